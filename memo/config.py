@@ -1,0 +1,59 @@
+"""A few strings say where memory lives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from .embed import open_embedder
+from .errors import BadSetup
+from .index import open_index
+from .judge import open_judge
+from .memory import Memory
+from .store import open_store
+
+
+@dataclass(frozen=True, slots=True)
+class MemoConfig:
+    """Each field is the variable MEMO_<NAME>; secrets may come as MEMO_<NAME>_FILE."""
+
+    index: str = "memory:"
+    index_key: str | None = None
+    store: str = "file:var/pictures"
+    s3_access_key: str | None = None
+    s3_secret_key: str | None = None
+    embedder: str = "minilm"
+    text_folder: str = "var/text"
+    judge: str = "strict"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "MemoConfig":
+        """The fields that the environment sets; raises BadSetup for an unreadable secret file."""
+        return cls(**from_env(cls, "MEMO_", env))
+
+
+def from_env(cls: type, prefix: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Values for a dataclass's fields from PREFIX<NAME> or the file that PREFIX<NAME>_FILE names."""
+    values = {}
+    for field in fields(cls):
+        name = prefix + field.name.upper()
+        if name in env:
+            values[field.name] = env[name]
+        elif name + "_FILE" in env:
+            values[field.name] = read_secret(name + "_FILE", env[name + "_FILE"])
+    return values
+
+
+def read_secret(variable: str, path: str) -> str:
+    """The content of a secret file, without its final newline."""
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetup(f"{variable}={path}: cannot read the secret: {error}") from error
+
+
+def open_memory(config: MemoConfig) -> Memory:
+    """Join the parts; connects on first use."""
+    embedder = open_embedder(config.embedder, Path(config.text_folder))
+    index = open_index(config.index, f"pictures-{embedder.name}", embedder.width, api_key=config.index_key)
+    store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
+    return Memory(embedder, index, store, open_judge(config.judge))

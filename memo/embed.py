@@ -1,0 +1,117 @@
+"""Words to vectors: prompts whose meanings are alike get vectors with a cosine near 1.
+
+Knows nothing of pictures. The default runs on ONNX Runtime from weights that `worker.export` exported, so
+that the web process never loads torch; other models of the hub run on sentence-transformers.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import BadSetup
+from .minilm import SHA256, WIDTH
+
+Vectors = npt.NDArray[np.float32]
+
+LONGEST = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
+ONNX_NAME = f"minilm-{SHA256[:8]}.onnx"
+
+
+class Embedder(Protocol):
+    """Text to unit vectors. `name` changes whenever vectors would: it is part of the collection's name."""
+
+    name: str
+    width: int
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape (len(texts), width)."""
+
+
+class OnnxEmbedder:
+    """all-MiniLM-L6-v2 with mean pooling, equal to sentence-transformers to 1e-6, without torch."""
+
+    def __init__(self, session: Any, tokenizer: Any, name: str) -> None:
+        self.session, self.tokenizer, self.name = session, tokenizer, name
+        self.width = WIDTH
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """See Embedder."""
+        if not texts:
+            return np.zeros((0, self.width), np.float32)
+        tokens = self.tokenizer.encode_batch(list(texts))
+        ids = np.array([row.ids for row in tokens], np.int64)
+        mask = np.array([row.attention_mask for row in tokens], np.int64)
+        vectors: Vectors = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        return vectors
+
+
+class HubEmbedder:
+    """Any sentence-transformers model by its hub id or folder; loads torch."""
+
+    def __init__(self, model: Any, name: str) -> None:
+        self.model, self.name = model, name
+        self.width = int(model.get_embedding_dimension())
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """See Embedder."""
+        vectors = self.model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+
+def open_embedder(spec: str, folder: Path) -> Embedder:
+    """`minilm`, or `st:HUB_ID`; `folder` holds the exported text model. Raises BadSetup with the remedy."""
+    if spec == "minilm":
+        return open_onnx(folder)
+    if spec.startswith("st:"):
+        return open_hub(spec.removeprefix("st:"))
+    raise BadSetup(f"the embedder {spec!r} is neither 'minilm' nor 'st:HUB_ID'")
+
+
+def open_onnx(folder: Path) -> OnnxEmbedder:
+    """The exported text model, checked against the digest written at export."""
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    path = folder / ONNX_NAME
+    if not intact(path):
+        raise BadSetup(f"the text model {path} is missing or damaged: memoaized prepare --text-folder {folder}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # two threads on a busy two-core machine cost 50 times the time of one
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    tokenizer = Tokenizer.from_file(str(path.with_suffix(".tokenizer.json")))
+    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
+    return OnnxEmbedder(session, tokenizer, path.stem)
+
+
+def open_hub(hub_id: str) -> HubEmbedder:
+    """A model of the hub, or of a local folder."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise BadSetup(f"the embedder 'st:{hub_id}' needs torch: pip install 'memoaized[gpu]'") from error
+    try:
+        model = SentenceTransformer(hub_id, device="cpu", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BadSetup(f"the text model {hub_id!r} cannot be loaded: {error}") from error
+    return HubEmbedder(model, "st-" + "".join(c if c.isalnum() else "-" for c in hub_id))
+
+
+def digest(data: bytes) -> str:
+    """BLAKE2b, which hashes the 90 MB of weights in a tenth of the time of SHA-256."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def intact(path: Path) -> bool:
+    """Whether the exported model is the one that its manifest describes, made from the official weights."""
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text())
+        return bool(manifest["weights"] == SHA256 and manifest["onnx"] == digest(path.read_bytes()))
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,214 @@
+"""A recipe is all that decides a picture; its key is that picture's only name.
+
+Knows nothing of which models exist or which sizes they can paint: `worker.catalogue` checks that.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import unicodedata
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from .errors import BadKey, BadRecipe
+
+SAMPLERS = ("dpm++2m", "ddim", "euler", "euler-a")
+SCHEDULES = ("native", "karras")
+MODES = ("fast", "reproducible")
+LONGEST_PROMPT = 2000  # characters after tidying
+SIDE = range(64, 2049)  # pixels
+STEPS = range(1, 151)
+GUIDANCE = (0.0, 30.0)
+LARGEST_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+TEXT_PREFIX = "memo1."
+LARGEST_PLAIN = 32_768  # bytes of canonical JSON that a recipe text may unpack to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What to paint. Checks itself at birth: BadRecipe names the field, the value and the remedy.
+
+    `seed=None` makes it a wish ("any seed will do"): it can be looked up and queued, a painted picture always
+    has a seed. Defaults are for ever: a field at its default stays out of the canonical bytes, so a new field
+    with a default does not rename any picture.
+    """
+
+    prompt: str
+    model: str
+    revision: str
+    negative_prompt: str = ""
+    adapter: str = ""
+    width: int = 256  # pixels
+    height: int = 256  # pixels
+    steps: int = 20
+    guidance_scale: float = 5.0
+    sampler: str = "dpm++2m"
+    schedule: str = "native"
+    seed: int | None = None
+    mode: str = "fast"
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            object.__setattr__(self, name, tidy(name, getattr(self, name)))
+        if not self.prompt:
+            raise BadRecipe("prompt", self.prompt, "say in words what to paint")
+        for name in ("model", "revision"):
+            check_name(name, getattr(self, name))
+        check_name("adapter", self.adapter, may_be_empty=True)
+        for name in ("width", "height"):
+            check_side(name, getattr(self, name))
+        check_whole("steps", self.steps, STEPS.start, STEPS.stop - 1)
+        object.__setattr__(self, "guidance_scale", as_guidance(self.guidance_scale))
+        check_choice("sampler", self.sampler, SAMPLERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("mode", self.mode, MODES)
+        if self.seed is not None:
+            check_whole("seed", self.seed, 0, LARGEST_SEED)
+
+    @property
+    def key(self) -> str:
+        """32 hex digits (128 bits of BLAKE2b): the name of the stored object, the index point and the URL."""
+        return hashlib.blake2b(plain(self), digest_size=16).hexdigest()
+
+    @property
+    def wish(self) -> "Recipe":
+        """This recipe with any seed."""
+        return replace(self, seed=None)
+
+
+def plain(recipe: Recipe) -> bytes:
+    """Canonical bytes: UTF-8 JSON, keys sorted, fields at their default left out; equal on every machine."""
+    return json.dumps(as_mapping(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def as_mapping(recipe: Recipe) -> dict[str, object]:
+    """The fields that differ from their defaults, JSON-able; `Recipe(**mapping)` gives the recipe back."""
+    values = ((field.name, getattr(recipe, field.name), field.default) for field in fields(recipe))
+    return {name: value for name, value, default in values if value != default}
+
+
+def from_mapping(mapping: Mapping[str, object]) -> Recipe:
+    """The opposite of `as_mapping`; raises BadRecipe for unknown, missing or wrong fields."""
+    known = {field.name for field in fields(Recipe)}
+    for name, value in mapping.items():
+        if name not in known:
+            raise BadRecipe(str(name), value, f"the fields of a recipe are {', '.join(sorted(known))}")
+    for name in ("prompt", "model", "revision"):
+        if name not in mapping:
+            raise BadRecipe(name, None, "it is required")
+    return Recipe(**mapping)  # type: ignore[arg-type]  # each value is checked at birth
+
+
+def to_text(recipe: Recipe) -> str:
+    """The whole recipe as URL-safe text with a 40-bit checksum; `from_text` gives the equal recipe back."""
+    packed = base64.urlsafe_b64encode(zlib.compress(plain(recipe), 9)).decode().rstrip("=")
+    return f"{TEXT_PREFIX}{packed}.{checksum(packed)}"
+
+
+def from_text(text: str) -> Recipe:
+    """The recipe that `to_text` wrote; raises BadKey for anything else, a mistyped character included."""
+    prefix, _, rest = text.strip().partition(".")
+    packed, _, check = rest.partition(".")
+    if prefix + "." != TEXT_PREFIX or not packed:
+        raise BadKey(f"not a recipe text: it begins with {TEXT_PREFIX!r}, this with {text[:12]!r}")
+    if check != checksum(packed):
+        raise BadKey(f"the checksum of this recipe text is {checksum(packed)}, not {check!r}: mistyped or cut off?")
+    try:
+        return from_mapping(json.loads(unpack(packed)))
+    except (BadRecipe, ValueError, zlib.error) as error:
+        raise BadKey(f"this recipe text holds no recipe: {error}") from error
+
+
+def checksum(packed: str) -> str:
+    """Eight base32 characters."""
+    return base64.b32encode(hashlib.blake2b(packed.encode(), digest_size=5).digest()).decode().lower()
+
+
+def unpack(packed: str) -> bytes:
+    """Inflate, but never beyond LARGEST_PLAIN bytes; raises ValueError or zlib.error."""
+    try:
+        data = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    inflater = zlib.decompressobj()
+    plain_bytes = inflater.decompress(data, LARGEST_PLAIN)
+    if not inflater.eof:
+        raise ValueError(f"it is longer than {LARGEST_PLAIN} bytes")
+    return plain_bytes
+
+
+def tidy(field: str, text: object) -> str:
+    """NFC, runs of white space as one space; raises BadRecipe for characters no prompt may carry."""
+    if not isinstance(text, str):
+        raise BadRecipe(field, text, "it must be text")
+    for character in text:
+        if fault := unprintable(character):
+            remedy = f"remove the character U+{ord(character):04X} ({fault})"
+            raise BadRecipe(field, text, remedy)
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    if len(text) > LONGEST_PROMPT:
+        raise BadRecipe(field, text, f"shorten it from {len(text)} to at most {LONGEST_PROMPT} characters")
+    return text
+
+
+def unprintable(character: str) -> str | None:
+    """Why this character may not stand in a prompt, or None."""
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "half of a surrogate pair"
+    if category == "Cc" and character not in "\t\n\r":
+        return "a control character"
+    if unicodedata.bidirectional(character) in {
+        "LRE",
+        "RLE",
+        "LRO",
+        "RLO",
+        "PDF",
+        "LRI",
+        "RLI",
+        "FSI",
+        "PDI",
+    }:
+        return "an invisible change of writing direction"
+    return None
+
+
+def check_name(field: str, value: object, *, may_be_empty: bool = False) -> None:
+    """Raise BadRecipe unless the value is a short printable name."""
+    if not isinstance(value, str) or len(value) > 200 or not value.isprintable() or value != value.strip():
+        raise BadRecipe(field, value, "it must be a name of at most 200 printable characters")
+    if not value and not may_be_empty:
+        raise BadRecipe(field, value, "name one")
+
+
+def check_side(field: str, value: object) -> None:
+    """Raise BadRecipe unless the value is a possible width or height in pixels."""
+    check_whole(field, value, SIDE.start, SIDE.stop - 1)
+    assert isinstance(value, int)
+    if value % 8:
+        near = max(SIDE.start, round(value / 8) * 8)
+        raise BadRecipe(field, value, f"it must be a multiple of 8, for example {near}")
+
+
+def check_whole(field: str, value: object, least: int, most: int) -> None:
+    """Raise BadRecipe unless the value is a whole number in the closed range."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise BadRecipe(field, value, f"it must be a whole number from {least} to {most}")
+
+
+def as_guidance(value: object) -> float:
+    """The guidance scale as a float; raises BadRecipe outside GUIDANCE."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
+    if not GUIDANCE[0] <= value <= GUIDANCE[1]:
+        raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
+    return float(value)
+
+
+def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise BadRecipe unless the value is one of the choices."""
+    if value not in choices:
+        raise BadRecipe(field, value, f"choose one of {', '.join(choices)}")

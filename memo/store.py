@@ -1,0 +1,146 @@
+"""Where the bytes of pictures lie: a folder, or a bucket of an S3-compatible server.
+
+Knows names and bytes, nothing of pictures. An object is written once and never changes.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from .errors import BadSetup, Forgotten, Unavailable
+
+PNG = "image/png"
+
+
+class Store(Protocol):
+    """Objects by name. Every method raises Unavailable when the store cannot be reached or is full."""
+
+    def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
+        """Write all or nothing, durably; False when the name exists already, which then stays as it is."""
+
+    def get(self, name: str) -> bytes:
+        """The bytes; raises Forgotten."""
+
+    def exists(self, name: str) -> bool:
+        """Whether an object has this name."""
+
+    def delete(self, name: str) -> None:
+        """Remove it; a name that does not exist is no error."""
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """All names that begin with the prefix, in no particular order."""
+
+    def link(self, name: str, seconds: int) -> str | None:
+        """A URL that serves the object to anyone for so long, or None when bytes must be passed through."""
+
+    def check(self) -> None:
+        """Raise Unavailable unless the store can be written to and read from now."""
+
+
+class FolderStore:
+    """Objects as files: written beside, synced, then linked into place (atomic; the first writer wins)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
+        """See Store."""
+        path = self.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return write_once(path, data)
+        except OSError as error:
+            raise Unavailable(f"cannot write {path}: {error}") from error
+
+    def get(self, name: str) -> bytes:
+        """See Store."""
+        try:
+            return self.path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise Forgotten(name) from None
+        except OSError as error:
+            raise Unavailable(f"cannot read {self.path(name)}: {error}") from error
+
+    def exists(self, name: str) -> bool:
+        """See Store."""
+        return self.path(name).is_file()
+
+    def delete(self, name: str) -> None:
+        """See Store."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"cannot delete {self.path(name)}: {error}") from error
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See Store."""
+        for path in self.root.rglob("*"):
+            name = path.relative_to(self.root).as_posix()
+            if name.startswith(prefix) and not path.name.startswith(".") and path.is_file():
+                yield name
+
+    def link(self, name: str, seconds: int) -> str | None:
+        """Files are served by the web process."""
+        return None
+
+    def check(self) -> None:
+        """See Store."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                file.write(b"writable")
+        except OSError as error:
+            raise Unavailable(f"cannot write in {self.root}: {error}") from error
+
+    def path(self, name: str) -> Path:
+        """The file of an object; raises Forgotten for names that would leave the folder."""
+        parts = name.split("/")
+        if not name or any(not part or part.startswith(".") or "\0" in part or "\\" in part for part in parts):
+            raise Forgotten(name)
+        return self.root.joinpath(*parts)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Create the file with all of the data, synced to disk, unless it exists; raises OSError."""
+    if path.exists():
+        return False
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(part)
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable, so that a new name outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_store(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> Store:
+    """`file:FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL&region=R`; raises BadSetup for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and (parts.netloc or parts.path):
+        return FolderStore(Path(parts.netloc + parts.path))
+    if parts.scheme == "s3" and parts.netloc:
+        try:
+            from .s3 import open_s3
+        except ImportError as error:
+            raise BadSetup(f"the store {url!r} needs boto3: pip install 'memoaized[s3]'") from error
+        return open_s3(url, access_key=access_key, secret_key=secret_key)
+    raise BadSetup(f"the store {url!r} is neither file:FOLDER nor s3://BUCKET/PREFIX?endpoint=URL")

@@ -1,0 +1,82 @@
+"""The text model without torch gives the vectors that sentence-transformers gives."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from memo import BadSetup
+from memo.embed import ONNX_NAME, open_embedder
+from memo.minilm import minilm_folder
+from tests.real import ROOT
+
+TEXTS = ["a red fox in the snow", "", "three cats " * 200, "naïve café 狐", "left of\tright of"]
+
+
+def test_onnx_and_sentence_transformers_agree(embedder):
+    reference = open_embedder(f"st:{minilm_folder()}", ROOT)
+    ours, theirs = embedder(TEXTS), reference(TEXTS)
+    assert ours.shape == theirs.shape == (len(TEXTS), embedder.width) == (len(TEXTS), reference.width)
+    assert np.abs(ours - theirs).max() < 2e-6
+
+
+def test_a_text_has_the_same_vector_alone_and_in_company(embedder):
+    together = embedder(TEXTS)
+    alone = np.concatenate([embedder([text]) for text in TEXTS])
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_vectors_have_length_one_and_no_text_gives_none(embedder):
+    assert np.allclose(np.linalg.norm(embedder(TEXTS), axis=1), 1, atol=1e-5)
+    assert embedder([]).shape == (0, embedder.width)
+
+
+def test_a_damaged_model_is_refused_with_the_remedy(tmp_path):
+    for file in (ROOT / "var" / "text").glob("minilm-*"):
+        shutil.copy(file, tmp_path)
+    with (tmp_path / ONNX_NAME).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"!")
+    with pytest.raises(BadSetup, match="memoaized prepare"):
+        open_embedder("minilm", tmp_path)
+
+
+def test_a_missing_model_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(BadSetup, match="memoaized prepare"):
+        open_embedder("minilm", tmp_path)
+
+
+def test_a_manifest_for_other_weights_is_refused(tmp_path):
+    for file in (ROOT / "var" / "text").glob("minilm-*"):
+        shutil.copy(file, tmp_path)
+    manifest = (tmp_path / ONNX_NAME).with_suffix(".json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "weights": "0" * 64}))
+    with pytest.raises(BadSetup):
+        open_embedder("minilm", tmp_path)
+
+
+def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch):
+    minilm_folder.cache_clear()
+    monkeypatch.setattr("memo.minilm.SHA256", "0" * 64)
+    with pytest.raises(BadSetup, match="not the official ones"):
+        minilm_folder()
+    minilm_folder.cache_clear()
+
+
+def test_an_unknown_embedder_and_an_unknown_hub_model_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(BadSetup, match="minilm"):
+        open_embedder("word2vec", tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(BadSetup, match="no-such"):
+        open_embedder(f"st:{tmp_path}/no-such", tmp_path)
+
+
+def test_encoding_a_prompt_loads_no_torch():
+    code = (
+        "import sys; from pathlib import Path; from memo.embed import open_embedder;"
+        "open_embedder('minilm', Path('var/text'))(['fox']); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,123 @@
+"""Recall answers with the right picture and the reason, or with a miss and the reason."""
+
+from dataclasses import replace
+
+import pytest
+
+from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, open_memory
+from memo.index import open_index
+from memo.memory import object_name
+from tests.real import ROOT, painted
+
+
+def test_the_same_words_are_answered_whatever_the_seed(memory, remember, recipe):
+    kept = remember(recipe, seed=4)
+    recall = memory.recall(recipe)
+    assert recall.match and recall.match.picture == kept
+    assert (recall.match.how, recall.match.score) == ("same words", 1.0)
+
+
+def test_a_paraphrase_is_answered_with_the_reason(memory, remember, recipe):
+    kept = remember(recipe)
+    recall = memory.recall(replace(recipe, prompt="a red fox in snow"))
+    assert recall.match and recall.match.picture == kept and recall.match.how == "same meaning"
+    assert 0.97 <= recall.match.score < 1 and "a red fox in the snow" in recall.reason
+
+
+def test_another_meaning_is_a_miss_that_says_what_differs(memory, remember, recipe):
+    remember(recipe)
+    recall = memory.recall(replace(recipe, prompt="a blue fox in the snow"))
+    assert recall.match is None and "'blue'" in recall.reason
+
+
+def test_an_empty_memory_is_a_miss(memory, recipe):
+    assert memory.recall(recipe).match is None
+    assert "nothing" in memory.recall(recipe).reason
+
+
+def test_an_explicit_seed_is_answered_by_the_exact_recipe_only(memory, remember, recipe):
+    kept = remember(recipe, seed=4)
+    assert memory.recall(replace(recipe, seed=5)).match is None
+    recall = memory.recall(replace(recipe, seed=4))
+    assert recall.match and recall.match.picture == kept and recall.match.how == "same recipe"
+
+
+def test_policy_off_does_not_even_read(memory, remember, recipe):
+    remember(recipe)
+    unread = Memory(memory.embedder, None, None, memory.judge)  # type: ignore[arg-type]
+    for policy in ("off", "refresh"):
+        assert unread.recall(recipe, policy=policy).match is None
+    with pytest.raises(BadRecipe, match="memo"):
+        memory.recall(recipe, policy="sometimes")
+
+
+def test_policy_exact_takes_no_paraphrase(memory, remember, recipe):
+    remember(recipe)
+    assert memory.recall(recipe, policy="exact").match
+    assert memory.recall(replace(recipe, prompt="a red fox in snow"), policy="exact").match is None
+
+
+def test_another_scope_is_not_searched(memory, remember, recipe):
+    kept = remember(recipe, seed=4, scope="alice")
+    assert memory.recall(recipe).match is None
+    assert memory.recall(replace(recipe, seed=4)).match is None
+    mine = memory.recall(recipe, scope="alice").match
+    assert mine and mine.picture == kept
+
+
+def test_a_point_without_bytes_is_no_match_and_is_removed(memory, remember, recipe, caplog):
+    kept = remember(recipe)
+    memory.store.delete(object_name(kept.key))
+    assert memory.recall(recipe).match is None
+    assert memory.index.get(kept.key) is None
+    assert kept.key in caplog.text
+
+
+def test_an_index_that_is_down_is_a_miss_that_says_so(embedder, memory, recipe, unused_port):
+    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.width)
+    recall = Memory(embedder, index, memory.store, memory.judge).recall(recipe)
+    assert recall.match is None and "does not answer" in recall.reason
+
+
+def test_keeping_twice_keeps_the_first(memory, recipe):
+    picture, png = painted(recipe)
+    assert memory.keep(picture, png)
+    assert not memory.keep(picture, b"other bytes")
+    assert memory.image(picture.key) == png and memory.picture(picture.key) == picture
+    assert memory.has(picture.key)
+
+
+def test_what_is_forgotten_is_gone_everywhere(memory, remember, recipe):
+    kept = remember(recipe)
+    memory.forget(kept.key)
+    assert memory.index.get(kept.key) is None and not memory.has(kept.key)
+    assert memory.newest(limit=5) == []
+    with pytest.raises(Forgotten):
+        memory.forget(kept.key)
+
+
+@pytest.mark.parametrize("key", ["", "abc", "../../../../etc/passwd", "G" * 32, "A" * 32, "0" * 33])
+def test_what_is_no_key_is_refused(memory, key):
+    for call in (memory.image, memory.picture, memory.forget, memory.has):
+        with pytest.raises(BadKey):
+            call(key)
+
+
+def test_the_environment_says_where_memory_lives(tmp_path, recipe):
+    (tmp_path / "secret").write_text("s3cret\n")
+    environment = {
+        "MEMO_STORE": f"file:{tmp_path}/pictures",
+        "MEMO_TEXT_FOLDER": str(ROOT / "var" / "text"),
+        "MEMO_INDEX_KEY_FILE": str(tmp_path / "secret"),
+        "OTHER": "x",
+    }
+    config = MemoConfig.from_env(environment)
+    assert config.index_key == "s3cret" and config.index == "memory:"
+    assert open_memory(config).recall(recipe).match is None
+
+
+def test_an_unreadable_secret_is_said(tmp_path):
+    from memo import BadSetup
+
+    with pytest.raises(BadSetup, match="MEMO_INDEX_KEY_FILE"):
+        MemoConfig.from_env({"MEMO_INDEX_KEY_FILE": str(tmp_path / "none")})

@@ -1,0 +1,45 @@
+"""A PNG carries its own recipe, for us and for AUTOMATIC1111's reader."""
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from memo import BadKey, Picture, read_png, write_png
+
+
+def test_the_file_alone_gives_picture_and_recipe_back(recipe):
+    picture = Picture(recipe=replace(recipe, seed=9), created=12.5, seconds=0.25, scope="me", device="cpu")
+    assert read_png(write_png(Image.new("RGB", (64, 64)), picture)) == picture
+
+
+def test_a_prompt_in_any_script_survives(recipe):
+    picture = Picture(recipe=replace(recipe, prompt="狐 «ñ» 🦊", seed=9), created=1.0, seconds=1.0)
+    png = write_png(Image.new("RGB", (64, 64)), picture)
+    assert read_png(png).recipe.prompt == "狐 «ñ» 🦊"
+    assert Image.open(io.BytesIO(png)).text["parameters"].startswith("狐 «ñ» 🦊\n")
+
+
+def test_a1111_reads_the_parameters(recipe):
+    wanted = replace(recipe, seed=9, negative_prompt="blurry", sampler="euler-a", schedule="karras")
+    png = write_png(Image.new("RGB", (64, 64)), Picture(recipe=wanted, created=1.0, seconds=1.0))
+    prompt, negative, settings = Image.open(io.BytesIO(png)).text["parameters"].split("\n")
+    # The pattern with which AUTOMATIC1111 1.10 splits the last line.
+    pairs = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', settings))
+    assert (prompt, negative) == ("a red fox in the snow", "Negative prompt: blurry")
+    assert pairs["Sampler"] == "Euler a" and pairs["Schedule type"] == "Karras"
+    assert (pairs["Steps"], pairs["CFG scale"], pairs["Seed"], pairs["Size"]) == ("20", "5", "9", "64x64")
+
+
+def bare_png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, bare_png()])
+def test_a_file_without_a_recipe_is_refused(data):
+    with pytest.raises(BadKey):
+        read_png(data)

@@ -1,0 +1,166 @@
+"""One contract for all stores: the folder, and S3 on two servers that have nothing in common."""
+
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from memo import BadSetup, Forgotten, Unavailable
+from memo.store import FolderStore, Store, open_store
+
+
+def s3(server, bucket: str = "pictures") -> Store:
+    store = open_store(
+        f"s3://{bucket}/kept?endpoint={server.endpoint}&region={server.region}",
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+    )
+    if bucket not in [entry["Name"] for entry in store.client.list_buckets()["Buckets"]]:
+        store.client.create_bucket(Bucket=bucket)
+    for name in list(store.names()):
+        store.delete(name)
+    return store
+
+
+@pytest.fixture(params=["folder", "moto", "swift"])
+def any_store(request, tmp_path) -> Store:
+    if request.param == "folder":
+        return open_store(f"file:{tmp_path}/pictures")
+    return s3(request.getfixturevalue(f"{request.param}_s3"))
+
+
+def test_what_was_put_is_got(any_store):
+    assert any_store.put("ab/one.png", b"bytes")
+    assert any_store.exists("ab/one.png")
+    assert any_store.get("ab/one.png") == b"bytes"
+
+
+def test_the_first_writer_wins(any_store):
+    assert any_store.put("ab/one.png", b"first")
+    assert not any_store.put("ab/one.png", b"second")
+    assert any_store.get("ab/one.png") == b"first"
+
+
+def test_of_many_writers_at_once_exactly_one_wins(any_store, request):
+    won, start = [], threading.Barrier(8)
+
+    def write(number: int) -> None:
+        start.wait()
+        if any_store.put("ab/raced.png", b"%d" % number):
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Swift looks, then writes: two of eight won when the machine was busy. One picture is kept all the same.
+    assert won if "swift" in request.node.name else len(won) == 1
+    assert any_store.get("ab/raced.png") in [b"%d" % number for number in won]
+
+
+def test_what_was_never_put_is_forgotten(any_store):
+    assert not any_store.exists("ab/never.png")
+    with pytest.raises(Forgotten):
+        any_store.get("ab/never.png")
+
+
+def test_deleting_twice_is_deleting_once(any_store):
+    any_store.put("ab/one.png", b"bytes")
+    any_store.delete("ab/one.png")
+    any_store.delete("ab/one.png")
+    assert not any_store.exists("ab/one.png")
+
+
+def test_names_are_listed_by_prefix(any_store):
+    for name in ("ab/one.png", "ab/two.png", "cd/three.png"):
+        any_store.put(name, b"x")
+    assert sorted(any_store.names()) == ["ab/one.png", "ab/two.png", "cd/three.png"]
+    assert sorted(any_store.names("ab/")) == ["ab/one.png", "ab/two.png"]
+
+
+def test_an_empty_store_lists_nothing_and_is_usable(any_store):
+    assert list(any_store.names()) == []
+    any_store.check()
+
+
+def test_a_link_serves_the_bytes_to_anyone_or_there_is_none(any_store):
+    any_store.put("ab/one.png", b"bytes")
+    if isinstance(any_store, FolderStore):
+        assert any_store.link("ab/one.png", 60) is None
+        return
+    with urllib.request.urlopen(any_store.link("ab/one.png", 60)) as answer:
+        assert answer.read() == b"bytes"
+        assert answer.headers["Content-Type"] == "image/png"
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "", ".hidden", "a//b", "a\\b", "a\0b"])
+def test_a_name_cannot_leave_the_folder(tmp_path, name):
+    store = FolderStore(tmp_path / "pictures")
+    (tmp_path / "secret").write_bytes(b"secret")
+    with pytest.raises(Forgotten):
+        store.get(name)
+    with pytest.raises(Forgotten):
+        store.put(name, b"x")
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("memo.store.os.fsync", no_room)
+    with pytest.raises(Unavailable, match="No space left"):
+        store.put("ab/one.png", b"bytes")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    store = FolderStore(tmp_path / "file")
+    with pytest.raises(Unavailable):
+        store.check()
+    with pytest.raises(Unavailable):
+        store.put("ab/one.png", b"")
+    with pytest.raises(Forgotten):
+        store.get("ab/one.png")
+
+
+def test_a_server_that_is_not_there_is_said(unused_port):
+    store = open_store(f"s3://b?endpoint=http://127.0.0.1:{unused_port}", access_key="a", secret_key="b")
+    for call in (lambda: store.put("x", b""), lambda: store.get("x"), lambda: store.exists("x"), store.check):
+        with pytest.raises(Unavailable):
+            call()
+
+
+def test_a_wrong_secret_is_refused_by_a_server_that_checks(swift_s3):
+    s3(swift_s3, "guarded").put("x", b"bytes")
+    store = open_store(
+        f"s3://guarded?endpoint={swift_s3.endpoint}&region={swift_s3.region}",
+        access_key=swift_s3.access_key,
+        secret_key="wrong",
+    )
+    with pytest.raises(Unavailable, match="refused"):
+        store.get("x")
+
+
+def test_a_missing_bucket_is_a_wrong_set_up(moto_s3):
+    store = open_store(
+        f"s3://nowhere?endpoint={moto_s3.endpoint}", access_key=moto_s3.access_key, secret_key=moto_s3.secret_key
+    )
+    with pytest.raises(BadSetup, match="nowhere"):
+        store.check()
+
+
+@pytest.mark.parametrize("url", ["", "pictures", "ftp://x", "file:", "s3://"])
+def test_an_unknown_store_is_refused(url):
+    with pytest.raises(BadSetup):
+        open_store(url)
+
+
+def test_a_relative_folder_is_allowed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_store("file:var/pictures").put("ab/x.png", b"1")
+    assert Path("var/pictures/ab/x.png").read_bytes() == b"1"
