@@ -1,0 +1,178 @@
+"""Fixtures: real parts for the tests, most of them started once."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from celery.contrib.testing.worker import start_worker
+from flask import Flask
+from flask.testing import FlaskClient
+
+import web
+from memo import Memory, Picture, Recipe
+from memo.embed import Embedder, open_embedder
+from memo.index import open_index
+from memo.judge import StrictJudge
+from memo.store import FolderStore
+from memoaized.up import free_port
+from tests.real import ROOT, QuickPainter, RedisServer, Stack, answers, painted, redis_server, running_stack, wait_for
+from tests.tiny_model import write_tiny_model
+from worker.board import Board, open_board
+from worker.catalogue import Catalogue
+from worker.celery_app import PAINT, create_celery
+from worker.config import WorkerConfig
+from worker.events import Events
+from worker.paint import Studio
+from worker.queue import Queue
+
+pytest_plugins = ["tests.s3_servers"]
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return open_embedder("minilm", ROOT / "var" / "text")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(prompt="a red fox in the snow", model="stickers", revision="r1", width=64, height=64)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "pictures")
+
+
+@pytest.fixture
+def memory(embedder: Embedder, store: FolderStore) -> Memory:
+    index = open_index("memory:", "pictures-test", embedder.width)
+    return Memory(embedder, index, store, StrictJudge())
+
+
+@pytest.fixture
+def remember(memory: Memory) -> Callable[..., Picture]:
+    """Keep and index a picture of a recipe."""
+
+    def keep(recipe: Recipe, *, seed: int = 1, scope: str = "shared") -> Picture:
+        picture, png = painted(recipe, seed=seed, scope=scope)
+        memory.keep(picture, png)
+        memory.index_picture(picture)
+        return picture
+
+    return keep
+
+
+@pytest.fixture(scope="session")
+def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = redis_server(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(session_redis: RedisServer) -> str:
+    """An empty redis."""
+    with redis_py.Redis.from_url(session_redis.url) as client:
+        client.flushall()
+    return session_redis.url
+
+
+@pytest.fixture
+def board(redis_url: str) -> Iterator[Board]:
+    board = open_board(redis_url)
+    yield board
+    board.redis.close()
+
+
+@pytest.fixture
+def painter() -> QuickPainter:
+    return QuickPainter()
+
+
+@pytest.fixture
+def studio(board: Board, memory: Memory, painter: QuickPainter) -> Studio:
+    return Studio(board, memory, lambda name: painter)
+
+
+@pytest.fixture
+def queue(board: Board, redis_url: str) -> Iterator[Queue]:
+    queue = Queue(board, create_celery(WorkerConfig(redis=redis_url)), Events(board))
+    yield queue
+    queue.events.stop()
+    queue.celery.close()
+
+
+@pytest.fixture
+def working(queue: Queue, studio: Studio) -> Iterator[Studio]:
+    """A real Celery worker in a thread, painting what the queue holds."""
+    queue.celery.task(name=PAINT, shared=False)(studio.paint)
+    with start_worker(queue.celery, pool="threads", concurrency=1, perform_ping_check=False, loglevel="info", shutdown_timeout=30):
+        yield studio
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one toy model of the real classes."""
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture
+def app(memory: Memory, queue: Queue, tiny_models: Path) -> Flask:
+    return web.create_app(memory, queue, Catalogue(tiny_models), TESTING=True)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def live_stack(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[Stack]:
+    """One stack with a toy model for all tests that only use it."""
+    with running_stack(tmp_path_factory.mktemp("live"), tiny_models) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def live_url(live_stack: Stack) -> str:
+    """Base URL of a complete running stack with a toy model."""
+    return live_stack.url
+
+
+@dataclass
+class IndexServer:
+    """The embedded index in a process of its own."""
+
+    url: str
+    key: str
+
+
+@pytest.fixture(scope="session")
+def index_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexServer]:
+    port = free_port()
+    environment = {
+        **os.environ,
+        "INDEX_SERVER_FOLDER": str(tmp_path_factory.mktemp("index")),
+        "INDEX_SERVER_KEY": "test-key",
+    }
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
+    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "memoaized.index_server:create()"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    server = IndexServer(f"http://127.0.0.1:{port}", "test-key")
+    wait_for(lambda: answers(f"{server.url}/healthz"))
+    yield server
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    return free_port()

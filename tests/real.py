@@ -1,0 +1,191 @@
+"""Real parts that tests and fixtures start: a redis-server, a worker, a whole stack, and small waits."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+from PIL import Image
+
+from memo import Picture, Recipe, now, write_png
+from memoaized.parts import Part
+from memoaized.redis_server import RedisPlan, find_redis, plan_redis
+from memoaized.up import free_port
+from worker.jobs import Job
+from worker.painter import OnStep
+from worker.queue import Queue
+
+ROOT = Path(__file__).parent.parent
+IN_CI = bool(os.environ.get("CI"))
+
+
+def missing(what: str) -> None:
+    """Skip at home, fail in CI."""
+    if IN_CI:
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
+
+
+def painted(recipe: Recipe, *, seed: int = 1, scope: str = "shared") -> tuple[Picture, bytes]:
+    """A small picture of this recipe, as a worker would have made it."""
+    values = {name: getattr(recipe, name) for name in recipe.__slots__} | {"seed": seed}
+    picture = Picture(recipe=Recipe(**values), created=now(), seconds=1.0, scope=scope)
+    return picture, write_png(Image.new("RGB", (recipe.width, recipe.height), "#c60"), picture)
+
+
+@dataclass
+class RedisServer:
+    """A private redis-server that a test may kill and start again."""
+
+    plan: RedisPlan
+    part: Part
+
+    @property
+    def url(self) -> str:
+        return self.plan.url
+
+    def start(self) -> None:
+        self.part.start(lambda name, line: None)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with redis_py.Redis.from_url(self.url) as client:
+                    client.ping()
+                return
+            except redis_py.RedisError:
+                assert time.monotonic() < deadline, "redis-server did not start"
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        assert self.part.process is not None
+        self.part.process.kill()
+        self.part.process.wait()
+        self.close_log()
+
+    def stop(self) -> None:
+        self.part.terminate()
+        self.part.end()
+        self.close_log()
+
+    def close_log(self) -> None:
+        assert self.part.process is not None and self.part.process.stdout is not None
+        self.part.process.stdout.close()
+
+
+def redis_server(folder: Path) -> RedisServer:
+    """A server of its own in this folder, not yet started."""
+    if not (shutil.which("redis-server") or shutil.which("valkey-server") or os.environ.get("REDIS_SERVER")):
+        missing("redis-server")
+    run = folder / "run"
+    run.mkdir(parents=True)
+    plan = plan_redis(find_redis(dict(os.environ)), folder, run, password="test", free_port=free_port())
+    return RedisServer(plan, Part("redis", plan.command, dict(os.environ), grace=5))
+
+
+class QuickPainter:
+    """Paints a flat colour in as many steps as asked; a test may hold it at a step or make it fail."""
+
+    device = "test"
+
+    def __init__(self) -> None:
+        self.painted: list[str] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.fault: Exception | None = None
+
+    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+        for step in range(1, recipe.steps + 1):
+            assert self.go_on.wait(20)
+            if self.fault:
+                raise self.fault
+            on_step(step)
+        self.painted.append(recipe.prompt)
+        return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
+
+
+def wait_for(found: Callable[[], Any], seconds: float = 20) -> Any:
+    """The first true answer; fails when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return answer
+
+
+def finished(queue: Queue, job: str, seconds: float = 20) -> Job:
+    """The job when it is final."""
+
+    def final() -> Job | None:
+        snapshot = queue.job(job)
+        return snapshot if snapshot and snapshot.state.final else None
+
+    found: Job = wait_for(final, seconds)
+    return found
+
+
+@dataclass
+class Stack:
+    """`memoaized up` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+    data: Path
+    lines: list[str]
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+@contextmanager
+def running_stack(data: Path, models: Path, *, workers: int = 1) -> Iterator[Stack]:
+    """Start a whole product over a data folder and wait until it says that it is ready."""
+    text = data / "text"
+    if not text.exists():
+        shutil.copytree(ROOT / "var" / "text", text)
+    port = free_port()
+    command = [sys.executable, "-m", "memoaized.cli", "up", "--port", str(port), "--data", str(data)]
+    command += ["--models", str(models), "--workers", str(workers)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    stack = Stack(process, f"http://127.0.0.1:{port}", data, [])
+    reader = threading.Thread(target=collect, args=(process, stack.lines), daemon=True)
+    reader.start()
+    try:
+        wait_for(lambda: any("ready: http" in line for line in stack.lines) or process.poll() is not None, 180)
+        assert process.poll() is None, "\n".join(stack.lines)
+        yield stack
+    finally:
+        if process.poll() is None:
+            stack.stop()
+        reader.join(20)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def collect(process: subprocess.Popen[str], lines: list[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip())
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

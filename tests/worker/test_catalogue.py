@@ -1,0 +1,87 @@
+"""Models are folders; what they cannot paint is refused with the remedy."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from memo import BadRecipe, BadSetup
+from tests.tiny_model import write_tiny_model
+from worker.catalogue import Catalogue
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_models):
+    shutil.copytree(tiny_models, tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def catalogue(folder):
+    return Catalogue(folder)
+
+
+def test_the_models_defaults_fill_the_recipe(catalogue):
+    recipe = catalogue.recipe({"prompt": "fox"})
+    assert (recipe.model, recipe.steps, recipe.guidance_scale, recipe.width) == ("stickers", 8, 3.0, 256)
+    assert recipe.revision == catalogue.model("stickers").revision and len(recipe.revision) == 16
+    assert catalogue.recipe({"prompt": "fox", "steps": 3}).steps == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "sdxl"),
+        ("model", 7),
+        ("width", 512),
+        ("height", 128),
+        ("sampler", "plms"),
+        ("schedule", "linear"),
+        ("adapter", "lora"),
+        ("prompt", "a 🦊 in the snow"),
+        ("prompt", "שועל אדום בשלג"),
+        ("prompt", "ثعلب"),
+        ("prompt", "狐"),
+        ("negative_prompt", "лиса"),
+    ],
+)
+def test_what_the_model_cannot_paint_is_refused(catalogue, field, value):
+    with pytest.raises(BadRecipe) as caught:
+        catalogue.recipe({"prompt": "fox", field: value})
+    assert caught.value.field == field and caught.value.remedy
+
+
+def test_karras_needs_a_sampler_with_sigmas(catalogue):
+    assert catalogue.recipe({"prompt": "fox", "schedule": "karras"}).schedule == "karras"
+    with pytest.raises(BadRecipe, match="ddim"):
+        catalogue.recipe({"prompt": "fox", "schedule": "karras", "sampler": "ddim"})
+
+
+def test_accents_and_punctuation_are_words_too(catalogue):
+    assert catalogue.recipe({"prompt": "a café, naïve & “quoted” — 100 %"}).prompt
+
+
+def test_a_new_model_needs_no_restart(catalogue, folder):
+    assert list(catalogue.models()) == ["stickers"]
+    write_tiny_model(folder, name="another", seed=1)
+    assert [model["name"] for model in catalogue.describe()] == ["stickers", "another"]
+
+
+def test_new_weights_are_a_new_revision(catalogue, folder):
+    before = catalogue.model("stickers").revision
+    weights = next((folder / "stickers" / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    os.utime(weights, ns=(1, 1))
+    assert catalogue.model("stickers").revision != before
+
+
+def test_a_wrong_model_file_is_named(catalogue, folder):
+    (folder / "stickers" / "model.json").write_text(json.dumps({"name": "stickers"}))
+    with pytest.raises(BadSetup, match="model.json"):
+        catalogue.models()
+
+
+def test_no_model_at_all_is_said(tmp_path):
+    with pytest.raises(BadSetup, match="no model"):
+        Catalogue(tmp_path).models()

@@ -1,0 +1,24 @@
+"""The worker's few settings are checked when they are read."""
+
+import pytest
+
+from memo import BadSetup
+from worker.config import WorkerConfig
+
+
+def test_a_socket_is_named_in_kombus_words():
+    config = WorkerConfig(redis="unix://:pw@/data/redis.sock?db=0")
+    assert config.broker == "redis+socket://:pw@/data/redis.sock?virtual_host=0"
+    assert WorkerConfig(redis="redis://:pw@host:6379/0").broker == "redis://:pw@host:6379/0"
+
+
+def test_the_environment_and_secret_files_are_read(tmp_path):
+    (tmp_path / "url").write_text("redis://:s3cret@host:6379/0\n")
+    config = WorkerConfig.from_env({"WORKER_REDIS_FILE": str(tmp_path / "url"), "WORKER_THREADS": "3"})
+    assert (config.redis, config.threads) == ("redis://:s3cret@host:6379/0", "3")
+
+
+@pytest.mark.parametrize("values", [{"threads": "0"}, {"threads": "many"}, {"redis": "amqp://host"}])
+def test_a_wrong_setting_is_refused(values):
+    with pytest.raises(BadSetup, match="WORKER_"):
+        WorkerConfig(**values)

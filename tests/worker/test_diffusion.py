@@ -1,0 +1,78 @@
+"""The painter over real diffusers classes at toy size."""
+
+import warnings
+
+import pytest
+from PIL import ImageChops
+
+from memo import BadSetup
+from worker.catalogue import Catalogue
+from worker.painter import open_painter
+
+
+@pytest.fixture(scope="module")
+def catalogue(tiny_models):
+    return Catalogue(tiny_models)
+
+
+@pytest.fixture(scope="module")
+def painter(catalogue):
+    return open_painter(catalogue.model("stickers"), threads=1)
+
+
+def paint(painter, catalogue, **wanted):
+    steps = []
+    image = painter(catalogue.recipe({"prompt": "a red fox", "seed": 5, "steps": 4, **wanted}), steps.append)
+    return image, steps
+
+
+@pytest.mark.parametrize("sampler", ["dpm++2m", "ddim", "euler", "euler-a"])
+def test_every_sampler_paints_the_size_that_was_asked_for(painter, catalogue, sampler):
+    image, steps = paint(painter, catalogue, sampler=sampler, width=128, height=128)
+    assert image.size == (128, 128) and image.mode == "RGB" and steps == [1, 2, 3, 4]
+    assert len(image.getcolors(100_000)) > 20
+
+
+def same(one, other):
+    return ImageChops.difference(one, other).getbbox() is None
+
+
+@pytest.mark.parametrize("sampler", ["dpm++2m", "euler-a"])
+def test_the_same_recipe_is_the_same_picture(painter, catalogue, sampler):
+    assert same(paint(painter, catalogue, sampler=sampler)[0], paint(painter, catalogue, sampler=sampler)[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 6},
+        {"prompt": "a blue whale"},
+        {"negative_prompt": "blurry"},
+        {"guidance_scale": 9.0},
+        {"guidance_scale": 1.0},
+        {"schedule": "karras"},
+        {"steps": 5},
+    ],
+)
+def test_another_recipe_is_another_picture(painter, catalogue, change):
+    assert not same(paint(painter, catalogue)[0], paint(painter, catalogue, **change)[0])
+
+
+def test_what_on_step_raises_stops_the_painting(painter, catalogue):
+    def stop(step):
+        raise KeyError(step)
+
+    with pytest.raises(KeyError, match="1"):
+        painter(catalogue.recipe({"prompt": "fox", "seed": 1}), stop)
+
+
+def test_a_wish_must_get_a_seed_first(painter, catalogue):
+    with pytest.raises(BadSetup, match="seed"):
+        painter(catalogue.recipe({"prompt": "fox"}), lambda step: None)
+
+
+def test_a_broken_model_is_named(tmp_path, catalogue):
+    from dataclasses import replace
+
+    with warnings.catch_warnings(), pytest.raises(BadSetup, match="stickers"):
+        open_painter(replace(catalogue.model("stickers"), folder=tmp_path), threads=1)

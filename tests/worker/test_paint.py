@@ -1,0 +1,125 @@
+"""One painting from claim to kept picture: run twice, interrupted, without index, without store."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from memo import BadSetup, Unavailable, read_png
+from memo.index import open_index
+from tests.real import painted
+from worker.jobs import State
+
+
+@pytest.fixture
+def job(board, recipe):
+    return board.open_job(replace(recipe, steps=4), reason="", scope="shared", joinable=True)
+
+
+def test_the_picture_is_stored_indexed_and_then_the_job_is_done(studio, board, memory, job):
+    assert studio.paint(job.painting) == "done"
+    done = board.job(job.id)
+    assert done.state is State.DONE and done.picture.recipe == job.recipe
+    assert read_png(memory.image(done.picture.key)) == done.picture == memory.index.get(done.picture.key)
+    assert done.picture.device == "test" and done.picture.seconds >= 0
+
+
+def test_a_task_run_twice_gives_one_picture(studio, painter, memory, job):
+    assert [studio.paint(job.painting), studio.paint(job.painting)] == ["done", "left"]
+    assert len(painter.painted) == 1 and memory.index.count() == 1 and len(list(memory.store.names())) == 1
+
+
+def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(studio, painter, board, memory, job):
+    picture, png = painted(job.recipe, seed=job.recipe.seed)
+    memory.keep(picture, png)
+    assert studio.paint(job.painting) == "done"
+    assert painter.painted == [] and board.job(job.id).picture == picture
+
+
+def test_a_lost_claim_changes_nothing(studio, board, painter, job):
+    def steal(recipe, on_step):
+        board.redis.hset(board.prefix + "painting:" + job.painting, "token", "another worker")
+        return type(painter).__call__(painter, recipe, on_step)
+
+    studio.painters = lambda name: type("Robbed", (), {"device": "test", "__call__": staticmethod(steal)})()
+    assert studio.paint(job.painting) == "lost"
+    assert board.job(job.id).state is State.RUNNING
+
+
+def test_a_cancelled_painting_stops_at_the_next_step(studio, board, painter, memory, job):
+    painter.go_on.clear()
+    thread = threading.Thread(target=studio.paint, args=(job.painting,))
+    thread.start()
+    while board.job(job.id).state is not State.RUNNING:
+        pass
+    board.cancel(job.id)
+    painter.go_on.set()
+    thread.join(10)
+    assert board.job(job.id).state is State.CANCELLED
+    assert painter.painted == [] and list(memory.store.names()) == []
+
+
+def test_a_fault_becomes_the_jobs_error(studio, board, painter, job, caplog):
+    painter.fault = RuntimeError("out of ochre")
+    assert studio.paint(job.painting) == "failed"
+    assert board.job(job.id).error == "RuntimeError: out of ochre" and "out of ochre" in caplog.text
+
+
+def test_a_missing_model_becomes_the_jobs_error(studio, board, job):
+    def no_painter(name):
+        raise BadSetup("the model stickers is not here")
+
+    studio.painters = no_painter
+    assert studio.paint(job.painting) == "failed"
+    assert board.job(job.id).error == "the model stickers is not here"
+
+
+def test_without_an_index_the_picture_is_kept_and_put_on_the_backlog(studio, board, memory, job, unused_port):
+    memory.index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", memory.embedder.width)
+    assert studio.paint(job.painting) == "done"
+    done = board.job(job.id)
+    assert done.state is State.DONE and memory.has(done.picture.key)
+    assert [key for _, key in board.postponed()] == [done.picture.key]
+
+
+def test_a_store_that_comes_back_loses_nothing(studio, board, memory, job, monkeypatch):
+    monkeypatch.setattr("worker.paint.KEEP_WAIT", 0.001)
+    real, calls = memory.store.put, []
+
+    def flaky(name, data, content_type="image/png"):
+        calls.append(name)
+        if len(calls) < 4:
+            raise Unavailable("the store is down")
+        return real(name, data, content_type)
+
+    monkeypatch.setattr(memory.store, "put", flaky)
+    assert studio.paint(job.painting) == "done"
+    assert len(calls) == 4 and board.job(job.id).state is State.DONE
+
+
+def test_a_store_that_stays_down_fails_the_job_and_says_so(studio, board, memory, job, monkeypatch):
+    monkeypatch.setattr("worker.paint.KEEP_WAIT", 0.0001)
+
+    def down(*_, **__):
+        raise Unavailable("the store is down")
+
+    monkeypatch.setattr(memory.store, "put", down)
+    assert studio.paint(job.painting) == "failed"
+    assert board.job(job.id).error == "the store is down" and memory.index.count() == 0
+
+
+def test_a_closing_worker_hands_its_painting_back(studio, board, painter, job):
+    painter.go_on.clear()
+    said = []
+    thread = threading.Thread(target=lambda: said.append(studio.paint(job.painting)))
+    thread.start()
+    while board.job(job.id).state is not State.RUNNING:
+        pass
+    studio.closing.set()
+    painter.go_on.set()
+    thread.join(10)
+    assert said == ["hand back"] and board.job(job.id).state is State.QUEUED
+    assert board.unsent(-1.0) == [job.painting]
+    assert studio.paint(job.painting) == "left"
+    studio.closing.clear()
+    assert studio.paint(job.painting) == "done"

@@ -1,0 +1,83 @@
+"""What a worker does beside painting, so that nothing waits for ever."""
+
+import pytest
+
+from memo.index import open_index
+from tests.real import painted, wait_for
+from worker.jobs import State
+from worker.tend import Tender
+
+
+@pytest.fixture
+def sent():
+    return []
+
+
+@pytest.fixture
+def tender(studio, sent):
+    return Tender(studio, sent.append, name="here", facts={"pid": 1})
+
+
+def test_a_dead_workers_painting_gets_a_message_again(tender, board, recipe, sent, monkeypatch):
+    monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
+    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+    board.sent(job.painting)
+    board.claim(job.painting)
+    tender.round()
+    assert sent == [job.painting] and board.job(job.id).state is State.QUEUED
+
+
+def test_the_claims_of_a_living_worker_are_renewed(tender, studio, board, recipe, monkeypatch):
+    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+    monkeypatch.setattr("worker.board.LEASE_SECONDS", 0.05)
+    studio.claims[job.painting] = board.claim(job.painting)
+    monkeypatch.setattr("worker.board.LEASE_SECONDS", 60.0)
+    tender.round()
+    assert board.reclaim() == [] and board.job(job.id).state is State.RUNNING
+
+
+def test_a_painting_whose_sender_died_gets_its_message(tender, board, recipe, sent, monkeypatch):
+    monkeypatch.setattr("worker.tend.UNSENT_SECONDS", -1.0)
+    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+    tender.round()
+    assert sent == [job.painting]
+
+
+def test_the_backlog_is_indexed_when_the_index_is_back(tender, studio, board, memory, recipe, unused_port, caplog):
+    picture, png = painted(recipe)
+    memory.keep(picture, png)
+    board.postpone(picture.key)
+    board.postpone("f" * 32)
+    index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.width)
+    with pytest.raises(Exception, match="index"):
+        tender.round()
+    assert len(board.postponed()) == 2
+    memory.index = index
+    tender.round()
+    assert memory.index.get(picture.key) == picture and board.postponed() == []
+    assert "f" * 32 in caplog.text
+
+
+def test_it_beats_from_the_start_and_leaves_at_the_end(tender, board, recipe, sent):
+    tender.start()
+    wait_for(lambda: "here" in board.workers())
+    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+    tender.stop()
+    assert board.workers() == {} and sent == [job.painting]
+
+
+def test_an_outage_does_not_end_it(tender, board, monkeypatch, caplog):
+    from memo import Unavailable
+
+    monkeypatch.setattr("worker.tend.PERIOD", 0.01)
+    rounds = []
+
+    def fail():
+        rounds.append(1)
+        raise Unavailable("the queue does not answer")
+
+    monkeypatch.setattr(tender, "round", fail)
+    tender.start()
+    wait_for(lambda: len(rounds) > 2)
+    tender.stop()
+    assert "does not answer" in caplog.text

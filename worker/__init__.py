@@ -1,0 +1,1 @@
+"""worker: painting. Batches, Celery, GPU and training; knows no HTTP."""

@@ -1,0 +1,34 @@
+"""The Celery application: names and settings; no task is defined and nothing connects here."""
+
+from celery import Celery
+
+from .config import WorkerConfig
+
+PAINT = "memoaized.paint"
+QUEUE = "paint"
+VISIBILITY_SECONDS = 24 * 3600  # leases bring dead workers' paintings back long before
+
+
+def create_celery(config: WorkerConfig) -> Celery:
+    """An application whose messages carry a painting's id and nothing else; job records hold the results."""
+    app = Celery("memoaized", broker=config.broker, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_connect_timeout": 3,
+            "max_retries": 2,
+            "interval_start": 0.1,
+            "interval_max": 0.5,
+        },
+    )
+    return app

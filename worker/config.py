@@ -1,0 +1,34 @@
+"""Where the queue is, which models there are, and how much of the machine a worker may use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memo import BadSetup
+from memo.config import from_env
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Each field is the variable WORKER_<NAME>, or WORKER_<NAME>_FILE for secrets."""
+
+    redis: str = "redis://127.0.0.1:6379/0"
+    models: str = "models"
+    threads: str = "1"  # CPU threads of one worker's torch
+
+    def __post_init__(self) -> None:
+        if not self.threads.isdecimal() or not 1 <= int(self.threads) <= 512:
+            raise BadSetup(f"WORKER_THREADS={self.threads}: it must be a whole number from 1 to 512")
+        if not self.redis.startswith(("redis://", "rediss://", "unix://")):
+            raise BadSetup(f"WORKER_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "WorkerConfig":
+        """The fields that the environment sets."""
+        return cls(**from_env(cls, "WORKER_", env))
+
+    @property
+    def broker(self) -> str:
+        """The same place in kombu's words: unix://:pw@/path?db=0 is redis+socket://:pw@/path?virtual_host=0."""
+        if self.redis.startswith("unix://"):
+            return self.redis.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+        return self.redis

@@ -1,0 +1,77 @@
+"""Export the packaged text model to ONNX, once, so that other processes can encode text without torch.
+
+Knows nothing of prompts or pictures; `memo.embed` reads what is written here.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from transformers import BertModel
+
+from memo.embed import ONNX_NAME, digest, intact
+from memo.minilm import SHA256, minilm_folder
+
+
+class MeanPooled(torch.nn.Module):
+    """Token states averaged over the real tokens, then scaled to length one (1_Pooling, 2_Normalize)."""
+
+    def __init__(self, bert: torch.nn.Module) -> None:
+        super().__init__()
+        self.bert = bert
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """(batch, tokens) int64 twice -> (batch, 384) float32 of unit length."""
+        states = self.bert(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=torch.zeros_like(input_ids)
+        ).last_hidden_state
+        weights = attention_mask.unsqueeze(-1).to(states.dtype)
+        mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(mean, dim=1)
+
+
+def export_text_model(folder: Path) -> Path:
+    """Write model, tokenizer and manifest unless they are there and intact; returns the model's path."""
+    path = folder / ONNX_NAME
+    if intact(path):
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        part = Path(beside) / ONNX_NAME
+        write_onnx(part)
+        shutil.copyfile(minilm_folder() / "tokenizer.json", part.with_suffix(".tokenizer.json"))
+        manifest = {"weights": SHA256, "onnx": digest(part.read_bytes())}
+        part.with_suffix(".json").write_text(json.dumps(manifest))
+        for name in (part.with_suffix(".tokenizer.json"), part, part.with_suffix(".json")):
+            os.replace(name, folder / name.name)
+    return path
+
+
+def load_bert() -> BertModel:
+    """The packaged model without its pooling layer, ready for tracing."""
+    folder = minilm_folder()
+    bert = BertModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False)
+    return bert.requires_grad_(False)
+
+
+def write_onnx(path: Path) -> None:
+    """Trace the model with dynamic batch and token axes."""
+    ids = torch.randint(5, 1000, (2, 12))
+    axes = {0: "batch", 1: "tokens"}
+    with warnings.catch_warnings():
+        # torch calls its tracing exporter old; the new one would add onnxscript for the same file.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            MeanPooled(load_bert()),
+            (ids, torch.ones_like(ids)),
+            str(path),
+            dynamo=False,
+            opset_version=18,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["embedding"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "batch"}},
+        )

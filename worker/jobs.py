@@ -1,0 +1,69 @@
+"""What a person asked for and sees (a job), and what a worker holds while it paints (a claim)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from memo import Picture, Recipe
+
+
+class State(StrEnum):
+    """Where a job stands; the last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+class Origin(StrEnum):
+    """How the picture comes about."""
+
+    PAINTED = "painted"
+    MEMORY = "memory"
+    JOINED = "joined"  # another job's painting of the same wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """Which remembered prompt answered, and how near it is."""
+
+    prompt: str
+    score: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A snapshot of one request. Times are seconds since 1970."""
+
+    id: str
+    painting: str | None  # None when memory answered
+    state: State
+    origin: Origin
+    reason: str
+    recipe: Recipe
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    step: int = 0
+    position: int | None = None  # paintings before this one in the queue
+    error: str | None = None
+    picture: Picture | None = None
+    match: Remembered | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to paint one painting, until the lease runs out; `token` fences off earlier claimants."""
+
+    painting: str
+    token: str
+    recipe: Recipe
+    scope: str
+    attempt: int

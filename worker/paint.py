@@ -1,0 +1,107 @@
+"""One painting from claim to kept picture. Knows the board and the memory; neither Celery nor torch.
+
+Safe to run twice: a claim is held by one worker at a time, a picture's bytes are written once, and a lost claim
+changes nothing any more.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from memo import MemoError, Memory, Picture, Unavailable, now, write_png
+
+from .board import Board
+from .jobs import Claim
+from .painter import Painter
+
+log = logging.getLogger(__name__)
+
+KEEP_TRIES = 8
+KEEP_WAIT = 0.5  # seconds before the second try; doubled each time, so about a minute in all
+
+
+class Stopped(Exception):
+    """The painting ends here without a picture: "cancel", "lost" or "hand back"."""
+
+
+class Studio:
+    """Paints claimed paintings with the painters it is given."""
+
+    def __init__(self, board: Board, memory: Memory, painters: Callable[[str], Painter]) -> None:
+        self.board, self.memory, self.painters = board, memory, painters
+        self.claims: dict[str, Claim] = {}
+        self.closing = threading.Event()
+
+    def paint(self, painting: str) -> str:
+        """Claim and paint; answers in a word what became of it (for the log)."""
+        if self.closing.is_set() or (claim := self.board.claim(painting)) is None:
+            return "left"
+        log.info("painting %s: %r, try %d", painting, claim.recipe.prompt, claim.attempt)
+        self.claims[painting] = claim
+        try:
+            return self.work(claim)
+        except Stopped as stop:
+            return self.stop(claim, str(stop))
+        except MemoError as error:
+            self.board.failed(claim, str(error))
+            return "failed"
+        except Exception as error:
+            log.exception("painting %s failed", painting)
+            self.board.failed(claim, f"{type(error).__name__}: {error}")
+            return "failed"
+        finally:
+            self.claims.pop(painting, None)
+
+    def work(self, claim: Claim) -> str:
+        """Bytes are durable before the index names them, and the job is done after that."""
+        key = claim.recipe.key
+        if self.memory.has(key):
+            picture = self.memory.picture(key)  # a worker died between keeping it and saying so
+        else:
+            picture, png = self.render(claim)
+            self.keep(claim, picture, png)
+            picture = self.memory.picture(key)
+        try:
+            self.memory.index_picture(picture)
+        except Unavailable as error:
+            log.warning("picture %s is kept and will be indexed later: %s", key, error)
+            self.board.postpone(key)
+        return "done" if self.board.done(claim, picture) else "lost"
+
+    def render(self, claim: Claim) -> tuple[Picture, bytes]:
+        """Paint and encode."""
+        painter = self.painters(claim.recipe.model)
+        started = time.perf_counter()
+        image = painter(claim.recipe, lambda step: self.report(claim, step))
+        seconds = round(time.perf_counter() - started, 3)
+        picture = Picture(
+            recipe=claim.recipe, created=now(), seconds=seconds, scope=claim.scope, device=painter.device
+        )
+        return picture, write_png(image, picture)
+
+    def report(self, claim: Claim, step: int) -> None:
+        """After each step: tell how far it is, and stop when nobody waits, the claim is lost or we close."""
+        if self.closing.is_set():
+            raise Stopped("hand back")
+        if (answer := self.board.progress(claim, step)) != "go on":
+            raise Stopped(answer)
+
+    def keep(self, claim: Claim, picture: Picture, png: bytes) -> None:
+        """Store the bytes, patiently: painting them again would cost more. Raises Unavailable in the end."""
+        for attempt in range(KEEP_TRIES):
+            try:
+                self.memory.keep(picture, png)
+                return
+            except Unavailable as error:
+                if attempt == KEEP_TRIES - 1 or self.closing.wait(KEEP_WAIT * 2**attempt):
+                    raise
+                log.warning("picture %s is not stored yet, trying again: %s", picture.key, error)
+
+    def stop(self, claim: Claim, why: str) -> str:
+        """End a painting that gives no picture."""
+        if why == "cancel":
+            self.board.stopped(claim)
+        if why == "hand back":
+            self.board.release(claim)
+        return why

@@ -1,0 +1,30 @@
+"""The painter's port: a recipe in, an image out, a report after every step."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from PIL import Image
+
+from memo import BadSetup, Recipe
+
+from .catalogue import Model
+
+OnStep = Callable[[int], None]
+
+
+class Painter(Protocol):
+    """Holds one model. The seed alone decides the noise, so the same recipe gives the same image."""
+
+    device: str  # for the picture's record, for example "cpu float32"
+
+    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+        """An RGB image of the recipe's size. `on_step(n)` is called after step n; what it raises stops it."""
+
+
+def open_painter(model: Model, threads: int) -> Painter:
+    """Load the model's weights; raises BadSetup when they or torch are missing."""
+    try:
+        from .diffusion import open_diffusion
+    except ImportError as error:
+        raise BadSetup(f"painting needs torch and diffusers: pip install 'memoaized[gpu]' ({error})") from error
+    return open_diffusion(model, threads)

@@ -1,0 +1,91 @@
+"""The door to the workers: submit, look, cancel, watch. All that the web knows of Celery and Redis."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from memo import Match, Recipe, Unavailable
+
+from .board import Board, open_board
+from .celery_app import PAINT, create_celery
+from .config import WorkerConfig
+from .events import Events
+from .jobs import Job, Remembered
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 15.0
+
+
+class Queue:
+    """Methods raise Unavailable when Redis does not answer."""
+
+    def __init__(self, board: Board, celery: Celery, events: Events) -> None:
+        self.board, self.celery, self.events = board, celery, events
+
+    def submit(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True) -> Job:
+        """Record the job, then send its message; a message that gets lost is sent again by any worker."""
+        job = self.board.open_job(recipe, reason=reason, scope=scope, joinable=joinable)
+        if job.origin == "painted" and job.painting:
+            try:
+                send(self.celery, self.board, job.painting)
+            except Unavailable as error:
+                log.warning("painting %s is recorded; its message will be sent later: %s", job.painting, error)
+        return job
+
+    def remembered(self, recipe: Recipe, match: Match, reason: str) -> Job:
+        """Record a job that memory answered."""
+        note = Remembered(prompt=match.picture.recipe.prompt, score=match.score, how=match.how)
+        return self.board.remembered(recipe, match.picture, note, reason)
+
+    def job(self, job: str) -> Job | None:
+        """A snapshot, or None for an id that was never given or has expired."""
+        return self.board.job(job)
+
+    def recent(self, limit: int) -> list[Job]:
+        """The newest jobs first."""
+        return self.board.recent(limit)
+
+    def cancel(self, job: str) -> Job | None:
+        """Cancel unless it is final already; the snapshot afterwards."""
+        self.board.cancel(job)
+        return self.board.job(job)
+
+    def watch(self, job: str, *, heartbeat: float = HEARTBEAT_SECONDS) -> Iterator[Job | None]:
+        """A snapshot now and after every change until it is final; None after `heartbeat` quiet seconds."""
+        snapshot = self.board.job(job)
+        if snapshot is None or snapshot.painting is None:
+            yield from [snapshot] if snapshot else []
+            return
+        with self.events.watch(snapshot.painting) as bell:
+            last = None
+            while snapshot is not None:
+                yield snapshot if snapshot != last else None
+                if snapshot.state.final:
+                    return
+                last = snapshot
+                bell.wait(heartbeat)
+                bell.clear()
+                snapshot = self.board.job(job)
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """The workers that are alive, with what they say of themselves."""
+        return self.board.workers()
+
+
+def send(celery: Celery, board: Board, painting: str) -> None:
+    """Put the painting's message into the queue; raises Unavailable. Twice does no harm."""
+    try:
+        celery.send_task(PAINT, [painting], task_id=painting)
+    except OperationalError as error:
+        raise Unavailable(f"the queue does not take messages: {error}") from error
+    board.sent(painting)
+
+
+def open_queue(config: WorkerConfig) -> Queue:
+    """Connects on first use."""
+    board = open_board(config.redis)
+    return Queue(board, create_celery(config), Events(board))
