@@ -1,0 +1,95 @@
+"""What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from flask import current_app, url_for
+
+from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recipe, to_text
+from worker.catalogue import Catalogue
+from worker.jobs import Job
+from worker.queue import Queue
+
+FIELDS = (
+    "prompt",
+    "negative_prompt",
+    "model",
+    "adapter",
+    "width",
+    "height",
+    "steps",
+    "guidance_scale",
+    "sampler",
+    "schedule",
+    "seed",
+    "mode",
+)
+MEMO = "memo"  # the policy: auto, off, exact or refresh
+
+
+def submit(body: Mapping[str, object]) -> tuple[Job, int]:
+    """The job and the HTTP status: 200 from memory, 202 when it is being painted. Raises BadRecipe."""
+    catalogue: Catalogue = current_app.extensions["catalogue"]
+    memory: Memory = current_app.extensions["memory"]
+    queue: Queue = current_app.extensions["queue"]
+    recipe, policy = read(body, catalogue)
+    recall = memory.recall(recipe, policy=policy, scope=SHARED)
+    if recall.match:
+        return queue.remembered(recipe, recall.match, recall.reason), 200
+    joinable = policy in ("auto", "exact")
+    return queue.submit(recipe, reason=recall.reason, scope=SHARED, joinable=joinable), 202
+
+
+def read(body: Mapping[str, object], catalogue: Catalogue) -> tuple[Recipe, str]:
+    """The recipe with the model's defaults filled in, and the memory policy; raises BadRecipe."""
+    for name, value in body.items():
+        if name not in (*FIELDS, MEMO):
+            raise BadRecipe(name, value, f"no such field; there are {', '.join((*FIELDS, MEMO))}")
+    policy = body.get(MEMO, "auto")
+    if policy not in POLICIES:
+        raise BadRecipe(MEMO, policy, f"choose one of {', '.join(POLICIES)}")
+    wanted = {name: value for name, value in body.items() if name != MEMO and value is not None}
+    return catalogue.recipe(wanted), str(policy)
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """The job as JSON."""
+    links = {"self": url_for("api.job", job_id=job.id), "events": url_for("api.events", job_id=job.id)}
+    if job.picture:
+        links["picture"] = url_for("api.picture", key=job.picture.key)
+    return {
+        "id": job.id,
+        "state": job.state,
+        "origin": job.origin,
+        "reason": job.reason,
+        "prompt": job.recipe.prompt,
+        "recipe": asdict(job.recipe),
+        "step": job.step,
+        "steps": job.recipe.steps,
+        "position": job.position,
+        "error": job.error,
+        "created": job.created,
+        "started": job.started,
+        "finished": job.finished,
+        "match": asdict_match(job),
+        "picture": describe_picture(job.picture) if job.picture else None,
+        "links": links,
+    }
+
+
+def asdict_match(job: Job) -> dict[str, Any] | None:
+    """Which remembered prompt answered, for a job from memory."""
+    if job.match is None:
+        return None
+    return {"score": round(job.match.score, 4), "remembered_prompt": job.match.prompt, "how": job.match.how}
+
+
+def describe_picture(picture: Picture) -> dict[str, Any]:
+    """The picture as JSON."""
+    links = {
+        "self": url_for("api.picture", key=picture.key),
+        "image": url_for("api.image", key=picture.key),
+    }
+    facts = {"key": picture.key, "created": picture.created, "seconds": picture.seconds, "device": picture.device}
+    return {**facts, **asdict(picture.recipe), "recipe_text": to_text(picture.recipe), "links": links}

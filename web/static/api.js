@@ -1,0 +1,73 @@
+// Talks to the server; knows addresses and answers, nothing of the page.
+
+/**
+ * @typedef {object} Job
+ * @property {string} id
+ * @property {"queued"|"running"|"done"|"failed"|"cancelled"} state
+ * @property {"painted"|"memory"|"joined"} origin
+ * @property {number} step
+ * @property {number} steps
+ * @property {number|null} position jobs before this one
+ * @property {{self: string, events: string}} links
+ */
+
+/** What went wrong, as RFC 9457 problem details tell it. */
+export class Problem extends Error {
+  /**
+   * @param {string} message
+   * @param {{status?: number, field?: string, fix?: string}} [more]
+   */
+  constructor(message, { status = 0, field, fix } = {}) {
+    super(message);
+    this.status = status;
+    this.field = field;
+    this.fix = fix;
+  }
+}
+
+/**
+ * Ask the API.
+ * @param {string} method
+ * @param {string} url
+ * @param {object} [body] sent as JSON
+ * @returns {Promise<any>} the JSON answer, null when it is empty
+ * @throws {Problem}
+ */
+export async function call(method, url, body) {
+  const answer = await reach(url, {
+    method,
+    headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) },
+    body: body && JSON.stringify(body),
+  });
+  return answer.status === 204 ? null : answer.json();
+}
+
+/**
+ * Fetch a page and take it apart.
+ * @param {string} url
+ * @returns {Promise<Document>}
+ * @throws {Problem}
+ */
+export async function page(url) {
+  const answer = await reach(url, { headers: { Accept: "text/html" } });
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/**
+ * @param {string} url
+ * @param {RequestInit} request
+ */
+async function reach(url, request) {
+  const answer = await fetch(url, request).catch(() => {
+    throw new Problem("The server cannot be reached. Is it running?");
+  });
+  if (!answer.ok) throw await problem(answer);
+  return answer;
+}
+
+/** @param {Response} answer */
+async function problem(answer) {
+  const details = await answer.json().catch(() => ({}));
+  const message = details.detail || details.title || `The server answered ${answer.status}.`;
+  return new Problem(message, { status: answer.status, field: details.field, fix: details.fix });
+}

@@ -1,0 +1,155 @@
+// The form: sends a request without leaving the page and shows its job below.
+
+import { call, Problem } from "./api.js";
+import { clearFaults, showFault } from "./faults.js";
+import { announce, enliven, fetchCard } from "./job.js";
+
+/** @import { Job } from "./api.js" */
+
+const JOBS = "/api/v1/jobs";
+const WHOLE = ["width", "height", "steps", "seed"];
+const DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
+
+/** @param {HTMLFormElement} form */
+export function setUp(form) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit(form);
+  });
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  form.addEventListener("input", () => sumUp(form));
+  const model = control(form, "model");
+  let before = chosen(model);
+  model?.addEventListener("change", () => {
+    adopt(form, before, (before = chosen(model)));
+    sumUp(form);
+  });
+}
+
+/** @param {HTMLFormElement} form */
+async function submit(form) {
+  const button = form.querySelector("button[type=submit]");
+  if (!button || button.hasAttribute("aria-disabled")) return;
+  button.setAttribute("aria-disabled", "true");
+  clearFaults(form);
+  try {
+    await ask(form);
+  } catch (error) {
+    showFault(form, error instanceof Problem ? error : new Problem(String(error)));
+  } finally {
+    button.removeAttribute("aria-disabled");
+  }
+}
+
+/** @param {HTMLFormElement} form */
+async function ask(form) {
+  const start = performance.now();
+  const job = /** @type {Job} */ (await call("POST", JOBS, body(form)));
+  const took = performance.now() - start;
+  const card = await fetchCard(`/jobs/${job.id}/card`);
+  if (job.origin === "memory") tellTime(card, took);
+  const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
+  stage.replaceChildren(card);
+  history.pushState(null, "", card.dataset.page);
+  stage.scrollIntoView({ behavior: "smooth", block: "nearest" });
+  announce(card);
+  enliven(card);
+}
+
+/**
+ * The form as JSON: empty fields left out, numbers as numbers; what is no number goes as it was typed, so that
+ * the answer can say what is wrong with it.
+ * @param {HTMLFormElement} form
+ */
+function body(form) {
+  const { size, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
+  const [width, height = ""] = size.split("x");
+  const typed = Object.entries({ ...others, width, height });
+  return Object.fromEntries(typed.filter(([, text]) => text).map(([name, text]) => [name, asNumber(name, text)]));
+}
+
+/**
+ * @param {string} name
+ * @param {string} text
+ */
+function asNumber(name, text) {
+  if (WHOLE.includes(name) && /^[+-]?\d{1,20}$/.test(text)) return Number(text);
+  if (name === "guidance_scale" && /^[+-]?\d{1,20}([.,]\d{1,20})?$/.test(text)) return Number(text.replace(",", "."));
+  return text;
+}
+
+/**
+ * @param {HTMLElement} card
+ * @param {number} milliseconds
+ */
+function tellTime(card, milliseconds) {
+  const took = card.querySelector("[data-took]");
+  if (took) took.textContent = `in ${Math.max(1, Math.round(milliseconds))} ms`;
+}
+
+/**
+ * The line beside "Settings".
+ * @param {HTMLFormElement} form
+ */
+function sumUp(form) {
+  const value = (/** @type {string} */ name) => control(form, name)?.value.trim() || "";
+  const seed = value("seed") ? `seed ${value("seed")}` : "any seed";
+  const line = form.querySelector("[data-now]");
+  if (line) line.textContent = `${asSize(value("size"))} · ${value("steps")} steps · ${seed}`;
+}
+
+/**
+ * Another model was chosen: fields that stood at the old one's defaults take the new one's.
+ * @param {HTMLFormElement} form
+ * @param {any} before
+ * @param {any} after
+ */
+function adopt(form, before, after) {
+  const untouched = DEFAULTS.filter((name) => control(form, name)?.value === standard(before, name));
+  offer(control(form, "size"), after.sizes.map((/** @type {number} */ side) => `${side}x${side}`));
+  offer(control(form, "sampler"), after.samplers);
+  offer(control(form, "schedule"), after.schedules);
+  for (const name of untouched) {
+    const field = control(form, name);
+    if (field) field.value = standard(after, name);
+  }
+}
+
+/**
+ * A field's default for this model.
+ * @param {any} model
+ * @param {string} name
+ */
+function standard(model, name) {
+  const { width, height, ...others } = model.defaults;
+  return String({ ...others, size: `${width}x${height}` }[name]);
+}
+
+/** @param {string} size */
+const asSize = (size) => size.replace("x", " × ");
+
+/**
+ * @param {HTMLInputElement | HTMLSelectElement | null} select
+ * @param {string[]} names
+ */
+function offer(select, names) {
+  if (!(select instanceof HTMLSelectElement)) return;
+  const held = select.value;
+  select.replaceChildren(...names.map((name) => new Option(asSize(name), name, false, name === held)));
+}
+
+/**
+ * @param {HTMLFormElement} form
+ * @param {string} name
+ */
+function control(form, name) {
+  return /** @type {HTMLInputElement | HTMLSelectElement | null} */ (form.elements.namedItem(name));
+}
+
+/** @param {HTMLInputElement | HTMLSelectElement | null} model */
+function chosen(model) {
+  const option = model instanceof HTMLSelectElement ? model.selectedOptions[0] : undefined;
+  return JSON.parse(option?.dataset.model ?? "{}");
+}

@@ -1,0 +1,117 @@
+// Keeps the card of a job true while the job goes on. The card itself is drawn by the server.
+
+import { call, page, Problem } from "./api.js";
+import { say } from "./say.js";
+import { follow, isFinal } from "./stream.js";
+import { localize } from "./times.js";
+
+/** @import { Job } from "./api.js" */
+
+/**
+ * Fetch a job's card.
+ * @param {string} url
+ * @returns {Promise<HTMLElement>}
+ */
+export async function fetchCard(url) {
+  const card = (await page(url)).querySelector("[data-job]");
+  if (!(card instanceof HTMLElement)) throw new Problem("The server sent no card.");
+  localize(card);
+  return document.adoptNode(card);
+}
+
+/**
+ * Keep the card up to date; a card in a final state stays as it is.
+ * @param {HTMLElement} card
+ */
+export function enliven(card) {
+  const { state = "", self = "", events = "" } = card.dataset;
+  if (isFinal(state)) return;
+  /** @type {Job | undefined} */
+  let newest;
+  let busy = false;
+  const tell = async (/** @type {Job} */ job) => {
+    newest = job;
+    if (busy) return;
+    busy = true;
+    while (newest.state !== card.dataset.state && card.isConnected) {
+      card = await renewed(card).catch(() => pause(card));
+    }
+    advance(card, newest);
+    busy = false;
+  };
+  follow({ self, events }, tell, (problem) => trouble(card, problem.message));
+}
+
+/** @param {HTMLElement} card */
+async function renewed(card) {
+  const fresh = await fetchCard(card.dataset.card ?? "");
+  const focused = card.contains(document.activeElement);
+  card.replaceWith(fresh);
+  if (focused) fresh.focus({ preventScroll: true });
+  announce(fresh);
+  return fresh;
+}
+
+/**
+ * The server did not answer: wait a little, then the same card is tried again.
+ * @param {HTMLElement} card
+ * @returns {Promise<HTMLElement>}
+ */
+const pause = (card) => new Promise((resolve) => setTimeout(resolve, 1000, card));
+
+/**
+ * Say the card's state, and tell the rest of the page when a job has ended.
+ * @param {HTMLElement} card
+ */
+export function announce(card) {
+  const badges = [...card.querySelectorAll(".badge")].map((badge) => badge.textContent);
+  const why = card.querySelector("[data-why], .trouble")?.textContent ?? "";
+  say(`${badges.join(", ")}. ${why}`);
+  if (!isFinal(card.dataset.state ?? "")) return;
+  document.dispatchEvent(new CustomEvent("job-ended", { detail: card.dataset }));
+}
+
+/**
+ * @param {HTMLElement} card
+ * @param {Job} job
+ */
+function advance(card, job) {
+  const words = card.querySelector("[data-words]");
+  if (words && !isFinal(job.state)) words.textContent = progressWords(job);
+  const bar = card.querySelector("[data-progress]");
+  if (bar instanceof HTMLProgressElement && job.step) {
+    bar.max = job.steps;
+    bar.value = job.step;
+  }
+  if (job.steps) card.querySelector("[data-mist]")?.setAttribute("opacity", String(0.25 + (0.75 * job.step) / job.steps));
+}
+
+/** @param {Job} job */
+function progressWords(job) {
+  if (job.state === "running") return job.step ? `Step ${job.step} of ${job.steps}` : "Getting ready";
+  if (job.position === null) return "Waiting for a painter";
+  return job.position === 0 ? "Next in line" : `${job.position} before yours`;
+}
+
+/**
+ * @param {HTMLElement} card
+ * @param {string} text
+ */
+function trouble(card, text) {
+  const words = card.querySelector("[data-words]");
+  if (words) words.textContent = text;
+  say(text);
+}
+
+/** Cancel buttons ask the API instead of sending their form. */
+export function listenForCancel() {
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!(form instanceof HTMLFormElement) || !form.dataset.cancel) return;
+    event.preventDefault();
+    const card = form.closest("[data-job]");
+    await call("DELETE", form.dataset.cancel).catch((problem) => {
+      if (card instanceof HTMLElement) trouble(card, problem.message);
+    });
+  });
+}

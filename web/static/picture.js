@@ -1,0 +1,44 @@
+// The page of one picture: delete after asking, copy the recipe.
+
+import { call } from "./api.js";
+import { say } from "./say.js";
+
+/** @param {HTMLButtonElement} button */
+export function setUpDelete(button) {
+  const dialog = document.querySelector("dialog[data-ask]");
+  if (!(dialog instanceof HTMLDialogElement)) return;
+  button.hidden = false;
+  button.addEventListener("click", () => dialog.showModal());
+  dialog.addEventListener("submit", (event) => {
+    if (event.submitter?.getAttribute("value") !== "delete") return;
+    event.preventDefault();
+    forget(button.dataset.forget ?? "", dialog);
+  });
+}
+
+/**
+ * @param {string} url
+ * @param {HTMLDialogElement} dialog
+ */
+async function forget(url, dialog) {
+  try {
+    await call("DELETE", url);
+    location.assign("/#gallery");
+  } catch (problem) {
+    const place = dialog.querySelector("[data-trouble]");
+    if (!place) return;
+    place.textContent = problem instanceof Error ? problem.message : String(problem);
+    place.removeAttribute("hidden");
+  }
+}
+
+/** @param {HTMLButtonElement} button */
+export function setUpCopy(button) {
+  if (!navigator.clipboard) return;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copy ?? "");
+    button.textContent = "Copied";
+    say("Copied.");
+  });
+}

@@ -1,0 +1,23 @@
+"""The web process, `gunicorn "web.wsgi:create()"`; the only file of this room that reads the environment."""
+
+import logging
+import os
+from pathlib import Path
+
+from flask import Flask
+
+from memo import MemoConfig, open_memory
+from worker.catalogue import Catalogue
+from worker.config import WorkerConfig
+from worker.queue import open_queue
+
+from . import create_app
+
+
+def create() -> Flask:
+    """Join the parts that the environment names."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    worker = WorkerConfig.from_env(os.environ)
+    memory = open_memory(MemoConfig.from_env(os.environ))
+    return create_app(memory, open_queue(worker), Catalogue(Path(worker.models)))
