@@ -112,7 +112,8 @@ def queue(board: Board, redis_url: str) -> Iterator[Queue]:
 def working(queue: Queue, studio: Studio) -> Iterator[Studio]:
     """A real Celery worker in a thread, painting what the queue holds."""
     queue.celery.task(name=PAINT, shared=False)(studio.paint)
-    with start_worker(queue.celery, pool="threads", concurrency=1, perform_ping_check=False, loglevel="info", shutdown_timeout=30):
+    options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
+    with start_worker(queue.celery, shutdown_timeout=30, **options):
         yield studio
 
 

@@ -1,0 +1,67 @@
+# Two commands do everything: `make up` runs the product, `make test` runs its tests.
+# Both make the environment they need first.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+DATA ?= var
+WORKERS ?= 1
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH_FREE := memo/*,worker/*
+TORCH_ROOMS := worker/diffusion.py,worker/text.py,worker/export.py,worker/train/*
+
+.PHONY: help up test lint unit install install-dev redis chromium bench clean
+
+help:
+	@echo "make up      run the product on http://127.0.0.1:$(PORT)  (PORT=8123 DATA=folder WORKERS=2)"
+	@echo "make test    run every test"
+	@echo "make bench   measure"
+
+up: install redis
+	@exec $(BIN)/memoaized up --port $(PORT) --data $(DATA) --workers $(WORKERS)
+
+test: install-dev redis chromium lint unit
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit:
+	$(BIN)/memoaized prepare
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --durations=10
+	$(BIN)/coverage report --include='$(TORCH_FREE)' --omit='$(TORCH_ROOMS)' --fail-under=90 --skip-covered
+
+bench: install-dev redis
+	@for bench in bench/*.py; do $(BIN)/python -m $$(echo $${bench%.py} | tr / .) || exit 1; done
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: $$($(PYTHON) --version) is too old; make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing (once; torch is the largest part)"
+	$(PIP) -e '.[gpu,s3]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) -e '.[gpu,s3,train,dev]'
+	@touch $@
+
+# A server binary is all that is wanted of redis: the product starts its own, on its own socket and data.
+redis:
+	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || [ -n "$$REDIS_SERVER" ] \
+	  || sh deploy/system-package.sh redis-server
+
+chromium:
+	@command -v chromium >/dev/null || sh deploy/system-package.sh chromium
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage

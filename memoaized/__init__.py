@@ -1,0 +1,1 @@
+"""memoaized: the command that runs web, worker, index and store together on this machine."""

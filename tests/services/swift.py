@@ -1,0 +1,226 @@
+"""OpenStack Swift on one node behind its s3api middleware: a real S3 server that pip can install.
+
+It checks signatures and the expiry of links, which moto lets through, and keeps objects on disk. Swift lives
+in a virtual environment of its own because it patches sockets with eventlet. Knows no test.
+https://docs.openstack.org/swift/latest/s3_compat.html
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.services.s3 import S3Server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+VENV = REPOSITORY / "var" / "swift-venv"
+REQUIREMENTS = Path(__file__).with_name("swift-requirements.txt")
+
+ACCOUNT, USER, KEY = "memo", "tester", "a-secret-of-the-test-bench"
+STORES = ("account", "container", "object")
+START_SECONDS = 60
+STOP_SECONDS = 10
+
+
+class SwiftMissing(Exception):
+    """Swift cannot run here; the message says what is missing."""
+
+
+@contextmanager
+def swift_server(folder: Path) -> Iterator[S3Server]:
+    """A Swift of its own on free loopback ports; data and logs lie in `folder`. Raises SwiftMissing."""
+    python = ensure_swift_venv()
+    check_xattrs(folder)
+    ports = dict(zip(("proxy", *STORES), free_ports(4), strict=True))
+    lay_out(folder, ports)
+    build_rings(python, folder, ports)
+    with ExitStack() as running:
+        processes = {name: running.enter_context(started(python, folder, name)) for name in ports}
+        for name, process in processes.items():
+            wait_for(ports[name], process, folder / f"{name}.log")
+        yield S3Server(f"http://127.0.0.1:{ports['proxy']}", f"{ACCOUNT}:{USER}", KEY)
+
+
+def ensure_swift_venv() -> Path:
+    """The Python of Swift's virtual environment, made on first use; raises SwiftMissing when pip cannot."""
+    python = VENV / "bin" / "python"
+    stamp = VENV / "requirements.sha256"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
+    VENV.parent.mkdir(exist_ok=True)
+    with (VENV.parent / "swift-venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test runs beside this one wait instead of installing twice
+        if not stamp.exists() or stamp.read_text() != wanted:
+            make_venv(python)
+            stamp.write_text(wanted)
+    return python
+
+
+def make_venv(python: Path) -> None:
+    """A new virtual environment with the pinned packages; raises SwiftMissing with pip's last words."""
+    shutil.rmtree(VENV, ignore_errors=True)
+    venv.create(VENV, with_pip=True)
+    pip = [python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        raise SwiftMissing(f"pip cannot install Swift: {done.stderr.strip()[-400:]}")
+
+
+def check_xattrs(folder: Path) -> None:
+    """Swift keeps metadata in extended attributes; raises SwiftMissing where the file system has none."""
+    try:
+        os.setxattr(folder, "user.memoaized", b"x")
+        os.removexattr(folder, "user.memoaized")
+    except (OSError, AttributeError) as error:
+        raise SwiftMissing(f"{folder} has no extended attributes: {error}") from error
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct loopback ports on which nothing listens now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def lay_out(folder: Path, ports: dict[str, int]) -> None:
+    """Folders and configuration files."""
+    for name in ("etc", "devices/d1", "cache"):
+        (folder / name).mkdir(parents=True)
+    etc = folder / "etc"
+    # Swift refuses to start without a salt for its hashes.
+    (etc / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = memoaized\n")
+    (etc / "proxy.conf").write_text(common(folder, ports["proxy"]) + PROXY)
+    for name in STORES:
+        (etc / f"{name}.conf").write_text(common(folder, ports[name]) + STORE.format(name=name))
+
+
+def common(folder: Path, port: int) -> str:
+    """What all four configuration files begin with."""
+    user = pwd.getpwuid(os.geteuid()).pw_name  # otherwise Swift drops its rights to the user "swift"
+    return COMMON.format(folder=folder, port=port, user=user)
+
+
+def build_rings(python: Path, folder: Path, ports: dict[str, int]) -> None:
+    """Which device holds what: one device, one replica."""
+    places = [f"{name}={ports[name]}" for name in STORES]
+    subprocess.run([python, "-c", RINGS, *places], cwd=folder / "etc", check=True, capture_output=True)
+
+
+@contextmanager
+def started(python: Path, folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One of Swift's servers as a child process, ended on the way out."""
+    server = python.with_name(f"swift-{name}-server")
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen([server, folder / "etc" / f"{name}.conf"], stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until HTTP is answered, whatever the status; raises RuntimeError with the log's end when it is not."""
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(f"http://127.0.0.1:{port}/info"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{log.stem} of Swift did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.05)
+
+
+def answers(url: str) -> bool:
+    """Whether somebody speaks HTTP there."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:
+        return False
+    return True
+
+
+RINGS = """
+import sys
+from swift.common.ring import RingBuilder
+
+for place in sys.argv[1:]:
+    name, port = place.split("=")
+    ring = RingBuilder(4, 1, 1)  # 2**4 partitions, one replica, at most one move an hour
+    node = {"region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1}
+    ring.add_dev(node)
+    ring.rebalance()
+    ring.get_ring().save(name + ".ring.gz")
+"""
+
+COMMON = """[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+workers = 0
+user = {user}
+swift_dir = {folder}/etc
+devices = {folder}/devices
+recon_cache_path = {folder}/cache
+mount_check = false
+disable_fallocate = true
+log_address = {folder}/no-syslog-here
+log_level = ERROR
+
+"""
+
+STORE = """[pipeline:main]
+pipeline = {name}-server
+
+[app:{name}-server]
+use = egg:swift#{name}
+"""
+
+PROXY = f"""[pipeline:main]
+pipeline = catch_errors listing_formats bulk s3api tempauth copy slo dlo proxy-server
+
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+allow_account_management = true
+
+[filter:catch_errors]
+use = egg:swift#catch_errors
+
+[filter:listing_formats]
+use = egg:swift#listing_formats
+
+[filter:bulk]
+use = egg:swift#bulk
+
+[filter:s3api]
+use = egg:swift#s3api
+location = us-east-1
+
+[filter:tempauth]
+use = egg:swift#tempauth
+user_{ACCOUNT}_{USER} = {KEY} .admin
+
+[filter:copy]
+use = egg:swift#copy
+
+[filter:slo]
+use = egg:swift#slo
+
+[filter:dlo]
+use = egg:swift#dlo
+"""

@@ -1,0 +1,202 @@
+"""The distributed set-up, read: no Docker engine is needed. What can be run is run in test_compose_natively.py."""
+
+import copy
+import re
+import shlex
+import stat
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.real import missing
+from tests.services import compose
+
+SERVICES = compose.services()
+EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
+LONG_RUNNING = [name for name in SERVICES if SERVICES[name]["restart"] != "no"]
+PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    """The Compose Specification's JSON schema, which the package check-jsonschema carries."""
+    try:
+        from check_jsonschema.builtin_schemas import get_builtin_schema
+    except ImportError:
+        missing("check-jsonschema")
+    return get_builtin_schema("vendor.compose-spec")
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    make_secrets(folder)
+    return folder
+
+
+def make_secrets(folder: Path) -> None:
+    script = compose.REPOSITORY / "deploy" / "make-secrets.sh"
+    subprocess.run(["sh", script, folder], check=True, capture_output=True)
+
+
+def test_the_compose_file_follows_the_compose_specification(schema: dict[str, Any]) -> None:
+    jsonschema.validate(compose.load(), schema)
+
+
+def test_without_gpu_the_two_files_together_follow_the_specification(schema: dict[str, Any]) -> None:
+    jsonschema.validate(compose.merged(compose.load(), compose.load(compose.WITHOUT_GPU)), schema)
+
+
+def test_the_schema_knows_a_wrong_word(schema: dict[str, Any]) -> None:
+    wrong = copy.deepcopy(compose.load())
+    wrong["services"]["web"]["read-only"] = True
+    with pytest.raises(jsonschema.ValidationError, match="read-only"):
+        jsonschema.validate(wrong, schema)
+
+
+def test_workers_reserve_a_gpu_unless_the_cpu_file_takes_it_away() -> None:
+    without = compose.merged(compose.load(), compose.load(compose.WITHOUT_GPU))["services"]["worker"]
+    device = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"][0]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert "deploy" not in without and without["command"] == SERVICES["worker"]["command"]
+
+
+def test_workers_can_be_scaled() -> None:
+    assert not {"container_name", "ports", "volumes", "hostname"} & SERVICES["worker"].keys()
+
+
+@EVERY_SERVICE
+def test_every_image_is_pinned_to_a_release(name: str) -> None:
+    assert PINNED.fullmatch(SERVICES[name]["image"])
+
+
+def test_our_images_carry_our_version() -> None:
+    version = tomllib.loads((compose.REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    ours = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert ours == {f"memoaized-web:{version}", f"memoaized-worker:{version}"}
+
+
+def test_qdrant_and_its_client_are_of_the_same_minor_version() -> None:
+    client = re.search(r"^qdrant-client==(\d+\.\d+)\.", (compose.REPOSITORY / "constraints.txt").read_text(), re.M)
+    assert client and SERVICES["index"]["image"].startswith(f"qdrant/qdrant:v{client[1]}.")
+
+
+@EVERY_SERVICE
+def test_every_service_is_locked_down(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"] and "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+@EVERY_SERVICE
+def test_no_service_runs_as_root(name: str) -> None:
+    user, group = map(int, SERVICES[name]["user"].split(":"))
+    assert user > 0 and group > 0
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_service_has_a_health_check_and_time_to_stop(name: str) -> None:
+    assert compose.health_check(SERVICES[name])
+    assert compose.seconds(SERVICES[name]["stop_grace_period"]) >= 30
+
+
+@EVERY_SERVICE
+def test_a_service_starts_when_what_it_needs_is_ready(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        wanted = "service_healthy" if other in LONG_RUNNING else "service_completed_successfully"
+        assert how["condition"] == wanted
+
+
+def test_the_start_order_has_no_circle() -> None:
+    order = compose.in_start_order(SERVICES)
+    assert order.index("store") < order.index("bucket") < order.index("worker")
+
+
+def test_only_the_web_is_published_and_only_on_this_machine() -> None:
+    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["web"]
+    assert SERVICES["web"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert compose.services({"MEMO_PORT": "8123"})["web"]["ports"] == ["127.0.0.1:8123:8000"]
+
+
+def test_everything_else_is_on_a_network_without_a_way_out() -> None:
+    assert compose.load()["networks"]["back"]["internal"] is True
+    assert [name for name in SERVICES if SERVICES[name]["networks"] != ["back"]] == ["web"]
+
+
+def test_every_volume_is_named_and_used() -> None:
+    mounts = [mount.split(":") for service in SERVICES.values() for mount in service.get("volumes", [])]
+    assert sorted(mount[0] for mount in mounts) == sorted(compose.load()["volumes"])
+
+
+@EVERY_SERVICE
+def test_a_service_is_given_the_secrets_it_names_and_no_others(name: str) -> None:
+    service = SERVICES[name]
+    words = str([service.get(part) for part in ("environment", "command", "entrypoint", "healthcheck")])
+    assert set(re.findall(r"/run/secrets/([\w.-]+)", words)) == set(service.get("secrets", []))
+
+
+@EVERY_SERVICE
+def test_no_environment_variable_holds_a_secret(name: str) -> None:
+    for variable, value in SERVICES[name].get("environment", {}).items():
+        if re.search("KEY|SECRET|PASSWORD|TOKEN|REDIS", variable):
+            assert variable.endswith("_FILE") and value.startswith("/run/secrets/")
+
+
+def test_redis_keeps_everything_and_forgets_nothing() -> None:
+    words = shlex.join(SERVICES["redis"]["command"])
+    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "--dir /data"):
+        assert option in words
+    assert SERVICES["redis"]["volumes"] == ["redis:/data"]
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_the_command_is_the_documented_one_and_the_images_own(name: str) -> None:
+    documented = (compose.REPOSITORY / "docs" / "architecture.md").read_text()
+    row = re.search(rf"^\| {name} \| `(?P<command>[^`]+)` \|", documented, re.MULTILINE)
+    assert row
+    words = [word.replace("HOST:PORT", "0.0.0.0:8000") for word in shlex.split(row["command"])]
+    assert SERVICES[name]["command"] == words == compose.image_command(compose.dockerfile_of(SERVICES[name]))
+
+
+def test_the_script_makes_every_secret_that_compose_mounts(secrets: Path) -> None:
+    named = {Path(secret["file"]).name for secret in compose.load()["secrets"].values()}
+    assert named == {file.name for file in secrets.iterdir()}
+    assert {Path(secret["file"]).parent for secret in compose.load()["secrets"].values()} == {Path("deploy/secrets")}
+
+
+def test_secrets_can_be_read_in_a_container_and_by_nobody_else_outside(secrets: Path) -> None:
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in secrets.iterdir()} == {0o444}
+
+
+def test_making_secrets_again_changes_none(secrets: Path) -> None:
+    before = {file.name: file.read_text() for file in secrets.iterdir()}
+    make_secrets(secrets)
+    assert {file.name: file.read_text() for file in secrets.iterdir()} == before
+
+
+def test_the_two_sides_of_a_secret_agree(secrets: Path) -> None:
+    password = (secrets / "redis.conf").read_text().split()[1]
+    assert (secrets / "redis-url").read_text() == f"redis://:{password}@redis:6379/0\n"
+    assert (secrets / "index-key").read_text().strip() in (secrets / "index.yaml").read_text()
+
+
+def test_two_installations_share_no_secret(secrets: Path, tmp_path: Path) -> None:
+    make_secrets(tmp_path / "other")
+    for file in secrets.iterdir():
+        assert len(file.read_text()) >= 16 and file.read_text() != (tmp_path / "other" / file.name).read_text()
+
+
+def test_git_never_sees_the_secrets() -> None:
+    assert "deploy/secrets/" in (compose.REPOSITORY / ".gitignore").read_text().splitlines()
+
+
+def test_the_reader_refuses_a_lone_dollar() -> None:
+    with pytest.raises(ValueError, match="write \\$\\$ for a dollar"):
+        compose.interpolated({"command": ["echo $HOME"]}, {})

@@ -1,0 +1,249 @@
+"""The distributed set-up, run without Docker: each service's own command line and environment, on this machine.
+
+Only addresses, ports and folders are exchanged. The embedded index stands in for Qdrant and moto for the store,
+whose command lines are therefore not run here. Processes get no variable but those of compose file and image.
+"""
+
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boto3.session import Session
+
+from tests.real import ROOT, missing
+from tests.services import compose
+from tests.services.s3 import S3Server
+from tests.services.swift import free_ports
+
+START_SECONDS = 180
+PAINT_SECONDS = 120
+
+PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+
+
+class Deployment:
+    """The services of the compose file as child processes."""
+
+    def __init__(self, folder: Path, places: Mapping[str, str]) -> None:
+        self.folder, self.places = folder, places
+        self.services = compose.services()
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start a command; its output goes to a file of its name."""
+        log = (self.folder / f"{name}.log").open("wb")
+        with log:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def start(self, name: str) -> None:
+        """The service by its own command line, until it is healthy or, for a one-shot, has ended well."""
+        service = self.services[name]
+        words = [*service.get("entrypoint", []), *service.get("command", [])]
+        self.running[name] = self.run(name, self.here(words), self.environment(name))
+        if service["restart"] == "no":
+            assert self.running.pop(name).wait(60) == 0, self.said(name)
+        else:
+            self.wait_until_healthy(name)
+
+    def wait_until_healthy(self, name: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self.healthy(name):
+            assert name not in self.running or self.running[name].poll() is None, self.said(name)
+            assert time.monotonic() < deadline, self.said(name)
+            time.sleep(0.2)
+
+    def healthy(self, name: str) -> bool:
+        """What the service's own health check says."""
+        check = compose.health_check(self.services[name])
+        assert check
+        environment = self.environment(name)
+        return subprocess.run(self.here(check), env=environment, cwd=ROOT, capture_output=True).returncode == 0
+
+    def environment(self, name: str) -> dict[str, str]:
+        """What the image and the compose file set."""
+        service = self.services[name]
+        image = compose.image_environment(compose.dockerfile_of(service)) if "build" in service else {}
+        found = {**image, **service.get("environment", {})}
+        return {variable: self.moved(value) for variable, value in found.items()} | {"PATH": PATH}
+
+    def here(self, words: list[str]) -> list[str]:
+        """A command with this machine's places in it."""
+        moved = [self.moved(word) for word in words]
+        return [sys.executable, "-m", "memoaized.cli", *moved[1:]] if moved[0] == "memoaized" else moved
+
+    def moved(self, text: str) -> str:
+        """Each place exchanged in one pass, so that no address is taken for another."""
+        return re.sub("|".join(map(re.escape, self.places)), lambda place: self.places[place[0]], text)
+
+    def said(self, name: str) -> str:
+        return f"{name}: {(self.folder / f'{name}.log').read_text()[-3000:]}"
+
+    def stop(self, name: str) -> int:
+        """The exit status after SIGTERM; fails when the service takes longer than it is given."""
+        process = self.running.pop(name)
+        process.terminate()
+        return process.wait(compose.seconds(self.services[name]["stop_grace_period"]))
+
+    def kill(self) -> None:
+        """Whatever still runs."""
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, moto_s3: S3Server, tiny_models: Path
+) -> Iterator[Deployment]:
+    for program in ("redis-server", "redis-cli", "curl", "bash"):
+        if shutil.which(program) is None:
+            missing(program)
+    folder = tmp_path_factory.mktemp("deployment")
+    web, redis, index = free_ports(3)
+    secrets = make_secrets(folder / "secrets", redis)
+    places = {
+        "http://store:9000": moto_s3.endpoint,
+        "http://index:6333": f"http://127.0.0.1:{index}",
+        "0.0.0.0": "127.0.0.1",
+        ":8000": f":{web}",
+        "6379": str(redis),
+        "/6333": f"/{index}",
+        "/run/secrets": str(secrets),
+        "/make-bucket.sh": str(ROOT / "deploy" / "make-bucket.sh"),
+        "/opt/memoaized/text": str(ROOT / "var" / "text"),
+        "/opt/memoaized/models": str(tiny_models),
+    }
+    with ExitStack() as ending:
+        found = Deployment(folder, places | folders(folder))
+        ending.callback(found.kill)
+        ending.enter_context(index_in_place_of_qdrant(found, index, secrets))
+        for name in compose.in_start_order(found.services):
+            if name not in ("index", "store"):
+                found.start(name)
+        yield found
+
+
+def folders(folder: Path) -> dict[str, str]:
+    """Where redis keeps its data, and every home."""
+    for name in ("data", "tmp"):
+        (folder / name).mkdir()
+    return {"/data": str(folder / "data"), "/tmp": str(folder / "tmp")}
+
+
+def make_secrets(folder: Path, redis_port: int) -> Path:
+    """The deployment's own script, and redis at another address."""
+    subprocess.run(["sh", ROOT / "deploy" / "make-secrets.sh", folder], check=True, capture_output=True)
+    url = folder / "redis-url"
+    text = url.read_text().replace("@redis:6379", f"@127.0.0.1:{redis_port}")
+    url.unlink()
+    url.write_text(text)
+    return folder
+
+
+@contextmanager
+def index_in_place_of_qdrant(found: Deployment, port: int, secrets: Path) -> Iterator[None]:
+    """The embedded index server, which must pass Qdrant's health check."""
+    command = [sys.executable, "-m", "gunicorn", "--threads", "8", "--bind", f"127.0.0.1:{port}"]
+    environment = {
+        "INDEX_SERVER_FOLDER": str(found.folder / "index"),
+        "INDEX_SERVER_KEY": (secrets / "index-key").read_text().strip(),
+        "HOME": str(found.folder / "tmp"),
+    }
+    process = found.run("index", [*command, "memoaized.index_server:create()"], environment)
+    try:
+        found.wait_until_healthy("index")
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_prompt_becomes_a_picture_in_the_bucket(deployment: Deployment, moto_s3: S3Server) -> None:
+    job = finished(deployment, ask(deployment, "a lighthouse at night"))
+    assert (job["state"], job["origin"]) == ("done", "painted")
+    with urllib.request.urlopen(url(deployment, job["links"]["picture"] + "/image"), timeout=30) as image:
+        png = image.read()
+    assert png.startswith(b"\x89PNG\r\n")
+    assert png in objects(moto_s3)
+
+
+def test_the_same_prompt_again_comes_from_memory(deployment: Deployment) -> None:
+    first = finished(deployment, ask(deployment, "a teapot on the moon"))
+    again = finished(deployment, ask(deployment, "a teapot on the moon"))
+    assert (again["origin"], again["picture"]["key"]) == ("memory", first["picture"]["key"])
+
+
+def test_strangers_get_nothing_from_redis(deployment: Deployment) -> None:
+    port = deployment.moved("6379")
+    asked = subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True)
+    assert "NOAUTH" in asked.stdout
+
+
+def test_an_index_that_lets_strangers_in_is_not_healthy(deployment: Deployment) -> None:
+    class Open(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Open) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        careless = Deployment(deployment.folder, {"/6333": f"/{server.server_port}"})
+        assert not careless.healthy("index")
+        server.shutdown()
+
+
+def test_every_service_ends_well_in_the_time_it_is_given(deployment: Deployment) -> None:
+    # The last test of this file: it stops what the others use.
+    for name in reversed(compose.in_start_order(deployment.services)):
+        if name in deployment.running:
+            assert deployment.stop(name) == 0, deployment.said(name)
+
+
+def ask(deployment: Deployment, prompt: str) -> dict[str, Any]:
+    body = json.dumps({"prompt": prompt, "width": 64, "height": 64, "steps": 2}).encode()
+    request = urllib.request.Request(
+        url(deployment, "/api/v1/jobs"), data=body, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def finished(deployment: Deployment, job: dict[str, Any]) -> dict[str, Any]:
+    deadline = time.monotonic() + PAINT_SECONDS
+    while job["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, deployment.said("worker")
+        time.sleep(0.1)
+        with urllib.request.urlopen(url(deployment, job["links"]["self"]), timeout=30) as answer:
+            job = json.load(answer)
+    return job
+
+
+def url(deployment: Deployment, path: str) -> str:
+    return deployment.moved("http://127.0.0.1:8000") + path
+
+
+def objects(server: S3Server) -> list[bytes]:
+    """All that the deployment's bucket holds."""
+    client = Session().client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name=server.region,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+    )
+    names = [entry["Key"] for entry in client.list_objects_v2(Bucket="pictures").get("Contents", [])]
+    return [client.get_object(Bucket="pictures", Key=name)["Body"].read() for name in names]

