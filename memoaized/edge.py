@@ -299,14 +299,14 @@ class Collection:
             try:
                 guarded(self._shard.flush)
             except EdgeError as error:
-                self.trouble = str(error)
                 log.error("collection %s cannot be flushed to disk: %s", self.name, error)
+                self.trouble = str(error)
             else:
                 self.trouble, self._unflushed = None, False
 
     def close(self) -> None:
         """Flush and close, after the call that may be running; a failure is logged."""
-        self.flush()
+        self.flush()  # the engine's own close flushes too, but keeps a failure to itself
         with self._lock:
             shard, self._shard = self._shard, None
         try:

@@ -141,6 +141,7 @@ class Stack:
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost a busy machine five times the time
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH")))),
             "MEMO_INDEX": f"http://{HOST}:{index_port}",

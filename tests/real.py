@@ -168,6 +168,9 @@ def running_stack(data: Path, models: Path, *, workers: int = 1) -> Iterator[Sta
         wait_for(lambda: any("ready: http" in line for line in stack.lines) or process.poll() is not None, 180)
         assert process.poll() is None, "\n".join(stack.lines)
         yield stack
+    except BaseException:
+        print("\n".join(stack.lines[-80:]))
+        raise
     finally:
         if process.poll() is None:
             stack.stop()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Iterator
 
 from flask import Blueprint, Response, abort, current_app, request, send_file, stream_with_context
@@ -139,9 +140,12 @@ def limit() -> int:
 def as_time(given: str) -> float:
     """A cursor as seconds since 1970; raises BadRecipe."""
     try:
-        return float(given)
+        moment = float(given)
     except ValueError:
-        raise BadRecipe("before", given, "use the `next` of the answer before") from None
+        moment = math.nan
+    if not math.isfinite(moment):
+        raise BadRecipe("before", given, "use the `next` of the answer before")
+    return moment
 
 
 def no_job(job_id: str) -> ResponseReturnValue:

@@ -180,7 +180,10 @@ def test_what_is_not_there_is_404_in_problem_form(client, path):
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=101", "limit=-1", "before=yesterday", "limit=٣"])
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=x", "limit=101", "limit=-1", "before=yesterday", "before=nan", "before=inf", "limit=٣"],
+)
 def test_a_bad_query_is_refused_by_name(client, query):
     answer = client.get(f"/api/v1/pictures?{query}")
     assert answer.status_code == 422 and answer.json["field"] == query.split("=")[0]
