@@ -200,12 +200,12 @@ def check_whole(field: str, value: object, least: int, most: int) -> None:
 
 
 def as_guidance(value: object) -> float:
-    """The guidance scale as a float; raises BadRecipe outside GUIDANCE."""
+    """The guidance scale to six decimals; raises BadRecipe outside GUIDANCE."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
     if not GUIDANCE[0] <= value <= GUIDANCE[1]:
         raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
-    return float(value)
+    return round(float(value), 6)  # no index returns all 17 digits of a float unchanged
 
 
 def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:

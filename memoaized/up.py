@@ -118,6 +118,7 @@ class Stack:
         index_port = free_port()
         env = self.environment(environment, index_port)
         gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"]
+        gunicorn += ["--no-control-socket"]
         quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
         index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "memoaized.index_server:create()"]
         web = [*gunicorn, "--threads", "64", *quiet, f"{HOST}:{self.plan.port}", "web.wsgi:create()"]

@@ -124,6 +124,10 @@ def test_what_has_no_default_must_be_given(field):
         from_mapping(values)
 
 
+def test_guidance_is_kept_to_six_decimals():
+    assert make(guidance_scale=7.12345678901).key == make(guidance_scale=7.123457).key
+
+
 def test_a_wish_is_the_recipe_with_any_seed():
     assert make(seed=5).wish == make(seed=6).wish == make()
     assert make(seed=5).wish.key != make(seed=5).key

@@ -27,7 +27,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from memoaized.edge import CannotStart, open_collections
+from memoaized.edge import CannotStart, Missing, open_collections
 from memoaized.index_server import API_VERSION, LARGEST_BODY, collections_of, create_app
 
 KEY = "a key for tests"
@@ -391,7 +391,7 @@ HOSTILE = {
     ),
     "a vector beyond float32": ("query", '{"query":[1e300,0,0,0]}'),
     "a vector of infinity": ("query", '{"query":[1e999,0,0,0]}'),
-    "no number": ("query", '{"query":[NaN,0,0,0]}'),
+    "no number": ("query", '{"query":[1,0,0,0],"score_threshold":NaN}'),
     "a boolean in a vector": ("query", '{"query":[true,0,0,0]}'),
     "infinity in a payload": ("payload", '{"points":[1],"payload":{"a":1e999}}'),
     "half a character": ("payload", '{"points":[1],"payload":{"a":"\\ud800"}}'),
@@ -625,6 +625,16 @@ def test_deleting_a_collection_under_its_readers_is_a_404_to_them(client: Qdrant
     assert not client.collection_exists("leaving")
 
 
+def test_a_collection_deleted_in_the_middle_of_a_request_is_missing(tmp_path: Path) -> None:
+    with closing(open_collections(tmp_path)) as collections:
+        collections.create("leaving", {"vectors": {"size": 1, "distance": "Dot"}})
+        leaving = collections.get("leaving")
+        assert collections.delete("leaving")
+        leaving.flush()
+        with pytest.raises(Missing, match="Collection `leaving` doesn't exist"):
+            leaving.count({})
+
+
 # The same as elsewhere
 
 
@@ -680,7 +690,7 @@ def test_random_work_ends_as_in_the_clients_own_memory(client: QdrantClient, dis
         for each in both:
             each.create_collection(name, models.VectorParams(size=16, distance=models.Distance(distance)))
             each.upsert(name, points)
-        for _ in range(40):
+        for _ in range(30):
             change(both, name, drawn)
             wanted, vector = random_filter(drawn), [drawn.gauss(0, 1) for _ in range(16)]
             assert sorted(ids(client, name, wanted)) == sorted(ids(memory, name, wanted))
