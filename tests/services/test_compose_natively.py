@@ -29,6 +29,7 @@ from tests.services.swift import free_ports
 START_SECONDS = 180
 PAINT_SECONDS = 120
 
+STOOD_IN_FOR = ("index", "store")
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -46,14 +47,27 @@ class Deployment:
         with log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
+    def up(self) -> None:
+        """As `docker compose up --wait`: each service when what it depends on is ready, until all are healthy."""
+        for name in compose.in_start_order(self.services):
+            for other in self.services[name].get("depends_on", {}):
+                self.wait_until_ready(other)
+            if name not in STOOD_IN_FOR:
+                self.start(name)
+        for name in self.running:
+            self.wait_until_ready(name)
+
     def start(self, name: str) -> None:
-        """The service by its own command line, until it is healthy or, for a one-shot, has ended well."""
+        """The service by its own command line."""
         service = self.services[name]
         words = [*service.get("entrypoint", []), *service.get("command", [])]
         self.running[name] = self.run(name, self.here(words), self.environment(name))
-        if service["restart"] == "no":
-            assert self.running.pop(name).wait(60) == 0, self.said(name)
-        else:
+
+    def wait_until_ready(self, name: str) -> None:
+        """Until a service is healthy, or a one-shot has ended well."""
+        if self.services[name]["restart"] == "no":
+            assert self.running[name].wait(60) == 0, self.said(name)
+        elif name != "store":
             self.wait_until_healthy(name)
 
     def wait_until_healthy(self, name: str) -> None:
@@ -93,7 +107,7 @@ class Deployment:
         """The exit status after SIGTERM; fails when the service takes longer than it is given."""
         process = self.running.pop(name)
         process.terminate()
-        return process.wait(compose.seconds(self.services[name]["stop_grace_period"]))
+        return process.wait(compose.seconds(self.services[name].get("stop_grace_period", "10s")))
 
     def kill(self) -> None:
         """Whatever still runs."""
@@ -128,9 +142,7 @@ def deployment(
         found = Deployment(folder, places | folders(folder))
         ending.callback(found.kill)
         ending.enter_context(index_in_place_of_qdrant(found, index, secrets))
-        for name in compose.in_start_order(found.services):
-            if name not in ("index", "store"):
-                found.start(name)
+        found.up()
         yield found
 
 
@@ -208,9 +220,8 @@ def test_an_index_that_lets_strangers_in_is_not_healthy(deployment: Deployment) 
 
 def test_every_service_ends_well_in_the_time_it_is_given(deployment: Deployment) -> None:
     # The last test of this file: it stops what the others use.
-    for name in reversed(compose.in_start_order(deployment.services)):
-        if name in deployment.running:
-            assert deployment.stop(name) == 0, deployment.said(name)
+    for name in reversed(list(deployment.running)):
+        assert deployment.stop(name) == 0, deployment.said(name)
 
 
 def ask(deployment: Deployment, prompt: str) -> dict[str, Any]:
