@@ -1,0 +1,24 @@
+#!/bin/sh
+# Create a bucket on an S3 server, or find it there: make-bucket.sh ENDPOINT BUCKET
+#
+# The keys are read from the files ACCESS_KEY_FILE and SECRET_KEY_FILE and reach curl on its standard input,
+# so that no list of processes shows them.
+set -eu
+endpoint=$1
+bucket=$2
+nothing=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 # the SHA-256 of an empty body
+
+ask() {
+  printf 'user = "%s:%s"\n' "$(cat "$ACCESS_KEY_FILE")" "$(cat "$SECRET_KEY_FILE")" |
+    curl --config - --aws-sigv4 aws:amz:us-east-1:s3 --header "x-amz-content-sha256: $nothing" \
+      --max-time 30 --silent --show-error --output /dev/null --write-out '%{http_code}' --request "$1" "$endpoint/$bucket"
+}
+
+status=$(ask PUT)
+case $status in
+  200) echo "made the bucket $bucket" ;;
+  409) echo "the bucket $bucket is there" ;;  # whether it is ours, the next request tells
+  *) echo "PUT $endpoint/$bucket was answered with $status" >&2; exit 1 ;;
+esac
+status=$(ask GET)
+[ "$status" = 200 ] || { echo "the bucket $bucket cannot be read: $status" >&2; exit 1; }

@@ -1,0 +1,49 @@
+# The web: no torch, no CUDA. docker build --file deploy/web.Dockerfile .
+
+ARG PYTHON_IMAGE=python:3.11.17-slim-bookworm
+ARG TORCH_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime
+
+# Exports the text model, as the worker's image does and in the same layers; nothing else of it is kept.
+FROM ${TORCH_IMAGE} AS text
+# A distribution keeps only the newest patch of a package, so that a pinned one would soon be gone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-venv \
+ && rm -rf /var/lib/apt/lists/* \
+ && python3 -m venv --system-site-packages /opt/memoaized/venv
+ENV PATH=/opt/memoaized/venv/bin:$PATH
+WORKDIR /opt/memoaized/source
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY memo memo
+COPY worker worker
+COPY web web
+COPY memoaized memoaized
+RUN pip install --no-cache-dir --constraint constraints.txt ".[gpu,s3]" \
+ && memoaized prepare --text-folder /opt/memoaized/text \
+ && python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'
+
+FROM ${PYTHON_IMAGE}
+WORKDIR /opt/memoaized/source
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY memo memo
+COPY worker worker
+COPY web web
+COPY memoaized memoaized
+# The last line fails when something brought torch along.
+RUN pip install --no-cache-dir --constraint constraints.txt ".[s3]" \
+ && python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None)'
+
+COPY --from=text /opt/memoaized/text /opt/memoaized/text
+COPY --chown=10001:10001 models /opt/memoaized/models
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized
+USER 10001:10001
+WORKDIR /opt/memoaized
+ENV HOME=/tmp \
+    MEMO_TEXT_FOLDER=/opt/memoaized/text \
+    PYTHONUNBUFFERED=1 \
+    WORKER_MODELS=/opt/memoaized/models
+EXPOSE 8000
+# 200 when a job can be served, hence only once a worker is alive.
+HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --retries=3 \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=8)"]
+CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "64", "--bind", "0.0.0.0:8000", "web.wsgi:create()"]

@@ -1,0 +1,37 @@
+# The worker: paints on a GPU. docker build --file deploy/worker.Dockerfile .
+
+# Ubuntu's Python 3.12 with torch for CUDA 13 (driver 580 or newer, Turing or newer).
+ARG TORCH_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime
+
+FROM ${TORCH_IMAGE}
+# The base's Python belongs to apt, so that pip needs an environment of its own; it sees the base's torch.
+# A distribution keeps only the newest patch of a package, so that a pinned one would soon be gone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3-venv \
+ && rm -rf /var/lib/apt/lists/* \
+ && python3 -m venv --system-site-packages /opt/memoaized/venv
+ENV PATH=/opt/memoaized/venv/bin:$PATH
+WORKDIR /opt/memoaized/source
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY memo memo
+COPY worker worker
+COPY web web
+COPY memoaized memoaized
+# The last line fails when pip put a torch without CUDA over the base's.
+RUN pip install --no-cache-dir --constraint constraints.txt ".[gpu,s3]" \
+ && memoaized prepare --text-folder /opt/memoaized/text \
+ && python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'
+
+COPY --chown=10001:10001 models /opt/memoaized/models
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized
+USER 10001:10001
+WORKDIR /opt/memoaized
+ENV HF_HUB_OFFLINE=1 \
+    HOME=/tmp \
+    MEMO_TEXT_FOLDER=/opt/memoaized/text \
+    PYTHONUNBUFFERED=1 \
+    WORKER_MODELS=/opt/memoaized/models
+HEALTHCHECK --interval=30s --timeout=20s --start-period=3m --retries=3 \
+  CMD ["memoaized", "healthcheck", "worker"]
+CMD ["celery", "--app", "worker.main:app", "worker", "--pool", "threads", "--concurrency", "1", "--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]

@@ -1,0 +1,118 @@
+"""deploy/make-bucket.sh, which makes the bucket of the distributed set-up with nothing but sh and curl."""
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.client import HTTPMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.real import missing
+from tests.services.compose import REPOSITORY
+from tests.services.s3 import S3Server
+
+ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret/with+signs="
+
+
+class Witness(ThreadingHTTPServer):
+    """Answers everything with one status and keeps what it was asked."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), WitnessHandler)
+        self.status = status
+        self.asked: list[AWSRequest] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class WitnessHandler(BaseHTTPRequestHandler):
+    server: Witness
+
+    def do_PUT(self) -> None:
+        url = f"{self.server.endpoint}{self.path}"
+        self.server.asked.append(AWSRequest(self.command, url, headers=dict(self.headers)))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class SameHeaders(S3SigV4Auth):
+    """Signs the headers that the other side has signed."""
+
+    def headers_to_sign(self, request: AWSRequest) -> HTTPMessage:
+        signed = HTTPMessage()
+        for name in request.headers["Authorization"].split("SignedHeaders=")[1].split(",")[0].split(";"):
+            signed[name] = request.headers[name]
+        return signed
+
+
+@pytest.fixture
+def witness(request: pytest.FixtureRequest) -> Iterator[Witness]:
+    with Witness(request.param) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_making_a_bucket_twice_is_making_it_once(moto_s3: S3Server, tmp_path: Path) -> None:
+    name = f"test-{uuid4().hex}"
+    for _ in range(2):
+        assert make_bucket(moto_s3.endpoint, name, tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("witness", [200], indirect=True)
+def test_the_requests_are_signed_as_boto_signs_them(witness: Witness, tmp_path: Path) -> None:
+    make_bucket(witness.endpoint, "pictures", tmp_path)
+    assert [(asked.method, asked.url) for asked in witness.asked] == [
+        (method, f"{witness.endpoint}/pictures") for method in ("PUT", "GET")
+    ]
+    for asked in witness.asked:
+        assert "x-amz-content-sha256" in asked.headers["Authorization"]
+        assert asked.headers["Authorization"].endswith(f"Signature={signature(asked)}")
+
+
+@pytest.mark.parametrize("witness", [403, 500], indirect=True)
+def test_a_refusal_is_told_and_stops_what_waits_for_the_bucket(witness: Witness, tmp_path: Path) -> None:
+    done = make_bucket(witness.endpoint, "pictures", tmp_path)
+    assert done.returncode == 1
+    assert f"{witness.endpoint}/pictures was answered with {witness.status}" in done.stderr
+
+
+@pytest.mark.parametrize("witness", [409], indirect=True)
+def test_a_bucket_that_is_there_but_cannot_be_read_is_a_fault(witness: Witness, tmp_path: Path) -> None:
+    assert make_bucket(witness.endpoint, "pictures", tmp_path).returncode == 1
+
+
+def make_bucket(endpoint: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("curl") is None:
+        missing("curl")
+    (folder / "access-key").write_text(ACCESS_KEY + "\n")
+    (folder / "secret-key").write_text(SECRET_KEY)
+    keys = {"ACCESS_KEY_FILE": str(folder / "access-key"), "SECRET_KEY_FILE": str(folder / "secret-key")}
+    script = REPOSITORY / "deploy" / "make-bucket.sh"
+    command = ["sh", script, endpoint, name]
+    return subprocess.run(command, env={"PATH": os.environ["PATH"], **keys}, capture_output=True, text=True)
+
+
+def signature(asked: AWSRequest) -> str:
+    """What botocore would have signed this request with."""
+    signer = SameHeaders(Credentials(ACCESS_KEY, SECRET_KEY), "s3", "us-east-1")
+    asked.context["timestamp"] = asked.headers["X-Amz-Date"]
+    asked.context["payload_signing_enabled"] = True
+    return signer.signature(signer.string_to_sign(asked, signer.canonical_request(asked)), asked)
