@@ -39,7 +39,7 @@ class Catalogue:
 
     def models(self) -> dict[str, Model]:
         """All models by name, the default one first; raises BadSetup naming a model.json that is wrong."""
-        files = sorted(self.folder.glob("*/model.json"))
+        files = sorted(self.folder.glob("[!.]*/model.json"))  # a model being replaced begins with a dot
         models = [read_model(file, fingerprint(file.parent)) for file in files]
         if not models:
             raise BadSetup(f"there is no model in {self.folder}: each subfolder with a model.json is one")

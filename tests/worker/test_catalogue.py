@@ -65,6 +65,7 @@ def test_accents_and_punctuation_are_words_too(catalogue):
 def test_a_new_model_needs_no_restart(catalogue, folder):
     assert list(catalogue.models()) == ["stickers"]
     write_tiny_model(folder, name="another", seed=1)
+    write_tiny_model(folder, name=".half-written", seed=1)
     assert [model["name"] for model in catalogue.describe()] == ["stickers", "another"]
 
 
