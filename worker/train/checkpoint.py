@@ -1,0 +1,99 @@
+"""What lets a killed run go on at its step: state on disk, the averaged weights, the loss table.
+
+All randomness of step n is drawn from a generator seeded with (seed, n), so the step is the whole state of chance.
+Knows no model.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from memo.errors import BadSetup
+
+from .knobs import as_json
+
+STATE = "state.pt"
+MAY_CHANGE = ("steps", "checkpoint_minutes", "threads", "out")
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """The source of all chance in one step."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def open_run(knobs: Any) -> Path:
+    """The run's folder with its `config.json`; raises BadSetup when it holds a run with other knobs."""
+    folder: Path = knobs.out
+    folder.mkdir(parents=True, exist_ok=True)
+    config, wanted = folder / "config.json", as_json(knobs)
+    if (folder / STATE).exists() and config.exists():
+        refuse_other(json.loads(config.read_text()), json.loads(json.dumps(wanted)), folder)
+    config.write_text(json.dumps(wanted, indent=2))
+    return folder
+
+
+def refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise BadSetup unless both sets of knobs describe the same run."""
+    changed = [name for name in now if name not in MAY_CHANGE and now[name] != before.get(name)]
+    if changed:
+        said = ", ".join(f"{name} {before.get(name)!r} → {now[name]!r}" for name in changed)
+        raise BadSetup(f"{folder} holds a run with other knobs ({said}); choose another folder or delete it")
+
+
+def save_state(
+    folder: Path, *, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write the state so that a kill at any moment leaves either the old or the new one."""
+    parts = {
+        "step": step,
+        "model": model.state_dict(),
+        "ema": ema.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(parts, folder / f"{STATE}.new")
+    os.replace(folder / f"{STATE}.new", folder / STATE)
+
+
+def load_state(folder: Path, *, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Fill the three from the folder's state, if any, and return the number of steps done."""
+    if not (folder / STATE).exists():
+        return 0
+    parts = torch.load(folder / STATE, weights_only=True)
+    model.load_state_dict(parts["model"])
+    ema.load_state_dict(parts["ema"])
+    optimizer.load_state_dict(parts["optimizer"])
+    return int(parts["step"])
+
+
+@torch.no_grad()
+def average(ema: nn.Module, model: nn.Module, *, step: int, longest: float) -> None:
+    """Move the averaged weights towards the model's, in place; early steps are forgotten quickly."""
+    decay = min(longest, (step + 1) / (step + 10))
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+
+
+class LossTable:
+    """`loss.csv`: mean losses by step; rows after a resumed step are dropped."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], *, step: int) -> None:
+        self.path, self.sums, self.count = path, [0.0] * len(columns), 0
+        rows = path.read_text().splitlines()[1:] if path.exists() else []
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        path.write_text("\n".join([",".join(("step", *columns)), *kept]) + "\n")
+
+    def add(self, *values: float) -> None:
+        """Count one step's losses."""
+        self.sums = [total + value for total, value in zip(self.sums, values, strict=True)]
+        self.count += 1
+
+    def write(self, step: int) -> str:
+        """Append the means since the last row; returns the row."""
+        row = ",".join([str(step), *(f"{total / max(1, self.count):.5f}" for total in self.sums)])
+        with self.path.open("a") as file:
+            file.write(row + "\n")
+        self.sums, self.count = [0.0] * len(self.sums), 0
+        return row
