@@ -75,6 +75,7 @@ class claimed:
         except OSError as error:
             self.lock.seek(0)
             owner = self.lock.read().strip() or "unknown"
+            self.lock.close()
             raise BadSetup(
                 f"the data folder {self.data} is in use by process {owner}; stop that one, or give another --data"
             ) from error
@@ -136,9 +137,11 @@ class Stack:
     def environment(self, environment: Mapping[str, str], index_port: int) -> dict[str, str]:
         """What the parts read; see docs/architecture.md."""
         key = secret(self.data / "secrets" / "index")
-        threads = max(1, (os.cpu_count() or 1) // self.plan.workers)
+        threads = environment.get("WORKER_THREADS", "1")
         root = str(Path(__file__).parent.parent)
         return {
+            # Celery warns root of pickled messages; ours are JSON, and others are refused.
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
@@ -151,8 +154,8 @@ class Stack:
             "MEMO_TEXT_FOLDER": str(self.data / "text"),
             "WORKER_REDIS": self.redis.url,
             "WORKER_MODELS": str(self.plan.models.resolve()),
-            "WORKER_THREADS": str(threads),
-            "OMP_NUM_THREADS": str(threads),
+            "WORKER_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
             "INDEX_SERVER_FOLDER": str(self.data / "index"),
             "INDEX_SERVER_KEY": key,
         }
