@@ -7,7 +7,7 @@ import pytest
 
 from memo import Unavailable
 from tests.real import painted
-from worker.board import MOST_ATTEMPTS, Board, open_board
+from worker.board import KEPT_SECONDS, MOST_ATTEMPTS, Board, open_board
 from worker.jobs import Origin, Remembered, State
 
 
@@ -230,3 +230,12 @@ def test_a_redis_that_is_down_is_said(unused_port, recipe):
     ):
         with pytest.raises(Unavailable, match="queue"):
             call()
+
+
+def test_a_finished_job_expires_and_leaves_no_lock_behind(board, ask):
+    job = ask()
+    board.failed(board.claim(job.painting), "x")
+    left = {key.removeprefix(board.prefix) for key in board.redis.keys(board.prefix + "*")}
+    assert left == {f"job:{job.id}", f"painting:{job.painting}", "jobs"}
+    for name in (f"job:{job.id}", f"painting:{job.painting}"):
+        assert 0 < board.redis.ttl(board.prefix + name) <= KEPT_SECONDS
