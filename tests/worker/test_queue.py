@@ -33,10 +33,11 @@ def test_asking_twice_at_once_is_painting_once(queue, working, recipe, painter):
     assert [job.origin for job in done] == [Origin.PAINTED, Origin.JOINED, Origin.JOINED]
 
 
+@pytest.mark.timeout(60)
 def test_a_watcher_sees_every_state_and_then_the_end(queue, working, recipe, painter):
     painter.go_on.clear()
     job = submit(queue, recipe, steps=3)
-    watch = queue.watch(job.id, heartbeat=20)
+    watch = queue.watch(job.id, heartbeat=120)
     states = [next(watch).state]
     painter.go_on.set()
     states += [snapshot.state for snapshot in watch if snapshot]

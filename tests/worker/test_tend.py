@@ -29,7 +29,7 @@ def test_a_dead_workers_painting_gets_a_message_again(tender, board, recipe, sen
 
 def test_the_claims_of_a_living_worker_are_renewed(tender, studio, board, recipe, monkeypatch):
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    monkeypatch.setattr("worker.board.LEASE_SECONDS", 0.05)
+    monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
     studio.claims[job.painting] = board.claim(job.painting)
     monkeypatch.setattr("worker.board.LEASE_SECONDS", 60.0)
     tender.round()
