@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import BertModel
 
 from memo.embed import ONNX_NAME, digest, intact
@@ -53,6 +54,8 @@ def export_text_model(folder: Path) -> Path:
 
 def load_bert() -> BertModel:
     """The packaged model without its pooling layer, ready for tracing."""
+    transformers.logging.set_verbosity_error()  # it would report the pooling layer that is left out on purpose
+    transformers.logging.disable_progress_bar()
     folder = minilm_folder()
     bert = BertModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False)
     return bert.requires_grad_(False)
