@@ -25,6 +25,10 @@ class Stopped(Exception):
     """The painting ends here without a picture: "cancel", "lost" or "hand back"."""
 
 
+class NotStored(Exception):
+    """The store stayed down for longer than we wait."""
+
+
 class Studio:
     """Paints claimed paintings with the painters it is given."""
 
@@ -43,7 +47,10 @@ class Studio:
             return self.work(claim)
         except Stopped as stop:
             return self.stop(claim, str(stop))
-        except MemoError as error:
+        except Unavailable as error:
+            log.warning("painting %s is left to its lease, then tried again: %s", painting, error)
+            return "left"
+        except (MemoError, NotStored) as error:
             self.board.failed(claim, str(error))
             return "failed"
         except Exception as error:
@@ -84,18 +91,25 @@ class Studio:
         """After each step: tell how far it is, and stop when nobody waits, the claim is lost or we close."""
         if self.closing.is_set():
             raise Stopped("hand back")
-        if (answer := self.board.progress(claim, step)) != "go on":
+        try:
+            answer = self.board.progress(claim, step)
+        except Unavailable as error:
+            log.warning("step %d of %s is not reported: %s", step, claim.painting, error)
+            return  # the token tells in the end whether the claim still holds
+        if answer != "go on":
             raise Stopped(answer)
 
     def keep(self, claim: Claim, picture: Picture, png: bytes) -> None:
-        """Store the bytes, patiently: painting them again would cost more. Raises Unavailable in the end."""
+        """Store the bytes, patiently: painting them again would cost more. Raises NotStored in the end."""
         for attempt in range(KEEP_TRIES):
             try:
                 self.memory.keep(picture, png)
                 return
             except Unavailable as error:
-                if attempt == KEEP_TRIES - 1 or self.closing.wait(KEEP_WAIT * 2**attempt):
-                    raise
+                if attempt == KEEP_TRIES - 1:
+                    raise NotStored(f"the picture could not be stored: {error}") from error
+                if self.closing.wait(KEEP_WAIT * 2**attempt):
+                    raise Stopped("hand back") from error
                 log.warning("picture %s is not stored yet, trying again: %s", picture.key, error)
 
     def stop(self, claim: Claim, why: str) -> str:

@@ -105,7 +105,45 @@ def test_a_store_that_stays_down_fails_the_job_and_says_so(studio, board, memory
 
     monkeypatch.setattr(memory.store, "put", down)
     assert studio.paint(job.painting) == "failed"
-    assert board.job(job.id).error == "the store is down" and memory.index.count() == 0
+    assert (
+        board.job(job.id).error == "the picture could not be stored: the store is down" and memory.index.count() == 0
+    )
+
+
+def down_for(calls, times, real):
+    """The real method, refusing the first few calls."""
+
+    def method(*arguments):
+        calls.append(arguments)
+        if len(calls) <= times:
+            raise Unavailable("the queue does not answer")
+        return real(*arguments)
+
+    return method
+
+
+def test_a_queue_that_misses_some_steps_does_not_stop_the_painting(studio, board, job, monkeypatch):
+    monkeypatch.setattr(board, "progress", down_for([], 2, board.progress))
+    assert studio.paint(job.painting) == "done"
+    assert board.job(job.id).state is State.DONE
+
+
+def test_a_queue_that_is_down_at_the_end_fails_no_job(studio, painter, board, job, monkeypatch):
+    monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr(board, "done", down_for([], 1, board.done))
+    assert studio.paint(job.painting) == "left"
+    assert board.job(job.id).state is State.RUNNING and board.reclaim() == [job.painting]
+    assert studio.paint(job.painting) == "done"
+    assert len(painter.painted) == 1 and board.job(job.id).state is State.DONE
+
+
+def test_a_worker_that_closes_while_the_store_is_down_hands_back(studio, board, memory, job, monkeypatch):
+    def down(*_, **__):
+        studio.closing.set()
+        raise Unavailable("the store is down")
+
+    monkeypatch.setattr(memory.store, "put", down)
+    assert studio.paint(job.painting) == "hand back" and board.job(job.id).state is State.QUEUED
 
 
 def test_a_closing_worker_hands_its_painting_back(studio, board, painter, job):
