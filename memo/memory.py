@@ -5,11 +5,11 @@ import time
 from dataclasses import dataclass
 
 from .embed import Embedder
-from .errors import BadKey, BadRecipe, Forgotten, Unavailable
+from .errors import BadKey, Forgotten, Unavailable
 from .index import Index
 from .judge import Judge
 from .picture import Picture, read_png
-from .recipe import Recipe
+from .recipe import Recipe, check_choice
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,7 @@ class Memory:
 
     def recall(self, recipe: Recipe, *, policy: str = "auto", scope: str = SHARED) -> Recall:
         """Look for a right picture; the index being down is a miss that says so, never an error."""
-        if policy not in POLICIES:
-            raise BadRecipe("memo", policy, f"choose one of {', '.join(POLICIES)}")
+        check_choice("memo", policy, POLICIES)
         if policy == "off":
             return Recall(None, "memory is switched off for this request")
         if policy == "refresh":

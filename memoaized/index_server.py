@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound, Unauthorized
 
 from .edge import (
@@ -44,6 +45,12 @@ STATUS = {Refused: 400, Missing: 404, Exists: 409, Broken: 500}
 rest = Blueprint("rest", __name__)
 
 
+class InOrder(DefaultJSONProvider):
+    """Payloads are answered with their keys in the order in which they came."""
+
+    sort_keys = False
+
+
 def create() -> Flask:
     """The server for INDEX_SERVER_FOLDER, opened by INDEX_SERVER_KEY; raises CannotStart when one is missing."""
     folder, key = os.environ.get("INDEX_SERVER_FOLDER"), os.environ.get("INDEX_SERVER_KEY")
@@ -59,7 +66,7 @@ def create_app(folder: Path, key: str, *, flush_every: float = FLUSH_SECONDS) ->
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.config["INDEX_KEY"] = key.encode()
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = InOrder(app)
     app.extensions["collections"] = open_collections(folder, flush_every=flush_every)
     app.register_error_handler(EdgeError, refusal)
     app.register_error_handler(HTTPException, http_error)

@@ -1,30 +1,18 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from flask import current_app, url_for
 
 from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recipe, to_text
+from memo.recipe import check_choice
 from worker.catalogue import Catalogue
 from worker.jobs import Job
 from worker.queue import Queue
 
-FIELDS = (
-    "prompt",
-    "negative_prompt",
-    "model",
-    "adapter",
-    "width",
-    "height",
-    "steps",
-    "guidance_scale",
-    "sampler",
-    "schedule",
-    "seed",
-    "mode",
-)
+FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MEMO = "memo"  # the policy: auto, off, exact or refresh
 
 
@@ -46,10 +34,9 @@ def read(body: Mapping[str, object], catalogue: Catalogue) -> tuple[Recipe, str]
     for name, value in body.items():
         if name not in (*FIELDS, MEMO):
             raise BadRecipe(name, value, f"no such field; there are {', '.join((*FIELDS, MEMO))}")
-    policy = body.get(MEMO, "auto")
-    if policy not in POLICIES:
-        raise BadRecipe(MEMO, policy, f"choose one of {', '.join(POLICIES)}")
-    wanted = {name: value for name, value in body.items() if name != MEMO and value is not None}
+    wanted = {name: value for name, value in body.items() if value is not None}
+    policy = wanted.pop(MEMO, "auto")
+    check_choice(MEMO, policy, POLICIES)
     return catalogue.recipe(wanted), str(policy)
 
 

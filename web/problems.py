@@ -52,15 +52,10 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     if not request.path.startswith("/api/") and request.path != "/healthz" and wants_page():
         return Response(render_template("problem.html", status=status, title=title, detail=detail), status)
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
-    return Response(app_json(document), status, content_type="application/problem+json")
+    return Response(current_app.json.dumps(document), status, content_type="application/problem+json")
 
 
 def wants_page() -> bool:
     """Whether the client would rather read HTML than JSON."""
     accepted = request.accept_mimetypes
     return accepted["text/html"] > accepted["application/json"] or not accepted
-
-
-def app_json(document: dict[str, Any]) -> str:
-    """JSON as the application writes it."""
-    return current_app.json.dumps(document)

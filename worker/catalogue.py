@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
-from memo.recipe import SAMPLERS, SCHEDULES
+from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
 WITHOUT_KARRAS = ("ddim",)  # samplers whose steps are not placed by sigmas
 
@@ -49,8 +49,7 @@ class Catalogue:
     def model(self, name: str) -> Model:
         """The model of this name; raises BadRecipe naming those there are."""
         models = self.models()
-        if name not in models:
-            raise BadRecipe("model", name, f"choose one of {', '.join(models)}")
+        check_choice("model", name, tuple(models))
         return models[name]
 
     def describe(self) -> list[dict[str, Any]]:
@@ -60,10 +59,10 @@ class Catalogue:
 
     def recipe(self, wanted: Mapping[str, object]) -> Recipe:
         """A recipe the model can follow, its defaults filled in; raises BadRecipe."""
-        name = wanted.get("model", next(iter(self.models())))
-        if not isinstance(name, str):
-            raise BadRecipe("model", name, "it must be the name of a model")
-        model = self.model(name)
+        models = self.models()
+        name = wanted.get("model", next(iter(models)))
+        check_choice("model", name, tuple(models))
+        model = models[str(name)]
         recipe = from_mapping({**model.defaults, **wanted, "model": name, "revision": model.revision})
         check(recipe, model)
         return recipe

@@ -5,9 +5,12 @@ import logging
 import typing
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def from_arguments(kind: type[T], doc: str | None, arguments: list[str] | None = None) -> T:
@@ -15,7 +18,7 @@ def from_arguments(kind: type[T], doc: str | None, arguments: list[str] | None =
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     hints = typing.get_type_hints(kind)
-    for knob in fields(kind):  # type: ignore[arg-type]
+    for knob in fields(kind):
         add(parser, knob.name, hints[knob.name], knob.default)
     return kind(**vars(parser.parse_args(arguments)))
 

@@ -67,7 +67,7 @@ def train(knobs: Knobs) -> Path:
             freeze(model.encoder, ema.encoder)
         loss, l1 = losses(model, crops(seen, knobs, chance), knobs.latent_noise, chance)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average(ema, model, step=step, longest=knobs.ema)
