@@ -10,6 +10,8 @@ import click
 
 from memo import MemoError
 
+from .train import train
+
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 DATA = click.Path(path_type=Path, file_okay=False)
@@ -69,6 +71,9 @@ def show(file_or_key: str, data: Path) -> None:
     from .keys import describe
 
     click.echo(told(lambda: describe(file_or_key, data / "pictures")))
+
+
+main.add_command(train)
 
 
 @main.command()

@@ -19,7 +19,17 @@ BARRED = {
     "memoaized": {"diffusers", "transformers", "celery", "boto3", "qdrant_client"},
 }
 TORCH = {"torch", "transformers", "sentence_transformers"}
-TORCH_ROOMS = ("worker/diffusion.py", "worker/text.py", "worker/export.py", "worker/train/")
+TORCH_ROOMS = (
+    "worker/conditions.py",
+    "worker/denoiser.py",
+    "worker/diffusion.py",
+    "worker/export.py",
+    "worker/latents.py",
+    "worker/sheet.py",
+    "worker/text.py",
+    "worker/train/",
+    "worker/upscaler.py",
+)
 LAZY_TORCH = {"memo/embed.py", "memoaized/doctor.py"}  # inside a function, when it is asked for
 ENTRIES = {"web/wsgi.py", "worker/main.py", "memoaized/cli.py", "memoaized/index_server.py"}
 QUEUE_DOOR = {"worker/queue.py", "worker/board.py", "worker/events.py", "worker/celery_app.py", "worker/main.py"}

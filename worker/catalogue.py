@@ -105,7 +105,7 @@ def check_script(field: str, text: str, model: Model) -> None:
 
 def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """What changes when a model's files do: names, sizes, times."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".zip"))
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
@@ -131,7 +131,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
 
 
 def revision(files: list[Path]) -> str:
-    """16 hex digits over the bytes of all weights and configurations, in the order of their names."""
+    """16 hex digits over the bytes of all weights, drawings and configurations, in the order of their names."""
     state = hashlib.blake2b(digest_size=8)
     for file in files:
         state.update(file.name.encode() + b"\0" + file.read_bytes())

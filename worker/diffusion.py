@@ -16,15 +16,21 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    T2IAdapter,
     UNet2DConditionModel,
+    UNet2DModel,
 )
 from PIL import Image
 
 from memo import BadSetup, Recipe
 
 from .catalogue import Model
+from .conditions import Conditions, open_conditions
+from .denoiser import Denoiser
+from .latents import decode, patch_of
 from .painter import OnStep
-from .text import TextEncoder, open_text_encoder
+from .upscaler import Upscaler, open_upscaler
 
 SAMPLERS = {
     "dpm++2m": DPMSolverMultistepScheduler,
@@ -35,22 +41,21 @@ SAMPLERS = {
 
 
 class DiffusionPainter:
-    """UNet, decoder and text encoder of one model in float32 on the CPU."""
+    """The networks of one model in float32 on the CPU."""
 
     device = "cpu float32"
 
-    def __init__(self, unet: Any, vae: Any, schedule: dict[str, Any], text: TextEncoder, native: int) -> None:
-        self.unet, self.vae, self.schedule, self.text, self.native = unet, vae, schedule, text, native
+    def __init__(self, denoiser: Denoiser, vae: Any, schedule: dict[str, Any], conditions: Conditions) -> None:
+        self.denoiser, self.vae, self.schedule, self.conditions = denoiser, vae, schedule, conditions
+        self.upscaler: Upscaler | None = None
 
     @torch.inference_mode()
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
-        """See Painter. Painted at the model's native size, then scaled to the recipe's."""
+        """See Painter. Painted at the model's native size, then enlarged to the recipe's."""
         generator = torch.Generator("cpu").manual_seed(seed_of(recipe))
         latents = self.denoise(recipe, generator, on_step)
-        image = to_image(self.vae.decode(latents / self.vae.config.scaling_factor).sample)
-        if image.size == (recipe.width, recipe.height):
-            return image
-        return image.resize((recipe.width, recipe.height), Image.Resampling.LANCZOS)
+        image = to_image(decode(self.vae, latents, patch_of(latents.shape[1], self.vae)))
+        return enlarged(image, (recipe.width, recipe.height), self.upscaler)
 
     def denoise(self, recipe: Recipe, generator: torch.Generator, on_step: OnStep) -> Any:
         """From noise to latents, shape (1, channels, side, side)."""
@@ -58,39 +63,47 @@ class DiffusionPainter:
         scheduler.set_timesteps(recipe.steps)
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(0)  # else it searches by timestep, and karras sigmas share timesteps
-        side = self.unet.config.sample_size
-        shape = (1, self.unet.config.in_channels, side, side)
-        latents = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-        states = self.conditions(recipe)
+        unet = self.denoiser.unet.config
+        shape = (1, unet.in_channels, unet.sample_size, unet.sample_size)
+        latents = torch.randn(shape, generator=generator) * getattr(scheduler, "init_noise_sigma", 1.0)
+        given = self.conditions(recipe)
+        features = self.denoiser.features(given)
         extra = {"generator": generator} if recipe.sampler == "euler-a" else {}
         for step, timestep in enumerate(scheduler.timesteps, start=1):
-            scaled = scheduler.scale_model_input(latents, timestep)
-            output = self.guided(scaled, timestep, states, recipe.guidance_scale)
-            latents = scheduler.step(output, timestep, latents, **extra).prev_sample
+            rows = scaled(scheduler, latents, timestep).expand(len(given), -1, -1, -1)
+            output = self.denoiser.predict(rows, timestep.expand(len(given)), given, features)
+            latents = scheduler.step(guided(output, recipe.guidance_scale), timestep, latents, **extra).prev_sample
             on_step(step)
         return latents
-
-    def guided(
-        self, latents: torch.Tensor, timestep: torch.Tensor, states: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """The model's output for the prompt, pushed away from the one for the negative prompt."""
-        rows = latents.expand(len(states), -1, -1, -1)
-        output = self.unet(rows, timestep, encoder_hidden_states=states).sample
-        if len(output) == 1:
-            return torch.as_tensor(output)
-        negative, positive = output.chunk(2)
-        return torch.as_tensor(negative + scale * (positive - negative))
-
-    def conditions(self, recipe: Recipe) -> torch.Tensor:
-        """Token states, shape (2, tokens, width): negative, prompt; one row when nothing is to be guided."""
-        if recipe.guidance_scale <= 1:
-            return self.text([recipe.prompt])
-        return self.text([recipe.negative_prompt, recipe.prompt])
 
     def scheduler(self, recipe: Recipe) -> Any:
         """A fresh diffusers scheduler for this recipe's sampler and schedule."""
         options = {"use_karras_sigmas": True} if recipe.schedule == "karras" else {}
+        if recipe.sampler == "euler" and self.schedule.get("use_flow_sigmas"):
+            return FlowMatchEulerDiscreteScheduler()
         return SAMPLERS[recipe.sampler].from_config(self.schedule, **options)
+
+
+def scaled(scheduler: Any, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """The latents as the network was taught them; those of a straight flow already are."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents
+    return torch.as_tensor(scheduler.scale_model_input(latents, timestep))
+
+
+def guided(output: torch.Tensor, scale: float) -> torch.Tensor:
+    """The output for the prompt, pushed away from the one for the negative prompt; of one row, itself."""
+    if len(output) == 1:
+        return output
+    negative, positive = output.chunk(2)
+    return torch.as_tensor(negative + scale * (positive - negative))
+
+
+def enlarged(image: Image.Image, size: tuple[int, int], upscaler: Upscaler | None) -> Image.Image:
+    """The image in the size asked for: once by the upscaler if it is too small, the rest by a filter."""
+    if upscaler is not None and image.width < size[0]:
+        image = upscaler(image)
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def seed_of(recipe: Recipe) -> int:
@@ -107,19 +120,32 @@ def to_image(decoded: torch.Tensor) -> Image.Image:
 
 
 def open_diffusion(model: Model, threads: int) -> DiffusionPainter:
-    """Load the folder's UNet, decoder and scheduler settings; raises BadSetup naming what cannot be read."""
+    """Load a folder's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
     torch.set_num_threads(threads)
     for library in (diffusers.logging, transformers.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
+    folder = model.folder
     try:
-        unet = UNet2DConditionModel.from_pretrained(model.folder / "unet", **quiet("unet", model.folder))
-        vae = AutoencoderTiny.from_pretrained(model.folder / "vae", **quiet("vae", model.folder))
-        schedule = json.loads((model.folder / "scheduler" / "scheduler_config.json").read_text())
-        native = json.loads((model.folder / "model.json").read_text())["native_size"]
+        about = json.loads((folder / "model.json").read_text())
+        kind = UNet2DModel if about.get("labels") else UNet2DConditionModel
+        unet = kind.from_pretrained(folder / "unet", **quiet("unet", folder))
+        vae = AutoencoderTiny.from_pretrained(folder / "vae", **quiet("vae", folder)).eval()
+        schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        adapter = None
+        if (folder / "adapter").is_dir():
+            adapter = T2IAdapter.from_pretrained(folder / "adapter", **quiet("adapter", folder))
     except (OSError, ValueError, KeyError) as error:
-        raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error
-    return DiffusionPainter(unet.eval(), vae.eval(), schedule, open_text_encoder(), native)
+        raise BadSetup(f"the model {model.name} in {folder} cannot be loaded: {error}") from error
+    painter = DiffusionPainter(
+        Denoiser(unet, adapter).eval(),
+        vae,
+        schedule,
+        open_conditions(about, folder, adapter and vae, patch_of(unet.config.in_channels, vae)),
+    )
+    if (folder / "upscaler").is_dir():
+        painter.upscaler = open_upscaler(folder / "upscaler")
+    return painter
 
 
 def quiet(part: str, folder: Path) -> dict[str, Any]:

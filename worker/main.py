@@ -1,6 +1,6 @@
 """The worker process, started as `celery --app worker.main:app worker --pool threads --concurrency 1 …`.
 
-The only file of this room that reads the environment.
+It paints; with `--queues train` it trains instead. The only file of this room that reads the environment.
 """
 
 import logging
@@ -16,12 +16,13 @@ from memo import MemoConfig, open_memory
 
 from .board import open_board
 from .catalogue import Catalogue
-from .celery_app import PAINT, create_celery
+from .celery_app import PAINT, QUEUE, create_celery
 from .config import WorkerConfig
 from .paint import Studio
 from .painter import Painter, open_painter
 from .queue import send
 from .tend import Tender
+from .train.task import TRAIN, TRAIN_QUEUE, Runner, Trainings, Watch, send_training
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,27 @@ class Painters:
 
 
 def create_worker(memo: MemoConfig, config: WorkerConfig) -> Celery:
-    """The Celery application with its one task; opens nothing before Celery starts the worker."""
+    """The Celery application with its tasks; opens nothing before Celery starts the worker."""
     app = create_celery(config)
-    open_for_work: list[tuple[Studio, Tender]] = []
+    connect_painting(app, memo, config)
+    connect_training(app, config)
+    setup_logging.connect(log_to_stderr, weak=False)
+    worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)
+    return app
+
+
+def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig) -> None:
+    """The task of painting, and what workers that paint do beside it."""
+    open_for_work: list[Studio] = []
 
     def paint(painting: str) -> str:
-        return open_for_work[0][0].paint(painting)
+        return open_for_work[0].paint(painting)
 
     app.task(name=PAINT, shared=False)(paint)
 
-    def open_studio(**_: Any) -> None:
+    def open_studio(sender: Any, **_: Any) -> None:
+        if QUEUE not in queues_of(sender):
+            return
         catalogue = Catalogue(Path(config.models))
         board = open_board(config.redis)
         painters = Painters(catalogue, int(config.threads))
@@ -62,24 +74,36 @@ def create_worker(memo: MemoConfig, config: WorkerConfig) -> Celery:
         studio = Studio(board, open_memory(memo), painters)
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "models": names, "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
-        open_for_work.append((studio, Tender(studio, lambda p: send(app, board, p), name=name, facts=facts)))
+        tender = Tender(studio, lambda p: send(app, board, p), name=name, facts=facts)
+        open_for_work.append(studio)
+        worker_ready.connect(lambda **_: tender.start(), weak=False)
+        worker_shutting_down.connect(lambda **_: studio.closing.set(), weak=False)
+        worker_shutdown.connect(lambda **_: tender.stop(), weak=False)
 
-    def start_tending(**_: Any) -> None:
-        open_for_work[0][1].start()
-        log.info("worker ready")
-
-    def hand_back(**_: Any) -> None:
-        open_for_work[0][0].closing.set()
-
-    def stop_tending(**_: Any) -> None:
-        open_for_work[0][1].stop()
-
-    setup_logging.connect(log_to_stderr, weak=False)
     worker_init.connect(open_studio, weak=False)
-    worker_ready.connect(start_tending, weak=False)
-    worker_shutting_down.connect(hand_back, weak=False)
-    worker_shutdown.connect(stop_tending, weak=False)
-    return app
+
+
+def connect_training(app: Celery, config: WorkerConfig) -> None:
+    """The task of training, and what workers that train do beside it."""
+
+    def train(training: str) -> str:
+        return Runner(Trainings(open_board(config.redis))).run(training)
+
+    app.task(name=TRAIN, shared=False)(train)
+
+    def open_watch(sender: Any, **_: Any) -> None:
+        if TRAIN_QUEUE not in queues_of(sender):
+            return
+        watch = Watch(Trainings(open_board(config.redis)), lambda training: send_training(app, training))
+        worker_ready.connect(lambda **_: watch.start(), weak=False)
+        worker_shutdown.connect(lambda **_: watch.stop(), weak=False)
+
+    worker_init.connect(open_watch, weak=False)
+
+
+def queues_of(worker: Any) -> set[str]:
+    """The queues that a worker takes messages from."""
+    return set(worker.app.amqp.queues.consume_from)
 
 
 def log_to_stderr(**_: Any) -> None:

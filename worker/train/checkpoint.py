@@ -6,6 +6,8 @@ Knows no model.
 
 import json
 import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from memo.errors import BadSetup
 
 from .knobs import as_json
 
+OnRow = Callable[[int, Mapping[str, float]], None]  # hears (step, mean losses since the row before)
 STATE = "state.pt"
 MAY_CHANGE = ("steps", "checkpoint_minutes", "threads", "out")
 
@@ -25,20 +28,20 @@ def generator_of(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def open_run(knobs: Any) -> Path:
+def open_run(knobs: Any, *, state: str = STATE, may_change: Sequence[str] = MAY_CHANGE) -> Path:
     """The run's folder with its `config.json`; raises BadSetup when it holds a run with other knobs."""
     folder: Path = knobs.out
     folder.mkdir(parents=True, exist_ok=True)
     config, wanted = folder / "config.json", as_json(knobs)
-    if (folder / STATE).exists() and config.exists():
-        refuse_other(json.loads(config.read_text()), json.loads(json.dumps(wanted)), folder)
+    if (folder / state).exists() and config.exists():
+        refuse_other(json.loads(config.read_text()), json.loads(json.dumps(wanted)), folder, may_change)
     config.write_text(json.dumps(wanted, indent=2))
     return folder
 
 
-def refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+def refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path, may_change: Sequence[str]) -> None:
     """Raise BadSetup unless both sets of knobs describe the same run."""
-    changed = [name for name in now if name not in MAY_CHANGE and now[name] != before.get(name)]
+    changed = [name for name in now if name not in may_change and now[name] != before.get(name)]
     if changed:
         said = ", ".join(f"{name} {before.get(name)!r} → {now[name]!r}" for name in changed)
         raise BadSetup(f"{folder} holds a run with other knobs ({said}); choose another folder or delete it")
@@ -77,13 +80,20 @@ def average(ema: nn.Module, model: nn.Module, *, step: int, longest: float) -> N
 
 
 class LossTable:
-    """`loss.csv`: mean losses by step; rows after a resumed step are dropped."""
+    """`loss.csv`: mean losses by step, as curves in `tensorboard/` too where that is installed.
 
-    def __init__(self, path: Path, columns: tuple[str, ...], *, step: int) -> None:
-        self.path, self.sums, self.count = path, [0.0] * len(columns), 0
+    Rows after a resumed step are dropped. A listener hears of every row; what it raises ends the run.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], *, step: int, on_row: OnRow | None = None) -> None:
+        self.path, self.columns, self.on_row = path, columns, on_row
+        self.sums, self.count = [0.0] * len(columns), 0
         rows = path.read_text().splitlines()[1:] if path.exists() else []
         kept = [row for row in rows if int(row.split(",")[0]) <= step]
         path.write_text("\n".join([",".join(("step", *columns)), *kept]) + "\n")
+        self.curves = open_curves(path.parent / "tensorboard", step)
+        if self.curves is not None:
+            weakref.finalize(self, self.curves.close)
 
     def add(self, *values: float) -> None:
         """Count one step's losses."""
@@ -92,8 +102,28 @@ class LossTable:
 
     def write(self, step: int) -> str:
         """Append the means since the last row; returns the row."""
-        row = ",".join([str(step), *(f"{total / max(1, self.count):.5f}" for total in self.sums)])
+        means = [total / max(1, self.count) for total in self.sums]
+        row = ",".join([str(step), *(f"{mean:.5f}" for mean in means)])
         with self.path.open("a") as file:
             file.write(row + "\n")
         self.sums, self.count = [0.0] * len(self.sums), 0
+        self.tell(step, dict(zip(self.columns, means, strict=True)))
         return row
+
+    def tell(self, step: int, means: dict[str, float]) -> None:
+        """Hand a row on to the curves and to the listener."""
+        if self.curves is not None:
+            for name, mean in means.items():
+                self.curves.add_scalar(name, mean, step)
+            self.curves.flush()
+        if self.on_row is not None:
+            self.on_row(step, means)
+
+
+def open_curves(folder: Path, step: int) -> Any:
+    """A TensorBoard writer whose curves go on after `step`, or None where tensorboard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)

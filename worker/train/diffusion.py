@@ -1,64 +1,38 @@
-"""Train the picture model: a latent diffusion UNet that listens to MiniLM token states.
+"""Train the picture model: a latent diffusion UNet that listens to MiniLM token states, or to a class label.
 
-v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), captions dropped at times for
-classifier-free guidance (Ho & Salimans 2022). Pictures and captions come as `Pairs`; it does not know how they were
-made, nor how the result is shipped.
+Captions are dropped at times for classifier-free guidance (Ho & Salimans 2022). Pictures and captions come as
+`Pairs`, drawings to look at as sheets; it does not know how they were made, nor how the result is shipped.
 """
 
 import copy
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, T2IAdapter, UNet2DConditionModel, UNet2DModel
 from PIL import Image
 from torch import Tensor, nn
 
 from memo.minilm import WIDTH
-from worker.text import TextEncoder, open_text_encoder
+from worker.denoiser import Denoiser, Given
+from worker.latents import decode
+from worker.text import open_text_encoder
 
-from .checkpoint import LossTable, average, generator_of, load_state, open_run, save_state
+from .checkpoint import LossTable, OnRow, average, generator_of, load_state, open_run, save_state
 from .knobs import from_arguments
-from .pairs import Pairs, open_pairs
-from .vae import to_tensor
+from .lesson import Lesson, open_lesson
+from .objective import STEPS, Objective, objective, sampler_config
+from .pairs import open_pairs
+from .parts import open_pool
 
 log = logging.getLogger(__name__)
 
-SCHEDULE = {
-    "beta_schedule": "squaredcos_cap_v2",
-    "prediction_type": "v_prediction",
-    "num_train_timesteps": 1000,
-}
-SAMPLER = {
-    **SCHEDULE,
-    "algorithm_type": "dpmsolver++",
-    "solver_order": 2,
-    "timestep_spacing": "trailing",
-    "steps_offset": 1,
-}
-PROMPTS = (
-    "a red fox in the snow",
-    "three cats",
-    "a yellow car on a blue background",
-    "a house at night",
-    "a penguin on the beach",
-    "a blue dragon",
-    "two red apples",
-    "a rocket in space",
-    "a sunflower in a field",
-    "a robot next to a heart",
-    "a purple unicorn on a yellow background",
-    "a castle at sunset",
-    "a puppy in the rain",
-    "a slice of pizza",
-    "a green heart on a pink background",
-    "a fish under water",
-)
+SHOWN = 16  # pictures on a run's sheet of samples
 
 
 @dataclass(frozen=True)
@@ -68,15 +42,22 @@ class Knobs:
     pairs: Path = Path("var/train/scenes")
     vae: Path = Path("var/train/vae/vae")
     out: Path = Path("var/train/diffusion")
-    begin: str = ""  # folder of a trained UNet to go on from, instead of chance
-    steps: int = 3000
+    begin: str = ""  # run folder to go on from, instead of chance
+    target: str = "v"  # epsilon | v | flow
+    schedule: str = "cosine"  # linear | scaled-linear | cosine
+    steps: int = 8000
     batch: int = 16
     learning_rate: float = 8e-4
-    channels: tuple[int, ...] = (64, 128, 192)  # of the levels, from 16×16 downwards
+    patch: int = 2  # latents of the autoencoder that form a cell, across and down
+    channels: tuple[int, ...] = (112, 128, 160)  # of the levels, from 16×16 downwards
     heads: int = 4
+    adapter_blocks: int = 1  # a level, of what looks at the sheets
     dropped_captions: float = 0.1
-    snr_cap: float = 5.0  # see `loss_weight`
+    dropped_sheets: float = 0.05
+    snr_cap: float = 5.0  # see `objective`
     ema: float = 0.999
+    bf16: bool = False  # autocast; on a CPU without bfloat16 units 2–3 times slower
+    device: str = "cpu"  # or "cuda"
     seed: int = 1
     threads: int = 2
     log_every: int = 25
@@ -84,57 +65,52 @@ class Knobs:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a run learns from, computed once.
-
-    `latents` (pictures, 4, h, w), `states` (captions, 24, 384), both float16; picture i has caption `caption_of[i]`.
-    `unconditional` (24, 384) are the states of the empty prompt.
-    """
-
-    latents: Tensor
-    states: Tensor
-    caption_of: Tensor
-    unconditional: Tensor
-
-
-@dataclass(frozen=True)
 class Batch:
-    """Noisy latents (n, 4, h, w), timesteps (n), text states (n, 24, 384), the v to predict, weights (n)."""
+    """Noisy latents (n, channels, h, w), timesteps (n), what they are of, the target to predict, weights (n)."""
 
     noisy: Tensor
     timesteps: Tensor
-    states: Tensor
+    given: Given
     target: Tensor
     weight: Tensor
 
-    def split(self, parts: int) -> list["Batch"]:
+    def split(self, parts: int) -> Iterator["Batch"]:
         """As equal as can be, fewer if there are not enough rows."""
-        return [Batch(*rows) for rows in zip(*(tensor.chunk(parts) for tensor in vars(self).values()), strict=True)]
+        columns = (self.noisy, self.timesteps, self.given, self.target, self.weight)
+        for rows in zip(*(column.chunk(parts) for column in columns), strict=True):
+            yield Batch(*rows)
+
+    def to(self, device: str) -> "Batch":
+        """The same, elsewhere."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
-def train(knobs: Knobs) -> Path:
-    """Run or resume to `knobs.steps`; returns the run folder, with the averaged model in `unet/`."""
-    torch.set_num_threads(1)  # within an operation; see `backward`
-    encode = open_text_encoder()
-    vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
+def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
+    """Run or resume to `knobs.steps`; returns the run folder, with the averaged model in `unet/` and `adapter/`."""
+    goal = objective(knobs.target, knobs.schedule, knobs.snr_cap)
     pairs = open_pairs(knobs.pairs)
+    vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
     folder = open_run(knobs)
-    return learn(knobs, folder, open_lesson(folder / "lesson.pt", pairs, vae, encode), vae, encode)
+    lesson = open_lesson(folder / "lesson.pt", pairs, vae, open_text_encoder(), knobs.pairs, knobs.patch)
+    return learn(knobs, folder, lesson, goal, vae, on_row=on_row)
 
 
-def learn(knobs: Knobs, folder: Path, lesson: Lesson, vae: AutoencoderTiny, encode: TextEncoder) -> Path:
+def learn(
+    knobs: Knobs, folder: Path, lesson: Lesson, goal: Objective, vae: Any, *, on_row: OnRow | None = None
+) -> Path:
     """The loop itself."""
-    model = build(knobs, side=lesson.latents.shape[-1])
+    model, lesson = build(knobs, lesson).to(knobs.device), lesson.to(knobs.device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     step = load_state(folder, model=model, ema=ema, optimizer=optimizer)
-    table, saved = LossTable(folder / "loss.csv", ("loss",), step=step), time.monotonic()
-    kept = DDPMScheduler(**SCHEDULE).alphas_cumprod
-    pool = ThreadPoolExecutor(knobs.threads, initializer=torch.set_num_threads, initargs=(1,))
+    table, saved = LossTable(folder / "loss.csv", ("loss",), step=step, on_row=on_row), time.monotonic()
+    pool = open_pool(knobs.threads)
     while step < knobs.steps:
         set_rate(optimizer, knobs, step)
         optimizer.zero_grad()
-        loss = backward(model, draw(lesson, knobs, kept, generator_of(knobs.seed, step)), pool, knobs.threads)
+        loss = backward(
+            model, draw(lesson, knobs, goal, generator_of(knobs.seed, step)).to(knobs.device), pool, knobs
+        )
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average(ema, model, step=step, longest=knobs.ema)
@@ -144,61 +120,57 @@ def learn(knobs: Knobs, folder: Path, lesson: Lesson, vae: AutoencoderTiny, enco
             log.info("step,loss %s", table.write(step))
             if time.monotonic() - saved > 60 * knobs.checkpoint_minutes:
                 save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-                report(folder, ema, vae, encode)
+                report(folder, ema, vae, lesson, knobs)
                 saved = time.monotonic()
     save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-    report(folder, ema, vae, encode)
+    report(folder, ema, vae, lesson, knobs)
     return folder
 
 
-def open_lesson(path: Path, pairs: Pairs, vae: AutoencoderTiny, encode: TextEncoder) -> Lesson:
-    """The lesson kept at `path`, made first if there is none."""
-    if not path.exists():
-        lesson = make_lesson(pairs, vae, encode)
-        torch.save(vars(lesson), path)
-    return Lesson(**torch.load(path, weights_only=True))
-
-
-@torch.no_grad()
-def make_lesson(pairs: Pairs, vae: AutoencoderTiny, encode: TextEncoder) -> Lesson:
-    """Every picture through the autoencoder, every different caption through the text model."""
-    captions = sorted(set(pairs.captions))
-    row_of = {caption: row for row, caption in enumerate(captions)}
-    latents = []
-    for start in range(0, len(pairs.images), 64):
-        latents.append(vae.encode(to_tensor(np.array(pairs.images[start : start + 64]))).latents.half())
-    return Lesson(
-        latents=torch.cat(latents) * vae.config.scaling_factor,
-        states=encode(captions).half(),
-        caption_of=torch.tensor([row_of[caption] for caption in pairs.captions]),
-        unconditional=encode([""])[0].half(),
-    )
-
-
-def build(knobs: Knobs, *, side: int) -> UNet2DConditionModel:
-    """A stock UNet, untrained unless begun from another.
-
-    The text reaches it by cross-attention below full size and, pooled, in every block.
-    """
+def build(knobs: Knobs, lesson: Lesson) -> Denoiser:
+    """Stock modules, untrained unless begun from another run."""
+    kind = UNet2DModel if lesson.labels else UNet2DConditionModel
     if knobs.begin:
-        return UNet2DConditionModel.from_pretrained(knobs.begin).train()
+        adapter = T2IAdapter.from_pretrained(f"{knobs.begin}/adapter") if lesson.sheets else None
+        return Denoiser(kind.from_pretrained(f"{knobs.begin}/unet"), adapter).train()
     torch.manual_seed(knobs.seed)
-    deeper = len(knobs.channels) - 1
-    return UNet2DConditionModel(
-        sample_size=side,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=knobs.channels,
-        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * deeper),
-        up_block_types=(*("CrossAttnUpBlock2D",) * deeper, "UpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=knobs.heads,  # diffusers takes this as the number of heads
-        norm_num_groups=16,
-        resnet_time_scale_shift="scale_shift",
-        addition_embed_type="text",
-        addition_embed_type_num_heads=6,
-    )
+    unet = kind(**unet_config(knobs, lesson))
+    if lesson.sheets is None:
+        return Denoiser(unet)
+    channels = list(knobs.channels)
+    return Denoiser(unet, T2IAdapter(lesson.sheets.channels, channels, knobs.adapter_blocks, downscale_factor=1))
+
+
+def unet_config(knobs: Knobs, lesson: Lesson) -> dict[str, Any]:
+    """The text reaches the UNet by cross-attention and, pooled, in every block; a label in every block only."""
+    _, channels, side, _ = lesson.latents.shape
+    shape = {
+        "sample_size": side,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": knobs.channels,
+        "layers_per_block": 1,
+        "norm_num_groups": 16,
+        "resnet_time_scale_shift": "scale_shift",
+    }
+    levels = len(knobs.channels)
+    if lesson.labels:
+        return {
+            **shape,
+            "down_block_types": ("DownBlock2D", *("AttnDownBlock2D",) * (levels - 1)),
+            "up_block_types": (*("AttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
+            "attention_head_dim": 32,
+            "num_class_embeds": len(lesson.labels) + 1,  # the last one says nothing
+        }
+    return {
+        **shape,
+        "down_block_types": ("CrossAttnDownBlock2D",) * levels,
+        "up_block_types": ("CrossAttnUpBlock2D",) * levels,
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": knobs.heads,  # diffusers takes this as the number of heads
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 6,
+    }
 
 
 def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
@@ -208,75 +180,62 @@ def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
         group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100, max(0.02, left))
 
 
-def draw(lesson: Lesson, knobs: Knobs, kept: Tensor, chance: torch.Generator) -> Batch:
-    """A random batch, noised; `kept` is the signal power left at each timestep."""
+def draw(lesson: Lesson, knobs: Knobs, goal: Objective, chance: torch.Generator) -> Batch:
+    """A random batch, noised."""
     rows = torch.randint(len(lesson.latents), (knobs.batch,), generator=chance)
+    unsaid = torch.rand(knobs.batch, generator=chance) < knobs.dropped_captions
+    unseen = torch.rand(knobs.batch, generator=chance) < knobs.dropped_sheets
     latents = lesson.latents[rows].float()
-    states = lesson.states[lesson.caption_of[rows]].float()
-    states[torch.rand(knobs.batch, generator=chance) < knobs.dropped_captions] = lesson.unconditional.float()
-    noise = torch.randn(latents.shape, generator=chance)
-    timesteps = torch.randint(len(kept), (knobs.batch,), generator=chance)
-    power = kept[timesteps].view(-1, 1, 1, 1)
-    signal, spread = power.sqrt(), (1 - power).sqrt()
-    noisy, target = signal * latents + spread * noise, signal * noise - spread * latents
-    return Batch(noisy, timesteps, states, target, loss_weight(power.flatten(), knobs.snr_cap))
+    noise = torch.randn(latents.shape, generator=chance).to(latents)
+    timesteps = torch.randint(STEPS, (knobs.batch,), generator=chance)
+    noisy, target = goal.noised(latents, noise, timesteps)
+    return Batch(noisy, timesteps, lesson.given(rows, unsaid, unseen), target, goal.weight[timesteps])
 
 
-def backward(model: UNet2DConditionModel, batch: Batch, pool: ThreadPoolExecutor, parts: int) -> float:
-    """Add the batch's gradients to the model's and return its loss.
-
-    Each thread takes its own part from beginning to end: on a machine that others use, too, threads that meet at
-    every operation wait for each other most of the time. Two parts' sum does not depend on which comes first.
-    """
+def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Knobs) -> float:
+    """Add the batch's gradients to the model's and return its loss."""
 
     def one(part: Batch) -> float:
-        predicted = model(part.noisy, part.timesteps, encoder_hidden_states=part.states).sample
-        error = (predicted - part.target).square().mean((1, 2, 3))
+        with torch.autocast(knobs.device, dtype=torch.bfloat16, enabled=knobs.bf16):
+            predicted = model(part.noisy, part.timesteps, part.given)
+        error = (predicted.float() - part.target).square().mean((1, 2, 3))
         loss = (part.weight * error).sum() / len(batch.weight)
         loss.backward()
         value: float = loss.item()
         return value
 
-    return sum(pool.map(one, batch.split(parts)))
+    return sum(pool.map(one, batch.split(1 if knobs.device == "cuda" else knobs.threads)))
 
 
-def loss_weight(power: Tensor, cap: float) -> Tensor:
-    """Weight of the v-error at signal power a: min(SNR + 1, cap) / (SNR + 1), with SNR + 1 = 1 / (1 - a).
-
-    Like min-SNR (Hang et al. 2023) it caps what nearly clean pictures count, but keeps the full weight of very
-    noisy ones, where a small model must learn what thing is meant.
-    """
-    return (cap * (1 - power)).clamp(max=1.0)
-
-
-def report(folder: Path, model: UNet2DConditionModel, vae: AutoencoderTiny, encode: TextEncoder) -> None:
-    """Save the averaged model and `samples.png`."""
-    model.save_pretrained(folder / "unet")
-    pictures = sample(model, vae, encode(PROMPTS), encode([""]), steps=16, guidance_scale=3.0)
-    sheet(pictures, columns=4).save(folder / "samples.png")
+def report(folder: Path, model: Denoiser, vae: Any, lesson: Lesson, knobs: Knobs) -> None:
+    """Save the averaged model and `samples.png`: above what the set holds, below what the model makes of the same."""
+    model.unet.save_pretrained(folder / "unet")
+    if model.adapter is not None:
+        model.adapter.save_pretrained(folder / "adapter")
+    rows = torch.linspace(0, len(lesson.latents) - 1, min(SHOWN, len(lesson.latents))).long()
+    painted = sample(model, vae, lesson, rows, knobs)
+    true = decode(vae, lesson.latents[rows].float().cpu(), knobs.patch).clamp(-1, 1)
+    sheet(
+        [part for pair in zip(true.split(8), painted.split(8), strict=True) for part in torch.cat(pair)], columns=8
+    ).save(folder / "samples.png")
 
 
 @torch.no_grad()
 def sample(
-    model: UNet2DConditionModel,
-    vae: AutoencoderTiny,
-    states: Tensor,
-    unconditional: Tensor,
-    *,
-    steps: int,
-    guidance_scale: float,
-    seed: int = 0,
+    model: Denoiser, vae: Any, lesson: Lesson, rows: Tensor, knobs: Knobs, *, steps: int = 16, guidance: float = 2.0
 ) -> Tensor:
-    """(n, 3, height, width) in -1..1 for (n, 24, 384) states, by DPM-Solver++ 2M (Lu et al. 2022)."""
-    scheduler = DPMSolverMultistepScheduler(**SAMPLER)
+    """(n, 3, height, width) in -1..1 from what belongs to these rows, by DPM-Solver++ 2M (Lu et al. 2022)."""
+    scheduler = DPMSolverMultistepScheduler(**sampler_config(knobs.target, knobs.schedule))
     scheduler.set_timesteps(steps)
-    side, both = model.config.sample_size, torch.cat([unconditional.expand_as(states), states])
-    latents = torch.randn((len(states), 4, side, side), generator=torch.Generator().manual_seed(seed))
-    for timestep in scheduler.timesteps:
-        without, given = model(torch.cat([latents] * 2), timestep, encoder_hidden_states=both).sample.chunk(2)
-        latents = scheduler.step(without + guidance_scale * (given - without), timestep, latents).prev_sample
-    pictures: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
-    return pictures.clamp(-1, 1)
+    said = torch.zeros(len(rows), dtype=torch.bool)
+    given, nothing = (lesson.given(rows, unsaid, said).to(knobs.device) for unsaid in (said, ~said))
+    shape = (len(rows), *lesson.latents.shape[1:])
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(knobs.device)
+    for timestep in scheduler.timesteps.to(knobs.device):
+        when = timestep.expand(len(rows))
+        without, towards = (model(latents, when, what) for what in (nothing, given))
+        latents = scheduler.step(without + guidance * (towards - without), timestep, latents).prev_sample
+    return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
 
 
 def sheet(pictures: Tensor | Sequence[Tensor], *, columns: int) -> Image.Image:

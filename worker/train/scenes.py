@@ -1,11 +1,14 @@
 """Procedural scenes: drawings set on drawn backgrounds, with captions that are exactly true.
 
-Knows what a scene can show and how it is said; nothing of models. `write_scenes` fills a folder with pairs.
+Knows what a scene can show and how it is said; nothing of models. `write_scenes` fills a folder with pairs, and with
+what was on the sheet of drawings that each scene was made from.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -13,34 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .art import Sprite, open_art
+from worker.layout import CANVASES, DRAWN, GRID, MARGIN, THINGS, Layout, Placement, draw_layout
+from worker.names import counts, indefinite
+from worker.plan import BIG, GROUPS, RELATIONS, TINY, TOGETHER
+from worker.sprites import Bank, Sprite, open_bank
+
 from .knobs import from_arguments
 from .pairs import Pairs
 from .places import COLOURS, PLACES, coloured, draw_place, plain
 from .tint import tint
-from .words import counted, framed, indefinite, with_article
+from .words import counted, framed, with_article, with_typo
 
 log = logging.getLogger(__name__)
 
-LAYOUTS: dict[int, tuple[tuple[tuple[float, float], ...], float]] = {
-    # count: (centres as parts of the side, size of each)
-    2: (((0.28, 0.5), (0.72, 0.5)), 0.42),
-    3: (((0.27, 0.3), (0.73, 0.3), (0.5, 0.72)), 0.38),
-    4: (((0.28, 0.28), (0.72, 0.28), (0.28, 0.72), (0.72, 0.72)), 0.38),
-}
+FREE = 0.3  # cells it moves at most, and
+SIZING = 0.05  # the part of its size by which it grows or shrinks at most: what only the noise can know
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """What to write and where; shares are chances of each kind of scene."""
+    """What to write and where."""
 
+    bank: Path = Path("var/train/bank")
     out: Path = Path("var/train/scenes")
     count: int = 24_000
     side: int = 128  # px
-    concepts: int = 80  # how many of the table, from its beginning
+    concepts: int = 0  # how many of the bank, from its beginning; 0 = all but those held out
+    held_out: int = 0  # every n-th thing is left out, to see later whether it can be painted all the same; 0 = none
+    styles: tuple[str, ...] = ("3d", "3d", "3d", "flat", "noto", "twemoji")  # one more often when named more often
     seed: int = 1
-    flips: float = 0.0  # chance that a thing looks the other way
-    jitter: float = 1.0  # of places and sizes; 0 is much quicker to learn, and always the same composition
+    processes: int = 2
 
 
 @dataclass(frozen=True)
@@ -54,143 +59,193 @@ class Background:
     light: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A picture (side, side, 3) RGB, its true caption, and the sheet it came from: things, plan and layout."""
+
+    picture: NDArray[np.uint8]
+    caption: str
+    things: tuple[Sprite, ...]
+    style: str
+    plan: tuple[Placement, ...]
+    layout: Layout
+
+
 @dataclass
+class Draft:
+    """A scene being drawn."""
+
+    random: Random
+    background: Background
+    layout: Layout
+    style: str
+    things: tuple[Sprite, ...] = ()
+    plan: tuple[Placement, ...] = ()
+
+
 class Studio:
-    """Makes scenes from a set of drawings; tinted drawings are kept once made."""
+    """Makes scenes from the drawings of a bank."""
 
-    art: tuple[Sprite, ...]
-    side: int = 128
-    flips: float = 0.0
-    jitter: float = 1.0
-    tinted: dict[tuple[str, str], NDArray[np.uint8]] = field(default_factory=dict)
+    def __init__(self, bank: Bank, sprites: Sequence[Sprite], styles: Sequence[str], side: int = 128) -> None:
+        self.bank, self.sprites, self.styles, self.side = bank, tuple(sprites), tuple(styles), side
+        self.countable = tuple(sprite for sprite in sprites if all(counts(name) for name in sprite.names))
 
-    def scene(self, random: Random) -> tuple[NDArray[np.uint8], str]:
-        """One scene, (side, side, 3) RGB, and its caption."""
-        kind: Callable[[Random], tuple[Image.Image, str]] = random.choices(
-            (self.single, self.tinted_single, self.group, self.pair), (0.62, 0.18, 0.14, 0.06)
-        )[0]
-        picture, caption = kind(random)
+    def scene(self, random: Random) -> Scene:
+        """One scene by chance."""
+        kinds: dict[Callable[[Draft], str], float] = {
+            self.single: 0.36,
+            self.tinted_single: 0.16,
+            self.group: 0.18,
+            self.pair: 0.2,
+            self.several: 0.07,
+            self.nothing: 0.03,
+        }
+        kind = random.choices(tuple(kinds), tuple(kinds.values()))[0]
+        return self.draw(kind, random)
+
+    def draw(self, kind: Callable[[Draft], str], random: Random) -> Scene:
+        """A scene of one kind, with some of the disorder that people's prompts have."""
+        draft = Draft(random, self.backdrop(random), draw_layout(random), random.choice(self.styles))
+        caption = kind(draft)
         if random.random() < 0.15:
-            caption = framed(random, caption)
-        return np.asarray(picture), caption
+            caption = framed(random, caption, draft.style)
+        if random.random() < 0.03:
+            caption = with_typo(random, caption)
+        picture = np.asarray(draft.background.picture)
+        return Scene(picture, caption, draft.things, draft.style, draft.plan, draft.layout)
 
-    def single(self, random: Random) -> tuple[Image.Image, str]:
-        """One thing as it is."""
-        background = self.background(random, plain_share=0.34, place_share=0.46)
-        sprite = random.choice(self.art)
-        self.place_one(random, background, sprite.pixels)
-        noun = random.choice(sprite.names)
-        if sprite.colours and random.random() < 0.12:
-            noun = in_colour(noun, random.choice(sprite.colours))
-        return background.picture, describe(random, noun, background)
+    def single(self, draft: Draft) -> str:
+        """One thing as it is, at times big or tiny."""
+        sprite = self.one(draft)
+        canvas = draft.random.choices(("one", "big", "tiny"), (0.76, 0.12, 0.12))[0]
+        self.paste(draft, 0, canvas, 0)
+        noun = draft.random.choice(sprite.names)
+        if sprite.colours and draft.random.random() < 0.12:
+            noun = in_colour(noun, draft.random.choice(sprite.colours))
+        if canvas != "one":
+            noun = f"{draft.random.choice(BIG if canvas == 'big' else TINY)} {noun}"
+        return describe(draft, noun)
 
-    def tinted_single(self, random: Random) -> tuple[Image.Image, str]:
+    def tinted_single(self, draft: Draft) -> str:
         """One thing in a colour that it does not have by nature."""
-        background = self.background(random, plain_share=0.45, place_share=0.25)
-        sprite = random.choice(self.art)
-        colour = random.choice([name for name in COLOURS if name not in (*sprite.colours, "gray")])
-        self.place_one(random, background, self.in_colour(sprite, colour))
-        return background.picture, describe(random, in_colour(random.choice(sprite.names), colour), background)
+        sprite = self.one(draft)
+        colour = other_colour(draft.random, sprite)
+        self.paste(draft, 0, "one", 0, colour)
+        return describe(draft, in_colour(draft.random.choice(sprite.names), colour))
 
-    def group(self, random: Random) -> tuple[Image.Image, str]:
-        """Two to four of the same."""
-        background = self.background(random, plain_share=0.6, place_share=0.25)
-        sprite, count = random.choice(self.art), random.choice((2, 3, 4))
-        centres, size = LAYOUTS[count]
-        for x, y in centres:
-            self.paste(random, background, sprite.pixels, (x, y), size)
-        return background.picture, counted(random, count, random.choice(sprite.names)) + background.suffix
+    def group(self, draft: Draft) -> str:
+        """Two to four of the same, now and then in another colour."""
+        sprite, count = draft.random.choice(self.countable), draft.random.choice((2, 3, 3, 4))
+        draft.things = (sprite,)
+        colour = other_colour(draft.random, sprite) if draft.random.random() < 0.15 else ""
+        for canvas, place in draft.random.choice(GROUPS[count]):
+            self.paste(draft, 0, canvas, place, colour)
+        name = draft.random.choice(sprite.names)
+        return counted(draft.random, count, in_colour(name, colour) if colour else name) + said(draft)
 
-    def pair(self, random: Random) -> tuple[Image.Image, str]:
-        """Two different things, side by side or one above the other."""
-        background = self.background(random, plain_share=0.7, place_share=0.18)
-        first, second = random.sample(self.art, 2)
-        between, centres = random.choice(RELATIONS)
-        for sprite, centre in zip((first, second), centres, strict=True):
-            self.paste(random, background, sprite.pixels, centre, 0.42)
-        one, other = (with_article(random, random.choice(sprite.names)) for sprite in (first, second))
-        return background.picture, f"{one} {between} {other}{background.suffix}"
+    def pair(self, draft: Draft) -> str:
+        """Two different things, side by side or one above the other, at times with colours of their own."""
+        draft.things = tuple(draft.random.sample(self.sprites, 2))
+        between = draft.random.choice(tuple(RELATIONS))
+        canvas, *where = RELATIONS[between]
+        nouns = []
+        for thing, sprite in enumerate(draft.things):
+            colour = other_colour(draft.random, sprite) if draft.random.random() < 0.2 else ""
+            self.paste(draft, thing, canvas, where[thing], colour)
+            name = draft.random.choice(sprite.names)
+            nouns.append(with_article(draft.random, in_colour(name, colour) if colour else name))
+        return f"{nouns[0]} {between} {nouns[1]}{said(draft)}"
 
-    def background(self, random: Random, *, plain_share: float, place_share: float) -> Background:
-        """Plain, a place, or (the rest) one of the named colours."""
-        chance = random.random()
-        if chance < plain_share:
+    def several(self, draft: Draft) -> str:
+        """Three different things, or one and two of another."""
+        kind = draft.random.choice(("all", "first", "second")[len(self.countable) < 3 :])
+        draft.things = tuple(draft.random.sample(self.countable, 3 if kind == "all" else 2))
+        names = [draft.random.choice(sprite.names) for sprite in draft.things]
+        each = {"all": (1, 1, 1), "first": (2, 1), "second": (1, 2)}[kind]
+        for thing, spots in enumerate(TOGETHER[each]):
+            for canvas, place in spots:
+                self.paste(draft, thing, canvas, place)
+        if kind == "second":
+            return f"{indefinite(names[0])} and {counted(draft.random, 2, names[1])}{said(draft)}"
+        if kind == "first":
+            return f"{counted(draft.random, 2, names[0])} and {indefinite(names[1])}{said(draft)}"
+        return f"{indefinite(names[0])}, {indefinite(names[1])} and {indefinite(names[2])}{said(draft)}"
+
+    def nothing(self, draft: Draft) -> str:
+        """The background alone."""
+        return draft.background.suffix.removeprefix(" on ").removeprefix(", ").strip() or "nothing"
+
+    def one(self, draft: Draft) -> Sprite:
+        """Choose the one thing of a scene."""
+        draft.things = (draft.random.choice(self.sprites),)
+        return draft.things[0]
+
+    def backdrop(self, random: Random) -> Background:
+        """Plain, a place, or one of the named colours."""
+        kind = random.choices(("plain", "place", "colour"), (0.4, 0.38, 0.22))[0]
+        if kind == "plain":
             return Background(plain(random, self.side))
-        if chance < plain_share + place_share:
+        if kind == "place":
             return self.somewhere(random)
         colour = random.choice(tuple(COLOURS))
         wording = random.choice((" on a {} background", " on a {} background", " on {}", ", {} background"))
         return Background(coloured(random, self.side, colour), wording.format(colour))
 
     def somewhere(self, random: Random) -> Background:
+        """One of the places."""
         name = random.choice(tuple(PLACES))
         place, picture = PLACES[name], draw_place(name, random, self.side)
         if place.adjective and random.random() < 0.12:
             return Background(picture, "", place.adjective, place.horizon, place.light)
         return Background(picture, f" {random.choice(place.phrases)}", "", place.horizon, place.light)
 
-    def place_one(self, random: Random, background: Background, pixels: NDArray[np.uint8]) -> None:
-        """Large in the middle, or standing on the ground."""
-        size = 0.74 if background.horizon is None else 0.62
-        self.paste(random, background, pixels, (0.5, 0.5), size)
-
-    def paste(
-        self,
-        random: Random,
-        background: Background,
-        pixels: NDArray[np.uint8],
-        centre: tuple[float, float],
-        size: float,
-    ) -> None:
-        """Set a drawing on the background: a little moved and sized, lit by the place, shadow on the ground."""
-        longer = size * self.side * (1 + self.jitter * random.uniform(-0.08, 0.08))
-        drawing = Image.fromarray(shaded(pixels, background.light))
-        scale = longer / max(drawing.size)
-        drawing = drawing.resize((max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale))))
-        if random.random() < self.flips:
-            drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        x = (centre[0] + self.jitter * random.uniform(-0.03, 0.03)) * self.side
-        y = (centre[1] + self.jitter * random.uniform(-0.03, 0.03)) * self.side
-        if background.horizon is not None and size > 0.5:
-            y = (
-                background.horizon + 0.17 + self.jitter * random.uniform(-0.03, 0.03)
-            ) * self.side - drawing.height / 2
-            shadow(background.picture, x, y + drawing.height / 2, drawing.width / 2)
-        background.picture.paste(drawing, (round(x - drawing.width / 2), round(y - drawing.height / 2)), drawing)
-
-    def in_colour(self, sprite: Sprite, colour: str) -> NDArray[np.uint8]:
-        key = (sprite.names[0], colour)
-        if key not in self.tinted:
-            self.tinted[key] = tint(sprite.pixels, colour, natural=sprite.colours[0] if sprite.colours else "")
-        return self.tinted[key]
+    def paste(self, draft: Draft, thing: int, canvas: str, place: int, colour: str = "") -> None:
+        """Set a drawing in its place: a little moved and sized, lit by the place, with a shadow where it stands."""
+        draft.plan = (*draft.plan, Placement(thing, canvas, place))
+        cell, random, sprite = self.side / GRID, draft.random, draft.things[thing]
+        corner, size = draft.layout.corners(canvas)[place], CANVASES[canvas].size
+        pixels = self.bank.pixels(sprite, draft.style)
+        drawing = fitted(pixels, (size - 2 * MARGIN) * cell * (1 + random.uniform(-SIZING, SIZING)))
+        if colour:
+            natural = sprite.colours[0] if sprite.colours else ""
+            drawing = Image.fromarray(tint(np.asarray(drawing), colour, natural=natural))
+        drawing = Image.fromarray(shaded(np.asarray(drawing), draft.background.light))
+        x = (corner[0] + size / 2 + random.uniform(-FREE, FREE)) * cell
+        foot = (corner[1] + size - MARGIN + random.uniform(-FREE, FREE)) * cell
+        picture = draft.background.picture
+        if draft.background.horizon is not None and foot > draft.background.horizon * self.side:
+            shadow(picture, x, foot, drawing.width / 2)
+        picture.paste(drawing, (round(x - drawing.width / 2), round(foot - drawing.height)), drawing)
 
 
-LEFT, RIGHT, UPPER, LOWER = (0.27, 0.5), (0.73, 0.5), (0.5, 0.27), (0.5, 0.73)
-RELATIONS: tuple[tuple[str, tuple[tuple[float, float], tuple[float, float]]], ...] = (
-    ("and", (LEFT, RIGHT)),
-    ("and", (LEFT, RIGHT)),
-    ("and", (LEFT, RIGHT)),
-    ("next to", (LEFT, RIGHT)),
-    ("left of", (LEFT, RIGHT)),
-    ("to the left of", (LEFT, RIGHT)),
-    ("to the right of", (RIGHT, LEFT)),
-    ("above", (UPPER, LOWER)),
-    ("on top of", (UPPER, LOWER)),
-    ("below", (LOWER, UPPER)),
-)
+def fitted(pixels: NDArray[np.uint8], longer: float) -> Image.Image:
+    """The drawing with its longer side of that many px."""
+    drawing = Image.fromarray(pixels)
+    scale = longer / max(drawing.size)
+    return drawing.resize((max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale))))
 
 
-def describe(random: Random, noun: str, background: Background) -> str:
+def describe(draft: Draft, noun: str) -> str:
     """The caption of one thing before a background."""
-    if background.adjective:
-        return indefinite(f"{background.adjective} {noun}")
-    return with_article(random, noun) + background.suffix
+    if draft.background.adjective:
+        return indefinite(f"{draft.background.adjective} {noun}")
+    return with_article(draft.random, noun) + draft.background.suffix
+
+
+def said(draft: Draft) -> str:
+    """What a caption of several things adds for the background."""
+    return draft.background.suffix or (f", {draft.background.adjective}" if draft.background.adjective else "")
 
 
 def in_colour(noun: str, colour: str) -> str:
     """The name with this colour and no other before it."""
     head, _, rest = noun.partition(" ")
     return f"{colour} {rest if rest and head in (*COLOURS, 'golden') else noun}"
+
+
+def other_colour(random: Random, sprite: Sprite) -> str:
+    """A colour that the thing does not have by nature."""
+    return random.choice([name for name in COLOURS if name not in (*sprite.colours, "gray")])
 
 
 def shaded(pixels: NDArray[np.uint8], light: tuple[float, float, float]) -> NDArray[np.uint8]:
@@ -203,23 +258,64 @@ def shaded(pixels: NDArray[np.uint8], light: tuple[float, float, float]) -> NDAr
 def shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
     """Darken the ground softly around (x, y), in place; `half` is half the thing's width in px."""
     rows, columns = np.ogrid[: picture.height, : picture.width]
-    depth = 0.32 * np.exp(-(((columns - x) / (0.75 * half)) ** 2) - ((rows - y) / (0.14 * half + 1)) ** 2)
+    unit = picture.height / 128
+    depth = 0.32 * np.exp(-(((columns - x) / (0.75 * half)) ** 2) - ((rows - y) / (0.14 * half + unit)) ** 2)
     dark = np.asarray(picture) * (1 - depth[..., None])
     picture.paste(Image.fromarray(dark.astype(np.uint8)))
 
 
+def open_studio(knobs: Knobs) -> Studio:
+    """The studio that a run's knobs describe."""
+    bank = open_bank(knobs.bank)
+    sprites = bank.sprites[: knobs.concepts or None]
+    if knobs.held_out:
+        sprites = tuple(sprite for row, sprite in enumerate(sprites) if (row + 1) % knobs.held_out)
+    return Studio(bank, sprites, knobs.styles, knobs.side)
+
+
 def write_scenes(knobs: Knobs) -> Path:
-    """Draw `knobs.count` scenes into `knobs.out`; returns that folder."""
-    studio, random = Studio(open_art()[: knobs.concepts], knobs.side, knobs.flips, knobs.jitter), Random(knobs.seed)
-    images = np.empty((knobs.count, knobs.side, knobs.side, 3), np.uint8)
-    captions: list[str] = []
-    for row in range(knobs.count):
-        images[row], caption = studio.scene(random)
-        captions.append(caption)
-        if row % 2000 == 0:
-            log.info("%d of %d scenes", row, knobs.count)
-    Pairs(images, tuple(captions)).save(knobs.out)
+    """Draw `knobs.count` scenes into `knobs.out`, as pairs and `sheets.npz`; returns that folder.
+
+    `things` (count, 4) are rows of the bank or -1, `styles` (count) numbers of its styles, `plans` (count, 4, 3) the
+    number of a thing, of its canvas and of the place there or -1, `shifts` (count, 6, 2).
+    """
+    parts = np.array_split(np.arange(knobs.count), knobs.processes * 8)
+    with ProcessPoolExecutor(knobs.processes) as pool:
+        done = list(pool.map(partial(draw_part, knobs), parts))
+    pictures, captions, things, styles, plans, shifts = zip(*done, strict=True)
+    Pairs(np.concatenate(pictures), tuple(sum(captions, []))).save(knobs.out)
+    np.savez(
+        knobs.out / "sheets.npz",
+        bank=str(knobs.bank),
+        things=np.concatenate(things),
+        styles=np.concatenate(styles),
+        plans=np.concatenate(plans),
+        shifts=np.concatenate(shifts),
+    )
     return knobs.out
+
+
+def draw_part(
+    knobs: Knobs, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], list[str], *tuple[NDArray[np.int16], ...]]:
+    """The scenes of these numbers, each from its own seed."""
+    studio = open_studio(knobs)
+    row_of = {sprite.key: row for row, sprite in enumerate(studio.bank.sprites)}
+    scenes = [studio.scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
+    things, plans = np.full((len(scenes), THINGS), -1, np.int16), np.full((len(scenes), DRAWN, 3), -1, np.int16)
+    canvases = tuple(CANVASES)
+    for row, scene in enumerate(scenes):
+        things[row, : len(scene.things)] = [row_of[sprite.key] for sprite in scene.things]
+        for number, step in enumerate(scene.plan):
+            plans[row, number] = step.thing, canvases.index(step.canvas), step.place
+    return (
+        np.stack([scene.picture for scene in scenes]),
+        [scene.caption for scene in scenes],
+        things,
+        np.array([studio.bank.styles.index(scene.style) for scene in scenes], np.int16),
+        plans,
+        np.array([scene.layout.shifts for scene in scenes], np.int16),
+    )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,10 @@
-"""English around a thing's name: articles, plurals, the things people put before a prompt."""
+"""How people put a prompt: articles, numbers, what they say before and after it, slips of the finger."""
 
 from random import Random
 
+from worker.names import indefinite, plural
+
 NUMBERS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4")}
-IRREGULAR = {
-    "fish": "fish",
-    "mouse": "mice",
-    "snowman": "snowmen",
-    "cup of coffee": "cups of coffee",
-    "cup of tea": "cups of tea",
-    "coffee": "coffees",
-    "slice of pizza": "slices of pizza",
-    "stack of books": "stacks of books",
-}
 FRAMES = (
     "a picture of {}",
     "an image of {}",
@@ -20,15 +12,21 @@ FRAMES = (
     "an illustration of {}",
     "draw {}",
     "{}, please",
-    "{}, 3d render",
-    "a 3d {bare}",
     "a cute {bare}",
     "cute {bare}",
     "a beautiful {bare}",
     "a small picture of {}",
     "{}, cartoon",
     "a photo of {}",
+    "i want {}",
+    "{}, high quality",
 )
+STYLE_FRAMES = {
+    "3d": ("{}, 3d render", "a 3d {bare}", "{} in 3d"),
+    "flat": ("{}, flat style", "a flat {bare}", "flat icon of {}", "{}, flat design"),
+    "noto": ("{}, cartoon style", "cartoon of {}"),
+    "twemoji": ("{}, simple emoji", "emoji of {}", "{}, clip art"),
+}
 
 
 def with_article(random: Random, noun: str) -> str:
@@ -39,34 +37,35 @@ def with_article(random: Random, noun: str) -> str:
     return f"the {noun}" if chance < 0.2 else indefinite(noun)
 
 
-def indefinite(noun: str) -> str:
-    """For example "a fox", "an owl", "a unicorn"."""
-    return f"{'an' if noun[0] in 'aeiou' and not noun.startswith('uni') else 'a'} {noun}"
-
-
 def counted(random: Random, count: int, noun: str) -> str:
     """For example "three foxes"."""
     return f"{random.choice(NUMBERS[count])} {plural(noun)}"
 
 
-def plural(noun: str) -> str:
-    """Of a name in the concept table."""
-    head, _, last = noun.rpartition(" ")
-    if noun in IRREGULAR or last in IRREGULAR:
-        return IRREGULAR.get(noun) or f"{head} {IRREGULAR[last]}".strip()
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return f"{noun}es"
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return f"{noun[:-1]}ies"
-    return f"{noun}s"
-
-
-def framed(random: Random, caption: str) -> str:
-    """The caption as some people would ask for it: "a cute red fox", "a picture of …"."""
+def framed(random: Random, caption: str, style: str = "") -> str:
+    """The caption as some people would ask for it: "a cute red fox", "a picture of …", "a flat …"."""
     bare = caption
     for article in ("a ", "an ", "the "):
         bare = bare.removeprefix(article)
-    frame = random.choice(FRAMES)
+    frame = random.choice(FRAMES + 2 * STYLE_FRAMES.get(style, ()))
     if "{bare}" in frame and bare == caption:
         return caption
     return frame.format(caption, bare=bare)
+
+
+def with_typo(random: Random, caption: str) -> str:
+    """One of the longer words with two letters exchanged, or one left out or doubled."""
+    words = caption.split(" ")
+    long = [row for row, word in enumerate(words) if len(word) > 4 and word.isalpha()]
+    if not long:
+        return caption
+    row = random.choice(long)
+    word, at = words[row], random.randrange(1, len(words[row]) - 1)
+    words[row] = random.choice(
+        (
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+            word[:at] + word[at + 1 :],
+            word[:at] + word[at] + word[at:],
+        )
+    )
+    return " ".join(words)

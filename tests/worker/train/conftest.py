@@ -2,10 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.train.art import Sprite
 from worker.train.pairs import Pairs
-
-MAGENTA, CYAN = (255, 0, 255), (0, 255, 255)
 
 
 @pytest.fixture(autouse=True)
@@ -14,16 +11,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def art():
-    """Two made-up drawings of one pure colour each: a zig is magenta, a zag is cyan."""
-    return block("zig", MAGENTA), block("zag", CYAN)
-
-
-def block(name, colour):
-    return Sprite((name,), ("purple",), np.full((40, 40, 4), (*colour, 255), np.uint8))
 
 
 @pytest.fixture

@@ -1,31 +1,6 @@
 from random import Random
 
-import pytest
-
-from worker.train.words import FRAMES, counted, framed, indefinite, plural
-
-
-@pytest.mark.parametrize(
-    ("one", "many"),
-    [
-        ("fox", "foxes"),
-        ("puppy", "puppies"),
-        ("fish", "fish"),
-        ("tropical fish", "tropical fish"),
-        ("mouse", "mice"),
-        ("snowman", "snowmen"),
-        ("bus", "buses"),
-        ("key", "keys"),
-        ("cup of coffee", "cups of coffee"),
-        ("slice of pizza", "slices of pizza"),
-    ],
-)
-def test_plurals_are_english(one, many):
-    assert plural(one) == many
-
-
-def test_articles_are_english():
-    assert [indefinite(noun) for noun in ("owl", "fox", "unicorn")] == ["an owl", "a fox", "a unicorn"]
+from worker.train.words import FRAMES, STYLE_FRAMES, counted, framed, with_typo
 
 
 def test_a_count_is_said_in_words_or_digits():
@@ -37,3 +12,17 @@ def test_a_frame_keeps_the_caption_readable():
     assert len(frames) == len(FRAMES)
     assert "a cute red fox" in frames
     assert not any("a a" in frame or "{" in frame for frame in frames)
+
+
+def test_a_style_is_said_of_what_is_drawn_in_it():
+    said = {framed(Random(seed), "a fox", "flat") for seed in range(300)}
+    assert {frame.format("a fox", bare="fox") for frame in STYLE_FRAMES["flat"]} <= said
+    assert not {frame.format("a fox", bare="fox") for frame in STYLE_FRAMES["3d"]} & said
+
+
+def test_a_typo_changes_one_long_word_a_little():
+    for seed in range(50):
+        words = with_typo(Random(seed), "a purple elephant in a den").split(" ")
+        assert len(words) == 6 and [words[i] for i in (0, 3, 4, 5)] == ["a", "in", "a", "den"]
+        assert abs(len(words[1]) - 6) + abs(len(words[2]) - 8) <= 1
+    assert with_typo(Random(1), "a fox") == "a fox"

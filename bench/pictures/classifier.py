@@ -1,0 +1,128 @@
+"""A small network that says what a picture shows, and where in a picture to look. Knows no drawings and no prompts.
+
+A residual network (He et al. 2015, https://arxiv.org/abs/1512.03385) on 64 px with one head each for the thing, how
+many of it, the place and the colour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from worker.train.places import COLOURS, PLACES
+from worker.train.scenes import RELATIONS
+
+from .asks import NUMBERS
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in parts of the side
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+INPUT = 64  # px
+WHOLE: Box = (0, 0, 1, 1)
+HALVES: dict[str, tuple[Box, Box]] = {
+    # where each of two things can be looked for: (the first, the second)
+    "sides": ((0, 4 / 16, 9 / 16, 13 / 16), (7 / 16, 4 / 16, 1, 13 / 16)),
+    "stack": ((4 / 16, 0, 13 / 16, 9 / 16), (4 / 16, 7 / 16, 13 / 16, 1)),
+}
+NOWHERE = len(PLACES)  # the place of pictures with a plain or coloured background
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits, a row a picture: things, numbers from one, places and nowhere, colours."""
+
+    thing: Floats
+    count: Floats
+    place: Floats
+    colour: Floats
+
+
+HEADS = ("thing", "count", "place", "colour")
+
+
+class Judge(Protocol):
+    """Whoever can say what a picture shows."""
+
+    def look(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
+        """What is to be seen in one box of each picture."""
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input is added."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.first = normed(inner, outer, 3, stride)
+        self.second = normed(outer, outer, 3, 1)
+        self.past = normed(inner, outer, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inner, h, w) to (n, outer, h / stride, w / stride)."""
+        return torch.relu(self.past(x) + self.second(torch.relu(self.first(x))))
+
+
+def normed(inner: int, outer: int, kernel: int, stride: int) -> nn.Sequential:
+    """A convolution and its normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outer),
+    )
+
+
+class Classifier(nn.Module):
+    """About a million weights; a Judge."""
+
+    def __init__(self, things: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            normed(3, 32, 5, 2), nn.ReLU(), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 1)
+        )
+        self.where = nn.Sequential(nn.Conv2d(192, 32, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten())
+        self.thing = nn.Linear(192, things)
+        flat = 32 * (INPUT // 16) ** 2
+        self.count, self.place, self.colour = (
+            nn.Linear(flat, choices) for choices in (len(NUMBERS), len(PLACES) + 1, len(COLOURS))
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits of the four heads for (n, 3, 64, 64) in -1..1."""
+        features = self.body(x)
+        where = self.where(features)
+        return self.thing(features.mean((2, 3))), self.count(where), self.place(where), self.colour(where)
+
+    @torch.inference_mode()
+    def look(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
+        """See Judge."""
+        self.eval()
+        cut = [cut_out(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        parts = [self(part) for part in batches(np.array(cut, np.uint8).reshape(-1, INPUT, INPUT, 3))]
+        return Scores(*(torch.cat(head).numpy() for head in zip(*parts, strict=True)))
+
+
+def cut_out(picture: Image.Image, box: Box) -> Bytes:
+    """(64, 64, 3) of that part of an RGB picture."""
+    left, top, right, bottom = (part * picture.width for part in box)
+    return np.asarray(picture.resize((INPUT, INPUT), Image.Resampling.BILINEAR, (left, top, right, bottom)))
+
+
+def to_tensor(pixels: Bytes) -> Tensor:
+    """(n, 64, 64, 3) bytes to (n, 3, 64, 64) in -1..1."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def batches(pixels: Bytes) -> tuple[Tensor, ...]:
+    """The same, 64 rows at a time."""
+    parts: tuple[Tensor, ...] = torch.split(to_tensor(pixels), 64)
+    return parts
+
+
+def boxes_of(relation: str) -> tuple[Box, Box]:
+    """Where to look for the first and for the second thing of a relation."""
+    canvas, first, second = RELATIONS[relation]
+    return HALVES[canvas][first], HALVES[canvas][second]

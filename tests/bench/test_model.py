@@ -1,0 +1,167 @@
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.model import Run, measure, really_unseen, table
+from bench.pictures import asks, figures, real
+from bench.pictures.asks import Ask
+from bench.pictures.background import background_colour
+from bench.pictures.classifier import WHOLE, Scores
+from bench.pictures.lesson import Lesson, open_classifier
+from tests.tiny_model import write_tiny_model
+from worker.sprites import Sprite, open_bank, write_bank
+from worker.train.concepts import CONCEPTS
+from worker.train.places import COLOURS, PLACES
+
+HUES = {"zig": (255, 0, 255), "zag": (0, 255, 255), "zog": (0, 90, 0)}
+NATURAL = {"zig": "pink", "zag": "blue", "zog": "green"}
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory) -> Path:
+    """Three made-up drawings of one pure colour each."""
+    folder = tmp_path_factory.mktemp("bank")
+    sprites = [Sprite(name, (name,), (NATURAL[name],)) for name in HUES]
+    blocks = {name: Image.new("RGBA", (40, 40), hue) for name, hue in HUES.items()}
+    write_bank(folder, sprites, {"3d": blocks}, side=40)
+    return folder
+
+
+@pytest.fixture
+def studio(drawings):
+    return real.open_studio(open_bank(drawings))
+
+
+class ByHue:
+    """A judge without mistakes about these three."""
+
+    def look(self, pictures, boxes):
+        parts = [cropped(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        things = np.array([[near(part, hue) for hue in HUES.values()] for part in parts])
+        return Scores(things, *(np.zeros((len(parts), choices)) for choices in (4, len(PLACES) + 1, len(COLOURS))))
+
+
+def cropped(picture, box):
+    return picture.crop(tuple(part * picture.width for part in box))
+
+
+def near(picture, hue) -> int:
+    """How many pixels have nearly that colour."""
+    return int((np.abs(np.asarray(picture, int) - hue).max(2) < 40).sum())
+
+
+def rendered(studio, asked):
+    return [real.render(studio, ask, Random(row)) for row, ask in enumerate(asked)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_real_background_has_the_colour_it_was_given(studio, colour):
+    pictures = rendered(studio, [Ask("", (row % 3,), background=colour) for row in range(30)])
+    assert [background_colour(picture) for picture in pictures] == [colour] * 30
+
+
+def test_a_border_of_many_colours_has_none():
+    stripes = np.zeros((120, 120, 3), np.uint8)
+    for row, colour in enumerate(("red", "green", "blue")):
+        stripes[40 * row : 40 * row + 40] = COLOURS[colour]
+    assert background_colour(Image.fromarray(stripes)) == ""
+
+
+def test_things_are_found_where_they_are_and_not_elsewhere(studio):
+    asked = list(islice(asks.concepts(studio.sprites, Random(1)), 6))
+    others = [replace(ask, things=((ask.things[0] + 1) % 3,)) for ask in asked]
+    pictures = rendered(studio, asked)
+    assert figures.concept(ByHue(), asked, pictures) == {"concept_top1": 1, "concept_top5": 1}
+    assert figures.concept(ByHue(), others, pictures)["concept_top1"] == 0
+
+
+@pytest.mark.parametrize("relation", asks.RELATIONS)
+def test_a_relation_is_right_one_way_round(studio, relation):
+    asked = [Ask("", (row % 3, (row + 1) % 3), relation=relation) for row in range(12)]
+    swapped = [replace(ask, things=ask.things[::-1]) for ask in asked]
+    pictures = rendered(studio, asked)
+    assert figures.relation(ByHue(), asked, pictures)["relation"] == 1
+    assert figures.relation(ByHue(), swapped, pictures)["relation"] == 0
+
+
+def test_two_of_the_same_are_no_pair(studio):
+    asked = [Ask("", (0, 1), relation="above")] * 5
+    pictures = rendered(studio, [Ask("", (0, 0), relation="above")] * 5)
+    assert figures.relation(ByHue(), asked, pictures)["relation"] == 0
+
+
+def test_the_two_directions_are_counted_apart(studio):
+    asked = [Ask("", (0, 1), relation=relation) for relation in asks.RELATIONS]
+    pictures = rendered(studio, [*asked[:2], *(replace(ask, things=(1, 0)) for ask in asked[2:])])
+    found = figures.relation(ByHue(), asked, pictures)
+    assert (found["left_right"], found["above_below"], found["relation"]) == (1, 0, 0.5)
+
+
+def test_the_same_picture_every_time_has_no_diversity(studio):
+    asked = [Ask("a zig", (0,))] * 4
+    pictures = rendered(studio, asked)
+    assert figures.diversity(asked, [pictures[0]] * 4, pictures) == 0
+    assert figures.diversity(asked, pictures, pictures) == 1
+
+
+def test_diversity_does_not_compare_other_prompts(studio):
+    asked = [Ask("a zig", (0,)), Ask("a zag", (1,))] * 2
+    zig, zag = rendered(studio, asked[:2])
+    assert figures.spread(asked, [zig, zag, zig, zag]) == 0
+
+
+def test_unseen_words_occur_in_no_name():
+    names = [line.partition(" ")[2].partition(";")[0] for line in CONCEPTS.strip().splitlines()]
+    sprites = [Sprite(names[row], tuple(map(str.strip, names[row].split("|")))) for row in range(len(names))]
+    asked = asks.asked("unseen", sprites[:200], 1000)
+    assert len(asked) >= 40
+    assert list(really_unseen(asked, sprites)) == asked
+
+
+def test_a_word_that_the_bank_knows_is_not_unseen():
+    bank = (Sprite("1", ("dog", "space rocket")),)
+    assert asks.known_words("my two dogs", bank) == {"dogs"}
+    assert asks.known_words("a Space shuttle", bank) == {"space"}
+    assert asks.known_words("a pooch", bank) == set()
+
+
+def test_what_is_asked_is_always_the_same_and_begins_alike(studio):
+    for kind in asks.KINDS:
+        assert asks.asked(kind, studio.sprites, 9) == asks.asked(kind, studio.sprites, 20)[:9]
+
+
+def test_every_nth_row_is_held_out():
+    assert asks.held_out_rows(200, 90) == (89, 179)
+    assert asks.held_out_rows(200, 0) == ()
+
+
+def test_the_classifier_learns_from_renders_and_is_kept(studio, tmp_path):
+    lesson = Lesson(renders=200, steps=20, batch=16, tests=60)
+    classifier, taught = open_classifier(studio, tmp_path, lesson)
+    again, kept = open_classifier(studio, tmp_path, lesson)
+    assert taught == kept
+    assert taught["thing"] > 0.8
+    pictures = rendered(studio, [Ask("", (row,)) for row in range(3)])
+    assert np.array_equal(classifier.look(pictures, [WHOLE] * 3).thing, again.look(pictures, [WHOLE] * 3).thing)
+
+
+def test_a_run_reports_every_figure(drawings, tmp_path, monkeypatch):
+    monkeypatch.setattr(real, "MADE_BANK", drawings)
+    write_tiny_model(tmp_path)
+    lesson, settings = Lesson(renders=8, steps=2, batch=4, tests=8), {"steps": 2}
+    found = measure(Run(models=tmp_path, settings=settings, per_kind=1, timed=1, lesson=lesson, kept=tmp_path))
+    quality = set(
+        "concept_top1 concept_top5 background place colour count relation left_right above_below pair_top1 diversity "
+        "unseen_words held_out_top1 held_out_top5".split()
+    )
+    assert set(found["ceiling"]) == quality
+    heads = {f"classifier_{head}" for head in ("thing", "count", "place", "colour")}
+    assert set(found) == quality | heads | {"ceiling", "seconds_256", "peak_memory_mb", "pictures"}
+    assert found["ceiling"]["background"] == 1
+    assert found["peak_memory_mb"] > 100
+    assert all(name in table(found) for name in quality)

@@ -1,0 +1,73 @@
+"""The network that takes noise away, and what it is given to go by: text or a label, and perhaps a sheet of drawings.
+
+Stock diffusers modules: a UNet, and for a sheet a T2I-Adapter (Mou et al. 2023), whose features are computed once a
+picture and added to the UNet's way down. Knows no prompts and no noise schedule.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Given:
+    """What to paint, n rows each.
+
+    Token states (n, tokens, width) or class labels (n), and perhaps sheets (n, channels, 16, 16).
+    """
+
+    states: Tensor | None = None
+    labels: Tensor | None = None
+    sheets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return next(len(part) for part in self._parts() if part is not None)
+
+    def _parts(self) -> Iterator[Tensor | None]:
+        yield from (self.states, self.labels, self.sheets)
+
+    def chunk(self, parts: int) -> list["Given"]:
+        """As `Tensor.chunk`, on all of it."""
+        size = -(-len(self) // parts)
+        return [self.rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def rows(self, which: slice) -> "Given":
+        """Some of the rows."""
+        return Given(*(None if part is None else part[which] for part in self._parts()))
+
+    def to(self, *where: Any) -> "Given":
+        """As `Tensor.to`, on all of it."""
+        return Given(*(None if part is None else part.to(*where) for part in self._parts()))
+
+
+class Denoiser(nn.Module):
+    """UNet and, if any, adapter as one network."""
+
+    def __init__(self, unet: Any, adapter: Any = None) -> None:
+        super().__init__()
+        self.unet, self.adapter = unet, adapter
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, given: Given) -> Tensor:
+        """What the network predicts, (n, channels, h, w), for noisy latents of that shape at one timestep each."""
+        return self.predict(noisy, timesteps, given, self.features(given))
+
+    def features(self, given: Given) -> list[Tensor]:
+        """The adapter's view of the sheets, by level of the UNet; empty without an adapter."""
+        if self.adapter is None or given.sheets is None:
+            return []
+        features: list[Tensor] = self.adapter(given.sheets)
+        return features
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
+        """As `forward`, with features computed before; they may be used again."""
+        more: dict[str, Any] = {}
+        if features:
+            more["down_intrablock_additional_residuals"] = list(features)
+        if given.labels is not None:
+            more["class_labels"] = given.labels
+        if given.states is not None:
+            more["encoder_hidden_states"] = given.states
+        predicted: Tensor = self.unet(noisy, timesteps, **more).sample
+        return predicted

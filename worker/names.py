@@ -1,0 +1,83 @@
+"""English around the name of a thing: one, several, "a" or "an". Knows no drawings."""
+
+IRREGULAR = {
+    "man": "men",
+    "woman": "women",
+    "person": "people",
+    "child": "children",
+    "policeman": "policemen",
+    "fireman": "firemen",
+    "spaceman": "spacemen",
+    "snowman": "snowmen",
+    "mouse": "mice",
+    "tooth": "teeth",
+    "foot": "feet",
+    "die": "dice",
+    "leaf": "leaves",
+    "wolf": "wolves",
+    "scarf": "scarves",
+    "knife": "knives",
+    "loaf": "loaves",
+    "elf": "elves",
+    "shelf": "shelves",
+    "cactus": "cacti",
+    "tomato": "tomatoes",
+    "potato": "potatoes",
+    "volcano": "volcanoes",
+    "tornado": "tornadoes",
+    "ox": "oxen",
+    "goose": "geese",
+}
+SAME = frozenset("sheep deer fish jellyfish aircraft dice squid shrimp".split())  # one sheep, two sheep
+# What one does not say "a" of: what comes in pairs or many, and what is poured or cut.
+PAIRS = frozenset(
+    "scissors glasses eyeglasses spectacles sunglasses pants jeans trousers skis gloves headphones fries grapes "
+    "pancakes eyes clothes shorts goggles briefs socks books flowers chopsticks bubbles fireworks lungs lips".split()
+)
+MASS = frozenset(
+    "popcorn bacon bread cheese coffee milk wine beer champagne lightning luggage baggage chocolate candy fire "
+    "spaghetti butter salt sushi water yarn wood soap money".split()
+)
+UNIQUE = frozenset(
+    "santa,santa claus,father christmas,statue of liberty,earth,planet earth,saturn,mrs. claus,mount fuji".split(",")
+)
+
+
+def plural(name: str) -> str:
+    """ "fox" → "foxes", "cup of tea" → "cups of tea", "scissors" → "scissors"."""
+    if name in UNIQUE:
+        return name
+    if (parts := name.partition(" of "))[1]:
+        return plural(parts[0]) + " of " + parts[2]
+    head, gap, last = name.rpartition(" ")
+    return head + gap + plural_word(last)
+
+
+def plural_word(word: str) -> str:
+    """The plural of one word."""
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if word in SAME or word in PAIRS or word in MASS:
+        return word
+    if word.endswith(("s", "x", "ch", "sh", "z")):
+        return f"{word}es"
+    if word.endswith("y") and word[-2:-1] not in ("a", "e", "i", "o", "u", ""):
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
+def counts(name: str) -> bool:
+    """Whether one can say "three" of it."""
+    return name not in UNIQUE and main_word(name) not in MASS | PAIRS
+
+
+def indefinite(noun: str) -> str:
+    """For example "a fox", "an owl", "a unicorn"; "jeans" and "bread" stay as they are."""
+    if not counts(noun):
+        return noun
+    return f"{'an' if noun[0] in 'aeiou' and not noun.startswith(('uni', 'ufo', 'eu')) else 'a'} {noun}"
+
+
+def main_word(name: str) -> str:
+    """What it is at bottom: "loaf of bread" → "loaf", "fire truck" → "truck"."""
+    return name.partition(" of ")[0].rpartition(" ")[2]
