@@ -135,7 +135,7 @@ def table(figures: dict[str, Any]) -> str:
     for name, value in figures.items():
         if name != "ceiling":
             rows.append((name, shown(value), shown(figures["ceiling"].get(name, ""))))
-    return "\n".join(f"{name:<20} {painted:>8} {real:>8}" for name, painted, real in rows)
+    return "\n".join(f"{name:<20} {painted:>8} {real:>8}".rstrip() for name, painted, real in rows)
 
 
 def shown(value: float | str | None) -> str:

@@ -4,13 +4,13 @@ Two rows where guidance is asked for, the negative prompt's first; one otherwise
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memo import BadSetup, Recipe
@@ -25,6 +25,7 @@ from .text import TextEncoder, open_text_encoder
 
 Conditions = Callable[[Recipe], Given]
 BANK = "sprites"
+FREE = 0.05  # of a drawing's longer side, the widest margin added on one side
 
 
 class TextConditions:
@@ -71,21 +72,30 @@ class LabelConditions:
 
 
 class Sheets:
-    """Lays sheets; the last drawings' latents are kept."""
+    """Lays sheets."""
 
     def __init__(self, bank: Bank, vae: Any, patch: int) -> None:
         self.bank, self.vae, self.patch = bank, vae, patch
-        self.tiles = lru_cache(maxsize=256)(self._tiles)
 
     def __call__(self, found: Retrieved, random: Random) -> Tensor:
         """(1, channels, 16, 16) float32; what looks as right in a mirror is mirrored by chance."""
         places, layout = plan(found.wish, random), draw_layout(random)
-        shown = [self.tiles(thing, found.style, thing.turns and random.random() < 0.5) for thing in found.things]
+        shown = [self.tiles(thing, found.style, random) for thing in found.things]
         return lay_sheet(shown, places, layout, self.vae.config.latent_channels * self.patch**2).float()[None]
 
-    def _tiles(self, thing: Sprite, style: str, mirrored: bool) -> Tiles:
+    def tiles(self, thing: Sprite, style: str, random: Random) -> Tiles:
+        """A drawing's latents: by chance mirrored, where that looks as right, and a little smaller or aside."""
         pixels = self.bank.pixels(thing, style)
-        return encode_tiles(self.vae, [np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels], self.patch)[0]
+        if thing.turns and random.random() < 0.5:
+            pixels = np.ascontiguousarray(pixels[:, ::-1])
+        return encode_tiles(self.vae, [jittered(pixels, random)], self.patch)[0]
+
+
+def jittered(pixels: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
+    """The drawing with a transparent margin that differs from side to side, at most a tenth of its longer side."""
+    longer = max(pixels.shape[:2])
+    left, right, above = (round(random.uniform(0, FREE) * longer) for _ in range(3))
+    return np.pad(pixels, ((above, 0), (left, right), (0, 0)))
 
 
 def prompts(recipe: Recipe) -> list[str]:

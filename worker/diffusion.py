@@ -30,6 +30,7 @@ from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
 from .latents import decode, patch_of
 from .painter import OnStep
+from .sheet import shown_on
 from .upscaler import Upscaler, open_upscaler
 
 SAMPLERS = {
@@ -74,7 +75,7 @@ class DiffusionPainter:
             output = self.denoiser.predict(rows, timestep.expand(len(given)), given, features)
             latents = scheduler.step(guided(output, recipe.guidance_scale), timestep, latents, **extra).prev_sample
             on_step(step)
-        return latents
+        return latents if given.sheets is None else latents + shown_on(given.sheets[:1])
 
     def scheduler(self, recipe: Recipe) -> Any:
         """A fresh diffusers scheduler for this recipe's sampler and schedule."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 GRID = 16  # cells along a side of the picture
-MARGIN = 0.375  # cells that a drawing leaves free in its place, so that it may be a little larger or aside
+MARGIN = 0.375  # cells that a drawing leaves free in its place, so that it may stand a little aside
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ RELATIONS: dict[str, tuple[str, int, int]] = {
     "underneath": ("stack", 1, 0),
 }
 ALSO = {"beneath": "below", "on": "on top of", "in front of": "and", "behind": "and", "near": "next to"}
-BIG, TINY = ("big", "huge", "large", "giant"), ("tiny", "small", "little")
+BIG, TINY = ("big", "huge", "large", "giant"), ("tiny", "small")  # "little" is mostly said of what is dear
 GROUPS: dict[int, tuple[tuple[Spot, ...], ...]] = {
     # count: ways to set out that many of one thing
     2: (

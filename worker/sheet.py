@@ -60,6 +60,16 @@ def standing(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(whole)
 
 
+def shown_on(sheets: Tensor) -> Tensor:
+    """The latents of all that lies on the sheets, (n, latent channels, 16, 16); zero where nothing does.
+
+    A model that looks at sheets paints what is to be added to these: all that is around the drawings, light, shadow
+    and colour on them. So the drawings' own lines stay as sharp as they are.
+    """
+    things = sheets.reshape(len(sheets), THINGS, -1, *sheets.shape[2:])
+    return things[:, :, :-1].sum(1)
+
+
 def lay_sheet(things: Sequence[Tiles], plan: Sequence[Placement], layout: Layout, latent_channels: int) -> Tensor:
     """(sheet_channels, 16, 16) float16: each thing's tiles in the places the plan gives it, zero elsewhere."""
     sheet = np.zeros((THINGS, latent_channels + 1, GRID, GRID), np.float16)

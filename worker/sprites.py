@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from memo import BadSetup
 
 INDEX = "sprites.json"
-WEBP = {"quality": 92, "alpha_quality": 92, "method": 6}
+WEBP = {"quality": 84, "alpha_quality": 90, "method": 6}
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def train(asked: argparse.Namespace) -> None:
     )
     goal = objective(knobs.target, knobs.schedule, knobs.snr_cap)
     folder = open_run(knobs)
-    lesson = open_lesson(folder / "lesson.pt", pairs, vae, text, drawn.out, knobs.patch)
+    lesson = open_lesson(folder / "lesson.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
     print(f"scenes and lesson after {time.monotonic() - begun:.0f} s", flush=True)
     started = time.monotonic()
     diffusion.learn(knobs, folder, lesson, goal, vae)

@@ -13,7 +13,7 @@ from worker.train.scenes import in_colour, other_colour
 
 Sprites = Sequence[Sprite]
 NUMBERS = ("one", "two", "three", "four")
-RELATIONS = ("to the left of", "to the right of", "above", "below")
+RELATIONS = ("to the left of", "above", "to the right of", "below")
 SEEDS = 5  # pictures of one prompt, to see how much they differ
 UNSEEN = """
 my pooch: dog

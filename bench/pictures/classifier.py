@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from worker.plan import RELATIONS
 from worker.train.places import COLOURS, PLACES
-from worker.train.scenes import RELATIONS
 
 from .asks import NUMBERS
 
@@ -81,9 +81,9 @@ class Classifier(nn.Module):
     def __init__(self, things: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            normed(3, 32, 5, 2), nn.ReLU(), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 1)
+            normed(3, 32, 5, 2), nn.ReLU(), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)
         )
-        self.where = nn.Sequential(nn.Conv2d(192, 32, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten())
+        self.where = nn.Sequential(nn.Conv2d(192, 32, 1), nn.ReLU(), nn.Flatten())
         self.thing = nn.Linear(192, things)
         flat = 32 * (INPUT // 16) ** 2
         self.count, self.place, self.colour = (

@@ -7,9 +7,10 @@ from PIL import Image, ImageOps
 
 from memo import BadSetup
 from worker.layout import draw_layout
+from worker.plan import GROUPS, RELATIONS
 from worker.sprites import INDEX, Bank, open_bank
 from worker.train.places import PLACES, coloured, draw_place, plain
-from worker.train.scenes import GROUPS, RELATIONS, Background, Draft, Studio
+from worker.train.scenes import Background, Draft, Studio
 
 from .asks import Ask
 

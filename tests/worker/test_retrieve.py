@@ -83,6 +83,7 @@ def test_a_style_is_used_where_there_is_one(retrieve, prompt, style):
         ("a mouse beneath a star", Wish((1, 1), "below")),
         ("a cat in the snow with a dog", Wish((1, 1), "with")),
         ("a tiny whale", Wish((1,), size="tiny")),
+        ("my cute little cat", Wish((1,))),
     ],
 )
 def test_a_prompt_says_how_many_and_where(retrieve, prompt, wish):

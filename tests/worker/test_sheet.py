@@ -9,7 +9,7 @@ from diffusers import AutoencoderTiny
 
 from worker.latents import decode, encode, patch_of
 from worker.layout import SIZES, THINGS, Placement, draw_layout
-from worker.sheet import encode_tiles, lay_sheet, sheet_channels
+from worker.sheet import encode_tiles, lay_sheet, sheet_channels, shown_on
 
 CHANNELS = 16  # 2 × 2 latents of four
 
@@ -57,6 +57,17 @@ def test_each_thing_lies_in_its_own_channels_where_the_plan_says(tiles):
         assert np.array_equal(sheet[step.thing, :, y : y + 7, x : x + 7].numpy(), tiles[step.thing][7])
     assert [int(part[-1].float().sum() > 0) for part in sheet] == [1, 0, 1, 0]
     assert sheet[0, -1].float().sum() == pytest.approx(2 * tiles[0][7][-1].astype(float).sum(), rel=1e-2)
+
+
+def test_what_a_sheet_shows_is_the_latents_of_all_its_things(tiles):
+    layout = draw_layout(Random(2))
+    steps = [Placement(0, "sides", 0), Placement(1, "sides", 1)]
+    shown = shown_on(lay_sheet(tiles, steps, layout, CHANNELS)[None].float())
+    assert shown.shape == (1, CHANNELS, 16, 16)
+    for step in steps:
+        x, y = layout.corners(step.canvas)[step.place]
+        assert np.allclose(shown[0, :, y : y + 7, x : x + 7], tiles[step.thing][7][:-1])
+    assert shown.abs().sum() > 0 and not shown[..., 0, :].any()
 
 
 def test_a_sheet_without_things_is_empty():

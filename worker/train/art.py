@@ -204,7 +204,7 @@ def read_json(packed: tarfile.TarFile, name: str) -> Any:
     """A JSON file of an npm package."""
     data = packed.extractfile(f"package/{name}")
     if data is None:
-        raise BadSetup(f"{packed.name} has no {name}")
+        raise BadSetup(f"{packed.name!r} has no {name}")
     return json.load(data)
 
 

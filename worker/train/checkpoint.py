@@ -20,6 +20,7 @@ from .knobs import as_json
 
 OnRow = Callable[[int, Mapping[str, float]], None]  # hears (step, mean losses since the row before)
 STATE = "state.pt"
+LESSON = "lesson.pt"  # what a diffusion run computed of its pictures; as stale as its knobs
 MAY_CHANGE = ("steps", "checkpoint_minutes", "threads", "out")
 
 
@@ -33,18 +34,20 @@ def open_run(knobs: Any, *, state: str = STATE, may_change: Sequence[str] = MAY_
     folder: Path = knobs.out
     folder.mkdir(parents=True, exist_ok=True)
     config, wanted = folder / "config.json", as_json(knobs)
-    if (folder / state).exists() and config.exists():
-        refuse_other(json.loads(config.read_text()), json.loads(json.dumps(wanted)), folder, may_change)
+    if config.exists():
+        changed = difference(json.loads(config.read_text()), json.loads(json.dumps(wanted)), may_change)
+        if changed and (folder / state).exists():
+            raise BadSetup(f"{folder} holds a run with other knobs ({changed}); choose another folder or delete it")
+        if changed:
+            (folder / LESSON).unlink(missing_ok=True)
     config.write_text(json.dumps(wanted, indent=2))
     return folder
 
 
-def refuse_other(before: dict[str, Any], now: dict[str, Any], folder: Path, may_change: Sequence[str]) -> None:
-    """Raise BadSetup unless both sets of knobs describe the same run."""
+def difference(before: dict[str, Any], now: dict[str, Any], may_change: Sequence[str]) -> str:
+    """In which knobs a run differs from what its folder holds, for people to read; empty if in none that matter."""
     changed = [name for name in now if name not in may_change and now[name] != before.get(name)]
-    if changed:
-        said = ", ".join(f"{name} {before.get(name)!r} → {now[name]!r}" for name in changed)
-        raise BadSetup(f"{folder} holds a run with other knobs ({said}); choose another folder or delete it")
+    return ", ".join(f"{name} {before.get(name)!r} → {now[name]!r}" for name in changed)
 
 
 def save_state(

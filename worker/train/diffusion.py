@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from memo.minilm import WIDTH
 from worker.denoiser import Denoiser, Given
 from worker.latents import decode
+from worker.sheet import shown_on
 from worker.text import open_text_encoder
 
-from .checkpoint import LossTable, OnRow, average, generator_of, load_state, open_run, save_state
+from .checkpoint import LESSON, LossTable, OnRow, average, generator_of, load_state, open_run, save_state
 from .knobs import from_arguments
 from .lesson import Lesson, open_lesson
 from .objective import STEPS, Objective, objective, sampler_config
@@ -91,7 +92,7 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     pairs = open_pairs(knobs.pairs)
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
     folder = open_run(knobs)
-    lesson = open_lesson(folder / "lesson.pt", pairs, vae, open_text_encoder(), knobs.pairs, knobs.patch)
+    lesson = open_lesson(folder / LESSON, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
     return learn(knobs, folder, lesson, goal, vae, on_row=on_row)
 
 
@@ -185,11 +186,13 @@ def draw(lesson: Lesson, knobs: Knobs, goal: Objective, chance: torch.Generator)
     rows = torch.randint(len(lesson.latents), (knobs.batch,), generator=chance)
     unsaid = torch.rand(knobs.batch, generator=chance) < knobs.dropped_captions
     unseen = torch.rand(knobs.batch, generator=chance) < knobs.dropped_sheets
-    latents = lesson.latents[rows].float()
+    given, latents = lesson.given(rows, unsaid, unseen), lesson.latents[rows].float()
+    if given.sheets is not None:
+        latents = latents - shown_on(given.sheets)
     noise = torch.randn(latents.shape, generator=chance).to(latents)
     timesteps = torch.randint(STEPS, (knobs.batch,), generator=chance)
     noisy, target = goal.noised(latents, noise, timesteps)
-    return Batch(noisy, timesteps, lesson.given(rows, unsaid, unseen), target, goal.weight[timesteps])
+    return Batch(noisy, timesteps, given, target, goal.weight[timesteps])
 
 
 def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Knobs) -> float:
@@ -215,9 +218,9 @@ def report(folder: Path, model: Denoiser, vae: Any, lesson: Lesson, knobs: Knobs
     rows = torch.linspace(0, len(lesson.latents) - 1, min(SHOWN, len(lesson.latents))).long()
     painted = sample(model, vae, lesson, rows, knobs)
     true = decode(vae, lesson.latents[rows].float().cpu(), knobs.patch).clamp(-1, 1)
-    sheet(
-        [part for pair in zip(true.split(8), painted.split(8), strict=True) for part in torch.cat(pair)], columns=8
-    ).save(folder / "samples.png")
+    columns = min(8, len(rows))
+    lines = [part[start : start + columns] for start in range(0, len(rows), columns) for part in (true, painted)]
+    sheet(torch.cat(lines), columns=columns).save(folder / "samples.png")
 
 
 @torch.no_grad()
@@ -235,6 +238,8 @@ def sample(
         when = timestep.expand(len(rows))
         without, towards = (model(latents, when, what) for what in (nothing, given))
         latents = scheduler.step(without + guidance * (towards - without), timestep, latents).prev_sample
+    if given.sheets is not None:
+        latents = latents + shown_on(given.sheets)
     return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
 
 

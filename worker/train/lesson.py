@@ -3,7 +3,7 @@
 Knows no network but the encoders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,12 @@ class Lesson:
         return Given(states, sheets=sheets)
 
 
-def open_lesson(path: Path, pairs: Pairs, vae: Any, encode: TextEncoder, source: Path, patch: int) -> Lesson:
+def open_lesson(
+    path: Path, pairs: Pairs, vae: Any, open_encoder: Callable[[], TextEncoder], source: Path, patch: int
+) -> Lesson:
     """The lesson kept at `path`, made first if there is none; `source` may hold sheets beside the pairs."""
     if not path.exists():
-        torch.save(asdict(make_lesson(pairs, vae, encode, source, patch)), path)
+        torch.save(asdict(make_lesson(pairs, vae, open_encoder(), source, patch)), path)
     parts = torch.load(path, weights_only=True)
     sheets = parts.pop("sheets")
     return Lesson(**parts, sheets=None if sheets is None else Sheets(**sheets))

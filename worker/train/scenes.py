@@ -29,9 +29,6 @@ from .words import counted, framed, with_article, with_typo
 
 log = logging.getLogger(__name__)
 
-FREE = 0.3  # cells it moves at most, and
-SIZING = 0.05  # the part of its size by which it grows or shrinks at most: what only the noise can know
-
 
 @dataclass(frozen=True)
 class Knobs:
@@ -200,22 +197,22 @@ class Studio:
         return Background(picture, f" {random.choice(place.phrases)}", "", place.horizon, place.light)
 
     def paste(self, draft: Draft, thing: int, canvas: str, place: int, colour: str = "") -> None:
-        """Set a drawing in its place: a little moved and sized, lit by the place, with a shadow where it stands."""
+        """Set a drawing in its place, exactly as on a sheet, lit by the place, with a shadow where it stands."""
         draft.plan = (*draft.plan, Placement(thing, canvas, place))
-        cell, random, sprite = self.side / GRID, draft.random, draft.things[thing]
+        cell, sprite = self.side / GRID, draft.things[thing]
         corner, size = draft.layout.corners(canvas)[place], CANVASES[canvas].size
         pixels = self.bank.pixels(sprite, draft.style)
-        drawing = fitted(pixels, (size - 2 * MARGIN) * cell * (1 + random.uniform(-SIZING, SIZING)))
+        drawing = fitted(pixels, (size - 2 * MARGIN) * cell)
         if colour:
             natural = sprite.colours[0] if sprite.colours else ""
             drawing = Image.fromarray(tint(np.asarray(drawing), colour, natural=natural))
         drawing = Image.fromarray(shaded(np.asarray(drawing), draft.background.light))
-        x = (corner[0] + size / 2 + random.uniform(-FREE, FREE)) * cell
-        foot = (corner[1] + size - MARGIN + random.uniform(-FREE, FREE)) * cell
+        left = round(corner[0] * cell) + (round(size * cell) - drawing.width) // 2
+        foot = round((corner[1] + size - MARGIN) * cell)
         picture = draft.background.picture
         if draft.background.horizon is not None and foot > draft.background.horizon * self.side:
-            shadow(picture, x, foot, drawing.width / 2)
-        picture.paste(drawing, (round(x - drawing.width / 2), round(foot - drawing.height)), drawing)
+            shadow(picture, left + drawing.width / 2, foot, drawing.width / 2)
+        picture.paste(drawing, (left, foot - drawing.height), drawing)
 
 
 def fitted(pixels: NDArray[np.uint8], longer: float) -> Image.Image:

@@ -154,7 +154,7 @@ def channels_of(width: int, levels: int) -> tuple[int, ...]:
 def open_exam(knobs: Knobs, folder: Path, pairs: Any) -> Exam:
     """Encode the set once, and keep some of it from the lesson that all trials share, `lesson.pt`."""
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
-    whole = open_lesson(folder / "whole.pt", pairs, vae, open_text_encoder(), knobs.pairs, knobs.patch)
+    whole = open_lesson(folder / "whole.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
     chance = torch.Generator().manual_seed(knobs.seed)
     order = torch.randperm(len(whole.latents), generator=chance)
     count = min(knobs.held_out, len(order) // 5)

@@ -47,7 +47,7 @@ class Knobs:
     diffusion: Path = Path("var/train/diffusion")
     upscaler: str = ""  # run folder of an upscaler; "" = enlarge with a plain filter
     bank: str = ""  # sprite bank to ship with a model that looks at sheets
-    sprite_side: int = 128  # px of the longer side of a shipped drawing
+    sprite_side: int = 112  # px of the longer side of a shipped drawing
     out: Path = Path("models/stickers")
     title: str = "Stickers: friendly drawn things, in a second on two cores"
     licence: str = "Apache-2.0"

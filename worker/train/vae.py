@@ -21,9 +21,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memo.errors import BadSetup
+
 from .checkpoint import LossTable, OnRow, average, generator_of, load_state, open_run, save_state
 from .knobs import from_arguments
-from .pairs import open_pairs
+from .pairs import FEWEST, open_pairs
 from .parts import open_pool
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class Knobs:
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     """Run or resume to `knobs.steps`; returns the run folder, with the averaged model in `vae/`."""
     images = open_pairs(knobs.pairs).images
+    if len(images) < knobs.held_out + FEWEST:
+        raise BadSetup(f"{len(images)} pictures are too few when {knobs.held_out} are held out: lower held_out")
     seen, unseen = images[: -knobs.held_out], np.array(images[-knobs.held_out :])
     folder = open_run(knobs)
     model = build(knobs)
