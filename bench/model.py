@@ -24,7 +24,7 @@ from .pictures.asks import KINDS, Ask, Sprites, asked, held_out, held_out_rows, 
 from .pictures.classifier import Judge
 from .pictures.figures import JUDGED, Figures, Pictures, diversity
 from .pictures.lesson import FOLDER, Lesson, open_classifier
-from .pictures.painting import Brush, peak_memory, seconds
+from .pictures.painting import THREADS, Brush, peak_memory, seconds
 from .pictures.real import open_drawings, open_studio, render
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Run:
     settings: Mapping[str, object] = field(default_factory=dict)  # of recipes, instead of the model's own
     per_kind: int = 10_000  # no more pictures of a kind than this
     timed: int = 11  # pictures
+    threads: int = THREADS
     lesson: Lesson = Lesson()
     kept: Path = FOLDER  # where the classifier is
 
@@ -72,7 +73,7 @@ def arguments() -> tuple[Run, bool]:
 def measure(run: Run) -> dict[str, Any]:
     """All figures, with those of real renders under "ceiling"; None where nothing could be asked."""
     memory = peak_memory(run.models, run.model)
-    brush = Brush(run.models, run.model, run.settings)
+    brush = Brush(run.models, run.model, run.settings, run.threads)
     bank = open_drawings(brush.model.folder)
     studio = open_studio(bank)
     judge, taught = open_classifier(studio, run.kept, run.lesson)

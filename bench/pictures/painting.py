@@ -25,10 +25,10 @@ PROMPT = "a red fox in the snow"
 class Brush:
     """One model of a folder, with settings other than its own where they are given."""
 
-    def __init__(self, models: Path, name: str, settings: Mapping[str, object]) -> None:
+    def __init__(self, models: Path, name: str, settings: Mapping[str, object], threads: int = THREADS) -> None:
         self.catalogue, self.settings = Catalogue(models), {**settings, "model": name}
         self.model = self.catalogue.model(name)
-        self.painter = open_painter(self.model, THREADS)
+        self.painter = open_painter(self.model, threads)
 
     def paint(self, prompt: str, seed: int, side: int) -> Image.Image:
         """One picture of side × side px."""

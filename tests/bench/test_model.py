@@ -162,8 +162,9 @@ def test_the_classifier_learns_from_renders_and_is_kept(studio, tmp_path):
 def test_a_run_reports_every_figure(drawings, tmp_path, monkeypatch):
     monkeypatch.setattr(real, "MADE_BANK", drawings)
     write_tiny_model(tmp_path)
-    lesson, settings = Lesson(renders=8, steps=2, batch=4, tests=8), {"steps": 2}
-    found = measure(Run(models=tmp_path, settings=settings, per_kind=1, timed=1, lesson=lesson, kept=tmp_path))
+    lesson = Lesson(renders=8, steps=2, batch=4, tests=8)
+    few = Run(models=tmp_path, settings={"steps": 2}, per_kind=1, timed=1, threads=1, lesson=lesson, kept=tmp_path)
+    found = measure(few)
     quality = set(
         "concept_top1 concept_top5 background place colour count relation left_right above_below pair_top1 diversity "
         "unseen_words held_out_top1 held_out_top5".split()

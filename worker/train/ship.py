@@ -47,10 +47,10 @@ class Knobs:
     diffusion: Path = Path("var/train/diffusion")
     upscaler: str = ""  # run folder of an upscaler; "" = enlarge with a plain filter
     bank: str = ""  # sprite bank to ship with a model that looks at sheets
-    sprite_side: int = 112  # px of the longer side of a shipped drawing
+    sprite_side: int = 100  # px of the longer side of a shipped drawing
     out: Path = Path("models/stickers")
     title: str = "Stickers: friendly drawn things, in a second on two cores"
-    licence: str = "Apache-2.0"
+    licence: str = "Apache-2.0; drawings: Fluent Emoji (MIT), Noto Emoji (Apache-2.0), Twemoji (CC-BY 4.0)"
     held_out: int = 0  # every n-th drawing of the bank was kept from training
     steps: int = 12
     guidance_scale: float = 2.0
