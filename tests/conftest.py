@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+import torch
 from celery.contrib.testing.worker import start_worker
 from flask import Flask
 from flask.testing import FlaskClient
@@ -115,6 +116,15 @@ def working(queue: Queue, studio: Studio) -> Iterator[Studio]:
     options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
     with start_worker(queue.celery, shutdown_timeout=30, **options):
         yield studio
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One and two torch threads add up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -51,5 +51,19 @@ def write_tiny_model(folder: Path, *, name: str = "stickers", seed: int = 0) -> 
     return target
 
 
+def write_tiny_vae(folder: Path) -> Path:
+    """An 8× autoencoder alone, untrained; returns its folder."""
+    torch.manual_seed(0)
+    AutoencoderTiny(
+        latent_channels=4,
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(0, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 0),
+        scaling_factor=1.0,
+    ).save_pretrained(folder)
+    return folder
+
+
 if __name__ == "__main__":
     print(write_tiny_model(Path(sys.argv[1])))

@@ -5,7 +5,6 @@ from random import Random
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from bench.model import Run, measure, really_unseen, table
@@ -22,13 +21,7 @@ from worker.train.places import COLOURS, PLACES
 HUES = {"zig": (255, 0, 255), "zag": (0, 255, 255), "zog": (0, 90, 0)}
 NATURAL = {"zig": "pink", "zag": "blue", "zog": "green"}
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from dataclasses import MISSING, fields
 
 import pytest
 from click.testing import CliRunner
-from diffusers import AutoencoderTiny
 from PIL import Image
 
 from memo import BadSetup
 from memoaized.cli import main
 from memoaized.train import check_name
 from tests.real import ROOT, wait_for
+from tests.tiny_model import write_tiny_vae
 from worker.board import open_board
 from worker.catalogue import Catalogue
 from worker.train.knobs import from_arguments, read_knobs
@@ -46,14 +46,7 @@ TINY_VAE = ("--steps", 2, "--batch", 2, "--crop", 16, "--held-out", 2, "--encode
 @pytest.fixture
 def tiny(tmp_path):
     """Options of a diffusion run of two steps."""
-    AutoencoderTiny(
-        latent_channels=4,
-        encoder_block_out_channels=(8,) * 4,
-        decoder_block_out_channels=(8,) * 4,
-        num_encoder_blocks=(0, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 0),
-        scaling_factor=1.0,
-    ).save_pretrained(tmp_path / "vae")
+    write_tiny_vae(tmp_path / "vae")
     small = ("--steps", 2, "--batch", 2, "--channels", "16,32", "--heads", 2, "--threads", 1, "--log-every", 1)
     return "--vae", tmp_path / "vae", *small, "--patch", 1
 

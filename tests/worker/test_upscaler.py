@@ -9,13 +9,7 @@ from safetensors import safe_open
 from memo.errors import BadSetup
 from worker.upscaler import EnlargingNetwork, Upscaler, open_upscaler, save_upscaler
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

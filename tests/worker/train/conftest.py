@@ -1,16 +1,13 @@
 import numpy as np
 import pytest
-import torch
 
+from worker.train import vae
 from worker.train.pairs import Pairs
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def repeatable(one_thread):
+    """Every run here adds up in the same order."""
 
 
 @pytest.fixture
@@ -24,3 +21,20 @@ def pairs_folder(tmp_path):
         captions.append(f"a square {'right' if x else 'left'} {'below' if y else 'above'}")
     Pairs(images, tuple(captions)).save(tmp_path / "pairs")
     return tmp_path / "pairs"
+
+
+@pytest.fixture
+def vae_knobs(pairs_folder, tmp_path):
+    """Twenty steps of a tiny autoencoder."""
+    return vae.Knobs(
+        pairs=pairs_folder,
+        out=tmp_path / "vae",
+        steps=20,
+        batch=4,
+        crop=32,
+        held_out=4,
+        encoder_width=8,
+        decoder_width=8,
+        threads=1,
+        log_every=1,
+    )

@@ -26,22 +26,6 @@ QUICK = {"learning_rate": 3e-2, "batch": 32}  # what shows in twenty steps, most
 
 
 @pytest.fixture
-def vae_knobs(pairs_folder, tmp_path):
-    return vae.Knobs(
-        pairs=pairs_folder,
-        out=tmp_path / "vae",
-        steps=20,
-        batch=4,
-        crop=32,
-        held_out=4,
-        encoder_width=8,
-        decoder_width=8,
-        threads=1,
-        log_every=1,
-    )
-
-
-@pytest.fixture
 def knobs(vae_knobs, tmp_path):
     """A diffusion run upon an autoencoder of two steps."""
     return diffusion.Knobs(

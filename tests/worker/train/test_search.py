@@ -6,10 +6,10 @@ from dataclasses import replace
 import optuna
 import pytest
 import torch
-from diffusers import AutoencoderTiny
 from PIL import Image
 
 from memo.errors import BadSetup
+from tests.tiny_model import write_tiny_vae
 from worker.train import diffusion, search
 from worker.train.objective import TARGETS, objective
 
@@ -17,16 +17,7 @@ from worker.train.objective import TARGETS, objective
 @pytest.fixture(scope="module")
 def tiny_vae(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae")
-    torch.manual_seed(0)
-    AutoencoderTiny(
-        latent_channels=4,
-        encoder_block_out_channels=(8,) * 4,
-        decoder_block_out_channels=(8,) * 4,
-        num_encoder_blocks=(0, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 0),
-        scaling_factor=1.0,
-    ).save_pretrained(folder)
-    return folder
+    return write_tiny_vae(folder)
 
 
 @pytest.fixture

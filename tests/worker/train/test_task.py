@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -25,21 +25,9 @@ def trainings(board):
 
 
 @pytest.fixture
-def order(pairs_folder, tmp_path):
+def order(vae_knobs, tmp_path):
     """Six steps of a tiny autoencoder."""
-    knobs = vae.Knobs(
-        pairs=pairs_folder,
-        out=tmp_path / "run",
-        steps=6,
-        batch=2,
-        crop=32,
-        held_out=4,
-        encoder_width=8,
-        decoder_width=8,
-        threads=1,
-        log_every=1,
-        checkpoint_minutes=0,
-    )
+    knobs = replace(vae_knobs, out=tmp_path / "run", steps=6, batch=2, checkpoint_minutes=0)
     return Order("vae", as_json(knobs))
 
 
