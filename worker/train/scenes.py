@@ -90,8 +90,8 @@ class Studio:
     def scene(self, random: Random) -> Scene:
         """One scene by chance."""
         kinds: dict[Callable[[Draft], str], float] = {
-            self.single: 0.36,
-            self.tinted_single: 0.16,
+            self.single: 0.3,
+            self.tinted_single: 0.22,
             self.group: 0.18,
             self.pair: 0.2,
             self.several: 0.07,
@@ -147,7 +147,7 @@ class Studio:
         canvas, *where = RELATIONS[between]
         nouns = []
         for thing, sprite in enumerate(draft.things):
-            colour = other_colour(draft.random, sprite) if draft.random.random() < 0.2 else ""
+            colour = other_colour(draft.random, sprite) if draft.random.random() < 0.3 else ""
             self.paste(draft, thing, canvas, where[thing], colour)
             name = draft.random.choice(sprite.names)
             nouns.append(with_article(draft.random, in_colour(name, colour) if colour else name))
@@ -185,8 +185,8 @@ class Studio:
         if kind == "place":
             return self.somewhere(random)
         colour = random.choice(tuple(COLOURS))
-        wording = random.choice((" on a {} background", " on a {} background", " on {}", ", {} background"))
-        return Background(coloured(random, self.side, colour), wording.format(colour))
+        wording = random.choice((" on {a} background", " on {a} background", " on {}", ", {} background"))
+        return Background(coloured(random, self.side, colour), wording.format(colour, a=indefinite(colour)))
 
     def somewhere(self, random: Random) -> Background:
         """One of the places."""

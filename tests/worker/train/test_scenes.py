@@ -1,3 +1,4 @@
+import re
 from random import Random
 
 import numpy as np
@@ -106,6 +107,12 @@ def test_written_scenes_can_be_learnt_from(bank, tmp_path):
     assert sheets["things"].shape == (16, 4) and sheets["things"].max() == 1  # the third is held out
     assert sheets["plans"].shape == (16, 4, 3) and sheets["plans"].max() <= len(CANVASES)
     assert sheets["shifts"].shape == (16, len(CANVASES), 2) and set(sheets["styles"].tolist()) == {0, 1}
+
+
+def test_the_article_is_that_of_the_word_behind_it(studio):
+    captions = [studio.draw(studio.tinted_single, Random(seed)).caption for seed in range(300)]
+    assert any("an orange background" in caption for caption in captions)
+    assert not [caption for caption in captions if re.search(r"\b(a [aeio]|an [^aeio])", caption)]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
