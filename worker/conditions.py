@@ -3,6 +3,7 @@
 Two rows where guidance is asked for, the negative prompt's first; one otherwise. Knows no networks that paint.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from memo import BadSetup, Recipe
 
 from .denoiser import Given
 from .layout import draw_layout
+from .names import indefinite, plural
 from .plan import plan
 from .retrieve import Retrieved, Retriever, name_vectors
 from .sheet import Tiles, encode_tiles, lay_sheet
@@ -47,9 +49,20 @@ class SheetConditions:
 
     def __call__(self, recipe: Recipe) -> Given:
         """States as TextConditions, and the same sheet for each row."""
-        states = self.text(prompts(recipe))
-        sheet = self.sheets(self.retriever(recipe.prompt), Random(recipe.seed))
+        found = self.retriever(recipe.prompt)
+        *negative, prompt = prompts(recipe)
+        states = self.text([*negative, without_own_colours(prompt, found.things)])
+        sheet = self.sheets(found, Random(recipe.seed))
         return Given(states, sheets=sheet.expand(len(states), -1, -1, -1))
+
+
+def without_own_colours(prompt: str, things: Sequence[Sprite]) -> str:
+    """The prompt without colours that drawings have anyway, or they were painted on top: "a red fox" → "a fox"."""
+    for thing in things:
+        names = sorted({form for name in thing.names for form in (name, plural(name))}, key=len, reverse=True)
+        own = rf"\b(?:(an?) )?(?:{'|'.join(thing.colours) or 'none'}) ({'|'.join(map(re.escape, names))})\b"
+        prompt = re.sub(own, lambda found: indefinite(found[2]) if found[1] else found[2], prompt, flags=re.I)
+    return prompt
 
 
 class LabelConditions:

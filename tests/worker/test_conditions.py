@@ -8,10 +8,11 @@ import torch
 from diffusers import AutoencoderTiny
 
 from memo import BadSetup, from_mapping
-from worker.conditions import LabelConditions, Sheets, TextConditions, jittered, open_conditions
+from worker.conditions import LabelConditions, Sheets, TextConditions, jittered, open_conditions, without_own_colours
 from worker.layout import THINGS
 from worker.plan import Wish
 from worker.retrieve import Retrieved
+from worker.sprites import Sprite
 from worker.text import open_text_encoder
 
 
@@ -45,6 +46,26 @@ def test_a_prompt_means_the_nearest_label(text, prompt, number):
     conditions = LabelConditions(text, ["cat", "rocket"])
     assert conditions(recipe(prompt, guidance_scale=1.0)).labels.tolist() == [number]
     assert conditions(recipe(prompt, guidance_scale=2.0)).labels.tolist() == [2, number]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("A red fox in the snow", "a fox in the snow"),
+        ("an orange Fox", "a Fox"),
+        ("two red foxes and a blue fox", "two foxes and a blue fox"),
+        ("the red owl", "the owl"),
+        ("a red foxglove", "a red foxglove"),
+        ("a fox on a red background", "a fox on a red background"),
+    ],
+)
+def test_colours_that_a_drawing_has_are_not_said_twice(prompt, said):
+    things = (
+        Sprite("1", ("fox", "red fox"), ("orange", "red")),
+        Sprite("2", ("owl",), ("red",)),
+        Sprite("3", ("egg",)),
+    )
+    assert without_own_colours(prompt, things) == said
 
 
 def found(bank, *rows):
