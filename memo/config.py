@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .embed import open_embedder
 from .errors import BadSetup
-from .index import open_index
+from .index import Labels, Pending, beside, open_index
 from .judge import open_judge
 from .memory import Memory
 from .store import open_store
@@ -23,7 +23,8 @@ class MemoConfig:
     s3_secret_key: str | None = None
     embedder: str = "minilm"
     text_folder: str = "var/text"
-    judge: str = "strict"
+    judge: str = "learned"
+    judge_key: str | None = None  # of a language model's server
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "MemoConfig":
@@ -56,4 +57,5 @@ def open_memory(config: MemoConfig) -> Memory:
     embedder = open_embedder(config.embedder, Path(config.text_folder))
     index = open_index(config.index, f"pictures-{embedder.name}", embedder.width, api_key=config.index_key)
     store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
-    return Memory(embedder, index, store, open_judge(config.judge))
+    judge = open_judge(config.judge, Path(config.text_folder), config.judge_key)
+    return Memory(embedder, index, store, judge, beside(index, Pending, "pending"), beside(index, Labels, "labels"))

@@ -7,6 +7,7 @@ that the web process never loads torch; other models of the hub run on sentence-
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import BadSetup
-from .minilm import SHA256, WIDTH
+from .minilm import SHA256, STATE_LAYERS, WIDTH
 
 Vectors = npt.NDArray[np.float32]
 
@@ -46,8 +47,18 @@ class OnnxEmbedder:
         tokens = self.tokenizer.encode_batch(list(texts))
         ids = np.array([row.ids for row in tokens], np.int64)
         mask = np.array([row.attention_mask for row in tokens], np.int64)
-        vectors: Vectors = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        vectors: Vectors = self.session.run(["embedding"], {"input_ids": ids, "attention_mask": mask})[0]
         return vectors
+
+    def states(self, texts: Sequence[str]) -> list[Vectors]:
+        """Of each text the hidden states (tokens, layers, 384) of STATE_LAYERS, without the special tokens."""
+        if not texts:
+            return []
+        tokens = self.tokenizer.encode_batch([text or "." for text in texts])
+        ids = np.array([row.ids for row in tokens], np.int64)
+        mask = np.array([row.attention_mask for row in tokens], np.int64)
+        states = self.session.run(["states"], {"input_ids": ids, "attention_mask": mask})[0]
+        return [row[1 : length - 1] for row, length in zip(states, mask.sum(1), strict=True)]
 
 
 class HubEmbedder:
@@ -74,12 +85,18 @@ def open_embedder(spec: str, folder: Path) -> Embedder:
 
 def open_onnx(folder: Path) -> OnnxEmbedder:
     """The exported text model, checked against the digest written at export."""
-    import onnxruntime
-    from tokenizers import Tokenizer
-
     path = folder / ONNX_NAME
     if not intact(path):
         raise BadSetup(f"the text model {path} is missing or damaged: memoaized prepare --text-folder {folder}")
+    return load_onnx(path, path.with_suffix(".json").read_text())
+
+
+@lru_cache(maxsize=1)
+def load_onnx(path: Path, _manifest: str) -> OnnxEmbedder:
+    """The model, once in a process for all who read with it, until its manifest changes."""
+    import onnxruntime
+    from tokenizers import Tokenizer
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # two threads on a busy two-core machine cost 50 times the time of one
     options.inter_op_num_threads = 1
@@ -112,6 +129,7 @@ def intact(path: Path) -> bool:
     """Whether the exported model is the one that its manifest describes, made from the official weights."""
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
-        return bool(manifest["weights"] == SHA256 and manifest["onnx"] == digest(path.read_bytes()))
+        known = manifest["weights"] == SHA256 and tuple(manifest["layers"]) == STATE_LAYERS
+        return bool(known and manifest["onnx"] == digest(path.read_bytes()))
     except (OSError, ValueError, KeyError):
         return False

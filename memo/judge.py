@@ -1,54 +1,52 @@
-"""Whether the picture of a remembered prompt is right for a new prompt.
+"""Whether the picture of a remembered prompt is right for a new prompt: the port, and which judges there are.
 
 Knows words only; which pictures are compared at all is decided by the fields that `Index.nearest` filters by.
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
+from .cross_encoder import open_cross_encoder
+from .embed import open_onnx
 from .errors import BadSetup
+from .learned import LearnedJudge, open_learned
+from .llm import open_bedrock, open_chat
+from .rules import core, same_words, veto
+from .verdict import Verdict
 
-NEAR = 0.97  # cosine of the embeddings
-FILLERS = frozenset({"a", "an", "the", "please"})
-WORD = re.compile(r"\w+(?:['’-]\w+)*", re.UNICODE)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`fits`, and why in words that a user reads."""
-
-    fits: bool
-    reason: str
+SHIPPED = Path(__file__).with_name("weights")
 
 
 class Judge(Protocol):
-    """Decides on one remembered prompt. Unsure means no: a wrong picture is worse than painting again."""
+    """Decides on remembered prompts. Unsure means no: a wrong picture is worse than painting again."""
 
-    def __call__(self, remembered: str, wanted: str, cosine: float) -> Verdict:
-        """`cosine` is that of the two prompts' embeddings."""
+    name: str
+
+    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+        """One verdict for each remembered prompt; raises Unavailable when the judge cannot be asked."""
 
 
-class StrictJudge:
-    """Nearly the same embedding, and the same content words in the same order."""
+class RulesJudge:
+    """The same words in the same order, up to what no one sees; else no, with a reason."""
 
-    def __call__(self, remembered: str, wanted: str, cosine: float) -> Verdict:
+    name = "rules"
+
+    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        old, new = content_words(remembered), content_words(wanted)
-        if old != new:
-            return Verdict(False, difference(old, new))
-        if cosine < NEAR:
-            return Verdict(False, f"the wording is too far from {remembered!r} (similarity {cosine:.3f} < {NEAR})")
-        return Verdict(True, f"it says the same as {remembered!r} (similarity {cosine:.3f}, the same content words)")
+        return [self.verdict(wanted, old) for old in remembered]
 
-
-def content_words(prompt: str) -> list[str]:
-    """Lower-case words in order, without articles and politeness."""
-    return [word for word in WORD.findall(prompt.casefold()) if word not in FILLERS]
+    def verdict(self, wanted: str, old: str) -> Verdict:
+        """On one remembered prompt."""
+        if same_words(old, wanted):
+            return Verdict(True, f"it says the same as {old!r}, in nearly the same words", 1.0)
+        if reason := veto(old, wanted):
+            return Verdict(False, f"not {old!r}: {reason}", 0.0)
+        return Verdict(False, difference(core(old), core(wanted)), 0.0)
 
 
 def difference(old: list[str], new: list[str]) -> str:
-    """The first words that differ, in a sentence."""
+    """The words that differ, in a sentence."""
     added = [word for word in new if word not in old]
     missing = [word for word in old if word not in new]
     if not added and not missing:
@@ -58,8 +56,26 @@ def difference(old: list[str], new: list[str]) -> str:
     return f"compared with the remembered {' '.join(old)!r}, {' and '.join(parts)}"
 
 
-def open_judge(spec: str) -> Judge:
-    """The judge of this name; raises BadSetup."""
-    if spec == "strict":
-        return StrictJudge()
-    raise BadSetup(f"the judge {spec!r} is unknown; there is: strict")
+def scored(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+    """How sure a judge is of each (remembered, wanted), and what it decides."""
+    if isinstance(judge, LearnedJudge):
+        return [(score, score >= judge.card.threshold) for score in judge.scores(pairs)]
+    verdicts = [judge(wanted, [old])[0] for old, wanted in pairs]
+    return [(verdict.sure, verdict.fits) for verdict in verdicts]
+
+
+def open_judge(spec: str, text_folder: Path, key: str | None = None) -> Judge:
+    """The judge of this name; `text_folder` holds the exported text model, `key` opens a server. Raises BadSetup."""
+    name, _, rest = spec.partition(":")
+    if spec == "rules":
+        return RulesJudge()
+    if name == "learned":
+        return open_learned(Path(rest) if rest else SHIPPED, open_onnx(text_folder).states)
+    if name == "cross-encoder" and rest:
+        return open_cross_encoder(rest)
+    if name == "llm":
+        return open_chat(rest, key)
+    if name == "bedrock":
+        return open_bedrock(rest)
+    known = "learned, learned:FOLDER, rules, cross-encoder:HUB_ID, llm:URL#MODEL, bedrock:MODEL"
+    raise BadSetup(f"the judge {spec!r} is unknown; there are {known}")

@@ -10,6 +10,7 @@ import click
 
 from memo import MemoError
 
+from .judge import judge
 from .train import train
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ def show(file_or_key: str, data: Path) -> None:
 
 
 main.add_command(train)
+main.add_command(judge)
 
 
 @main.command()

@@ -17,8 +17,8 @@ from flask.testing import FlaskClient
 import web
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
-from memo.index import open_index
-from memo.judge import StrictJudge
+from memo.index import Labels, Pending, beside, open_index
+from memo.judge import RulesJudge
 from memo.store import FolderStore
 from memoaized.up import free_port
 from tests.real import ROOT, QuickPainter, RedisServer, Stack, answers, painted, redis_server, running_stack, wait_for
@@ -52,7 +52,9 @@ def store(tmp_path: Path) -> FolderStore:
 @pytest.fixture
 def memory(embedder: Embedder, store: FolderStore) -> Memory:
     index = open_index("memory:", "pictures-test", embedder.width)
-    return Memory(embedder, index, store, StrictJudge())
+    return Memory(
+        embedder, index, store, RulesJudge(), beside(index, Pending, "pending"), beside(index, Labels, "labels")
+    )
 
 
 @pytest.fixture

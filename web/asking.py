@@ -6,13 +6,14 @@ from typing import Any
 
 from flask import current_app, url_for
 
-from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recipe, to_text
+from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, to_text
 from memo.recipe import check_choice
 from worker.catalogue import Catalogue
-from worker.jobs import Job
+from worker.jobs import Job, Origin
 from worker.queue import Queue
 
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
+MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
 MEMO = "memo"  # the policy: auto, off, exact or refresh
 
 
@@ -22,11 +23,29 @@ def submit(body: Mapping[str, object]) -> tuple[Job, int]:
     memory: Memory = current_app.extensions["memory"]
     queue: Queue = current_app.extensions["queue"]
     recipe, policy = read(body, catalogue)
-    recall = memory.recall(recipe, policy=policy, scope=SHARED)
+    recall, joined = look_up(memory, queue, recipe, policy)
+    if joined:
+        return joined, 202
     if recall.match:
         return queue.remembered(recipe, recall.match, recall.reason), 200
     joinable = policy in ("auto", "exact")
-    return queue.submit(recipe, reason=recall.reason, scope=SHARED, joinable=joinable), 202
+    job = queue.submit(recipe, reason=recall.reason, scope=SHARED, joinable=joinable)
+    if job.painting and job.origin == Origin.PAINTED:
+        memory.begun(job.painting, recipe)
+    return job, 202
+
+
+def look_up(memory: Memory, queue: Queue, recipe: Recipe, policy: str) -> tuple[Recall, Job | None]:
+    """What memory answers, and the job when it waits for a painting under way that means the same."""
+    recall = memory.recall(recipe, policy=policy, scope=SHARED)
+    for _ in range(MOST_ENDED):
+        if recall.painting is None:
+            break
+        if joined := queue.join(recall.painting, recall.reason):
+            return recall, joined
+        memory.ended(recall.painting)  # a moment ago: its picture may be remembered by now
+        recall = memory.recall(recipe, policy=policy, scope=SHARED)
+    return recall, None
 
 
 def read(body: Mapping[str, object], catalogue: Catalogue) -> tuple[Recipe, str]:

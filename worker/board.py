@@ -7,6 +7,7 @@ nothing of Celery, of painting or of HTTP.
 import contextlib
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -36,7 +37,7 @@ class Board:
         self.redis, self.prefix = client, prefix
         self.script = {
             name: client.register_script(getattr(scripts, name))
-            for name in ("OPEN", "CLAIM", "PROGRESS", "RENEW", "FINISH", "RELEASE", "CANCEL")
+            for name in ("OPEN", "JOIN", "CLAIM", "PROGRESS", "RENEW", "FINISH", "RELEASE", "CANCEL")
         }
 
     # What people do
@@ -49,13 +50,18 @@ class Board:
         work = {"recipe": dump(as_mapping(seeded)), "scope": scope}
         served = str(self.run("OPEN", painting, wish, moment, *flat(work)))
         joined = served != painting
-        request: dict[str | bytes, Any] = {
-            "painting": served,
-            "origin": Origin.JOINED if joined else Origin.PAINTED,
-            "reason": "the same is being painted for someone already" if joined else reason,
-            "created": moment,
-        }
-        self.record_job(job, request)
+        reason = "the same is being painted for someone already" if joined else reason
+        return self.record_waiting(job, served, Origin.JOINED if joined else Origin.PAINTED, reason, moment)
+
+    def join(self, painting: str, reason: str) -> Job | None:
+        """Record a job that waits for a painting under way; None when it has ended meanwhile."""
+        if not self.run("JOIN", painting):
+            return None
+        return self.record_waiting(secrets.token_hex(16), painting, Origin.JOINED, reason, now())
+
+    def record_waiting(self, job: str, painting: str, origin: Origin, reason: str, moment: float) -> Job:
+        """Record a job that waits for a painting."""
+        self.record_job(job, {"painting": painting, "origin": origin, "reason": reason, "created": moment})
         found = self.job(job)
         assert found is not None
         return found
@@ -73,9 +79,16 @@ class Board:
             "picture": dump_picture(picture),
         }
         self.record_job(job, request)
+        with answering():
+            self.redis.hincrbyfloat(self.prefix + "counts", "seconds_saved", picture.seconds)
         found = self.job(job)
         assert found is not None
         return found
+
+    def counts(self) -> Counter[str]:
+        """Jobs by origin since the beginning, and `seconds_saved` of painting by answers from memory."""
+        with answering():
+            return Counter({name: float(value) for name, value in self.redis.hgetall(self.prefix + "counts").items()})
 
     def record_job(self, job: str, request: dict[str | bytes, Any]) -> None:
         """Write the job and put it on the list of recent ones."""
@@ -85,6 +98,7 @@ class Board:
             pipe.expire(self.prefix + "job:" + job, KEPT_SECONDS)
             pipe.zadd(self.prefix + "jobs", {job: request["created"]})
             pipe.zremrangebyrank(self.prefix + "jobs", 0, -RECENT_JOBS - 1)
+            pipe.hincrby(self.prefix + "counts", str(request["origin"]), 1)
             pipe.execute()
 
     def job(self, job: str) -> Job | None:

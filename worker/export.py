@@ -15,24 +15,27 @@ import transformers
 from transformers import BertModel
 
 from memo.embed import ONNX_NAME, digest, intact
-from memo.minilm import SHA256, minilm_folder
+from memo.minilm import SHA256, STATE_LAYERS, minilm_folder
 
 
 class MeanPooled(torch.nn.Module):
-    """Token states averaged over the real tokens, then scaled to length one (1_Pooling, 2_Normalize)."""
+    """Token states averaged over the real tokens, scaled to length one (1_Pooling, 2_Normalize); and the states."""
 
     def __init__(self, bert: torch.nn.Module) -> None:
         super().__init__()
         self.bert = bert
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(batch, tokens) int64 twice -> (batch, 384) float32 of unit length."""
-        states = self.bert(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=torch.zeros_like(input_ids)
-        ).last_hidden_state
-        weights = attention_mask.unsqueeze(-1).to(states.dtype)
-        mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(mean, dim=1)
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, tokens) int64 twice -> (batch, 384) of unit length, (batch, tokens, layers, 384); float32."""
+        hidden = self.bert(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=torch.zeros_like(input_ids),
+            output_hidden_states=True,
+        ).hidden_states
+        weights = attention_mask.unsqueeze(-1).to(hidden[-1].dtype)
+        mean = (hidden[-1] * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(mean, dim=1), torch.stack([hidden[layer] for layer in STATE_LAYERS], 2)
 
 
 def export_text_model(folder: Path) -> Path:
@@ -45,7 +48,7 @@ def export_text_model(folder: Path) -> Path:
         part = Path(beside) / ONNX_NAME
         write_onnx(part)
         shutil.copyfile(minilm_folder() / "tokenizer.json", part.with_suffix(".tokenizer.json"))
-        manifest = {"weights": SHA256, "onnx": digest(part.read_bytes())}
+        manifest = {"weights": SHA256, "layers": STATE_LAYERS, "onnx": digest(part.read_bytes())}
         part.with_suffix(".json").write_text(json.dumps(manifest))
         for name in (part.with_suffix(".tokenizer.json"), part, part.with_suffix(".json")):
             os.replace(name, folder / name.name)
@@ -75,6 +78,6 @@ def write_onnx(path: Path) -> None:
             dynamo=False,
             opset_version=18,
             input_names=["input_ids", "attention_mask"],
-            output_names=["embedding"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "batch"}},
+            output_names=["embedding", "states"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "batch"}, "states": axes},
         )

@@ -6,6 +6,7 @@ It paints; with `--queues train` it trains instead. The only file of this room t
 import logging
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig) -> Non
         painters = Painters(catalogue, int(config.threads))
         names = list(catalogue.models())
         device = painters(names[0]).device
-        studio = Studio(board, open_memory(memo), painters)
+        memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
+        studio = Studio(board, memory, painters)
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "models": names, "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
         tender = Tender(studio, lambda p: send(app, board, p), name=name, facts=facts)

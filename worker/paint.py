@@ -51,11 +51,11 @@ class Studio:
             log.warning("painting %s is left to its lease, then tried again: %s", painting, error)
             return "left"
         except (MemoError, NotStored) as error:
-            self.board.failed(claim, str(error))
+            self.fail(claim, str(error))
             return "failed"
         except Exception as error:
             log.exception("painting %s failed", painting)
-            self.board.failed(claim, f"{type(error).__name__}: {error}")
+            self.fail(claim, f"{type(error).__name__}: {error}")
             return "failed"
         finally:
             self.claims.pop(painting, None)
@@ -74,7 +74,10 @@ class Studio:
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
             self.board.postpone(key)
-        return "done" if self.board.done(claim, picture) else "lost"
+        if not self.board.done(claim, picture):
+            return "lost"
+        self.memory.ended(claim.painting)
+        return "done"
 
     def render(self, claim: Claim) -> tuple[Picture, bytes]:
         """Paint and encode."""
@@ -112,10 +115,16 @@ class Studio:
                     raise Stopped("hand back") from error
                 log.warning("picture %s is not stored yet, trying again: %s", picture.key, error)
 
+    def fail(self, claim: Claim, error: str) -> None:
+        """End a painting that cannot be made."""
+        self.board.failed(claim, error)
+        self.memory.ended(claim.painting)
+
     def stop(self, claim: Claim, why: str) -> str:
         """End a painting that gives no picture."""
         if why == "cancel":
             self.board.stopped(claim)
+            self.memory.ended(claim.painting)
         if why == "hand back":
             self.board.release(claim)
         return why

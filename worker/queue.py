@@ -1,6 +1,7 @@
 """The door to the workers: submit, look, cancel, watch. All that the web knows of Celery and Redis."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,6 +37,10 @@ class Queue:
                 log.warning("painting %s is recorded; its message will be sent later: %s", job.painting, error)
         return job
 
+    def join(self, painting: str, reason: str) -> Job | None:
+        """Wait for a painting under way that means the same; None when it has ended meanwhile."""
+        return self.board.join(painting, f"the same is being painted for someone already: {reason}")
+
     def remembered(self, recipe: Recipe, match: Match, reason: str) -> Job:
         """Record a job that memory answered."""
         note = Remembered(prompt=match.picture.recipe.prompt, score=match.score, how=match.how)
@@ -48,6 +53,10 @@ class Queue:
     def recent(self, limit: int) -> list[Job]:
         """The newest jobs first."""
         return self.board.recent(limit)
+
+    def counts(self) -> Counter[str]:
+        """Jobs by origin, and `seconds_saved`."""
+        return self.board.counts()
 
     def cancel(self, job: str) -> Job | None:
         """Cancel unless it is final already; the snapshot afterwards."""

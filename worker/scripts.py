@@ -47,6 +47,15 @@ redis.call('ZADD', prefix..'queued', now, id)
 return id
 """
 
+# ARGV: prefix, painting id. Returns 1 when the painting is under way, and one more waits for it.
+JOIN = """
+local p = ARGV[1]..'painting:'..ARGV[2]
+local state = redis.call('HGET', p, 'state')
+if (state ~= 'queued' and state ~= 'running') or redis.call('HGET', p, 'cancel') == '1' then return 0 end
+redis.call('HINCRBY', p, 'waiters', 1)
+return 1
+"""
+
 # ARGV: prefix, painting id, token, now, lease end, most attempts, ttl. Returns {recipe, scope, attempt} or nil.
 CLAIM = (
     FINAL

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memo import BadSetup, Picture, Recipe, Unavailable
-from memo.index import Index, open_index
+from memo.index import Index, Pending, beside, open_index
 
 WIDTH = 8
 
@@ -59,6 +59,29 @@ def test_the_nearest_come_first(index, recipe):
 
 @pytest.mark.parametrize(
     "change",
+    [{"steps": 19}, {"sampler": "ddim"}, {"schedule": "karras"}, {"mode": "reproducible"}, {"prompt": "a cat"}],
+)
+def test_a_picture_serves_fewer_steps_and_another_way_of_painting(index, recipe, change):
+    index.add(picture(recipe, 1), vector(1))
+    assert len(index.nearest(vector(1), replace(recipe, **change), "shared", 5)) == 1
+
+
+def test_what_is_under_way_is_found_beside_the_pictures_and_not_among_them(index, recipe):
+    pending, painting = beside(index, Pending, "pending"), uuid.uuid4().hex
+    pending.add(painting, recipe, "alice", vector(1, 0.2))
+    index.add(picture(recipe, 1), vector(1))
+    [(cosine, found, prompt)] = pending.nearest(vector(1, 0.2), recipe, "alice", 5)
+    assert (found, prompt) == (painting, recipe.prompt) and cosine == pytest.approx(1, abs=1e-5)
+    assert pending.nearest(vector(1), recipe, "shared", 5) == []
+    assert pending.nearest(vector(1), replace(recipe, width=128), "alice", 5) == []
+    assert index.count() == 1 and len(index.newest("alice", 5, None)) == 0
+    pending.remove(painting)
+    pending.remove(painting)
+    assert pending.count() == 0
+
+
+@pytest.mark.parametrize(
+    "change",
     [
         {"model": "other"},
         {"revision": "r2"},
@@ -68,9 +91,6 @@ def test_the_nearest_come_first(index, recipe):
         {"height": 128},
         {"steps": 21},
         {"guidance_scale": 5.5},
-        {"sampler": "ddim"},
-        {"schedule": "karras"},
-        {"mode": "reproducible"},
     ],
 )
 def test_a_picture_with_other_settings_is_no_candidate(index, recipe, change):

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, open_memory
-from memo.index import open_index
+from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
+from memo.index import Pending, beside, open_index
 from memo.memory import object_name
+from memo.verdict import Verdict
 from tests.real import ROOT, painted
 
 
@@ -27,7 +28,70 @@ def test_a_paraphrase_is_answered_with_the_reason(memory, remember, recipe):
 def test_another_meaning_is_a_miss_that_says_what_differs(memory, remember, recipe):
     remember(recipe)
     recall = memory.recall(replace(recipe, prompt="a blue fox in the snow"))
-    assert recall.match is None and "'blue'" in recall.reason
+    assert recall.match is None and "red, not blue" in recall.reason
+
+
+class Saying:
+    """A judge whose mind is made up."""
+
+    name = "saying"
+
+    def __init__(self, verdicts):
+        self.verdicts, self.asked = verdicts, []
+
+    def __call__(self, wanted, remembered):
+        self.asked.append((wanted, tuple(remembered)))
+        if isinstance(self.verdicts, Exception):
+            raise self.verdicts
+        return [self.verdicts[prompt] for prompt in remembered]
+
+
+def test_of_several_that_fit_the_surest_is_served(memory, remember, recipe):
+    near, far = remember(recipe, seed=1), remember(replace(recipe, prompt="a crimson fox on snow"), seed=2)
+    verdicts = {near.recipe.prompt: Verdict(True, "well", 0.8), far.recipe.prompt: Verdict(True, "surely", 0.9)}
+    recall = Memory(memory.embedder, memory.index, memory.store, Saying(verdicts)).recall(
+        replace(recipe, prompt="a red fox in snow")
+    )
+    assert recall.match and recall.match.picture == far and recall.reason == "surely"
+
+
+def test_a_judge_that_does_not_answer_means_no(memory, remember, recipe, caplog):
+    remember(recipe)
+    judge = Saying(Unavailable("it sleeps"))
+    recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(
+        replace(recipe, prompt="a fox in snow")
+    )
+    assert recall.match is None and "judge does not answer" in recall.reason
+    assert "it sleeps" in caplog.text
+
+
+def test_a_painting_under_way_that_means_the_same_is_offered(memory, recipe):
+    memory.begun("ab" * 16, recipe)
+    recall = memory.recall(replace(recipe, prompt="please draw a red fox in the snow"))
+    assert recall.match is None and recall.painting == "ab" * 16 and "a red fox in the snow" in recall.reason
+    assert memory.recall(replace(recipe, prompt="a blue fox in the snow")).painting is None
+    assert memory.recall(recipe, scope="alice").painting is None
+    assert memory.recall(recipe, policy="exact").painting is None
+    memory.ended("ab" * 16)
+    assert memory.recall(recipe).painting is None
+
+
+def test_an_index_that_is_down_keeps_nobody_from_painting(embedder, memory, recipe, unused_port, caplog):
+    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.width)
+    down = Memory(embedder, index, memory.store, memory.judge, beside(index, Pending, "pending"))
+    down.begun("ab" * 16, recipe)
+    down.ended("ab" * 16)
+    assert "cannot be joined" in caplog.text and "still among" in caplog.text
+
+
+def test_no_judge_is_asked_for_the_same_words_or_with_a_seed(memory, remember, recipe):
+    remember(recipe, seed=4)
+    judge = Saying(Unavailable("never to be asked"))
+    unasked = Memory(memory.embedder, memory.index, memory.store, judge)
+    assert unasked.recall(recipe).match
+    assert unasked.recall(replace(recipe, prompt="a fox", seed=1)).match is None
+    assert unasked.recall(replace(recipe, prompt="a fox"), policy="exact").match is None
+    assert judge.asked == []
 
 
 def test_an_empty_memory_is_a_miss(memory, recipe):

@@ -46,6 +46,25 @@ def test_a_claim_makes_it_running_and_a_second_claim_gets_nothing(board, ask):
     assert board.job(job.id).state is State.RUNNING and board.job(job.id).started
 
 
+def test_a_painting_under_way_can_be_joined_by_its_name(board, ask):
+    first = ask()
+    second = board.join(first.painting, "it means the same")
+    assert (second.origin, second.painting, second.reason) == (Origin.JOINED, first.painting, "it means the same")
+    assert board.cancel(first.id) and board.job(second.id).state is State.QUEUED
+    assert board.claim(first.painting)
+    assert board.join(first.painting, "running") is not None
+
+
+def test_what_is_not_under_way_cannot_be_joined(board, ask):
+    done, cancelled, left = ask(prompt="one"), ask(prompt="two"), ask(prompt="three")
+    board.failed(board.claim(done.painting), "broken")
+    board.cancel(cancelled.id)
+    board.claim(left.painting)
+    board.cancel(left.id)
+    for painting in (done.painting, cancelled.painting, left.painting, "0" * 32):
+        assert board.join(painting, "why") is None
+
+
 def test_of_many_claimants_at_once_exactly_one_gets_it(board, ask, redis_url):
     job, got = ask(), []
     boards = [open_board(redis_url) for _ in range(8)]
@@ -236,6 +255,6 @@ def test_a_finished_job_expires_and_leaves_no_lock_behind(board, ask):
     job = ask()
     board.failed(board.claim(job.painting), "x")
     left = {key.removeprefix(board.prefix) for key in board.redis.keys(board.prefix + "*")}
-    assert left == {f"job:{job.id}", f"painting:{job.painting}", "jobs"}
+    assert left == {f"job:{job.id}", f"painting:{job.painting}", "jobs", "counts"}
     for name in (f"job:{job.id}", f"painting:{job.painting}"):
         assert 0 < board.redis.ttl(board.prefix + name) <= KEPT_SECONDS

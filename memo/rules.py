@@ -1,0 +1,375 @@
+"""What makes two prompts ask for different pictures beyond doubt: vetoes, each with its reason in words.
+
+Knows English words, no networks. A veto compares what is said of one matter (numbers, colours, negation, style, left
+and right, quoted text, names); where only one prompt speaks of the matter, or none can be made out, it says nothing
+unless silence is itself the difference. Right for captions and for long prompts of tags.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+Veto = Callable[[str, str], str | None]
+
+NUMBERS: Mapping[str, int] = {
+    **dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)),
+    "pair": 2,
+    "couple": 2,
+    "both": 2,
+    "twin": 2,
+    "twins": 2,
+    "trio": 3,
+    "dozen": 12,
+}
+COLOURS: Mapping[str, str] = {
+    word: words.split("/")[0]
+    for words in (
+        "red/reddish",
+        "orange",
+        "yellow/yellowish",
+        "green/greenish",
+        "blue/bluish",
+        "purple/violet",
+        "pink",
+        "brown",
+        "black",
+        "white",
+        "gray/grey",
+        "golden/gold",
+        "silver",
+        "beige",
+        "turquoise/teal",
+        "maroon",
+    )
+    for word in words.split("/")
+}
+NOT = re.compile(  # "hatless" is without a hat, "seamless" without nothing that is seen
+    r"\b(?:no|not|without|none|never|cannot|nobody|nothing|lacks?|lacking|absent|absence|barefoot|\w+n't|"
+    r"(?!seam|wire|time|end|count|flaw|price|home|tire|un)\w{3,}less)\b"
+)
+ABSENT = re.compile(r"\b(?:no|without|lacking)\s+(?:any\s+|an?\s+|the\s+)?([a-z]+?)s?\b")
+STYLES: Mapping[str, re.Pattern[str]] = {
+    name: re.compile(rf"\b(?:{words})\b")
+    for name, words in {
+        "a photograph": r"photos?|photographs?|photograph(?:y|ed)|photorealistic|dslr|polaroid",
+        "an oil painting": r"oil painting|oil on canvas|painted in oils?|in oils",
+        "a watercolour": r"watercolou?rs?",
+        "a painting": r"paintings?|acrylic|gouache|fresco",
+        "a sketch": r"sketch(?:es|ed)?|charcoal|pencil drawing|pencil|line art",
+        "a drawing": r"drawings?|hand[- ]drawn|drawn in (?:pencil|ink|crayon|charcoal)|doodle|crayon",
+        "a cartoon": r"cartoons?|comic|comics",
+        "anime": r"anime|manga",
+        "a 3D render": r"3d render(?:ing)?|3d|render(?:ing|ed)?|octane|blender",
+        "pixel art": r"pixel art|pixelart|8-?bit|16-?bit",
+        "a statue": r"statues?|sculptures?",
+        "a logo": r"logos?",
+        "an icon": r"icons?|emojis?",
+        "a sticker": r"stickers?(?= of)",
+        "black and white": r"black(?:[- ]and[- ]| ?& ?)white (?:photo|picture|image|style|film|drawing)\w*|"
+        r"in black (?:and|&) white(?! (?!of )\w)|b&w|monochrome|grayscale|greyscale",
+        "origami": r"origami|papercraft",
+        "embroidery": r"embroider(?:y|ed)|knitted|crochet(?:ed)?",
+        "stained glass": r"stained glass",
+        "clay": r"claymation|made of clay",
+        "a poster": r"posters?",
+        "a tattoo": r"tattoos?(?= of| design)",
+        "a mosaic": r"mosaics?",
+        "cyberpunk": r"cyberpunk",
+        "steampunk": r"steampunk",
+        "low poly": r"low[- ]poly",
+        "flat": r"flat (?:icon|design|style|vector)",
+        "ukiyo-e": r"ukiyo-?e|woodblock|woodcut",
+        "engraving": r"engraving|etching|lithograph",
+    }.items()
+}
+KIN = (  # the first says more than the second, and may be said for it
+    ("an oil painting", "a painting"),
+    ("a watercolour", "a painting"),
+    ("a sketch", "a drawing"),
+    ("black and white", "a photograph"),
+)
+PHOTOGRAPH = "a photograph"  # what many mean who say nothing of style
+QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']{2,})'(?!\w)")
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+SEEN = re.compile(rf"{WORD.pattern}|(?<=\w)-(?=\w)|[^\w\s.,;:!?()\"'“”‘’…–—-]")  # man-eating, C#, 50%, emoji
+SIDES = re.compile(r"\b(left|right)\b(?! (?:hand|handed|leg|arm|foot|eye|ear|paw|wing|now|there))")
+NO_COUNT = re.compile(  # 4k, 50 mm, 16:9, f/1.8, 1 6 6 7, 1984
+    r"\b\d+ ?(?:k|d|mm|cm|p|x|fps|bit|px|%)\b|\d+[/:.]\d+|\b[a-z]+/\d\S*|(?:\b\d\b ){2,}\d\b|\b\d{3,}\b|%"
+)
+SINGLE = re.compile(r"\b(?:exactly one|only one|just one|an? single|single)\b")
+GROUPED = re.compile(
+    r"\b(?:group|herd|flock|pack|bunch|couple|pair|several|many|some|few|types?|variety|number|lots?|set|rows?)\b"
+)
+SINGLE_NOUN = re.compile(  # "a red tulip in …": an article, at most one word, the noun, and what may follow a noun
+    r"\ban? (?:[a-z]+ )?([a-z]{3,})(?=$|[,.;]| (?:in|on|at|with|and|of|by|near|behind|under|next|is|are|standing|"
+    r"sitting|drifting|lying|that|which|who|from|over)\b)"
+)
+PLURALS: Mapping[str, str] = dict(
+    pair.split(":")
+    for pair in "man:men woman:women child:children person:people mouse:mice wolf:wolves knife:knives leaf:leaves "
+    "goose:geese foot:feet policeman:policemen fireman:firemen sheep:sheep fish:fish deer:deer".split()
+)
+FEW = 25  # words up to which every number counts; long prompts carry numbers that no one counts
+
+
+OPPOSITES = [
+    tuple(frozenset(side.split("/")) for side in pair.split(":"))
+    for pair in """identical/same:different/differing/various/varying/varied/assorted close-up/closeup:distant/faraway
+    open/opened:closed/shut wet:dry empty:full/filled daytime/daylight:night/nighttime morning:evening/night
+    indoors/indoor:outdoors/outdoor inside:outside young:old/elderly big/large/huge/giant:small/tiny/little
+    happy/smiling:sad/crying/frowning standing:sitting/seated/lying/kneeling asleep/sleeping:awake clean:dirty
+    hot:cold/icy summer:winter sunny:rainy/cloudy/snowy flat:slanted/steep/sloped/hilly sharp:blurry/blurred
+    dark:bright ancient/old:modern wooden:metal/plastic/glass/stone rough:smooth soft:hard thick:thin wide:narrow
+    male/man/men/boy/boys:female/woman/women/girl/girls crowded:deserted/empty sunrise:sunset
+    vertical/vertically:horizontal/horizontally colorful/colourful:colorless/monochrome
+    realistic:cartoonish/stuffed alive:dead arriving:leaving/departing on:off up:down""".split()
+]
+
+
+def words(prompt: str) -> list[str]:
+    """Lower-case words in order."""
+    return WORD.findall(prompt.casefold().replace("’", "'"))
+
+
+def numbers(prompt: str) -> Counter[int]:
+    """How often each number is said: "two dogs and 3 cats" → {2: 1, 3: 1}; one only where it is counted."""
+    text = prompt.casefold()
+    found: Counter[int] = Counter(1 for _ in SINGLE.findall(text))
+    for word in WORD.findall(SINGLE.sub(" ", NO_COUNT.sub(" ", text))):
+        if word in NUMBERS:
+            found[NUMBERS[word]] += 1
+        elif word.isdecimal():
+            found[int(word)] += 1
+    return found
+
+
+def other_number(old: str, new: str) -> str | None:
+    """Another number of things; a number where there was none, too."""
+    before, after = numbers(old), numbers(new)
+    if before == after or max(len(words(old)), len(words(new))) > FEW:
+        return None
+    missing, added = before - after, after - before
+    if missing and added:
+        return f"it has {spoken(missing)}, not {spoken(added)}"
+    return None
+
+
+def one_or_several(old: str, new: str) -> str | None:
+    """A single thing where the other has several, neither of them counted or grouped."""
+    if GROUPED.search(f"{old} {new}".casefold()) or numbers(old) != numbers(new):
+        return None
+    for one, many, told in ((old, new, "one {}, not several"), (new, old, "several of {}, not one")):
+        known = set(words(many))
+        for noun in SINGLE_NOUN.findall(one.casefold()):
+            if noun not in known and several(noun) in known and several(noun) not in words(one):
+                return f"it has {told.format(noun)}"
+    return None
+
+
+def several(noun: str) -> str:
+    """Its plural."""
+    if noun in PLURALS:
+        return PLURALS[noun]
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou") else f"{noun}s"
+
+
+def spoken(found: Mapping[int, int] | Sequence[str]) -> str:
+    """For a sentence."""
+    return " and ".join(str(part) for part in found)
+
+
+def colours(prompt: str) -> set[str]:
+    """The colours it names, by their usual names; that of "black and white" is a style."""
+    return {COLOURS[word] for word in words(STYLES["black and white"].sub(" ", prompt.casefold())) if word in COLOURS}
+
+
+def other_colour(old: str, new: str) -> str | None:
+    """A colour in another's place, or one more, or one less."""
+    before, after = colours(old), colours(new)
+    if before == after:
+        return None
+    if after - before and before - after:
+        return f"it is {spoken(sorted(before - after))}, not {spoken(sorted(after - before))}"
+    if after - before:
+        return f"{spoken(sorted(after - before))} is asked for, which it does not say"
+    return f"it is {spoken(sorted(before - after))}, which is not asked for"
+
+
+def bound(prompt: str) -> dict[str, set[str]]:
+    """Which colours stand before which noun: "a red and blue car" → {"car": {"red", "blue"}}."""
+    found: dict[str, set[str]] = {}
+    chain: set[str] = set()
+    for word in words(prompt):
+        if word in COLOURS:
+            chain.add(COLOURS[word])
+        elif chain and word not in ("and", "or"):
+            if word not in NO_NOUN:
+                found.setdefault(word, set()).update(chain)
+            chain = set()
+    return found
+
+
+def other_owner(old: str, new: str) -> str | None:
+    """The same colours on other things."""
+    before, after = bound(old), bound(new)
+    for noun in before:
+        if noun in after and not before[noun] & after[noun]:
+            return f"its {noun} is {spoken(sorted(before[noun]))}, not {spoken(sorted(after[noun]))}"
+    return None
+
+
+def negated(old: str, new: str) -> str | None:
+    """One says that something is not so, the other does not, or says it of something else."""
+    told = [prompt.casefold().replace("’", "'") for prompt in (old, new)]
+    before, after = (NOT.findall(text) for text in told)
+    if bool(before) != bool(after):
+        return f"{(before or after)[0]!r} is said in one and not in the other"
+    absent, missing = (set(ABSENT.findall(text)) for text in told)
+    if absent and missing and not absent & missing:
+        return f"it is without {spoken(sorted(absent))}, not without {spoken(sorted(missing))}"
+    return None
+
+
+def styles(prompt: str) -> set[str]:
+    """The styles and media it names: of a watercolour painting the watercolour."""
+    text = prompt.casefold()
+    found = {name for name, pattern in STYLES.items() if pattern.search(text)}
+    return found - {plain for special, plain in KIN if special in found}
+
+
+def other_style(old: str, new: str) -> str | None:
+    """A style or medium in another's place, or where there was none."""
+    before, after = styles(old), styles(new)
+    missing, added = unkin(before - after, after), unkin(after - before, before)
+    if missing and added:
+        return f"it is {spoken(sorted(missing))}, not {spoken(sorted(added))}"
+    if added - {PHOTOGRAPH}:
+        return f"{spoken(sorted(added))} is asked for"
+    return f"it is {spoken(sorted(missing))}, which is not asked for" if missing - {PHOTOGRAPH} else None
+
+
+def unkin(some: set[str], others: set[str]) -> set[str]:
+    """Those that no kin of is among the others."""
+    return {one for one in some if not any((one, other) in KIN or (other, one) in KIN for other in others)}
+
+
+def other_side(old: str, new: str) -> str | None:
+    """Left for right, while what stands first stays first."""
+    before, after = SIDES.findall(old.casefold()), SIDES.findall(new.casefold())
+    if len(before) != 1 or len(after) != 1 or before == after or max(len(words(old)), len(words(new))) > FEW:
+        return None
+    first, second = (head(prompt) for prompt in (old, new))
+    return f"it says {before[0]}, not {after[0]}" if first == second else None
+
+
+def head(prompt: str) -> str:
+    """The first word that may name a thing."""
+    return next((word for word in words(prompt) if word not in LITTLE and word not in COLOURS), "")
+
+
+NO_NOUN = frozenset(  # what no colour is said of, or not so that it matters
+    """background a an the this that who which with without on in at of by to for from is are was beside near next
+    behind before under above over below between against holding wearing standing sitting walking looking""".split()
+)
+LITTLE = frozenset(
+    "a an the one two three four some photo picture image of there is are on in to with small large big".split()
+)
+
+
+def opposite(old: str, new: str) -> str | None:
+    """A word in one and its opposite in the other, each without the other's."""
+    before, after = set(words(old)), set(words(new))
+    for one, two in OPPOSITES:
+        for this, that in ((one, two), (two, one)):
+            if before & this and after & that and not (before & that or after & this):
+                return f"it says {spoken(sorted(before & this))}, not {spoken(sorted(after & that))}"
+    return None
+
+
+def other_text(old: str, new: str) -> str | None:
+    """Another wording in quotation marks."""
+    before, after = (quoted(prompt) for prompt in (old, new))
+    before, after = unsaid(before, new), unsaid(after, old)
+    if not (before or after):
+        return None
+    return f"the words to be read are {spoken(sorted(before)) or 'none'}, not {spoken(sorted(after)) or 'none'}"
+
+
+def quoted(prompt: str) -> set[str]:
+    """The words in quotation marks, in lower case."""
+    return {" ".join(words(text)) for text in letters(prompt)} - {""}
+
+
+def letters(prompt: str) -> list[str]:
+    """What stands in quotation marks, letter by letter."""
+    return ["".join(parts) for parts in QUOTED.findall(prompt)]
+
+
+def unsaid(texts: set[str], prompt: str) -> set[str]:
+    """Those that the prompt does not say at all, in quotation marks or not."""
+    said = f" {' '.join(words(prompt))} "
+    return {text for text in texts if f" {text} " not in said}
+
+
+def other_name(old: str, new: str) -> str | None:
+    """A name (a capital letter inside a sentence) that the other does not have at all, in whatever letters."""
+    known, said = ({word.removesuffix("'s") for word in words(prompt)} for prompt in (old, new))
+    for name in names(new):
+        if name not in known:
+            return f"{name.title()} is asked for"
+    for name in names(old):
+        if name not in said:
+            return f"it shows {name.title()}"
+    return None
+
+
+def names(prompt: str) -> list[str]:
+    """Words with a capital letter that does not begin a sentence; none where every word has one."""
+    found = re.findall(r"(?<![.!?:\"“] )(?<!^)(?<=\s)[A-Z][a-z]{2,}\b(?!-)", prompt)
+    return [name.casefold() for name in found] if len(found) < len(prompt.split()) / 2 else []
+
+
+FRAME = re.compile(  # "paint a can" asks for a can, "a paint can" for paint
+    r"^(?:(?:please|can you|could you|i want|i would like|give me|show me|draw|create|generate|this is|there is|"
+    r"there are|me|(?:paint|make)(?= (?:me|an?|the)\b)|(?:(?:an?|the) )?(?:image shows|(?:picture|image)s? "
+    r"(?:of|showing))|please\?)[ ,]+)+"
+)
+PRAISE = frozenset(
+    """highly detailed, very detailed, extremely detailed, intricate details, 4k, 8k, hd, uhd, high quality,
+    best quality, masterpiece, sharp focus, trending on artstation, artstation, high resolution, award winning,
+    professional, beautiful, stunning, please""".replace("\n    ", " ").split(", ")
+)
+
+
+def core(prompt: str) -> list[str]:
+    """The words that ask for something to be seen: no politeness, no articles, no praise behind commas."""
+    text = " ".join(prompt.casefold().replace("’", "'").split()).strip(" .!?")
+    head, *tags = (part.strip() for part in text.split(","))
+    kept = ", ".join([FRAME.sub("", f"{head} ").strip() or head, *(tag for tag in tags if tag not in PRAISE)])
+    return [COLOURS.get(word, word) for word in SEEN.findall(kept) if word not in ("a", "an", "the", "please")]
+
+
+def same_words(old: str, new: str) -> bool:
+    """The same words in the same order, up to what no one sees; what is quoted must be the same letter by letter."""
+    return bool(core(old)) and core(old) == core(new) and letters(old) == letters(new)
+
+
+VETOES: Mapping[str, Veto] = {
+    "number": other_number,
+    "plural": one_or_several,
+    "colour": other_colour,
+    "owner": other_owner,
+    "negation": negated,
+    "style": other_style,
+    "opposite": opposite,
+    "side": other_side,
+    "text": other_text,
+    "name": other_name,
+}
+
+
+def veto(old: str, new: str) -> str | None:
+    """The first reason why the picture of `old` is not right for `new`, or None when no rule knows one."""
+    return next((reason for rule in VETOES.values() if (reason := rule(old, new)) is not None), None)

@@ -1,0 +1,60 @@
+"""The shipped judge: right on pairs made to trip it, and the same by every way of asking."""
+
+import pytest
+
+from memo.judge import SHIPPED, open_judge, scored
+from memo.learned import open_learned
+from memo.pairs import read_pairs
+from tests.real import ROOT
+
+TEXT = ROOT / "var" / "text"
+RED_TEAM = read_pairs(ROOT / "tests" / "memo" / "red_team.jsonl")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return open_judge("learned", TEXT)
+
+
+def test_a_pair_is_judged_alike_alone_and_among_others(judge):
+    texts = [(pair.a, pair.b) for pair in RED_TEAM[:40]]
+    together = scored(judge, texts)
+    alone = [judge(wanted, [old])[0] for old, wanted in texts]
+    assert [verdict.sure for verdict in alone if verdict.sure] == pytest.approx(
+        [score for (score, _), verdict in zip(together, alone, strict=True) if verdict.sure], abs=1e-4
+    )
+    assert [fits for _, fits in together] == [verdict.fits for verdict in alone]
+
+
+def test_the_order_of_two_prompts_does_not_matter(judge):
+    for pair in RED_TEAM[:20]:
+        there, back = (judge.probabilities([texts])[0] for texts in ((pair.a, pair.b), (pair.b, pair.a)))
+        assert there == pytest.approx(back, abs=1e-4)
+
+
+def test_a_veto_and_the_same_words_need_no_network():
+    silent = open_learned(SHIPPED, lambda texts: pytest.fail("read"))
+    same, other = silent("please draw the red fox", ["A red fox.", "a blue fox"])
+    assert same.fits and same.sure == 1.0 and "nearly the same words" in same.reason
+    assert not other.fits and other.sure == 0.0 and "blue, not red" in other.reason
+
+
+def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
+    """Six did when these weights were shipped, and 45 true pairs; never more, or fewer."""
+    fits = [fits for _, fits in scored(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
+    passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
+    assert len(RED_TEAM) >= 150 and len(passed) <= 6, passed
+    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 45
+
+
+def test_several_remembered_prompts_are_judged_at_once(judge):
+    verdicts = judge(
+        "a fox sleeping in the snow", ["in the snow, a sleeping fox", "a wolf sleeping in the snow", "a fox"]
+    )
+    assert len(verdicts) == 3
+    assert verdicts[0].sure > max(verdict.sure for verdict in verdicts[1:])
+    assert [verdict.fits for verdict in verdicts] == [True, False, False]
+
+
+def test_nothing_remembered_needs_no_judgement(judge):
+    assert judge("a fox", []) == []

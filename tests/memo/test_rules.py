@@ -1,0 +1,245 @@
+"""Vetoes speak where two prompts ask for different pictures beyond doubt, and only there."""
+
+import pytest
+
+from memo.rules import VETOES, same_words, veto
+
+DIFFERENT = {
+    "number": [
+        ("two dogs", "three dogs", "it has 2, not 3"),
+        ("two dogs and three cats", "three dogs and three cats", "it has 2, not 3"),
+        ("a dozen eggs", "10 eggs", "it has 12, not 10"),
+        ("a couple of birds", "a trio of birds", "it has 2, not 3"),
+        ("a single rose", "two roses", "it has 1, not 2"),
+        ("exactly one rose", "five roses", "it has 1, not 5"),
+        ("a 4k photo of 2 cats", "a 4k photo of 3 cats", "it has 2, not 3"),
+        ("٣ cats", "four cats", "it has 3, not 4"),
+    ],
+    "plural": [
+        ("a tulip in a vase", "tulips in a vase", "it has one tulip, not several"),
+        ("women on a bench", "a woman on a bench", "it has several of woman, not one"),
+        ("a red box, open", "red boxes, open", "it has one box, not several"),
+    ],
+    "colour": [
+        ("a red car", "a blue car", "it is red, not blue"),
+        ("a gray cat", "a white cat", "it is gray, not white"),
+        ("a red car", "a car", "it is red, which is not asked for"),
+        ("a car", "a red car", "red is asked for"),
+        ("a red and black bus", "a red bus", "it is black, which is not asked for"),
+    ],
+    "owner": [
+        ("red hair and blue eyes", "blue hair and red eyes", "its hair is red, not blue"),
+        ("a white cup beside a black book", "a black cup beside a white book", "its cup is white, not black"),
+        (
+            "a gold and red door, a blue roof",
+            "a gold and red roof, a blue door",
+            "its door is golden and red, not blue",
+        ),
+    ],
+    "negation": [
+        ("a room with no chairs", "a room with chairs", "'no'"),
+        ("a pizza without cheese", "a pizza with cheese", "'without'"),
+        ("a man who isn't smiling", "a man who is smiling", '"isn\'t" is said in one'),
+        ("a man who isn’t smiling", "a man who is smiling", '"isn\'t" is said in one'),
+        ("a bird that cannot fly", "a bird that can fly", "'cannot'"),
+        ("a hatless man", "a man", "'hatless'"),
+        (
+            "a pizza with cheese but no olives",
+            "a pizza with olives but no cheese",
+            "without olive, not without cheese",
+        ),
+    ],
+    "style": [
+        ("a photo of a fox", "an oil painting of a fox", "it is a photograph, not an oil painting"),
+        ("a watercolour painting of a fox", "an oil painting of a fox", "it is a watercolour, not an oil painting"),
+        ("a fox", "a sketch of a fox", "a sketch is asked for"),
+        ("a cartoon fox", "a fox", "it is a cartoon, which is not asked for"),
+        ("a black and white photo of a fox", "a fox", "it is black and white, which is not asked for"),
+        ("a photo of a fox", "a 3D render of a fox", "it is a photograph, not a 3D render"),
+    ],
+    "opposite": [
+        ("an open door", "a closed door", "it says open, not closed"),
+        ("a man on a bench", "a woman on a bench", "it says man, not woman"),
+        ("a big house", "a tiny house", "it says big, not tiny"),
+        ("a cat lying down", "a cat standing", "it says lying, not standing"),
+    ],
+    "side": [
+        ("a cat to the left of a dog", "a cat to the right of a dog", "it says left, not right"),
+        ("the red ball on the left", "the ball on the right, red", "it says left, not right"),
+    ],
+    "text": [
+        ('a sign that says "open"', 'a sign that says "closed"', "to be read are open, not closed"),
+        ("a sign that says 'open'", "a sign", "to be read are open, not none"),
+        ("a shirt", "a shirt with “best dad” on it", "to be read are none, not best dad"),
+        ('a sign "art"', "a sign on a cart", "to be read are art, not none"),
+        ('a sign "狐"', 'a sign "猫"', "to be read are 狐, not 猫"),
+    ],
+    "name": [
+        ("a statue of Lincoln", "a statue of Einstein", "Einstein is asked for"),
+        ("a view of Paris at night in Winter", "a view of Paris at night", "it shows Winter"),
+        ("a statue of a president", "a statue of Lincoln", "Lincoln is asked for"),
+    ],
+}
+RIGHT = {
+    "number": [
+        ("two dogs", "a couple of dogs"),
+        ("a pair of shoes", "2 shoes"),
+        ("a dozen eggs", "twelve eggs"),
+        ("dogs", "two dogs"),
+        ("one dog", "a dog"),
+        ("a fox, 4k", "a fox, 8k"),
+        ("a fox, 50mm lens", "a fox, 35 mm lens"),
+        ("a car from 1984", "a car from 1985"),
+        ("a fox, 16:9, f/1.8", "a fox, 4:3, f/2.4"),
+        ("two " + "very " * 24 + "old dogs", "three " + "very " * 24 + "old dogs"),
+        ("x² on a board", "two on a board"),
+    ],
+    "plural": [
+        ("a flock of sheep", "sheep"),
+        ("a herd of zebra", "a herd of zebras"),
+        ("a dog and a cat", "a cat and a dog"),
+        ("two dogs", "a pair of dogs"),
+        ("a man taking a swing at a ball", "a man at bat"),
+    ],
+    "colour": [
+        ("a grey cat", "a gray cat"),
+        ("a gold coin", "a golden coin"),
+        ("a violet flower", "a purple flower"),
+        ("a reddish sky", "a red sky"),
+        ("a bored cat", "a tired cat"),
+        ("a photo in black and white", "a monochrome photo"),
+        ("a black & white photo", "a black and white photo"),
+    ],
+    "owner": [
+        ("a black and white cat", "a white and black cat"),
+        ("a red and blue car", "a blue and red car"),
+        ("a red apple and a green apple", "a green apple and a red apple"),
+        ("a woman in red beside a man in blue", "a man in blue beside a woman in red"),
+        ("the cat is black and the dog is white", "the dog is white and the cat is black"),
+        ("a vase with a white background, black rim", "a vase with black rim, white background"),
+        ("a man in black and white clothes", "a man in white and black clothes"),
+    ],
+    "negation": [
+        ("a pizza without cheese", "a pizza with no cheese"),
+        ("a man who isn’t smiling", "a man who is not smiling"),
+        ("a knot in a rope", "a rope that is tied"),
+        ("a notebook", "a pad of paper"),
+    ],
+    "style": [
+        ("a photo of a fox", "a fox"),
+        ("a photograph of a fox", "a photo of a fox"),
+        ("an oil painting of a fox", "a painting of a fox"),
+        ("a watercolor painting of a fox", "a watercolour of a fox"),
+        ("a pencil drawing of a fox", "a sketch of a fox"),
+        ("a horse-drawn carriage", "a carriage pulled by a horse"),
+    ],
+    "opposite": [
+        ("a man and a woman", "a woman and a man"),
+        ("a young and an old man", "an old man and a young one"),
+        ("a big house", "a large house"),
+        ("an open door", "a door"),
+    ],
+    "side": [
+        ("a cat to the left of a dog", "a dog to the right of a cat"),
+        ("a cup left of a plate", "to the right of a cup a plate"),
+        ("his left hand is raised", "his right hand is raised up"),
+        ("a bright light", "a light that is bright, right now"),
+    ],
+    "text": [
+        ('a sign that says "open"', "a sign that says open"),
+        ('a sign that says "Open!"', "a sign that says 'open'"),
+        ("the dogs' bowl and the cats' bowl", "the bowls of the dogs and the cats"),
+        ('a "..." bubble', "a bubble"),
+    ],
+    "name": [
+        ("a statue of Lincoln", "Lincoln's statue"),
+        ("a bust of Lincoln", "a photo of Lincoln's bust"),
+        ("a tower in Paris", "a tower in paris"),
+        ("A fox. The snow falls", "A fox. Snow falls"),
+        ("A Fox In The Snow", "A Wolf In The Snow"),
+    ],
+}
+
+
+def rows(table):
+    return [pytest.param(rule, *row, id=f"{rule}-{row[0]}"[:60]) for rule, found in table.items() for row in found]
+
+
+def test_every_rule_has_its_rows():
+    assert list(VETOES) == list(DIFFERENT) == list(RIGHT)
+
+
+@pytest.mark.parametrize(("rule", "old", "new", "says"), rows(DIFFERENT))
+def test_a_rule_vetoes_another_picture_and_says_why(rule, old, new, says):
+    reason = VETOES[rule](old, new)
+    assert reason is not None and says in reason
+    assert veto(old, new) is not None and not same_words(old, new)
+
+
+@pytest.mark.parametrize(("rule", "old", "new", "says"), rows(DIFFERENT))
+def test_a_veto_holds_the_other_way_round(rule, old, new, says):
+    assert VETOES[rule](new, old) is not None
+
+
+@pytest.mark.parametrize(("rule", "old", "new"), rows(RIGHT))
+def test_no_rule_vetoes_what_is_no_difference_beyond_doubt(rule, old, new):
+    assert (VETOES[rule](old, new), VETOES[rule](new, old)) == (None, None)
+    assert veto(old, new) is None
+
+
+def test_the_first_rule_that_knows_a_reason_speaks():
+    assert veto("two red dogs", "three blue dogs") == VETOES["number"]("two red dogs", "three blue dogs")
+    assert veto("a fox in the snow", "a vixen in snow") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a fox", "A FOX."),
+        ("a fox", "fox"),
+        ("a fox in the snow", "Fox, in snow"),
+        ("a fox", "please draw me a fox"),
+        ("a fox", "Could you paint a fox, please?"),
+        ("a fox", "a picture of the fox!"),
+        ("a fox", "I would like an image of a fox"),
+        ("two foxes", "there are two foxes"),
+        ("a fox", "a fox, highly detailed, 8k, trending on artstation"),
+        ("a fox, masterpiece", "a fox, best quality"),
+        ("a grey fox", "a gray fox"),
+        ("the dog’s ball", "the dog's ball"),
+        ("a sign “open”", 'a sign "open"'),
+        ("狐 in the snow", "狐 in snow"),
+    ],
+)
+def test_politeness_praise_articles_and_case_make_no_other_words(old, new):
+    assert same_words(old, new) and same_words(new, old)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a dog chases a cat", "a cat chases a dog"),
+        ("a fox", "foxes"),
+        ("a fox", "a fox cub"),
+        ("a fox, fox", "a fox"),
+        ("a masterpiece in a museum", "a museum"),
+        ("a paint can", "a can"),
+        ("a make-up mirror", "an up mirror"),
+        ('a sign "stop"', "a sign stop"),
+        ('a sign "STOP"', 'a sign "stop"'),
+        ('a sign "the end"', 'a sign "end"'),
+        ('a sign "Hello!"', 'a sign "Hello"'),
+        ('"yes" and "no"', '"no" and "yes"'),
+        ("a photo of 狐", "a photo of 猫"),
+        ("a café", "a caf"),
+        ("कि", "का"),
+        ("a cat 🐱", "a cat 🐶"),
+        ("a C# book", "a C++ book"),
+        ("a man-eating shark", "a man eating shark"),
+        ("", ""),
+        ("a", "the"),
+        ("please", "please"),
+    ],
+)
+def test_order_number_writing_and_other_words_make_other_words(old, new):
+    assert not same_words(old, new) and not same_words(new, old)

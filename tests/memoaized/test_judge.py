@@ -1,0 +1,59 @@
+"""`memoaized judge`: a file of pairs in, figures out, JSON in the last line."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from memoaized.cli import main
+from tests.real import ROOT
+
+PAIRS = [
+    {"a": "a red fox", "b": "please draw a red fox", "y": 1, "kind": "politeness"},
+    {"a": "a red fox", "b": "a blue fox", "y": 0, "kind": "colour"},
+    {"a": "two dogs", "b": "three dogs", "y": 0, "kind": "count"},
+]
+
+
+@pytest.fixture
+def judged(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, PAIRS)))
+
+    def run(*arguments, code=0):
+        options = ["--text-folder", str(ROOT / "var" / "text"), *arguments]
+        result = CliRunner().invoke(main, ["judge", str(file), *options])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return run
+
+
+@pytest.mark.parametrize("judge", ["rules", "learned"])
+def test_the_last_line_has_the_figures(judged, judge):
+    *kinds, last = judged("--judge", judge).strip().splitlines()
+    told = json.loads(last)
+    assert (told["pairs"], told["true_hit"], told["false_hit"], told["auc"]) == (3, 1.0, 0.0, 1.0)
+    assert (told["true_hit_at_1pct"], told["true_hit_at_5pct"]) == (1.0, 1.0)
+    assert told["kinds"]["colour"]["false_hit"] == 0.0 and told["pairs_per_second"] > 0
+    assert told["judge"].startswith(judge)
+    assert [line.split()[0] for line in kinds] == ["colour", "count", "politeness"]
+
+
+def test_scores_are_written_with_the_pairs(judged, tmp_path):
+    judged("--judge", "rules", "--scores", str(tmp_path / "scores.jsonl"))
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert [(row["a"], row["b"], row["y"]) for row in rows] == [(pair["a"], pair["b"], pair["y"]) for pair in PAIRS]
+    assert [(row["score"], row["fits"]) for row in rows] == [(1.0, True), (0.0, False), (0.0, False)]
+
+
+def test_what_cannot_be_judged_is_said_in_one_line(judged, tmp_path):
+    assert "the judge 'oracle' is unknown" in judged("--judge", "oracle", code=1)
+    (tmp_path / "pairs.jsonl").write_text('{"a": "x"}')
+    output = judged("--judge", "rules", code=1)
+    assert "line 1" in output and "Traceback" not in output
+
+
+def test_a_judge_is_taught_by_the_same_command():
+    result = CliRunner().invoke(main, ["judge", "train", "--help"])
+    assert "--pairs" in result.output and "--steps" in result.output

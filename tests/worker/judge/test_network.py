@@ -1,0 +1,198 @@
+"""The comparing network, its states on disk, its lesson and what is shipped of it, with the real text model."""
+
+import json
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from memo.embed import open_onnx
+from memo.errors import BadSetup
+from memo.learned import CARD, open_learned
+from memo.minilm import STATE_LAYERS, WIDTH
+from memo.pairs import Pair, read_pairs
+from tests.real import ROOT
+from worker.judge import learn, ship
+from worker.judge.align import RELATED, Align, Relations
+from worker.judge.pool import crossed, make_pool, read_prompts, split, unlike
+from worker.judge.states import Reader, open_shelf
+
+PAIRS = [
+    Pair("a red fox", "a fox that is red", 1, "said", "1"),
+    Pair("a red fox", "a blue fox", 0, "colour", "1"),
+    Pair("two dogs on a hill", "on a hill, two dogs", 1, "said", "2"),
+    Pair("two dogs on a hill", "two cats on a hill", 0, "thing", "2"),
+    Pair("a man bites a dog", "a dog is bitten by a man", 1, "said", "3"),
+    Pair("a man bites a dog", "a dog bites a man", 0, "role", "3"),
+]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return Reader()
+
+
+@pytest.fixture
+def shelf(reader, tmp_path):
+    return open_shelf(tmp_path / "states.bin", [text for pair in PAIRS for text in (pair.a, pair.b)], reader)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Pairs and prompts as the commands want them."""
+    rows = [
+        {"a": p.a, "b": p.b, "y": p.y, "kind": p.kind, "group": f"{p.group}-{n}"} for n in range(8) for p in PAIRS
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "avoid.jsonl").write_text(json.dumps({"a": "A boat in the sea.", "b": "a boat", "y": 0}))
+    (tmp_path / "some.txt").write_text("a boat in the sea\na green car next to a tree\ntwo birds in the sky\n")
+    return tmp_path
+
+
+@pytest.fixture
+def knobs(files):
+    return learn.Knobs(
+        pairs=files / "pairs.jsonl",
+        avoid=files / "avoid.jsonl",
+        prompts=files,
+        sources=("some",),
+        out=files / "run",
+        shelf=files / "shelf" / "states.bin",
+        grammar=4,
+        rules=4,
+        crossed=4,
+        unlike=2,
+        steps=24,
+        batch=8,
+        width=16,
+        judge_every=12,
+    )
+
+
+@pytest.mark.parametrize("network", ["align", "cross"])
+def test_the_network_does_not_care_which_text_comes_first(one_thread, reader, shelf, network):
+    model = learn.build(network, 16, reader).eval()
+    a, b = shelf.batch([pair.a for pair in PAIRS]), shelf.batch([pair.b for pair in PAIRS])
+    assert torch.allclose(model(a, b), model(b, a), atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["align", "cross"])
+def test_padding_changes_nothing(one_thread, reader, shelf, network):
+    model = learn.build(network, 16, reader).eval()
+    together = model(shelf.batch([pair.a for pair in PAIRS]), shelf.batch([pair.b for pair in PAIRS]))
+    alone = [model(shelf.batch([pair.a]), shelf.batch([pair.b])) for pair in PAIRS]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+
+
+def test_relations_begin_as_the_attention_of_the_text_model(one_thread, reader):
+    tokens = reader.tokenizer("a man bites a dog", return_tensors="pt")
+    with torch.no_grad():
+        found = reader.bert(**tokens, output_hidden_states=True, output_attentions=True)
+        for row, weights in zip(RELATED, learn.relation_weights(reader), strict=True):
+            layer = STATE_LAYERS[row]
+            mine = Relations(weights)(found.hidden_states[layer], tokens["attention_mask"].bool())
+            assert torch.allclose(mine, found.attentions[layer], atol=1e-5)
+
+
+def test_states_are_those_of_the_exported_model(shelf):
+    """What is taught on torch is judged on ONNX Runtime."""
+    for text, states in zip(
+        ("a red fox", "two dogs on a hill"),
+        open_onnx(ROOT / "var" / "text").states(["a red fox", "two dogs on a hill"]),
+        strict=True,
+    ):
+        begin, end = shelf.spans[text]
+        assert np.allclose(shelf.states[begin:end], states, atol=2e-3)
+
+
+def test_new_texts_go_behind_the_old_ones(reader, tmp_path, shelf):
+    before = {text: shelf.batch([text])[0] for text in shelf.spans}
+    more = open_shelf(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
+    assert more.batch(["a yellow submarine"])[0].shape == (1, 3, len(STATE_LAYERS), WIDTH)
+    assert all(torch.equal(more.batch([text])[0], states) for text, states in before.items())
+
+
+def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, shelf):
+    torch.manual_seed(1)
+    model = Align(16, dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = [learn.learn(model, optimizer, PAIRS, shelf) for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert learn.judged(model, PAIRS, shelf)["auc"] == 1.0
+
+
+@pytest.mark.parametrize("network", ["align", "cross"])
+def test_a_lesson_is_learned_and_shipped(one_thread, reader, knobs, network):
+    out = learn.train(replace(knobs, network=network))
+    told = ship.ship(
+        ship.Knobs(runs=(str(out),), chosen_by=knobs.pairs, text=ROOT / "var" / "text", out=out / "packed")
+    )
+    judge = open_learned(out / "packed", open_onnx(ROOT / "var" / "text").states)
+    texts = [(pair.a, pair.b) for pair in PAIRS]
+    model = learn.build(network, 16, reader)
+    model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
+    shelf = open_shelf(knobs.shelf, [text for pair in texts for text in pair], reader)
+    assert judge.logits_of_many(texts) == pytest.approx(learn.scores_of(model, PAIRS, shelf), abs=2e-2)
+    assert told["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
+
+
+def test_an_altered_network_is_refused(one_thread, knobs):
+    out = learn.train(replace(knobs, steps=1, judge_every=1))
+    ship.ship(ship.Knobs(runs=(str(out),), chosen_by=knobs.pairs, text=ROOT / "var" / "text", out=out))
+    with (out / "judge-1.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BadSetup, match="judge-1.onnx is not the network"):
+        open_learned(out, lambda texts: [])
+    (out / CARD).write_text("{}")
+    with pytest.raises(BadSetup, match="no judge in"):
+        open_learned(out, lambda texts: [])
+
+
+def test_calibration_makes_logits_probabilities():
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 3, 4000)
+    labels = random.random(4000) < 1 / (1 + np.exp(-(0.7 * logits - 1)))
+    slope, offset = ship.calibrate(list(logits), list(labels.astype(int)))
+    assert slope == pytest.approx(0.7, abs=0.1) and offset == pytest.approx(-1, abs=0.15)
+
+
+def test_no_prompt_is_taken_from_what_will_be_judged(knobs):
+    assert read_prompts(knobs.prompts, knobs.sources, knobs.avoid) == [
+        "a green car next to a tree",
+        "two birds in the sky",
+    ]
+
+
+def test_an_unknown_network_is_refused(reader):
+    with pytest.raises(BadSetup, match="network 'bigger' is unknown"):
+        learn.build("bigger", 16, reader)
+
+
+def test_a_group_is_never_split(knobs):
+    taught, kept = split(read_pairs(knobs.pairs))
+    assert kept and not {pair.group for pair in taught} & {pair.group for pair in kept}
+
+
+def test_the_pool_is_the_same_for_the_same_seed(knobs):
+    prompts = ["a green car next to a tree", "two red birds in the sky"]
+    sizes = (5, 5, 5, 5)
+    first = make_pool(PAIRS, prompts, 1, sizes)
+    assert len(first) == 20 and first == make_pool(PAIRS, prompts, 1, sizes) != make_pool(PAIRS, prompts, 2, sizes)
+    assert next(unlike(Random(1), prompts)).y == 0
+    assert next(crossed(Random(1), PAIRS)).a in {pair.a for pair in PAIRS if pair.y}
+
+
+def test_only_the_best_weights_are_kept(one_thread, knobs, monkeypatch):
+    worth = iter(
+        [
+            {"true_hit_at_1pct": 0.5, "true_hit_at_5pct": 0.5, "auc": 0.9},
+            {"true_hit_at_1pct": 0.1, "true_hit_at_5pct": 0.1, "auc": 0.5},
+        ]
+    )
+    monkeypatch.setattr(learn, "judged", lambda *_: next(worth))
+    saved = []
+    monkeypatch.setattr(torch, "save", lambda state, path, keep=torch.save: (saved.append(path), keep(state, path)))
+    learn.train(replace(knobs, steps=24))
+    assert len([path for path in saved if str(path).endswith("judge.pt")]) == 1

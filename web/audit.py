@@ -1,0 +1,136 @@
+"""What people say of answers from memory, and what that tells: labels, their export, figures, the audit page.
+
+An answer may be called wrong by whoever got it; an audit looks at a sample of answers, and only audits make the
+published share of wrong ones, for people who complain are no sample.
+"""
+
+import json
+import random
+from typing import Any
+
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from memo import BadRecipe, Memory, Picture
+from memo.labels import Label
+from memo.measure import wilson
+from worker.board import RECENT_JOBS
+from worker.jobs import Job, Origin
+from worker.queue import Queue
+
+from .api import no_job, read_object
+
+bp = Blueprint("audit", __name__)
+
+SAMPLED = 6  # answers on one page
+
+
+def queue() -> Queue:
+    """The door to the workers."""
+    found: Queue = current_app.extensions["queue"]
+    return found
+
+
+def memory() -> Memory:
+    """What was painted."""
+    found: Memory = current_app.extensions["memory"]
+    return found
+
+
+@bp.post("/api/v1/jobs/<job_id>/label")
+def label_job(job_id: str) -> ResponseReturnValue:
+    """Say whether an answer from memory was right: {"right": false}."""
+    body = read_object()
+    if set(body) != {"right"} or not isinstance(body["right"], bool):
+        raise BadRecipe("right", body.get("right"), 'say {"right": true} or {"right": false}')
+    picture, wanted = answered(job_id)
+    memory().label(picture, wanted, right=body["right"], source="user")
+    return "", 204
+
+
+@bp.post("/jobs/<job_id>/wrong")
+def wrong(job_id: str) -> ResponseReturnValue:
+    """The button of a job's page: wrong, so ask anew."""
+    picture, wanted = answered(job_id)
+    memory().label(picture, wanted, right=False, source="user")
+    return redirect(url_for("pages.create", picture=picture.key, prompt=wanted, seed=""), 303)
+
+
+@bp.get("/api/v1/labels")
+def export() -> ResponseReturnValue:
+    """All labels as JSON lines that `memoaized judge` and its training read."""
+    labels = memory().labels
+    return Response("".join(map(line, labels.all() if labels else ())), mimetype="application/jsonl")
+
+
+def line(label: Label) -> str:
+    """A label as a pair."""
+    row = {"a": label.remembered, "b": label.wanted, "y": int(label.right), "kind": label.source, "group": label.key}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@bp.get("/api/v1/stats")
+def stats() -> ResponseReturnValue:
+    """How many jobs were answered how, what that saved, and how often audits found an answer wrong."""
+    return figures()
+
+
+@bp.get("/audit")
+def audit() -> ResponseReturnValue:
+    """A sample of answers by meaning, side by side, for right or wrong."""
+    return render_template("audit.html", jobs=sample(), figures=figures())
+
+
+@bp.post("/audit")
+def audited() -> ResponseReturnValue:
+    """Take the word of the audit page."""
+    if request.form.get("right") not in ("yes", "no"):
+        abort(422, "say right=yes or right=no")
+    picture, wanted = answered(request.form.get("job", ""))
+    memory().label(picture, wanted, right=request.form["right"] == "yes", source="audit")
+    return redirect(url_for("audit.audit"), 303)
+
+
+def answered(job_id: str) -> tuple[Picture, str]:
+    """The picture that memory answered a job with, and the job's prompt; aborts for other jobs."""
+    job = queue().job(job_id)
+    if job is None:
+        no_job(job_id)
+    elif job.origin is Origin.MEMORY and job.picture:
+        return job.picture, job.recipe.prompt
+    abort(409, "only an answer from memory can be called right or wrong")
+
+
+def sample() -> list[Job]:
+    """Some of the last answers by meaning that no audit has looked at."""
+    jobs = [job for job in queue().recent(RECENT_JOBS) if job.match and job.match.how == "same meaning"]
+    random.shuffle(jobs)
+    seen = {(label.key, label.wanted) for label in audits()}
+    fresh = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}
+    return [job for pair, job in fresh.items() if pair not in seen][:SAMPLED]
+
+
+def audits() -> list[Label]:
+    """The labels of audits."""
+    labels = memory().labels
+    return [label for label in labels.all() if label.source == "audit"] if labels else []
+
+
+def figures() -> dict[str, Any]:
+    """See `stats`; the interval is Wilson's at 95 %."""
+    counts = queue().counts()
+    asked, looked = sum(counts[origin] for origin in Origin), [label.right for label in audits()]
+    low, high = wilson(looked.count(False), len(looked))
+    return {
+        "jobs": asked,
+        **{str(origin): int(counts[origin]) for origin in Origin},
+        "hit_rate": round(counts[Origin.MEMORY] / asked, 4) if asked else None,
+        "seconds_saved": round(counts["seconds_saved"], 1),
+        "audited": {
+            "answers": len(looked),
+            "wrong": looked.count(False),
+            "false_hit_rate": round(looked.count(False) / len(looked), 4) if looked else None,
+            "low": round(low, 4),
+            "high": round(high, 4),
+        },
+    }

@@ -1,0 +1,1 @@
+"""Training the judge: pairs by rule, the network, its calibration."""

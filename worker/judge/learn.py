@@ -1,0 +1,187 @@
+"""Teach a judge: `python -m worker.judge.learn --out var/judge/one`.
+
+Texts are read once by a frozen MiniLM; what is learned is how to compare. The weights that do best on the pairs kept
+back are kept.
+"""
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from memo.errors import BadSetup
+from memo.measure import figures
+from memo.minilm import STATE_LAYERS as LAYERS
+from memo.pairs import Pair, read_pairs
+from worker.train.knobs import as_json, from_arguments
+
+from .align import RELATED, Align
+from .cross import JOINED, Cross
+from .pool import make_pool, read_prompts, split
+from .states import Reader, Shelf, open_shelf
+
+log = logging.getLogger(__name__)
+WEIGHTS, CONFIG = "judge.pt", "config.json"
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What to teach, and how."""
+
+    pairs: Path = Path("data/reuse/train.jsonl")
+    avoid: Path = Path("data/reuse/dev.jsonl")  # pairs that it will be judged by: no prompt is taken from there
+    prompts: Path = Path("data/prompts")
+    sources: tuple[str, ...] = ("compbench", "tifa", "imagereward")  # files of prompts
+    out: Path = Path("var/judge/one")
+    shelf: Path = Path("var/judge/states.bin")
+    grammar: int = 24_000  # pairs
+    rules: int = 24_000
+    crossed: int = 12_000
+    unlike: int = 2_000
+    checked: int = 4  # how often a checked pair is seen for each of the others
+    steps: int = 6000
+    batch: int = 48
+    network: str = "align"  # or "cross"
+    width: int = 160  # of an aligning network
+    learning_rate: float = 1e-3
+    pool_seed: int = 1
+    seed: int = 1
+    threads: int = 1
+    judge_every: int = 500
+
+
+def open_pool(knobs: Knobs) -> tuple[list[Pair], list[Pair], list[Pair]]:
+    """Checked pairs to learn, checked pairs to choose by, and pairs by rule."""
+    taught, kept = split(read_pairs(knobs.pairs))
+    sizes = (knobs.grammar, knobs.rules, knobs.crossed, knobs.unlike)
+    return (
+        taught,
+        kept,
+        make_pool(taught, read_prompts(knobs.prompts, knobs.sources, knobs.avoid), knobs.pool_seed, sizes),
+    )
+
+
+def build(network: str, width: int, reader: Reader) -> nn.Module:
+    """A network that begins with weights of MiniLM; raises BadSetup for a kind that there is not."""
+    if network == "align":
+        return Align(width, relation_weights(reader))
+    if network == "cross":
+        return Cross(copy.deepcopy(reader.bert.encoder.layer[LAYERS[JOINED] :]).requires_grad_(True))
+    raise BadSetup(f"network {network!r} is unknown; there are align and cross")
+
+
+def relation_weights(reader: Reader) -> list[dict[str, torch.Tensor]]:
+    """MiniLM's own attention, to begin with: of the layers behind the chosen states."""
+    layers = [reader.bert.encoder.layer[LAYERS[row]].attention.self for row in RELATED]
+    return [
+        {
+            f"{name}.{part}": getattr(getattr(layer, name), part).detach().clone()
+            for name in ("query", "key")
+            for part in ("weight", "bias")
+        }
+        for layer in layers
+    ]
+
+
+def batches(pool: Sequence[Pair], shelf: Shelf, size: int, random: Random) -> list[list[Pair]]:
+    """All pairs in batches of about equal length, in an order by chance."""
+    found: list[list[Pair]] = []
+    mixed = random.sample(pool, len(pool))
+    for start in range(0, len(mixed), size * 40):
+        some = sorted(mixed[start : start + size * 40], key=lambda one: shelf.length(one.a) + shelf.length(one.b))
+        found += [some[at : at + size] for at in range(0, len(some), size)]
+    random.shuffle(found)
+    return found
+
+
+def train(knobs: Knobs) -> Path:
+    """Teach; returns the folder with `judge.pt`."""
+    torch.set_num_threads(knobs.threads)
+    torch.manual_seed(knobs.seed)
+    knobs.out.mkdir(parents=True, exist_ok=True)
+    knobs.shelf.parent.mkdir(parents=True, exist_ok=True)
+    taught, kept, rules = open_pool(knobs)
+    reader = Reader()
+    shelf = open_shelf(knobs.shelf, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader)
+    model = build(knobs.network, knobs.width, reader)
+    (knobs.out / CONFIG).write_text(json.dumps(as_json(knobs), indent=2))
+    log.info(
+        "%d checked, %d by rule, %d to choose by; %d weights",
+        len(taught),
+        len(rules),
+        len(kept),
+        sum(p.numel() for p in model.parameters()),
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, knobs.learning_rate, total_steps=knobs.steps, pct_start=0.1)
+    random, best, losses, begun = Random(knobs.seed), -1.0, [], time.monotonic()
+    queue: list[list[Pair]] = []
+    for step in range(1, knobs.steps + 1):
+        if not queue:
+            queue = batches([*taught * knobs.checked, *rules], shelf, knobs.batch, random)
+        losses.append(learn(model, optimizer, queue.pop(), shelf))
+        rate.step()
+        if step % knobs.judge_every == 0 or step == knobs.steps:
+            found = judged(model, kept, shelf)
+            worth = found["true_hit_at_1pct"] + found["true_hit_at_5pct"] + found["auc"]
+            log.info(
+                "step %d loss %.4f  1%% %.3f  5%% %.3f  auc %.4f  %.0f s",
+                step,
+                np.mean(losses),
+                found["true_hit_at_1pct"],
+                found["true_hit_at_5pct"],
+                found["auc"],
+                time.monotonic() - begun,
+            )
+            losses = []
+            if worth > best:
+                best = worth
+                torch.save(model.state_dict(), knobs.out / WEIGHTS)
+    return knobs.out
+
+
+def learn(model: nn.Module, optimizer: torch.optim.Optimizer, some: Sequence[Pair], shelf: Shelf) -> float:
+    """One step on a batch; labels are a little soft, for some are wrong."""
+    model.train()
+    logits = model(shelf.batch([one.a for one in some]), shelf.batch([one.b for one in some]))
+    wanted = torch.tensor([0.02 + 0.96 * one.y for one in some])
+    loss: Any = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    value: float = loss.item()
+    return value
+
+
+@torch.inference_mode()
+def scores_of(model: nn.Module, pairs: Sequence[Pair], shelf: Shelf, size: int = 128) -> list[float]:
+    """Logits of all pairs."""
+    model.eval()
+    order = sorted(range(len(pairs)), key=lambda row: shelf.length(pairs[row].a) + shelf.length(pairs[row].b))
+    found = [0.0] * len(pairs)
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        logits = model(shelf.batch([pairs[row].a for row in rows]), shelf.batch([pairs[row].b for row in rows]))
+        for row, value in zip(rows, logits.tolist(), strict=True):
+            found[row] = value
+    return found
+
+
+def judged(model: nn.Module, pairs: Sequence[Pair], shelf: Shelf) -> dict[str, float]:
+    """Figures on some pairs."""
+    scores = scores_of(model, pairs, shelf)
+    return figures(scores, [score > 0 for score in scores], [one.y for one in pairs], [one.kind for one in pairs])
+
+
+if __name__ == "__main__":
+    train(from_arguments(Knobs, __doc__))

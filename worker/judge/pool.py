@@ -1,0 +1,72 @@
+"""What the judge is taught: pairs that people checked, pairs by rule from prompts, pairs of the grammar."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from memo.pairs import Pair, read_pairs
+
+from .edits import OTHER_PICTURE, SAME_PICTURE, edited, plain, twice
+from .grammar import pairs
+
+SHORT = 150  # characters
+LONG_SHARE = 0.25  # of the longer pairs by rule that is kept: they cost much time and teach little more
+
+
+def split(checked: Sequence[Pair], parts: int = 10) -> tuple[list[Pair], list[Pair]]:
+    """One group of so many is kept back to choose by; never a group in both."""
+    kept = [hashlib.md5(one.group.encode()).digest()[0] % parts == 0 for one in checked]
+    taught = [one for one, back in zip(checked, kept, strict=True) if not back]
+    return taught, [one for one, back in zip(checked, kept, strict=True) if back]
+
+
+def read_prompts(folder: Path, names: Sequence[str], avoid: Path) -> list[str]:
+    """The prompts of some files, each once, but those that a file of pairs will be judged by."""
+    judged = {plain(text).lower() for one in read_pairs(avoid) for text in (one.a, one.b)}
+    lines = [line.strip() for name in names for line in (folder / f"{name}.txt").read_text().splitlines()]
+    return list(dict.fromkeys(line for line in lines if 2 < len(line) < 600 and plain(line).lower() not in judged))
+
+
+def by_rule(random: Random, prompts: Sequence[str]) -> Iterator[Pair]:
+    """Pairs without end from prompts that people wrote, about half of them of one picture."""
+    while True:
+        text = random.choice(prompts)
+        chance = random.random()
+        if chance < 0.3:
+            found = twice(random, text)
+        else:
+            y = int(chance < 0.62)
+            found = edited(random, text, SAME_PICTURE if y else OTHER_PICTURE, y)
+        if found is not None and (max(len(found.a), len(found.b)) < SHORT or random.random() < LONG_SHARE):
+            yield found
+
+
+def unlike(random: Random, prompts: Sequence[str]) -> Iterator[Pair]:
+    """Pairs of different prompts."""
+    while True:
+        a, b = random.sample(prompts, 2)
+        if plain(a) != plain(b):
+            yield Pair(a, b, 0, "another prompt")
+
+
+def crossed(random: Random, taught: Sequence[Pair]) -> Iterator[Pair]:
+    """Edits of texts that people checked: their near misses, compared with what means the same as the text."""
+    same = [one for one in taught if one.y]
+    while True:
+        pair = random.choice(same)
+        y = int(random.random() < 0.4)
+        found = edited(random, pair.b, SAME_PICTURE if y else OTHER_PICTURE, y)
+        if found is not None:
+            new = found.b if found.a == plain(pair.b) else found.a
+            yield Pair(pair.a, new, y, found.kind)
+
+
+def make_pool(
+    taught: Sequence[Pair], prompts: Sequence[str], seed: int, sizes: tuple[int, int, int, int]
+) -> list[Pair]:
+    """Pairs by grammar, by rule, crossed and unlike, as many as told."""
+    random = Random(seed)
+    sources = (pairs(random), by_rule(random, prompts), crossed(random, taught), unlike(random, prompts))
+    return [said for source, size in zip(sources, sizes, strict=True) for said in islice(source, size)]

@@ -1,0 +1,125 @@
+"""Calibrate taught judges and pack them: `python -m worker.judge.ship --runs var/judge/one var/judge/two`.
+
+Writes one ONNX file a network and `judge.json` with digests, calibration and operating point, both chosen on pairs
+that no network was taught (`--chosen-by`).
+"""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memo.embed import open_onnx
+from memo.learned import CARD, Card, LearnedJudge, open_learned
+from memo.measure import figures, threshold
+from memo.minilm import STATE_LAYERS, WIDTH
+from memo.pairs import read_pairs
+from worker.train.knobs import from_arguments
+
+from .learn import CONFIG, WEIGHTS, build
+from .states import Reader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What to pack."""
+
+    runs: tuple[str, ...] = ("var/judge/one",)
+    chosen_by: Path = Path("data/reuse/dev.jsonl")
+    false_hits: float = 0.01  # the share of near misses in that file that may pass
+    text: Path = Path("var/text")  # the exported text model
+    out: Path = Path("memo/weights")
+
+
+class Asked(nn.Module):
+    """The network with four plain inputs, as ONNX wants them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, a: Tensor, a_real: Tensor, b: Tensor, b_real: Tensor) -> Tensor:
+        """Logits (n)."""
+        logits: Tensor = self.model((a, a_real), (b, b_real))
+        return logits
+
+
+def export(model: nn.Module, path: Path) -> None:
+    """Trace with any number of pairs and of tokens on either side."""
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel has no ONNX form
+    given = (
+        torch.randn(2, 7, len(STATE_LAYERS), WIDTH),
+        torch.arange(7) < torch.tensor([[7], [5]]),
+        torch.randn(2, 9, len(STATE_LAYERS), WIDTH),
+        torch.arange(9) < torch.tensor([[6], [9]]),
+    )
+    names = ["a", "a_real", "b", "b_real"]
+    axes = {name: {0: "pairs", 1: f"{name[0]}_tokens"} for name in names}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its tracing exporter old, and warns of shapes that stay fixed
+        torch.onnx.export(
+            Asked(model.eval()),
+            given,
+            str(path),
+            dynamo=False,
+            opset_version=18,
+            input_names=names,
+            output_names=["logit"],
+            dynamic_axes={**axes, "logit": {0: "pairs"}},
+        )
+
+
+def ship(knobs: Knobs) -> dict[str, Any]:
+    """Export, calibrate, choose the point; returns the figures on the pairs that it was chosen by."""
+    knobs.out.mkdir(parents=True, exist_ok=True)
+    files, reader = {}, Reader()
+    for number, run in enumerate(knobs.runs, 1):
+        config = json.loads((Path(run) / CONFIG).read_text())
+        model = build(config["network"], config["width"], reader)
+        model.load_state_dict(torch.load(Path(run) / WEIGHTS, weights_only=True))
+        path = knobs.out / f"judge-{number}.onnx"
+        export(model, path)
+        files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    card = Card(files, 1.0, 0.0, 0.5, knobs.false_hits)
+    write(knobs.out, card)
+    pairs = read_pairs(knobs.chosen_by)
+    texts = [(one.a, one.b) for one in pairs]
+    labels = [one.y for one in pairs]
+    judge = open_learned(knobs.out, open_onnx(knobs.text).states)
+    slope, offset = calibrate(judge.logits_of_many(texts), labels)
+    card = Card(files, slope, offset, 0.5, knobs.false_hits)
+    scores = LearnedJudge(judge.networks, judge.read, card).scores(texts)
+    point = threshold(np.array(scores), np.array(labels), knobs.false_hits)
+    write(knobs.out, Card(files, slope, offset, float(point), knobs.false_hits))
+    return figures(scores, [score >= point for score in scores], labels, [one.kind for one in pairs])
+
+
+def calibrate(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
+    """Slope and offset after Platt (1999): logistic regression of the labels on the logits, by Newton's method."""
+    x, y = np.column_stack([logits, np.ones(len(logits))]), np.asarray(labels, float)
+    line = np.array([0.5, 0.0])
+    for _ in range(50):
+        sure = 1 / (1 + np.exp(-x @ line))
+        slope = x.T @ (y - sure) - 1e-3 * line
+        bend = (x * (sure * (1 - sure))[:, None]).T @ x + 1e-3 * np.eye(2)
+        line = line + np.linalg.solve(bend, slope)
+    return float(line[0]), float(line[1])
+
+
+def write(folder: Path, card: Card) -> None:
+    """As `judge.json`."""
+    (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    print(json.dumps(ship(from_arguments(Knobs, __doc__)), indent=1))
