@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BadSetup
-from .rules import same_words, veto
-from .verdict import Verdict
+from .verdict import Verdict, by_rule
 
 WANTED = 0.9  # of 1, both ways round
 
@@ -51,13 +50,8 @@ class CrossEncoderJudge:
 
     def verdict(self, wanted: str, old: str, sure: float) -> Verdict:
         """On one remembered prompt."""
-        if same_words(old, wanted):
-            return Verdict(True, f"it says the same as {old!r}, in nearly the same words", 1.0)
-        if reason := veto(old, wanted):
-            return Verdict(False, f"not {old!r}: {reason}", 0.0)
-        return Verdict(
-            sure >= WANTED, f"{self.name} is {sure:.1%} sure of {old!r}; {WANTED:.0%} is needed", sure, WANTED
-        )
+        said = f"{self.name} is {sure:.1%} sure of {old!r}; {WANTED:.0%} is needed"
+        return by_rule(old, wanted) or Verdict(sure >= WANTED, said, sure, WANTED)
 
 
 def softmax(scores: Any) -> Any:

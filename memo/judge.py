@@ -12,8 +12,8 @@ from .embed import open_onnx
 from .errors import BadSetup
 from .learned import LearnedJudge, open_learned
 from .llm import open_bedrock, open_chat
-from .rules import core, same_words, veto
-from .verdict import Verdict
+from .rules import core
+from .verdict import Verdict, by_rule
 
 SHIPPED = Path(__file__).with_name("weights")
 
@@ -38,11 +38,7 @@ class RulesJudge:
 
     def verdict(self, wanted: str, old: str) -> Verdict:
         """On one remembered prompt."""
-        if same_words(old, wanted):
-            return Verdict(True, f"it says the same as {old!r}, in nearly the same words", 1.0)
-        if reason := veto(old, wanted):
-            return Verdict(False, f"not {old!r}: {reason}", 0.0)
-        return Verdict(False, difference(core(old), core(wanted)), 0.0)
+        return by_rule(old, wanted) or Verdict(False, difference(core(old), core(wanted)), 0.0)
 
 
 def difference(old: list[str], new: list[str]) -> str:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .errors import BadSetup
 from .rules import same_words, veto
-from .verdict import Verdict
+from .verdict import Verdict, by_rule
 
 States = npt.NDArray[np.float32]
 Texts = tuple[str, str]  # remembered, wanted
@@ -97,15 +97,6 @@ class LearnedJudge:
             1.0 if same_words(old, new) else self.card.probability(logit) * (VETOED if veto(old, new) else 1.0)
             for (old, new), logit in zip(pairs, self.logits_of_many(pairs), strict=True)
         ]
-
-
-def by_rule(old: str, wanted: str) -> Verdict | None:
-    """What needs no network: the same words, or a veto."""
-    if same_words(old, wanted):
-        return Verdict(True, f"it says the same as {old!r}, in nearly the same words", 1.0)
-    if reason := veto(old, wanted):
-        return Verdict(False, f"not {old!r}: {reason}", 0.0)
-    return None
 
 
 def pad(rows: Sequence[States]) -> tuple[States, npt.NDArray[np.bool_]]:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import BadSetup, Unavailable
-from .rules import same_words, veto
-from .verdict import Verdict
+from .verdict import Verdict, by_rule
 
 SECONDS = 8.0  # for one answer
 WANTED = 0.8  # how sure the model must say it is
@@ -34,12 +33,8 @@ class LanguageJudge:
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        found: dict[int, Verdict] = {}
-        for row, old in enumerate(remembered):
-            if same_words(old, wanted):
-                found[row] = Verdict(True, f"it says the same as {old!r}, in nearly the same words", 1.0)
-            elif reason := veto(old, wanted):
-                found[row] = Verdict(False, f"not {old!r}: {reason}", 0.0)
+        settled = ((row, by_rule(old, wanted)) for row, old in enumerate(remembered))
+        found = {row: verdict for row, verdict in settled if verdict}
         rest = [row for row in range(len(remembered)) if row not in found]
         if rest:
             answer = self.ask(TASK, question(wanted, [remembered[row] for row in rest]))

@@ -8,33 +8,20 @@ import json
 import random
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from memo import BadRecipe, Memory, Picture
+from memo import BadRecipe, Picture
 from memo.labels import Label
 from memo.measure import wilson
 from worker.board import RECENT_JOBS
 from worker.jobs import Job, Origin
-from worker.queue import Queue
 
-from .api import no_job, read_object
+from .api import memory, no_job, queue, read_object
 
 bp = Blueprint("audit", __name__)
 
 SAMPLED = 6  # answers on one page
-
-
-def queue() -> Queue:
-    """The door to the workers."""
-    found: Queue = current_app.extensions["queue"]
-    return found
-
-
-def memory() -> Memory:
-    """What was painted."""
-    found: Memory = current_app.extensions["memory"]
-    return found
 
 
 @bp.post("/api/v1/jobs/<job_id>/label")

@@ -1,5 +1,6 @@
 """What the networks go by, from real text states and a bank of made-up drawings."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -8,7 +9,15 @@ import torch
 from diffusers import AutoencoderTiny
 
 from memo import BadSetup, from_mapping
-from worker.conditions import LabelConditions, Sheets, TextConditions, jittered, open_conditions, without_own_colours
+from worker.conditions import (
+    LabelConditions,
+    SheetConditions,
+    Sheets,
+    TextConditions,
+    jittered,
+    open_conditions,
+    without_own_colours,
+)
 from worker.layout import THINGS
 from worker.plan import Wish
 from worker.retrieve import Retrieved
@@ -66,6 +75,14 @@ def test_colours_that_a_drawing_has_are_not_said_twice(prompt, said):
         Sprite("3", ("egg",)),
     )
     assert without_own_colours(prompt, things) == said
+
+
+def test_the_network_reads_no_colour_that_the_drawing_shows(text, bank, vae):
+    shown = replace(bank.sprites[0], colours=("red",))
+    thing = Retrieved((shown,), "3d", Wish((1,)))
+    conditions = SheetConditions(text, lambda prompt: thing, Sheets(bank, vae, 2))
+    given = conditions(recipe(f"a red {shown.names[0]}", guidance_scale=3.0, negative_prompt="red snow"))
+    assert torch.allclose(given.states, text(["red snow", f"a {shown.names[0]}"]))
 
 
 def found(bank, *rows):

@@ -4,6 +4,7 @@ import csv
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -13,6 +14,7 @@ from memo.errors import BadSetup
 from tests.tiny_model import write_tiny_vae
 from worker.train import diffusion, search
 from worker.train.objective import TARGETS, objective
+from worker.train.pairs import Pairs
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +128,9 @@ def test_a_finished_search_takes_more_trials_but_no_other_measure(knobs):
 
 
 def test_trials_are_not_taught_what_they_are_judged_by(knobs):
-    pairs = search.open_pairs(knobs.pairs)
+    all_different = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), np.uint8)
+    pairs = Pairs(all_different, tuple(map(str, range(16))))
+    pairs.save(knobs.pairs)
     knobs.out.mkdir()
     exam = search.open_exam(knobs, knobs.out, pairs)
     taught = torch.load(knobs.out / search.LESSON, weights_only=True)
