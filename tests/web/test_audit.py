@@ -19,12 +19,15 @@ def answered(client, queue, working):
     return first, job
 
 
-def test_an_answer_that_was_called_wrong_is_not_given_again(client, answered):
+def test_an_answer_that_was_called_wrong_is_not_given_again(client, queue, answered):
+    """Nor for what says the same in nearly the same words: they get the new picture."""
     _, job = answered
     assert client.post(f"/api/v1/jobs/{job['id']}/label", json={"right": False}).status_code == 204
     again = client.post("/api/v1/jobs", json=ALIKE)
     assert again.status_code == 202 and again.json["origin"] == "painted"
-    assert client.post("/api/v1/jobs", json=FOX).json["origin"] == "memory"
+    *_, painted = queue.watch(again.json["id"])
+    third = client.post("/api/v1/jobs", json=FOX).json
+    assert third["origin"] == "memory" and third["picture"]["key"] == painted.picture.key != job["picture"]["key"]
 
 
 def test_only_answers_from_memory_are_right_or_wrong(client, answered):
