@@ -40,11 +40,11 @@ def test_a_veto_and_the_same_words_need_no_network():
 
 
 def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
-    """Six did when these weights were shipped, and 45 true pairs; never more, or fewer."""
+    """Five did when these weights were shipped, and 41 true pairs; never more, or fewer."""
     fits = [fits for _, fits in scored(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
     passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
-    assert len(RED_TEAM) >= 150 and len(passed) <= 6, passed
-    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 45
+    assert len(RED_TEAM) >= 150 and len(passed) <= 5, passed
+    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 41
 
 
 def test_several_remembered_prompts_are_judged_at_once(judge):
