@@ -114,8 +114,8 @@ FEW = 25  # words up to which every number counts; long prompts carry numbers th
 
 OPPOSITES = [
     tuple(frozenset(side.split("/")) for side in pair.split(":"))
-    for pair in """open/opened:closed/shut wet:dry empty:full/filled daytime/daylight:night/nighttime morning:evening/night
-    indoors/indoor:outdoors/outdoor inside:outside young:old/elderly big/large/huge/giant:small/tiny/little
+    for pair in """open/opened:closed/shut wet:dry empty:full/filled daytime/daylight:night/nighttime
+    morning:evening/night indoors/indoor:outdoors/outdoor inside:outside young:old/elderly big/large/huge/giant:small/tiny/little
     happy/smiling:sad/crying/frowning standing:sitting/seated/lying/kneeling asleep/sleeping:awake clean:dirty
     hot:cold/icy summer:winter sunny:rainy/cloudy/snowy sharp:blurry/blurred
     dark:bright ancient/old:modern wooden:metal/plastic/glass/stone rough:smooth soft:hard thick:thin wide:narrow
