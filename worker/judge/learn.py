@@ -1,7 +1,8 @@
 """Teach a judge: `python -m worker.judge.learn --out var/judge/one`.
 
-Texts are read once by a frozen MiniLM; what is learned is how to compare. The weights that do best on the pairs kept
-back are kept.
+Texts are read once by a frozen MiniLM; what is learned is how to compare. What is kept are the weights averaged over
+the last steps (Polyak & Juditsky 1992), not those that did best at one of many looks: a look at a few hundred near
+misses is noisy, and its best is luck.
 """
 
 import copy
@@ -22,6 +23,7 @@ from memo.errors import BadSetup
 from memo.measure import figures
 from memo.minilm import STATE_LAYERS as LAYERS
 from memo.pairs import Pair, read_pairs
+from worker.train.checkpoint import average
 from worker.train.knobs import as_json, from_arguments
 
 from .align import RELATED, Align
@@ -31,6 +33,7 @@ from .states import Reader, Shelf, open_shelf
 
 log = logging.getLogger(__name__)
 WEIGHTS, CONFIG = "judge.pt", "config.json"
+SHOWN = ("true_hit_at_1pct", "true_hit_at_5pct", "auc")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Knobs:
     """What to teach, and how."""
 
     pairs: Path = Path("data/reuse/train.jsonl")
+    labels: tuple[str, ...] = ()  # more files of pairs, such as what GET /api/v1/labels gives
     avoid: Path = Path("data/reuse/dev.jsonl")  # pairs that it will be judged by: no prompt is taken from there
     prompts: Path = Path("data/prompts")
     sources: tuple[str, ...] = ("compbench", "tifa", "imagereward")  # files of prompts
@@ -48,11 +52,16 @@ class Knobs:
     crossed: int = 12_000
     unlike: int = 2_000
     checked: int = 4  # how often a checked pair is seen for each of the others
+    kept_back: int = 10  # one group of so many is not taught, to look at; 0 teaches all of them
     steps: int = 6000
     batch: int = 48
     network: str = "align"  # or "cross"
     width: int = 160  # of an aligning network
+    dropout: float = 0.15
     learning_rate: float = 1e-3
+    order: float = 0.5  # weight of the loss that puts a true pair over the near misses of its own group
+    longest_average: float = 0.998  # decay of the averaged weights
+    bf16: bool = True  # half the bits where that is safe
     pool_seed: int = 1
     seed: int = 1
     threads: int = 1
@@ -61,7 +70,8 @@ class Knobs:
 
 def open_pool(knobs: Knobs) -> tuple[list[Pair], list[Pair], list[Pair]]:
     """Checked pairs to learn, checked pairs to choose by, and pairs by rule."""
-    taught, kept = split(read_pairs(knobs.pairs))
+    taught, kept = split(read_pairs(knobs.pairs), knobs.kept_back)
+    taught += [pair for path in knobs.labels for pair in read_pairs(Path(path))]
     sizes = (knobs.grammar, knobs.rules, knobs.crossed, knobs.unlike)
     return (
         taught,
@@ -70,12 +80,12 @@ def open_pool(knobs: Knobs) -> tuple[list[Pair], list[Pair], list[Pair]]:
     )
 
 
-def build(network: str, width: int, reader: Reader) -> nn.Module:
+def build(network: str, width: int, reader: Reader, dropout: float = 0.1) -> nn.Module:
     """A network that begins with weights of MiniLM; raises BadSetup for a kind that there is not."""
     if network == "align":
-        return Align(width, relation_weights(reader))
+        return Align(width, relation_weights(reader), dropout)
     if network == "cross":
-        return Cross(copy.deepcopy(reader.bert.encoder.layer[LAYERS[JOINED] :]).requires_grad_(True))
+        return Cross(copy.deepcopy(reader.bert.encoder.layer[LAYERS[JOINED] :]).requires_grad_(True), dropout)
     raise BadSetup(f"network {network!r} is unknown; there are align and cross")
 
 
@@ -92,13 +102,25 @@ def relation_weights(reader: Reader) -> list[dict[str, torch.Tensor]]:
     ]
 
 
-def batches(pool: Sequence[Pair], shelf: Shelf, size: int, random: Random) -> list[list[Pair]]:
-    """All pairs in batches of about equal length, in an order by chance."""
+def families(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Pairs by group; those without one are alone."""
+    found: dict[object, list[Pair]] = {}
+    for number, one in enumerate(pairs):
+        found.setdefault(one.group or number, []).append(one)
+    return list(found.values())
+
+
+def batches(pool: Sequence[Sequence[Pair]], shelf: Shelf, size: int, random: Random) -> list[list[Pair]]:
+    """All families in batches of about so many pairs of about equal length, in an order by chance."""
     found: list[list[Pair]] = []
     mixed = random.sample(pool, len(pool))
-    for start in range(0, len(mixed), size * 40):
-        some = sorted(mixed[start : start + size * 40], key=lambda one: shelf.length(one.a) + shelf.length(one.b))
-        found += [some[at : at + size] for at in range(0, len(some), size)]
+    for start in range(0, len(mixed), size * 30):
+        some = sorted(mixed[start : start + size * 30], key=lambda one: max(map(shelf.longer, one)))
+        found.append([])
+        for family in some:
+            if len(found[-1]) >= size:
+                found.append([])
+            found[-1].extend(family)
     random.shuffle(found)
     return found
 
@@ -112,55 +134,58 @@ def train(knobs: Knobs) -> Path:
     taught, kept, rules = open_pool(knobs)
     reader = Reader()
     shelf = open_shelf(knobs.shelf, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader)
-    model = build(knobs.network, knobs.width, reader)
+    model = build(knobs.network, knobs.width, reader, knobs.dropout)
+    averaged = copy.deepcopy(model).requires_grad_(False)
     (knobs.out / CONFIG).write_text(json.dumps(as_json(knobs), indent=2))
-    log.info(
-        "%d checked, %d by rule, %d to choose by; %d weights",
-        len(taught),
-        len(rules),
-        len(kept),
-        sum(p.numel() for p in model.parameters()),
-    )
+    weights = sum(p.numel() for p in model.parameters())
+    log.info("%d checked, %d by rule, %d kept back; %d weights", len(taught), len(rules), len(kept), weights)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, knobs.learning_rate, total_steps=knobs.steps, pct_start=0.1)
-    random, best, losses, begun = Random(knobs.seed), -1.0, [], time.monotonic()
-    queue: list[list[Pair]] = []
+    random, losses, begun = Random(knobs.seed), [], time.monotonic()
+    pool, queue = [*families(taught) * knobs.checked, *families(rules)], list[list[Pair]]()
     for step in range(1, knobs.steps + 1):
         if not queue:
-            queue = batches([*taught * knobs.checked, *rules], shelf, knobs.batch, random)
-        losses.append(learn(model, optimizer, queue.pop(), shelf))
+            queue = batches(pool, shelf, knobs.batch, random)
+        losses.append(learn(model, optimizer, queue.pop(), shelf, knobs))
         rate.step()
+        average(averaged, model, step=step, longest=knobs.longest_average)
         if step % knobs.judge_every == 0 or step == knobs.steps:
-            found = judged(model, kept, shelf)
-            worth = found["true_hit_at_1pct"] + found["true_hit_at_5pct"] + found["auc"]
-            log.info(
-                "step %d loss %.4f  1%% %.3f  5%% %.3f  auc %.4f  %.0f s",
-                step,
-                np.mean(losses),
-                found["true_hit_at_1pct"],
-                found["true_hit_at_5pct"],
-                found["auc"],
-                time.monotonic() - begun,
-            )
+            torch.save(averaged.state_dict(), knobs.out / WEIGHTS)
+            log.info("step %d loss %.4f %.0f s", step, np.mean(losses), time.monotonic() - begun)
             losses = []
-            if worth > best:
-                best = worth
-                torch.save(model.state_dict(), knobs.out / WEIGHTS)
+            if kept:
+                found = judged(averaged, kept, shelf)
+                log.info("1%% %.3f  5%% %.3f  auc %.4f", *(found[name] for name in SHOWN))
     return knobs.out
 
 
-def learn(model: nn.Module, optimizer: torch.optim.Optimizer, some: Sequence[Pair], shelf: Shelf) -> float:
+def learn(
+    model: nn.Module, optimizer: torch.optim.Optimizer, some: Sequence[Pair], shelf: Shelf, knobs: Knobs
+) -> float:
     """One step on a batch; labels are a little soft, for some are wrong."""
     model.train()
-    logits = model(shelf.batch([one.a for one in some]), shelf.batch([one.b for one in some]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=knobs.bf16):
+        logits = model(shelf.batch([one.a for one in some]), shelf.batch([one.b for one in some])).float()
     wanted = torch.tensor([0.02 + 0.96 * one.y for one in some])
     loss: Any = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+    over = in_order(some)
+    if knobs.order and len(over):
+        better, worse = logits[over].unbind(1)
+        loss = loss + knobs.order * nn.functional.softplus(worse - better).mean()
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     value: float = loss.item()
     return value
+
+
+def in_order(some: Sequence[Pair]) -> torch.Tensor:
+    """Rows (n, 2) of a true pair and a near miss of the same group."""
+    true = [row for row, one in enumerate(some) if one.y and one.group]
+    missed = [row for row, one in enumerate(some) if not one.y]
+    found = [(i, j) for i in true for j in missed if some[i].group == some[j].group]
+    return torch.tensor(found, dtype=torch.long).reshape(-1, 2)
 
 
 @torch.inference_mode()

@@ -16,8 +16,8 @@ LONG_SHARE = 0.25  # of the longer pairs by rule that is kept: they cost much ti
 
 
 def split(checked: Sequence[Pair], parts: int = 10) -> tuple[list[Pair], list[Pair]]:
-    """One group of so many is kept back to choose by; never a group in both."""
-    kept = [hashlib.md5(one.group.encode()).digest()[0] % parts == 0 for one in checked]
+    """One group of so many is kept back (none for 0); never a group in both."""
+    kept = [parts > 0 and hashlib.md5(one.group.encode()).digest()[0] % parts == 0 for one in checked]
     taught = [one for one, back in zip(checked, kept, strict=True) if not back]
     return taught, [one for one, back in zip(checked, kept, strict=True) if back]
 

@@ -9,7 +9,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from .learn import CONFIG, WEIGHTS, build
 from .states import Reader
 
 log = logging.getLogger(__name__)
+
+WIDE = 0.05  # the share of near misses that passes a point beyond which no network need be asked
+MARGIN = 0.5  # of a logit
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,25 @@ def ship(knobs: Knobs) -> dict[str, Any]:
         path = knobs.out / f"judge-{number}.onnx"
         export(model, path)
         files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    card = Card(files, 1.0, 0.0, 0.5, knobs.false_hits)
-    write(knobs.out, card)
+    write(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits))
     pairs = read_pairs(knobs.chosen_by)
     texts = [(one.a, one.b) for one in pairs]
     labels = [one.y for one in pairs]
-    judge = open_learned(knobs.out, open_onnx(knobs.text).states)
-    slope, offset = calibrate(judge.logits_of_many(texts), labels)
-    card = Card(files, slope, offset, 0.5, knobs.false_hits)
-    scores = LearnedJudge(judge.networks, judge.read, card).scores(texts)
-    point = threshold(np.array(scores), np.array(labels), knobs.false_hits)
-    write(knobs.out, Card(files, slope, offset, float(point), knobs.false_hits))
+    judge = open_learned(knobs.out, open_onnx(knobs.text))
+    logits = judge.logits_of_many(texts)
+    slope, offset = calibrate(logits, labels)
+    hope = least_hope(judge, texts, logits, threshold(np.array(logits), np.array(labels), WIDE))
+    card = Card(files, slope, offset, 0.5, knobs.false_hits, hope)
+    scores = LearnedJudge(judge.networks, judge.text, card).scores(texts)
+    point = float(threshold(np.array(scores), np.array(labels), knobs.false_hits))
+    write(knobs.out, replace(card, threshold=point))
     return figures(scores, [score >= point for score in scores], labels, [one.kind for one in pairs])
+
+
+def least_hope(judge: LearnedJudge, texts: Sequence[tuple[str, str]], logits: Sequence[float], point: float) -> float:
+    """The first network's lowest logit of a pair that all of them take at a wide point, less a margin."""
+    first = LearnedJudge(judge.networks[:1], judge.text, judge.card).logits_of_many(texts)
+    return min(mine for mine, mean in zip(first, logits, strict=True) if mean >= point) - MARGIN
 
 
 def calibrate(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from memo.minilm import STATE_LAYERS as LAYERS
 from memo.minilm import WIDTH, minilm_folder
+from memo.pairs import Pair
 from worker.export import load_bert
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class Shelf:
         """Tokens of a text."""
         begin, end = self.spans[text]
         return end - begin
+
+    def longer(self, pair: Pair) -> int:
+        """Tokens of the longer text of a pair."""
+        return max(self.length(pair.a), self.length(pair.b))
 
     def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """States (n, tokens, layers, 384) float32, padded with zeros, and which tokens are real (n, tokens)."""
