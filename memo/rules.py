@@ -6,6 +6,7 @@ unless silence is itself the difference. Right for captions and for long prompts
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -114,14 +115,16 @@ FEW = 25  # words up to which every number counts; long prompts carry numbers th
 
 OPPOSITES = [
     tuple(frozenset(side.split("/")) for side in pair.split(":"))
-    for pair in """open/opened:closed/shut wet:dry empty:full/filled daytime/daylight:night/nighttime
-    morning:evening/night indoors/indoor:outdoors/outdoor inside:outside young:old/elderly big/large/huge/giant:small/tiny/little
+    for pair in """
+    open/opened:closed/shut wet:dry empty:full/filled daytime/daylight:night/nighttime morning:evening/night
+    indoors/indoor:outdoors/outdoor inside:outside young:old/elderly big/large/huge/giant:small/tiny/little
     happy/smiling:sad/crying/frowning standing:sitting/seated/lying/kneeling asleep/sleeping:awake clean:dirty
-    hot:cold/icy summer:winter sunny:rainy/cloudy/snowy sharp:blurry/blurred
-    dark:bright ancient/old:modern wooden:metal/plastic/glass/stone rough:smooth soft:hard thick:thin wide:narrow
+    hot:cold/icy summer:winter sunny:rainy/cloudy/snowy sharp:blurry/blurred dark:bright ancient/old:modern
+    wooden:metal/plastic/glass/stone rough:smooth soft:hard thick:thin wide:narrow
     male/man/men/boy/boys:female/woman/women/girl/girls crowded:deserted/empty sunrise:sunset
-    vertical/vertically:horizontal/horizontally colorful/colourful:colorless/monochrome
-    alive:dead arriving:leaving/departing on:off up:down""".split()
+    vertical/vertically:horizontal/horizontally colorful/colourful:colorless/monochrome alive:dead
+    arriving:leaving/departing on:off up:down
+    """.split()
 ]
 
 
@@ -312,6 +315,24 @@ def unsaid(texts: set[str], prompt: str) -> set[str]:
     return {text for text in texts if f" {text} " not in said}
 
 
+def other_signs(old: str, new: str) -> str | None:
+    """Other pictograms, or other letters of a script that is not Latin: text models hardly tell them apart."""
+    before, after = signs(old), signs(new)
+    return f"it has {before or 'no signs'}, not {after or 'none'}" if before != after else None
+
+
+def signs(prompt: str) -> str:
+    """Pictograms and letters of other scripts, in their order."""
+    return "".join(char for char in prompt if not char.isascii() and is_sign(char))
+
+
+def is_sign(char: str) -> bool:
+    """Whether it is a pictogram, or a letter that is not Latin."""
+    if unicodedata.category(char) == "So":
+        return char not in "©®°™"
+    return char.isalpha() and not unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN"))
+
+
 def other_name(old: str, new: str) -> str | None:
     """A name (a capital letter inside a sentence) that the other does not have at all, in whatever letters."""
     known, said = ({word.removesuffix("'s") for word in words(prompt)} for prompt in (old, new))
@@ -351,8 +372,8 @@ def core(prompt: str) -> list[str]:
 
 
 def same_words(old: str, new: str) -> bool:
-    """The same words in the same order, up to what no one sees; what is quoted must be the same letter by letter."""
-    return bool(core(old)) and core(old) == core(new) and letters(old) == letters(new)
+    """The same words in the same order, up to what no one sees; quoted letters and signs must be the same."""
+    return bool(core(old)) and all(part(old) == part(new) for part in (core, letters, signs))
 
 
 VETOES: Mapping[str, Veto] = {
@@ -366,6 +387,7 @@ VETOES: Mapping[str, Veto] = {
     "side": other_side,
     "text": other_text,
     "name": other_name,
+    "signs": other_signs,
 }
 
 

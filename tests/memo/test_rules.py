@@ -79,6 +79,12 @@ DIFFERENT = {
         ("a view of Paris at night in Winter", "a view of Paris at night", "it shows Winter"),
         ("a statue of a president", "a statue of Lincoln", "Lincoln is asked for"),
     ],
+    "signs": [
+        ("🦊, octane render", "🐺, octane render", "it has 🦊, not 🐺"),
+        ("🦊 in the snow", "a fox in the snow", "it has 🦊, not none"),
+        ("a sign: 狐", "a sign: 狼", "it has 狐, not 狼"),
+        ("лиса in snow", "волк in snow", "it has лиса, not волк"),
+    ],
 }
 RIGHT = {
     "number": [
@@ -157,6 +163,12 @@ RIGHT = {
         ("a tower in Paris", "a tower in paris"),
         ("A fox. The snow falls", "A fox. Snow falls"),
         ("A Fox In The Snow", "A Wolf In The Snow"),
+    ],
+    "signs": [
+        ("🦊 in the snow", "in the snow, 🦊"),
+        ("a café in Île-de-France", "a cafe in Ile-de-France"),
+        ("a fox™", "a fox"),
+        ("a fox — in “snow”", "a fox - in snow"),
     ],
 }
 
