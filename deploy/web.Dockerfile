@@ -35,10 +35,12 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[s3]" \
 
 COPY --from=text /opt/memoaized/text /opt/memoaized/text
 COPY --chown=10001:10001 models /opt/memoaized/models
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized \
+ && install --directory --owner 10001 --group 10001 /opt/memoaized/states
 USER 10001:10001
 WORKDIR /opt/memoaized
 ENV HOME=/tmp \
+    MEMO_STATES=/opt/memoaized/states \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     PYTHONUNBUFFERED=1 \
     WORKER_MODELS=/opt/memoaized/models

@@ -29,6 +29,7 @@ USER 10001:10001
 WORKDIR /opt/memoaized
 ENV HF_HUB_OFFLINE=1 \
     HOME=/tmp \
+    MEMO_STATES= \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     PYTHONUNBUFFERED=1 \
     WORKER_MODELS=/opt/memoaized/models

@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from .errors import BadSetup
 from .minilm import SHA256, STATE_LAYERS, WIDTH
+from .shelf import Shelf
 
 Vectors = npt.NDArray[np.float32]
 
+KEPT = 512  # texts that are remembered, about 90 KB each
 LONGEST = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
 ONNX_NAME = f"minilm-{SHA256[:8]}.onnx"
 
@@ -36,29 +38,54 @@ class Embedder(Protocol):
 class OnnxEmbedder:
     """all-MiniLM-L6-v2 with mean pooling, equal to sentence-transformers to 1e-6, without torch."""
 
-    def __init__(self, session: Any, tokenizer: Any, name: str) -> None:
+    def __init__(self, session: Any, tokenizer: Any, name: str, shelf: Shelf | None = None) -> None:
         self.session, self.tokenizer, self.name = session, tokenizer, name
         self.width = WIDTH
+        self.shelf = shelf
+        self.read = lru_cache(KEPT)(self.read_anew)
+        self.states_of = lru_cache(KEPT)(self.find_states)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """See Embedder."""
+        if len(texts) == 1:
+            return self.read(texts[0])[0][None]
+        return self.run(texts, "embedding")[0] if texts else np.zeros((0, self.width), np.float32)
+
+    def states(self, texts: Sequence[str]) -> list[Vectors]:
+        """Of each text the hidden states (tokens, layers, 384) of STATE_LAYERS, without the special tokens.
+
+        A text without any token is read as a full stop.
+        """
         if not texts:
-            return np.zeros((0, self.width), np.float32)
+            return []
+        states, mask = self.run(texts, "states")
+        return [row if len(row) else self.states(["."])[0] for row in inner(states, mask)]
+
+    def find_states(self, text: str) -> Vectors:
+        """The same of one text; `states_of` remembers the last ones."""
+        kept = self.shelf.get(text) if self.shelf else None
+        return self.read(text)[1] if kept is None else kept
+
+    def read_anew(self, text: str) -> tuple[Vectors, Vectors]:
+        """Unit vector and states of one text in one run, and the states on the shelf; `read` remembers the last."""
+        vectors, states, mask = self.run([text], "embedding", "states")
+        [found] = inner(states, mask)
+        found = found if len(found) else self.states(["."])[0]
+        if self.shelf:
+            self.shelf.put(text, found)
+        return vectors[0], found
+
+    def run(self, texts: Sequence[str], *outputs: str) -> list[Any]:
+        """The outputs of the model, and the mask of real tokens."""
         tokens = self.tokenizer.encode_batch(list(texts))
         ids = np.array([row.ids for row in tokens], np.int64)
         mask = np.array([row.attention_mask for row in tokens], np.int64)
-        vectors: Vectors = self.session.run(["embedding"], {"input_ids": ids, "attention_mask": mask})[0]
-        return vectors
+        return [*self.session.run(list(outputs), {"input_ids": ids, "attention_mask": mask}), mask]
 
-    def states(self, texts: Sequence[str]) -> list[Vectors]:
-        """Of each text the hidden states (tokens, layers, 384) of STATE_LAYERS, without the special tokens."""
-        if not texts:
-            return []
-        tokens = self.tokenizer.encode_batch([text or "." for text in texts])
-        ids = np.array([row.ids for row in tokens], np.int64)
-        mask = np.array([row.attention_mask for row in tokens], np.int64)
-        states = self.session.run(["states"], {"input_ids": ids, "attention_mask": mask})[0]
-        return [row[1 : length - 1] for row, length in zip(states, mask.sum(1), strict=True)]
+
+def inner(states: Vectors, mask: npt.NDArray[np.int64]) -> list[Vectors]:
+    """Without padding and special tokens."""
+    return [row[1 : length - 1] for row, length in zip(states, mask.sum(1), strict=True)]
 
 
 class HubEmbedder:
@@ -74,25 +101,28 @@ class HubEmbedder:
         return np.asarray(vectors, np.float32)
 
 
-def open_embedder(spec: str, folder: Path) -> Embedder:
-    """`minilm`, or `st:HUB_ID`; `folder` holds the exported text model. Raises BadSetup with the remedy."""
+def open_embedder(spec: str, folder: Path, states: Path | None = None) -> Embedder:
+    """`minilm`, or `st:HUB_ID`; `folder` holds the exported text model, `states` what it made of prompts.
+
+    Raises BadSetup with the remedy.
+    """
     if spec == "minilm":
-        return open_onnx(folder)
+        return open_onnx(folder, states)
     if spec.startswith("st:"):
         return open_hub(spec.removeprefix("st:"))
     raise BadSetup(f"the embedder {spec!r} is neither 'minilm' nor 'st:HUB_ID'")
 
 
-def open_onnx(folder: Path) -> OnnxEmbedder:
+def open_onnx(folder: Path, states: Path | None = None) -> OnnxEmbedder:
     """The exported text model, checked against the digest written at export."""
     path = folder / ONNX_NAME
     if not intact(path):
         raise BadSetup(f"the text model {path} is missing or damaged: memoaized prepare --text-folder {folder}")
-    return load_onnx(path, path.with_suffix(".json").read_text())
+    return load_onnx(path, path.with_suffix(".json").read_text(), states)
 
 
 @lru_cache(maxsize=1)
-def load_onnx(path: Path, _manifest: str) -> OnnxEmbedder:
+def load_onnx(path: Path, _manifest: str, states: Path | None) -> OnnxEmbedder:
     """The model, once in a process for all who read with it, until its manifest changes."""
     import onnxruntime
     from tokenizers import Tokenizer
@@ -104,7 +134,8 @@ def load_onnx(path: Path, _manifest: str) -> OnnxEmbedder:
     tokenizer = Tokenizer.from_file(str(path.with_suffix(".tokenizer.json")))
     tokenizer.enable_truncation(LONGEST)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
-    return OnnxEmbedder(session, tokenizer, path.stem)
+    shelf = Shelf(states / path.stem, len(STATE_LAYERS), WIDTH) if states else None
+    return OnnxEmbedder(session, tokenizer, path.stem, shelf)
 
 
 def open_hub(hub_id: str) -> HubEmbedder:

@@ -60,13 +60,16 @@ def scored(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, 
     return [(verdict.sure, verdict.fits) for verdict in verdicts]
 
 
-def open_judge(spec: str, text_folder: Path, key: str | None = None) -> Judge:
-    """The judge of this name; `text_folder` holds the exported text model, `key` opens a server. Raises BadSetup."""
+def open_judge(spec: str, text_folder: Path, key: str | None = None, states: Path | None = None) -> Judge:
+    """The judge of this name; `text_folder` holds the exported text model, `states` what it made of prompts.
+
+    `key` opens a server. Raises BadSetup.
+    """
     name, _, rest = spec.partition(":")
     if spec == "rules":
         return RulesJudge()
     if name == "learned":
-        return open_learned(Path(rest) if rest else SHIPPED, open_onnx(text_folder).states)
+        return open_learned(Path(rest) if rest else SHIPPED, open_onnx(text_folder, states))
     if name == "cross-encoder" and rest:
         return open_cross_encoder(rest)
     if name == "llm":

@@ -1,6 +1,6 @@
 """The learned judge: small networks that compare two prompts token by token, on ONNX Runtime, without torch.
 
-MiniLM reads each prompt (`OnnxEmbedder.states`); networks taught by `worker.judge` look in each prompt for what
+MiniLM reads each prompt (`OnnxEmbedder`); networks taught by `worker.judge` look in each prompt for what
 the other says, and their mean is calibrated to a probability. Rules with a veto come first. Knows no pictures.
 """
 
@@ -9,13 +9,13 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .embed import OnnxEmbedder
 from .errors import BadSetup
 from .rules import same_words, veto
 from .verdict import Verdict, by_rule
@@ -23,7 +23,6 @@ from .verdict import Verdict, by_rule
 States = npt.NDArray[np.float32]
 Texts = tuple[str, str]  # remembered, wanted
 CARD = "judge.json"
-KEPT = 512  # prompts whose states are remembered, about 90 KB each
 VETOED = 0.01  # what a veto leaves of a score
 AT_ONCE = 64  # pairs through the networks
 
@@ -37,6 +36,7 @@ class Card:
     offset: float
     threshold: float
     false_hits: float
+    hopeless: float = -1e9  # a pair whose first logit is below is not shown to the other networks
 
     def probability(self, logit: float) -> float:
         """That the picture of one prompt is right for the other."""
@@ -44,13 +44,11 @@ class Card:
 
 
 class LearnedJudge:
-    """Calibrated networks behind vetoes; `states` gives of each text (tokens, layers, 384)."""
+    """Calibrated networks behind vetoes, cheapest first, over the states of a text model."""
 
-    def __init__(self, networks: Sequence[Any], states: Callable[[Sequence[str]], list[States]], card: Card) -> None:
-        self.networks, self.card = networks, card
+    def __init__(self, networks: Sequence[Any], text: OnnxEmbedder, card: Card) -> None:
+        self.networks, self.text, self.card = networks, text, card
         self.name = "learned-" + hashlib.blake2b("".join(card.files.values()).encode(), digest_size=4).hexdigest()
-        self.read = states
-        self.states = lru_cache(KEPT)(lambda text: states([text])[0])
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
@@ -68,16 +66,20 @@ class LearnedJudge:
 
     def probabilities(self, pairs: Sequence[Texts]) -> list[float]:
         """That each pair is of one picture, by the networks alone."""
-        return [self.card.probability(logit) for logit in self.logits(pairs, self.states)]
+        return [self.card.probability(logit) for logit in self.logits(pairs, lambda text: self.text.states_of(text))]
 
     def logits(self, pairs: Sequence[Texts], states: Callable[[str], States]) -> list[float]:
-        """The networks' mean, before calibration."""
+        """The networks' mean, before calibration; where the first sees no hope, its own."""
         if not pairs:
             return []
-        old, new = (pad([states(pair[side]) for pair in pairs]) for side in (0, 1))
-        given = {"a": old[0], "a_real": old[1], "b": new[0], "b_real": new[1]}
-        outputs = [network.run(None, given)[0] for network in self.networks]
-        return [float(value) for value in np.mean(outputs, axis=0)]
+        old, new = ([states(pair[side]) for pair in pairs] for side in (0, 1))
+        first, *others = self.networks
+        found = asked(first, old, new)
+        rows = np.flatnonzero(found >= self.card.hopeless)
+        if others and len(rows):
+            old, new = [old[row] for row in rows], [new[row] for row in rows]
+            found[rows] = np.mean([found[rows], *(asked(network, old, new) for network in others)], axis=0)
+        return [float(value) for value in found]
 
     def logits_of_many(self, pairs: Sequence[Texts]) -> list[float]:
         """The same for any number of pairs, in batches of about equal length, each text read once a batch."""
@@ -86,7 +88,7 @@ class LearnedJudge:
         for start in range(0, len(order), AT_ONCE):
             rows = order[start : start + AT_ONCE]
             texts = list(dict.fromkeys(text for row in rows for text in pairs[row]))
-            known = dict(zip(texts, self.read(texts), strict=True))
+            known = dict(zip(texts, self.text.states(texts), strict=True))
             for row, logit in zip(rows, self.logits([pairs[row] for row in rows], known.__getitem__), strict=True):
                 found[row] = logit
         return found
@@ -99,6 +101,13 @@ class LearnedJudge:
         ]
 
 
+def asked(network: Any, old: Sequence[States], new: Sequence[States]) -> States:
+    """One network's logits (n)."""
+    (a, a_real), (b, b_real) = pad(old), pad(new)
+    logits: States = network.run(None, {"a": a, "a_real": a_real, "b": b, "b_real": b_real})[0]
+    return logits.copy()
+
+
 def pad(rows: Sequence[States]) -> tuple[States, npt.NDArray[np.bool_]]:
     """(n, tokens, layers, 384) with zeros behind, and which tokens are real (n, tokens)."""
     longest = max(len(row) for row in rows)
@@ -109,7 +118,7 @@ def pad(rows: Sequence[States]) -> tuple[States, npt.NDArray[np.bool_]]:
     return states, real
 
 
-def open_learned(folder: Path, states: Callable[[Sequence[str]], list[States]]) -> LearnedJudge:
+def open_learned(folder: Path, text: OnnxEmbedder) -> LearnedJudge:
     """The judge kept in a folder; raises BadSetup when a file is missing or altered."""
     import onnxruntime
 
@@ -127,7 +136,7 @@ def open_learned(folder: Path, states: Callable[[Sequence[str]], list[States]]) 
                 f"{folder / name} is not the network that {CARD} names (sha256 {found}, expected {digest})"
             )
         networks.append(onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
-    return LearnedJudge(networks, states, card)
+    return LearnedJudge(networks, text, card)
 
 
 def read_card(folder: Path) -> Card:

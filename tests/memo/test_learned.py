@@ -33,7 +33,7 @@ def test_the_order_of_two_prompts_does_not_matter(judge):
 
 
 def test_a_veto_and_the_same_words_need_no_network():
-    silent = open_learned(SHIPPED, lambda texts: pytest.fail("read"))
+    silent = open_learned(SHIPPED, None)  # type: ignore[arg-type]
     same, other = silent("please draw the red fox", ["A red fox.", "a blue fox"])
     assert same.fits and same.sure == 1.0 and "nearly the same words" in same.reason
     assert not other.fits and other.sure == 0.0 and "blue, not red" in other.reason
