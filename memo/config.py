@@ -23,6 +23,7 @@ class MemoConfig:
     s3_secret_key: str | None = None
     embedder: str = "minilm"
     text_folder: str = "var/text"
+    states: str = "var/states"  # what the text model made of prompts; "" keeps nothing
     judge: str = "learned"
     judge_key: str | None = None  # of a language model's server
 
@@ -53,9 +54,11 @@ def read_secret(variable: str, path: str) -> str:
 
 
 def open_memory(config: MemoConfig) -> Memory:
-    """Join the parts; connects on first use."""
-    embedder = open_embedder(config.embedder, Path(config.text_folder))
+    """Join the parts; raises OtherEmbedder if the index answers and was filled by another text model."""
+    text, states = Path(config.text_folder), Path(config.states) if config.states else None
+    embedder = open_embedder(config.embedder, text, states)
     index = open_index(config.index, f"pictures-{embedder.name}", embedder.width, api_key=config.index_key)
     store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
-    judge = open_judge(config.judge, Path(config.text_folder), config.judge_key)
+    index.check_embedder()
+    judge = open_judge(config.judge, text, config.judge_key, states)
     return Memory(embedder, index, store, judge, beside(index, Pending, "pending"), beside(index, Labels, "labels"))

@@ -6,6 +6,7 @@ MemoError
 ├── Forgotten      a picture that memory does not hold
 ├── Unavailable    the index or the store cannot be reached now; trying again later may help
 └── BadSetup       a configuration that cannot work; says what to install or change
+    └── OtherEmbedder  the index holds vectors of another text model; Unavailable, too, until they are re-embedded
 """
 
 
@@ -38,6 +39,13 @@ class Unavailable(MemoError):
 
 class BadSetup(MemoError):
     """The configuration names something that is missing or cannot work."""
+
+
+class OtherEmbedder(BadSetup, Unavailable):
+    """The index was filled by another text model than the one that would search it.
+
+    Nothing starts like this. What started while the index was down goes on as if it still were.
+    """
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -1,14 +1,15 @@
 """Qdrant, and nothing else that knows of Qdrant.
 
 One client for all: a Qdrant server, the embedded index server (which speaks the same REST), or in memory for
-tests. The collection is made on first use, so that a process starts while the index is still down.
+tests. The collection is made on first use, so that a process starts while the index is still down. Records in the
+index say whose vectors are in use, so that those of another embedder are refused and never mixed.
 """
 
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,13 +17,18 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from .embed import Vectors
-from .errors import BadSetup, Unavailable
+from .errors import BadSetup, OtherEmbedder, Unavailable
 from .labels import Label
 from .picture import Picture, from_record, record
 from .recipe import Recipe
 
 P = TypeVar("P", bound="Points")
-PAGE = 256  # labels read at once
+PICTURES = "pictures-"
+KINDS = {"pictures": PICTURES, "labels": f"labels-{PICTURES}", "pending": f"pending-{PICTURES}"}  # and the embedder
+RECORDS = "embedder-of-pictures"  # a collection of at most two points, each with an embedder's name and width:
+IN_USE, UNFINISHED = str(UUID(int=0)), str(UUID(int=1))  # whose vectors are in use, and who re-embeds or was cut off
+FIX = "stop web and workers, then `memoaized reindex` re-embeds everything"
+PAGE = 256  # points read at once
 TIMEOUT = 5  # seconds for one request
 KEYWORDS = ("scope", "model", "revision", "adapter", "negative_prompt", "sampler", "schedule", "mode", "wish")
 INTEGERS = ("width", "height", "steps")
@@ -51,13 +57,15 @@ class Points:
         with self.ready():
             self.client.upsert(self.collection, structs, wait=True)
 
-    def near(self, vector: Vectors, like: Recipe, scope: str, limit: int) -> list[models.ScoredPoint]:
-        """The nearest prompts of the scope whose pictures can serve a recipe's settings, best first."""
+    def near(
+        self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
+    ) -> list[models.ScoredPoint]:
+        """The nearest prompts of the scope whose pictures can serve a recipe's settings, best first, none seen."""
         with self.ready():
             answer = self.client.query_points(
                 self.collection,
                 query=vector.tolist(),
-                query_filter=models.Filter(must=serving(like, scope)),
+                query_filter=models.Filter(must=serving(like, scope), must_not=among(seen)),
                 search_params=models.SearchParams(exact=True),
                 limit=limit,
             )
@@ -73,48 +81,164 @@ class Points:
         with self.ready():
             return self.client.count(self.collection, exact=True).count
 
+    def keys(self) -> Iterator[str]:
+        """The names of all points, 32 hex digits each, in no certain order."""
+        offset: Any = None
+        while True:
+            with self.ready():
+                points, offset = self.client.scroll(self.collection, limit=PAGE, offset=offset, with_payload=False)
+            yield from (UUID(str(point.id)).hex for point in points)
+            if offset is None:
+                return
+
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
         """Make the collection once, and answer for the client's errors."""
-        try:
+        with translated():
             with self.lock:
                 if not self.made:
                     self.make()
                     self.made = True
-            yield
-        except ResponseHandlingException as error:
-            raise Unavailable(f"the index does not answer: {error}") from error
-        except UnexpectedResponse as error:
-            self.made = self.made and error.status_code != 404  # the collection was dropped: make it again
-            raise Unavailable(f"the index refused: {error}") from error
-        except ApiException as error:
-            raise Unavailable(f"the index failed: {error}") from error
+            try:
+                yield
+            except UnexpectedResponse as error:
+                self.made = self.made and error.status_code != 404  # the collection was dropped: make it again
+                raise
 
     def make(self) -> None:
-        """Create the collection and its payload indexes unless another process has."""
+        """Create the collection and its payload indexes unless another process has; raises OtherEmbedder."""
         if not self.client.collection_exists(self.collection):
             vectors = models.VectorParams(size=self.width, distance=models.Distance.COSINE)
             with already_made():
                 self.client.create_collection(self.collection, vectors_config=vectors)
+        elif (width := width_of(self.client, self.collection)) != self.width:
+            raise OtherEmbedder(
+                f"the collection {self.collection!r} holds vectors of {width} numbers, and the embedder now gives"
+                f" {self.width}: {FIX}"
+            )
         kinds = models.PayloadSchemaType
         indexed = ((self.keywords, kinds.KEYWORD), (self.integers, kinds.INTEGER), (self.floats, kinds.FLOAT))
         for names, kind in indexed:
             for name in names:
                 self.client.create_payload_index(self.collection, name, field_schema=kind, wait=True)
 
+    def renew(self) -> None:
+        """Make the collection whoever filled the index; one of another width is dropped first, points and all."""
+        with translated():
+            if self.client.collection_exists(self.collection):
+                if width_of(self.client, self.collection) != self.width:
+                    self.client.delete_collection(self.collection)
+            Points.make(self)  # without asking the record: it is to be changed
+            self.made = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture, how near its prompt is, and the prompts that it was called wrong for."""
+
+    picture: Picture
+    cosine: float = 1.0
+    wrong: tuple[str, ...] = ()
+
 
 class Index(Points):
     """Painted pictures: id = key, vector = the prompt's embedding, payload = recipe and record."""
 
-    def add(self, picture: Picture, vector: Vectors) -> None:
-        """Insert or replace the picture's point."""
-        self.put((picture.key, vector, payload(picture)))
+    def check_embedder(self) -> None:
+        """Raise OtherEmbedder; an index that is down now is asked again on first use."""
+        try:
+            self.count()
+        except OtherEmbedder:
+            raise
+        except Unavailable:
+            return
 
-    def add_all(self, pictures: Sequence[Picture], vectors: Vectors) -> None:
-        """Insert or replace many points at once; `vectors`: (pictures, width)."""
-        self.put(
-            *((picture.key, vector, payload(picture)) for picture, vector in zip(pictures, vectors, strict=True))
-        )
+    def make(self) -> None:
+        """Make the collection, and this embedder the one in use unless another has filled the index."""
+        if self.collection.startswith(PICTURES):
+            self.claim()
+        super().make()
+
+    def claim(self) -> None:
+        """Record this embedder; raises OtherEmbedder when another holds something, or this one was cut off."""
+        records = self.records()
+        if records.get(UNFINISHED) == self.embedder:
+            raise OtherEmbedder(f"the index was not re-embedded to the end: {FIX}")
+        if records.get(IN_USE) != self.embedder:
+            self.refuse_others()
+            self.record(IN_USE)
+
+    @property
+    def embedder(self) -> dict[str, Any]:
+        """Whose vectors these are, as the record has it."""
+        return {"embedder": self.collection.removeprefix(PICTURES), "width": self.width}
+
+    def refuse_others(self) -> None:
+        """Raise OtherEmbedder when others hold pictures or labels."""
+        if held := [str(one) for one in (*self.others("pictures"), *self.others("labels")) if one.points]:
+            raise OtherEmbedder(
+                f"the index holds {' and '.join(held)}, but the embedder now is {self.embedder['embedder']!r}"
+                f" (vectors of {self.width}): {FIX}"
+            )
+
+    def others(self, kind: str) -> list["Held"]:
+        """The collections of this kind that other embedders filled, or ours with vectors of another width."""
+        prefix, ours = KINDS[kind], KINDS[kind] + self.embedder["embedder"]
+        names = [found.name for found in self.client.get_collections().collections]
+        held = [held_in(self.client, kind, name) for name in sorted(names) if name.startswith(prefix)]
+        return [one for one in held if (one.collection, one.width) != (ours, self.width)]
+
+    def records(self) -> dict[str, Any]:
+        """The embedders that are IN_USE and UNFINISHED, as far as there are any."""
+        if not self.client.collection_exists(RECORDS):
+            return {}
+        return {str(point.id): point.payload for point in self.client.retrieve(RECORDS, [IN_USE, UNFINISHED])}
+
+    def record(self, which: str) -> None:
+        """Write that this embedder is IN_USE or UNFINISHED."""
+        if not self.client.collection_exists(RECORDS):
+            vectors = models.VectorParams(size=1, distance=models.Distance.DOT)
+            with already_made():
+                self.client.create_collection(RECORDS, vectors_config=vectors)
+        point = models.PointStruct(id=which, vector=[1.0], payload=self.embedder)
+        self.client.upsert(RECORDS, [point], wait=True)
+
+    def begin(self) -> None:
+        """Refuse this embedder until `adopt` says that everything was re-embedded; the one in use stays so."""
+        with translated():
+            self.record(UNFINISHED)
+
+    def adopt(self) -> list["Held"]:
+        """Put this embedder's vectors into use; answers with the collections that nobody needs any more."""
+        with translated():
+            self.record(IN_USE)
+            self.client.delete(RECORDS, [UNFINISHED], wait=True)
+            return [one for kind in KINDS for one in self.others(kind)]
+
+    def drop(self, unneeded: Sequence["Held"]) -> None:
+        """Remove collections with all their points."""
+        with translated():
+            for one in unneeded:
+                self.client.delete_collection(one.collection)
+
+    def add(self, picture: Picture, vector: Vectors, wrong: Sequence[str] = ()) -> None:
+        """Insert or replace the picture's point; `wrong` are prompts that it was called wrong for."""
+        self.add_all([picture], vector[None], {picture.key: wrong})
+
+    def add_all(
+        self, pictures: Sequence[Picture], vectors: Vectors, wrong: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """Insert or replace many points at once; `vectors`: (pictures, width), `wrong` by key as for `add`."""
+        wrong = wrong or {}
+        payloads = [payload(picture) | {"wrong": list(wrong.get(picture.key, ()))} for picture in pictures]
+        keys = [picture.key for picture in pictures]
+        self.put(*zip(keys, vectors, payloads, strict=True))
+
+    def accuse(self, key: str, wrong: Sequence[str]) -> None:
+        """The prompts that this picture was called wrong for; one that was forgotten is no error."""
+        there = models.Filter(must=among([key]))
+        with self.ready():
+            self.client.set_payload(self.collection, {"wrong": list(wrong)}, there, wait=True)
 
     def get(self, key: str) -> Picture | None:
         """The picture of this key."""
@@ -122,28 +246,39 @@ class Index(Points):
             found = self.client.retrieve(self.collection, [str(UUID(key))])
         return as_picture(found[0].payload) if found else None
 
-    def granted(self, wish: Recipe, scope: str) -> Picture | None:
-        """The newest picture painted for exactly this wish, whatever its seed."""
-        pictures = self.scroll([equals("scope", scope), equals("wish", wish.wish.key)], 1, None)
-        return pictures[0] if pictures else None
+    def granted(self, wish: Recipe, scope: str, seen: Collection[str] = ()) -> Found | None:
+        """The newest picture painted for exactly this wish, whatever its seed, that is none of those seen."""
+        payloads = self.scroll([equals("scope", scope), equals("wish", wish.wish.key)], 1, None, among(seen))
+        return as_found(payloads[0], 1.0) if payloads else None
 
-    def nearest(self, vector: Vectors, like: Recipe, scope: str, limit: int) -> list[tuple[float, Picture]]:
-        """Cosine and picture of the nearest prompts, best first."""
-        return [(point.score, as_picture(point.payload)) for point in self.near(vector, like, scope, limit)]
+    def nearest(
+        self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
+    ) -> list[Found]:
+        """The pictures of the nearest prompts, best first; none of those seen."""
+        return [as_found(point.payload, point.score) for point in self.near(vector, like, scope, limit, seen)]
 
     def newest(self, scope: str, limit: int, before: float | None) -> list[Picture]:
         """Pictures created before (seconds since 1970), newest first."""
         older = [models.FieldCondition(key="created", range=models.Range(lt=before))] if before is not None else []
-        return self.scroll([equals("scope", scope), *older], limit, before)
+        return [as_picture(found) for found in self.scroll([equals("scope", scope), *older], limit, before)]
 
-    def scroll(self, must: list[models.Condition], limit: int, start: float | None) -> list[Picture]:
-        """Pictures that fulfil all conditions, newest first."""
+    def scroll(
+        self,
+        must: list[models.Condition],
+        limit: int,
+        start: float | None,
+        never: list[models.Condition] | None = None,
+    ) -> list[Any]:
+        """Payloads of pictures that fulfil all conditions and none of `never`, newest first."""
         order = models.OrderBy(key="created", direction=models.Direction.DESC, start_from=start)
         with self.ready():
             points, _ = self.client.scroll(
-                self.collection, scroll_filter=models.Filter(must=must), order_by=order, limit=limit
+                self.collection,
+                scroll_filter=models.Filter(must=must, must_not=never),
+                order_by=order,
+                limit=limit,
             )
-        return [as_picture(point.payload) for point in points]
+        return [point.payload for point in points]
 
 
 class Pending(Points):
@@ -153,9 +288,11 @@ class Pending(Points):
         """Insert the painting's point."""
         self.put((painting, vector, {**asdict(recipe), "scope": scope}))
 
-    def nearest(self, vector: Vectors, like: Recipe, scope: str, limit: int) -> list[tuple[float, str, str]]:
-        """Cosine, painting and prompt of the nearest, best first."""
-        found = self.near(vector, like, scope, limit)
+    def nearest(
+        self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
+    ) -> list[tuple[float, str, str]]:
+        """Cosine, painting and prompt of the nearest, best first; none of those seen."""
+        found = self.near(vector, like, scope, limit, seen)
         return [(point.score, UUID(str(point.id)).hex, (point.payload or {})["prompt"]) for point in found]
 
 
@@ -191,6 +328,45 @@ class Labels(Points):
                 return
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A collection of other vectors than ours."""
+
+    kind: str  # one of KINDS
+    collection: str
+    width: int
+    points: int
+
+    def __str__(self) -> str:
+        embedder = self.collection.removeprefix(KINDS[self.kind])
+        kind = self.kind if self.points != 1 else self.kind.removesuffix("s")
+        return f"{self.points} {kind} of the embedder {embedder!r} (vectors of {self.width})"
+
+
+def held_in(client: QdrantClient, kind: str, collection: str) -> Held:
+    """What a collection holds."""
+    return Held(kind, collection, width_of(client, collection), client.count(collection, exact=True).count)
+
+
+def width_of(client: QdrantClient, collection: str) -> int:
+    """How many numbers a collection's vectors have; 0 for one of named or sparse vectors, which is none of ours."""
+    vectors = client.get_collection(collection).config.params.vectors
+    return vectors.size if isinstance(vectors, models.VectorParams) else 0
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """The client's errors as ours."""
+    try:
+        yield
+    except ResponseHandlingException as error:
+        raise Unavailable(f"the index does not answer: {error}") from error
+    except UnexpectedResponse as error:
+        raise Unavailable(f"the index refused: {error}") from error
+    except ApiException as error:
+        raise Unavailable(f"the index failed: {error}") from error
+
+
 @contextlib.contextmanager
 def already_made() -> Iterator[None]:
     """Losing the race to create the collection is fine."""
@@ -206,6 +382,11 @@ def equals(name: str, value: Any) -> models.Condition:
     if isinstance(value, float):
         return models.FieldCondition(key=name, range=models.Range(gte=value, lte=value))
     return models.FieldCondition(key=name, match=models.MatchValue(value=value))
+
+
+def among(names: Collection[str]) -> list[models.Condition] | None:
+    """A condition that a point is one of these."""
+    return [models.HasIdCondition(has_id=[str(UUID(name)) for name in names])] if names else None
 
 
 def serving(like: Recipe, scope: str) -> list[models.Condition]:
@@ -226,6 +407,11 @@ def as_picture(values: Any) -> Picture:
     """The opposite of `payload`."""
     names = {field.name for field in fields(Recipe)}
     return from_record(Recipe(**{name: value for name, value in values.items() if name in names}), values)
+
+
+def as_found(values: Any, cosine: float) -> Found:
+    """A payload as what was looked for."""
+    return Found(as_picture(values), cosine, tuple(values.get("wrong", ())))
 
 
 def open_index(url: str, collection: str, width: int, *, api_key: str | None = None) -> Index:

@@ -4,6 +4,7 @@ A wrong one is never given again, and makes the picture doubtful: its judge must
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rules import core, same_words
@@ -28,12 +29,13 @@ class Label:
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def doubt(labels: list[Label], wanted: str) -> float | None:
-    """What is left of the doubt that a judge may have, 1 when nobody complained; None: never again for these words.
+def doubt(wrong: Sequence[str], wanted: str) -> float | None:
+    """What is left of the doubt that a judge may have of a picture that was called wrong for some prompts.
+
+    1 when nobody complained; None: never again for these words.
 
     Each wrong reuse halves it, after the thought of a threshold for each entry (vCache, https://arxiv.org/abs/2502.03771).
     """
-    wrong = [label for label in labels if not label.right]
-    if any(same_words(label.wanted, wanted) for label in wrong):
+    if any(same_words(prompt, wanted) for prompt in wrong):
         return None
     return 0.5 ** len(wrong)

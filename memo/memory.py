@@ -2,24 +2,31 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from .embed import Embedder
 from .errors import BadKey, Forgotten, Unavailable
-from .index import Index, Labels, Pending
+from .index import Found, Index, Labels, Pending
 from .judge import Judge
 from .labels import Label, doubt
 from .picture import Picture, read_png
 from .recipe import Recipe, check_choice
+from .relaxed import without_more
 from .store import Store
 from .verdict import Verdict
 
 log = logging.getLogger(__name__)
 
-POLICIES = ("auto", "off", "exact", "refresh")
+POLICIES = ("auto", "relaxed", "exact", "off", "refresh")
 SHARED = "shared"
 CANDIDATES = 5  # how many near prompts the judge is asked about
+FAR = 0.5  # cosine below which no judge is asked: of 1,759 checked pairs that mean the same none is below 0.57
+NEAREST = 20  # how many pictures and paintings are looked at for them: a prompt may have many
 LINK_SECONDS = 3600
+ASIDE = 8  # threads that look for paintings under way while pictures are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class Match:
 
     picture: Picture
     score: float  # 1.0 for the same recipe or the same words, else the cosine
-    how: str  # "same recipe", "same words" or "same meaning"
+    how: str  # "same recipe", "same words", "same meaning", or "shows more" under the policy "relaxed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Candidate:
     cosine: float
     prompt: str
     picture: Picture | None = None
+    wrong: tuple[str, ...] = ()  # prompts that the picture was called wrong for
     painting: str | None = None
 
 
@@ -64,72 +72,104 @@ class Memory:
     ) -> None:
         self.embedder, self.index, self.store, self.judge = embedder, index, store, judge
         self.pending, self.labels = pending, labels
+        self.aside = ThreadPoolExecutor(ASIDE, "memory")
 
-    def recall(self, recipe: Recipe, *, policy: str = "auto", scope: str = SHARED) -> Recall:
-        """Look for a right picture; the index being down is a miss that says so, never an error."""
+    def recall(
+        self, recipe: Recipe, *, policy: str = "auto", scope: str = SHARED, seen: Collection[str] = ()
+    ) -> Recall:
+        """Look for a right picture; the index being down is a miss that says so, never an error.
+
+        `seen` are keys of pictures, and paintings under way, that are not wanted again.
+        """
         check_choice("memo", policy, POLICIES)
         if policy == "off":
             return Recall(None, "memory is switched off for this request")
         if policy == "refresh":
             return Recall(None, "a fresh picture was asked for")
         try:
-            return self.exact(recipe, scope) or self.by_meaning(recipe, policy, scope)
+            found = self.exact(recipe, scope, seen) or self.by_meaning(recipe, policy, scope, seen)
         except Unavailable as error:
             log.warning("recall without memory: %s", error)
             return Recall(None, "memory does not answer at the moment")
+        if seen and not found.match and not found.painting:
+            return Recall(None, "every remembered picture that fits was shown already")
+        return found
 
-    def exact(self, recipe: Recipe, scope: str) -> Recall | None:
+    def exact(self, recipe: Recipe, scope: str, seen: Collection[str]) -> Recall | None:
         """The very recipe, or for a wish the newest picture that was painted for the same words."""
         if recipe.seed is None:
-            picture = self.index.granted(recipe, scope)
+            found = self.index.granted(recipe, scope, seen)
             how, reason = "same words", "it was painted before for the same words and settings"
         else:
-            picture = self.index.get(recipe.key)
+            picture = None if recipe.key in seen else self.index.get(recipe.key)
+            found = Found(picture) if picture else None  # whoever gives a seed wants that very picture
             how, reason = "same recipe", "exactly this recipe was painted before"
-        if picture is None or picture.scope != scope or not self.kept(picture):
+        if found is None or found.picture.scope != scope or not self.kept(found.picture):
             return None
-        if recipe.seed is None and not self.trusted(picture, recipe, None):
-            return None
-        return Recall(Match(picture, 1.0, how), reason)
+        return Recall(Match(found.picture, 1.0, how), reason) if trusted(found.wrong, recipe, None) else None
 
-    def by_meaning(self, recipe: Recipe, policy: str, scope: str) -> Recall:
+    def by_meaning(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str]) -> Recall:
         """The one of the nearest prompts that the judge is surest of, painted or under way, if it is sure enough."""
         if recipe.seed is not None:
             return Recall(None, "a seed was given, and this exact recipe was not painted before")
         if policy == "exact":
             return Recall(None, "only the exact words were to be looked up, and they were not painted before")
-        near = self.near(recipe, scope)
-        return self.judged(recipe, near) if near else Recall(None, "nothing like it is remembered")
+        near = self.near(recipe, scope, seen)
+        if not near:
+            return Recall(None, "nothing like it is remembered")
+        found = self.judged(recipe, dict(islice(near.items(), CANDIDATES)))
+        if policy != "relaxed" or found.match or found.painting:
+            return found
+        return self.showing_more(recipe, near) or found
 
-    def judged(self, recipe: Recipe, near: list["Candidate"]) -> Recall:
-        """What the judge makes of the candidates."""
+    def showing_more(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall | None:
+        """The first whose prompt asks for all that is asked for, and besides for nothing that would surprise."""
+        for prompt, pool in islice(near.items(), 2 * CANDIDATES):
+            less, extras = without_more(prompt, recipe.prompt)
+            if extras:
+                found = self.judged(recipe, {less: pool})
+                reason = f"{prompt!r} shows all that is asked for, and besides: {', '.join(extras)}"
+                if found.painting:
+                    return replace(found, reason=reason)
+                if found.match:
+                    return Recall(replace(found.match, how="shows more"), reason)
+        return None
+
+    def judged(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall:
+        """What the judge makes of the prompts; of one that fits the first good picture, else its painting."""
         try:
-            verdicts = self.judge(recipe.prompt, [candidate.prompt for candidate in near])
+            verdicts = self.judge(recipe.prompt, list(near))
         except Unavailable as error:
             log.warning("recall without a judge: %s", error)
             return Recall(None, "the judge does not answer at the moment, and unsure means no")
-        for verdict, candidate in sorted(zip(verdicts, near, strict=True), key=lambda pair: -pair[0].sure):
+        for verdict, pool in sorted(zip(verdicts, near.values(), strict=True), key=lambda pair: -pair[0].sure):
             if not verdict.fits:
                 break
-            if candidate.picture is None:
-                return Recall(None, verdict.reason, candidate.painting)
-            if self.trusted(candidate.picture, recipe, verdict) and self.kept(candidate.picture):
-                return Recall(Match(candidate.picture, candidate.cosine, "same meaning"), verdict.reason)
+            for candidate in pool:
+                if candidate.picture is None:
+                    return Recall(None, verdict.reason, candidate.painting)
+                if trusted(candidate.wrong, recipe, verdict) and self.kept(candidate.picture):
+                    return Recall(Match(candidate.picture, candidate.cosine, "same meaning"), verdict.reason)
+        if verdicts[0].fits:
+            return Recall(None, f"what is remembered of {next(iter(near))!r} was called wrong")
         return Recall(None, verdicts[0].reason)
 
-    def near(self, recipe: Recipe, scope: str) -> list["Candidate"]:
-        """The nearest few prompts, painted or under way, best first."""
+    def near(self, recipe: Recipe, scope: str, seen: Collection[str]) -> dict[str, list["Candidate"]]:
+        """The nearest prompts, best first, and what there is of each: pictures, then paintings under way."""
         [vector] = self.embedder([recipe.prompt])
+        looked_up = (vector, recipe, scope, NEAREST, seen)
+        paintings = self.aside.submit(self.pending.nearest, *looked_up) if self.pending else None
         found = [
-            Candidate(cosine, picture.recipe.prompt, picture=picture)
-            for cosine, picture in self.index.nearest(vector, recipe, scope, CANDIDATES)
+            Candidate(one.cosine, one.picture.recipe.prompt, one.picture, one.wrong)
+            for one in self.index.nearest(*looked_up)
         ]
-        if self.pending is not None:
-            found += [
-                Candidate(cosine, prompt, painting=painting)
-                for cosine, painting, prompt in self.pending.nearest(vector, recipe, scope, CANDIDATES)
-            ]
-        return sorted(found, key=lambda candidate: -candidate.cosine)[:CANDIDATES]
+        if paintings is not None:
+            found += [Candidate(cosine, prompt, painting=painting) for cosine, painting, prompt in paintings.result()]
+        pools: dict[str, list[Candidate]] = {}
+        for candidate in sorted(found, key=lambda one: (-round(one.cosine, 6), one.picture is None)):
+            if candidate.cosine >= FAR:
+                pools.setdefault(candidate.prompt, []).append(candidate)
+        return pools
 
     def begun(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
         """Let others find a painting under way; the index being down only means that nobody joins."""
@@ -150,13 +190,6 @@ class Memory:
         except Unavailable as error:
             log.warning("painting %s is still among those under way: %s", painting, error)
 
-    def trusted(self, picture: Picture, recipe: Recipe, verdict: Verdict | None) -> bool:
-        """Whether nobody called this picture wrong for these words, and complaints leave the judge sure enough."""
-        left = doubt(self.labels.of(picture.key, picture.scope), recipe.prompt) if self.labels else 1.0
-        if left is None:
-            return False
-        return verdict is None or left == 1 or verdict.sure >= 1 - (1 - verdict.needed) * left
-
     def label(self, picture: Picture, wanted: str, *, right: bool, source: str) -> None:
         """Remember what someone said of an answer from memory. Raises Unavailable."""
         if self.labels is None:
@@ -164,6 +197,12 @@ class Memory:
         [vector] = self.embedder([wanted])
         said = {"key": picture.key, "remembered": picture.recipe.prompt, "wanted": wanted, "scope": picture.scope}
         self.labels.add(Label(**said, right=right, source=source, created=now()), vector)
+        self.index.accuse(picture.key, self.wrong(picture))
+
+    def wrong(self, picture: Picture) -> list[str]:
+        """The prompts that this picture was called wrong for. Raises Unavailable."""
+        labels = self.labels.of(picture.key, picture.scope) if self.labels else []
+        return [label.wanted for label in labels if not label.right]
 
     def kept(self, picture: Picture) -> bool:
         """Whether the bytes are really there; a point without bytes is removed."""
@@ -180,7 +219,7 @@ class Memory:
     def index_picture(self, picture: Picture) -> None:
         """Make a kept picture findable; doing it twice changes nothing. Raises Unavailable."""
         [vector] = self.embedder([picture.recipe.prompt])
-        self.index.add(picture, vector)
+        self.index.add(picture, vector, self.wrong(picture))
 
     def has(self, key: str) -> bool:
         """Whether the bytes of this picture are kept."""
@@ -208,6 +247,14 @@ class Memory:
             raise Forgotten(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
+
+
+def trusted(wrong: Sequence[str], recipe: Recipe, verdict: Verdict | None) -> bool:
+    """Whether nobody called a picture wrong for these words, and complaints leave the judge sure enough."""
+    left = doubt(wrong, recipe.prompt)
+    if left is None:
+        return False
+    return verdict is None or left == 1 or verdict.sure >= 1 - (1 - verdict.needed) * left
 
 
 def object_name(key: str) -> str:

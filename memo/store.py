@@ -77,10 +77,11 @@ class FolderStore:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See Store."""
-        for path in self.root.rglob("*"):
-            name = path.relative_to(self.root).as_posix()
-            if name.startswith(prefix) and not path.name.startswith(".") and path.is_file():
-                yield name
+        for folder, _, files in os.walk(self.root, onerror=unlisted):
+            for file in files:
+                name = Path(folder, file).relative_to(self.root).as_posix()
+                if name.startswith(prefix) and not file.startswith("."):
+                    yield name
 
     def link(self, name: str, seconds: int) -> str | None:
         """Files are served by the web process."""
@@ -101,6 +102,12 @@ class FolderStore:
         if not name or any(not part or part.startswith(".") or "\0" in part or "\\" in part for part in parts):
             raise Forgotten(name)
         return self.root.joinpath(*parts)
+
+
+def unlisted(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be read must not pass for empty."""
+    if not isinstance(error, FileNotFoundError):
+        raise Unavailable(f"cannot list {error.filename}: {error}") from error
 
 
 def write_once(path: Path, data: bytes) -> bool:

@@ -59,6 +59,16 @@ def prepare(text_folder: Path) -> None:
     told(lambda: prepare_text_model(text_folder))
 
 
+@main.command()
+@click.option("--data", type=DATA, help="Folder that holds all data.  [default: what MEMO_INDEX names, else var]")
+@click.option("--drop", is_flag=True, help="Drop the vectors of other text models in the end.")
+def reindex(data: Path | None, drop: bool) -> None:
+    """Embed all pictures and labels with the present text model; nothing else may be running."""
+    from .reindex import reindex as run
+
+    sys.exit(told(lambda: run(data, os.environ, drop=drop, say=click.echo)))
+
+
 @main.group()
 def key() -> None:
     """Recipes inside PNG files and as text."""

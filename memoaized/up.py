@@ -100,6 +100,7 @@ class Stack:
     def __init__(self, plan: Plan, data: Path, environment: Mapping[str, str]) -> None:
         self.plan, self.data = plan, data
         self.stopping = threading.Event()
+        self.reasons: dict[str, str] = {}  # by part: the last of our errors that it printed
         self.width = max(len("worker-99"), 5)
         self.redis = self.plan_redis(environment)
         self.parts = self.plan_parts(environment)
@@ -152,6 +153,7 @@ class Stack:
             "MEMO_INDEX_KEY": key,
             "MEMO_STORE": f"file:{self.data / 'pictures'}",
             "MEMO_TEXT_FOLDER": str(self.data / "text"),
+            "MEMO_STATES": str(self.data / "states"),
             "WORKER_REDIS": self.redis.url,
             "WORKER_MODELS": str(self.plan.models.resolve()),
             "WORKER_THREADS": threads,
@@ -176,16 +178,19 @@ class Stack:
             self.end()
 
     def start(self) -> None:
-        """Redis first, since everything needs it; then the rest side by side, until a job can be served."""
-        first, *others = self.parts
+        """First redis and index, which the others ask at their start; then those, until a job can be served."""
+        first, index, *others = self.parts
         self.launch(first)
+        self.launch(index)
         self.await_ready("redis", self.redis_answers, interval=0.02)
+        self.await_ready("index", lambda: answers(f"{index.environment['MEMO_INDEX']}/readyz"), interval=0.05)
         for part in others:
             self.launch(part)
         self.await_ready("everything", self.healthy, interval=0.5)
 
     def launch(self, part: Part) -> None:
         """Start a part and write down its pid for a later start."""
+        self.reasons.pop(part.name, None)
         part.start(self.log)
         running = {p.name: (p.process.pid, started_at(p.process.pid)) for p in self.parts if p.process and p.alive}
         (self.data / "run" / "processes.json").write_text(json.dumps(running))
@@ -202,7 +207,7 @@ class Stack:
         for part in self.parts:
             if part.process is None or part.alive:
                 continue
-            status = part.process.returncode
+            status = ": ".join(filter(None, (str(part.process.returncode), self.reasons.get(part.name))))
             if not part.replaceable:
                 raise Trouble(f"{part.name} ended with status {status}")
             now = time.monotonic()
@@ -234,15 +239,22 @@ class Stack:
 
     def healthy(self) -> bool:
         """Whether the web process says that a job can be served."""
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.plan.port}/healthz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        return answers(f"http://{HOST}:{self.plan.port}/healthz")
 
     def log(self, name: str, line: str) -> None:
         """A line of a part, with its name before it."""
+        if line.startswith("memo.errors."):  # the last line of a traceback
+            self.reasons[name] = line.partition(": ")[2]
         print(f"{name:<{self.width}} | {line}", flush=True)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def say(line: str) -> None:

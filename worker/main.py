@@ -6,6 +6,7 @@ It paints; with `--queues train` it trains instead. The only file of this room t
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from memo import MemoConfig, open_memory
+from memo import BadSetup, MemoConfig, open_memory
 
 from .board import open_board
 from .catalogue import Catalogue
@@ -82,7 +83,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig) -> Non
         worker_shutting_down.connect(lambda **_: studio.closing.set(), weak=False)
         worker_shutdown.connect(lambda **_: tender.stop(), weak=False)
 
-    worker_init.connect(open_studio, weak=False)
+    worker_init.connect(or_end(open_studio), weak=False)
 
 
 def connect_training(app: Celery, config: WorkerConfig) -> None:
@@ -101,6 +102,18 @@ def connect_training(app: Celery, config: WorkerConfig) -> None:
         worker_shutdown.connect(lambda **_: watch.stop(), weak=False)
 
     worker_init.connect(open_watch, weak=False)
+
+
+def or_end(receiver: Callable[..., None]) -> Callable[..., None]:
+    """A receiver of a signal that ends the process when it is set up wrongly; Celery would log that and go on."""
+
+    def receive(**named: Any) -> None:
+        try:
+            receiver(**named)
+        except BadSetup as error:
+            raise SystemExit(f"this worker cannot start: {error}") from error
+
+    return receive
 
 
 def queues_of(worker: Any) -> set[str]:

@@ -2,13 +2,17 @@
 
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from memo import BadSetup, Picture, Recipe, Unavailable
-from memo.index import Index, Pending, beside, open_index
+from memo.errors import OtherEmbedder
+from memo.index import RECORDS, Index, Labels, Pending, beside, open_client, open_index
+from memo.labels import Label
+from memoaized.reindex import index_server as own_server
 
 WIDTH = 8
 
@@ -39,8 +43,8 @@ def test_what_was_added_is_found_by_key_and_by_meaning(index, recipe):
     kept = picture(recipe, 1, guidance_scale=7.3)
     index.add(kept, vector(1, 0.2))
     assert index.get(kept.key) == kept
-    [(cosine, found)] = index.nearest(vector(1, 0.2), kept.recipe, "shared", 5)
-    assert found == kept and cosine == pytest.approx(1, abs=1e-5)
+    [found] = index.nearest(vector(1, 0.2), kept.recipe, "shared", 5)
+    assert (found.picture, found.wrong) == (kept, ()) and found.cosine == pytest.approx(1, abs=1e-5)
 
 
 def test_adding_twice_is_adding_once(index, recipe):
@@ -53,8 +57,8 @@ def test_the_nearest_come_first(index, recipe):
     for number, y in enumerate((0.9, 0.1, 0.5)):
         index.add(picture(recipe, number), vector(1, y))
     found = index.nearest(vector(1, 0), recipe, "shared", 2)
-    assert [p.recipe.seed for _, p in found] == [1, 2]
-    assert found[0][0] > found[1][0]
+    assert [one.picture.recipe.seed for one in found] == [1, 2]
+    assert found[0].cosine > found[1].cosine
 
 
 @pytest.mark.parametrize(
@@ -106,12 +110,34 @@ def test_a_picture_of_another_scope_is_no_candidate(index, recipe):
     assert index.newest("shared", 5, None) == []
 
 
+def test_what_was_seen_is_neither_near_nor_granted(index, recipe):
+    pictures = [picture(recipe, number) for number in (1, 2, 3)]
+    for one in pictures:
+        index.add(one, vector(1))
+    seen = {pictures[2].key, pictures[0].key}
+    assert [one.picture.recipe.seed for one in index.nearest(vector(1), recipe, "shared", 5, seen)] == [2]
+    granted = index.granted(recipe, "shared", seen)
+    assert granted is not None and granted.picture.recipe.seed == 2
+    assert index.granted(recipe, "shared", {one.key for one in pictures}) is None
+
+
+def test_accusations_stay_with_their_picture(index, recipe):
+    kept, other = picture(recipe, 1), picture(recipe, 2)
+    index.add(kept, vector(1), ["a wolf"])
+    index.add(other, vector(1))
+    index.accuse(other.key, ["a dog", "a cat"])
+    found = {one.picture.key: one.wrong for one in index.nearest(vector(1), recipe, "shared", 5)}
+    assert found == {kept.key: ("a wolf",), other.key: ("a dog", "a cat")}
+    index.accuse("ab" * 16, ["a picture that is gone"])
+    assert index.count() == 2
+
+
 def test_a_wish_is_granted_by_its_newest_picture(index, recipe):
     for number in (1, 3, 2):
         index.add(picture(recipe, number), vector(1))
     index.add(picture(recipe, 9, prompt="a blue fox"), vector(1))
     granted = index.granted(recipe, "shared")
-    assert granted is not None and granted.recipe.seed == 3
+    assert granted is not None and granted.picture.recipe.seed == 3
     assert index.granted(replace(recipe, prompt="no such"), "shared") is None
 
 
@@ -160,6 +186,109 @@ def test_a_collection_that_was_dropped_is_made_again(index_server, recipe):
     with pytest.raises(Unavailable):
         index.count()
     assert index.count() == 0
+
+
+@pytest.fixture(params=["memory", "embedded"])
+def by(request, tmp_path):
+    """The pictures of an embedder, by its name and width, in an index of our own."""
+    if request.param == "memory":
+        client = open_client("memory:", None)
+        yield lambda name, width=WIDTH: Index(client, f"pictures-{name}", width)
+        return
+    with own_server(tmp_path / "index") as (url, key):
+        yield lambda name, width=WIDTH: open_index(url, f"pictures-{name}", width, api_key=key)
+
+
+Open = Callable[..., Index]
+
+
+def test_what_another_embedder_filled_is_refused_with_both_names_the_number_and_the_command(by: Open, recipe):
+    old, new = by("old"), by("new", 16)
+    for number in range(3):
+        old.add(picture(recipe, number), vector(1))
+    for call in (new.check_embedder, new.count, lambda: new.newest("shared", 1, None)):
+        with pytest.raises(OtherEmbedder) as refused:
+            call()
+    for part in ("3 pictures of the embedder 'old' (vectors of 8)", "'new' (vectors of 16)", "`memoaized reindex`"):
+        assert part in str(refused.value)
+    assert "pictures-new" not in [found.name for found in old.client.get_collections().collections]
+    assert by("old").count() == 3
+
+
+def test_a_refusal_stops_a_start_and_is_waited_out_by_what_runs(by: Open, recipe):
+    by("old").add(picture(recipe, 1), vector(1))
+    for kind in (BadSetup, Unavailable):
+        with pytest.raises(kind):
+            by("new").count()
+
+
+def test_labels_alone_are_enough_to_be_refused(by: Open):
+    said = Label(key="k", remembered="a fox", wanted="a wolf", right=False, source="user", created=1.0)
+    beside(by("old"), Labels, "labels").add(said, vector(1))
+    with pytest.raises(OtherEmbedder, match="1 label of the embedder 'old'"):
+        by("new").check_embedder()
+
+
+def test_what_another_embedder_left_empty_hinders_nobody(by: Open, recipe):
+    assert by("old").count() == 0
+    by("new").add(picture(recipe, 1), vector(1))
+    with pytest.raises(OtherEmbedder, match="1 picture of the embedder 'new'"):
+        by("old").count()
+
+
+def test_the_same_name_with_another_width_is_refused(by: Open, recipe):
+    by("same").add(picture(recipe, 1), vector(1))
+    with pytest.raises(OtherEmbedder, match="1 picture of .* 'same' .vectors of 8.*, but .* 'same' .vectors of 16"):
+        by("same", 16).count()
+
+
+def test_labels_and_paintings_of_another_width_are_refused(by: Open):
+    beside(by("same"), Pending, "pending").count()
+    with pytest.raises(OtherEmbedder, match="holds vectors of 8 numbers, .* now gives 16: .*`memoaized reindex`"):
+        beside(by("same", 16), Pending, "pending").count()
+
+
+def test_an_index_from_before_there_were_records_is_taken_over(by: Open, recipe):
+    before = by("old")
+    before.add(picture(recipe, 1), vector(1))
+    before.client.delete_collection(RECORDS)
+    by("old").check_embedder()
+    assert by("old").count() == 1
+
+
+def test_two_embedders_from_before_there_were_records_are_refused_both(by: Open, recipe):
+    for index in (by("old"), by("new")):
+        index.renew()
+        index.add(picture(recipe, 1), vector(1))
+    for name in ("old", "new"):
+        with pytest.raises(OtherEmbedder):
+            by(name).check_embedder()
+
+
+def test_who_re_embeds_is_refused_until_the_end_and_the_one_before_is_not(by: Open, recipe):
+    old, new = by("old"), by("new")
+    old.add(picture(recipe, 1), vector(1))
+    new.begin()
+    new.renew()
+    new.add(picture(recipe, 1), vector(1))
+    with pytest.raises(OtherEmbedder, match="not re-embedded to the end"):
+        by("new").count()
+    by("old").check_embedder()
+    assert [str(one) for one in new.adopt()] == ["1 picture of the embedder 'old' (vectors of 8)"]
+    assert by("new").count() == 1
+    with pytest.raises(OtherEmbedder, match="1 picture of the embedder 'new'"):
+        by("old").count()
+
+
+def test_an_index_that_is_down_at_the_start_is_asked_on_first_use(unused_port):
+    open_index(f"http://127.0.0.1:{unused_port}", "pictures-new", WIDTH).check_embedder()
+
+
+def test_every_key_is_named_once(by: Open, recipe, monkeypatch):
+    monkeypatch.setattr("memo.index.PAGE", 2)
+    index, pictures = by("any"), [picture(recipe, number) for number in range(5)]
+    index.add_all(pictures, np.stack([vector(1)] * 5))
+    assert sorted(index.keys()) == sorted(one.key for one in pictures)
 
 
 @pytest.mark.parametrize("url", ["", "qdrant:6333", "file:/tmp/x"])

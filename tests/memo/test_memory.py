@@ -94,6 +94,64 @@ def test_no_judge_is_asked_for_the_same_words_or_with_a_seed(memory, remember, r
     assert judge.asked == []
 
 
+def test_relaxed_takes_what_shows_more_and_never_less(memory, remember, recipe):
+    rich, plain = (
+        replace(recipe, prompt="red fox sitting in deep snow at dusk"),
+        replace(recipe, prompt="a fox in snow"),
+    )
+    kept = remember(rich)
+    assert memory.recall(plain).match is None
+    recall = memory.recall(plain, policy="relaxed")
+    assert recall.match and recall.match.picture == kept and recall.match.how == "shows more"
+    assert "and besides: red, sitting, deep, at dusk" in recall.reason
+    memory.forget(kept.key)
+    remember(plain)
+    assert memory.recall(rich, policy="relaxed").match is None
+
+
+def test_relaxed_joins_a_painting_that_will_show_more(memory, recipe):
+    memory.begun("ab" * 16, replace(recipe, prompt="a red fox in the snow at dusk"))
+    recall = memory.recall(recipe, policy="relaxed")
+    assert recall.painting == "ab" * 16 and "besides: at dusk" in recall.reason
+    assert memory.recall(recipe).painting is None
+
+
+def test_far_prompts_are_not_judged(memory, remember, recipe):
+    remember(replace(recipe, prompt="quarterly tax report"))
+    judge = Saying(Unavailable("never to be asked"))
+    assert Memory(memory.embedder, memory.index, memory.store, judge).recall(recipe).match is None
+    assert judge.asked == []
+
+
+def test_a_prompt_of_many_pictures_leaves_room_for_others(memory, remember, recipe):
+    """The judge is asked about prompts, each once, however many pictures one has."""
+    crowd = [remember(recipe, seed=seed) for seed in range(10)]
+    far = remember(replace(recipe, prompt="a crimson fox on snow"), seed=2)
+    judge = Saying({crowd[0].recipe.prompt: Verdict(False, "no", 0.1), far.recipe.prompt: Verdict(True, "yes", 0.9)})
+    recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(replace(recipe, prompt="a fox, red"))
+    assert recall.match and recall.match.picture == far and len(judge.asked[0][1]) == 2
+
+
+def test_pictures_that_were_seen_are_not_given_again(memory, remember, recipe):
+    kept = {remember(recipe, seed=seed).key for seed in range(3)}
+    seen: set[str] = set()
+    for _ in range(3):
+        recall = memory.recall(recipe, seen=seen)
+        assert recall.match and recall.match.picture.key not in seen
+        seen.add(recall.match.picture.key)
+    assert seen == kept
+    recall = memory.recall(recipe, seen=seen)
+    assert recall.match is None and "shown already" in recall.reason
+    assert memory.recall(replace(recipe, seed=1), seen=seen).match is None
+
+
+def test_a_painting_that_is_waited_for_is_not_offered_again(memory, recipe):
+    memory.begun("ab" * 16, recipe)
+    alike = replace(recipe, prompt="please draw a red fox in the snow")
+    assert memory.recall(alike).painting == "ab" * 16
+    assert memory.recall(alike, seen={"ab" * 16}).painting is None
+
+
 def test_an_empty_memory_is_a_miss(memory, recipe):
     assert memory.recall(recipe).match is None
     assert "nothing" in memory.recall(recipe).reason

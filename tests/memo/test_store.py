@@ -1,5 +1,6 @@
 """One contract for all stores: the folder, and S3 on two servers that have nothing in common."""
 
+import os
 import threading
 import urllib.request
 from pathlib import Path
@@ -78,6 +79,21 @@ def test_names_are_listed_by_prefix(any_store):
         any_store.put(name, b"x")
     assert sorted(any_store.names()) == ["ab/one.png", "ab/two.png", "cd/three.png"]
     assert sorted(any_store.names("ab/")) == ["ab/one.png", "ab/two.png"]
+
+
+def test_a_folder_that_cannot_be_listed_does_not_pass_for_empty(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+    store.put("ab/one.png", b"x")
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "ab":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", closed)
+    with pytest.raises(Unavailable, match=r"cannot list .*ab.*Permission denied"):
+        list(store.names())
 
 
 def test_an_empty_store_lists_nothing_and_is_usable(any_store):

@@ -1,0 +1,352 @@
+"""`memoaized reindex`: every picture and label under the present embedder, nothing lost and nothing mixed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from memo import BadSetup, Unavailable
+from memo.index import Index, Labels, beside, open_client, open_index
+from memo.labels import Label
+from memo.memory import object_name
+from memoaized.cli import main
+from memoaized.reindex import index_server, re_embed
+from memoaized.up import claimed, free_port
+from tests.real import ROOT, painted
+from worker.tend import Tender
+
+
+class Noise:
+    """Unit vectors that depend on the embedder and the text, and mean nothing."""
+
+    def __init__(self, name: str, width: int = 8) -> None:
+        self.name, self.width = name, width
+
+    def __call__(self, texts):
+        seeds = [sha256(f"{self.name} {self.width} {text}".encode()).digest() for text in texts]
+        vectors = np.array([np.random.default_rng(list(seed)).normal(size=self.width) for seed in seeds], np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+OLD, NEW = Noise("old"), Noise("new", 16)
+
+
+@pytest.fixture
+def by(request, tmp_path):
+    """The pictures of an embedder in an index of our own, in memory unless "embedded" is asked for."""
+    if getattr(request, "param", "memory") == "memory":
+        client = open_client("memory:", None)
+        yield lambda embedder: Index(client, f"pictures-{embedder.name}", embedder.width)
+        return
+    with index_server(tmp_path / "index") as (url, key):
+        yield lambda embedder: open_index(url, f"pictures-{embedder.name}", embedder.width, api_key=key)
+
+
+Open = Callable[[Noise], Index]
+both = pytest.mark.parametrize("by", ["memory", "embedded"], indirect=True)
+
+
+@pytest.fixture
+def kept(store, recipe):
+    """Keep pictures of some prompts, by default five."""
+
+    def keep(*prompts: str):
+        pictures = []
+        for prompt in prompts or ("a fox", "a dog", "a cat", "a cow", "an owl"):
+            picture, png = painted(replace(recipe, prompt=prompt))
+            store.put(object_name(picture.key), png)
+            pictures.append(picture)
+        return pictures
+
+    return keep
+
+
+@pytest.fixture
+def filled(by: Open, kept):
+    """The old embedder's index of five pictures."""
+    pictures = kept()
+    by(OLD).add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
+    return pictures
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def found(index: Index, embedder: Noise, picture):
+    [near] = index.nearest(embedder([picture.recipe.prompt])[0], picture.recipe, "shared", 1)
+    return near.picture if near.cosine == pytest.approx(1, abs=1e-5) else None
+
+
+def label(**changes) -> Label:
+    values = {"key": "k", "remembered": "a fox", "wanted": "a wolf", "right": False, "source": "user", "created": 1.0}
+    return Label(**values | changes)
+
+
+@both
+def test_every_picture_is_found_by_the_new_embedder(by: Open, filled, store, said):
+    with pytest.raises(BadSetup):
+        by(NEW).check_embedder()
+    report = re_embed(NEW, by(NEW), store, said.append)
+    index = by(NEW)
+    assert (report.pictures, report.unreadable, index.count()) == (5, [], 5)
+    assert all(found(index, NEW, picture) == picture == index.get(picture.key) for picture in filled)
+    assert [str(one) for one in report.unneeded] == ["5 pictures of the embedder 'old' (vectors of 8)"]
+
+
+def test_doing_it_twice_is_doing_it_once(by: Open, filled, store, said):
+    first, second = (re_embed(NEW, by(NEW), store, said.append) for _ in range(2))
+    assert first == second and by(NEW).count() == 5
+
+
+def test_what_was_painted_since_by_the_one_before_is_not_forgotten_on_the_way_back(by, filled, kept, store, said):
+    re_embed(NEW, by(NEW), store, said.append)
+    [since] = kept("a hen")
+    by(NEW).add(since, NEW(["a hen"])[0])
+    with pytest.raises(BadSetup, match="6 pictures of the embedder 'new'"):
+        by(OLD).check_embedder()
+    re_embed(OLD, by(OLD), store, said.append)
+    assert found(by(OLD), OLD, since) == since
+
+
+def test_an_interrupted_run_is_refused_and_started_again(by: Open, filled, store, said, monkeypatch):
+    monkeypatch.setattr("memoaized.reindex.BATCH", 2)
+    batches = []
+
+    class Breaking(Noise):
+        def __call__(self, texts):
+            batches.append(len(texts))
+            if len(batches) == 3:
+                raise Unavailable("cut off")
+            return super().__call__(texts)
+
+    with pytest.raises(Unavailable, match="cut off"):
+        re_embed(Breaking("new", 16), by(NEW), store, said.append)
+    assert by(OLD).count() == 5
+    with pytest.raises(BadSetup, match="not re-embedded to the end"):
+        by(NEW).check_embedder()
+    assert re_embed(NEW, by(NEW), store, said.append).pictures == by(NEW).count() == 5
+
+
+def test_a_lost_index_is_filled_from_the_store(by: Open, kept, store, said):
+    pictures = kept()
+    assert re_embed(NEW, by(NEW), store, said.append).unneeded == []
+    assert [picture.key for picture in by(NEW).newest("shared", 9, None)] == [
+        picture.key for picture in sorted(pictures, key=lambda picture: -picture.created)
+    ]
+
+
+def test_an_empty_memory_may_change_its_embedder(by: Open, store, said):
+    assert by(OLD).count() == 0
+    assert re_embed(NEW, by(NEW), store, said.append).pictures == by(NEW).count() == 0
+
+
+@both
+def test_vectors_of_another_width_under_the_same_name_are_replaced(by: Open, kept, store, said):
+    narrow, wide = Noise("same", 8), Noise("same", 16)
+    [picture] = kept("a fox")
+    by(narrow).add(picture, narrow(["a fox"])[0])
+    beside(by(narrow), Labels, "labels").add(label(), narrow(["a wolf"])[0])
+    re_embed(wide, by(wide), store, said.append)
+    assert found(by(wide), wide, picture) == picture
+    assert list(beside(by(wide), Labels, "labels").all()) == [label()]
+
+
+@both
+def test_labels_outlive_a_power_cut_while_theirs_is_replaced(by: Open, kept, store, said, monkeypatch):
+    narrow, wide = Noise("same", 8), Noise("same", 16)
+    labels = beside(by(narrow), Labels, "labels")
+    labels.add(label(), narrow(["a wolf"])[0])
+
+    def cut_off(self: Labels) -> None:
+        self.client.delete_collection(self.collection)
+        raise Unavailable("cut off")
+
+    with monkeypatch.context() as during:
+        during.setattr(Labels, "renew", cut_off)
+        with pytest.raises(Unavailable, match="cut off"):
+            re_embed(wide, by(wide), store, said.append)
+    assert re_embed(wide, by(wide), store, said.append).labels == 1
+    assert list(beside(by(wide), Labels, "labels").all()) == [label()]
+
+
+def test_labels_are_moved_and_the_newest_counts(by: Open, kept, store, said):
+    kept()
+    old, new = beside(by(OLD), Labels, "labels"), beside(by(NEW), Labels, "labels")
+    for one in (label(), label(wanted="a hen"), label(wanted="a cow", created=5.0)):
+        old.add(one, OLD([one.wanted])[0])
+    for one in (label(right=True, created=2.0), label(wanted="a cow", right=True, created=4.0)):
+        new.add(one, NEW([one.wanted])[0])
+    assert re_embed(NEW, by(NEW), store, said.append).labels == 3
+    moved = sorted(new.all(), key=lambda one: one.created)
+    assert [(one.wanted, one.right) for one in moved] == [("a hen", False), ("a wolf", True), ("a cow", False)]
+    [point] = new.client.retrieve(new.collection, [str(UUID(moved[0].name))], with_vectors=True)
+    assert point.vector == pytest.approx(NEW(["a hen"])[0].tolist(), abs=1e-6)
+
+
+def test_what_a_picture_was_called_wrong_for_is_kept_with_it(by: Open, filled, store, said):
+    key, labels = filled[0].key, beside(by(OLD), Labels, "labels")
+    for changes in ({"wanted": "a wolf"}, {"wanted": "a red fox", "right": True}, {"scope": "alice"}):
+        labels.add(label(key=key, **changes), OLD(["a wolf"])[0])
+    re_embed(NEW, by(NEW), store, said.append)
+    wrong = {one.picture.key: one.wrong for one in by(NEW).nearest(NEW(["a"])[0], filled[0].recipe, "shared", 9)}
+    assert len(wrong) == 5 and wrong.pop(key) == ("a wolf",) and set(wrong.values()) == {()}
+
+
+def test_points_of_pictures_that_are_gone_are_removed(by: Open, filled, store, said):
+    re_embed(NEW, by(NEW), store, said.append)
+    store.delete(object_name(filled[0].key))
+    assert re_embed(NEW, by(NEW), store, said.append).removed == 1
+    assert by(NEW).get(filled[0].key) is None and by(NEW).count() == 4
+
+
+def test_a_picture_painted_meanwhile_is_no_stray(by: Open, filled, kept, store, said, monkeypatch):
+    names = list(store.names())
+    [late] = kept("a late owl")
+    index = by(NEW)
+    index.renew()
+    index.add(late, NEW(["a late owl"])[0])
+    monkeypatch.setattr(store, "names", lambda: iter(names))
+    assert re_embed(NEW, index, store, said.append).removed == 0
+    assert index.get(late.key) == late
+
+
+def test_unreadable_files_are_counted_and_named_and_the_rest_goes_on(by: Open, filled, store, said, tmp_path):
+    good = store.get(object_name(filled[0].key))
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    bad = {
+        "00/bare.png": (tmp_path / "bare.png").read_bytes(),
+        "00/copy.png": good,
+        "00/cut.png": good[: len(good) // 2],
+        "00/noise.png": b"noise",
+    }
+    for name, data in bad.items():
+        store.put(name, data)
+    store.put("note.txt", b"no picture")
+    report = re_embed(NEW, by(NEW), store, said.append)
+    assert (report.pictures, report.unreadable) == (5, sorted(bad))
+    assert all(any(line.startswith(f"unreadable: {name}: ") for line in said) for name in bad)
+    assert "left alone, since they are no PNG files: 1, the first 'note.txt'" in said
+    assert by(NEW).count() == 5
+
+
+# The command
+
+
+@pytest.fixture
+def filled_data(tmp_path, kept, store) -> Path:
+    """A data folder whose five pictures another embedder has indexed, with one label."""
+    pictures, data = kept(), tmp_path
+    (data / "text").symlink_to(ROOT / "var" / "text")
+    with index_server(data / "index") as (url, key):
+        index = open_index(url, "pictures-old", OLD.width, api_key=key)
+        index.add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
+        beside(index, Labels, "labels").add(label(), OLD(["a wolf"])[0])
+    return data
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.delenv("MEMO_INDEX", raising=False)
+
+    def call(*arguments, code=0):
+        answer = CliRunner().invoke(main, ["reindex", *map(str, arguments)])
+        assert answer.exit_code == code, answer.output
+        return answer.output.splitlines()
+
+    return call
+
+
+def collections(data: Path) -> list[str]:
+    return sorted(path.name for path in (data / "index").iterdir() if path.is_dir())
+
+
+def test_the_command_re_embeds_a_data_folder_and_drops_when_asked(run, filled_data, embedder):
+    *_, left, last = run("--data", filled_data)
+    assert left.startswith("not needed any more, and dropped by --drop: 5 pictures of the embedder 'old'")
+    assert "1 label of the embedder 'old'" in left
+    assert last.startswith(f"embedded by {embedder.name!r} (vectors of 384): 5 pictures and 1 labels; 0 unreadable")
+    assert {"pictures-old", "labels-pictures-old"} < set(collections(filled_data))
+    *_, dropped, last = run("--data", filled_data, "--drop")
+    assert dropped.startswith("dropped: 5 pictures of the embedder 'old'") and "5 pictures and 1 labels" in last
+    kept = ["pictures", "labels-pictures", "pending-pictures"]
+    assert collections(filled_data) == sorted(["embedder-of-pictures", *(f"{kind}-{embedder.name}" for kind in kept)])
+
+
+def test_nothing_is_dropped_and_the_status_is_1_while_a_file_is_unreadable(run, filled_data, store):
+    store.put("00/noise.png", b"noise")
+    *_, left, last = run("--data", filled_data, "--drop", code=1)
+    assert left.startswith("not dropped, since some files are unreadable: 5 pictures of the embedder 'old'")
+    assert "1 unreadable" in last and "pictures-old" in collections(filled_data)
+
+
+def test_the_command_re_embeds_what_the_environment_names(run, filled_data, monkeypatch):
+    with index_server(filled_data / "index") as (url, key):
+        settings = {"INDEX": url, "INDEX_KEY": key, "STORE": f"file:{filled_data / 'pictures'}"}
+        settings["TEXT_FOLDER"] = str(filled_data / "text")
+        for name, value in settings.items():
+            monkeypatch.setenv(f"MEMO_{name}", value)
+        assert "5 pictures and 1 labels" in run("--drop")[-1]
+
+
+def test_a_data_folder_in_use_is_refused(run, filled_data):
+    (filled_data / "run").mkdir()
+    with claimed(filled_data):
+        [line] = run("--data", filled_data, code=1)
+    assert "in use by process" in line
+
+
+def test_a_folder_without_pictures_is_refused(run, tmp_path):
+    [line] = run("--data", tmp_path, code=1)
+    assert "holds no pictures" in line and list(tmp_path.iterdir()) == []
+
+
+# What runs, and what starts
+
+
+def test_a_picture_painted_while_refused_is_indexed_afterwards(studio, board, memory, store, recipe, kept, said):
+    memory.index = Index(open_client("memory:", None), "pictures-new", memory.embedder.width)
+    old = Index(memory.index.client, "pictures-old", OLD.width)
+    [before] = kept("a fox")
+    old.add(before, OLD(["a fox"])[0])
+    assert "memory does not answer" in memory.recall(recipe).reason
+    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+    tender = Tender(studio, lambda painting: None, name="here", facts={})
+    assert studio.paint(job.painting) == "done"
+    with pytest.raises(Unavailable, match="memoaized reindex"):
+        tender.round()
+    assert len(board.postponed()) == 1
+    re_embed(memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.width), store, said.append)
+    tender.round()
+    assert board.postponed() == [] and memory.index.count() == 2
+    assert memory.recall(recipe).match is not None
+
+
+def test_a_product_over_another_embedders_index_does_not_start_and_says_why(filled_data, tiny_models, run):
+    command = [sys.executable, "-m", "memoaized.cli", "up", "--port", str(free_port()), "--data", str(filled_data)]
+    command += ["--models", str(tiny_models)]
+    up = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    [stopping] = [line for line in up.stdout.splitlines() if line.startswith("memoaized | stopping")]
+    assert up.returncode == 1
+    assert "5 pictures of the embedder 'old'" in stopping and "`memoaized reindex`" in stopping
+
+
+def test_a_worker_over_another_embedders_index_ends_and_says_why(filled_data, tiny_models, unused_port):
+    command = [sys.executable, "-m", "celery", "--app", "worker.main:app", "worker", "--pool", "threads"]
+    with index_server(filled_data / "index") as (url, key):
+        environment = {"MEMO_INDEX": url, "MEMO_INDEX_KEY": key, "MEMO_TEXT_FOLDER": str(filled_data / "text")}
+        environment |= {"WORKER_REDIS": f"redis://127.0.0.1:{unused_port}", "WORKER_MODELS": str(tiny_models)}
+        environment |= {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+        worker = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert worker.returncode == 1
+    assert worker.stderr.splitlines()[-1].startswith("this worker cannot start: the index holds 5 pictures")
