@@ -3,15 +3,17 @@
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from flask import Blueprint, Response, abort, current_app, request, send_file, stream_with_context
 from flask.typing import ResponseReturnValue
 
 from memo import BadRecipe, Memory, Unavailable
+from worker.jobs import Job, Origin
 from worker.queue import Queue
 
-from .asking import describe, describe_picture, submit
+from .asking import COUNT, another, describe, describe_picture, submit, visitor
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -33,10 +35,28 @@ def memory() -> Memory:
 
 @bp.post("/jobs")
 def create_job() -> ResponseReturnValue:
-    """Ask for a picture."""
-    job, status = submit(read_object())
+    """Ask for a picture, or with `count` for several: 200 when memory has them all, 202 when some are painted."""
+    body = read_object()
+    jobs = submit(body, visitor())
+    told = [describe(job) for job in jobs]
+    answer = told[0] if body.get(COUNT) is None else {"jobs": told}
+    return answer, status_of(jobs), {"Location": told[0]["links"]["self"]}
+
+
+@bp.post("/jobs/<job_id>/another")
+def create_another(job_id: str) -> ResponseReturnValue:
+    """Ask for a picture of the same meaning that was not given yet to this job, or to this user."""
+    found = queue().job(job_id)
+    if found is None:
+        no_job(job_id)
+    job = another(found, visitor())
     answer = describe(job)
-    return answer, status, {"Location": answer["links"]["self"]}
+    return answer, status_of([job]), {"Location": answer["links"]["self"]}
+
+
+def status_of(jobs: Sequence[Job]) -> int:
+    """200 when memory had every picture, 202 when one is being painted."""
+    return 200 if all(job.origin is Origin.MEMORY for job in jobs) else 202
 
 
 @bp.get("/jobs")
@@ -148,6 +168,6 @@ def as_time(given: str) -> float:
     return moment
 
 
-def no_job(job_id: str) -> ResponseReturnValue:
+def no_job(job_id: str) -> NoReturn:
     """404."""
     abort(404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days")

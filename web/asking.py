@@ -1,13 +1,13 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from flask import current_app, url_for
+from flask import current_app, request, url_for
 
 from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, to_text
-from memo.recipe import check_choice
+from memo.recipe import LARGEST_SEED, check_choice, check_whole
 from worker.catalogue import Catalogue
 from worker.jobs import Job, Origin
 from worker.queue import Queue
@@ -15,48 +15,98 @@ from worker.queue import Queue
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
 MEMO = "memo"  # the policy: auto, off, exact or refresh
+COUNT, USER = "count", "user"
+MOST_PICTURES = 8  # of one request
+LONGEST_USER = 128  # characters of the name of who asks
 
 
-def submit(body: Mapping[str, object]) -> tuple[Job, int]:
-    """The job and the HTTP status: 200 from memory, 202 when it is being painted. Raises BadRecipe."""
-    catalogue: Catalogue = current_app.extensions["catalogue"]
+VISITOR = "visitor"  # the cookie by which a browser is known again
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request for pictures, checked."""
+
+    recipe: Recipe
+    policy: str = "auto"
+    count: int = 1
+    user: str = ""  # whoever asks, as they call themselves; "" = unknown
+
+
+def submit(body: Mapping[str, object], user: str = "") -> list[Job]:
+    """One job for each picture, none of them twice: what memory has, and the rest is painted. Raises BadRecipe."""
+    wanted = read(body, current_app.extensions["catalogue"], user)
+    jobs: list[Job] = []
+    for number in range(wanted.count):
+        seed = wanted.recipe.seed
+        recipe = wanted.recipe if seed is None else replace(wanted.recipe, seed=(seed + number) % (LARGEST_SEED + 1))
+        jobs.append(serve(replace(wanted, recipe=recipe), given(jobs)))
+    return jobs
+
+
+def another(job: Job, user: str = "") -> Job:
+    """A picture of the same meaning that neither this job nor this user was given: from memory, else painted."""
+    user = user or job.user or job.id
+    queue: Queue = current_app.extensions["queue"]
+    first = queue.job(user)  # a chain without a name is called after its first job
+    return serve(Wanted(job.recipe.wish, user=user), given([job, *([first] if first else []), *queue.of_user(user)]))
+
+
+def visitor() -> str:
+    """What this browser calls itself, or ""."""
+    return request.cookies.get(VISITOR, "")[:LONGEST_USER]
+
+
+def given(jobs: Collection[Job]) -> set[str]:
+    """The pictures that these jobs have or will have, and the paintings that they wait for."""
+    pictures = {job.picture.key if job.picture else job.recipe.key for job in jobs}
+    return pictures | {job.painting for job in jobs if job.painting}
+
+
+def serve(wanted: Wanted, seen: Collection[str]) -> Job:
+    """The job of one picture that is none of those seen."""
     memory: Memory = current_app.extensions["memory"]
     queue: Queue = current_app.extensions["queue"]
-    recipe, policy = read(body, catalogue)
-    recall, joined = look_up(memory, queue, recipe, policy)
+    recall, joined = look_up(memory, queue, wanted, seen)
     if joined:
-        return joined, 202
+        return joined
     if recall.match:
-        return queue.remembered(recipe, recall.match, recall.reason), 200
-    joinable = policy in ("auto", "exact")
-    job = queue.submit(recipe, reason=recall.reason, scope=SHARED, joinable=joinable)
+        return queue.remembered(wanted.recipe, recall.match, recall.reason, wanted.user)
+    joinable = wanted.policy in ("auto", "relaxed", "exact") and not seen
+    job = queue.submit(wanted.recipe, reason=recall.reason, scope=SHARED, joinable=joinable, user=wanted.user)
     if job.painting and job.origin == Origin.PAINTED:
-        memory.begun(job.painting, recipe)
-    return job, 202
+        memory.begun(job.painting, wanted.recipe)
+    return job
 
 
-def look_up(memory: Memory, queue: Queue, recipe: Recipe, policy: str) -> tuple[Recall, Job | None]:
+def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str]) -> tuple[Recall, Job | None]:
     """What memory answers, and the job when it waits for a painting under way that means the same."""
-    recall = memory.recall(recipe, policy=policy, scope=SHARED)
+    asked: dict[str, Any] = {"policy": wanted.policy, "scope": SHARED, "seen": seen}
+    recall = memory.recall(wanted.recipe, **asked)
     for _ in range(MOST_ENDED):
         if recall.painting is None:
             break
-        if joined := queue.join(recall.painting, recall.reason):
+        if joined := queue.join(recall.painting, recall.reason, wanted.user):
             return recall, joined
         memory.ended(recall.painting)  # a moment ago: its picture may be remembered by now
-        recall = memory.recall(recipe, policy=policy, scope=SHARED)
+        recall = memory.recall(wanted.recipe, **asked)
     return recall, None
 
 
-def read(body: Mapping[str, object], catalogue: Catalogue) -> tuple[Recipe, str]:
-    """The recipe with the model's defaults filled in, and the memory policy; raises BadRecipe."""
+def read(body: Mapping[str, object], catalogue: Catalogue, user: str = "") -> Wanted:
+    """What a body asks for, with the model's defaults filled in; raises BadRecipe."""
+    known = (*FIELDS, MEMO, COUNT, USER)
     for name, value in body.items():
-        if name not in (*FIELDS, MEMO):
-            raise BadRecipe(name, value, f"no such field; there are {', '.join((*FIELDS, MEMO))}")
-    wanted = {name: value for name, value in body.items() if value is not None}
-    policy = wanted.pop(MEMO, "auto")
-    check_choice(MEMO, policy, POLICIES)
-    return catalogue.recipe(wanted), str(policy)
+        if name not in known:
+            raise BadRecipe(name, value, f"no such field; there are {', '.join(known)}")
+    values = {name: value for name, value in body.items() if value is not None}
+    asked: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user}
+    asked |= {name: values.pop(name) for name in asked if name in values}
+    check_choice(MEMO, asked[MEMO], POLICIES)
+    check_whole(COUNT, asked[COUNT], 1, MOST_PICTURES)
+    if not isinstance(asked[USER], str) or len(asked[USER]) > LONGEST_USER:
+        raise BadRecipe(USER, asked[USER], f"it must be text of at most {LONGEST_USER} characters")
+    return Wanted(catalogue.recipe(values), asked[MEMO], asked[COUNT], asked[USER])
 
 
 def describe(job: Job) -> dict[str, Any]:

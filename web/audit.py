@@ -22,6 +22,7 @@ from .api import memory, no_job, queue, read_object
 bp = Blueprint("audit", __name__)
 
 SAMPLED = 6  # answers on one page
+SOURCES = {"same meaning": "audit", "shows more": "audit of relaxed"}  # of labels, by how an answer was found
 
 
 @bp.post("/api/v1/jobs/<job_id>/label")
@@ -73,51 +74,66 @@ def audited() -> ResponseReturnValue:
     """Take the word of the audit page."""
     if request.form.get("right") not in ("yes", "no"):
         abort(422, "say right=yes or right=no")
-    picture, wanted = answered(request.form.get("job", ""))
-    memory().label(picture, wanted, right=request.form["right"] == "yes", source="audit")
+    job = job_of(request.form.get("job", ""))
+    picture, wanted = answered(job.id)
+    source = SOURCES.get(job.match.how if job.match else "", "audit")
+    memory().label(picture, wanted, right=request.form["right"] == "yes", source=source)
     return redirect(url_for("audit.audit"), 303)
 
 
 def answered(job_id: str) -> tuple[Picture, str]:
     """The picture that memory answered a job with, and the job's prompt; aborts for other jobs."""
-    job = queue().job(job_id)
-    if job is None:
-        no_job(job_id)
-    elif job.origin is Origin.MEMORY and job.picture:
+    job = job_of(job_id)
+    if job.origin is Origin.MEMORY and job.picture:
         return job.picture, job.recipe.prompt
     abort(409, "only an answer from memory can be called right or wrong")
 
 
+def job_of(job_id: str) -> Job:
+    """The job of this id, or 404."""
+    job = queue().job(job_id)
+    if job is None:
+        no_job(job_id)
+    return job
+
+
 def sample() -> list[Job]:
     """Some of the last answers by meaning that no audit has looked at."""
-    jobs = [job for job in queue().recent(RECENT_JOBS) if job.match and job.match.how == "same meaning"]
+    jobs = [job for job in queue().recent(RECENT_JOBS) if job.match and job.match.how in SOURCES]
     random.shuffle(jobs)
-    seen = {(label.key, label.wanted) for label in audits()}
+    seen = {(label.key, label.wanted) for label in audits(*SOURCES.values())}
     fresh = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}
     return [job for pair, job in fresh.items() if pair not in seen][:SAMPLED]
 
 
-def audits() -> list[Label]:
+def audits(*sources: str) -> list[Label]:
     """The labels of audits."""
     labels = memory().labels
-    return [label for label in labels.all() if label.source == "audit"] if labels else []
+    return [label for label in labels.all() if label.source in sources] if labels else []
 
 
 def figures() -> dict[str, Any]:
     """See `stats`; the interval is Wilson's at 95 %."""
     counts = queue().counts()
-    asked, looked = sum(counts[origin] for origin in Origin), [label.right for label in audits()]
-    low, high = wilson(looked.count(False), len(looked))
+    asked = sum(counts[origin] for origin in Origin)
     return {
         "jobs": asked,
         **{str(origin): int(counts[origin]) for origin in Origin},
         "hit_rate": round(counts[Origin.MEMORY] / asked, 4) if asked else None,
         "seconds_saved": round(counts["seconds_saved"], 1),
-        "audited": {
-            "answers": len(looked),
-            "wrong": looked.count(False),
-            "false_hit_rate": round(looked.count(False) / len(looked), 4) if looked else None,
-            "low": round(low, 4),
-            "high": round(high, 4),
-        },
+        "audited": interval([label.right for label in audits(SOURCES["same meaning"])]),
+        "audited_relaxed": interval([label.right for label in audits(SOURCES["shows more"])]),
+    }
+
+
+def interval(right: list[bool]) -> dict[str, Any]:
+    """How many of some answers were wrong."""
+    wrong = right.count(False)
+    low, high = wilson(wrong, len(right))
+    return {
+        "answers": len(right),
+        "wrong": wrong,
+        "false_hit_rate": round(wrong / len(right), 4) if right else None,
+        "low": round(low, 4),
+        "high": round(high, 4),
     }

@@ -6,16 +6,17 @@ works without JavaScript; the modules in `static/` only make it livelier.
 
 import math
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from memo import BadKey, BadRecipe, Forgotten, Unavailable, to_text
 
-from .asking import describe, submit
+from .asking import VISITOR, another, describe, submit, visitor
 
 bp = Blueprint("pages", __name__)
 
@@ -23,6 +24,7 @@ WHOLE = ("width", "height", "steps", "seed")
 NUMBERS = (*WHOLE, "guidance_scale")
 FIELDS = ("prompt", "negative_prompt", "model", *NUMBERS, "sampler", "schedule", "memo")
 TILES = 24  # pictures in one helping of the gallery
+VISITOR_SECONDS = 365 * 24 * 3600
 NO_JOB = "No job of this name is known. Jobs are kept for seven days; their pictures stay in the gallery."
 
 
@@ -36,7 +38,7 @@ def create() -> ResponseReturnValue:
 def ask() -> ResponseReturnValue:
     """Submit the form without JavaScript."""
     try:
-        job, _ = submit(as_body(request.form))
+        [job, *_] = submit(as_body(request.form), visitor())
     except BadRecipe as error:
         return form_page(request.form.to_dict(), fault=error), 422
     except Unavailable as error:
@@ -62,6 +64,24 @@ def cancel(job_id: str) -> ResponseReturnValue:
     if current_app.extensions["queue"].cancel(job_id) is None:
         abort(404, NO_JOB)
     return redirect(url_for("pages.job", job_id=job_id), 303)
+
+
+@bp.post("/jobs/<job_id>/another")
+def more(job_id: str) -> ResponseReturnValue:
+    """Another picture of the same meaning, one that this visitor was not given yet."""
+    found = current_app.extensions["queue"].job(job_id)
+    if found is None:
+        abort(404, NO_JOB)
+    return redirect(url_for("pages.job", job_id=another(found, visitor()).id), 303)
+
+
+@bp.after_request
+def name_visitor(response: Response) -> Response:
+    """Give a browser a name by chance, so that it is never given a picture twice by "another one"."""
+    if not visitor():
+        name = secrets.token_hex(16)
+        response.set_cookie(VISITOR, name, max_age=VISITOR_SECONDS, httponly=True, samesite="Lax")
+    return response
 
 
 @bp.get("/pictures/<key>")

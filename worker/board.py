@@ -5,6 +5,7 @@ nothing of Celery, of painting or of HTTP.
 """
 
 import contextlib
+import hashlib
 import json
 import secrets
 from collections import Counter
@@ -42,7 +43,7 @@ class Board:
 
     # What people do
 
-    def open_job(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool) -> Job:
+    def open_job(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool, user: str = "") -> Job:
         """Record a job and its painting, or join the painting of the same wish; the seed is drawn here."""
         job, painting, moment = secrets.token_hex(16), secrets.token_hex(16), now()
         seeded = recipe if recipe.seed is not None else with_seed(recipe)
@@ -51,29 +52,32 @@ class Board:
         served = str(self.run("OPEN", painting, wish, moment, *flat(work)))
         joined = served != painting
         reason = "the same is being painted for someone already" if joined else reason
-        return self.record_waiting(job, served, Origin.JOINED if joined else Origin.PAINTED, reason, moment)
+        origin = Origin.JOINED if joined else Origin.PAINTED
+        return self.record_waiting(job, served, origin=origin, reason=reason, created=moment, user=user)
 
-    def join(self, painting: str, reason: str) -> Job | None:
+    def join(self, painting: str, reason: str, user: str = "") -> Job | None:
         """Record a job that waits for a painting under way; None when it has ended meanwhile."""
         if not self.run("JOIN", painting):
             return None
-        return self.record_waiting(secrets.token_hex(16), painting, Origin.JOINED, reason, now())
+        job = secrets.token_hex(16)
+        return self.record_waiting(job, painting, origin=Origin.JOINED, reason=reason, created=now(), user=user)
 
-    def record_waiting(self, job: str, painting: str, origin: Origin, reason: str, moment: float) -> Job:
+    def record_waiting(self, job: str, painting: str, **request: Any) -> Job:
         """Record a job that waits for a painting."""
-        self.record_job(job, {"painting": painting, "origin": origin, "reason": reason, "created": moment})
+        self.record_job(job, {"painting": painting, **request})
         found = self.job(job)
         assert found is not None
         return found
 
-    def remembered(self, recipe: Recipe, picture: Picture, match: Remembered, reason: str) -> Job:
+    def remembered(self, recipe: Recipe, picture: Picture, match: Remembered, reason: str, user: str = "") -> Job:
         """Record a job that memory answered at once."""
         job, moment = secrets.token_hex(16), now()
-        request: dict[str | bytes, Any] = {
+        request = {
             "painting": "",
             "origin": Origin.MEMORY,
             "reason": reason,
             "created": moment,
+            "user": user,
             "recipe": dump(as_mapping(recipe)),
             "match": dump(asdict(match)),
             "picture": dump_picture(picture),
@@ -90,15 +94,20 @@ class Board:
         with answering():
             return Counter({name: float(value) for name, value in self.redis.hgetall(self.prefix + "counts").items()})
 
-    def record_job(self, job: str, request: dict[str | bytes, Any]) -> None:
+    def record_job(self, job: str, request: dict[str, Any]) -> None:
         """Write the job and put it on the list of recent ones."""
         with answering():
             pipe = self.redis.pipeline(transaction=True)
-            pipe.hset(self.prefix + "job:" + job, mapping=request)
+            pipe.hset(self.prefix + "job:" + job, mapping=dict(request))
             pipe.expire(self.prefix + "job:" + job, KEPT_SECONDS)
             pipe.zadd(self.prefix + "jobs", {job: request["created"]})
             pipe.zremrangebyrank(self.prefix + "jobs", 0, -RECENT_JOBS - 1)
             pipe.hincrby(self.prefix + "counts", str(request["origin"]), 1)
+            if request["user"]:
+                mine = self.prefix + "user:" + digest(request["user"])
+                pipe.zadd(mine, {job: request["created"]})
+                pipe.zremrangebyrank(mine, 0, -RECENT_JOBS - 1)
+                pipe.expire(mine, KEPT_SECONDS)
             pipe.execute()
 
     def job(self, job: str) -> Job | None:
@@ -120,6 +129,12 @@ class Board:
         """The newest jobs first."""
         with answering():
             ids = self.redis.zrevrange(self.prefix + "jobs", 0, limit - 1)
+        return [job for job in map(self.job, ids) if job]
+
+    def of_user(self, user: str) -> list[Job]:
+        """The jobs of a user that are still known, newest first."""
+        with answering():
+            ids = self.redis.zrevrange(self.prefix + "user:" + digest(user), 0, -1)
         return [job for job in map(self.job, ids) if job]
 
     def cancel(self, job: str) -> bool:
@@ -256,6 +271,11 @@ def with_seed(recipe: Recipe) -> Recipe:
     return from_mapping({**as_mapping(recipe), "seed": secrets.randbits(32)})
 
 
+def digest(user: str) -> str:
+    """Of a name that may hold any characters, 32 hex digits."""
+    return hashlib.blake2b(user.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
 def dump(value: object) -> str:
     """Compact JSON."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
@@ -296,6 +316,7 @@ def from_memory(job: str, request: Mapping[str, str]) -> Job:
         created=float(request["created"]),
         finished=float(request["created"]),
         picture=load_picture(request["picture"]),
+        user=request.get("user", ""),
         match=Remembered(**json.loads(request["match"])),
     )
 
@@ -319,6 +340,7 @@ def from_painting(job: str, request: Mapping[str, str], work: Mapping[str, str],
         position=position if state is State.QUEUED else None,
         error=work.get("error"),
         picture=load_picture(work.get("picture")) if state is State.DONE else None,
+        user=request.get("user", ""),
     )
 
 

@@ -56,6 +56,7 @@ class Job:
     error: str | None = None
     picture: Picture | None = None
     match: Remembered | None = None
+    user: str = ""  # whoever asked, as they call themselves
 
 
 @dataclass(frozen=True, slots=True)

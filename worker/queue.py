@@ -27,9 +27,9 @@ class Queue:
     def __init__(self, board: Board, celery: Celery, events: Events) -> None:
         self.board, self.celery, self.events = board, celery, events
 
-    def submit(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True) -> Job:
+    def submit(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True, user: str = "") -> Job:
         """Record the job, then send its message; a message that gets lost is sent again by any worker."""
-        job = self.board.open_job(recipe, reason=reason, scope=scope, joinable=joinable)
+        job = self.board.open_job(recipe, reason=reason, scope=scope, joinable=joinable, user=user)
         if job.origin == "painted" and job.painting:
             try:
                 send(self.celery, self.board, job.painting)
@@ -37,14 +37,14 @@ class Queue:
                 log.warning("painting %s is recorded; its message will be sent later: %s", job.painting, error)
         return job
 
-    def join(self, painting: str, reason: str) -> Job | None:
+    def join(self, painting: str, reason: str, user: str = "") -> Job | None:
         """Wait for a painting under way that means the same; None when it has ended meanwhile."""
-        return self.board.join(painting, f"the same is being painted for someone already: {reason}")
+        return self.board.join(painting, f"the same is being painted for someone already: {reason}", user)
 
-    def remembered(self, recipe: Recipe, match: Match, reason: str) -> Job:
+    def remembered(self, recipe: Recipe, match: Match, reason: str, user: str = "") -> Job:
         """Record a job that memory answered."""
         note = Remembered(prompt=match.picture.recipe.prompt, score=match.score, how=match.how)
-        return self.board.remembered(recipe, match.picture, note, reason)
+        return self.board.remembered(recipe, match.picture, note, reason, user)
 
     def job(self, job: str) -> Job | None:
         """A snapshot, or None for an id that was never given or has expired."""
@@ -53,6 +53,10 @@ class Queue:
     def recent(self, limit: int) -> list[Job]:
         """The newest jobs first."""
         return self.board.recent(limit)
+
+    def of_user(self, user: str) -> list[Job]:
+        """Everything that this user asked for in the last days, newest first."""
+        return self.board.of_user(user)
 
     def counts(self) -> Counter[str]:
         """Jobs by origin, and `seconds_saved`."""

@@ -4,6 +4,7 @@ Keys, all under one prefix:
   job:<id>        hash   what one person asked for
   painting:<id>   hash   one piece of work: state, recipe, progress, token, waiters
   wish:<key>      string the painting that will fulfil this wish, while it is queued or running
+  user:<digest>   zset   the jobs of whoever asked, by the time they asked
   queued          zset   paintings that wait, by the time they were queued
   leases          zset   paintings that run, by the time their lease ends
 Every change of a painting is published on `painting:<id>`.

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -64,8 +65,9 @@ def test_what_means_the_same_as_a_painting_under_way_is_joined(client, queue, wo
 def test_a_painting_that_ended_unseen_is_not_waited_for(client, queue, memory, working):
     """Its worker died before it could strike it off."""
     done = paint(client, queue)
-    memory.begun(done.painting, done.recipe.wish)
-    again = client.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"})
+    words = "please draw the red fox in snow"
+    memory.begun(done.painting, replace(done.recipe.wish, prompt=words))
+    again = client.post("/api/v1/jobs", json={**FOX, "prompt": words})
     assert again.status_code == 200 and again.json["picture"]["key"] == done.picture.key
     assert memory.pending.count() == 0
 

@@ -38,6 +38,18 @@ def test_only_answers_from_memory_are_right_or_wrong(client, answered):
         assert client.post(f"/api/v1/jobs/{job['id']}/label", json=body).status_code == 422
 
 
+def test_audits_of_relaxed_answers_are_counted_apart(client, queue, working):
+    first = client.post("/api/v1/jobs", json={**FOX, "prompt": "red fox sitting in deep snow at dusk"}).json
+    for _ in queue.watch(first["id"]):
+        pass
+    job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a fox in snow", "memo": "relaxed"}).json
+    assert job["match"]["how"] == "shows more" and job["id"] in client.get("/audit").text
+    assert client.post("/audit", data={"job": job["id"], "right": "no"}).status_code == 303
+    figures = client.get("/api/v1/stats").json
+    assert (figures["audited"]["answers"], figures["audited_relaxed"]["wrong"]) == (0, 1)
+    assert job["id"] not in client.get("/audit").text
+
+
 def test_the_page_of_an_answer_has_a_button_for_a_wrong_one(client, answered):
     first, job = answered
     assert "Wrong picture" in client.get(f"/jobs/{job['id']}").text
