@@ -47,16 +47,17 @@ def main() -> None:
     parser.add_argument("--judge", default="learned")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    embedder = open_embedder("minilm", given.text_folder)
     told = []
     with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, server):
+        states = Path(folder) / "states"
+        embedder = open_embedder("minilm", given.text_folder, states)
         index = open_index(url, f"pictures-{embedder.name}", embedder.width, api_key=key)
         store = FolderStore(Path(folder) / "pictures")
         memory = Memory(
             embedder,
             index,
             store,
-            open_judge(given.judge, given.text_folder),
+            open_judge(given.judge, given.text_folder, None, states),
             beside(index, Pending, "pending"),
             beside(index, Labels, "labels"),
         )
@@ -102,7 +103,8 @@ def remember(memory: Memory, embedder: Embedder, random: Random) -> Iterator[Mea
                 batch.append((meaning, prompt))
         pictures = [painted(prompt, number + row) for row, (_, prompt) in enumerate(batch)]
         number += len(batch)
-        memory.index.add_all(pictures, embedder([prompt for _, prompt in batch]))
+        vectors = np.concatenate([embedder([prompt]) for _, prompt in batch])  # one by one, as pictures are painted
+        memory.index.add_all(pictures, vectors)
         for picture in pictures:
             memory.store.put(object_name(picture.key), b"")
         yield from (meaning for meaning, _ in batch)
