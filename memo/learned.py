@@ -53,12 +53,34 @@ class LearnedJudge:
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
         settled = {old: verdict for old in remembered if (verdict := by_rule(old, wanted))}
-        asked = [old for old in remembered if old not in settled]
-        sure = dict(zip(asked, self.probabilities([(old, wanted) for old in asked]), strict=True))
+        if any(verdict.fits for verdict in settled.values()):
+            return [settled.get(old) or passed_over(old) for old in remembered]
+        open_ones = [old for old in remembered if old not in settled]
+        sure = dict(zip(open_ones, self.until_one_fits([(old, wanted) for old in open_ones]), strict=True))
         return [settled.get(old) or self.verdict(old, sure[old]) for old in remembered]
 
-    def verdict(self, old: str, sure: float) -> Verdict:
+    def until_one_fits(self, pairs: Sequence[Texts]) -> list[float | None]:
+        """Probabilities; all networks are asked about the most hopeful pair, about others only when it does not fit.
+
+        None for a pair that was not looked at any closer.
+        """
+        if not pairs:
+            return []
+        old, new = ([self.text.states_of(pair[side]) for pair in pairs] for side in (0, 1))
+        first = asked(self.networks[0], old, new)
+        best = int(first.argmax())
+        found: list[float | None] = [None] * len(pairs)
+        sure = self.card.probability(self.mean(first, old, new, [best])[best])
+        if sure < self.card.threshold:
+            means = self.mean(first, old, new, [row for row in range(len(pairs)) if row != best])
+            found = [self.card.probability(logit) for logit in means]
+        found[best] = sure
+        return found
+
+    def verdict(self, old: str, sure: float | None) -> Verdict:
         """By the operating point, in words."""
+        if sure is None:
+            return passed_over(old)
         if sure >= self.card.threshold:
             return Verdict(True, f"it says the same as {old!r} ({sure:.1%} sure)", sure, self.card.threshold)
         needed = f"{self.card.threshold:.1%} is needed"
@@ -73,13 +95,17 @@ class LearnedJudge:
         if not pairs:
             return []
         old, new = ([states(pair[side]) for pair in pairs] for side in (0, 1))
-        first, *others = self.networks
-        found = asked(first, old, new)
-        rows = np.flatnonzero(found >= self.card.hopeless)
-        if others and len(rows):
+        first = asked(self.networks[0], old, new)
+        return [float(value) for value in self.mean(first, old, new, range(len(pairs)))]
+
+    def mean(self, first: States, old: Sequence[States], new: Sequence[States], rows: Sequence[int]) -> States:
+        """The first network's logits (n), for hopeful ones of some rows the mean of all networks in their place."""
+        found, others = first.copy(), self.networks[1:]
+        rows = [row for row in rows if first[row] >= self.card.hopeless]
+        if others and rows:
             old, new = [old[row] for row in rows], [new[row] for row in rows]
-            found[rows] = np.mean([found[rows], *(asked(network, old, new) for network in others)], axis=0)
-        return [float(value) for value in found]
+            found[rows] = np.mean([first[rows], *(asked(network, old, new) for network in others)], axis=0)
+        return found
 
     def logits_of_many(self, pairs: Sequence[Texts]) -> list[float]:
         """The same for any number of pairs, in batches of about equal length, each text read once a batch."""
@@ -99,6 +125,11 @@ class LearnedJudge:
             1.0 if same_words(old, new) else self.card.probability(logit) * (VETOED if veto(old, new) else 1.0)
             for (old, new), logit in zip(pairs, self.logits_of_many(pairs), strict=True)
         ]
+
+
+def passed_over(old: str) -> Verdict:
+    """Of a prompt that need not be judged, since a surer one fits."""
+    return Verdict(False, f"{old!r} was not looked at: another fits better", 0.0)
 
 
 def asked(network: Any, old: Sequence[States], new: Sequence[States]) -> States:

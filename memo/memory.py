@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, starmap
 
 from .embed import Embedder
 from .errors import BadKey, Forgotten, Unavailable
@@ -109,25 +109,38 @@ class Memory:
         return Recall(Match(found.picture, 1.0, how), reason) if trusted(found.wrong, recipe, None) else None
 
     def by_meaning(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str]) -> Recall:
-        """The one of the nearest prompts that the judge is surest of, painted or under way, if it is sure enough."""
+        """Of the nearest prompts the one that the judge is surest of, if sure enough: a picture, else a painting.
+
+        Paintings are looked up while the judge reads what was painted.
+        """
         if recipe.seed is not None:
             return Recall(None, "a seed was given, and this exact recipe was not painted before")
         if policy == "exact":
             return Recall(None, "only the exact words were to be looked up, and they were not painted before")
-        near = self.near(recipe, scope, seen)
-        if not near:
-            return Recall(None, "nothing like it is remembered")
-        found = self.judged(recipe, dict(islice(near.items(), CANDIDATES)))
-        if policy != "relaxed" or found.match or found.painting:
+        [vector] = self.embedder([recipe.prompt])
+        looked_up = (vector, recipe, scope, NEAREST, seen)
+        painted = pools(as_candidate(found) for found in self.index.nearest(*looked_up))
+        awaited = self.aside.submit(self.pending.nearest, *looked_up) if self.pending else None
+        found = self.judged(recipe, dict(islice(painted.items(), CANDIDATES)))
+        if found and found.match:
             return found
-        return self.showing_more(recipe, near) or found
+        paintings = pools(starmap(under_way, awaited.result() if awaited else ()))
+        joined = self.judged(recipe, dict(islice(paintings.items(), CANDIDATES)))
+        if joined and joined.painting:
+            return joined
+        more = (
+            self.showing_more(recipe, painted) or self.showing_more(recipe, paintings)
+            if policy == "relaxed"
+            else None
+        )
+        return more or found or joined or Recall(None, "nothing like it is remembered")
 
     def showing_more(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall | None:
         """The first whose prompt asks for all that is asked for, and besides for nothing that would surprise."""
         for prompt, pool in islice(near.items(), 2 * CANDIDATES):
             less, extras = without_more(prompt, recipe.prompt)
             if extras:
-                found = self.judged(recipe, {less: pool})
+                found = self.judged(recipe, {less: pool}) or Recall(None, "")
                 reason = f"{prompt!r} shows all that is asked for, and besides: {', '.join(extras)}"
                 if found.painting:
                     return replace(found, reason=reason)
@@ -135,8 +148,10 @@ class Memory:
                     return Recall(replace(found.match, how="shows more"), reason)
         return None
 
-    def judged(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall:
-        """What the judge makes of the prompts; of one that fits the first good picture, else its painting."""
+    def judged(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall | None:
+        """What the judge makes of the prompts, of one that fits the first that may be given; None for no prompts."""
+        if not near:
+            return None
         try:
             verdicts = self.judge(recipe.prompt, list(near))
         except Unavailable as error:
@@ -145,31 +160,20 @@ class Memory:
         for verdict, pool in sorted(zip(verdicts, near.values(), strict=True), key=lambda pair: -pair[0].sure):
             if not verdict.fits:
                 break
-            for candidate in pool:
-                if candidate.picture is None:
-                    return Recall(None, verdict.reason, candidate.painting)
-                if trusted(candidate.wrong, recipe, verdict) and self.kept(candidate.picture):
-                    return Recall(Match(candidate.picture, candidate.cosine, "same meaning"), verdict.reason)
+            if given := self.first_given(pool, recipe, verdict):
+                return given
         if verdicts[0].fits:
             return Recall(None, f"what is remembered of {next(iter(near))!r} was called wrong")
         return Recall(None, verdicts[0].reason)
 
-    def near(self, recipe: Recipe, scope: str, seen: Collection[str]) -> dict[str, list["Candidate"]]:
-        """The nearest prompts, best first, and what there is of each: pictures, then paintings under way."""
-        [vector] = self.embedder([recipe.prompt])
-        looked_up = (vector, recipe, scope, NEAREST, seen)
-        paintings = self.aside.submit(self.pending.nearest, *looked_up) if self.pending else None
-        found = [
-            Candidate(one.cosine, one.picture.recipe.prompt, one.picture, one.wrong)
-            for one in self.index.nearest(*looked_up)
-        ]
-        if paintings is not None:
-            found += [Candidate(cosine, prompt, painting=painting) for cosine, painting, prompt in paintings.result()]
-        pools: dict[str, list[Candidate]] = {}
-        for candidate in sorted(found, key=lambda one: (-round(one.cosine, 6), one.picture is None)):
-            if candidate.cosine >= FAR:
-                pools.setdefault(candidate.prompt, []).append(candidate)
-        return pools
+    def first_given(self, pool: list["Candidate"], recipe: Recipe, verdict: Verdict) -> Recall | None:
+        """The first of a prompt's pictures and paintings that may be given."""
+        for candidate in pool:
+            if candidate.picture is None:
+                return Recall(None, verdict.reason, candidate.painting)
+            if trusted(candidate.wrong, recipe, verdict) and self.kept(candidate.picture):
+                return Recall(Match(candidate.picture, candidate.cosine, "same meaning"), verdict.reason)
+        return None
 
     def begun(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
         """Let others find a painting under way; the index being down only means that nobody joins."""
@@ -247,6 +251,25 @@ class Memory:
             raise Forgotten(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
+
+
+def as_candidate(found: Found) -> Candidate:
+    """A picture of the index."""
+    return Candidate(found.cosine, found.picture.recipe.prompt, found.picture, found.wrong)
+
+
+def under_way(cosine: float, painting: str, prompt: str) -> Candidate:
+    """A painting of the index."""
+    return Candidate(cosine, prompt, painting=painting)
+
+
+def pools(found: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+    """The nearest prompts, best first, and what there is of each."""
+    by_prompt: dict[str, list[Candidate]] = {}
+    for candidate in found:
+        if candidate.cosine >= FAR:
+            by_prompt.setdefault(candidate.prompt, []).append(candidate)
+    return by_prompt
 
 
 def trusted(wrong: Sequence[str], recipe: Recipe, verdict: Verdict | None) -> bool:

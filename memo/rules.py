@@ -351,6 +351,7 @@ def names(prompt: str) -> list[str]:
     return [name.casefold() for name in found] if len(found) < len(prompt.split()) / 2 else []
 
 
+STANDING = re.compile(r"\bstanding\b(?! (?:desk|lamp|ovation|stone|room|upright|up|on (?:its|his|her|their|one)))")
 FRAME = re.compile(  # "paint a can" asks for a can, "a paint can" for paint
     r"^(?:(?:please|can you|could you|i want|i would like|give me|show me|draw|create|generate|this is|there is|"
     r"there are|me|(?:paint|make)(?= (?:me|an?|the)\b)|(?:(?:an?|the) )?(?:image shows|(?:picture|image)s? "
@@ -364,16 +365,20 @@ PRAISE = frozenset(
 
 
 def core(prompt: str) -> list[str]:
-    """The words that ask for something to be seen: no politeness, no articles, no praise behind commas."""
+    """The words that ask for something to be seen: no politeness, no articles, no praise behind commas.
+
+    Nor "standing", which whatever does nothing else does anyway.
+    """
     text = " ".join(prompt.casefold().replace("’", "'").split()).strip(" .!?")
     head, *tags = (part.strip() for part in text.split(","))
     kept = ", ".join([FRAME.sub("", f"{head} ").strip() or head, *(tag for tag in tags if tag not in PRAISE)])
+    kept = STANDING.sub(" ", kept)
     return [COLOURS.get(word, word) for word in SEEN.findall(kept) if word not in ("a", "an", "the", "please")]
 
 
 def same_words(old: str, new: str) -> bool:
-    """The same words in the same order, up to what no one sees; quoted letters and signs must be the same."""
-    return bool(core(old)) and all(part(old) == part(new) for part in (core, letters, signs))
+    """The same words in the same order, up to what no one sees; what is quoted must be the same letter by letter."""
+    return bool(core(old)) and core(old) == core(new) and letters(old) == letters(new)
 
 
 VETOES: Mapping[str, Veto] = {

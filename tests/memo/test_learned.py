@@ -1,9 +1,12 @@
 """The shipped judge: right on pairs made to trip it, and the same by every way of asking."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from memo.judge import SHIPPED, open_judge, scored
-from memo.learned import open_learned
+from memo.learned import LearnedJudge, open_learned
 from memo.pairs import read_pairs
 from tests.real import ROOT
 
@@ -45,6 +48,23 @@ def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
     passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
     assert len(RED_TEAM) >= 150 and len(passed) <= 5, passed
     assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 41
+
+
+def test_the_other_networks_see_only_pairs_of_which_the_first_has_hope(judge):
+    texts = [(pair.a, pair.b) for pair in RED_TEAM[:24]]
+
+    def logits(networks, hopeless):
+        return np.array(
+            LearnedJudge(networks, judge.text, replace(judge.card, hopeless=hopeless)).logits_of_many(texts)
+        )
+
+    each = [logits([network], -1e9) for network in judge.networks]
+    mean, between = np.mean(each, axis=0), float(np.median(each[0]))
+    assert logits(judge.networks, -1e9) == pytest.approx(mean, abs=1e-3)
+    assert logits(judge.networks, 1e9) == pytest.approx(each[0], abs=1e-3)
+    wanted = np.where(each[0] >= between, mean, each[0])
+    assert logits(judge.networks, between) == pytest.approx(wanted, abs=1e-3)
+    assert np.abs(mean - each[0]).max() > 0.1
 
 
 def test_several_remembered_prompts_are_judged_at_once(judge):

@@ -53,11 +53,11 @@ class Knobs:
     unlike: int = 2_000
     checked: int = 4  # how often a checked pair is seen for each of the others
     kept_back: int = 10  # one group of so many is not taught, to look at; 0 teaches all of them
-    steps: int = 6000
+    steps: int = 3000
     batch: int = 48
     network: str = "align"  # or "cross"
     width: int = 160  # of an aligning network
-    dropout: float = 0.15
+    dropout: float = 0.3
     learning_rate: float = 1e-3
     order: float = 0.5  # weight of the loss that puts a true pair over the near misses of its own group
     longest_average: float = 0.998  # decay of the averaged weights

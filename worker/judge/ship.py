@@ -30,7 +30,7 @@ from .states import Reader
 log = logging.getLogger(__name__)
 
 WIDE = 0.05  # the share of near misses that passes a point beyond which no network need be asked
-MARGIN = 0.5  # of a logit
+LOST = 0.01  # the share of pairs taken there that the first network may keep from the others
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def ship(knobs: Knobs) -> dict[str, Any]:
 
 
 def least_hope(judge: LearnedJudge, texts: Sequence[tuple[str, str]], logits: Sequence[float], point: float) -> float:
-    """The first network's lowest logit of a pair that all of them take at a wide point, less a margin."""
+    """The first network's logit that nearly all pairs have which all of them take at a wide point."""
     first = LearnedJudge(judge.networks[:1], judge.text, judge.card).logits_of_many(texts)
-    return min(mine for mine, mean in zip(first, logits, strict=True) if mean >= point) - MARGIN
+    return float(np.quantile([mine for mine, mean in zip(first, logits, strict=True) if mean >= point], LOST))
 
 
 def calibrate(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
