@@ -183,7 +183,8 @@ def repeated(random: Random, prompts: Sequence[str]) -> Iterator[tuple[str, str 
     often = [1 / (rank + 1) ** ZIPF for rank in range(MEANINGS)]
     for meaning in random.choices(chosen, often, k=REQUESTS):
         found = edited(random, meaning, SAME_PICTURE, 1) if random.random() < REWORDED else None
-        yield (random.choice((found.a, found.b)) if found else plain(meaning)), meaning
+        said = plain(meaning)
+        yield (said if found is None else found.b if found.a == said else found.a), meaning
 
 
 if __name__ == "__main__":
