@@ -167,7 +167,8 @@ def remembering(embedder: Embedder, index: Index, folder: Path, judge: str, text
 
 def traces(folder: Path, avoid: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """The trace of real users, and the repeated one."""
-    yield "real users", [(prompt, None) for prompt in lines(folder / f"{REAL}.txt")]
+    prompts = lines(folder / f"{REAL}.txt")
+    yield "real users", [(prompt, None) for prompt in prompts[len(prompts) // 2 :]]  # the first half taught the judge
     yield "repeated", list(repeated(Random(1), read_prompts(folder, REPEATED, avoid)))
 
 

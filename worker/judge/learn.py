@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from memo.embed import open_onnx
 from memo.errors import BadSetup
 from memo.measure import figures
 from memo.minilm import STATE_LAYERS as LAYERS
@@ -28,11 +29,12 @@ from worker.train.knobs import as_json, from_arguments
 
 from .align import RELATED, Align
 from .cross import JOINED, Cross
-from .pool import make_pool, read_prompts, split
+from .pool import make_pool, neighbours, read_prompts, split
 from .states import Reader, Shelf, open_shelf
 
 log = logging.getLogger(__name__)
 WEIGHTS, CONFIG = "judge.pt", "config.json"
+MINED_OFTEN = 2
 SHOWN = ("true_hit_at_1pct", "true_hit_at_5pct", "auc")
 
 
@@ -51,6 +53,10 @@ class Knobs:
     rules: int = 24_000
     crossed: int = 12_000
     unlike: int = 2_000
+    neighbours: Path = Path("data/prompts/imagereward.txt")  # its first half: prompts against their nearest others
+    mined: int = 0  # so many of these pairs
+    begin: str = ""  # a run whose weights to begin with
+    text: Path = Path("var/text")  # the exported text model, for neighbours
     checked: int = 4  # how often a checked pair is seen for each of the others
     kept_back: int = 10  # one group of so many is not taught, to look at; 0 teaches all of them
     steps: int = 3000
@@ -78,6 +84,19 @@ def open_pool(knobs: Knobs) -> tuple[list[Pair], list[Pair], list[Pair]]:
         kept,
         make_pool(taught, read_prompts(knobs.prompts, knobs.sources, knobs.avoid), knobs.pool_seed, sizes),
     )
+
+
+def mined(knobs: Knobs) -> list[Pair]:
+    """Some pairs of prompts of real users and their nearest others."""
+    if not knobs.mined:
+        return []
+    lines = list(dict.fromkeys(line.strip() for line in knobs.neighbours.read_text().splitlines()))
+    prompts = [line for line in lines[: len(lines) // 2] if 2 < len(line) < 600]
+    embed = open_onnx(knobs.text)
+    order = sorted(prompts, key=len)
+    vectors = np.concatenate([embed(order[start : start + 32]) for start in range(0, len(order), 32)])
+    found = neighbours(order, vectors)
+    return Random(knobs.pool_seed).sample(found, min(knobs.mined, len(found)))
 
 
 def build(network: str, width: int, reader: Reader, dropout: float = 0.1) -> nn.Module:
@@ -132,9 +151,12 @@ def train(knobs: Knobs) -> Path:
     knobs.out.mkdir(parents=True, exist_ok=True)
     knobs.shelf.parent.mkdir(parents=True, exist_ok=True)
     taught, kept, rules = open_pool(knobs)
+    rules += mined(knobs) * MINED_OFTEN
     reader = Reader()
     shelf = open_shelf(knobs.shelf, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader)
     model = build(knobs.network, knobs.width, reader, knobs.dropout)
+    if knobs.begin:
+        model.load_state_dict(torch.load(Path(knobs.begin) / WEIGHTS, weights_only=True))
     averaged = copy.deepcopy(model).requires_grad_(False)
     (knobs.out / CONFIG).write_text(json.dumps(as_json(knobs), indent=2))
     weights = sum(p.numel() for p in model.parameters())

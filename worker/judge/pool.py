@@ -6,7 +6,11 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
+from memo.embed import Vectors
 from memo.pairs import Pair, read_pairs
+from memo.rules import words
 
 from .edits import OTHER_PICTURE, SAME_PICTURE, edited, plain, twice
 from .grammar import pairs
@@ -49,6 +53,20 @@ def unlike(random: Random, prompts: Sequence[str]) -> Iterator[Pair]:
         a, b = random.sample(prompts, 2)
         if plain(a) != plain(b):
             yield Pair(a, b, 0, "another prompt")
+
+
+def neighbours(prompts: Sequence[str], vectors: Vectors, many: int = 4, alike: float = 0.6) -> list[Pair]:
+    """Each prompt with its nearest others, which ask for something else: what a judge is asked about all day.
+
+    Left out are those that share most of their words, for some of them mean the same.
+    """
+    said = [set(words(prompt)) for prompt in prompts]
+    found: dict[frozenset[int], Pair] = {}
+    for row, likeness in enumerate(vectors @ vectors.T):
+        for other in np.argsort(-likeness)[1 : many + 1]:
+            if len(said[row] & said[other]) < alike * len(said[row] | said[other]):
+                found[frozenset((row, int(other)))] = Pair(prompts[row], prompts[other], 0, "another prompt")
+    return list(found.values())
 
 
 def crossed(random: Random, taught: Sequence[Pair]) -> Iterator[Pair]:

@@ -16,7 +16,7 @@ from memo.pairs import Pair, read_pairs
 from tests.real import ROOT
 from worker.judge import learn, ship
 from worker.judge.align import RELATED, Align, Relations
-from worker.judge.pool import crossed, make_pool, read_prompts, split, unlike
+from worker.judge.pool import crossed, make_pool, neighbours, read_prompts, split, unlike
 from worker.judge.states import Reader, open_shelf
 
 PAIRS = [
@@ -157,6 +157,25 @@ def test_what_is_kept_is_the_average_of_the_last_steps(one_thread, reader, knobs
     out = learn.train(replace(knobs, longest_average=0.9))
     mean = torch.load(out / "judge.pt", weights_only=True)
     assert any(not torch.equal(last[name], mean[name]) for name in last)
+
+
+def test_neighbours_are_near_and_ask_for_something_else():
+    prompts = ["a red fox in snow", "a blue fox in snow", "a fox in a forest", "tax law", "a red fox in the snow"]
+    vectors = open_onnx(ROOT / "var" / "text")(prompts)
+    found = {frozenset((pair.a, pair.b)) for pair in neighbours(prompts, vectors, many=2)}
+    assert frozenset((prompts[2], prompts[1])) in found or frozenset((prompts[2], prompts[0])) in found
+    assert frozenset((prompts[0], prompts[4])) not in found
+    assert all(len(pair) == 2 for pair in found)
+
+
+def test_a_lesson_can_go_on_from_another_with_mined_pairs(files, knobs):
+    (files / "users.txt").write_text("a cat by the sea\ntwo dogs in a wood\na house\na hen on a roof\n")
+    mined = {"mined": 5, "neighbours": files / "users.txt", "text": ROOT / "var" / "text"}
+    first = learn.train(replace(knobs, steps=2))
+    second = learn.train(replace(knobs, **mined, begin=str(first), out=files / "more", steps=1, learning_rate=0.0))
+    before, after = (torch.load(out / "judge.pt", weights_only=True) for out in (first, second))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert 0 < len(learn.mined(replace(knobs, **mined))) <= 5 and learn.mined(knobs) == []
 
 
 def test_labels_of_users_are_taught_too(files, knobs):
