@@ -75,6 +75,10 @@ class OnnxEmbedder:
             self.shelf.put(text, found)
         return vectors[0], found
 
+    def pieces(self, word: str) -> int:
+        """Of how many tokens a word is made."""
+        return len(self.tokenizer.encode(word, add_special_tokens=False).tokens)
+
     def run(self, texts: Sequence[str], *outputs: str) -> list[Any]:
         """The outputs of the model, and the mask of real tokens."""
         tokens = self.tokenizer.encode_batch(list(texts))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .embed import OnnxEmbedder
 from .errors import BadSetup
-from .rules import same_words, veto
+from .strange import missing
 from .verdict import Verdict, by_rule
 
 States = npt.NDArray[np.float32]
@@ -52,12 +52,19 @@ class LearnedJudge:
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        settled = {old: verdict for old in remembered if (verdict := by_rule(old, wanted))}
+        settled = {old: verdict for old in remembered if (verdict := self.by_rule(old, wanted))}
         if any(verdict.fits for verdict in settled.values()):
             return [settled.get(old) or passed_over(old) for old in remembered]
         open_ones = [old for old in remembered if old not in settled]
         sure = dict(zip(open_ones, self.until_one_fits([(old, wanted) for old in open_ones]), strict=True))
         return [settled.get(old) or self.verdict(old, sure[old]) for old in remembered]
+
+    def by_rule(self, old: str, wanted: str) -> Verdict | None:
+        """What needs no network; words that the text model does not know whole must be in both."""
+        if (verdict := by_rule(old, wanted)) is not None:
+            return verdict
+        reason = missing(old, wanted, self.text.pieces)
+        return Verdict(False, f"not {old!r}: {reason}", 0.0) if reason else None
 
     def until_one_fits(self, pairs: Sequence[Texts]) -> list[float | None]:
         """Probabilities; all networks are asked about the most hopeful pair, about others only when it does not fit.
@@ -121,9 +128,10 @@ class LearnedJudge:
 
     def scores(self, pairs: Sequence[Texts]) -> list[float]:
         """Of many pairs, vetoes included, as the operating point is compared with them."""
+        rules = [self.by_rule(old, new) for old, new in pairs]
         return [
-            1.0 if same_words(old, new) else self.card.probability(logit) * (VETOED if veto(old, new) else 1.0)
-            for (old, new), logit in zip(pairs, self.logits_of_many(pairs), strict=True)
+            rule.sure or self.card.probability(logit) * VETOED if rule else self.card.probability(logit)
+            for rule, logit in zip(rules, self.logits_of_many(pairs), strict=True)
         ]
 
 

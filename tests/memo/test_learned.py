@@ -43,11 +43,11 @@ def test_a_veto_and_the_same_words_need_no_network():
 
 
 def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
-    """Four did when these weights were shipped, and 64 true pairs; never more, or fewer."""
+    """Three did when these weights were shipped, and 55 true pairs; never more, or fewer."""
     fits = [fits for _, fits in scored(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
     passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
-    assert len(RED_TEAM) >= 150 and len(passed) <= 4, passed
-    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 64
+    assert len(RED_TEAM) >= 150 and len(passed) <= 3, passed
+    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 55
 
 
 def test_the_other_networks_see_only_pairs_of_which_the_first_has_hope(judge):
