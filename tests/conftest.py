@@ -20,8 +20,8 @@ from memo.embed import Embedder, open_embedder
 from memo.index import Labels, Pending, beside, open_index
 from memo.judge import RulesJudge
 from memo.store import FolderStore
-from memoaized.up import free_port
-from tests.real import ROOT, QuickPainter, RedisServer, Stack, answers, painted, redis_server, running_stack, wait_for
+from memoaized.up import answers, free_port
+from tests.real import ROOT, QuickPainter, RedisServer, Stack, painted, redis_server, running_stack, wait_for
 from tests.tiny_model import write_tiny_model
 from worker.board import Board, open_board
 from worker.catalogue import Catalogue

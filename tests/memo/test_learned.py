@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memo.judge import SHIPPED, open_judge, scored
-from memo.learned import LearnedJudge, open_learned
+from memo.judge import open_judge, scored
+from memo.learned import LearnedJudge
 from memo.pairs import read_pairs
 from tests.real import ROOT
 
@@ -35,9 +35,11 @@ def test_the_order_of_two_prompts_does_not_matter(judge):
         assert there == pytest.approx(back, abs=1e-4)
 
 
-def test_a_veto_and_the_same_words_need_no_network():
-    silent = open_learned(SHIPPED, None)  # type: ignore[arg-type]
-    same, other = silent("please draw the red fox", ["A red fox.", "a blue fox"])
+def test_a_veto_and_the_same_words_need_no_network(judge):
+    without = LearnedJudge([], judge.text, judge.card)
+    with pytest.raises(IndexError):
+        without("a wolf in snow", ["a fox in snow"])
+    same, other = without("please draw the red fox", ["A red fox.", "a blue fox"])
     assert same.fits and same.sure == 1.0 and "nearly the same words" in same.reason
     assert not other.fits and other.sure == 0.0 and "blue, not red" in other.reason
 

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from memo import read_png
-from tests.real import answers, running_stack, wait_for
+from memoaized.up import answers
+from tests.real import running_stack, wait_for
 
 
 def call(stack, method: str, path: str, body: dict | None = None) -> dict:
