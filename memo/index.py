@@ -6,6 +6,8 @@ index say whose vectors are in use, so that those of another embedder are refuse
 """
 
 import contextlib
+import hashlib
+import json
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ from .picture import Picture, from_record, record
 from .recipe import Recipe
 
 P = TypeVar("P", bound="Points")
+Filter = list[models.Condition]
 PICTURES = "pictures-"
 KINDS = {"pictures": PICTURES, "labels": f"labels-{PICTURES}", "pending": f"pending-{PICTURES}"}  # and the embedder
 RECORDS = "embedder-of-pictures"  # a collection of at most two points, each with an embedder's name and width:
@@ -30,10 +33,20 @@ IN_USE, UNFINISHED = str(UUID(int=0)), str(UUID(int=1))  # whose vectors are in 
 FIX = "stop web and workers, then `memoaized reindex` re-embeds everything"
 PAGE = 256  # points read at once
 TIMEOUT = 5  # seconds for one request
-KEYWORDS = ("scope", "model", "revision", "adapter", "negative_prompt", "sampler", "schedule", "mode", "wish")
-INTEGERS = ("width", "height", "steps")
-FLOATS = ("created", "guidance_scale")
+KEYWORDS = ("scope", "model", "wish", "settings")
+INTEGERS = ("steps",)
+FLOATS = ("created",)
 SETTINGS = ("model", "revision", "adapter", "negative_prompt", "width", "height", "guidance_scale")
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A point whose prompt is near: a picture by its key, or a painting under way."""
+
+    key: str  # 32 hex digits
+    prompt: str
+    cosine: float
+    wrong: tuple[str, ...] = ()  # prompts that a picture was called wrong for
 
 
 class Points:
@@ -57,16 +70,30 @@ class Points:
         with self.ready():
             self.client.upsert(self.collection, structs, wait=True)
 
-    def near(
+    def nearest(
         self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
-    ) -> list[models.ScoredPoint]:
-        """The nearest prompts of the scope whose pictures can serve a recipe's settings, best first, none seen."""
+    ) -> list[Near]:
+        """The nearest prompts of the scope whose pictures can serve a recipe's settings, best first, none seen.
+
+        They can when they have the same settings and at least as many steps. Steps are looked at only when some have
+        too few, for at 100,000 points a second condition costs three times the search itself.
+        """
+        same = [equals("settings", settings(like, scope))]
+        found = self.near(vector, same, limit, seen)
+        if any(point.payload["steps"] < like.steps for point in found):
+            enough = models.FieldCondition(key="steps", range=models.Range(gte=like.steps))
+            found = self.near(vector, [*same, enough], limit, seen)
+        return [as_near(point) for point in found]
+
+    def near(self, vector: Vectors, must: Filter, limit: int, seen: Collection[str]) -> list[Any]:
+        """Points that fulfil all conditions, best first, with what `as_near` wants of them."""
         with self.ready():
             answer = self.client.query_points(
                 self.collection,
                 query=vector.tolist(),
-                query_filter=models.Filter(must=serving(like, scope), must_not=among(seen)),
+                query_filter=models.Filter(must=must, must_not=among(seen)),
                 search_params=models.SearchParams(exact=True),
+                with_payload=["prompt", "steps", "wrong"],
                 limit=limit,
             )
         return answer.points
@@ -134,10 +161,9 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A picture, how near its prompt is, and the prompts that it was called wrong for."""
+    """A picture, and the prompts that it was called wrong for."""
 
     picture: Picture
-    cosine: float = 1.0
     wrong: tuple[str, ...] = ()
 
 
@@ -158,6 +184,9 @@ class Index(Points):
         if self.collection.startswith(PICTURES):
             self.claim()
         super().make()
+        unfindable = models.Filter(must=models.IsEmptyCondition(is_empty=models.PayloadField(key="settings")))
+        if older := self.client.count(self.collection, unfindable, exact=True).count:
+            raise OtherEmbedder(f"an older version wrote {older} pictures of {self.collection!r}: {FIX}")
 
     def claim(self) -> None:
         """Record this embedder; raises OtherEmbedder when another holds something, or this one was cut off."""
@@ -249,13 +278,7 @@ class Index(Points):
     def granted(self, wish: Recipe, scope: str, seen: Collection[str] = ()) -> Found | None:
         """The newest picture painted for exactly this wish, whatever its seed, that is none of those seen."""
         payloads = self.scroll([equals("scope", scope), equals("wish", wish.wish.key)], 1, None, among(seen))
-        return as_found(payloads[0], 1.0) if payloads else None
-
-    def nearest(
-        self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
-    ) -> list[Found]:
-        """The pictures of the nearest prompts, best first; none of those seen."""
-        return [as_found(point.payload, point.score) for point in self.near(vector, like, scope, limit, seen)]
+        return as_found(payloads[0]) if payloads else None
 
     def newest(self, scope: str, limit: int, before: float | None) -> list[Picture]:
         """Pictures created before (seconds since 1970), newest first."""
@@ -264,10 +287,10 @@ class Index(Points):
 
     def scroll(
         self,
-        must: list[models.Condition],
+        must: Filter,
         limit: int,
         start: float | None,
-        never: list[models.Condition] | None = None,
+        never: Filter | None = None,
     ) -> list[Any]:
         """Payloads of pictures that fulfil all conditions and none of `never`, newest first."""
         order = models.OrderBy(key="created", direction=models.Direction.DESC, start_from=start)
@@ -286,14 +309,7 @@ class Pending(Points):
 
     def add(self, painting: str, recipe: Recipe, scope: str, vector: Vectors) -> None:
         """Insert the painting's point."""
-        self.put((painting, vector, {**asdict(recipe), "scope": scope}))
-
-    def nearest(
-        self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
-    ) -> list[tuple[float, str, str]]:
-        """Cosine, painting and prompt of the nearest, best first; none of those seen."""
-        found = self.near(vector, like, scope, limit, seen)
-        return [(point.score, UUID(str(point.id)).hex, (point.payload or {})["prompt"]) for point in found]
+        self.put((painting, vector, {**asdict(recipe), "scope": scope, "settings": settings(recipe, scope)}))
 
 
 class Labels(Points):
@@ -315,7 +331,7 @@ class Labels(Points):
         """Every label, in no certain order."""
         return self.read([])
 
-    def read(self, must: list[models.Condition]) -> Iterator[Label]:
+    def read(self, must: Filter) -> Iterator[Label]:
         """Labels that fulfil all conditions."""
         offset: Any = None
         while True:
@@ -384,23 +400,24 @@ def equals(name: str, value: Any) -> models.Condition:
     return models.FieldCondition(key=name, match=models.MatchValue(value=value))
 
 
-def among(names: Collection[str]) -> list[models.Condition] | None:
+def among(names: Collection[str]) -> Filter | None:
     """A condition that a point is one of these."""
     return [models.HasIdCondition(has_id=[str(UUID(name)) for name in names])] if names else None
 
 
-def serving(like: Recipe, scope: str) -> list[models.Condition]:
-    """What a picture must be to serve a recipe of other words: the same settings, painted in at least as many steps.
+def settings(recipe: Recipe, scope: str) -> str:
+    """One name for the scope and all settings that a picture must share with a recipe of other words to serve it.
 
     Sampler, schedule and mode say how a picture is painted, not what it shows, and may differ.
     """
-    enough = models.FieldCondition(key="steps", range=models.Range(gte=like.steps))
-    return [equals("scope", scope), enough, *(equals(name, getattr(like, name)) for name in SETTINGS)]
+    said = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS)])
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
 def payload(picture: Picture) -> dict[str, Any]:
-    """All fields of the recipe and the record, flat, and the wish's key."""
-    return {**asdict(picture.recipe), **record(picture), "wish": picture.recipe.wish.key}
+    """All fields of the recipe and the record, flat, the wish's key and a name for the settings."""
+    wanted = {"wish": picture.recipe.wish.key, "settings": settings(picture.recipe, picture.scope)}
+    return {**asdict(picture.recipe), **record(picture), **wanted}
 
 
 def as_picture(values: Any) -> Picture:
@@ -409,9 +426,14 @@ def as_picture(values: Any) -> Picture:
     return from_record(Recipe(**{name: value for name, value in values.items() if name in names}), values)
 
 
-def as_found(values: Any, cosine: float) -> Found:
+def as_found(values: Any) -> Found:
     """A payload as what was looked for."""
-    return Found(as_picture(values), cosine, tuple(values.get("wrong", ())))
+    return Found(as_picture(values), tuple(values.get("wrong", ())))
+
+
+def as_near(point: Any) -> Near:
+    """A point as what is near."""
+    return Near(UUID(point.id).hex, point.payload["prompt"], point.score, tuple(point.payload.get("wrong", ())))
 
 
 def open_index(url: str, collection: str, width: int, *, api_key: str | None = None) -> Index:

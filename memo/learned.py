@@ -22,6 +22,7 @@ from .verdict import Verdict, by_rule
 
 States = npt.NDArray[np.float32]
 Texts = tuple[str, str]  # remembered, wanted
+Reading = Callable[[str], npt.NDArray[np.floating]]  # a text's states
 CARD = "judge.json"
 VETOED = 0.01  # what a veto leaves of a score
 AT_ONCE = 64  # pairs through the networks
@@ -73,13 +74,13 @@ class LearnedJudge:
         """
         if not pairs:
             return []
-        old, new = ([self.text.states_of(pair[side]) for pair in pairs] for side in (0, 1))
-        first = asked(self.networks[0], old, new)
+        first = asked(self.networks[0], fed(pairs, self.text.states_of))
         best = int(first.argmax())
         found: list[float | None] = [None] * len(pairs)
-        sure = self.card.probability(self.mean(first, old, new, [best])[best])
+        sure = self.card.probability(self.mean(first, pairs, [best], self.text.states_of)[best])
         if sure < self.card.threshold:
-            means = self.mean(first, old, new, [row for row in range(len(pairs)) if row != best])
+            others = [row for row in range(len(pairs)) if row != best]
+            means = self.mean(first, pairs, others, self.text.states_of)
             found = [self.card.probability(logit) for logit in means]
         found[best] = sure
         return found
@@ -95,23 +96,22 @@ class LearnedJudge:
 
     def probabilities(self, pairs: Sequence[Texts]) -> list[float]:
         """That each pair is of one picture, by the networks alone."""
-        return [self.card.probability(logit) for logit in self.logits(pairs, lambda text: self.text.states_of(text))]
+        return [self.card.probability(logit) for logit in self.logits(pairs, self.text.states_of)]
 
-    def logits(self, pairs: Sequence[Texts], states: Callable[[str], States]) -> list[float]:
+    def logits(self, pairs: Sequence[Texts], states: Reading) -> list[float]:
         """The networks' mean, before calibration; where the first sees no hope, its own."""
         if not pairs:
             return []
-        old, new = ([states(pair[side]) for pair in pairs] for side in (0, 1))
-        first = asked(self.networks[0], old, new)
-        return [float(value) for value in self.mean(first, old, new, range(len(pairs)))]
+        first = asked(self.networks[0], fed(pairs, states))
+        return [float(value) for value in self.mean(first, pairs, range(len(pairs)), states)]
 
-    def mean(self, first: States, old: Sequence[States], new: Sequence[States], rows: Sequence[int]) -> States:
+    def mean(self, first: States, pairs: Sequence[Texts], rows: Sequence[int], states: Reading) -> States:
         """The first network's logits (n), for hopeful ones of some rows the mean of all networks in their place."""
         found, others = first.copy(), self.networks[1:]
         rows = [row for row in rows if first[row] >= self.card.hopeless]
         if others and rows:
-            old, new = [old[row] for row in rows], [new[row] for row in rows]
-            found[rows] = np.mean([first[rows], *(asked(network, old, new) for network in others)], axis=0)
+            given = fed([pairs[row] for row in rows], states)
+            found[rows] = np.mean([first[rows], *(asked(network, given) for network in others)], axis=0)
         return found
 
     def logits_of_many(self, pairs: Sequence[Texts]) -> list[float]:
@@ -140,21 +140,26 @@ def passed_over(old: str) -> Verdict:
     return Verdict(False, f"{old!r} was not looked at: another fits better", 0.0)
 
 
-def asked(network: Any, old: Sequence[States], new: Sequence[States]) -> States:
+def asked(network: Any, given: Mapping[str, Any]) -> States:
     """One network's logits (n)."""
-    (a, a_real), (b, b_real) = pad(old), pad(new)
-    logits: States = network.run(None, {"a": a, "a_real": a_real, "b": b, "b_real": b_real})[0]
+    logits: States = network.run(None, given)[0]
     return logits.copy()
 
 
-def pad(rows: Sequence[States]) -> tuple[States, npt.NDArray[np.bool_]]:
-    """(n, tokens, layers, 384) with zeros behind, and which tokens are real (n, tokens)."""
-    longest = max(len(row) for row in rows)
-    states = np.zeros((len(rows), longest, *rows[0].shape[1:]), np.float32)
-    real = np.zeros((len(rows), longest), bool)
-    for number, row in enumerate(rows):
-        states[number, : len(row)], real[number, : len(row)] = row, True
-    return states, real
+def fed(pairs: Sequence[Texts], states: Reading) -> dict[str, Any]:
+    """What a network takes of some pairs: each text's states once, padded, and rows of both sides (n).
+
+    States (texts, tokens, layers, 384) have zeros behind; `real` (texts, tokens) says which tokens are real.
+    """
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+    found = [states(text) for text in row_of]
+    longest = max(map(len, found))
+    padded = np.zeros((len(found), longest, *found[0].shape[1:]), np.float32)
+    real = np.zeros((len(found), longest), bool)
+    for row, tokens in enumerate(found):
+        padded[row, : len(tokens)], real[row, : len(tokens)] = tokens, True
+    a, b = (np.array([row_of[pair[side]] for pair in pairs], np.int64) for side in (0, 1))
+    return {"states": padded, "real": real, "a": a, "b": b}
 
 
 def open_learned(folder: Path, text: OnnxEmbedder) -> LearnedJudge:

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice, starmap
+from itertools import islice
 
 from .embed import Embedder
 from .errors import BadKey, Forgotten, Unavailable
-from .index import Found, Index, Labels, Pending
+from .index import Found, Index, Labels, Near, Pending
 from .judge import Judge
 from .labels import Label, doubt
 from .picture import Picture, read_png
@@ -47,15 +47,8 @@ class Recall:
     painting: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A near prompt with its picture, or with the painting that is under way for it."""
-
-    cosine: float
-    prompt: str
-    picture: Picture | None = None
-    wrong: tuple[str, ...] = ()  # prompts that the picture was called wrong for
-    painting: str | None = None
+Pools = dict[str, list[Near]]  # what there is of each prompt, best first
+Give = Callable[[Near, Recipe, Verdict], Recall | None]
 
 
 class Memory:
@@ -119,28 +112,26 @@ class Memory:
             return Recall(None, "only the exact words were to be looked up, and they were not painted before")
         [vector] = self.embedder([recipe.prompt])
         looked_up = (vector, recipe, scope, NEAREST, seen)
-        painted = pools(as_candidate(found) for found in self.index.nearest(*looked_up))
+        painted = pools(self.index.nearest(*looked_up))
         awaited = self.aside.submit(self.pending.nearest, *looked_up) if self.pending else None
-        found = self.judged(recipe, dict(islice(painted.items(), CANDIDATES)))
+        found = self.judged(recipe, first(painted, CANDIDATES), self.give)
         if found and found.match:
             return found
-        paintings = pools(starmap(under_way, awaited.result() if awaited else ()))
-        joined = self.judged(recipe, dict(islice(paintings.items(), CANDIDATES)))
+        paintings = pools(awaited.result() if awaited else ())
+        joined = self.judged(recipe, first(paintings, CANDIDATES), join)
         if joined and joined.painting:
             return joined
-        more = (
-            self.showing_more(recipe, painted) or self.showing_more(recipe, paintings)
-            if policy == "relaxed"
-            else None
-        )
+        more = None
+        if policy == "relaxed":
+            more = self.showing_more(recipe, painted, self.give) or self.showing_more(recipe, paintings, join)
         return more or found or joined or Recall(None, "nothing like it is remembered")
 
-    def showing_more(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall | None:
+    def showing_more(self, recipe: Recipe, near: Pools, give: Give) -> Recall | None:
         """The first whose prompt asks for all that is asked for, and besides for nothing that would surprise."""
-        for prompt, pool in islice(near.items(), 2 * CANDIDATES):
+        for prompt, pool in first(near, 2 * CANDIDATES).items():
             less, extras = without_more(prompt, recipe.prompt)
             if extras:
-                found = self.judged(recipe, {less: pool}) or Recall(None, "")
+                found = self.judged(recipe, {less: pool}, give) or Recall(None, "")
                 reason = f"{prompt!r} shows all that is asked for, and besides: {', '.join(extras)}"
                 if found.painting:
                     return replace(found, reason=reason)
@@ -148,7 +139,7 @@ class Memory:
                     return Recall(replace(found.match, how="shows more"), reason)
         return None
 
-    def judged(self, recipe: Recipe, near: dict[str, list["Candidate"]]) -> Recall | None:
+    def judged(self, recipe: Recipe, near: Pools, give: Give) -> Recall | None:
         """What the judge makes of the prompts, of one that fits the first that may be given; None for no prompts."""
         if not near:
             return None
@@ -160,20 +151,21 @@ class Memory:
         for verdict, pool in sorted(zip(verdicts, near.values(), strict=True), key=lambda pair: -pair[0].sure):
             if not verdict.fits:
                 break
-            if given := self.first_given(pool, recipe, verdict):
-                return given
+            for one in pool:
+                if given := give(one, recipe, verdict):
+                    return given
         if verdicts[0].fits:
             return Recall(None, f"what is remembered of {next(iter(near))!r} was called wrong")
         return Recall(None, verdicts[0].reason)
 
-    def first_given(self, pool: list["Candidate"], recipe: Recipe, verdict: Verdict) -> Recall | None:
-        """The first of a prompt's pictures and paintings that may be given."""
-        for candidate in pool:
-            if candidate.picture is None:
-                return Recall(None, verdict.reason, candidate.painting)
-            if trusted(candidate.wrong, recipe, verdict) and self.kept(candidate.picture):
-                return Recall(Match(candidate.picture, candidate.cosine, "same meaning"), verdict.reason)
-        return None
+    def give(self, near: Near, recipe: Recipe, verdict: Verdict) -> Recall | None:
+        """The picture, unless it is gone or was called wrong."""
+        if not trusted(near.wrong, recipe, verdict):
+            return None
+        picture = self.index.get(near.key)
+        if picture is None or not self.kept(picture):
+            return None
+        return Recall(Match(picture, near.cosine, "same meaning"), verdict.reason)
 
     def begun(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
         """Let others find a painting under way; the index being down only means that nobody joins."""
@@ -253,23 +245,23 @@ class Memory:
         self.store.delete(object_name(key))
 
 
-def as_candidate(found: Found) -> Candidate:
-    """A picture of the index."""
-    return Candidate(found.cosine, found.picture.recipe.prompt, found.picture, found.wrong)
+def join(near: Near, _recipe: Recipe, verdict: Verdict) -> Recall:
+    """The painting under way."""
+    return Recall(None, verdict.reason, near.key)
 
 
-def under_way(cosine: float, painting: str, prompt: str) -> Candidate:
-    """A painting of the index."""
-    return Candidate(cosine, prompt, painting=painting)
-
-
-def pools(found: Iterable[Candidate]) -> dict[str, list[Candidate]]:
+def pools(found: Iterable[Near]) -> Pools:
     """The nearest prompts, best first, and what there is of each."""
-    by_prompt: dict[str, list[Candidate]] = {}
-    for candidate in found:
-        if candidate.cosine >= FAR:
-            by_prompt.setdefault(candidate.prompt, []).append(candidate)
+    by_prompt: Pools = {}
+    for one in found:
+        if one.cosine >= FAR:
+            by_prompt.setdefault(one.prompt, []).append(one)
     return by_prompt
+
+
+def first(near: Pools, many: int) -> Pools:
+    """So many of the nearest prompts."""
+    return dict(islice(near.items(), many))
 
 
 def trusted(wrong: Sequence[str], recipe: Recipe, verdict: Verdict | None) -> bool:

@@ -44,7 +44,8 @@ def test_what_was_added_is_found_by_key_and_by_meaning(index, recipe):
     index.add(kept, vector(1, 0.2))
     assert index.get(kept.key) == kept
     [found] = index.nearest(vector(1, 0.2), kept.recipe, "shared", 5)
-    assert (found.picture, found.wrong) == (kept, ()) and found.cosine == pytest.approx(1, abs=1e-5)
+    assert (found.key, found.prompt, found.wrong) == (kept.key, recipe.prompt, ())
+    assert found.cosine == pytest.approx(1, abs=1e-5)
 
 
 def test_adding_twice_is_adding_once(index, recipe):
@@ -54,10 +55,11 @@ def test_adding_twice_is_adding_once(index, recipe):
 
 
 def test_the_nearest_come_first(index, recipe):
-    for number, y in enumerate((0.9, 0.1, 0.5)):
-        index.add(picture(recipe, number), vector(1, y))
+    pictures = [picture(recipe, number) for number in range(3)]
+    for kept, y in zip(pictures, (0.9, 0.1, 0.5), strict=True):
+        index.add(kept, vector(1, y))
     found = index.nearest(vector(1, 0), recipe, "shared", 2)
-    assert [one.picture.recipe.seed for one in found] == [1, 2]
+    assert [one.key for one in found] == [pictures[1].key, pictures[2].key]
     assert found[0].cosine > found[1].cosine
 
 
@@ -74,8 +76,8 @@ def test_what_is_under_way_is_found_beside_the_pictures_and_not_among_them(index
     pending, painting = beside(index, Pending, "pending"), uuid.uuid4().hex
     pending.add(painting, recipe, "alice", vector(1, 0.2))
     index.add(picture(recipe, 1), vector(1))
-    [(cosine, found, prompt)] = pending.nearest(vector(1, 0.2), recipe, "alice", 5)
-    assert (found, prompt) == (painting, recipe.prompt) and cosine == pytest.approx(1, abs=1e-5)
+    [found] = pending.nearest(vector(1, 0.2), recipe, "alice", 5)
+    assert (found.key, found.prompt) == (painting, recipe.prompt) and found.cosine == pytest.approx(1, abs=1e-5)
     assert pending.nearest(vector(1), recipe, "shared", 5) == []
     assert pending.nearest(vector(1), replace(recipe, width=128), "alice", 5) == []
     assert index.count() == 1 and len(index.newest("alice", 5, None)) == 0
@@ -103,6 +105,14 @@ def test_a_picture_with_other_settings_is_no_candidate(index, recipe, change):
     assert len(index.nearest(vector(1), recipe, "shared", 5)) == 1
 
 
+def test_too_few_steps_among_the_nearest_hide_no_picture_with_enough(index, recipe):
+    for number in range(4):
+        index.add(picture(recipe, number, steps=recipe.steps - 5), vector(1))
+    enough = picture(recipe, 9)
+    index.add(enough, vector(1, 0.5))
+    assert [one.key for one in index.nearest(vector(1), recipe, "shared", 2)] == [enough.key]
+
+
 def test_a_picture_of_another_scope_is_no_candidate(index, recipe):
     index.add(replace(picture(recipe, 1), scope="alice"), vector(1))
     assert index.nearest(vector(1), recipe, "shared", 5) == []
@@ -115,7 +125,7 @@ def test_what_was_seen_is_neither_near_nor_granted(index, recipe):
     for one in pictures:
         index.add(one, vector(1))
     seen = {pictures[2].key, pictures[0].key}
-    assert [one.picture.recipe.seed for one in index.nearest(vector(1), recipe, "shared", 5, seen)] == [2]
+    assert [one.key for one in index.nearest(vector(1), recipe, "shared", 5, seen)] == [pictures[1].key]
     granted = index.granted(recipe, "shared", seen)
     assert granted is not None and granted.picture.recipe.seed == 2
     assert index.granted(recipe, "shared", {one.key for one in pictures}) is None
@@ -126,7 +136,7 @@ def test_accusations_stay_with_their_picture(index, recipe):
     index.add(kept, vector(1), ["a wolf"])
     index.add(other, vector(1))
     index.accuse(other.key, ["a dog", "a cat"])
-    found = {one.picture.key: one.wrong for one in index.nearest(vector(1), recipe, "shared", 5)}
+    found = {one.key: one.wrong for one in index.nearest(vector(1), recipe, "shared", 5)}
     assert found == {kept.key: ("a wolf",), other.key: ("a dog", "a cat")}
     index.accuse("ab" * 16, ["a picture that is gone"])
     assert index.count() == 2
@@ -254,6 +264,18 @@ def test_an_index_from_before_there_were_records_is_taken_over(by: Open, recipe)
     before.client.delete_collection(RECORDS)
     by("old").check_embedder()
     assert by("old").count() == 1
+
+
+def test_pictures_without_a_name_for_their_settings_are_refused_until_they_are_written_anew(by: Open, recipe):
+    before, kept = by("old"), picture(recipe, 1)
+    before.add(kept, vector(1))
+    before.client.overwrite_payload(before.collection, {"prompt": "a fox"}, [str(uuid.UUID(kept.key))], wait=True)
+    with pytest.raises(OtherEmbedder, match="an older version wrote 1 pictures .*`memoaized reindex`"):
+        by("old").check_embedder()
+    again = by("old")
+    again.renew()
+    again.add(kept, vector(1))
+    by("old").check_embedder()
 
 
 def test_two_embedders_from_before_there_were_records_are_refused_both(by: Open, recipe):

@@ -85,9 +85,10 @@ def test_scores_are_of_remembered_and_wanted_in_this_order():
 
 
 NETWORK = """<ir_version: 9, opset_import: ["": 17]>
-judge (float[n, s, 4, 384] a, bool[n, s] a_real, float[n, t, 4, 384] b, bool[n, t] b_real) => (float[n] logits)
+judge (float[m, t, 4, 384] states, bool[m, t] real, int64[n] a, int64[n] b) => (float[n] logits)
 <float bias = {BIAS}, float none = {0}, int64[3] axes = {1, 2, 3}> {
-    sums = ReduceSum <keepdims = 0> (b, axes)
+    remembered = Gather <axis = 0> (states, a)
+    sums = ReduceSum <keepdims = 0> (remembered, axes)
     nothing = Mul(sums, none)
     logits = Add(nothing, bias)
 }"""

@@ -106,10 +106,11 @@ class Align(nn.Module):
         self.decide = nn.Linear(2 * width, 1)
         self.drop = nn.Dropout(0.1)
 
-    def forward(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
-        """States (n, tokens, layers, 384) and mask (n, tokens) of both texts; logits (n)."""
-        first, second = self.prepared(*a), self.prepared(*b)
-        x, y = self.side(first, second), self.side(second, first)
+    def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """States (texts, tokens, layers, 384) and mask (texts, tokens), rows of both sides (n) each; logits (n)."""
+        texts = self.prepared(states, real)
+        mine, other = torch.cat([a, b]), torch.cat([b, a])
+        x, y = self.side([part[mine] for part in texts], [part[other] for part in texts]).chunk(2)
         logits: Tensor = self.decide(torch.cat([torch.maximum(x, y), x + y], -1)).squeeze(-1)
         return logits
 
@@ -120,7 +121,7 @@ class Align(nn.Module):
         flat = unit.flatten(2)
         return unit, real, self.value(flat), self.asked(flat), torch.cat(related, 1)
 
-    def side(self, mine: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> Tensor:
+    def side(self, mine: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
         """What the tokens of one text find in the other, summed up: (n, width)."""
         unit, real, value, asked, related = mine
         unit2, real2, value2, asked2, related2 = other

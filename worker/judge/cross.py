@@ -32,24 +32,25 @@ class Cross(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.decide = nn.Sequential(nn.Linear(5 * WIDTH, 256), nn.GELU(), nn.Dropout(dropout), nn.Linear(256, 1))
 
-    def forward(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
-        """States (n, tokens, layers, 384) and mask (n, tokens) of both texts; logits (n)."""
+    def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """States (texts, tokens, layers, 384) and mask (texts, tokens), rows of both sides (n) each; logits (n)."""
         if self.training:
-            return self.one_way(*(a, b) if torch.rand(()) < 0.5 else (b, a))
-        return (self.one_way(a, b) + self.one_way(b, a)) / 2
+            return self.one_way(states, real, *((a, b) if torch.rand(()) < 0.5 else (b, a)))
+        one, other = self.one_way(states, real, torch.cat([a, b]), torch.cat([b, a])).chunk(2)
+        return (one + other) / 2
 
-    def one_way(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    def one_way(self, given: Tensor, given_real: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """With these sides."""
+        sides = [(given[rows], given_real[rows]) for rows in (a, b)]
         tokens = [
             mine[0][:, :, JOINED] + self.side[row] + self.told(self.found(mine, other))
-            for row, (mine, other) in enumerate(((a, b), (b, a)))
+            for row, (mine, other) in enumerate((sides, sides[::-1]))
         ]
-        states, real = self.drop(torch.cat(tokens, 1)), torch.cat([a[1], b[1]], 1)
+        states, real = self.drop(torch.cat(tokens, 1)), torch.cat([part for _, part in sides], 1)
         mask = (~real)[:, None, None].to(states.dtype) * NEVER
         for layer in self.layers:
             states = first(layer(states, mask))
-        cut = a[1].shape[1]
-        one, two = (mean(part, kept) for part, kept in ((states[:, :cut], a[1]), (states[:, cut:], b[1])))
+        one, two = (mean(part, kept) for part, (_, kept) in zip(states.chunk(2, 1), sides, strict=True))
         most = states.masked_fill(~real[..., None], NEVER).amax(1)
         logits: Tensor = self.decide(torch.cat([one, two, (one - two).abs(), one * two, most], -1)).squeeze(-1)
         return logits

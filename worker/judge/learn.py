@@ -187,7 +187,7 @@ def learn(
     """One step on a batch; labels are a little soft, for some are wrong."""
     model.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=knobs.bf16):
-        logits = model(shelf.batch([one.a for one in some]), shelf.batch([one.b for one in some])).float()
+        logits = model(*shelf.batch(some)).float()
     wanted = torch.tensor([0.02 + 0.96 * one.y for one in some])
     loss: Any = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
     over = in_order(some)
@@ -218,7 +218,7 @@ def scores_of(model: nn.Module, pairs: Sequence[Pair], shelf: Shelf, size: int =
     found = [0.0] * len(pairs)
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        logits = model(shelf.batch([pairs[row].a for row in rows]), shelf.batch([pairs[row].b for row in rows]))
+        logits = model(*shelf.batch([pairs[row] for row in rows]))
         for row, value in zip(rows, logits.tolist(), strict=True):
             found[row] = value
     return found

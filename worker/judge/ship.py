@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from memo.embed import open_onnx
 from memo.learned import CARD, Card, LearnedJudge, open_learned
@@ -44,41 +44,23 @@ class Knobs:
     out: Path = Path("memo/weights")
 
 
-class Asked(nn.Module):
-    """The network with four plain inputs, as ONNX wants them."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, a: Tensor, a_real: Tensor, b: Tensor, b_real: Tensor) -> Tensor:
-        """Logits (n)."""
-        logits: Tensor = self.model((a, a_real), (b, b_real))
-        return logits
-
-
 def export(model: nn.Module, path: Path) -> None:
-    """Trace with any number of pairs and of tokens on either side."""
+    """Trace with any number of texts, of tokens and of pairs."""
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel has no ONNX form
-    given = (
-        torch.randn(2, 7, len(STATE_LAYERS), WIDTH),
-        torch.arange(7) < torch.tensor([[7], [5]]),
-        torch.randn(2, 9, len(STATE_LAYERS), WIDTH),
-        torch.arange(9) < torch.tensor([[6], [9]]),
-    )
-    names = ["a", "a_real", "b", "b_real"]
-    axes = {name: {0: "pairs", 1: f"{name[0]}_tokens"} for name in names}
+    states, lengths = torch.randn(3, 9, len(STATE_LAYERS), WIDTH), torch.tensor([[7], [9], [6]])
+    given = (states, torch.arange(9) < lengths, torch.tensor([0, 1]), torch.tensor([1, 2]))
+    texts, pairs = {0: "texts", 1: "tokens"}, {0: "pairs"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls its tracing exporter old, and warns of shapes that stay fixed
         torch.onnx.export(
-            Asked(model.eval()),
+            model.eval(),
             given,
             str(path),
             dynamo=False,
             opset_version=18,
-            input_names=names,
+            input_names=["states", "real", "a", "b"],
             output_names=["logit"],
-            dynamic_axes={**axes, "logit": {0: "pairs"}},
+            dynamic_axes={"states": texts, "real": texts, "a": pairs, "b": pairs, "logit": pairs},
         )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from memo.learned import fed
 from memo.minilm import STATE_LAYERS as LAYERS
 from memo.minilm import WIDTH, minilm_folder
 from memo.pairs import Pair
@@ -56,16 +57,14 @@ class Shelf:
         """Tokens of the longer text of a pair."""
         return max(self.length(pair.a), self.length(pair.b))
 
-    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """States (n, tokens, layers, 384) float32, padded with zeros, and which tokens are real (n, tokens)."""
-        spans = [self.spans[text] for text in texts]
-        longest = max(end - begin for begin, end in spans)
-        states = np.zeros((len(texts), longest, len(LAYERS), WIDTH), np.float32)
-        real = np.zeros((len(texts), longest), bool)
-        for row, (begin, end) in enumerate(spans):
-            states[row, : end - begin] = self.states[begin:end]
-            real[row, : end - begin] = True
-        return torch.from_numpy(states), torch.from_numpy(real)
+    def of(self, text: str) -> NDArray[np.float16]:
+        """A text's states (tokens, layers, 384)."""
+        begin, end = self.spans[text]
+        return self.states[begin:end]
+
+    def batch(self, pairs: Sequence[Pair]) -> list[Tensor]:
+        """What a network takes of some pairs, as `memo.learned.fed` has it."""
+        return [torch.from_numpy(part) for part in fed([(one.a, one.b) for one in pairs], self.of).values()]
 
 
 def open_shelf(path: Path, texts: Sequence[str], reader: Reader) -> Shelf:

@@ -74,15 +74,15 @@ def knobs(files):
 @pytest.mark.parametrize("network", ["align", "cross"])
 def test_the_network_does_not_care_which_text_comes_first(one_thread, reader, shelf, network):
     model = learn.build(network, 16, reader).eval()
-    a, b = shelf.batch([pair.a for pair in PAIRS]), shelf.batch([pair.b for pair in PAIRS])
-    assert torch.allclose(model(a, b), model(b, a), atol=1e-6)
+    states, real, a, b = shelf.batch(PAIRS)
+    assert torch.allclose(model(states, real, a, b), model(states, real, b, a), atol=1e-6)
 
 
 @pytest.mark.parametrize("network", ["align", "cross"])
 def test_padding_changes_nothing(one_thread, reader, shelf, network):
     model = learn.build(network, 16, reader).eval()
-    together = model(shelf.batch([pair.a for pair in PAIRS]), shelf.batch([pair.b for pair in PAIRS]))
-    alone = [model(shelf.batch([pair.a]), shelf.batch([pair.b])) for pair in PAIRS]
+    together = model(*shelf.batch(PAIRS))
+    alone = [model(*shelf.batch([pair])) for pair in PAIRS]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 
@@ -103,15 +103,14 @@ def test_states_are_those_of_the_exported_model(shelf):
         open_onnx(ROOT / "var" / "text").states(["a red fox", "two dogs on a hill"]),
         strict=True,
     ):
-        begin, end = shelf.spans[text]
-        assert np.allclose(shelf.states[begin:end], states, atol=2e-3)
+        assert np.allclose(shelf.of(text), states, atol=2e-3)
 
 
 def test_new_texts_go_behind_the_old_ones(reader, tmp_path, shelf):
-    before = {text: shelf.batch([text])[0] for text in shelf.spans}
+    before = {text: np.array(shelf.of(text)) for text in shelf.spans}
     more = open_shelf(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
-    assert more.batch(["a yellow submarine"])[0].shape == (1, 3, len(STATE_LAYERS), WIDTH)
-    assert all(torch.equal(more.batch([text])[0], states) for text, states in before.items())
+    assert more.of("a yellow submarine").shape == (3, len(STATE_LAYERS), WIDTH)
+    assert all(np.array_equal(more.of(text), states) for text, states in before.items())
 
 
 def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, shelf):
