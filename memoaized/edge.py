@@ -48,6 +48,12 @@ PATIENCE_SECONDS = 5.0  # an orphaned gunicorn worker notices within 1 s that it
 META, SHARD, HALF = "collection.json", "shard", ".half-"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 DISTANCES = {"Cosine": edge.Distance.Cosine, "Dot": edge.Distance.Dot, "Euclid": edge.Distance.Euclid}
+DATATYPES = {
+    "float32": edge.VectorStorageDatatype.Float32,
+    "float16": edge.VectorStorageDatatype.Float16,
+    "turbo16": edge.VectorStorageDatatype.Turbo16,
+    "turbo8": edge.VectorStorageDatatype.Turbo8,
+}
 HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}  # Qdrant's defaults
 SCHEMAS = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -435,9 +441,10 @@ def read_config(body: Json) -> Json:
     given = fields(body, "collection", {"vectors", "hnsw_config", "on_disk_payload", "metadata"})
     vectors = given.get("vectors")
     if not isinstance(vectors, dict) or "size" not in vectors:
-        raise Refused("vectors must be one {size, distance}: named vectors are not supported")
-    vectors = fields(vectors, "vectors", {"size", "distance"})
+        raise Refused("vectors must be one {size, distance, datatype}: named vectors are not supported")
+    vectors = fields(vectors, "vectors", {"size", "distance", "datatype"})
     one_of(DISTANCES, vectors.get("distance"), "distance")
+    one_of(DATATYPES, vectors.get("datatype", "float32"), "datatype")
     hnsw = fields(given.get("hnsw_config", {}), "hnsw_config", set(HNSW))
     return {
         "vectors": vectors | {"size": whole(vectors, "size", 0, least=1, most=WIDEST_VECTOR)},
@@ -451,7 +458,11 @@ def shard_config(config: Json) -> edge.EdgeConfig:
     """The engine's form of a configuration."""
     vectors = config["vectors"]
     return edge.EdgeConfig(
-        vectors=edge.EdgeVectorParams(size=vectors["size"], distance=DISTANCES[vectors["distance"]]),
+        vectors=edge.EdgeVectorParams(
+            size=vectors["size"],
+            distance=DISTANCES[vectors["distance"]],
+            datatype=DATATYPES[vectors.get("datatype", "float32")],
+        ),
         hnsw_config=built(edge.HnswIndexConfig, **config["hnsw_config"]),
         on_disk_payload=config["on_disk_payload"],
     )

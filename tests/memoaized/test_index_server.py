@@ -167,6 +167,22 @@ def test_collections_come_and_go(client: QdrantClient) -> None:
     assert not client.delete_collection("came")
 
 
+@pytest.mark.parametrize("datatype", ["float32", "float16", "turbo16", "turbo8"])
+def test_vectors_are_kept_as_the_collection_says_and_after_a_restart(tmp_path: Path, datatype: str) -> None:
+    drawn = random.Random(3)
+    points = [models.PointStruct(id=n, vector=[drawn.gauss(0, 1) for _ in range(128)]) for n in range(40)]
+    kept = models.VectorParams(size=128, distance=models.Distance.COSINE, datatype=models.Datatype(datatype))
+    for start in range(2):
+        with running(tmp_path / "index") as server, connected(server.url) as client:
+            if start == 0:
+                client.create_collection("kept", kept)
+                client.upsert("kept", points)
+            assert client.get_collection("kept").config.params.vectors == kept
+            for point in points:
+                best = client.query_points("kept", point.vector, limit=1).points[0]
+                assert best.id == point.id and best.score == pytest.approx(1, abs=0.01)
+
+
 def test_a_collection_is_not_made_twice(client: QdrantClient, name: str) -> None:
     assert refusal(lambda: client.create_collection(name, VECTOR)) == (
         409,
@@ -323,6 +339,7 @@ UNSUPPORTED: list[tuple[str, Callable[[QdrantClient, str], object]]] = [
     ("facet", lambda c, name: c.facet(name, "key")),
     ("PATCH", lambda c, name: c.update_collection(name, metadata={})),
     ("Manhattan", lambda c, _: c.create_collection("x", models.VectorParams(size=4, distance="Manhattan"))),
+    ("uint8", lambda c, _: c.create_collection("x", VECTOR.model_copy(update={"datatype": models.Datatype.UINT8}))),
     ("named vectors", lambda c, _: c.create_collection("x", {"text": VECTOR})),
     ("on_disk", lambda c, _: c.create_collection("x", VECTOR.model_copy(update={"on_disk": True}))),
     ("shard_number", lambda c, _: c.create_collection("x", VECTOR, shard_number=2)),

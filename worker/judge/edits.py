@@ -119,12 +119,8 @@ def one_of(random: Random, found: Sequence[re.Match[str]]) -> re.Match[str]:
 def put(text: str, match: re.Match[str], words: str) -> str:
     """The text with these words for those found, and the article before them as it must be."""
     before, after = text[: match.start()], text[match.end() :]
-    if article := re.search(r"\b(an?) $", before):
-        before = (
-            before[: article.start()] + indefinite(words).partition(" ")[0] + " "
-            if indefinite(words) != words
-            else before
-        )
+    if (article := re.search(r"\b([Aa])n? $", before)) and (right := indefinite(words)) != words:
+        before = before[: article.start()] + article[1] + right.partition(" ")[0][1:] + " "
     return before + words + after
 
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,6 +31,7 @@ from worker.train.knobs import as_json, from_arguments
 from .align import RELATED, Align
 from .cross import JOINED, Cross
 from .pool import make_pool, neighbours, read_prompts, split
+from .renamed import renamed
 from .states import Reader, Shelf, open_shelf
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ class Knobs:
     mined: int = 0  # so many of these pairs
     begin: str = ""  # a run whose weights to begin with
     text: Path = Path("var/text")  # the exported text model, for neighbours
-    checked: int = 4  # how often a checked pair is seen for each of the others
+    checked: int = 2  # how often a checked pair is seen for each of the others
+    renamed: int = 9_000  # checked groups told of other things
     kept_back: int = 10  # one group of so many is not taught, to look at; 0 teaches all of them
     steps: int = 3000
     batch: int = 48
@@ -152,6 +155,8 @@ def train(knobs: Knobs) -> Path:
     knobs.shelf.parent.mkdir(parents=True, exist_ok=True)
     taught, kept, rules = open_pool(knobs)
     rules += mined(knobs) * MINED_OFTEN
+    told = islice(renamed(Random(knobs.pool_seed), families(taught)), knobs.renamed)
+    rules += [pair for group in told for pair in group]
     reader = Reader()
     shelf = open_shelf(knobs.shelf, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader)
     model = build(knobs.network, knobs.width, reader, knobs.dropout)
