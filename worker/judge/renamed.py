@@ -5,6 +5,7 @@ miss stays one. What people checked are ways of saying things and of getting the
 ever other things, it is learned instead of its words.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
@@ -21,9 +22,11 @@ Entry = tuple[int, int]  # kind and row
 
 
 def renamed(random: Random, groups: Sequence[Sequence[Pair]]) -> Iterator[list[Pair]]:
-    """Groups without end, each told of other things; those that tell of nothing known are left out."""
+    """Groups without end, each told of other things, rare kinds more often; those of nothing known left out."""
+    often = Counter(group[0].kind for group in groups)
+    weights = [often[group[0].kind] ** -0.5 for group in groups]
     for number in count():
-        group = random.choice(groups)
+        [group] = random.choices(groups, weights)
         if exchange := drawn(random, group):
             yield [
                 replace(pair, a=told(pair.a, exchange), b=told(pair.b, exchange), group=f"{pair.group}/{number}")

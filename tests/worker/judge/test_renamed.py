@@ -63,3 +63,10 @@ def test_a_group_of_nothing_known_is_left_out():
     assert drawn(Random(1), [Pair("justice", "liberty", 0, "thing", "1")]) == {}
     [made] = islice(renamed(Random(1), [[Pair("justice", "liberty", 0, "thing", "2")], GROUP]), 1)
     assert made[0].group.startswith("1/")
+
+
+def test_rare_kinds_are_told_more_often_than_they_are():
+    common = [[Pair("a dog runs", "a dog sleeps", 0, "action", str(n))] for n in range(400)]
+    rare = [[Pair("a dog and a cat", "a cat, a dog", 1, "order", "r")] for _ in range(4)]
+    made = list(islice(renamed(Random(1), [*common, *rare]), 1000))
+    assert 50 < sum(group[0].kind == "order" for group in made) < 150  # 2 of 22, not 4 of 404
