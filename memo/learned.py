@@ -37,7 +37,9 @@ class Card:
     offset: float
     threshold: float
     false_hits: float
-    hopeless: float = -1e9  # a pair whose first logit is below is not shown to the other networks
+    hopeless: Sequence[
+        float
+    ] = ()  # below which the mean of the first one, two … networks must not be to ask the next
 
     def probability(self, logit: float) -> float:
         """That the picture of one prompt is right for the other."""
@@ -99,19 +101,23 @@ class LearnedJudge:
         return [self.card.probability(logit) for logit in self.logits(pairs, self.text.states_of)]
 
     def logits(self, pairs: Sequence[Texts], states: Reading) -> list[float]:
-        """The networks' mean, before calibration; where the first sees no hope, its own."""
+        """The networks' mean, before calibration; of hopeless pairs that of those that were asked."""
         if not pairs:
             return []
         first = asked(self.networks[0], fed(pairs, states))
         return [float(value) for value in self.mean(first, pairs, range(len(pairs)), states)]
 
     def mean(self, first: States, pairs: Sequence[Texts], rows: Sequence[int], states: Reading) -> States:
-        """The first network's logits (n), for hopeful ones of some rows the mean of all networks in their place."""
-        found, others = first.copy(), self.networks[1:]
-        rows = [row for row in rows if first[row] >= self.card.hopeless]
-        if others and rows:
-            given = fed([pairs[row] for row in rows], states)
-            found[rows] = np.mean([first[rows], *(asked(network, given) for network in others)], axis=0)
+        """The first network's logits (n), for some rows the mean of all networks in their place.
+
+        One after another is asked, and no more about a pair as soon as the mean so far is hopeless.
+        """
+        found = first.copy()
+        for count, (network, hopeless) in enumerate(zip(self.networks[1:], self.card.hopeless, strict=True), 2):
+            rows = [row for row in rows if found[row] >= hopeless]
+            if not rows:
+                break
+            found[rows] += (asked(network, fed([pairs[row] for row in rows], states)) - found[rows]) / count
         return found
 
     def logits_of_many(self, pairs: Sequence[Texts]) -> list[float]:

@@ -52,7 +52,7 @@ def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
     assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 55
 
 
-def test_the_other_networks_see_only_pairs_of_which_the_first_has_hope(judge):
+def test_networks_are_asked_one_after_another_while_there_is_hope(judge):
     texts = [(pair.a, pair.b) for pair in RED_TEAM[:24]]
 
     def logits(networks, hopeless):
@@ -60,13 +60,16 @@ def test_the_other_networks_see_only_pairs_of_which_the_first_has_hope(judge):
             LearnedJudge(networks, judge.text, replace(judge.card, hopeless=hopeless)).logits_of_many(texts)
         )
 
-    each = [logits([network], -1e9) for network in judge.networks]
-    mean, between = np.mean(each, axis=0), float(np.median(each[0]))
-    assert logits(judge.networks, -1e9) == pytest.approx(mean, abs=1e-3)
-    assert logits(judge.networks, 1e9) == pytest.approx(each[0], abs=1e-3)
-    wanted = np.where(each[0] >= between, mean, each[0])
-    assert logits(judge.networks, between) == pytest.approx(wanted, abs=1e-3)
-    assert np.abs(mean - each[0]).max() > 0.1
+    each = np.array([logits([network], []) for network in judge.networks])
+    means = np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None]
+    always, never, rest = -1e9, 1e9, len(each) - 2
+    assert logits(judge.networks, [always] * (rest + 1)) == pytest.approx(means[-1], abs=1e-3)
+    assert logits(judge.networks, [never] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
+    assert logits(judge.networks, [always, *[never] * rest]) == pytest.approx(means[1], abs=1e-3)
+    between = float(np.median(means[0]))
+    wanted = np.where(means[0] >= between, means[-1], means[0])
+    assert logits(judge.networks, [between, *[always] * rest]) == pytest.approx(wanted, abs=1e-3)
+    assert np.abs(means[-1] - means[0]).max() > 0.1
 
 
 def test_several_remembered_prompts_are_judged_at_once(judge):

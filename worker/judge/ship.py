@@ -30,7 +30,8 @@ from .states import Reader
 log = logging.getLogger(__name__)
 
 WIDE = 0.05  # the share of near misses that passes a point beyond which no network need be asked
-LOST = 0.01  # the share of pairs taken there that the first network may keep from the others
+ALL = -1e9  # a mean that no pair falls below
+LOST = 0.005  # the share of pairs taken there that each network may keep from the next
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def ship(knobs: Knobs) -> dict[str, Any]:
         path = knobs.out / f"judge-{number}.onnx"
         export(model, path)
         files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    write(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits))
+    write(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, [ALL] * (len(files) - 1)))
     pairs = read_pairs(knobs.chosen_by)
     texts = [(one.a, one.b) for one in pairs]
     labels = [one.y for one in pairs]
@@ -90,10 +91,18 @@ def ship(knobs: Knobs) -> dict[str, Any]:
     return figures(scores, [score >= point for score in scores], labels, [one.kind for one in pairs])
 
 
-def least_hope(judge: LearnedJudge, texts: Sequence[tuple[str, str]], logits: Sequence[float], point: float) -> float:
-    """The first network's logit that nearly all pairs have which all of them take at a wide point."""
-    first = LearnedJudge(judge.networks[:1], judge.text, judge.card).logits_of_many(texts)
-    return float(np.quantile([mine for mine, mean in zip(first, logits, strict=True) if mean >= point], LOST))
+def least_hope(
+    judge: LearnedJudge, texts: Sequence[tuple[str, str]], logits: Sequence[float], point: float
+) -> list[float]:
+    """The mean of the first one, two … networks that nearly all pairs have which all of them take at a wide point."""
+    taken = [pair for pair, logit in zip(texts, logits, strict=True) if logit >= point]
+    means = np.zeros(len(taken))
+    found = []
+    for count, network in enumerate(judge.networks[:-1], 1):
+        alone = LearnedJudge([network], judge.text, replace(judge.card, hopeless=()))
+        means += (np.array(alone.logits_of_many(taken)) - means) / count
+        found.append(float(np.quantile(means, LOST)))
+    return found
 
 
 def calibrate(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
