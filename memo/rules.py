@@ -110,6 +110,8 @@ PLURALS: Mapping[str, str] = dict(
     for pair in "man:men woman:women child:children person:people mouse:mice wolf:wolves knife:knives leaf:leaves "
     "goose:geese foot:feet policeman:policemen fireman:firemen sheep:sheep fish:fish deer:deer".split()
 )
+ROOT, ENDING = 5, 3  # letters that a name and its derivation share, and that the longer one may have besides
+NO_NAME = frozenset("the this that these those there here his her its their and but with two three some one".split())
 FEW = 25  # words up to which every number counts; long prompts carry numbers that no one counts
 
 
@@ -337,18 +339,31 @@ def other_name(old: str, new: str) -> str | None:
     """A name (a capital letter inside a sentence) that the other does not have at all, in whatever letters."""
     known, said = ({word.removesuffix("'s") for word in words(prompt)} for prompt in (old, new))
     for name in names(new):
-        if name not in known:
+        if not named(name, known):
             return f"{name.title()} is asked for"
     for name in names(old):
-        if name not in said:
+        if not named(name, said):
             return f"it shows {name.title()}"
     return None
+
+
+def named(name: str, said: set[str]) -> bool:
+    """Whether a name is said, or what is derived from it: Africa and African, Japan and Japanese."""
+    return name in said or any(
+        len(short) >= ROOT and long.startswith(short) and len(long) - len(short) <= ENDING
+        for short, long in (sorted((name, word), key=len) for word in said)
+    )
 
 
 def names(prompt: str) -> list[str]:
     """Words with a capital letter that does not begin a sentence; none where every word has one."""
     found = re.findall(r"(?<![.!?:\"“] )(?<!^)(?<=\s)[A-Z][a-z]{2,}\b(?!-)", prompt)
-    return [name.casefold() for name in found] if len(found) < len(prompt.split()) / 2 else []
+    return [name.casefold() for name in found if name.casefold() not in NO_NAME] if few(found, prompt) else []
+
+
+def few(names: Sequence[str], prompt: str) -> bool:
+    """Whether fewer than half of the words are names: else capitals say nothing."""
+    return len(names) < len(prompt.split()) / 2
 
 
 STANDING = re.compile(r"\bstanding\b(?! (?:desk|lamp|ovation|stone|room|upright|up|on (?:its|his|her|their|one)))")

@@ -18,8 +18,6 @@ MEMO = "memo"  # the policy: auto, off, exact or refresh
 COUNT, USER = "count", "user"
 MOST_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of the name of who asks
-
-
 VISITOR = "visitor"  # the cookie by which a browser is known again
 
 

@@ -10,17 +10,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import (
-    AutoencoderTiny,
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    T2IAdapter,
-    UNet2DConditionModel,
-    UNet2DModel,
-)
+from diffusers import AutoencoderTiny, T2IAdapter, UNet2DConditionModel, UNet2DModel
 from PIL import Image
 
 from memo import BadSetup, Recipe
@@ -30,15 +20,9 @@ from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
 from .latents import decode, patch_of
 from .painter import OnStep
+from .samplers import Tables, advance
 from .sheet import shown_on
 from .upscaler import Upscaler, open_upscaler
-
-SAMPLERS = {
-    "dpm++2m": DPMSolverMultistepScheduler,
-    "ddim": DDIMScheduler,
-    "euler": EulerDiscreteScheduler,
-    "euler-a": EulerAncestralDiscreteScheduler,
-}
 
 
 class DiffusionPainter:
@@ -47,7 +31,7 @@ class DiffusionPainter:
     device = "cpu float32"
 
     def __init__(self, denoiser: Denoiser, vae: Any, schedule: dict[str, Any], conditions: Conditions) -> None:
-        self.denoiser, self.vae, self.schedule, self.conditions = denoiser, vae, schedule, conditions
+        self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, Tables(schedule), conditions
         self.upscaler: Upscaler | None = None
 
     @torch.inference_mode()
@@ -60,36 +44,21 @@ class DiffusionPainter:
 
     def denoise(self, recipe: Recipe, generator: torch.Generator, on_step: OnStep) -> Any:
         """From noise to latents, shape (1, channels, side, side)."""
-        scheduler = self.scheduler(recipe)
-        scheduler.set_timesteps(recipe.steps)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)  # else it searches by timestep, and karras sigmas share timesteps
+        table = self.tables.of(recipe.sampler, recipe.schedule, recipe.steps)
         unet = self.denoiser.unet.config
         shape = (1, unet.in_channels, unet.sample_size, unet.sample_size)
-        latents = torch.randn(shape, generator=generator) * getattr(scheduler, "init_noise_sigma", 1.0)
+        latents = torch.randn(shape, generator=generator) * table.start
+        kept = nothing = torch.zeros(shape)
         given = self.conditions(recipe)
         features = self.denoiser.features(given)
-        extra = {"generator": generator} if recipe.sampler == "euler-a" else {}
-        for step, timestep in enumerate(scheduler.timesteps, start=1):
-            rows = scaled(scheduler, latents, timestep).expand(len(given), -1, -1, -1)
+        for step, row in enumerate(table.rows, start=1):
+            timestep, scale, *_, strength = row
+            rows = (scale * latents).expand(len(given), -1, -1, -1)
             output = self.denoiser.predict(rows, timestep.expand(len(given)), given, features)
-            latents = scheduler.step(guided(output, recipe.guidance_scale), timestep, latents, **extra).prev_sample
+            noise = torch.randn(shape, generator=generator) if strength else nothing
+            latents, kept = advance(row[None], latents, guided(output, recipe.guidance_scale), kept, noise)
             on_step(step)
         return latents if given.sheets is None else latents + shown_on(given.sheets[:1])
-
-    def scheduler(self, recipe: Recipe) -> Any:
-        """A fresh diffusers scheduler for this recipe's sampler and schedule."""
-        options = {"use_karras_sigmas": True} if recipe.schedule == "karras" else {}
-        if recipe.sampler == "euler" and self.schedule.get("use_flow_sigmas"):
-            return FlowMatchEulerDiscreteScheduler()
-        return SAMPLERS[recipe.sampler].from_config(self.schedule, **options)
-
-
-def scaled(scheduler: Any, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-    """The latents as the network was taught them; those of a straight flow already are."""
-    if not hasattr(scheduler, "scale_model_input"):
-        return latents
-    return torch.as_tensor(scheduler.scale_model_input(latents, timestep))
 
 
 def guided(output: torch.Tensor, scale: float) -> torch.Tensor:

@@ -78,6 +78,7 @@ DIFFERENT = {
         ("a statue of Lincoln", "a statue of Einstein", "Einstein is asked for"),
         ("a view of Paris at night in Winter", "a view of Paris at night", "it shows Winter"),
         ("a statue of a president", "a statue of Lincoln", "Lincoln is asked for"),
+        ("a map of Iran in blue", "a map of Iranistan in blue", "Iranistan is asked for"),
     ],
     "signs": [
         ("🦊, octane render", "🐺, octane render", "it has 🦊, not 🐺"),
@@ -163,6 +164,8 @@ RIGHT = {
         ("a tower in Paris", "a tower in paris"),
         ("A fox. The snow falls", "A fox. Snow falls"),
         ("A Fox In The Snow", "A Wolf In The Snow"),
+        ("cows in a wet field", "In a wet field, The cows are grazing"),
+        ("a herd of African elephants", "a herd of elephants in Africa"),
     ],
     "signs": [
         ("🦊 in the snow", "in the snow, 🦊"),

@@ -38,6 +38,7 @@ def test_another_strange_word_is_another_picture(pieces, old, new, says):
         ("a motorcyclist", "the motorcyclists"),
         ("a beekeeper's outfit", "an outfit of beekeepers"),
         ("", "a fox"),
+        ("birds gathered by a pond", "birds have congregated by a pond"),
     ],
 )
 def test_known_words_typos_and_what_is_in_both_are_left_to_the_networks(pieces, old, new):

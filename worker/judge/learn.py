@@ -155,7 +155,7 @@ def train(knobs: Knobs) -> Path:
     knobs.shelf.parent.mkdir(parents=True, exist_ok=True)
     taught, kept, rules = open_pool(knobs)
     rules += mined(knobs) * MINED_OFTEN
-    told = islice(renamed(Random(knobs.pool_seed), families(taught)), knobs.renamed)
+    told = islice(renamed(Random(knobs.seed), families(taught)), knobs.renamed)
     rules += [pair for group in told for pair in group]
     reader = Reader()
     shelf = open_shelf(knobs.shelf, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader)
