@@ -1,0 +1,232 @@
+"""The step loop: paintings of one network advance together, one denoising step of all of them at a time.
+
+Paintings at different steps, of different samplers, guidance and lengths share every call of the network; they come
+and go between any two steps, so that a short one never waits for a long one to end. One thread owns the network;
+whoever wants a painting waits in a thread of its own. Knows tensors; neither recipes nor queues nor images.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .denoiser import Given
+from .samplers import Table, advance
+from .width import Widths
+
+log = logging.getLogger(__name__)
+
+OnStep = Callable[[int], None]
+AGE = 60.0  # seconds of waiting that are worth as much as one degree of urgency
+
+
+class Network(Protocol):
+    """What is called once a step, for all paintings."""
+
+    def features(self, given: Given) -> list[Tensor]:
+        """What is computed once a painting."""
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
+        """Rows (n, channels, height, width) at a timestep each."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One painting on its way through the loop."""
+
+    table: Table
+    given: Given  # two rows where it is guided, the negative prompt's first; else one
+    guidance: float
+    generator: torch.Generator  # all of its noise, drawn on the CPU in float32: the seed decides, not the company
+    shape: tuple[int, ...]  # of its latents: channels, height, width
+    fixed: bool = False  # calculated at one width always, so that its bits are the same in any company
+    urgency: int = 0  # more is sooner
+    owner: str = ""
+    came: float = 0.0
+    begun: bool = False
+    gone: bool = False  # nobody waits for it any more
+    step: int = 0
+    latents: Tensor = field(default_factory=lambda: torch.zeros(()))
+    kept: Tensor = field(default_factory=lambda: torch.zeros(()))
+    features: list[Tensor] = field(default_factory=list)
+    news: "queue.SimpleQueue[int | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
+
+
+class Loop:
+    """Paints tickets over one network; `most` at once."""
+
+    def __init__(self, network: Network, widths: Widths, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.network, self.widths, self.clock = network, widths, clock
+        self.changed = threading.Condition()
+        self.waiting: list[Ticket] = []
+        self.active: list[Ticket] = []
+        self.thread: threading.Thread | None = None
+
+    def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
+        """The latents (channels, height, width); `on_step(n)` after step n, and what it raises stops the painting."""
+        ticket.came = self.clock()
+        with self.changed:
+            self.waiting.append(ticket)
+            self.changed.notify()
+            if self.thread is None:
+                self.thread = threading.Thread(target=self.work, name="step loop", daemon=True)
+                self.thread.start()
+        try:
+            while not isinstance(news := ticket.news.get(), Tensor):
+                if isinstance(news, Exception):
+                    raise news
+                on_step(news)
+            return news
+        finally:
+            ticket.gone = True
+
+    def work(self) -> None:
+        """Step for ever."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting or self.active)
+            self.tick()
+
+    @torch.inference_mode()
+    def tick(self) -> None:
+        """Let go who is gone, let in who may come, and take one step with all."""
+        with self.changed:
+            self.waiting = [ticket for ticket in self.waiting if not ticket.gone]
+            self.active = [ticket for ticket in self.active if not ticket.gone]
+            self.active += self.admitted()
+        if self.active:
+            self.advance_or_fail(self.active)
+            self.active = [ticket for ticket in self.active if ticket.step < len(ticket.table) and not ticket.gone]
+
+    def admitted(self) -> list[Ticket]:
+        """Who may come in now, in turn."""
+        came: list[Ticket] = []
+        while self.waiting:
+            following = turn(self.waiting, [*self.active, *came], self.clock())
+            waited = self.clock() - following.came
+            if not self.widths.room(len(self.active) + len(came), waited, len(following.table)):
+                break
+            self.waiting.remove(following)
+            came.append(following)
+        return came
+
+    def advance_or_fail(self, tickets: Sequence[Ticket]) -> None:
+        """One step; if memory is full half of them wait, if anything else is wrong each is tried alone."""
+        try:
+            for ticket in tickets:
+                self.begin(ticket)
+            self.advance(tickets)
+        except torch.OutOfMemoryError as error:
+            self.make_room(tickets, error)
+        except Exception as error:
+            log.exception("a step of %d paintings failed", len(tickets))
+            if len(tickets) == 1:
+                fail(tickets[0], error)
+                return
+            for ticket in tickets:
+                self.advance_or_fail([ticket])
+
+    def make_room(self, tickets: Sequence[Ticket], error: Exception) -> None:
+        """Halve the width; who came last waits with all its steps done so far. Alone, a painting fails."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(tickets) == 1:
+            fail(tickets[0], error)
+            return
+        half = len(tickets) // 2
+        log.warning("memory is full with %d paintings at once: %d from now on", len(tickets), half)
+        self.widths.limit(half)
+        with self.changed:
+            self.active, back = list(tickets[:half]), list(tickets[half:])
+            self.waiting = [*back, *self.waiting]
+
+    def begin(self, ticket: Ticket) -> None:
+        """First noise, and what is computed once."""
+        if not ticket.begun:
+            ticket.latents = torch.randn(ticket.shape, generator=ticket.generator) * ticket.table.start
+            ticket.kept = torch.zeros(ticket.shape)
+            ticket.features = self.network.features(ticket.given)
+            ticket.begun = True
+
+    def advance(self, tickets: Sequence[Ticket]) -> None:
+        """One step of some paintings."""
+        rows = torch.stack([ticket.table.rows[ticket.step] for ticket in tickets])
+        latents = torch.stack([ticket.latents for ticket in tickets])
+        kept = torch.stack([ticket.kept for ticket in tickets])
+        begun = self.clock()
+        output = self.predict(tickets, rows, latents)
+        latents, kept = advance(rows, latents, output, kept, torch.stack([noise(ticket) for ticket in tickets]))
+        if not any(ticket.fixed for ticket in tickets):
+            self.widths.took(len(tickets), self.clock() - begun)
+        for number, ticket in enumerate(tickets):
+            ticket.latents, ticket.kept = latents[number], kept[number]
+            ticket.step += 1
+            ticket.news.put(ticket.step)
+            if ticket.step == len(ticket.table):
+                ticket.news.put(ticket.latents.clone())
+
+    def predict(self, tickets: Sequence[Ticket], rows: Tensor, latents: Tensor) -> Tensor:
+        """What the network says to each painting, guided; (n, channels, height, width)."""
+        of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.given))]
+        width = 2 * self.widths.most if any(ticket.fixed for ticket in tickets) else len(of)
+        filled = [*of, *[of[0]] * (width - len(of))]  # the bits of a row depend on the width, not on the other rows
+        given = joined([ticket.given for ticket in tickets], width)
+        features = [padded(level, width) for level in zip(*(ticket.features for ticket in tickets), strict=True)]
+        output = self.network.predict(
+            (rows[:, 1, None, None, None] * latents)[filled], rows[filled, 0], given, features
+        )[: len(of)]
+        parts = torch.split(output, [len(ticket.given) for ticket in tickets])
+        return torch.stack([guided(part, ticket.guidance) for part, ticket in zip(parts, tickets, strict=True)])
+
+
+def turn(waiting: Sequence[Ticket], active: Sequence[Ticket], moment: float) -> Ticket:
+    """Whose turn it is: of those whose owner has fewest under way the most urgent, who came first of these.
+
+    Waiting makes urgent. Whoever asks for hundreds delays another's first by what is under way, and no more.
+    """
+    under_way = Counter(ticket.owner for ticket in active)
+
+    def place(ticket: Ticket) -> tuple[float, ...]:
+        return under_way[ticket.owner], -(ticket.urgency + (moment - ticket.came) // AGE), ticket.came
+
+    return min(waiting, key=place)
+
+
+def noise(ticket: Ticket) -> Tensor:
+    """What a painting's sampler adds at this step."""
+    if ticket.table.rows[ticket.step, -1]:
+        return torch.randn(ticket.shape, generator=ticket.generator)
+    return torch.zeros(ticket.shape)
+
+
+def guided(output: Tensor, scale: float) -> Tensor:
+    """The output for the prompt, pushed away from the one for the negative prompt; of one row, itself."""
+    if len(output) == 1:
+        return output[0]
+    negative, positive = output[0], output[1]
+    return negative + scale * (positive - negative)
+
+
+def joined(given: Sequence[Given], width: int) -> Given:
+    """All rows, and the first again until there are so many."""
+    parts = zip(*((one.states, one.labels, one.sheets) for one in given), strict=True)
+    return Given(*(None if part[0] is None else padded(part, width) for part in parts))
+
+
+def padded(parts: Sequence[Tensor], width: int) -> Tensor:
+    """All rows, and the first again until there are so many."""
+    rows = torch.cat(list(parts))
+    return torch.cat([rows, rows[:1].expand(width - len(rows), *rows.shape[1:])]) if width > len(rows) else rows
+
+
+def fail(ticket: Ticket, error: Exception) -> None:
+    """Tell whoever waits."""
+    ticket.gone = True
+    ticket.news.put(error)
