@@ -35,4 +35,4 @@ ENV HF_HUB_OFFLINE=1 \
     WORKER_MODELS=/opt/memoaized/models
 HEALTHCHECK --interval=30s --timeout=20s --start-period=3m --retries=3 \
   CMD ["memoaized", "healthcheck", "worker"]
-CMD ["celery", "--app", "worker.main:app", "worker", "--pool", "threads", "--concurrency", "1", "--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]
+CMD ["celery", "--app", "worker.main:app", "worker", "--pool", "threads", "--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]

@@ -125,7 +125,7 @@ class Stack:
         index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "memoaized.index_server:create()"]
         web = [*gunicorn, "--threads", "64", *quiet, f"{HOST}:{self.plan.port}", "web.wsgi:create()"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
-        worker += ["--pool", "threads", "--concurrency", "1", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
+        worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]
         names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
         return [

@@ -26,6 +26,8 @@ TORCH_ROOMS = (
     "worker/export.py",
     "worker/judge/",
     "worker/latents.py",
+    "worker/loop.py",
+    "worker/samplers.py",
     "worker/sheet.py",
     "worker/text.py",
     "worker/train/",

@@ -14,10 +14,13 @@ class WorkerConfig:
     redis: str = "redis://127.0.0.1:6379/0"
     models: str = "models"
     threads: str = "1"  # CPU threads of one worker's torch
+    slots: str = "1"  # paintings that one worker has under way at once, stepping together
 
     def __post_init__(self) -> None:
-        if not self.threads.isdecimal() or not 1 <= int(self.threads) <= 512:
-            raise BadSetup(f"WORKER_THREADS={self.threads}: it must be a whole number from 1 to 512")
+        for name, most in (("threads", 512), ("slots", 64)):
+            value = getattr(self, name)
+            if not value.isdecimal() or not 1 <= int(value) <= most:
+                raise BadSetup(f"WORKER_{name.upper()}={value}: it must be a whole number from 1 to {most}")
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise BadSetup(f"WORKER_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
 

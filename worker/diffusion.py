@@ -1,9 +1,10 @@
-"""A painter over a latent diffusion model in diffusers' folder layout: one recipe at a time, one step after another.
+"""A painter over a latent diffusion model in diffusers' folder layout, which paints several recipes in one step loop.
 
 Knows no queue and no memory. Classifier-free guidance: https://arxiv.org/abs/2207.12598.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,54 +20,63 @@ from .catalogue import Model
 from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
 from .latents import decode, patch_of
+from .loop import Loop, Ticket
 from .painter import OnStep
-from .samplers import Tables, advance
+from .samplers import Tables
 from .sheet import shown_on
 from .upscaler import Upscaler, open_upscaler
+from .width import Widths, measured
 
 
 class DiffusionPainter:
-    """The networks of one model in float32 on the CPU."""
+    """The networks of one model in float32 on the CPU, for as many recipes at once as threads ask for."""
 
     device = "cpu float32"
 
-    def __init__(self, denoiser: Denoiser, vae: Any, schedule: dict[str, Any], conditions: Conditions) -> None:
+    def __init__(
+        self, denoiser: Denoiser, vae: Any, schedule: dict[str, Any], conditions: Conditions, slots: int = 1
+    ) -> None:
         self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, Tables(schedule), conditions
+        unet = denoiser.unet.config
+        self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
+        self.loop = Loop(denoiser, Widths({}, slots))
         self.upscaler: Upscaler | None = None
 
     @torch.inference_mode()
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         """See Painter. Painted at the model's native size, then enlarged to the recipe's."""
-        generator = torch.Generator("cpu").manual_seed(seed_of(recipe))
-        latents = self.denoise(recipe, generator, on_step)
+        ticket = self.ticket(recipe)
+        latents = self.loop.paint(ticket, on_step)[None]
+        if ticket.given.sheets is not None:
+            latents = latents + shown_on(ticket.given.sheets[:1])
         image = to_image(decode(self.vae, latents, patch_of(latents.shape[1], self.vae)))
         return enlarged(image, (recipe.width, recipe.height), self.upscaler)
 
-    def denoise(self, recipe: Recipe, generator: torch.Generator, on_step: OnStep) -> Any:
-        """From noise to latents, shape (1, channels, side, side)."""
-        table = self.tables.of(recipe.sampler, recipe.schedule, recipe.steps)
-        unet = self.denoiser.unet.config
-        shape = (1, unet.in_channels, unet.sample_size, unet.sample_size)
-        latents = torch.randn(shape, generator=generator) * table.start
-        kept = nothing = torch.zeros(shape)
-        given = self.conditions(recipe)
-        features = self.denoiser.features(given)
-        for step, row in enumerate(table.rows, start=1):
-            timestep, scale, *_, strength = row
-            rows = (scale * latents).expand(len(given), -1, -1, -1)
-            output = self.denoiser.predict(rows, timestep.expand(len(given)), given, features)
-            noise = torch.randn(shape, generator=generator) if strength else nothing
-            latents, kept = advance(row[None], latents, guided(output, recipe.guidance_scale), kept, noise)
-            on_step(step)
-        return latents if given.sheets is None else latents + shown_on(given.sheets[:1])
+    def ticket(self, recipe: Recipe) -> Ticket:
+        """What the step loop must know of a recipe."""
+        return Ticket(
+            self.tables.of(recipe.sampler, recipe.schedule, recipe.steps),
+            self.conditions(recipe),
+            recipe.guidance_scale,
+            torch.Generator("cpu").manual_seed(seed_of(recipe)),
+            self.shape,
+            fixed=recipe.mode == "reproducible",
+        )
 
+    def measure(self) -> None:
+        """Learn what steps of each width take; with one slot there is nothing to learn."""
+        slots = self.loop.widths.most
+        if slots > 1:
+            self.loop.widths = measured(self.step_seconds, slots)
 
-def guided(output: torch.Tensor, scale: float) -> torch.Tensor:
-    """The output for the prompt, pushed away from the one for the negative prompt; of one row, itself."""
-    if len(output) == 1:
-        return output
-    negative, positive = output.chunk(2)
-    return torch.as_tensor(negative + scale * (positive - negative))
+    def step_seconds(self, width: int) -> float:
+        """Of one step of so many paintings that say nothing."""
+        recipe = Recipe(prompt="a", model="any", revision="any", steps=1, seed=0)
+        loop = Loop(self.denoiser, Widths({}, width))
+        loop.waiting = [self.ticket(recipe) for _ in range(width)]
+        begun = time.perf_counter()
+        loop.tick()
+        return time.perf_counter() - begun
 
 
 def enlarged(image: Image.Image, size: tuple[int, int], upscaler: Upscaler | None) -> Image.Image:
@@ -89,7 +99,7 @@ def to_image(decoded: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def open_diffusion(model: Model, threads: int) -> DiffusionPainter:
+def open_diffusion(model: Model, threads: int, slots: int = 1) -> DiffusionPainter:
     """Load a folder's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
     torch.set_num_threads(threads)
     for library in (diffusers.logging, transformers.logging):
@@ -112,9 +122,11 @@ def open_diffusion(model: Model, threads: int) -> DiffusionPainter:
         vae,
         schedule,
         open_conditions(about, folder, adapter and vae, patch_of(unet.config.in_channels, vae)),
+        slots,
     )
     if (folder / "upscaler").is_dir():
         painter.upscaler = open_upscaler(folder / "upscaler")
+    painter.measure()
     return painter
 
 

@@ -1,4 +1,4 @@
-"""The worker process, started as `celery --app worker.main:app worker --pool threads --concurrency 1 …`.
+"""The worker process, started as `celery --app worker.main:app worker --pool threads …`.
 
 It paints; with `--queues train` it trains instead. The only file of this room that reads the environment.
 """
@@ -6,6 +6,7 @@ It paints; with `--queues train` it trains instead. The only file of this room t
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,17 +33,19 @@ log = logging.getLogger(__name__)
 class Painters:
     """The painters of this process, loaded on first use and kept while their model is unchanged."""
 
-    def __init__(self, catalogue: Catalogue, threads: int) -> None:
-        self.catalogue, self.threads = catalogue, threads
+    def __init__(self, catalogue: Catalogue, threads: int, slots: int) -> None:
+        self.catalogue, self.threads, self.slots = catalogue, threads, slots
+        self.loading = threading.Lock()
         self.loaded: dict[tuple[str, str], Painter] = {}
 
     def __call__(self, name: str) -> Painter:
         """The painter of this model; raises BadSetup or BadRecipe."""
         model = self.catalogue.model(name)
-        kept = self.loaded.get((name, model.revision))
-        if kept is None:
-            log.info("loading the model %s %s", name, model.revision)
-            kept = self.loaded[name, model.revision] = open_painter(model, self.threads)
+        with self.loading:
+            kept = self.loaded.get((name, model.revision))
+            if kept is None:
+                log.info("loading the model %s %s", name, model.revision)
+                kept = self.loaded[name, model.revision] = open_painter(model, self.threads, self.slots)
         return kept
 
 
@@ -70,7 +73,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig) -> Non
             return
         catalogue = Catalogue(Path(config.models))
         board = open_board(config.redis)
-        painters = Painters(catalogue, int(config.threads))
+        painters = Painters(catalogue, int(config.threads), int(config.slots))
         names = list(catalogue.models())
         device = painters(names[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up

@@ -13,7 +13,7 @@ OnStep = Callable[[int], None]
 
 
 class Painter(Protocol):
-    """Holds one model. The seed alone decides the noise, so the same recipe gives the same image."""
+    """Holds one model, for several threads. The seed alone decides the noise: the same recipe gives the same image."""
 
     device: str  # for the picture's record, for example "cpu float32"
 
@@ -21,10 +21,10 @@ class Painter(Protocol):
         """An RGB image of the recipe's size. `on_step(n)` is called after step n; what it raises stops it."""
 
 
-def open_painter(model: Model, threads: int) -> Painter:
-    """Load the model's weights; raises BadSetup when they or torch are missing."""
+def open_painter(model: Model, threads: int, slots: int = 1) -> Painter:
+    """Load the model's weights, for so many pictures at once; raises BadSetup when they or torch are missing."""
     try:
         from .diffusion import open_diffusion
     except ImportError as error:
         raise BadSetup(f"painting needs torch and diffusers: pip install 'memoaized[gpu]' ({error})") from error
-    return open_diffusion(model, threads)
+    return open_diffusion(model, threads, slots)

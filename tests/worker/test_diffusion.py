@@ -1,6 +1,7 @@
 """The painter over real diffusers classes at toy size."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import ImageChops
@@ -76,3 +77,29 @@ def test_a_broken_model_is_named(tmp_path, catalogue):
 
     with warnings.catch_warnings(), pytest.raises(BadSetup, match="stickers"):
         open_painter(replace(catalogue.model("stickers"), folder=tmp_path), threads=1)
+
+
+def test_recipes_of_several_threads_step_together(one_thread, catalogue):
+    together = open_painter(catalogue.model("stickers"), threads=1, slots=3)
+    assert sorted(together.loop.widths.seconds) == [1, 2, 3]
+    recipes = [
+        catalogue.recipe({"prompt": "a red fox", "seed": seed, "steps": steps, "sampler": sampler})
+        for seed, steps, sampler in ((1, 3, "ddim"), (2, 12, "euler-a"), (3, 7, "dpm++2m"))
+    ]
+    alone = [together(recipe, lambda step: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda recipe: together(recipe, lambda step: None), recipes))
+    for one, other in zip(found, alone, strict=True):
+        assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
+
+
+def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
+    painter = open_painter(catalogue.model("stickers"), threads=1, slots=3)
+    recipes = [
+        catalogue.recipe({"prompt": "a fox", "seed": seed, "steps": 3 + seed, "mode": "reproducible"})
+        for seed in range(3)
+    ]
+    alone = [painter(recipe, lambda step: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
+    assert all(same(one, other) for one, other in zip(found, alone, strict=True))
