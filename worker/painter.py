@@ -13,7 +13,7 @@ OnStep = Callable[[int], None]
 
 
 class Painter(Protocol):
-    """Holds one model, for several threads. The seed alone decides the noise: the same recipe gives the same image."""
+    """Holds one model, for several threads. The seed alone decides the noise: the same recipe, the same image."""
 
     device: str  # for the picture's record, for example "cpu float32"
 
