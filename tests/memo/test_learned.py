@@ -45,11 +45,11 @@ def test_a_veto_and_the_same_words_need_no_network(judge):
 
 
 def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
-    """Three did when these weights were shipped, and 55 true pairs; never more, or fewer."""
+    """Two did when these weights were shipped, and 56 true pairs; never more, or fewer."""
     fits = [fits for _, fits in scored(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
     passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
-    assert len(RED_TEAM) >= 150 and len(passed) <= 3, passed
-    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 55
+    assert len(RED_TEAM) >= 150 and len(passed) <= 2, passed
+    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 56
 
 
 def test_networks_are_asked_one_after_another_while_there_is_hope(judge):

@@ -59,8 +59,8 @@ class Knobs:
     mined: int = 0  # so many of these pairs
     begin: str = ""  # a run whose weights to begin with
     text: Path = Path("var/text")  # the exported text model, for neighbours
-    checked: int = 2  # how often a checked pair is seen for each of the others
-    renamed: int = 9_000  # checked groups told of other things
+    checked: int = 4  # how often a checked pair is seen for each of the others
+    renamed: int = 0  # so many checked groups told of other things
     kept_back: int = 10  # one group of so many is not taught, to look at; 0 teaches all of them
     steps: int = 3000
     batch: int = 48
