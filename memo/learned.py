@@ -37,9 +37,8 @@ class Card:
     offset: float
     threshold: float
     false_hits: float
-    hopeless: Sequence[
-        float
-    ] = ()  # below which the mean of the first one, two … networks must not be to ask the next
+    hopeless: Sequence[float] = ()  # means of the first one, two … networks: below, the next one is not asked,
+    certain: Sequence[float] = ()  # nor above these
 
     def probability(self, logit: float) -> float:
         """That the picture of one prompt is right for the other."""
@@ -101,7 +100,7 @@ class LearnedJudge:
         return [self.card.probability(logit) for logit in self.logits(pairs, self.text.states_of)]
 
     def logits(self, pairs: Sequence[Texts], states: Reading) -> list[float]:
-        """The networks' mean, before calibration; of hopeless pairs that of those that were asked."""
+        """The networks' mean, before calibration, of those that were asked."""
         if not pairs:
             return []
         first = asked(self.networks[0], fed(pairs, states))
@@ -110,11 +109,12 @@ class LearnedJudge:
     def mean(self, first: States, pairs: Sequence[Texts], rows: Sequence[int], states: Reading) -> States:
         """The first network's logits (n), for some rows the mean of all networks in their place.
 
-        One after another is asked, and no more about a pair as soon as the mean so far is hopeless.
+        One after another is asked, and no more about a pair as soon as the mean so far is hopeless or certain.
         """
-        found = first.copy()
-        for count, (network, hopeless) in enumerate(zip(self.networks[1:], self.card.hopeless, strict=True), 2):
-            rows = [row for row in rows if found[row] >= hopeless]
+        found, card = first.copy(), self.card
+        following = zip(self.networks[1:], card.hopeless, card.certain, strict=True)
+        for count, (network, hopeless, certain) in enumerate(following, 2):
+            rows = [row for row in rows if hopeless <= found[row] <= certain]
             if not rows:
                 break
             found[rows] += (asked(network, fed([pairs[row] for row in rows], states)) - found[rows]) / count

@@ -52,23 +52,27 @@ def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
     assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 56
 
 
-def test_networks_are_asked_one_after_another_while_there_is_hope(judge):
+def test_networks_are_asked_one_after_another_while_they_may_change_something(judge):
     texts = [(pair.a, pair.b) for pair in RED_TEAM[:24]]
 
-    def logits(networks, hopeless):
-        return np.array(
-            LearnedJudge(networks, judge.text, replace(judge.card, hopeless=hopeless)).logits_of_many(texts)
-        )
+    def logits(networks, hopeless, certain):
+        card = replace(judge.card, hopeless=hopeless, certain=certain)
+        return np.array(LearnedJudge(networks, judge.text, card).logits_of_many(texts))
 
-    each = np.array([logits([network], []) for network in judge.networks])
+    each = np.array([logits([network], [], []) for network in judge.networks])
     means = np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None]
-    always, never, rest = -1e9, 1e9, len(each) - 2
-    assert logits(judge.networks, [always] * (rest + 1)) == pytest.approx(means[-1], abs=1e-3)
-    assert logits(judge.networks, [never] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
-    assert logits(judge.networks, [always, *[never] * rest]) == pytest.approx(means[1], abs=1e-3)
+    low, high, rest = -1e9, 1e9, len(each) - 2
+    assert logits(judge.networks, [low] * (rest + 1), [high] * (rest + 1)) == pytest.approx(means[-1], abs=1e-3)
+    assert logits(judge.networks, [high] * (rest + 1), [high] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
+    assert logits(judge.networks, [low] * (rest + 1), [low] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
+    assert logits(judge.networks, [low, *[high] * rest], [high] * (rest + 1)) == pytest.approx(means[1], abs=1e-3)
     between = float(np.median(means[0]))
-    wanted = np.where(means[0] >= between, means[-1], means[0])
-    assert logits(judge.networks, [between, *[always] * rest]) == pytest.approx(wanted, abs=1e-3)
+    for below, above, asked in (
+        ([between, *[low] * rest], [high] * (rest + 1), means[0] >= between),
+        ([low] * (rest + 1), [between, *[high] * rest], means[0] <= between),
+    ):
+        wanted = np.where(asked, means[-1], means[0])
+        assert logits(judge.networks, below, above) == pytest.approx(wanted, abs=1e-3)
     assert np.abs(means[-1] - means[0]).max() > 0.1
 
 

@@ -7,6 +7,7 @@ that no network was taught (`--chosen-by`).
 import hashlib
 import json
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,8 +31,10 @@ from .states import Reader
 
 log = logging.getLogger(__name__)
 
+Means = npt.NDArray[np.floating]
+
 WIDE = 0.05  # the share of near misses that passes a point beyond which no network need be asked
-ALL = -1e9  # a mean that no pair falls below
+ALL = 1e9  # a mean that no pair reaches
 LOST = 0.005  # the share of pairs taken there that each network may keep from the next
 
 
@@ -76,36 +80,46 @@ def ship(knobs: Knobs) -> dict[str, Any]:
         path = knobs.out / f"judge-{number}.onnx"
         export(model, path)
         files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    write(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, [ALL] * (len(files) - 1)))
+    never = [ALL] * (len(files) - 1)
+    write(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, [-mean for mean in never], never))
     pairs = read_pairs(knobs.chosen_by)
     texts = [(one.a, one.b) for one in pairs]
     labels = [one.y for one in pairs]
     judge = open_learned(knobs.out, open_onnx(knobs.text))
-    logits = judge.logits_of_many(texts)
-    slope, offset = calibrate(logits, labels)
-    hope = least_hope(judge, texts, logits, threshold(np.array(logits), np.array(labels), WIDE))
-    card = Card(files, slope, offset, 0.5, knobs.false_hits, hope)
-    scores = LearnedJudge(judge.networks, judge.text, card).scores(texts)
+    means = running_means(judge, texts)
+    slope, offset = calibrate(means[-1], labels)
+    every = replace(judge.card, slope=slope, offset=offset)
+    scores = LearnedJudge(judge.networks, judge.text, every).scores(texts)
     point = float(threshold(np.array(scores), np.array(labels), knobs.false_hits))
-    write(knobs.out, replace(card, threshold=point))
+    free = [row for row, (old, new) in enumerate(texts) if judge.by_rule(old, new) is None]
+    wide = threshold(means[-1], np.array(labels), WIDE)
+    hopeless, certain = bounds(means[:, free], wide, (math.log(point / (1 - point)) - offset) / slope)
+    card = replace(every, threshold=point, hopeless=hopeless, certain=certain)
+    write(knobs.out, card)
+    scores = LearnedJudge(judge.networks, judge.text, card).scores(texts)
     return figures(scores, [score >= point for score in scores], labels, [one.kind for one in pairs])
 
 
-def least_hope(
-    judge: LearnedJudge, texts: Sequence[tuple[str, str]], logits: Sequence[float], point: float
-) -> list[float]:
-    """The mean of the first one, two … networks that nearly all pairs have which all of them take at a wide point."""
-    taken = [pair for pair, logit in zip(texts, logits, strict=True) if logit >= point]
-    means = np.zeros(len(taken))
-    found = []
-    for count, network in enumerate(judge.networks[:-1], 1):
-        alone = LearnedJudge([network], judge.text, replace(judge.card, hopeless=()))
-        means += (np.array(alone.logits_of_many(taken)) - means) / count
-        found.append(float(np.quantile(means, LOST)))
-    return found
+def running_means(judge: LearnedJudge, texts: Sequence[tuple[str, str]]) -> Means:
+    """The mean of the first one, two … all networks for each pair: (networks, pairs)."""
+    alone = replace(judge.card, hopeless=(), certain=())
+    each = [LearnedJudge([network], judge.text, alone).logits_of_many(texts) for network in judge.networks]
+    return np.asarray(np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None])
 
 
-def calibrate(logits: Sequence[float], labels: Sequence[int]) -> tuple[float, float]:
+def bounds(means: Means, wide: float, point: float) -> tuple[list[float], list[float]]:
+    """Between which means of the first one, two … networks the next one has something to say.
+
+    Below are few of a thousand pairs that are taken at a wide point; above, no pair is refused at the point.
+    """
+    taken, refused = means[-1] >= wide, means[-1] < point
+    return (
+        [float(np.quantile(mean[taken], LOST)) for mean in means[:-1]],
+        [float(mean[refused].max()) for mean in means[:-1]],
+    )
+
+
+def calibrate(logits: Sequence[float] | Means, labels: Sequence[int]) -> tuple[float, float]:
     """Slope and offset after Platt (1999): logistic regression of the labels on the logits, by Newton's method."""
     x, y = np.column_stack([logits, np.ones(len(logits))]), np.asarray(labels, float)
     line = np.array([0.5, 0.0])
