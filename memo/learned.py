@@ -25,6 +25,7 @@ Texts = tuple[str, str]  # remembered, wanted
 Reading = Callable[[str], npt.NDArray[np.floating]]  # a text's states
 CARD = "judge.json"
 VETOED = 0.01  # what a veto leaves of a score
+AT_FIRST = 2  # of the nearest pairs, which are judged before the others: one of them mostly fits, if any does
 AT_ONCE = 64  # pairs through the networks
 
 
@@ -69,10 +70,17 @@ class LearnedJudge:
         return Verdict(False, f"not {old!r}: {reason}", 0.0) if reason else None
 
     def until_one_fits(self, pairs: Sequence[Texts]) -> list[float | None]:
-        """Probabilities; all networks are asked about the most hopeful pair, about others only when it does not fit.
+        """Probabilities of pairs, the nearest first: of the others only when none of the nearest fits.
 
         None for a pair that was not looked at any closer.
         """
+        found = self.surest(pairs[:AT_FIRST])
+        if any(sure is not None and sure >= self.card.threshold for sure in found):
+            return [*found, *(None for _ in pairs[AT_FIRST:])]
+        return [*found, *self.surest(pairs[AT_FIRST:])]
+
+    def surest(self, pairs: Sequence[Texts]) -> list[float | None]:
+        """Probabilities; all networks are asked about the most hopeful pair, about others only if it does not fit."""
         if not pairs:
             return []
         first = asked(self.networks[0], fed(pairs, self.text.states_of))
@@ -143,7 +151,7 @@ class LearnedJudge:
 
 def passed_over(old: str) -> Verdict:
     """Of a prompt that need not be judged, since a surer one fits."""
-    return Verdict(False, f"{old!r} was not looked at: another fits better", 0.0)
+    return Verdict(False, f"{old!r} was not looked at: another fits", 0.0)
 
 
 def asked(network: Any, given: Mapping[str, Any]) -> States:

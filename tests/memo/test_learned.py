@@ -85,5 +85,14 @@ def test_several_remembered_prompts_are_judged_at_once(judge):
     assert [verdict.fits for verdict in verdicts] == [True, False, False]
 
 
+def test_those_farther_away_are_judged_only_when_none_of_the_nearest_fits(judge):
+    wanted, same = "a fox sleeping in the snow", "in the snow, a sleeping fox"
+    near = judge(wanted, ["a wolf sleeping in the snow", same, "asleep in the snow, a fox"])
+    assert [verdict.fits for verdict in near] == [False, True, False] and "not looked at" in near[2].reason
+    far = judge(wanted, ["a wolf sleeping in the snow", "a fox running in the snow", same])
+    assert [verdict.fits for verdict in far] == [False, False, True]
+    assert not any("not looked at" in verdict.reason for verdict in far)
+
+
 def test_nothing_remembered_needs_no_judgement(judge):
     assert judge("a fox", []) == []
