@@ -118,7 +118,10 @@ class Loop:
         return came
 
     def advance_or_fail(self, tickets: Sequence[Ticket]) -> None:
-        """One step; if memory is full half of them wait, if anything else is wrong each is tried alone."""
+        """One step; if memory is full half of them wait, if anything else is wrong each is tried alone.
+
+        Whatever goes wrong with one is raised where it is waited for, and the loop goes on for the others.
+        """
         try:
             for ticket in tickets:
                 self.begin(ticket)
