@@ -131,9 +131,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one toy model of the real classes."""
+    """A folder with two toy models of the real classes, `stickers` and one that takes its time, `slow`."""
     folder = tmp_path_factory.mktemp("models")
     write_tiny_model(folder)
+    write_tiny_model(folder, name="slow", slow=True)
     return folder
 
 

@@ -23,8 +23,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SLOW = {"steps": "150", "size": "256x256"}  # never waited for: cancelled when seen
-SEEN = {"steps": "40", "size": "256x256"}
+SLOW = {"model": "slow", "steps": "150", "size": "256x256"}  # never waited for: cancelled when seen
+SEEN = {"model": "slow", "steps": "40", "size": "256x256"}
 QUICK = {"steps": "4", "size": "64x64"}
 PATIENCE = 30_000  # ms, for a machine that has other things to do
 LONG = 150_000  # ms, for a whole painting on it
@@ -80,7 +80,7 @@ def ask(page: Page, prompt: str, **settings: str) -> None:
         page.locator("details.settings").evaluate("fold => fold.open = true")
     for name, value in settings.items():
         field: Any = page.locator(f"#{name}")
-        field.select_option(value) if name == "size" else field.fill(value)
+        field.select_option(value) if name in ("model", "size") else field.fill(value)
     page.get_by_role("button", name="Create").click()
 
 

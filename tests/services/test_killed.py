@@ -14,6 +14,8 @@ from memo import read_png
 from memoaized.up import answers
 from tests.real import running_stack, wait_for
 
+SLOW = {"model": "slow", "width": 256, "height": 256}
+
 
 def call(stack, method: str, path: str, body: dict | None = None) -> dict:
     request = urllib.request.Request(stack.url + path, method=method)
@@ -73,13 +75,13 @@ def painters(stack) -> dict[str, str]:
 
 def test_two_workers_share_the_load(pair):
     wait_for(lambda: pair.lines and "workers" in call(pair, "GET", "/healthz")["parts"])
-    jobs = [ask(pair, f"load {number}", steps=150) for number in range(6)]
+    jobs = [ask(pair, f"load {number}", steps=20, **SLOW) for number in range(6)]
     assert [finish(pair, job)["state"] for job in jobs] == ["done"] * 6
     assert {painters(pair)[f"load {number}"] for number in range(6)} == {"worker-1", "worker-2"}
 
 
 def test_a_worker_killed_in_mid_job_loses_nothing_and_the_job_is_done_once(pair):
-    job = ask(pair, "killed in the middle", steps=150)
+    job = ask(pair, "killed in the middle", steps=50, **SLOW)
     wait_for(lambda: state(pair, job)["step"] > 2)
     victim = painters(pair)["killed in the middle"]
     os.kill(parts(pair)[victim], signal.SIGKILL)
@@ -95,8 +97,8 @@ def test_a_worker_killed_in_mid_job_loses_nothing_and_the_job_is_done_once(pair)
 def test_killed_whole_and_started_again_everything_is_there(tmp_path, tiny_models):
     with running_stack(tmp_path, tiny_models) as stack:
         done = finish(stack, ask(stack, "a red fox in the snow"))
-        slow = ask(stack, "slow", steps=150)
-        waiting = [ask(stack, f"waiting {number}", steps=150) for number in range(3)]
+        slow = ask(stack, "slow", steps=50, **SLOW)
+        waiting = [ask(stack, f"waiting {number}", steps=5, **SLOW) for number in range(3)]
         wait_for(lambda: state(stack, slow)["step"] > 0)
         time.sleep(1.1)  # the append-only file is synced every second
         processes = family(stack)

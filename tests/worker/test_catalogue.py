@@ -13,7 +13,7 @@ from worker.catalogue import Catalogue
 
 @pytest.fixture
 def folder(tmp_path, tiny_models):
-    shutil.copytree(tiny_models, tmp_path / "models")
+    shutil.copytree(tiny_models / "stickers", tmp_path / "models" / "stickers")
     return tmp_path / "models"
 
 
