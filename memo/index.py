@@ -46,9 +46,18 @@ class Near:
     """A point whose prompt is near: a picture by its key, or a painting under way."""
 
     key: str  # 32 hex digits
-    prompt: str
     cosine: float
-    wrong: tuple[str, ...] = ()  # prompts that a picture was called wrong for
+    payload: Mapping[str, Any]
+
+    @property
+    def prompt(self) -> str:
+        """What it shows."""
+        return str(self.payload["prompt"])
+
+    @property
+    def found(self) -> "Found":
+        """Of a picture, all that is known."""
+        return as_found(self.payload)
 
 
 class Points:
@@ -88,14 +97,14 @@ class Points:
         return [as_near(point) for point in found]
 
     def near(self, vector: Vectors, must: Filter, limit: int, seen: Collection[str]) -> list[Any]:
-        """Points that fulfil all conditions, best first, with what `as_near` wants of them."""
+        """Points that fulfil all conditions, best first."""
         with self.ready():
             answer = self.client.query_points(
                 self.collection,
                 query=vector.tolist(),
                 query_filter=models.Filter(must=must, must_not=among(seen)),
                 search_params=models.SearchParams(hnsw_ef=EF),
-                with_payload=["prompt", "steps", "wrong"],
+                with_payload=True,  # takes no longer than a part, and saves whoever wants the rest a request
                 limit=limit,
             )
         return answer.points
@@ -435,8 +444,7 @@ def as_found(values: Any) -> Found:
 
 def as_near(point: Any) -> Near:
     """A point as what is near; a cosine of vectors kept in eight bits may come out above one."""
-    wrong = tuple(point.payload.get("wrong", ()))
-    return Near(UUID(point.id).hex, point.payload["prompt"], min(1.0, point.score), wrong)
+    return Near(UUID(point.id).hex, min(1.0, point.score), point.payload)
 
 
 def open_index(url: str, collection: str, width: int, *, api_key: str | None = None) -> Index:

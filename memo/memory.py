@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -26,7 +25,6 @@ CANDIDATES = 5  # how many near prompts the judge is asked about
 FAR = 0.5  # cosine below which no judge is asked: of 1,759 checked pairs that mean the same none is below 0.57
 NEAREST = 20  # how many pictures and paintings are looked at for them: a prompt may have many
 LINK_SECONDS = 3600
-ASIDE = 8  # threads that look for paintings under way while pictures are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,6 @@ class Memory:
     ) -> None:
         self.embedder, self.index, self.store, self.judge = embedder, index, store, judge
         self.pending, self.labels = pending, labels
-        self.aside = ThreadPoolExecutor(ASIDE, "memory")
 
     def recall(
         self, recipe: Recipe, *, policy: str = "auto", scope: str = SHARED, seen: Collection[str] = ()
@@ -102,10 +99,7 @@ class Memory:
         return Recall(Match(found.picture, 1.0, how), reason) if trusted(found.wrong, recipe, None) else None
 
     def by_meaning(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str]) -> Recall:
-        """Of the nearest prompts the one that the judge is surest of, if sure enough: a picture, else a painting.
-
-        Paintings are looked up while the judge reads what was painted.
-        """
+        """Of the nearest prompts the one that the judge is surest of, if sure enough: a picture, else a painting."""
         if recipe.seed is not None:
             return Recall(None, "a seed was given, and this exact recipe was not painted before")
         if policy == "exact":
@@ -113,11 +107,10 @@ class Memory:
         [vector] = self.embedder([recipe.prompt])
         looked_up = (vector, recipe, scope, NEAREST, seen)
         painted = pools(self.index.nearest(*looked_up))
-        awaited = self.aside.submit(self.pending.nearest, *looked_up) if self.pending else None
         found = self.judged(recipe, first(painted, CANDIDATES), self.give)
         if found and found.match:
             return found
-        paintings = pools(awaited.result() if awaited else ())
+        paintings = pools(self.pending.nearest(*looked_up)) if self.pending else {}
         joined = self.judged(recipe, first(paintings, CANDIDATES), join)
         if joined and joined.painting:
             return joined
@@ -160,12 +153,10 @@ class Memory:
 
     def give(self, near: Near, recipe: Recipe, verdict: Verdict) -> Recall | None:
         """The picture, unless it is gone or was called wrong."""
-        if not trusted(near.wrong, recipe, verdict):
+        found = near.found
+        if not trusted(found.wrong, recipe, verdict) or not self.kept(found.picture):
             return None
-        picture = self.index.get(near.key)
-        if picture is None or not self.kept(picture):
-            return None
-        return Recall(Match(picture, near.cosine, "same meaning"), verdict.reason)
+        return Recall(Match(found.picture, near.cosine, "same meaning"), verdict.reason)
 
     def begun(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
         """Let others find a painting under way; the index being down only means that nobody joins."""

@@ -10,7 +10,7 @@ import pytest
 
 from memo import BadSetup, Picture, Recipe, Unavailable
 from memo.errors import OtherEmbedder
-from memo.index import RECORDS, Index, Labels, Pending, beside, open_client, open_index
+from memo.index import RECORDS, Found, Index, Labels, Pending, beside, open_client, open_index
 from memo.labels import Label
 from memoaized.reindex import index_server as own_server
 
@@ -44,7 +44,7 @@ def test_what_was_added_is_found_by_key_and_by_meaning(index, recipe):
     index.add(kept, vector(1, 0.2))
     assert index.get(kept.key) == kept
     [found] = index.nearest(vector(1, 0.2), kept.recipe, "shared", 5)
-    assert (found.key, found.prompt, found.wrong) == (kept.key, recipe.prompt, ())
+    assert (found.key, found.prompt, found.found) == (kept.key, recipe.prompt, Found(kept))
     assert found.cosine == pytest.approx(1, abs=0.02)
 
 
@@ -136,7 +136,7 @@ def test_accusations_stay_with_their_picture(index, recipe):
     index.add(kept, vector(1), ["a wolf"])
     index.add(other, vector(1))
     index.accuse(other.key, ["a dog", "a cat"])
-    found = {one.key: one.wrong for one in index.nearest(vector(1), recipe, "shared", 5)}
+    found = {one.key: one.found.wrong for one in index.nearest(vector(1), recipe, "shared", 5)}
     assert found == {kept.key: ("a wolf",), other.key: ("a dog", "a cat")}
     index.accuse("ab" * 16, ["a picture that is gone"])
     assert index.count() == 2

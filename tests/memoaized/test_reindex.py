@@ -199,7 +199,7 @@ def test_what_a_picture_was_called_wrong_for_is_kept_with_it(by: Open, filled, s
     for changes in ({"wanted": "a wolf"}, {"wanted": "a red fox", "right": True}, {"scope": "alice"}):
         labels.add(label(key=key, **changes), OLD(["a wolf"])[0])
     re_embed(NEW, by(NEW), store, said.append)
-    wrong = {one.key: one.wrong for one in by(NEW).nearest(NEW(["a"])[0], filled[0].recipe, "shared", 9)}
+    wrong = {one.key: one.found.wrong for one in by(NEW).nearest(NEW(["a"])[0], filled[0].recipe, "shared", 9)}
     assert len(wrong) == 5 and wrong.pop(key) == ("a wolf",) and set(wrong.values()) == {()}
 
 
