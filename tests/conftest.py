@@ -25,7 +25,7 @@ from tests.real import ROOT, QuickPainter, RedisServer, Stack, painted, redis_se
 from tests.tiny_model import write_tiny_model
 from worker.board import Board, open_board
 from worker.catalogue import Catalogue
-from worker.celery_app import PAINT, create_celery
+from worker.celery_app import PAINT, create_celery, queue_of
 from worker.config import WorkerConfig
 from worker.events import Events
 from worker.paint import Studio
@@ -115,6 +115,7 @@ def queue(board: Board, redis_url: str) -> Iterator[Queue]:
 def working(queue: Queue, studio: Studio) -> Iterator[Studio]:
     """A real Celery worker in a thread, painting what the queue holds."""
     queue.celery.task(name=PAINT, shared=False)(studio.paint)
+    queue.celery.amqp.queues.select_add(queue_of("stickers"))
     options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
     with start_worker(queue.celery, shutdown_timeout=30, **options):
         yield studio

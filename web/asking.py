@@ -15,7 +15,8 @@ from worker.queue import Queue
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
 MEMO = "memo"  # the policy: auto, off, exact or refresh
-COUNT, USER = "count", "user"
+COUNT, USER, PRIORITY = "count", "user", "priority"
+MOST_PRIORITY = 10  # degrees, and as many downwards
 MOST_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of the name of who asks
 VISITOR = "visitor"  # the cookie by which a browser is known again
@@ -29,6 +30,7 @@ class Wanted:
     policy: str = "auto"
     count: int = 1
     user: str = ""  # whoever asks, as they call themselves; "" = unknown
+    priority: int = 0  # orders what this user waits for
 
 
 def submit(body: Mapping[str, object], user: str = "") -> list[Job]:
@@ -71,7 +73,8 @@ def serve(wanted: Wanted, seen: Collection[str]) -> Job:
     if recall.match:
         return queue.remembered(wanted.recipe, recall.match, recall.reason, wanted.user)
     joinable = wanted.policy in ("auto", "relaxed", "exact") and not seen
-    job = queue.submit(wanted.recipe, reason=recall.reason, scope=SHARED, joinable=joinable, user=wanted.user)
+    asked = {"scope": SHARED, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
+    job = queue.submit(wanted.recipe, reason=recall.reason, **asked)
     if job.painting and job.origin == Origin.PAINTED:
         memory.begun(job.painting, wanted.recipe)
     return job
@@ -93,18 +96,19 @@ def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str])
 
 def read(body: Mapping[str, object], catalogue: Catalogue, user: str = "") -> Wanted:
     """What a body asks for, with the model's defaults filled in; raises BadRecipe."""
-    known = (*FIELDS, MEMO, COUNT, USER)
+    known = (*FIELDS, MEMO, COUNT, USER, PRIORITY)
     for name, value in body.items():
         if name not in known:
             raise BadRecipe(name, value, f"no such field; there are {', '.join(known)}")
     values = {name: value for name, value in body.items() if value is not None}
-    asked: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user}
+    asked: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user, PRIORITY: 0}
     asked |= {name: values.pop(name) for name in asked if name in values}
     check_choice(MEMO, asked[MEMO], POLICIES)
     check_whole(COUNT, asked[COUNT], 1, MOST_PICTURES)
+    check_whole(PRIORITY, asked[PRIORITY], -MOST_PRIORITY, MOST_PRIORITY)
     if not isinstance(asked[USER], str) or len(asked[USER]) > LONGEST_USER:
         raise BadRecipe(USER, asked[USER], f"it must be text of at most {LONGEST_USER} characters")
-    return Wanted(catalogue.recipe(values), asked[MEMO], asked[COUNT], asked[USER])
+    return Wanted(catalogue.recipe(values), asked[MEMO], asked[COUNT], asked[USER], asked[PRIORITY])
 
 
 def describe(job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ nothing of Celery, of painting or of HTTP.
 import contextlib
 import hashlib
 import json
+import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +23,11 @@ from memo.recipe import as_mapping
 from . import scripts
 from .jobs import Claim, Job, Origin, Remembered, State
 
+log = logging.getLogger(__name__)
+
 PREFIX = "memoaized:"
 LEASE_SECONDS = 15.0
+AGE = 60.0  # seconds of waiting that are worth as much as one degree of priority
 MOST_ATTEMPTS = 3
 KEPT_SECONDS = 7 * 24 * 3600  # how long a finished job can be asked about
 RECENT_JOBS = 1000
@@ -43,13 +47,18 @@ class Board:
 
     # What people do
 
-    def open_job(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool, user: str = "") -> Job:
-        """Record a job and its painting, or join the painting of the same wish; the seed is drawn here."""
+    def open_job(
+        self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True, user: str = "", priority: int = 0
+    ) -> Job:
+        """Record a job and its painting, or join the painting of the same wish; the seed is drawn here.
+
+        `priority` orders what one user waits for: a degree more is worth AGE seconds of waiting.
+        """
         job, painting, moment = secrets.token_hex(16), secrets.token_hex(16), now()
         seeded = recipe if recipe.seed is not None else with_seed(recipe)
         wish = f"{scope}:{recipe.key}" if joinable else ""
-        work = {"recipe": dump(as_mapping(seeded)), "scope": scope}
-        served = str(self.run("OPEN", painting, wish, moment, *flat(work)))
+        work = {"recipe": dump(as_mapping(seeded)), "scope": scope, "owner": digest(user), "model": recipe.model}
+        served = str(self.run("OPEN", painting, wish, moment, moment - AGE * priority, *flat(work)))
         joined = served != painting
         reason = "the same is being painted for someone already" if joined else reason
         origin = Origin.JOINED if joined else Origin.PAINTED
@@ -143,14 +152,17 @@ class Board:
 
     # What workers do
 
-    def claim(self, painting: str) -> Claim | None:
-        """Take a queued painting; None when it runs already, is finished or failed too often."""
+    def claim(self, model: str) -> Claim | None:
+        """Take the painting of this model whose turn it is, owners taking turns; None when none waits.
+
+        One that failed too often is not given out again: it ends here.
+        """
         token = secrets.token_hex(16)
         moment = now()
-        got = self.run("CLAIM", painting, token, moment, moment + LEASE_SECONDS, MOST_ATTEMPTS, KEPT_SECONDS)
+        got = self.run("CLAIM", model, token, moment, moment + LEASE_SECONDS, MOST_ATTEMPTS, KEPT_SECONDS)
         if got is None:
             return None
-        recipe, scope, attempt = got
+        painting, recipe, scope, attempt = got
         return Claim(painting, token, from_mapping(json.loads(recipe)), scope, int(attempt))
 
     def progress(self, claim: Claim, step: int) -> str:
@@ -178,31 +190,29 @@ class Board:
         return bool(self.run("FINISH", claim.painting, claim.token, state, now(), KEPT_SECONDS, *flat(facts)))
 
     def release(self, claim: Claim) -> bool:
-        """Hand the painting back unpainted, as if never claimed."""
-        return bool(self.run("RELEASE", claim.painting, claim.token, "1"))
+        """Hand the painting back unpainted, as if never claimed; somebody must be rung for it."""
+        return self.run("RELEASE", claim.painting, claim.token, "1") is not None
 
     # What keeps it going
 
-    def sent(self, painting: str) -> None:
-        """A queue message for this painting is on its way."""
+    def waiting(self, model: str) -> int:
+        """How many paintings wait for this model."""
         with answering():
-            self.redis.hset(self.prefix + "painting:" + painting, "sent", "1")
-
-    def unsent(self, older_than: float) -> list[str]:
-        """Queued paintings without a message although queued so many seconds ago: their sender died."""
-        with answering():
-            waiting = self.redis.zrange(self.prefix + "queued", 0, -1, withscores=True)
-            old = [painting for painting, since in waiting if since < now() - older_than]
-            return [p for p in old if not self.redis.hget(self.prefix + "painting:" + p, "sent")]
+            owners = self.redis.smembers(self.prefix + "owners:" + model)
+            pipe = self.redis.pipeline(transaction=False)
+            for owner in owners:
+                pipe.zcard(f"{self.prefix}queued:{owner}:{model}")
+            return sum(pipe.execute())
 
     def reclaim(self) -> list[str]:
-        """Put paintings whose lease ran out back into the queue; returns those that need a message again."""
+        """Put paintings whose lease ran out back into the queue; returns the model of each, to be rung for."""
         back = []
         with answering():
             for painting in self.redis.zrangebyscore(self.prefix + "leases", 0, now()):
                 token = self.redis.hget(self.prefix + "painting:" + painting, "token") or ""
-                if self.run("RELEASE", painting, token, "0"):
-                    back.append(painting)
+                if model := self.run("RELEASE", painting, token, "0"):
+                    log.warning("painting %s lost its worker; back into the queue", painting)
+                    back.append(str(model))
         return back
 
     def beat(self, worker: str, facts: Mapping[str, object]) -> None:

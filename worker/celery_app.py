@@ -5,12 +5,12 @@ from celery import Celery
 from .config import WorkerConfig
 
 PAINT = "memoaized.paint"
-QUEUE = "paint"
+QUEUE = "paint"  # whoever listens here serves every model; paint.NAME is the queue of one
 VISIBILITY_SECONDS = 24 * 3600  # leases bring dead workers' paintings back long before
 
 
 def create_celery(config: WorkerConfig) -> Celery:
-    """An application whose messages carry a painting's id and nothing else; job records hold the results."""
+    """An application whose messages only ring: whoever answers claims what is next; job records hold the results."""
     app = Celery("memoaized", broker=config.broker, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -33,3 +33,8 @@ def create_celery(config: WorkerConfig) -> Celery:
         },
     )
     return app
+
+
+def queue_of(model: str) -> str:
+    """The queue whose messages ring for this model."""
+    return f"{QUEUE}.{model}"

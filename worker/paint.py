@@ -36,11 +36,23 @@ class Studio:
         self.board, self.memory, self.painters = board, memory, painters
         self.claims: dict[str, Claim] = {}
         self.closing = threading.Event()
+        self.unheeded: list[str] = []  # models that we were rung for, and did not paint for since we close
 
-    def paint(self, painting: str) -> str:
-        """Claim and paint; answers in a word what became of it (for the log)."""
-        if self.closing.is_set() or (claim := self.board.claim(painting)) is None:
+    def paint(self, model: str) -> str:
+        """Claim what is next of this model and paint it; answers in a word what became of it (for the log)."""
+        if self.closing.is_set():
+            self.unheeded.append(model)
             return "left"
+        try:
+            claim = self.board.claim(model)
+        except Unavailable as error:
+            log.warning("rung for %s in vain, another will be: %s", model, error)
+            return "left"
+        return self.paint_claimed(claim) if claim else "left"
+
+    def paint_claimed(self, claim: Claim) -> str:
+        """Paint; whatever goes wrong is told where it is waited for."""
+        painting = claim.painting
         log.info("painting %s: %r, try %d", painting, claim.recipe.prompt, claim.attempt)
         self.claims[painting] = claim
         try:
@@ -127,4 +139,5 @@ class Studio:
             self.memory.ended(claim.painting)
         if why == "hand back":
             self.board.release(claim)
+            self.unheeded.append(claim.recipe.model)
         return why

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from memo import Match, Recipe, Unavailable
 
 from .board import Board, open_board
-from .celery_app import PAINT, create_celery
+from .celery_app import PAINT, create_celery, queue_of
 from .config import WorkerConfig
 from .events import Events
 from .jobs import Job, Remembered
@@ -27,14 +27,14 @@ class Queue:
     def __init__(self, board: Board, celery: Celery, events: Events) -> None:
         self.board, self.celery, self.events = board, celery, events
 
-    def submit(self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True, user: str = "") -> Job:
-        """Record the job, then send its message; a message that gets lost is sent again by any worker."""
-        job = self.board.open_job(recipe, reason=reason, scope=scope, joinable=joinable, user=user)
-        if job.origin == "painted" and job.painting:
+    def submit(self, recipe: Recipe, **how: Any) -> Job:
+        """Record the job, `how` as Board.open_job has it, then ring; workers notice what nobody rang for."""
+        job = self.board.open_job(recipe, **how)
+        if job.origin == "painted":
             try:
-                send(self.celery, self.board, job.painting)
+                ring(self.celery, recipe.model)
             except Unavailable as error:
-                log.warning("painting %s is recorded; its message will be sent later: %s", job.painting, error)
+                log.warning("painting %s is recorded, and a worker must find it by itself: %s", job.painting, error)
         return job
 
     def join(self, painting: str, reason: str, user: str = "") -> Job | None:
@@ -89,13 +89,12 @@ class Queue:
         return self.board.workers()
 
 
-def send(celery: Celery, board: Board, painting: str) -> None:
-    """Put the painting's message into the queue; raises Unavailable. Twice does no harm."""
+def ring(celery: Celery, model: str) -> None:
+    """Call a worker for one painting of this model; raises Unavailable. Too often does no harm."""
     try:
-        celery.send_task(PAINT, [painting], task_id=painting)
+        celery.send_task(PAINT, [model], queue=queue_of(model))
     except OperationalError as error:
         raise Unavailable(f"the queue does not take messages: {error}") from error
-    board.sent(painting)
 
 
 def open_queue(config: WorkerConfig) -> Queue:

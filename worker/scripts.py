@@ -5,16 +5,42 @@ Keys, all under one prefix:
   painting:<id>   hash   one piece of work: state, recipe, progress, token, waiters
   wish:<key>      string the painting that will fulfil this wish, while it is queued or running
   user:<digest>   zset   the jobs of whoever asked, by the time they asked
-  queued          zset   paintings that wait, by the time they were queued
+  queued          zset   paintings that wait, by their place: the time they were asked for, less what urgency is worth
+  queued:<owner>:<model>  zset  those that one owner wants of one model, the same
+  owners:<model>  set    who has something waiting there
+  served          zset   owners by the time that something of theirs was claimed last
   leases          zset   paintings that run, by the time their lease ends
 Every change of a painting is published on `painting:<id>`.
 """
 
-# A finished painting and its lock on the wish; `final` is used by several scripts below.
-FINAL = """
+# Into the queue at its place and out of it; used by several scripts below.
+LINES = """
+local function line(p, prefix)
+  local of = redis.call('HMGET', p, 'owner', 'model')
+  return prefix..'queued:'..of[1]..':'..of[2], prefix..'owners:'..of[2], of[1]
+end
+local function enqueue(p, id, prefix)
+  local mine, owners, owner = line(p, prefix)
+  local place = redis.call('HGET', p, 'place')
+  redis.call('ZADD', prefix..'queued', place, id)
+  redis.call('ZADD', mine, place, id)
+  redis.call('SADD', owners, owner)
+end
+local function dequeue(p, id, prefix)
+  local mine, owners, owner = line(p, prefix)
+  redis.call('ZREM', prefix..'queued', id)
+  redis.call('ZREM', mine, id)
+  if redis.call('EXISTS', mine) == 0 then redis.call('SREM', owners, owner) end
+end
+"""
+
+# A finished painting and its lock on the wish.
+FINAL = (
+    LINES
+    + """
 local function final(p, id, prefix, state, now, ttl)
   redis.call('HSET', p, 'state', state, 'finished', now, 'token', '')
-  redis.call('ZREM', prefix..'queued', id)
+  dequeue(p, id, prefix)
   redis.call('ZREM', prefix..'leases', id)
   local wish = redis.call('HGET', p, 'wish')
   if wish and wish ~= '' and redis.call('GET', prefix..'wish:'..wish) == id then
@@ -24,11 +50,15 @@ local function final(p, id, prefix, state, now, ttl)
   redis.call('PUBLISH', prefix..'painting:'..id, state)
 end
 """
+)
 
-# ARGV: prefix, painting id, wish ('' = do not join), now, then field, value … of the painting.
-# Returns the id of the painting that will serve: the new one, or one under way.
-OPEN = """
-local prefix, id, wish, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+# ARGV: prefix, painting id, wish ('' = do not join), now, place, then field, value … of the painting, owner and model
+# among them. Returns the id of the painting that will serve: the new one, or one under way, which moves up to the
+# place of whoever joins it.
+OPEN = (
+    LINES
+    + """
+local prefix, id, wish, now, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if wish ~= '' then
   local other = redis.call('GET', prefix..'wish:'..wish)
   if other then
@@ -36,6 +66,10 @@ if wish ~= '' then
     local state = redis.call('HGET', p, 'state')
     if (state == 'queued' or state == 'running') and redis.call('HGET', p, 'cancel') ~= '1' then
       redis.call('HINCRBY', p, 'waiters', 1)
+      if state == 'queued' and tonumber(place) < tonumber(redis.call('HGET', p, 'place')) then
+        redis.call('HSET', p, 'place', place)
+        enqueue(p, other, prefix)
+      end
       return other
     end
   end
@@ -43,10 +77,11 @@ if wish ~= '' then
 end
 local p = prefix..'painting:'..id
 redis.call('HSET', p, 'state', 'queued', 'waiters', 1, 'wish', wish, 'attempts', 0, 'created', now, 'step', 0)
-redis.call('HSET', p, unpack(ARGV, 5))
-redis.call('ZADD', prefix..'queued', now, id)
+redis.call('HSET', p, 'place', place, unpack(ARGV, 6))
+enqueue(p, id, prefix)
 return id
 """
+)
 
 # ARGV: prefix, painting id. Returns 1 when the painting is under way, and one more waits for it.
 JOIN = """
@@ -57,24 +92,52 @@ redis.call('HINCRBY', p, 'waiters', 1)
 return 1
 """
 
-# ARGV: prefix, painting id, token, now, lease end, most attempts, ttl. Returns {recipe, scope, attempt} or nil.
+# ARGV: prefix, model, token, now, lease end, most attempts, ttl. Claims the painting whose turn it is: the first
+# of the owner who has fewest under way, and among such was served longest ago.
+# Returns {painting, recipe, scope, attempt}, or nil when nothing waits for this model.
 CLAIM = (
     FINAL
     + """
-local prefix, id, token, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local p = prefix..'painting:'..id
-if redis.call('HGET', p, 'state') ~= 'queued' then return nil end
-local attempts = redis.call('HINCRBY', p, 'attempts', 1)
-if attempts > tonumber(ARGV[6]) then
-  redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it')
-  final(p, id, prefix, 'failed', now, ARGV[7])
-  return nil
+local prefix, model, token, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local held = {}
+for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
+  local owner = redis.call('HGET', prefix..'painting:'..id, 'owner')
+  if owner then held[owner] = (held[owner] or 0) + 1 end
 end
-redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0)
-redis.call('ZREM', prefix..'queued', id)
-redis.call('ZADD', prefix..'leases', ARGV[5], id)
-redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-return {redis.call('HGET', p, 'recipe'), redis.call('HGET', p, 'scope'), attempts}
+local function sooner(a, b)
+  if not b then return true end
+  for i = 1, 3 do if a[i] ~= b[i] then return a[i] < b[i] end end
+  return false
+end
+local function following()
+  local best
+  for _, owner in ipairs(redis.call('SMEMBERS', prefix..'owners:'..model)) do
+    local head = redis.call('ZRANGE', prefix..'queued:'..owner..':'..model, 0, 0, 'WITHSCORES')
+    local served = tonumber(redis.call('ZSCORE', prefix..'served', owner) or 0)
+    local its = {held[owner] or 0, served, tonumber(head[2]), head[1], owner}
+    if sooner(its, best) then best = its end
+  end
+  if best then return best[4], best[5] end
+end
+while true do
+  local id, owner = following()
+  if not id then return nil end
+  local p = prefix..'painting:'..id
+  local attempts = redis.call('HINCRBY', p, 'attempts', 1)
+  if attempts > tonumber(ARGV[6]) then
+    redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it')
+    final(p, id, prefix, 'failed', now, ARGV[7])
+  else
+    redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0)
+    dequeue(p, id, prefix)
+    redis.call('ZADD', prefix..'leases', ARGV[5], id)
+    redis.call('ZADD', prefix..'served', now, owner)
+    redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[7])
+    redis.call('EXPIRE', prefix..'served', ARGV[7])
+    redis.call('PUBLISH', prefix..'painting:'..id, 'running')
+    return {id, redis.call('HGET', p, 'recipe'), redis.call('HGET', p, 'scope'), attempts}
+  end
+end
 """
 )
 
@@ -110,19 +173,23 @@ return 1
 """
 )
 
-# ARGV: prefix, painting id, token, '1' to take the attempt back. Back into the queue, at its old place.
-RELEASE = """
+# ARGV: prefix, painting id, token, '1' to take the attempt back. Back into the queue, at its old place; returns the
+# model, or nil when the claim was lost already.
+RELEASE = (
+    LINES
+    + """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
-if redis.call('HGET', p, 'state') ~= 'running' or redis.call('HGET', p, 'token') ~= ARGV[3] then return 0 end
+if redis.call('HGET', p, 'state') ~= 'running' or redis.call('HGET', p, 'token') ~= ARGV[3] then return nil end
 if ARGV[4] == '1' then redis.call('HINCRBY', p, 'attempts', -1) end
 redis.call('HSET', p, 'state', 'queued', 'token', '', 'step', 0)
-redis.call('HDEL', p, 'started', 'sent')
+redis.call('HDEL', p, 'started')
 redis.call('ZREM', prefix..'leases', id)
-redis.call('ZADD', prefix..'queued', redis.call('HGET', p, 'created'), id)
+enqueue(p, id, prefix)
 redis.call('PUBLISH', prefix..'painting:'..id, 'queued')
-return 1
+return redis.call('HGET', p, 'model')
 """
+)
 
 # ARGV: prefix, job id, now, ttl. Returns 1 when this call cancelled the job.
 CANCEL = (

@@ -2,25 +2,36 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 
-from memo import BadKey, Forgotten, Unavailable
+from memo import BadKey, Forgotten, MemoError, Unavailable
 
 from .paint import Studio
 
 log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
-UNSENT_SECONDS = 10.0
+UNHEARD_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
+MOST_RINGS = 100
 
 
 class Tender:
-    """A background thread; `send` puts a painting's message into the queue."""
+    """A background thread; `ring` calls a worker for a model, `serving` tells which models this worker serves."""
 
     def __init__(
-        self, studio: Studio, send: Callable[[str], None], *, name: str, facts: Mapping[str, object]
+        self,
+        studio: Studio,
+        ring: Callable[[str], None],
+        serving: Callable[[], Sequence[str]],
+        *,
+        slots: int,
+        name: str,
+        facts: Mapping[str, object],
     ) -> None:
-        self.studio, self.send, self.name, self.facts = studio, send, name, facts
+        self.studio, self.ring, self.serving, self.slots = studio, ring, serving, slots
+        self.name, self.facts = name, facts
+        self.unheard: dict[str, float] = {}  # models by when something was first seen to wait although we were free
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run, name="tender", daemon=True)
 
@@ -29,11 +40,12 @@ class Tender:
         self.thread.start()
 
     def stop(self) -> None:
-        """End after the current round, send back what was handed back, and strike this worker off."""
+        """End after the current round, call others for what we leave, and strike this worker off."""
         self.stopping.set()
         self.thread.join(timeout=PERIOD * 2)
         try:
-            self.requeue(older_than=0.0)
+            for model in self.studio.unheeded:
+                self.ring(model)
             self.studio.board.leave(self.name)
         except Unavailable as error:
             log.warning("stopped without a farewell: %s", error)
@@ -43,7 +55,7 @@ class Tender:
         while True:
             try:
                 self.round()
-            except Unavailable as error:
+            except MemoError as error:
                 log.warning("%s", error)
             if self.stopping.wait(PERIOD):
                 return
@@ -51,19 +63,28 @@ class Tender:
     def round(self) -> None:
         """One round of everything."""
         board = self.studio.board
-        board.beat(self.name, self.facts)
         for claim in list(self.studio.claims.values()):
             board.renew(claim)
-        for painting in board.reclaim():
-            log.warning("painting %s lost its worker; back into the queue", painting)
-            self.send(painting)
-        self.requeue(older_than=UNSENT_SECONDS)
+        for model in board.reclaim():
+            self.ring(model)
+        models = self.serving()
+        board.beat(self.name, {**self.facts, "models": models})
+        for model in models:
+            self.listen(model)
         self.index_backlog()
 
-    def requeue(self, *, older_than: float) -> None:
-        """Send the messages that nobody sent."""
-        for painting in self.studio.board.unsent(older_than):
-            self.send(painting)
+    def listen(self, model: str) -> None:
+        """Ring for what waits for long although we are free."""
+        free = len(self.studio.claims) < self.slots
+        waiting = self.studio.board.waiting(model) if free else 0
+        moment = time.monotonic()
+        if not waiting:
+            self.unheard.pop(model, None)
+        elif moment - self.unheard.setdefault(model, moment) >= UNHEARD_SECONDS:
+            log.warning("%d paintings wait for %s and nobody rang", waiting, model)
+            del self.unheard[model]
+            for _ in range(min(waiting, MOST_RINGS)):
+                self.ring(model)
 
     def index_backlog(self) -> None:
         """Index pictures that were kept while the index was down; those deleted since are struck off."""

@@ -7,14 +7,15 @@ import pytest
 
 from memo import Unavailable
 from tests.real import painted
-from worker.board import KEPT_SECONDS, MOST_ATTEMPTS, Board, open_board
+from worker import board as board_module
+from worker.board import AGE, KEPT_SECONDS, MOST_ATTEMPTS, Board, open_board
 from worker.jobs import Origin, Remembered, State
 
 
 @pytest.fixture
 def ask(board, recipe):
     def open_job(**changes):
-        options = {"reason": "why", "scope": "shared", "joinable": True}
+        options = {"reason": "why", "scope": "shared", "joinable": True, "user": "", "priority": 0}
         options |= {name: changes.pop(name) for name in list(changes) if name in options}
         return board.open_job(replace(recipe, **changes), **options)
 
@@ -40,9 +41,9 @@ def test_positions_count_from_the_oldest(board, ask):
 
 def test_a_claim_makes_it_running_and_a_second_claim_gets_nothing(board, ask):
     job = ask()
-    claim = board.claim(job.painting)
+    claim = board.claim(job.recipe.model)
     assert claim and claim.recipe == job.recipe and claim.attempt == 1
-    assert board.claim(job.painting) is None
+    assert board.claim(job.recipe.model) is None
     assert board.job(job.id).state is State.RUNNING and board.job(job.id).started
 
 
@@ -51,15 +52,15 @@ def test_a_painting_under_way_can_be_joined_by_its_name(board, ask):
     second = board.join(first.painting, "it means the same")
     assert (second.origin, second.painting, second.reason) == (Origin.JOINED, first.painting, "it means the same")
     assert board.cancel(first.id) and board.job(second.id).state is State.QUEUED
-    assert board.claim(first.painting)
+    assert board.claim(first.recipe.model)
     assert board.join(first.painting, "running") is not None
 
 
 def test_what_is_not_under_way_cannot_be_joined(board, ask):
     done, cancelled, left = ask(prompt="one"), ask(prompt="two"), ask(prompt="three")
-    board.failed(board.claim(done.painting), "broken")
+    board.failed(board.claim(done.recipe.model), "broken")
     board.cancel(cancelled.id)
-    board.claim(left.painting)
+    board.claim(left.recipe.model)
     board.cancel(left.id)
     for painting in (done.painting, cancelled.painting, left.painting, "0" * 32):
         assert board.join(painting, "why") is None
@@ -68,7 +69,7 @@ def test_what_is_not_under_way_cannot_be_joined(board, ask):
 def test_of_many_claimants_at_once_exactly_one_gets_it(board, ask, redis_url):
     job, got = ask(), []
     boards = [open_board(redis_url) for _ in range(8)]
-    threads = [threading.Thread(target=lambda b=b: got.append(b.claim(job.painting))) for b in boards]
+    threads = [threading.Thread(target=lambda b=b: got.append(b.claim(job.recipe.model))) for b in boards]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -80,7 +81,7 @@ def test_of_many_claimants_at_once_exactly_one_gets_it(board, ask, redis_url):
 
 def test_progress_is_seen_and_done_carries_the_picture(board, ask):
     job = ask()
-    claim = board.claim(job.painting)
+    claim = board.claim(job.recipe.model)
     assert board.progress(claim, 7) == "go on"
     assert board.job(job.id).step == 7
     picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
@@ -92,7 +93,7 @@ def test_progress_is_seen_and_done_carries_the_picture(board, ask):
 
 def test_a_failure_says_why(board, ask):
     job = ask()
-    assert board.failed(board.claim(job.painting), "out of ochre")
+    assert board.failed(board.claim(job.recipe.model), "out of ochre")
     assert (board.job(job.id).state, board.job(job.id).error) == (State.FAILED, "out of ochre")
 
 
@@ -100,7 +101,7 @@ def test_the_same_wish_joins_the_painting_under_way(board, ask):
     first, second = ask(), ask()
     assert second.origin is Origin.JOINED and second.painting == first.painting and second.id != first.id
     assert second.recipe.seed == first.recipe.seed
-    claim = board.claim(first.painting)
+    claim = board.claim(first.recipe.model)
     third = ask()
     assert third.painting == first.painting and third.state is State.RUNNING
     picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
@@ -120,13 +121,13 @@ def test_cancelling_a_waiting_job_ends_it_at_once(board, ask):
     job = ask()
     assert board.cancel(job.id) and not board.cancel(job.id)
     assert board.job(job.id).state is State.CANCELLED
-    assert board.claim(job.painting) is None
+    assert board.claim(job.recipe.model) is None
     assert ask().painting != job.painting
 
 
 def test_cancelling_a_running_job_tells_the_worker_at_the_next_step(board, ask):
     job = ask()
-    claim = board.claim(job.painting)
+    claim = board.claim(job.recipe.model)
     board.cancel(job.id)
     assert board.progress(claim, 1) == "cancel"
     assert board.stopped(claim)
@@ -135,7 +136,7 @@ def test_cancelling_a_running_job_tells_the_worker_at_the_next_step(board, ask):
 
 def test_a_painting_goes_on_while_somebody_waits_for_it(board, ask):
     first, second = ask(), ask()
-    claim = board.claim(first.painting)
+    claim = board.claim(first.recipe.model)
     board.cancel(first.id)
     assert board.job(first.id).state is State.CANCELLED and board.job(second.id).state is State.RUNNING
     assert board.progress(claim, 1) == "go on"
@@ -145,14 +146,14 @@ def test_a_painting_goes_on_while_somebody_waits_for_it(board, ask):
 
 def test_nobody_joins_a_painting_that_is_being_cancelled(board, ask):
     job = ask()
-    board.claim(job.painting)
+    board.claim(job.recipe.model)
     board.cancel(job.id)
     assert ask().painting != job.painting
 
 
 def test_a_final_job_cannot_be_cancelled(board, ask):
     job = ask()
-    board.failed(board.claim(job.painting), "x")
+    board.failed(board.claim(job.recipe.model), "x")
     assert not board.cancel(job.id) and board.job(job.id).state is State.FAILED
     assert not board.cancel("never heard of")
 
@@ -160,11 +161,11 @@ def test_a_final_job_cannot_be_cancelled(board, ask):
 def test_a_lease_that_runs_out_gives_the_painting_back(board, ask, monkeypatch):
     monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
     job = ask()
-    lost = board.claim(job.painting)
-    assert board.reclaim() == [job.painting]
+    lost = board.claim(job.recipe.model)
+    assert board.reclaim() == [job.recipe.model]
     assert board.job(job.id).state is State.QUEUED and board.job(job.id).position == 0
     assert board.progress(lost, 3) == "lost"
-    again = board.claim(job.painting)
+    again = board.claim(job.recipe.model)
     assert again.attempt == 2
     picture, _ = painted(lost.recipe, seed=lost.recipe.seed)
     assert not board.done(lost, picture) and not board.failed(lost, "late") and not board.renew(lost)
@@ -174,7 +175,7 @@ def test_a_lease_that_runs_out_gives_the_painting_back(board, ask, monkeypatch):
 
 def test_a_renewed_lease_keeps_the_painting(board, ask):
     job = ask()
-    claim = board.claim(job.painting)
+    claim = board.claim(job.recipe.model)
     assert board.renew(claim) and board.reclaim() == []
 
 
@@ -182,27 +183,79 @@ def test_a_painting_that_kills_its_workers_fails_in_the_end(board, ask, monkeypa
     monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
     job = ask()
     for _ in range(MOST_ATTEMPTS):
-        assert board.claim(job.painting)
+        assert board.claim(job.recipe.model)
         board.reclaim()
-    assert board.claim(job.painting) is None
+    assert board.claim(job.recipe.model) is None
     assert board.job(job.id).state is State.FAILED and "died 3 times" in board.job(job.id).error
 
 
 def test_a_painting_handed_back_keeps_its_place_and_its_tries(board, ask):
     first, second = ask(prompt="first"), ask(prompt="second")
-    claim = board.claim(first.painting)
+    claim = board.claim(first.recipe.model)
     assert board.release(claim) and not board.release(claim)
     assert [board.job(job.id).position for job in (first, second)] == [0, 1]
-    assert board.claim(first.painting).attempt == 1
+    assert board.claim(first.recipe.model).attempt == 1
 
 
-def test_paintings_whose_message_was_never_sent_are_named(board, ask):
-    sent, unsent = ask(prompt="sent"), ask(prompt="unsent")
-    board.sent(sent.painting)
-    assert board.unsent(-1.0) == [unsent.painting]
-    assert board.unsent(60.0) == []
-    board.release(board.claim(sent.painting))
-    assert set(board.unsent(-1.0)) == {sent.painting, unsent.painting}
+def claimed(board, many, model="stickers"):
+    """The prompts of so many claims."""
+    return [board.claim(model).recipe.prompt for _ in range(many)]
+
+
+def test_whoever_asks_for_much_delays_nobody_elses_first(board, ask):
+    for number in range(50):
+        ask(prompt=f"much {number}", user="ada")
+    assert claimed(board, 2) == ["much 0", "much 1"]
+    for user in ("bob", "cem"):
+        for number in range(2):
+            ask(prompt=f"{user} {number}", user=user)
+    assert claimed(board, 5) == ["bob 0", "cem 0", "bob 1", "cem 1", "much 2"]
+
+
+def test_owners_take_turns_when_one_paints_after_the_other(board, ask):
+    for number in range(3):
+        ask(prompt=f"ada {number}", user="ada")
+    for number in range(3):
+        ask(prompt=f"bob {number}", user="bob")
+    order = []
+    while claim := board.claim("stickers"):
+        order.append(claim.recipe.prompt)
+        board.failed(claim, "x")
+    assert order == ["ada 0", "bob 0", "ada 1", "bob 1", "ada 2", "bob 2"]
+
+
+def test_the_more_urgent_of_ones_own_comes_first_until_others_waited_long(board, ask, monkeypatch):
+    ask(prompt="usual")
+    ask(prompt="urgent", priority=1)
+    ask(prompt="for the night", priority=-1)
+    assert claimed(board, 3) == ["urgent", "usual", "for the night"]
+    ask(prompt="waited long", priority=-1)
+    moment = board_module.now()
+    monkeypatch.setattr(board_module, "now", lambda: moment + 2.5 * AGE)
+    ask(prompt="new", priority=1)
+    assert claimed(board, 2) == ["waited long", "new"]
+
+
+def test_nobody_gets_ahead_of_others_by_being_urgent(board, ask):
+    for number in range(3):
+        ask(prompt=f"ada {number}", user="ada", priority=10)
+    ask(prompt="bob", user="bob")
+    assert set(claimed(board, 2)) == {"ada 0", "bob"}
+
+
+def test_an_urgent_job_hurries_the_painting_that_it_joins(board, ask):
+    first, second = ask(prompt="first"), ask(prompt="second")
+    assert ask(prompt="second", priority=2).painting == second.painting
+    assert [board.job(job.id).position for job in (first, second)] == [1, 0]
+    assert claimed(board, 2) == ["second", "first"]
+
+
+def test_a_model_has_a_queue_of_its_own(board, ask):
+    ask(prompt="one")
+    ask(prompt="two", model="other")
+    assert (board.waiting("stickers"), board.waiting("other"), board.waiting("none")) == (1, 1, 0)
+    assert claimed(board, 1, "other") == ["two"] and board.claim("other") is None
+    assert (board.waiting("stickers"), board.waiting("other")) == (1, 0)
 
 
 def test_memorys_answer_is_a_finished_job(board, recipe):
@@ -253,8 +306,8 @@ def test_a_redis_that_is_down_is_said(unused_port, recipe):
 
 def test_a_finished_job_expires_and_leaves_no_lock_behind(board, ask):
     job = ask()
-    board.failed(board.claim(job.painting), "x")
+    board.failed(board.claim(job.recipe.model), "x")
     left = {key.removeprefix(board.prefix) for key in board.redis.keys(board.prefix + "*")}
-    assert left == {f"job:{job.id}", f"painting:{job.painting}", "jobs", "counts"}
+    assert left == {f"job:{job.id}", f"painting:{job.painting}", "jobs", "counts", "served"}
     for name in (f"job:{job.id}", f"painting:{job.painting}"):
         assert 0 < board.redis.ttl(board.prefix + name) <= KEPT_SECONDS

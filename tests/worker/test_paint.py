@@ -17,7 +17,7 @@ def job(board, recipe):
 
 
 def test_the_picture_is_stored_indexed_and_then_the_job_is_done(studio, board, memory, job):
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "done"
     done = board.job(job.id)
     assert done.state is State.DONE and done.picture.recipe == job.recipe
     assert read_png(memory.image(done.picture.key)) == done.picture == memory.index.get(done.picture.key)
@@ -25,14 +25,14 @@ def test_the_picture_is_stored_indexed_and_then_the_job_is_done(studio, board, m
 
 
 def test_a_task_run_twice_gives_one_picture(studio, painter, memory, job):
-    assert [studio.paint(job.painting), studio.paint(job.painting)] == ["done", "left"]
+    assert [studio.paint(job.recipe.model), studio.paint(job.recipe.model)] == ["done", "left"]
     assert len(painter.painted) == 1 and memory.index.count() == 1 and len(list(memory.store.names())) == 1
 
 
 def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(studio, painter, board, memory, job):
     picture, png = painted(job.recipe, seed=job.recipe.seed)
     memory.keep(picture, png)
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "done"
     assert painter.painted == [] and board.job(job.id).picture == picture
 
 
@@ -42,13 +42,13 @@ def test_a_lost_claim_changes_nothing(studio, board, painter, job):
         return type(painter).__call__(painter, recipe, on_step)
 
     studio.painters = lambda name: type("Robbed", (), {"device": "test", "__call__": staticmethod(steal)})()
-    assert studio.paint(job.painting) == "lost"
+    assert studio.paint(job.recipe.model) == "lost"
     assert board.job(job.id).state is State.RUNNING
 
 
 def test_a_cancelled_painting_stops_at_the_next_step(studio, board, painter, memory, job):
     painter.go_on.clear()
-    thread = threading.Thread(target=studio.paint, args=(job.painting,))
+    thread = threading.Thread(target=studio.paint, args=(job.recipe.model,))
     thread.start()
     while board.job(job.id).state is not State.RUNNING:
         pass
@@ -61,7 +61,7 @@ def test_a_cancelled_painting_stops_at_the_next_step(studio, board, painter, mem
 
 def test_a_fault_becomes_the_jobs_error(studio, board, painter, job, caplog):
     painter.fault = RuntimeError("out of ochre")
-    assert studio.paint(job.painting) == "failed"
+    assert studio.paint(job.recipe.model) == "failed"
     assert board.job(job.id).error == "RuntimeError: out of ochre" and "out of ochre" in caplog.text
 
 
@@ -70,13 +70,13 @@ def test_a_missing_model_becomes_the_jobs_error(studio, board, job):
         raise BadSetup("the model stickers is not here")
 
     studio.painters = no_painter
-    assert studio.paint(job.painting) == "failed"
+    assert studio.paint(job.recipe.model) == "failed"
     assert board.job(job.id).error == "the model stickers is not here"
 
 
 def test_without_an_index_the_picture_is_kept_and_put_on_the_backlog(studio, board, memory, job, unused_port):
     memory.index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", memory.embedder.width)
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "done"
     done = board.job(job.id)
     assert done.state is State.DONE and memory.has(done.picture.key)
     assert [key for _, key in board.postponed()] == [done.picture.key]
@@ -93,7 +93,7 @@ def test_a_store_that_comes_back_loses_nothing(studio, board, memory, job, monke
         return real(name, data, content_type)
 
     monkeypatch.setattr(memory.store, "put", flaky)
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "done"
     assert len(calls) == 4 and board.job(job.id).state is State.DONE
 
 
@@ -104,7 +104,7 @@ def test_a_store_that_stays_down_fails_the_job_and_says_so(studio, board, memory
         raise Unavailable("the store is down")
 
     monkeypatch.setattr(memory.store, "put", down)
-    assert studio.paint(job.painting) == "failed"
+    assert studio.paint(job.recipe.model) == "failed"
     assert (
         board.job(job.id).error == "the picture could not be stored: the store is down" and memory.index.count() == 0
     )
@@ -124,16 +124,16 @@ def down_for(calls, times, real):
 
 def test_a_queue_that_misses_some_steps_does_not_stop_the_painting(studio, board, job, monkeypatch):
     monkeypatch.setattr(board, "progress", down_for([], 2, board.progress))
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "done"
     assert board.job(job.id).state is State.DONE
 
 
 def test_a_queue_that_is_down_at_the_end_fails_no_job(studio, painter, board, job, monkeypatch):
     monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
     monkeypatch.setattr(board, "done", down_for([], 1, board.done))
-    assert studio.paint(job.painting) == "left"
-    assert board.job(job.id).state is State.RUNNING and board.reclaim() == [job.painting]
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "left"
+    assert board.job(job.id).state is State.RUNNING and board.reclaim() == [job.recipe.model]
+    assert studio.paint(job.recipe.model) == "done"
     assert len(painter.painted) == 1 and board.job(job.id).state is State.DONE
 
 
@@ -143,13 +143,13 @@ def test_a_worker_that_closes_while_the_store_is_down_hands_back(studio, board, 
         raise Unavailable("the store is down")
 
     monkeypatch.setattr(memory.store, "put", down)
-    assert studio.paint(job.painting) == "hand back" and board.job(job.id).state is State.QUEUED
+    assert studio.paint(job.recipe.model) == "hand back" and board.job(job.id).state is State.QUEUED
 
 
 def test_a_closing_worker_hands_its_painting_back(studio, board, painter, job):
     painter.go_on.clear()
     said = []
-    thread = threading.Thread(target=lambda: said.append(studio.paint(job.painting)))
+    thread = threading.Thread(target=lambda: said.append(studio.paint(job.recipe.model)))
     thread.start()
     while board.job(job.id).state is not State.RUNNING:
         pass
@@ -157,7 +157,6 @@ def test_a_closing_worker_hands_its_painting_back(studio, board, painter, job):
     painter.go_on.set()
     thread.join(10)
     assert said == ["hand back"] and board.job(job.id).state is State.QUEUED
-    assert board.unsent(-1.0) == [job.painting]
-    assert studio.paint(job.painting) == "left"
+    assert studio.paint(job.recipe.model) == "left" and studio.unheeded == [job.recipe.model] * 2
     studio.closing.clear()
-    assert studio.paint(job.painting) == "done"
+    assert studio.paint(job.recipe.model) == "done"

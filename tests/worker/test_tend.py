@@ -1,5 +1,7 @@
 """What a worker does beside painting, so that nothing waits for ever."""
 
+from dataclasses import replace
+
 import pytest
 
 from memo.index import open_index
@@ -9,38 +11,49 @@ from worker.tend import Tender
 
 
 @pytest.fixture
-def sent():
+def rung():
     return []
 
 
 @pytest.fixture
-def tender(studio, sent):
-    return Tender(studio, sent.append, name="here", facts={"pid": 1})
+def tender(studio, rung):
+    return Tender(studio, rung.append, lambda: ["stickers"], slots=1, name="here", facts={"pid": 1})
 
 
-def test_a_dead_workers_painting_gets_a_message_again(tender, board, recipe, sent, monkeypatch):
+def test_others_are_rung_for_a_dead_workers_painting(tender, board, recipe, rung, monkeypatch):
     monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    board.sent(job.painting)
-    board.claim(job.painting)
+    board.claim(recipe.model)
     tender.round()
-    assert sent == [job.painting] and board.job(job.id).state is State.QUEUED
+    assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
 
 
 def test_the_claims_of_a_living_worker_are_renewed(tender, studio, board, recipe, monkeypatch):
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
     monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
-    studio.claims[job.painting] = board.claim(job.painting)
+    studio.claims[job.painting] = board.claim(job.recipe.model)
     monkeypatch.setattr("worker.board.LEASE_SECONDS", 60.0)
     tender.round()
     assert board.reclaim() == [] and board.job(job.id).state is State.RUNNING
 
 
-def test_a_painting_whose_sender_died_gets_its_message(tender, board, recipe, sent, monkeypatch):
-    monkeypatch.setattr("worker.tend.UNSENT_SECONDS", -1.0)
-    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(tender, studio, board, recipe, rung, monkeypatch):
+    monkeypatch.setattr("worker.tend.UNHEARD_SECONDS", 0.0)
+    for number in range(3):
+        board.open_job(replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True)
+    studio.claims["busy"] = board.claim(recipe.model)
     tender.round()
-    assert sent == [job.painting]
+    assert rung == []
+    studio.claims.clear()
+    tender.round()
+    assert rung == ["stickers"] * 2
+
+
+def test_what_was_just_asked_for_is_left_to_its_own_ring(tender, board, recipe, rung):
+    board.open_job(recipe, reason="", scope="shared", joinable=True)
+    tender.round()
+    tender.round()
+    assert rung == []
 
 
 def test_the_backlog_is_indexed_when_the_index_is_back(tender, studio, board, memory, recipe, unused_port, caplog):
@@ -58,12 +71,14 @@ def test_the_backlog_is_indexed_when_the_index_is_back(tender, studio, board, me
     assert "f" * 32 in caplog.text
 
 
-def test_it_beats_from_the_start_and_leaves_at_the_end(tender, board, recipe, sent):
+def test_it_beats_from_the_start_and_leaves_at_the_end(tender, studio, board, rung):
     tender.start()
     wait_for(lambda: "here" in board.workers())
-    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
+    assert board.workers()["here"]["models"] == ["stickers"]
+    studio.closing.set()
+    studio.paint("stickers")
     tender.stop()
-    assert board.workers() == {} and sent == [job.painting]
+    assert board.workers() == {} and rung == ["stickers"]
 
 
 def test_an_outage_does_not_end_it(tender, board, monkeypatch, caplog):

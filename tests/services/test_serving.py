@@ -1,0 +1,42 @@
+"""Which models a worker serves: those of its queues, and new ones without a restart."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.real import ROOT, running_stack
+from tests.services.test_killed import ask, finish
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.mark.timeout(120)
+def test_a_model_that_comes_later_is_served_without_a_restart(tmp_path, tiny_models):
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models / "stickers", models / "stickers")
+    with running_stack(tmp_path / "data", models) as stack:
+        write_tiny_model(tmp_path, name="new", seed=1)
+        (tmp_path / "new").rename(models / "new")
+        done = finish(stack, ask(stack, "a red fox", model="new", steps=2))
+        assert (done["state"], done["picture"]["model"]) == ("done", "new")
+
+
+def test_a_worker_of_a_model_that_is_not_there_ends_and_names_it(tiny_models, redis_url):
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "worker.main:app",
+        "--quiet",
+        "worker",
+        "--queues",
+        "paint.none",
+    ]
+    environment = {"PATH": "/usr/bin:/bin", "WORKER_REDIS": redis_url, "WORKER_MODELS": str(tiny_models)}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    assert "there is no model 'none'" in ended.stderr and "stickers, slow" in ended.stderr
