@@ -22,7 +22,7 @@ from memoaized.parts import Part
 from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
 from worker.jobs import Job
-from worker.painter import OnStep
+from worker.painter import OnStep, Progress
 from worker.queue import Queue
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ class QuickPainter:
             assert self.go_on.wait(20)
             if self.fault:
                 raise self.fault
-            on_step(step)
+            on_step(Progress(step))
         self.painted.append(recipe.prompt)
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
 

@@ -25,6 +25,7 @@ TORCH_ROOMS = (
     "worker/diffusion.py",
     "worker/export.py",
     "worker/judge/",
+    "worker/glance.py",
     "worker/latents.py",
     "worker/loop.py",
     "worker/samplers.py",
@@ -39,7 +40,7 @@ LAZY_TORCH = {
     "memoaized/doctor.py",
 }  # inside a function, when it is asked for
 ENTRIES = {"web/wsgi.py", "worker/main.py", "memoaized/cli.py", "memoaized/index_server.py"}
-QUEUE_DOOR = {"worker/queue.py", "worker/board.py", "worker/events.py", "worker/celery_app.py", "worker/main.py"}
+QUEUE_DOOR = {"worker/queue.py", "worker/board.py", "worker/events.py", "worker/celery_app.py", "worker/app.py"}
 JUNK = {"utils", "util", "helpers", "common", "misc", "base", "core", "manager", "service", "constants"}
 
 

@@ -79,6 +79,15 @@ def cancel_job(job_id: str) -> ResponseReturnValue:
     return describe(found) if found else no_job(job_id)
 
 
+@bp.get("/jobs/<job_id>/preview")
+def preview(job_id: str) -> ResponseReturnValue:
+    """What the picture looks like by now, small and rough; 404 when there is nothing to see."""
+    found = queue().preview(job_id)
+    if found is None:
+        abort(404, f"there is no preview of a job {job_id!r}: it is not being painted, or nothing can be seen yet")
+    return Response(found, mimetype="image/webp", headers={"Cache-Control": "no-store"})
+
+
 @bp.get("/jobs/<job_id>/events")
 def events(job_id: str) -> ResponseReturnValue:
     """The job as Server-Sent Events, from now until it is final."""

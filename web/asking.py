@@ -114,6 +114,8 @@ def read(body: Mapping[str, object], catalogue: Catalogue, user: str = "") -> Wa
 def describe(job: Job) -> dict[str, Any]:
     """The job as JSON."""
     links = {"self": url_for("api.job", job_id=job.id), "events": url_for("api.events", job_id=job.id)}
+    if job.previewed is not None:
+        links["preview"] = url_for("api.preview", job_id=job.id, step=job.previewed)
     if job.picture:
         links["picture"] = url_for("api.picture", key=job.picture.key)
     return {
@@ -126,6 +128,7 @@ def describe(job: Job) -> dict[str, Any]:
         "step": job.step,
         "steps": job.recipe.steps,
         "position": job.position,
+        "seconds_left": job.seconds_left,
         "error": job.error,
         "created": job.created,
         "started": job.started,

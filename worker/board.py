@@ -4,6 +4,7 @@ Every change is one atomic script, so that web and worker processes may die betw
 nothing of Celery, of painting or of HTTP.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -134,6 +135,13 @@ class Board:
             work, position = pipe.execute()
         return from_painting(job, request, work, position) if work else None
 
+    def preview(self, job: str) -> bytes | None:
+        """What a job's picture looks like by now, if it is being painted and something can be seen."""
+        with answering():
+            painting = self.redis.hget(self.prefix + "job:" + job, "painting")
+            found = self.redis.hget(self.prefix + "painting:" + painting, "preview") if painting else None
+        return base64.b64decode(found) if found else None
+
     def recent(self, limit: int) -> list[Job]:
         """The newest jobs first."""
         with answering():
@@ -165,9 +173,13 @@ class Board:
         painting, recipe, scope, attempt = got
         return Claim(painting, token, from_mapping(json.loads(recipe)), scope, int(attempt))
 
-    def progress(self, claim: Claim, step: int) -> str:
-        """Report a finished step; answers "go on", "cancel", or "lost" when another worker has the claim."""
-        return str(self.run("PROGRESS", claim.painting, claim.token, step))
+    def progress(self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "") -> str:
+        """Report a finished step; answers "go on", "cancel", or "lost" when another worker has the claim.
+
+        `preview` is an image in base64 that takes the place of the one before.
+        """
+        left = "" if seconds_left is None else round(seconds_left, 3)
+        return str(self.run("PROGRESS", claim.painting, claim.token, step, left, preview))
 
     def renew(self, claim: Claim) -> bool:
         """Prolong the lease; False when the claim is lost."""
@@ -348,6 +360,8 @@ def from_painting(job: str, request: Mapping[str, str], work: Mapping[str, str],
         finished=cancelled or number(work.get("finished")),
         step=recipe.steps if state is State.DONE else int(work["step"]),
         position=position if state is State.QUEUED else None,
+        seconds_left=number(work.get("left")) if state is State.RUNNING else None,
+        previewed=int(work["previewed"]) if state is State.RUNNING and "previewed" in work else None,
         error=work.get("error"),
         picture=load_picture(work.get("picture")) if state is State.DONE else None,
         user=request.get("user", ""),

@@ -5,6 +5,7 @@ Knows no queue and no memory. Classifier-free guidance: https://arxiv.org/abs/22
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from memo import BadSetup, Recipe
 from .catalogue import Model
 from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
+from .glance import Glance
 from .latents import decode, patch_of
-from .loop import Loop, Ticket
-from .painter import OnStep
+from .loop import Loop, Step, Ticket
+from .painter import OnStep, Progress
 from .samplers import Tables
 from .sheet import shown_on
 from .upscaler import Upscaler, open_upscaler
@@ -41,14 +43,19 @@ class DiffusionPainter:
         self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
         self.loop = Loop(denoiser, Widths({}, slots))
         self.upscaler: Upscaler | None = None
+        self.glance = Glance(vae, patch_of(unet.in_channels, vae))
 
     @torch.inference_mode()
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         """See Painter. Painted at the model's native size, then enlarged to the recipe's."""
         ticket = self.ticket(recipe)
-        latents = self.loop.paint(ticket, on_step)[None]
-        if ticket.given.sheets is not None:
-            latents = latents + shown_on(ticket.given.sheets[:1])
+        base = 0.0 if ticket.given.sheets is None else shown_on(ticket.given.sheets[:1])
+
+        def tell(step: Step) -> None:
+            preview = partial(self.glance, base + step.clean[None])
+            on_step(Progress(step.number, step.seconds_left, preview))
+
+        latents = base + self.loop.paint(ticket, tell)[None]
         image = to_image(decode(self.vae, latents, patch_of(latents.shape[1], self.vae)))
         return enlarged(image, (recipe.width, recipe.height), self.upscaler)
 

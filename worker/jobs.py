@@ -53,6 +53,8 @@ class Job:
     finished: float | None = None
     step: int = 0
     position: int | None = None  # paintings before this one in the queue
+    seconds_left: float | None = None  # of painting, while it runs, as steps go now
+    previewed: int | None = None  # the step whose preview can be seen, while it runs
     error: str | None = None
     picture: Picture | None = None
     match: Remembered | None = None

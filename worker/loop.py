@@ -23,8 +23,19 @@ from .width import Widths
 
 log = logging.getLogger(__name__)
 
-OnStep = Callable[[int], None]
 AGE = 60.0  # seconds of waiting that are worth as much as one degree of urgency
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a painting is told after each of its steps."""
+
+    number: int
+    seconds_left: float  # as steps go now
+    clean: Tensor  # (channels, height, width): what the latents will be, as far as one can tell by now
+
+
+OnStep = Callable[[Step], None]
 
 
 class Network(Protocol):
@@ -56,7 +67,7 @@ class Ticket:
     latents: Tensor = field(default_factory=lambda: torch.zeros(()))
     kept: Tensor = field(default_factory=lambda: torch.zeros(()))
     features: list[Tensor] = field(default_factory=list)
-    news: "queue.SimpleQueue[int | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
+    news: "queue.SimpleQueue[Step | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
 
 
 class Loop:
@@ -70,7 +81,7 @@ class Loop:
         self.thread: threading.Thread | None = None
 
     def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
-        """The latents (channels, height, width); `on_step(n)` after step n, and what it raises stops the painting."""
+        """The latents (channels, height, width); `on_step` after each step, and what it raises stops the painting."""
         ticket.came = self.clock()
         with self.changed:
             self.waiting.append(ticket)
@@ -92,7 +103,18 @@ class Loop:
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: self.waiting or self.active)
-            self.tick()
+            try:
+                self.tick()
+            except Exception as error:
+                log.exception("the step loop stumbled")
+                self.fail_all(error)
+
+    def fail_all(self, error: Exception) -> None:
+        """Tell everybody, and begin anew."""
+        with self.changed:
+            for ticket in [*self.active, *self.waiting]:
+                fail(ticket, error)
+            self.active, self.waiting = [], []
 
     @torch.inference_mode()
     def tick(self) -> None:
@@ -166,12 +188,14 @@ class Loop:
         begun = self.clock()
         output = self.predict(tickets, rows, latents)
         latents, kept = advance(rows, latents, output, kept, torch.stack([noise(ticket) for ticket in tickets]))
+        took = self.clock() - begun
         if not any(ticket.fixed for ticket in tickets):
-            self.widths.took(len(tickets), self.clock() - begun)
+            self.widths.took(len(tickets), took)
         for number, ticket in enumerate(tickets):
             ticket.latents, ticket.kept = latents[number], kept[number]
             ticket.step += 1
-            ticket.news.put(ticket.step)
+            left = took * (len(ticket.table) - ticket.step)
+            ticket.news.put(Step(ticket.step, left, kept[number]))
             if ticket.step == len(ticket.table):
                 ticket.news.put(ticket.latents.clone())
 

@@ -4,19 +4,24 @@ Safe to run twice: a claim is held by one worker at a time, a picture's bytes ar
 changes nothing any more.
 """
 
+import base64
+import io
 import logging
 import threading
 import time
 from collections.abc import Callable
 
+from PIL import Image
+
 from memo import MemoError, Memory, Picture, Unavailable, now, write_png
 
 from .board import Board
 from .jobs import Claim
-from .painter import Painter
+from .painter import Painter, Progress
 
 log = logging.getLogger(__name__)
 
+PREVIEW_SECONDS = 0.7  # between two previews of a painting
 KEEP_TRIES = 8
 KEEP_WAIT = 0.5  # seconds before the second try; doubled each time, so about a minute in all
 
@@ -95,24 +100,12 @@ class Studio:
         """Paint and encode."""
         painter = self.painters(claim.recipe.model)
         started = time.perf_counter()
-        image = painter(claim.recipe, lambda step: self.report(claim, step))
+        image = painter(claim.recipe, Reporter(self.board, claim, self.closing))
         seconds = round(time.perf_counter() - started, 3)
         picture = Picture(
             recipe=claim.recipe, created=now(), seconds=seconds, scope=claim.scope, device=painter.device
         )
         return picture, write_png(image, picture)
-
-    def report(self, claim: Claim, step: int) -> None:
-        """After each step: tell how far it is, and stop when nobody waits, the claim is lost or we close."""
-        if self.closing.is_set():
-            raise Stopped("hand back")
-        try:
-            answer = self.board.progress(claim, step)
-        except Unavailable as error:
-            log.warning("step %d of %s is not reported: %s", step, claim.painting, error)
-            return  # the token tells in the end whether the claim still holds
-        if answer != "go on":
-            raise Stopped(answer)
 
     def keep(self, claim: Claim, picture: Picture, png: bytes) -> None:
         """Store the bytes, patiently: painting them again would cost more. Raises NotStored in the end."""
@@ -141,3 +134,38 @@ class Studio:
             self.board.release(claim)
             self.unheeded.append(claim.recipe.model)
         return why
+
+
+class Reporter:
+    """After each step: tells how far it is, and stops when nobody waits, the claim is lost or the worker closes."""
+
+    def __init__(self, board: Board, claim: Claim, closing: threading.Event) -> None:
+        self.board, self.claim, self.closing = board, claim, closing
+        self.shown = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        """Raises Stopped."""
+        if self.closing.is_set():
+            raise Stopped("hand back")
+        try:
+            answer = self.board.progress(self.claim, progress.step, progress.seconds_left, self.preview(progress))
+        except Unavailable as error:
+            log.warning("step %d of %s is not reported: %s", progress.step, self.claim.painting, error)
+            return  # the token tells in the end whether the claim still holds
+        if answer != "go on":
+            raise Stopped(answer)
+
+    def preview(self, progress: Progress) -> str:
+        """A preview in base64 if the last one is old; the last step needs none."""
+        due = time.monotonic() - self.shown >= PREVIEW_SECONDS and progress.step < self.claim.recipe.steps
+        if progress.preview is None or not due:
+            return ""
+        self.shown = time.monotonic()
+        return webp(progress.preview())
+
+
+def webp(image: Image.Image) -> str:
+    """Small enough for a field of the painting's record: a kilobyte or two, in base64."""
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=50)
+    return base64.b64encode(file.getvalue()).decode()

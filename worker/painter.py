@@ -1,6 +1,7 @@
 """The painter's port: a recipe in, an image out, a report after every step."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
@@ -9,7 +10,17 @@ from memo import BadSetup, Recipe
 
 from .catalogue import Model
 
-OnStep = Callable[[int], None]
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a painting is after a step."""
+
+    step: int
+    seconds_left: float | None = None  # as steps go now
+    preview: Callable[[], Image.Image] | None = None  # what it will be, small and rough; cheap, but not free
+
+
+OnStep = Callable[[Progress], None]
 
 
 class Painter(Protocol):
@@ -18,7 +29,7 @@ class Painter(Protocol):
     device: str  # for the picture's record, for example "cpu float32"
 
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
-        """An RGB image of the recipe's size. `on_step(n)` is called after step n; what it raises stops it."""
+        """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it."""
 
 
 def open_painter(model: Model, threads: int, slots: int = 1) -> Painter:

@@ -50,6 +50,10 @@ class Queue:
         """A snapshot, or None for an id that was never given or has expired."""
         return self.board.job(job)
 
+    def preview(self, job: str) -> bytes | None:
+        """WebP of what a job's picture looks like by now; None when there is nothing to see."""
+        return self.board.preview(job)
+
     def recent(self, limit: int) -> list[Job]:
         """The newest jobs first."""
         return self.board.recent(limit)

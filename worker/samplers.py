@@ -6,7 +6,8 @@ Every sampler here is linear in what goes in, whatever its schedule and whatever
     h'  = h_x · x + h_out · out
     x'  = x_x · x + x_out · out + x_h · h + x_noise · noise
 
-(h is what a multistep sampler keeps of the step before.) Fed with unit vectors for x, out and h, a scheduler's own
+h is the picture without noise, as far as the step before could tell: what a multistep sampler keeps, and for the
+others what can be shown meanwhile. Fed with unit vectors for x, out and h, a scheduler's own
 step answers with the row. Euler's are worked out here: x is as large as its noise, up to some thousand, and what is
 left of it cancels out in the scheduler's float32. So pictures at different steps of different samplers advance
 together, by one formula. Knows no networks and no pictures.
@@ -82,9 +83,15 @@ def read_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
     keeps = getattr(scheduler, "model_outputs", None)  # a multistep sampler's, the newest last
     if keeps and number:
         keeps[-1] = H
-    after = scheduler.step(OUT, timestep, X).prev_sample.tolist()
-    kept = keeps[-1].tolist() if keeps else (0.0, 0.0)
-    return float(timestep), float(scaled(scheduler, X, timestep)[0]), kept[0], kept[1], *after, 0.0
+    answer = scheduler.step(OUT, timestep, X)
+    after = answer.prev_sample.tolist()
+    if keeps:
+        clean = keeps[-1].tolist()
+    elif hasattr(answer, "pred_original_sample"):
+        clean = answer.pred_original_sample.tolist()
+    else:  # a straight flow: out points from the picture to the noise
+        clean = [1.0, -float(scheduler.sigmas[number])]
+    return float(timestep), float(scaled(scheduler, X, timestep)[0]), clean[0], clean[1], *after, 0.0
 
 
 def euler_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
@@ -95,7 +102,7 @@ def euler_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
         up = math.sqrt(after**2 * (now**2 - after**2) / now**2)
     down = math.sqrt(after**2 - up**2) / now
     x, out = denoised(scheduler.config.prediction_type, now)
-    return float(timestep), 1 / math.sqrt(now**2 + 1), 0.0, 0.0, down + (1 - down) * x, (1 - down) * out, 0.0, up
+    return float(timestep), 1 / math.sqrt(now**2 + 1), x, out, down + (1 - down) * x, (1 - down) * out, 0.0, up
 
 
 def denoised(predicted: str, sigma: float) -> tuple[float, float]:

@@ -93,6 +93,8 @@ def expect_picture(page: Page, badge: str) -> None:
 def test_a_new_prompt_is_painted_while_one_looks_on(page: Page) -> None:
     ask(page, "a lighthouse at night", **SEEN)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "running")
+    expect(page.locator("[data-preview]")).to_be_visible()
+    expect(page.locator("[data-preview]")).not_to_have_js_property("naturalWidth", 0)
     expect(page.locator("[data-words]")).to_have_text(re.compile(r"Step \d+ of 40"))
     expect_picture(page, "painted")
     expect(page.locator("[data-tiles] .tile").first).to_contain_text("a lighthouse at night")

@@ -1,5 +1,6 @@
 """Jobs and paintings change in atomic steps, and only the holder of a claim may finish one."""
 
+import base64
 import threading
 from dataclasses import replace
 
@@ -256,6 +257,24 @@ def test_a_model_has_a_queue_of_its_own(board, ask):
     assert (board.waiting("stickers"), board.waiting("other"), board.waiting("none")) == (1, 1, 0)
     assert claimed(board, 1, "other") == ["two"] and board.claim("other") is None
     assert (board.waiting("stickers"), board.waiting("other")) == (1, 0)
+
+
+def test_a_preview_is_there_while_it_is_painted(board, ask):
+    job = ask()
+    claim = board.claim(job.recipe.model)
+    assert board.progress(claim, 1, 2.5) == "go on"
+    assert (board.job(job.id).seconds_left, board.job(job.id).previewed, board.preview(job.id)) == (2.5, None, None)
+    board.progress(claim, 2, 2.0, base64.b64encode(b"seen").decode())
+    board.progress(claim, 3, 1.5)
+    now = board.job(job.id)
+    assert (now.step, now.seconds_left, now.previewed, board.preview(job.id)) == (3, 1.5, 2, b"seen")
+    board.release(claim)
+    assert (board.job(job.id).previewed, board.preview(job.id)) == (None, None)
+    claim = board.claim(job.recipe.model)
+    board.progress(claim, 1, 2.5, base64.b64encode(b"again").decode())
+    board.failed(claim, "x")
+    assert board.job(job.id).seconds_left is None and board.preview(job.id) is None
+    assert board.preview("never heard of") is None
 
 
 def test_memorys_answer_is_a_finished_job(board, recipe):

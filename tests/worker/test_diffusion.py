@@ -23,7 +23,8 @@ def painter(catalogue):
 
 def paint(painter, catalogue, **wanted):
     steps = []
-    image = painter(catalogue.recipe({"prompt": "a red fox", "seed": 5, "steps": 4, **wanted}), steps.append)
+    recipe = catalogue.recipe({"prompt": "a red fox", "seed": 5, "steps": 4, **wanted})
+    image = painter(recipe, lambda progress: steps.append(progress.step))
     return image, steps
 
 

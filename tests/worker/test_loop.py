@@ -88,7 +88,7 @@ def test_fixed_ones_are_the_same_to_the_bit_in_any_company(one_thread, network):
 def test_every_step_is_told_to_whoever_waits(network):
     told = []
     Loop(network, Widths({}, MOST)).paint(ticket(1, steps=6), told.append)
-    assert told == [1, 2, 3, 4, 5, 6]
+    assert [step.number for step in told] == [1, 2, 3, 4, 5, 6]
 
 
 class Stop(Exception):
@@ -96,7 +96,7 @@ class Stop(Exception):
 
 
 def stop_at_two(step):
-    if step == 2:
+    if step.number == 2:
         raise Stop
 
 
@@ -168,6 +168,43 @@ def test_a_painting_that_is_too_large_alone_fails(network):
 
     with pytest.raises(torch.OutOfMemoryError):
         Loop(Failing(network, full), Widths({}, 4)).paint(ticket(1), lambda step: None)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_what_it_will_be_comes_nearer_with_every_step(one_thread, network, sampler):
+    steps = []
+    one = Ticket(
+        TABLES.of(sampler, "native", 12),
+        Given(torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(3))),
+        1.0,
+        torch.Generator().manual_seed(3),
+        SHAPE,
+    )
+    end = Loop(network, Widths({}, MOST)).paint(one, steps.append)
+    away = [float((step.clean - end).norm() / end.norm()) for step in steps]
+    assert [step.number for step in steps] == list(range(1, 13))
+    assert away[-1] < 0.05 and away[-1] < away[5] < away[0]
+    assert steps[-1].seconds_left == 0 and steps[0].seconds_left > 0
+
+
+class Stumbling(Widths):
+    """Cannot count, once."""
+
+    stumbled = False
+
+    def room(self, active, waited, steps):
+        if not self.stumbled:
+            self.stumbled = True
+            raise ZeroDivisionError("nothing was measured")
+        return super().room(active, waited, steps)
+
+
+def test_a_fault_of_the_loop_itself_is_told_and_it_goes_on(network, caplog):
+    loop = Loop(network, Stumbling({}, MOST))
+    with pytest.raises(ZeroDivisionError):
+        loop.paint(ticket(1), lambda step: None)
+    assert close(loop.paint(ticket(1), lambda step: None), alone(network, 1))
+    assert "stumbled" in caplog.text
 
 
 def test_a_short_one_does_not_wait_for_a_long_one(network):

@@ -1,14 +1,17 @@
 """One painting from claim to kept picture: run twice, interrupted, without index, without store."""
 
+import io
 import threading
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from tests.real import painted
 from worker.jobs import State
+from worker.painter import Progress
 
 
 @pytest.fixture
@@ -126,6 +129,24 @@ def test_a_queue_that_misses_some_steps_does_not_stop_the_painting(studio, board
     monkeypatch.setattr(board, "progress", down_for([], 2, board.progress))
     assert studio.paint(job.recipe.model) == "done"
     assert board.job(job.id).state is State.DONE
+
+
+def test_previews_come_now_and_then_and_not_at_the_end(studio, board, job, monkeypatch):
+    monkeypatch.setattr("worker.paint.PREVIEW_SECONDS", 0.0)
+    looked, seen = [], []
+
+    def painter(recipe, on_step):
+        for step in range(1, recipe.steps + 1):
+            on_step(Progress(step, 1.0, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
+            seen.append(board.preview(job.id))
+        return Image.new("RGB", (64, 64))
+
+    painter.device = "test"
+    studio.painters = lambda name: painter
+    assert studio.paint(job.recipe.model) == "done"
+    assert len(looked) == job.recipe.steps - 1
+    shown = Image.open(io.BytesIO(seen[0]))
+    assert (shown.format, shown.size) == ("WEBP", (8, 8)) and shown.getpixel((4, 4))[0] > 200
 
 
 def test_a_queue_that_is_down_at_the_end_fails_no_job(studio, painter, board, job, monkeypatch):

@@ -8,7 +8,8 @@
  * @property {number} step
  * @property {number} steps
  * @property {number|null} position jobs before this one
- * @property {{self: string, events: string}} links
+ * @property {number|null} seconds_left while it is painted
+ * @property {{self: string, events: string, preview?: string}} links
  */
 
 /** What went wrong, as RFC 9457 problem details tell it. */

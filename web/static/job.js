@@ -83,14 +83,26 @@ function advance(card, job) {
     bar.max = job.steps;
     bar.value = job.step;
   }
+  const preview = card.querySelector("[data-preview]");
+  if (preview instanceof HTMLImageElement && job.links.preview && preview.getAttribute("src") !== job.links.preview) {
+    preview.src = job.links.preview;
+    preview.hidden = false;
+  }
   if (job.steps) card.querySelector("[data-mist]")?.setAttribute("opacity", String(0.25 + (0.75 * job.step) / job.steps));
 }
 
 /** @param {Job} job */
 function progressWords(job) {
-  if (job.state === "running") return job.step ? `Step ${job.step} of ${job.steps}` : "Getting ready";
+  if (job.state === "running" && job.step) return `Step ${job.step} of ${job.steps}${timeLeft(job.seconds_left)}`;
+  if (job.state === "running") return "Getting ready";
   if (job.position === null) return "Waiting for a painter";
   return job.position === 0 ? "Next in line" : `${job.position} before yours`;
+}
+
+/** @param {number | null} seconds */
+function timeLeft(seconds) {
+  if (!seconds || seconds < 2) return "";
+  return seconds < 90 ? `, ${Math.round(seconds)} s left` : `, ${Math.round(seconds / 60)} min left`;
 }
 
 /**

@@ -1,0 +1,139 @@
+"""Worker processes over a Redis, an index server and a folder of pictures, all real; only painting is slept.
+
+`bench.scale` and `bench.chaos` run on it. Knows processes and their environment.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from memo import MemoConfig, Memory, open_memory
+from memoaized.parts import Part
+from memoaized.redis_server import find_redis, plan_redis
+from memoaized.up import answers, free_port
+from worker.catalogue import Catalogue
+from worker.config import WorkerConfig
+from worker.jobs import Job
+from worker.queue import Queue, open_queue
+
+MODELS = Path(__file__).parents[2] / "models"
+PATIENCE = 60.0  # seconds for a process to be there
+
+
+class Fleet:
+    """Processes by name, each of which may be killed and started again."""
+
+    def __init__(self, folder: Path, text_folder: Path, step_seconds: float) -> None:
+        self.folder, self.log = folder, (folder / "log").open("a")
+        run = folder / "run"
+        run.mkdir()
+        binary = find_redis(dict(os.environ))
+        plan = plan_redis(binary, folder, run, password=secrets.token_hex(16), free_port=free_port())
+        port, key = free_port(), secrets.token_hex(16)
+        self.redis_url, self.index_url, self.pictures = plan.url, f"http://127.0.0.1:{port}", folder / "pictures"
+        self.environment = {
+            **os.environ,
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
+            "OMP_NUM_THREADS": "1",
+            "MEMO_INDEX": self.index_url,
+            "MEMO_INDEX_KEY": key,
+            "MEMO_STORE": f"file:{self.pictures}",
+            "MEMO_TEXT_FOLDER": str(text_folder),
+            "MEMO_STATES": "",
+            "WORKER_REDIS": plan.url,
+            "WORKER_MODELS": str(MODELS),
+            "INDEX_SERVER_FOLDER": str(folder / "index"),
+            "INDEX_SERVER_KEY": key,
+            "BENCH_STEP_SECONDS": str(step_seconds),
+        }
+        index = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
+        index += ["--no-control-socket", "--log-level", "warning", "--bind", f"127.0.0.1:{port}"]
+        self.parts = {
+            "redis": Part("redis", plan.command, self.environment, grace=10),
+            "index": Part("index", [*index, "memoaized.index_server:create()"], self.environment, grace=10),
+        }
+
+    def start(self, name: str) -> None:
+        """Start a part and wait until it answers; `worker-N` is a worker."""
+        if name not in self.parts:
+            command = [sys.executable, "-m", "celery", "--app", "bench.fleet.sleeper:app", "--quiet", "worker"]
+            command += ["--pool", "threads", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
+            command += ["--without-heartbeat", "--hostname", f"{name}@%h"]
+            self.parts[name] = Part(name, command, self.environment, grace=20)
+        self.parts[name].start(self.note)
+        if name == "redis":
+            self.until(name, self.redis_answers)
+        elif name == "index":
+            self.until(name, lambda: answers(f"{self.index_url}/healthz"))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal that ends it, and wait for its end."""
+        process = self.parts[name].process
+        assert process is not None
+        os.kill(process.pid, number)
+        process.wait(self.parts[name].grace)
+
+    def stop(self) -> None:
+        """End everything, workers first."""
+        for name in reversed(self.parts):
+            self.parts[name].terminate()
+            self.parts[name].end()
+        self.log.close()
+
+    def note(self, name: str, line: str) -> None:
+        """Into the log file, which tells what went wrong."""
+        self.log.write(f"{name} | {line}\n")
+        self.log.flush()
+
+    def until(self, name: str, ready: Callable[[], bool]) -> None:
+        """Wait for a part; raises RuntimeError when it does not come."""
+        deadline = time.monotonic() + PATIENCE
+        while not ready():
+            if time.monotonic() > deadline or not self.parts[name].alive:
+                raise RuntimeError(f"{name} did not start: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def redis_answers(self) -> bool:
+        """Whether Redis is up and has read its file."""
+        try:
+            with redis.Redis.from_url(self.redis_url) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def open_queue(self) -> Queue:
+        """The door to the workers."""
+        return open_queue(WorkerConfig(redis=self.redis_url))
+
+    def open_memory(self) -> Memory:
+        """What the workers keep."""
+        return open_memory(MemoConfig.from_env({**self.environment, "MEMO_JUDGE": "rules"}))
+
+
+@contextmanager
+def fleet(folder: Path, text_folder: Path, *, step_seconds: float) -> Iterator[Fleet]:
+    """Redis and the index run; workers are started by whoever wants some. All end with it."""
+    run = Fleet(folder, text_folder, step_seconds)
+    try:
+        run.start("redis")
+        run.start("index")
+        yield run
+    finally:
+        run.stop()
+
+
+def submit(queue: Queue, name: str, steps: int) -> Job:
+    """Ask for a painting that nobody asked for before."""
+    wish = {"prompt": f"picture {name}", "steps": steps, "width": 64, "height": 64}
+    return queue.submit(Catalogue(MODELS).recipe(wish), reason="bench", scope="shared")

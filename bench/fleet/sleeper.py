@@ -1,0 +1,34 @@
+"""A worker whose painter sleeps as long as a GPU would calculate, then gives a flat colour; all else is real."""
+
+import os
+import time
+
+from PIL import Image
+
+from memo import MemoConfig, Recipe
+from worker.app import create_worker
+from worker.config import WorkerConfig
+from worker.painter import OnStep, Progress
+
+
+class Sleeper:
+    """A painter of steps that all take the same time."""
+
+    device = "asleep"
+
+    def __init__(self, step_seconds: float) -> None:
+        self.step_seconds = step_seconds
+
+    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+        """See Painter."""
+        for step in range(1, recipe.steps + 1):
+            time.sleep(self.step_seconds)
+            on_step(Progress(step))
+        return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
+
+
+app = create_worker(
+    MemoConfig.from_env(os.environ),
+    WorkerConfig.from_env(os.environ),
+    lambda model: Sleeper(float(os.environ["BENCH_STEP_SECONDS"])),
+)

@@ -1,0 +1,49 @@
+"""The benches of a fleet of workers, at a small size: everything runs, and what they count is really counted."""
+
+import pytest
+
+from bench import chaos, scale
+from memo.memory import object_name
+from tests.real import ROOT, painted, redis_server
+
+TEXT = ROOT / "var" / "text"
+
+
+@pytest.fixture(autouse=True)
+def with_redis(tmp_path):
+    redis_server(tmp_path / "asked for")  # skips, or fails in CI, where there is none
+
+
+@pytest.mark.timeout(180)
+def test_two_workers_paint_more_than_one(tmp_path):
+    told = scale.measure(tmp_path, TEXT, [1, 2], 3)
+    assert told["efficiency_1"] == 1.0 and 0.5 < told["efficiency_2"] < 1.5
+    assert told["overhead_ms"] > 0
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_in_a_small_chaos(tmp_path, monkeypatch):
+    monkeypatch.setattr(chaos, "DOWN_SECONDS", 2.0)
+    told = chaos.measure(tmp_path, TEXT, 60, 3, 12.0)
+    wanted = {"jobs": 60, "lost": 0, "done": 60, "failed": 0, "done_without_bytes": 0, "painted_twice": 0}
+    assert told | wanted == told
+    assert (told["index_without_bytes"], told["orphans"]) == (0, 0) and told["kills"] >= 1
+
+
+def test_what_is_wrong_is_counted(board, memory, recipe):
+    """One job done whose picture is gone, one picture that nobody asked for, one that is not indexed."""
+    job = board.open_job(recipe, reason="", scope="shared")
+    claim = board.claim(recipe.model)
+    picture, png = painted(claim.recipe, seed=claim.recipe.seed)
+    memory.keep(picture, png)
+    memory.index_picture(picture)
+    board.done(claim, picture)
+    ended = [board.job(job.id)]
+    right = chaos.verified(memory, ended)
+    assert (right["done"], sum(right.values())) == (1, 1)
+    memory.store.delete(object_name(picture.key))
+    other, png = painted(claim.recipe, seed=7)
+    memory.keep(other, png)
+    told = chaos.verified(memory, ended)
+    assert (told["done_without_bytes"], told["index_without_bytes"]) == (1, 1)
+    assert (told["painted_twice"], told["unindexed"]) == (1, 1)

@@ -1,0 +1,175 @@
+"""What a worker process does: it paints; with `--queues train` it trains instead. Knows Celery, no environment."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
+
+from memo import BadSetup, MemoConfig, open_memory
+
+from .board import open_board
+from .catalogue import Catalogue, Model
+from .celery_app import PAINT, QUEUE, create_celery, queue_of
+from .config import WorkerConfig
+from .paint import Studio
+from .painter import Painter, open_painter
+from .queue import ring
+from .tend import Tender
+from .train.task import TRAIN, TRAIN_QUEUE, Runner, Trainings, Watch, send_training
+
+log = logging.getLogger(__name__)
+
+
+Opening = Callable[[Model], Painter]
+
+
+class Painters:
+    """The painters of this process, loaded on first use and kept while their model is unchanged."""
+
+    def __init__(self, catalogue: Catalogue, opening: Opening) -> None:
+        self.catalogue, self.opening = catalogue, opening
+        self.loading = threading.Lock()
+        self.loaded: dict[tuple[str, str], Painter] = {}
+
+    def __call__(self, name: str) -> Painter:
+        """The painter of this model; raises BadSetup or BadRecipe."""
+        model = self.catalogue.model(name)
+        with self.loading:
+            kept = self.loaded.get((name, model.revision))
+            if kept is None:
+                log.info("loading the model %s %s", name, model.revision)
+                kept = self.loaded[name, model.revision] = self.opening(model)
+        return kept
+
+
+def create_worker(memo: MemoConfig, config: WorkerConfig, opening: Opening | None = None) -> Celery:
+    """The Celery application with its tasks; opens nothing before Celery starts the worker.
+
+    `opening` makes the painter of a model; by default its weights are loaded.
+    """
+    app = create_celery(config)
+    threads, slots = int(config.threads), int(config.slots)
+    connect_painting(app, memo, config, opening or (lambda model: open_painter(model, threads, slots)))
+    connect_training(app, config)
+    setup_logging.connect(log_to_stderr, weak=False)
+    worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)
+    return app
+
+
+def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, opening: Opening) -> None:
+    """The task of painting, and what workers that paint do beside it."""
+    open_for_work: list[Studio] = []
+
+    def paint(model: str) -> str:
+        return open_for_work[0].paint(model)
+
+    app.task(name=PAINT, shared=False)(paint)
+
+    def open_studio(sender: Any, **_: Any) -> None:
+        line = Line(sender, Catalogue(Path(config.models)))
+        if not line.paints:
+            return
+        board = open_board(config.redis)
+        painters = Painters(line.catalogue, opening)
+        device = painters(line.listen()[0]).device
+        memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
+        studio = Studio(board, memory, painters)
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        slots = int(config.slots)
+        tender = Tender(studio, lambda m: ring(app, m), line.listen, slots=slots, name=name, facts=facts)
+        open_for_work.append(studio)
+        worker_ready.connect(line.opened, weak=False)
+        worker_ready.connect(lambda **_: tender.start(), weak=False)
+        worker_shutting_down.connect(lambda **_: studio.closing.set(), weak=False)
+        worker_shutdown.connect(lambda **_: tender.stop(), weak=False)
+
+    worker_init.connect(or_end(open_studio), weak=False)
+
+
+class Line:
+    """The queues that a worker listens at: those it was started with, or, at the queue of all, one of each model."""
+
+    def __init__(self, worker: Any, catalogue: Catalogue) -> None:
+        self.queues, self.hostname, self.control = worker.app.amqp.queues, worker.hostname, worker.app.control
+        self.catalogue = catalogue
+        started_with = queues_of(worker)
+        self.all = QUEUE in started_with
+        self.named = [name.removeprefix(f"{QUEUE}.") for name in started_with if name.startswith(f"{QUEUE}.")]
+        self.running = False
+
+    @property
+    def paints(self) -> bool:
+        """Whether it is a worker that paints."""
+        return self.all or bool(self.named)
+
+    def opened(self, **_: Any) -> None:
+        """The worker takes messages now, and must be told of queues that come later."""
+        self.running = True
+
+    def listen(self) -> list[str]:
+        """The models that this worker serves now, each one's queue listened at; raises BadSetup."""
+        models = list(self.catalogue.models())
+        if not self.all:
+            if missing := [name for name in self.named if name not in models]:
+                known = ", ".join(models)
+                raise BadSetup(f"there is no model {missing[0]!r} in {self.catalogue.folder}, only {known}")
+            return self.named
+        for queue in (queue_of(model) for model in models):
+            if queue in self.queues.consume_from:
+                continue
+            if self.running:
+                log.info("listening at %s from now on", queue)
+                self.control.add_consumer(queue, destination=[self.hostname])
+            else:
+                self.queues.select_add(self.queues.new_missing(queue))
+        return models
+
+
+def connect_training(app: Celery, config: WorkerConfig) -> None:
+    """The task of training, and what workers that train do beside it."""
+
+    def train(training: str) -> str:
+        return Runner(Trainings(open_board(config.redis))).run(training)
+
+    app.task(name=TRAIN, shared=False)(train)
+
+    def open_watch(sender: Any, **_: Any) -> None:
+        if TRAIN_QUEUE not in queues_of(sender):
+            return
+        watch = Watch(Trainings(open_board(config.redis)), lambda training: send_training(app, training))
+        worker_ready.connect(lambda **_: watch.start(), weak=False)
+        worker_shutdown.connect(lambda **_: watch.stop(), weak=False)
+
+    worker_init.connect(open_watch, weak=False)
+
+
+def or_end(receiver: Callable[..., None]) -> Callable[..., None]:
+    """A receiver of a signal that ends the process when it is set up wrongly; Celery would log that and go on."""
+
+    def receive(**named: Any) -> None:
+        try:
+            receiver(**named)
+        except BadSetup as error:
+            raise SystemExit(f"this worker cannot start: {error}") from error
+
+    return receive
+
+
+def queues_of(worker: Any) -> set[str]:
+    """The queues that a worker takes messages from."""
+    return set(worker.app.amqp.queues.consume_from)
+
+
+def log_to_stderr(**_: Any) -> None:
+    """Instead of Celery's own formats: one line an event, others' chatter left out."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for chatty in ("celery", "httpx", "kombu", "amqp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
