@@ -46,6 +46,7 @@ def measure(folder: Path, text_folder: Path, workers: list[int], each: int) -> d
         alone = 0.0
         for many in workers:
             hire(run, queue, many)
+            paint(queue, f"warm {many}", 2 * many, steps=2)
             jobs = paint(queue, f"{many}", many * each)
             rate = len(jobs) / (max(job.finished or 0 for job in jobs) - min(job.started or 0 for job in jobs))
             alone = alone or rate / many
@@ -67,9 +68,9 @@ def hire(run: Fleet, queue: Queue, many: int) -> None:
         time.sleep(0.1)
 
 
-def paint(queue: Queue, name: str, many: int) -> list[Job]:
+def paint(queue: Queue, name: str, many: int, steps: int = STEPS) -> list[Job]:
     """So many paintings, all asked for at once, when all are done."""
-    asked = [submit(queue, f"{name}-{number}", STEPS) for number in range(many)]
+    asked = [submit(queue, f"{name}-{number}", steps) for number in range(many)]
     found: list[Job] = []
     while len(found) < many:
         time.sleep(0.2)

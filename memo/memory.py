@@ -203,10 +203,17 @@ class Memory:
         """Store the bytes durably; False when a picture of this key is kept already, which stays."""
         return self.store.put(object_name(picture.key), png)
 
-    def index_picture(self, picture: Picture) -> None:
-        """Make a kept picture findable; doing it twice changes nothing. Raises Unavailable."""
+    def index_picture(self, picture: Picture, *, new: bool = False) -> None:
+        """Make a kept picture findable; doing it twice changes nothing. Raises Unavailable.
+
+        A `new` one was never given to anybody, so that nobody can have called it wrong.
+        """
         [vector] = self.embedder([picture.recipe.prompt])
-        self.index.add(picture, vector, self.wrong(picture))
+        self.index.add(picture, vector, () if new else self.wrong(picture))
+
+    def expect(self, recipe: Recipe) -> None:
+        """A picture of this recipe will come: read its prompt now, so that `index_picture` need not wait."""
+        self.embedder([recipe.prompt])
 
     def has(self, key: str) -> bool:
         """Whether the bytes of this picture are kept."""

@@ -114,7 +114,7 @@ def queue(board: Board, redis_url: str) -> Iterator[Queue]:
 @pytest.fixture
 def working(queue: Queue, studio: Studio) -> Iterator[Studio]:
     """A real Celery worker in a thread, painting what the queue holds."""
-    queue.celery.task(name=PAINT, shared=False)(studio.paint)
+    queue.celery.task(name=PAINT, shared=False)(studio.answer)
     queue.celery.amqp.queues.select_add(queue_of("stickers"))
     options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
     with start_worker(queue.celery, shutdown_timeout=30, **options):

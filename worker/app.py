@@ -68,7 +68,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
     open_for_work: list[Studio] = []
 
     def paint(model: str) -> str:
-        return open_for_work[0].paint(model)
+        return open_for_work[0].answer(model)
 
     app.task(name=PAINT, shared=False)(paint)
 

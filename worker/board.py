@@ -160,14 +160,14 @@ class Board:
 
     # What workers do
 
-    def claim(self, model: str) -> Claim | None:
-        """Take the painting of this model whose turn it is, owners taking turns; None when none waits.
+    def claim(self, *models: str) -> Claim | None:
+        """Take the painting of these models whose turn it is, owners taking turns; None when none waits.
 
         One that failed too often is not given out again: it ends here.
         """
         token = secrets.token_hex(16)
         moment = now()
-        got = self.run("CLAIM", model, token, moment, moment + LEASE_SECONDS, MOST_ATTEMPTS, KEPT_SECONDS)
+        got = self.run("CLAIM", token, moment, moment + LEASE_SECONDS, MOST_ATTEMPTS, KEPT_SECONDS, *models)
         if got is None:
             return None
         painting, recipe, scope, attempt = got

@@ -9,7 +9,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -41,17 +41,26 @@ class Studio:
         self.board, self.memory, self.painters = board, memory, painters
         self.claims: dict[str, Claim] = {}
         self.closing = threading.Event()
+        self.models: Sequence[str] = ()  # what this worker serves beside what it is rung for
         self.unheeded: list[str] = []  # models that we were rung for, and did not paint for since we close
 
-    def paint(self, model: str) -> str:
-        """Claim what is next of this model and paint it; answers in a word what became of it (for the log)."""
-        if self.closing.is_set():
+    def answer(self, model: str) -> str:
+        """A ring: paint for our models, in turn, until nothing waits. Others who were rung find nothing then."""
+        words: list[str] = []
+        while not self.closing.is_set():
+            if (word := self.paint(model, *self.models)) == "left":
+                break
+            words.append(word)
+        else:
             self.unheeded.append(model)
-            return "left"
+        return ", ".join(words)
+
+    def paint(self, *models: str) -> str:
+        """Claim what is next of these models and paint it; answers in a word what became of it (for the log)."""
         try:
-            claim = self.board.claim(model)
+            claim = self.board.claim(*models)
         except Unavailable as error:
-            log.warning("rung for %s in vain, another will be: %s", model, error)
+            log.warning("rung for %s in vain, another will be: %s", models[0], error)
             return "left"
         return self.paint_claimed(claim) if claim else "left"
 
@@ -80,14 +89,13 @@ class Studio:
     def work(self, claim: Claim) -> str:
         """Bytes are durable before the index names them, and the job is done after that."""
         key = claim.recipe.key
-        if self.memory.has(key):
-            picture = self.memory.picture(key)  # a worker died between keeping it and saying so
-        else:
+        new = not self.memory.has(key)  # else a worker died between keeping it and saying so
+        if new:
             picture, png = self.render(claim)
             self.keep(claim, picture, png)
-            picture = self.memory.picture(key)
+        picture = self.memory.picture(key)
         try:
-            self.memory.index_picture(picture)
+            self.memory.index_picture(picture, new=new)
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
             self.board.postpone(key)
@@ -100,7 +108,7 @@ class Studio:
         """Paint and encode."""
         painter = self.painters(claim.recipe.model)
         started = time.perf_counter()
-        image = painter(claim.recipe, Reporter(self.board, claim, self.closing))
+        image = painter(claim.recipe, Reporter(self, claim))
         seconds = round(time.perf_counter() - started, 3)
         picture = Picture(
             recipe=claim.recipe, created=now(), seconds=seconds, scope=claim.scope, device=painter.device
@@ -132,15 +140,14 @@ class Studio:
             self.memory.ended(claim.painting)
         if why == "hand back":
             self.board.release(claim)
-            self.unheeded.append(claim.recipe.model)
         return why
 
 
 class Reporter:
     """After each step: tells how far it is, and stops when nobody waits, the claim is lost or the worker closes."""
 
-    def __init__(self, board: Board, claim: Claim, closing: threading.Event) -> None:
-        self.board, self.claim, self.closing = board, claim, closing
+    def __init__(self, studio: Studio, claim: Claim) -> None:
+        self.board, self.memory, self.closing, self.claim = studio.board, studio.memory, studio.closing, claim
         self.shown = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
@@ -154,6 +161,8 @@ class Reporter:
             return  # the token tells in the end whether the claim still holds
         if answer != "go on":
             raise Stopped(answer)
+        if progress.step == 1:
+            self.memory.expect(self.claim.recipe)  # while the next steps go on
 
     def preview(self, progress: Progress) -> str:
         """A preview in base64 if the last one is old; the last step needs none."""

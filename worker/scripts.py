@@ -93,13 +93,13 @@ redis.call('HINCRBY', p, 'waiters', 1)
 return 1
 """
 
-# ARGV: prefix, model, token, now, lease end, most attempts, ttl. Claims the painting whose turn it is: the first
-# of the owner who has fewest under way, and among such was served longest ago.
-# Returns {painting, recipe, scope, attempt}, or nil when nothing waits for this model.
+# ARGV: prefix, token, now, lease end, most attempts, ttl, model, model … Claims the painting whose turn it is: the
+# first of the owner who has fewest under way, and among such was served longest ago.
+# Returns {painting, recipe, scope, attempt}, or nil when nothing waits for these models.
 CLAIM = (
     FINAL
     + """
-local prefix, model, token, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local prefix, token, now = ARGV[1], ARGV[2], ARGV[3]
 local held = {}
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
   local owner = redis.call('HGET', prefix..'painting:'..id, 'owner')
@@ -112,11 +112,13 @@ local function sooner(a, b)
 end
 local function following()
   local best
-  for _, owner in ipairs(redis.call('SMEMBERS', prefix..'owners:'..model)) do
-    local head = redis.call('ZRANGE', prefix..'queued:'..owner..':'..model, 0, 0, 'WITHSCORES')
-    local served = tonumber(redis.call('ZSCORE', prefix..'served', owner) or 0)
-    local its = {held[owner] or 0, served, tonumber(head[2]), head[1], owner}
-    if sooner(its, best) then best = its end
+  for m = 7, #ARGV do
+    for _, owner in ipairs(redis.call('SMEMBERS', prefix..'owners:'..ARGV[m])) do
+      local head = redis.call('ZRANGE', prefix..'queued:'..owner..':'..ARGV[m], 0, 0, 'WITHSCORES')
+      local served = tonumber(redis.call('ZSCORE', prefix..'served', owner) or 0)
+      local its = {held[owner] or 0, served, tonumber(head[2]), head[1], owner}
+      if sooner(its, best) then best = its end
+    end
   end
   if best then return best[4], best[5] end
 end
@@ -125,16 +127,16 @@ while true do
   if not id then return nil end
   local p = prefix..'painting:'..id
   local attempts = redis.call('HINCRBY', p, 'attempts', 1)
-  if attempts > tonumber(ARGV[6]) then
+  if attempts > tonumber(ARGV[5]) then
     redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it')
-    final(p, id, prefix, 'failed', now, ARGV[7])
+    final(p, id, prefix, 'failed', now, ARGV[6])
   else
     redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0)
     dequeue(p, id, prefix)
-    redis.call('ZADD', prefix..'leases', ARGV[5], id)
+    redis.call('ZADD', prefix..'leases', ARGV[4], id)
     redis.call('ZADD', prefix..'served', now, owner)
-    redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[7])
-    redis.call('EXPIRE', prefix..'served', ARGV[7])
+    redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[6])
+    redis.call('EXPIRE', prefix..'served', ARGV[6])
     redis.call('PUBLISH', prefix..'painting:'..id, 'running')
     return {id, redis.call('HGET', p, 'recipe'), redis.call('HGET', p, 'scope'), attempts}
   end

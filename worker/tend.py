@@ -13,7 +13,6 @@ log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
 UNHEARD_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
-MOST_RINGS = 100
 
 
 class Tender:
@@ -68,6 +67,7 @@ class Tender:
         for model in board.reclaim():
             self.ring(model)
         models = self.serving()
+        self.studio.models = models
         board.beat(self.name, {**self.facts, "models": models})
         for model in models:
             self.listen(model)
@@ -83,7 +83,7 @@ class Tender:
         elif moment - self.unheard.setdefault(model, moment) >= UNHEARD_SECONDS:
             log.warning("%d paintings wait for %s and nobody rang", waiting, model)
             del self.unheard[model]
-            for _ in range(min(waiting, MOST_RINGS)):
+            for _ in range(min(waiting, self.slots)):
                 self.ring(model)
 
     def index_backlog(self) -> None:

@@ -135,5 +135,5 @@ def fleet(folder: Path, text_folder: Path, *, step_seconds: float) -> Iterator[F
 
 def submit(queue: Queue, name: str, steps: int) -> Job:
     """Ask for a painting that nobody asked for before."""
-    wish = {"prompt": f"picture {name}", "steps": steps, "width": 64, "height": 64}
+    wish = {"prompt": f"picture {name}", "steps": steps, "width": 128, "height": 128}
     return queue.submit(Catalogue(MODELS).recipe(wish), reason="bench", scope="shared")

@@ -178,6 +178,15 @@ def test_a_closing_worker_hands_its_painting_back(studio, board, painter, job):
     painter.go_on.set()
     thread.join(10)
     assert said == ["hand back"] and board.job(job.id).state is State.QUEUED
-    assert studio.paint(job.recipe.model) == "left" and studio.unheeded == [job.recipe.model] * 2
+    assert studio.answer(job.recipe.model) == "" and studio.unheeded == [job.recipe.model]
     studio.closing.clear()
-    assert studio.paint(job.recipe.model) == "done"
+    assert studio.answer(job.recipe.model) == "done"
+
+
+def test_one_ring_is_enough_for_all_that_waits(studio, board, recipe, painter):
+    for number, model in enumerate(("stickers", "other", "not ours", "stickers")):
+        board.open_job(replace(recipe, prompt=f"fox {number}", steps=1, model=model), reason="", scope="shared")
+    studio.models = ["stickers", "other"]
+    assert studio.answer("stickers") == "done, done, done"
+    assert painter.painted == ["fox 0", "fox 1", "fox 3"] and board.waiting("not ours") == 1
+    assert studio.answer("stickers") == ""

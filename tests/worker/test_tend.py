@@ -46,7 +46,7 @@ def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(tender, studio, boar
     assert rung == []
     studio.claims.clear()
     tender.round()
-    assert rung == ["stickers"] * 2
+    assert rung == ["stickers"] * tender.slots
 
 
 def test_what_was_just_asked_for_is_left_to_its_own_ring(tender, board, recipe, rung):
@@ -76,7 +76,7 @@ def test_it_beats_from_the_start_and_leaves_at_the_end(tender, studio, board, ru
     wait_for(lambda: "here" in board.workers())
     assert board.workers()["here"]["models"] == ["stickers"]
     studio.closing.set()
-    studio.paint("stickers")
+    studio.answer("stickers")
     tender.stop()
     assert board.workers() == {} and rung == ["stickers"]
 
