@@ -61,12 +61,11 @@ def measure(folder: Path, text_folder: Path, many: int, workers: int, spread: fl
         ended = wait(queue, asked, chaos)
         wait_for_backlog(queue)
         told: dict[str, Any] = {"jobs": many, "lost": many - len(ended), **verified(memory, ended)}
-        for name in names:
-            run.parts[name].terminate()
-        for name in names:
-            run.parts[name].end()
+        run.end(*names)
         told["orphans"] = orphans(memory)
-        told |= {"kills": chaos.kills, "seconds": round(time.monotonic() - begun, 1)}
+        last = max((job.finished or 0.0 for job in ended), default=0.0)
+        told |= {"kills": chaos.kills, "ended_after_last_outage_s": round(last - chaos.last_outage, 1)}
+        told |= {"seconds": round(time.monotonic() - begun, 1)}
         return told
 
 
@@ -77,6 +76,7 @@ class Chaos:
         self.fleet, self.names, self.kills = run, names, 0
         self.random = random.Random(1)
         self.away = run.pictures.with_name("away")
+        self.last_outage = 0.0  # seconds since 1970
         self.begun, self.next_kill = time.monotonic(), KILL_SECONDS
         self.due = [
             (spread / 4, self.store_away),
@@ -113,6 +113,7 @@ class Chaos:
         self.fleet.signal("redis", signal.SIGTERM)
         time.sleep(1.0)
         self.fleet.start("redis")
+        self.last_outage = time.time()
 
 
 def wait(queue: Queue, asked: list[Job], chaos: Chaos) -> list[Job]:

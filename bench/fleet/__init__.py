@@ -83,13 +83,28 @@ class Fleet:
         assert process is not None
         os.kill(process.pid, number)
         process.wait(self.parts[name].grace)
+        self.close(name)
 
     def stop(self) -> None:
         """End everything, workers first."""
         for name in reversed(self.parts):
-            self.parts[name].terminate()
-            self.parts[name].end()
+            self.end(name)
         self.log.close()
+
+    def end(self, *names: str) -> None:
+        """Ask parts to end, then wait for them."""
+        for name in names:
+            self.parts[name].terminate()
+        for name in names:
+            self.parts[name].end()
+            self.close(name)
+
+    def close(self, name: str) -> None:
+        """Read what a part that ended said last."""
+        process = self.parts[name].process
+        if process and process.stdout:
+            time.sleep(0.05)  # its reader is a thread of the part's own
+            process.stdout.close()
 
     def note(self, name: str, line: str) -> None:
         """Into the log file, which tells what went wrong."""
