@@ -22,6 +22,7 @@ TORCH = {"torch", "transformers", "sentence_transformers"}
 TORCH_ROOMS = (
     "worker/conditions.py",
     "worker/denoiser.py",
+    "worker/device.py",
     "worker/diffusion.py",
     "worker/export.py",
     "worker/judge/",

@@ -55,8 +55,7 @@ def create_worker(memo: MemoConfig, config: WorkerConfig, opening: Opening | Non
     `opening` makes the painter of a model; by default its weights are loaded.
     """
     app = create_celery(config)
-    threads, slots = int(config.threads), int(config.slots)
-    connect_painting(app, memo, config, opening or (lambda model: open_painter(model, threads, slots)))
+    connect_painting(app, memo, config, opening or (lambda model: open_painter(model, config.means)))
     connect_training(app, config)
     setup_logging.connect(log_to_stderr, weak=False)
     worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)

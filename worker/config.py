@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from memo import BadSetup
 from memo.config import from_env
 
+from .painter import Means
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
@@ -15,12 +17,17 @@ class WorkerConfig:
     models: str = "models"
     threads: str = "1"  # CPU threads of one worker's torch
     slots: str = "1"  # paintings that one worker has under way at once, stepping together
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    dtype: str = "auto"  # auto, float32, bfloat16 or float16
+    compile: str = "0"  # 1: by torch.compile, for a minute or more at the start
 
     def __post_init__(self) -> None:
         for name, most in (("threads", 512), ("slots", 64)):
             value = getattr(self, name)
             if not value.isdecimal() or not 1 <= int(value) <= most:
                 raise BadSetup(f"WORKER_{name.upper()}={value}: it must be a whole number from 1 to {most}")
+        if self.compile not in ("0", "1"):
+            raise BadSetup(f"WORKER_COMPILE={self.compile}: it must be 0 or 1")
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise BadSetup(f"WORKER_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
 
@@ -28,6 +35,11 @@ class WorkerConfig:
     def from_env(cls, env: Mapping[str, str]) -> "WorkerConfig":
         """The fields that the environment sets."""
         return cls(**from_env(cls, "WORKER_", env))
+
+    @property
+    def means(self) -> Means:
+        """What its painters may use."""
+        return Means(int(self.threads), int(self.slots), self.device, self.dtype, self.compile == "1")
 
     @property
     def broker(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -15,18 +16,22 @@ from torch import Tensor, nn
 class Given:
     """What to paint, n rows each.
 
-    Token states (n, tokens, width) or class labels (n), and perhaps sheets (n, channels, 16, 16).
+    Token states (n, tokens, width) or class labels (n), and perhaps sheets (n, channels, 16, 16). SDXL wants besides
+    a pooled text embedding (n, 1280) and `frames` (n, 6): the picture's size once, where it was cut, its size now.
     """
 
     states: Tensor | None = None
     labels: Tensor | None = None
     sheets: Tensor | None = None
+    pooled: Tensor | None = None
+    frames: Tensor | None = None
 
     def __len__(self) -> int:
-        return next(len(part) for part in self._parts() if part is not None)
+        return next(len(part) for part in self.parts() if part is not None)
 
-    def _parts(self) -> Iterator[Tensor | None]:
-        yield from (self.states, self.labels, self.sheets)
+    def parts(self) -> Iterator[Tensor | None]:
+        """All of it."""
+        yield from (self.states, self.labels, self.sheets, self.pooled, self.frames)
 
     def chunk(self, parts: int) -> list["Given"]:
         """As `Tensor.chunk`, on all of it."""
@@ -35,11 +40,16 @@ class Given:
 
     def rows(self, which: slice) -> "Given":
         """Some of the rows."""
-        return Given(*(None if part is None else part[which] for part in self._parts()))
+        return Given(*(None if part is None else part[which] for part in self.parts()))
 
     def to(self, *where: Any) -> "Given":
         """As `Tensor.to`, on all of it."""
-        return Given(*(None if part is None else part.to(*where) for part in self._parts()))
+        return Given(*(None if part is None else part.to(*where) for part in self.parts()))
+
+    def of(self, kind: torch.dtype) -> "Given":
+        """Floating-point numbers of this kind; labels stay what they are."""
+        parts = (part.to(kind) if part is not None and part.is_floating_point() else part for part in self.parts())
+        return Given(*parts)
 
 
 class Denoiser(nn.Module):
@@ -57,11 +67,13 @@ class Denoiser(nn.Module):
         """The adapter's view of the sheets, by level of the UNet; empty without an adapter."""
         if self.adapter is None or given.sheets is None:
             return []
-        features: list[Tensor] = self.adapter(given.sheets)
+        features: list[Tensor] = self.adapter(given.sheets.to(self.unet.dtype))
         return features
 
     def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
-        """As `forward`, with features computed before; they may be used again."""
+        """As `forward`, with features computed before; they may be used again. Float32 out, whatever is within."""
+        kind = self.unet.dtype
+        given = given.of(kind)
         more: dict[str, Any] = {}
         if features:
             more["down_intrablock_additional_residuals"] = list(features)
@@ -69,5 +81,7 @@ class Denoiser(nn.Module):
             more["class_labels"] = given.labels
         if given.states is not None:
             more["encoder_hidden_states"] = given.states
-        predicted: Tensor = self.unet(noisy, timesteps, **more).sample
-        return predicted
+        if given.pooled is not None:
+            more["added_cond_kwargs"] = {"text_embeds": given.pooled, "time_ids": given.frames}
+        predicted: Tensor = self.unet(noisy.to(kind), timesteps, **more).sample
+        return predicted.float()

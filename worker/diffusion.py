@@ -5,6 +5,7 @@ Knows no queue and no memory. Classifier-free guidance: https://arxiv.org/abs/22
 
 import json
 import time
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,34 +15,35 @@ import torch
 import transformers
 from diffusers import AutoencoderTiny, T2IAdapter, UNet2DConditionModel, UNet2DModel
 from PIL import Image
+from torch import Tensor
 
 from memo import BadSetup, Recipe
 
 from .catalogue import Model
 from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
+from .device import Device, compiled, open_device
 from .glance import Glance
 from .latents import decode, patch_of
 from .loop import Loop, Step, Ticket
-from .painter import OnStep, Progress
+from .painter import Means, OnStep, Progress
 from .samplers import Tables
 from .sheet import shown_on
 from .upscaler import Upscaler, open_upscaler
-from .width import Widths, measured
+from .width import MEASURED, Widths, measured
 
 
 class DiffusionPainter:
-    """The networks of one model in float32 on the CPU, for as many recipes at once as threads ask for."""
-
-    device = "cpu float32"
+    """The networks of one model on one device, for as many recipes at once as threads ask for."""
 
     def __init__(
-        self, denoiser: Denoiser, vae: Any, schedule: dict[str, Any], conditions: Conditions, slots: int = 1
+        self, denoiser: Denoiser, vae: Any, tables: Tables, conditions: Conditions, device: Device, slots: int = 1
     ) -> None:
-        self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, Tables(schedule), conditions
+        self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, tables, conditions
+        self.place, self.device = device, f"{device}, {slots} at once" if slots > 1 else str(device)
         unet = denoiser.unet.config
         self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
-        self.loop = Loop(denoiser, Widths({}, slots))
+        self.loop = self.make_loop(Widths({}, slots))
         self.upscaler: Upscaler | None = None
         self.glance = Glance(vae, patch_of(unet.in_channels, vae))
 
@@ -49,15 +51,27 @@ class DiffusionPainter:
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         """See Painter. Painted at the model's native size, then enlarged to the recipe's."""
         ticket = self.ticket(recipe)
-        base = 0.0 if ticket.given.sheets is None else shown_on(ticket.given.sheets[:1])
+        sheets = ticket.given.sheets
+        base = torch.zeros(()) if sheets is None else shown_on(sheets[:1])
 
         def tell(step: Step) -> None:
-            preview = partial(self.glance, base + step.clean[None])
+            preview = partial(self.look, base, step.clean)
             on_step(Progress(step.number, step.seconds_left, preview))
 
-        latents = base + self.loop.paint(ticket, tell)[None]
-        image = to_image(decode(self.vae, latents, patch_of(latents.shape[1], self.vae)))
+        latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
+        decoded = decode(self.vae, latents.to(self.place.kind), patch_of(latents.shape[1], self.vae))
+        image = to_image(decoded.float().cpu())
         return enlarged(image, (recipe.width, recipe.height), self.upscaler)
+
+    @torch.inference_mode()
+    def look(self, base: Tensor, clean: Tensor) -> Image.Image:
+        """What the latents will be, small."""
+        return self.glance(base + clean.cpu()[None])
+
+    def make_loop(self, widths: Widths) -> Loop:
+        """A step loop of this network."""
+        buckets = [2 * width for width in MEASURED if width <= widths.most] if self.place.cuda else ()
+        return Loop(self.denoiser, widths, device=self.place.name, buckets=buckets)
 
     def ticket(self, recipe: Recipe) -> Ticket:
         """What the step loop must know of a recipe."""
@@ -79,7 +93,7 @@ class DiffusionPainter:
     def step_seconds(self, width: int) -> float:
         """Of one step of so many paintings that say nothing."""
         recipe = Recipe(prompt="a", model="any", revision="any", steps=1, seed=0)
-        loop = Loop(self.denoiser, Widths({}, width))
+        loop = self.make_loop(Widths({}, width))
         loop.waiting = [self.ticket(recipe) for _ in range(width)]
         begun = time.perf_counter()
         loop.tick()
@@ -106,9 +120,10 @@ def to_image(decoded: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def open_diffusion(model: Model, threads: int, slots: int = 1) -> DiffusionPainter:
+def open_diffusion(model: Model, means: Means) -> DiffusionPainter:
     """Load a folder's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(means.threads)
+    device = open_device(means.device, means.dtype)
     for library in (diffusers.logging, transformers.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
@@ -124,13 +139,13 @@ def open_diffusion(model: Model, threads: int, slots: int = 1) -> DiffusionPaint
             adapter = T2IAdapter.from_pretrained(folder / "adapter", **quiet("adapter", folder))
     except (OSError, ValueError, KeyError) as error:
         raise BadSetup(f"the model {model.name} in {folder} cannot be loaded: {error}") from error
-    painter = DiffusionPainter(
-        Denoiser(unet, adapter).eval(),
-        vae,
-        schedule,
-        open_conditions(about, folder, adapter and vae, patch_of(unet.config.in_channels, vae)),
-        slots,
-    )
+    patch = patch_of(unet.config.in_channels, vae)
+    drawn_by = adapter and deepcopy(vae)  # sheets are laid on the CPU, in float32
+    denoiser = Denoiser(device.take(unet), adapter and device.take(adapter)).eval()
+    if means.compile:
+        denoiser.unet = compiled(denoiser.unet, device)
+    conditions = open_conditions(about, folder, drawn_by, patch)
+    painter = DiffusionPainter(denoiser, device.take(vae), Tables(schedule), conditions, device, means.slots)
     if (folder / "upscaler").is_dir():
         painter.upscaler = open_upscaler(folder / "upscaler")
     painter.measure()

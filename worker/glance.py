@@ -29,7 +29,8 @@ class Glance:
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(LOOKS, 3, 4, 4, generator=generator) * 2 - 1
         looks = F.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic").clamp(-1, 1)
-        latents = F.pixel_shuffle(encode(self.vae, looks, self.patch), self.patch)
+        seen = encode(self.vae, looks.to(self.vae.device, self.vae.dtype), self.patch).float().cpu()
+        latents = F.pixel_shuffle(seen, self.patch)
         height, width = latents.shape[2:]
         colours = F.adaptive_avg_pool2d(looks, (height, width)).permute(0, 2, 3, 1).flatten(0, 2)
         found: Tensor = torch.linalg.lstsq(columns(latents), colours).solution

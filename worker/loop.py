@@ -71,10 +71,23 @@ class Ticket:
 
 
 class Loop:
-    """Paints tickets over one network; `most` at once."""
+    """Paints tickets over one network, on its device, as many at once as `widths` says.
 
-    def __init__(self, network: Network, widths: Widths, *, clock: Callable[[], float] = time.monotonic) -> None:
+    A network that is compiled for certain numbers of rows has these as its `buckets`: each step is filled up to the
+    next of them.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        widths: Widths,
+        *,
+        device: str = "cpu",
+        buckets: Sequence[int] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.network, self.widths, self.clock = network, widths, clock
+        self.device, self.buckets = torch.device(device), sorted(buckets)
         self.changed = threading.Condition()
         self.waiting: list[Ticket] = []
         self.active: list[Ticket] = []
@@ -175,19 +188,24 @@ class Loop:
     def begin(self, ticket: Ticket) -> None:
         """First noise, and what is computed once."""
         if not ticket.begun:
-            ticket.latents = torch.randn(ticket.shape, generator=ticket.generator) * ticket.table.start
-            ticket.kept = torch.zeros(ticket.shape)
+            noise = torch.randn(ticket.shape, generator=ticket.generator) * ticket.table.start
+            ticket.latents = noise.to(self.device)
+            ticket.kept = torch.zeros(ticket.shape, device=self.device)
+            ticket.given = ticket.given.to(self.device)
             ticket.features = self.network.features(ticket.given)
             ticket.begun = True
 
     def advance(self, tickets: Sequence[Ticket]) -> None:
         """One step of some paintings."""
-        rows = torch.stack([ticket.table.rows[ticket.step] for ticket in tickets])
+        rows = torch.stack([ticket.table.rows[ticket.step] for ticket in tickets]).to(self.device)
         latents = torch.stack([ticket.latents for ticket in tickets])
         kept = torch.stack([ticket.kept for ticket in tickets])
         begun = self.clock()
         output = self.predict(tickets, rows, latents)
-        latents, kept = advance(rows, latents, output, kept, torch.stack([noise(ticket) for ticket in tickets]))
+        added = torch.stack([noise(ticket) for ticket in tickets]).to(self.device)
+        latents, kept = advance(rows, latents, output, kept, added)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         took = self.clock() - begun
         if not any(ticket.fixed for ticket in tickets):
             self.widths.took(len(tickets), took)
@@ -199,10 +217,14 @@ class Loop:
             if ticket.step == len(ticket.table):
                 ticket.news.put(ticket.latents.clone())
 
+    def bucket(self, rows: int) -> int:
+        """How many rows the network is called with for so many."""
+        return next((bucket for bucket in self.buckets if bucket >= rows), rows)
+
     def predict(self, tickets: Sequence[Ticket], rows: Tensor, latents: Tensor) -> Tensor:
         """What the network says to each painting, guided; (n, channels, height, width)."""
         of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.given))]
-        width = 2 * self.widths.most if any(ticket.fixed for ticket in tickets) else len(of)
+        width = 2 * self.widths.most if any(ticket.fixed for ticket in tickets) else self.bucket(len(of))
         filled = [*of, *[of[0]] * (width - len(of))]  # the bits of a row depend on the width, not on the other rows
         given = joined([ticket.given for ticket in tickets], width)
         features = [padded(level, width) for level in zip(*(ticket.features for ticket in tickets), strict=True)]
@@ -243,7 +265,7 @@ def guided(output: Tensor, scale: float) -> Tensor:
 
 def joined(given: Sequence[Given], width: int) -> Given:
     """All rows, and the first again until there are so many."""
-    parts = zip(*((one.states, one.labels, one.sheets) for one in given), strict=True)
+    parts = zip(*(one.parts() for one in given), strict=True)
     return Given(*(None if part[0] is None else padded(part, width) for part in parts))
 
 

@@ -32,10 +32,21 @@ class Painter(Protocol):
         """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it."""
 
 
-def open_painter(model: Model, threads: int, slots: int = 1) -> Painter:
-    """Load the model's weights, for so many pictures at once; raises BadSetup when they or torch are missing."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a painter may use; see docs/architecture.md."""
+
+    threads: int = 1
+    slots: int = 1  # pictures at once
+    device: str = "auto"
+    dtype: str = "auto"
+    compile: bool = False
+
+
+def open_painter(model: Model, means: Means) -> Painter:
+    """Load the model's weights; raises BadSetup when they, torch or the device are missing."""
     try:
         from .diffusion import open_diffusion
     except ImportError as error:
         raise BadSetup(f"painting needs torch and diffusers: pip install 'memoaized[gpu]' ({error})") from error
-    return open_diffusion(model, threads, slots)
+    return open_diffusion(model, means)

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from worker.catalogue import Catalogue
-from worker.painter import open_painter
+from worker.painter import Means, open_painter
 
 from .real import SIDE
 
@@ -28,7 +28,7 @@ class Brush:
     def __init__(self, models: Path, name: str, settings: Mapping[str, object], threads: int = THREADS) -> None:
         self.catalogue, self.settings = Catalogue(models), {**settings, "model": name}
         self.model = self.catalogue.model(name)
-        self.painter = open_painter(self.model, threads)
+        self.painter = open_painter(self.model, Means(threads, device="cpu"))
 
     def paint(self, prompt: str, seed: int, side: int) -> Image.Image:
         """One picture of side × side px."""

@@ -3,12 +3,13 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from PIL import ImageChops
 
 from memo import BadSetup
 from worker.catalogue import Catalogue
-from worker.painter import open_painter
+from worker.painter import Means, open_painter
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def catalogue(tiny_models):
 
 @pytest.fixture(scope="module")
 def painter(catalogue):
-    return open_painter(catalogue.model("stickers"), threads=1)
+    return open_painter(catalogue.model("stickers"), Means())
 
 
 def paint(painter, catalogue, **wanted):
@@ -60,6 +61,14 @@ def test_another_recipe_is_another_picture(painter, catalogue, change):
     assert not same(paint(painter, catalogue)[0], paint(painter, catalogue, **change)[0])
 
 
+def test_in_bfloat16_the_picture_is_nearly_the_same(catalogue, painter):
+    half = open_painter(catalogue.model("stickers"), Means(device="cpu", dtype="bfloat16"))
+    (exact, _), (rough, _) = paint(painter, catalogue), paint(half, catalogue)
+    assert half.device == "cpu bfloat16" and exact != rough
+    difference = np.abs(np.asarray(exact, np.float32) - np.asarray(rough, np.float32))
+    assert difference.mean() < 4
+
+
 def test_what_on_step_raises_stops_the_painting(painter, catalogue):
     def stop(step):
         raise KeyError(step)
@@ -77,11 +86,11 @@ def test_a_broken_model_is_named(tmp_path, catalogue):
     from dataclasses import replace
 
     with warnings.catch_warnings(), pytest.raises(BadSetup, match="stickers"):
-        open_painter(replace(catalogue.model("stickers"), folder=tmp_path), threads=1)
+        open_painter(replace(catalogue.model("stickers"), folder=tmp_path), Means())
 
 
 def test_recipes_of_several_threads_step_together(one_thread, catalogue):
-    together = open_painter(catalogue.model("stickers"), threads=1, slots=3)
+    together = open_painter(catalogue.model("stickers"), Means(slots=3))
     assert sorted(together.loop.widths.seconds) == [1, 2, 3]
     recipes = [
         catalogue.recipe({"prompt": "a red fox", "seed": seed, "steps": steps, "sampler": sampler})
@@ -95,7 +104,7 @@ def test_recipes_of_several_threads_step_together(one_thread, catalogue):
 
 
 def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
-    painter = open_painter(catalogue.model("stickers"), threads=1, slots=3)
+    painter = open_painter(catalogue.model("stickers"), Means(slots=3))
     recipes = [
         catalogue.recipe({"prompt": "a fox", "seed": seed, "steps": 3 + seed, "mode": "reproducible"})
         for seed in range(3)

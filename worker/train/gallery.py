@@ -9,7 +9,7 @@ from textwrap import wrap
 from PIL import Image, ImageDraw
 
 from worker.catalogue import Catalogue
-from worker.painter import open_painter
+from worker.painter import Means, open_painter
 
 from .knobs import from_arguments
 
@@ -103,7 +103,7 @@ class Knobs:
 def paint(knobs: Knobs) -> Path:
     """Paint all prompts one by one as a visitor would ask for them; returns the sheet's path."""
     catalogue = Catalogue(knobs.models)
-    painter = open_painter(catalogue.model(knobs.model), knobs.threads)
+    painter = open_painter(catalogue.model(knobs.model), Means(knobs.threads, device="cpu"))
     wanted = {"model": knobs.model, "seed": knobs.seed, "width": knobs.painted, "height": knobs.painted}
     wanted |= {"steps": knobs.steps} if knobs.steps else {}
     wanted |= {"guidance_scale": knobs.guidance_scale} if knobs.guidance_scale else {}

@@ -10,7 +10,7 @@ from diffusers import AutoencoderTiny, StableDiffusionAdapterPipeline, StableDif
 from memo.errors import BadSetup
 from worker.catalogue import Catalogue
 from worker.latents import decode
-from worker.painter import open_painter
+from worker.painter import Means, open_painter
 from worker.text import open_text_encoder
 from worker.train import diffusion, scenes, ship, vae
 from worker.train.checkpoint import LossTable
@@ -245,7 +245,7 @@ def test_whatever_was_trained_can_be_painted_with(kind, target, request, bank, t
     ship.ship(replace(packing, bank=str(bank.folder) if kind == "sheets" else ""))
     catalogue = Catalogue(tmp_path / "models")
     model = catalogue.model("tiny")
-    painter = open_painter(model, threads=1)
+    painter = open_painter(model, Means())
     for sampler in model.samplers:
         wanted = {"prompt": "a zig left", "seed": 1, "steps": 2, "sampler": sampler, "width": 128, "height": 128}
         assert painter(catalogue.recipe(wanted), lambda step: None).size == (128, 128)
