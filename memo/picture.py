@@ -28,6 +28,8 @@ class Picture:
     seconds: float  # from the first step to the encoded file
     scope: str = "shared"  # whose memory it belongs to
     device: str = ""  # what painted it, for example "cpu float32"
+    joules: float = 0.0  # its share of what its steps took; 0 if nobody knows
+    metered: bool = False  # joules measured by the device, else estimated
 
     @property
     def key(self) -> str:

@@ -96,12 +96,17 @@ class QuickPainter:
     """Paints a flat colour in as many steps as asked; a test may hold it at a step or make it fail."""
 
     device = "test"
+    metered = False
 
     def __init__(self) -> None:
         self.painted: list[str] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.fault: Exception | None = None
+
+    def state(self) -> dict[str, float]:
+        """See Painter."""
+        return {}
 
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         for step in range(1, recipe.steps + 1):

@@ -148,6 +148,6 @@ def test_every_package_that_is_imported_is_declared():
     groups = [text["dependencies"], *text["optional-dependencies"].values()]
     declared = {re.split(r"[\[=<>~!]", word)[0].replace("-", "_") for group in groups for word in group}
     known_as = {"PIL": "pillow", "botocore": "boto3", "kombu": "celery", "werkzeug": "flask"}
-    known_as |= {"qdrant_edge": "qdrant_edge_py"}
+    known_as |= {"qdrant_edge": "qdrant_edge_py", "pynvml": "nvidia_ml_py"}
     used = set().union(*map(imports, FILES)) - set(sys.stdlib_module_names) - {"_typeshed", *ROOMS}
     assert {known_as.get(module, module) for module in used} <= declared

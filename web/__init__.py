@@ -6,7 +6,7 @@ from memo import Memory
 from worker.catalogue import Catalogue
 from worker.queue import Queue
 
-from . import api, audit, health, pages, problems
+from . import api, audit, health, metrics, pages, problems
 
 LARGEST_BODY = 64 * 1024  # bytes
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -30,7 +30,7 @@ def create_app(memory: Memory, queue: Queue, catalogue: Catalogue, **config: obj
     problems.register(app)
     app.before_request(refuse_other_sites)
     app.after_request(guard)
-    for blueprint in (pages.bp, api.bp, audit.bp, health.bp):
+    for blueprint in (pages.bp, api.bp, audit.bp, health.bp, metrics.bp):
         app.register_blueprint(blueprint)
     return app
 

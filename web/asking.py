@@ -1,5 +1,6 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -67,11 +68,13 @@ def serve(wanted: Wanted, seen: Collection[str]) -> Job:
     """The job of one picture that is none of those seen."""
     memory: Memory = current_app.extensions["memory"]
     queue: Queue = current_app.extensions["queue"]
+    begun = time.perf_counter()
     recall, joined = look_up(memory, queue, wanted, seen)
+    took = time.perf_counter() - begun
     if joined:
         return joined
     if recall.match:
-        return queue.remembered(wanted.recipe, recall.match, recall.reason, wanted.user)
+        return queue.remembered(wanted.recipe, recall.match, recall.reason, wanted.user, took)
     joinable = wanted.policy in ("auto", "relaxed", "exact") and not seen
     asked = {"scope": SHARED, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
     job = queue.submit(wanted.recipe, reason=recall.reason, **asked)
@@ -152,5 +155,6 @@ def describe_picture(picture: Picture) -> dict[str, Any]:
         "self": url_for("api.picture", key=picture.key),
         "image": url_for("api.image", key=picture.key),
     }
-    facts = {"key": picture.key, "created": picture.created, "seconds": picture.seconds, "device": picture.device}
+    names = ("key", "created", "seconds", "device", "joules", "metered")
+    facts = {name: getattr(picture, name) for name in names}
     return {**facts, **asdict(picture.recipe), "recipe_text": to_text(picture.recipe), "links": links}

@@ -121,6 +121,8 @@ def figures() -> dict[str, Any]:
         **{str(origin): int(counts[origin]) for origin in Origin},
         "hit_rate": round(counts[Origin.MEMORY] / asked, 4) if asked else None,
         "seconds_saved": round(counts["seconds_saved"], 1),
+        "watt_hours_spent": round(counts["joules_spent"] / 3600, 3),
+        "watt_hours_saved": round(counts["joules_saved"] / 3600, 3),
         "audited": interval([label.right for label in audits(SOURCES["same meaning"])]),
         "audited_relaxed": interval([label.right for label in audits(SOURCES["shows more"])]),
     }

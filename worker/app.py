@@ -38,6 +38,10 @@ class Painters:
         self.loading = threading.Lock()
         self.loaded: dict[tuple[str, str], Painter] = {}
 
+    def state(self) -> dict[str, dict[str, float]]:
+        """What each does now."""
+        return {name: dict(painter.state()) for (name, _), painter in list(self.loaded.items())}
+
     def __call__(self, name: str) -> Painter:
         """The painter of this model; raises BadSetup or BadRecipe."""
         model = self.catalogue.model(name)
@@ -80,6 +84,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         device = painters(line.listen()[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
         studio = Studio(board, memory, painters)
+        studio.painting = painters.state
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
         slots = int(config.slots)

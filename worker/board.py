@@ -32,6 +32,7 @@ AGE = 60.0  # seconds of waiting that are worth as much as one degree of priorit
 MOST_ATTEMPTS = 3
 KEPT_SECONDS = 7 * 24 * 3600  # how long a finished job can be asked about
 RECENT_JOBS = 1000
+LOOKUP_WATTS = 10.0  # of the core that looks up: assumed, as everywhere that nothing is measured
 WORKER_SILENCE = 20.0  # seconds after which a worker counts as gone
 BACKLOG_BATCH = 16
 
@@ -79,8 +80,13 @@ class Board:
         assert found is not None
         return found
 
-    def remembered(self, recipe: Recipe, picture: Picture, match: Remembered, reason: str, user: str = "") -> Job:
-        """Record a job that memory answered at once."""
+    def remembered(
+        self, recipe: Recipe, picture: Picture, match: Remembered, reason: str, user: str = "", took: float = 0.0
+    ) -> Job:
+        """Record a job that memory answered at once, `took` being the seconds of looking up.
+
+        It saved what such paintings cost on average, less the looking up.
+        """
         job, moment = secrets.token_hex(16), now()
         request = {
             "painting": "",
@@ -93,14 +99,31 @@ class Board:
             "picture": dump_picture(picture),
         }
         self.record_job(job, request)
-        with answering():
-            self.redis.hincrbyfloat(self.prefix + "counts", "seconds_saved", picture.seconds)
+        seconds, joules = self.mean_cost(picture)
+        self.count(seconds_saved=seconds - took, joules_saved=joules - took * LOOKUP_WATTS)
         found = self.job(job)
         assert found is not None
         return found
 
+    def mean_cost(self, like: Picture) -> tuple[float, float]:
+        """Seconds and joules of paintings of this model, size and number of steps, else of this one."""
+        names = [f"{kind_of(like.recipe)}:{what}" for what in ("seconds", "joules", "count")]
+        with answering():
+            seconds, joules, count = self.redis.hmget(self.prefix + "spent", names)
+        if not count:
+            return like.seconds, like.joules
+        return float(seconds) / float(count), float(joules) / float(count)
+
+    def count(self, **by: float) -> None:
+        """Add to `counts`."""
+        with answering():
+            pipe = self.redis.pipeline(transaction=True)
+            for name, value in by.items():
+                pipe.hincrbyfloat(self.prefix + "counts", name, value)
+            pipe.execute()
+
     def counts(self) -> Counter[str]:
-        """Jobs by origin since the beginning, and `seconds_saved` of painting by answers from memory."""
+        """Jobs by origin since the beginning; seconds and joules spent on painting, and saved by memory's answers."""
         with answering():
             return Counter({name: float(value) for name, value in self.redis.hgetall(self.prefix + "counts").items()})
 
@@ -186,8 +209,16 @@ class Board:
         return bool(self.run("RENEW", claim.painting, claim.token, now() + LEASE_SECONDS))
 
     def done(self, claim: Claim, picture: Picture) -> bool:
-        """The picture is kept; False when the claim was lost meanwhile."""
-        return self.finish(claim, State.DONE, {"picture": dump_picture(picture)})
+        """The picture is kept; False when the claim was lost meanwhile. Its cost goes into the books."""
+        if not self.finish(claim, State.DONE, {"picture": dump_picture(picture)}):
+            return False
+        with answering():
+            pipe = self.redis.pipeline(transaction=True)
+            for what, value in (("seconds", picture.seconds), ("joules", picture.joules), ("count", 1.0)):
+                pipe.hincrbyfloat(self.prefix + "spent", f"{kind_of(picture.recipe)}:{what}", value)
+            pipe.execute()
+        self.count(seconds_spent=picture.seconds, joules_spent=picture.joules)
+        return True
 
     def failed(self, claim: Claim, error: str) -> bool:
         """The painting cannot be made; the error is shown to whoever asked."""
@@ -215,6 +246,15 @@ class Board:
             for owner in owners:
                 pipe.zcard(f"{self.prefix}queued:{owner}:{model}")
             return sum(pipe.execute())
+
+    def longest_wait(self, model: str) -> float:
+        """For how many seconds the painting has waited that stands first in its owner's line; 0 when none waits."""
+        since = []
+        with answering():
+            for owner in self.redis.smembers(self.prefix + "owners:" + model):
+                for painting in self.redis.zrange(f"{self.prefix}queued:{owner}:{model}", 0, 0):
+                    since.append(number(self.redis.hget(self.prefix + "painting:" + painting, "created")) or now())
+        return now() - min(since) if since else 0.0
 
     def reclaim(self) -> list[str]:
         """Put paintings whose lease ran out back into the queue; returns the model of each, to be rung for."""
@@ -291,6 +331,11 @@ def answering() -> Iterator[None]:
 def with_seed(recipe: Recipe) -> Recipe:
     """The recipe with a seed drawn at random; 32 bits, as other tools write them."""
     return from_mapping({**as_mapping(recipe), "seed": secrets.randbits(32)})
+
+
+def kind_of(recipe: Recipe) -> str:
+    """What paintings of about the same cost share."""
+    return f"{recipe.model} {recipe.width}x{recipe.height} {recipe.steps}"
 
 
 def digest(user: str) -> str:

@@ -21,11 +21,14 @@ class WorkerConfig:
     dtype: str = "auto"  # auto, float32, bfloat16 or float16
     compile: str = "0"  # 1: by torch.compile, for a minute or more at the start
 
+    watts: str = ""  # of a busy core or of the GPU, where energy cannot be measured
+
     def __post_init__(self) -> None:
         for name, most in (("threads", 512), ("slots", 64)):
             value = getattr(self, name)
             if not value.isdecimal() or not 1 <= int(value) <= most:
                 raise BadSetup(f"WORKER_{name.upper()}={value}: it must be a whole number from 1 to {most}")
+        _ = self.known_watts
         if self.compile not in ("0", "1"):
             raise BadSetup(f"WORKER_COMPILE={self.compile}: it must be 0 or 1")
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):
@@ -39,7 +42,20 @@ class WorkerConfig:
     @property
     def means(self) -> Means:
         """What its painters may use."""
-        return Means(int(self.threads), int(self.slots), self.device, self.dtype, self.compile == "1")
+        return Means(
+            int(self.threads), int(self.slots), self.device, self.dtype, self.compile == "1", self.known_watts
+        )
+
+    @property
+    def known_watts(self) -> float | None:
+        """As a number; raises BadSetup."""
+        try:
+            watts = float(self.watts) if self.watts else None
+        except ValueError:
+            watts = 0.0
+        if watts is not None and not 0 < watts < 100_000:
+            raise BadSetup(f"WORKER_WATTS={self.watts}: it must be a number of watts above 0")
+        return watts
 
     @property
     def broker(self) -> str:

@@ -23,6 +23,7 @@ from .catalogue import Model
 from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
 from .device import Device, compiled, open_device
+from .energy import open_meter
 from .glance import Glance
 from .latents import decode, patch_of
 from .loop import Loop, Step, Ticket
@@ -37,9 +38,12 @@ class DiffusionPainter:
     """The networks of one model on one device, for as many recipes at once as threads ask for."""
 
     def __init__(
-        self, denoiser: Denoiser, vae: Any, tables: Tables, conditions: Conditions, device: Device, slots: int = 1
+        self, denoiser: Denoiser, vae: Any, tables: Tables, conditions: Conditions, device: Device, means: Means
     ) -> None:
+        slots, watts = means.slots, means.watts
         self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, tables, conditions
+        self.meter = open_meter(device.name, watts)
+        self.metered = self.meter.measured
         self.place, self.device = device, f"{device}, {slots} at once" if slots > 1 else str(device)
         unet = denoiser.unet.config
         self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
@@ -56,7 +60,7 @@ class DiffusionPainter:
 
         def tell(step: Step) -> None:
             preview = partial(self.look, base, step.clean)
-            on_step(Progress(step.number, step.seconds_left, preview))
+            on_step(Progress(step.number, step.seconds_left, step.joules, preview))
 
         latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
         decoded = decode(self.vae, latents.to(self.place.kind), patch_of(latents.shape[1], self.vae))
@@ -71,7 +75,7 @@ class DiffusionPainter:
     def make_loop(self, widths: Widths) -> Loop:
         """A step loop of this network."""
         buckets = [2 * width for width in MEASURED if width <= widths.most] if self.place.cuda else ()
-        return Loop(self.denoiser, widths, device=self.place.name, buckets=buckets)
+        return Loop(self.denoiser, widths, device=self.place.name, buckets=buckets, meter=self.meter.joules)
 
     def ticket(self, recipe: Recipe) -> Ticket:
         """What the step loop must know of a recipe."""
@@ -83,6 +87,11 @@ class DiffusionPainter:
             self.shape,
             fixed=recipe.mode == "reproducible",
         )
+
+    def state(self) -> dict[str, float]:
+        """See Painter."""
+        memory = torch.cuda.memory_reserved(self.place.name) / 1e6 if self.place.cuda else 0.0
+        return {"width": len(self.loop.active), "step_ms": round(1000 * self.loop.took, 2), "gpu_mb": round(memory)}
 
     def measure(self) -> None:
         """Learn what steps of each width take; with one slot there is nothing to learn."""
@@ -145,7 +154,7 @@ def open_diffusion(model: Model, means: Means) -> DiffusionPainter:
     if means.compile:
         denoiser.unet = compiled(denoiser.unet, device)
     conditions = open_conditions(about, folder, drawn_by, patch)
-    painter = DiffusionPainter(denoiser, device.take(vae), Tables(schedule), conditions, device, means.slots)
+    painter = DiffusionPainter(denoiser, device.take(vae), Tables(schedule), conditions, device, means)
     if (folder / "upscaler").is_dir():
         painter.upscaler = open_upscaler(folder / "upscaler")
     painter.measure()

@@ -32,6 +32,7 @@ class Step:
 
     number: int
     seconds_left: float  # as steps go now
+    joules: float  # spent on it so far
     clean: Tensor  # (channels, height, width): what the latents will be, as far as one can tell by now
 
 
@@ -67,6 +68,7 @@ class Ticket:
     latents: Tensor = field(default_factory=lambda: torch.zeros(()))
     kept: Tensor = field(default_factory=lambda: torch.zeros(()))
     features: list[Tensor] = field(default_factory=list)
+    joules: float = 0.0  # its rows' share of what its steps cost
     news: "queue.SimpleQueue[Step | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
 
 
@@ -84,14 +86,16 @@ class Loop:
         *,
         device: str = "cpu",
         buckets: Sequence[int] = (),
+        meter: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.network, self.widths, self.clock = network, widths, clock
+        self.network, self.widths, self.meter, self.clock = network, widths, meter, clock
         self.device, self.buckets = torch.device(device), sorted(buckets)
         self.changed = threading.Condition()
         self.waiting: list[Ticket] = []
         self.active: list[Ticket] = []
         self.thread: threading.Thread | None = None
+        self.took = 0.0  # seconds of the last step
 
     def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
         """The latents (channels, height, width); `on_step` after each step, and what it raises stops the painting."""
@@ -200,20 +204,22 @@ class Loop:
         rows = torch.stack([ticket.table.rows[ticket.step] for ticket in tickets]).to(self.device)
         latents = torch.stack([ticket.latents for ticket in tickets])
         kept = torch.stack([ticket.kept for ticket in tickets])
-        begun = self.clock()
+        begun, before = self.clock(), self.meter()
         output = self.predict(tickets, rows, latents)
         added = torch.stack([noise(ticket) for ticket in tickets]).to(self.device)
         latents, kept = advance(rows, latents, output, kept, added)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        took = self.clock() - begun
+        self.took = took = self.clock() - begun
         if not any(ticket.fixed for ticket in tickets):
             self.widths.took(len(tickets), took)
+        cost = (self.meter() - before) / sum(len(ticket.given) for ticket in tickets)
         for number, ticket in enumerate(tickets):
+            ticket.joules += cost * len(ticket.given)
             ticket.latents, ticket.kept = latents[number], kept[number]
             ticket.step += 1
             left = took * (len(ticket.table) - ticket.step)
-            ticket.news.put(Step(ticket.step, left, kept[number]))
+            ticket.news.put(Step(ticket.step, left, ticket.joules, kept[number]))
             if ticket.step == len(ticket.table):
                 ticket.news.put(ticket.latents.clone())
 

@@ -9,6 +9,7 @@ import io
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from PIL import Image
@@ -41,6 +42,9 @@ class Studio:
         self.board, self.memory, self.painters = board, memory, painters
         self.claims: dict[str, Claim] = {}
         self.closing = threading.Event()
+        self.ended: Counter[str] = Counter()  # paintings by how they ended here
+        self.spent = 0.0  # joules
+        self.painting: Callable[[], dict[str, dict[str, float]]] = dict  # what each painter does now
         self.models: Sequence[str] = ()  # what this worker serves beside what it is rung for
         self.unheeded: list[str] = []  # models that we were rung for, and did not paint for since we close
 
@@ -62,7 +66,16 @@ class Studio:
         except Unavailable as error:
             log.warning("rung for %s in vain, another will be: %s", models[0], error)
             return "left"
-        return self.paint_claimed(claim) if claim else "left"
+        if claim is None:
+            return "left"
+        word = self.paint_claimed(claim)
+        self.ended[word] += 1
+        return word
+
+    def state(self) -> dict[str, object]:
+        """What this worker does and has done, for those who watch over it."""
+        told = {"busy": len(self.claims), "ended": dict(self.ended), "joules": round(self.spent, 3)}
+        return {**told, "painters": self.painting()}
 
     def paint_claimed(self, claim: Claim) -> str:
         """Paint; whatever goes wrong is told where it is waited for."""
@@ -108,11 +121,18 @@ class Studio:
         """Paint and encode."""
         painter = self.painters(claim.recipe.model)
         started = time.perf_counter()
-        image = painter(claim.recipe, Reporter(self, claim))
-        seconds = round(time.perf_counter() - started, 3)
+        reporter = Reporter(self, claim)
+        image = painter(claim.recipe, reporter)
         picture = Picture(
-            recipe=claim.recipe, created=now(), seconds=seconds, scope=claim.scope, device=painter.device
+            recipe=claim.recipe,
+            created=now(),
+            seconds=round(time.perf_counter() - started, 3),
+            scope=claim.scope,
+            device=painter.device,
+            joules=round(reporter.joules, 3),
+            metered=painter.metered,
         )
+        self.spent += reporter.joules
         return picture, write_png(image, picture)
 
     def keep(self, claim: Claim, picture: Picture, png: bytes) -> None:
@@ -149,9 +169,11 @@ class Reporter:
     def __init__(self, studio: Studio, claim: Claim) -> None:
         self.board, self.memory, self.closing, self.claim = studio.board, studio.memory, studio.closing, claim
         self.shown = time.monotonic()
+        self.joules = 0.0
 
     def __call__(self, progress: Progress) -> None:
         """Raises Stopped."""
+        self.joules = progress.joules
         if self.closing.is_set():
             raise Stopped("hand back")
         try:

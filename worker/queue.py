@@ -41,10 +41,10 @@ class Queue:
         """Wait for a painting under way that means the same; None when it has ended meanwhile."""
         return self.board.join(painting, f"the same is being painted for someone already: {reason}", user)
 
-    def remembered(self, recipe: Recipe, match: Match, reason: str, user: str = "") -> Job:
-        """Record a job that memory answered."""
+    def remembered(self, recipe: Recipe, match: Match, reason: str, user: str = "", took: float = 0.0) -> Job:
+        """Record a job that memory answered, after so many seconds of looking up."""
         note = Remembered(prompt=match.picture.recipe.prompt, score=match.score, how=match.how)
-        return self.board.remembered(recipe, match.picture, note, reason, user)
+        return self.board.remembered(recipe, match.picture, note, reason, user, took)
 
     def job(self, job: str) -> Job | None:
         """A snapshot, or None for an id that was never given or has expired."""
@@ -63,7 +63,7 @@ class Queue:
         return self.board.of_user(user)
 
     def counts(self) -> Counter[str]:
-        """Jobs by origin, and `seconds_saved`."""
+        """Jobs by origin, and what was spent and saved."""
         return self.board.counts()
 
     def cancel(self, job: str) -> Job | None:
@@ -87,6 +87,10 @@ class Queue:
                 bell.wait(heartbeat)
                 bell.clear()
                 snapshot = self.board.job(job)
+
+    def waiting(self, model: str) -> tuple[int, float]:
+        """How many paintings wait for a model, and for how many seconds the first of them has."""
+        return self.board.waiting(model), self.board.longest_wait(model)
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """The workers that are alive, with what they say of themselves."""

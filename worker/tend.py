@@ -68,7 +68,7 @@ class Tender:
             self.ring(model)
         models = self.serving()
         self.studio.models = models
-        board.beat(self.name, {**self.facts, "models": models})
+        board.beat(self.name, {**self.facts, **self.studio.state(), "models": models, "slots": self.slots})
         for model in models:
             self.listen(model)
         self.index_backlog()

@@ -15,9 +15,14 @@ class Sleeper:
     """A painter of steps that all take the same time."""
 
     device = "asleep"
+    metered = False
 
     def __init__(self, step_seconds: float) -> None:
         self.step_seconds = step_seconds
+
+    def state(self) -> dict[str, float]:
+        """See Painter."""
+        return {}
 
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         """See Painter."""

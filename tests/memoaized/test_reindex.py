@@ -321,8 +321,8 @@ def test_a_picture_painted_while_refused_is_indexed_afterwards(studio, board, me
     old.add(before, OLD(["a fox"])[0])
     assert "memory does not answer" in memory.recall(recipe).reason
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    tender = Tender(studio, lambda painting: None, name="here", facts={})
-    assert studio.paint(job.painting) == "done"
+    tender = Tender(studio, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
+    assert studio.paint(job.recipe.model) == "done"
     with pytest.raises(Unavailable, match="memoaized reindex"):
         tender.round()
     assert len(board.postponed()) == 1

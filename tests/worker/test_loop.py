@@ -187,6 +187,16 @@ def test_what_it_will_be_comes_nearer_with_every_step(one_thread, network, sampl
     assert steps[-1].seconds_left == 0 and steps[0].seconds_left > 0
 
 
+def test_a_step_costs_each_its_rows_share(one_thread, network):
+    spent = iter(range(1000))
+    loop = Loop(network, Widths({}, MOST), meter=lambda: 30.0 * next(spent))
+    loop.waiting = [ticket(1, steps=4, guidance=1.0), ticket(2, steps=4, guidance=7.5)]
+    one, two = loop.waiting
+    for _ in range(4):
+        loop.tick()
+    assert (one.joules, two.joules) == (pytest.approx(40.0), pytest.approx(80.0))
+
+
 class Stumbling(Widths):
     """Cannot count, once."""
 

@@ -137,15 +137,17 @@ def test_previews_come_now_and_then_and_not_at_the_end(studio, board, job, monke
 
     def painter(recipe, on_step):
         for step in range(1, recipe.steps + 1):
-            on_step(Progress(step, 1.0, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
+            on_step(Progress(step, 1.0, 2.0 * step, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
             seen.append(board.preview(job.id))
         return Image.new("RGB", (64, 64))
 
-    painter.device = "test"
+    painter.device, painter.metered = "test", True
     studio.painters = lambda name: painter
     assert studio.paint(job.recipe.model) == "done"
     assert len(looked) == job.recipe.steps - 1
     shown = Image.open(io.BytesIO(seen[0]))
+    done = board.job(job.id).picture
+    assert (done.joules, done.metered) == (2.0 * job.recipe.steps, True) and studio.state()["joules"] == done.joules
     assert (shown.format, shown.size) == ("WEBP", (8, 8)) and shown.getpixel((4, 4))[0] > 200
 
 

@@ -1,0 +1,51 @@
+"""What Prometheus scrapes."""
+
+from dataclasses import replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.real import painted
+from worker.jobs import Remembered
+
+
+@pytest.fixture
+def scrape(client):
+    """Samples by name and labels."""
+
+    def read():
+        answer = client.get("/metrics")
+        assert answer.status_code == 200 and answer.content_type.startswith("text/plain")
+        families = text_string_to_metric_families(answer.text)
+        return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+    return read
+
+
+def test_what_waits_and_what_was_answered_is_counted(scrape, board, recipe):
+    before = scrape()
+    assert before["memoaized_queue_depth", "stickers"] == 0 and before["memoaized_workers",] == 0
+    for prompt in ("one", "two"):
+        board.open_job(replace(recipe, prompt=prompt), reason="", scope="shared")
+    now = scrape()
+    assert now["memoaized_queue_depth", "stickers"] == 2 and now["memoaized_queue_age_seconds", "stickers"] > 0
+    assert now["memoaized_jobs_total", "painted"] == 2 and now["memoaized_jobs_total", "memory"] == 0
+    claim = board.claim(recipe.model)
+    picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
+    board.done(claim, replace(picture, seconds=4.0, joules=90.0))
+    match = Remembered(prompt="a fox", score=1.0, how="same words")
+    board.remembered(recipe, replace(picture, seconds=99.0, joules=999.0), match, "why", "", 0.5)
+    after = scrape()
+    assert after["memoaized_queue_depth", "stickers"] == 1
+    assert (after["memoaized_seconds_spent_total",], after["memoaized_joules_spent_total",]) == (4.0, 90.0)
+    assert (after["memoaized_seconds_saved_total",], after["memoaized_joules_saved_total",]) == (3.5, 85.0)
+
+
+def test_workers_are_told_apart(scrape, board):
+    said = {"slots": 8, "busy": 3, "joules": 12.5, "ended": {"done": 5, "failed": 1}}
+    board.beat("here", {**said, "painters": {"stickers": {"width": 3, "step_ms": 41.5, "gpu_mb": 0}}})
+    now = scrape()
+    assert (now["memoaized_worker_slots", "here"], now["memoaized_worker_busy", "here"]) == (8, 3)
+    assert now["memoaized_worker_paintings_total", "failed", "here"] == 1
+    assert now["memoaized_worker_joules_total", "here"] == 12.5
+    assert now["memoaized_painter_step_ms", "stickers", "here"] == 41.5

@@ -1,0 +1,36 @@
+"""Joules: what a device measures, or an estimate that says so."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from worker.energy import CPU_WATTS, GPU_WATTS, open_meter
+
+
+def test_on_the_cpu_work_is_estimated_and_idling_costs_nothing():
+    meter = open_meter("cpu")
+    begun = meter.joules()
+    sum(number * number for number in range(2_000_000))
+    spent = meter.joules() - begun
+    assert not meter.measured and 0.1 < spent < 100
+    assert open_meter("cpu", 2 * CPU_WATTS).joules() == pytest.approx(2 * meter.joules(), rel=0.05)
+
+
+def test_a_gpus_own_counter_is_read_in_joules(monkeypatch):
+    counter = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: 1_234_500 + handle,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", counter)
+    meter = open_meter("cuda:1")
+    assert meter.measured and meter.joules() == pytest.approx(1234.501)
+
+
+def test_a_gpu_without_a_counter_is_estimated_and_the_log_says_why(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    meter = open_meter("cuda:0", 100.0)
+    first = meter.joules()
+    assert not meter.measured and meter.joules() >= first > 0
+    assert "estimated" in caplog.text and GPU_WATTS > CPU_WATTS
