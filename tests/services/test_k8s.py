@@ -1,0 +1,115 @@
+"""The Kubernetes manifests against the API's own schemas, and against what the product really is."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.real import ROOT, missing
+from tests.services import compose
+from worker.catalogue import Catalogue
+from worker.celery_app import queue_of
+
+FOLDER = ROOT / "deploy" / "k8s"
+VERSION = "1.31"
+TEXT = {"type": "string"}
+# What https://keda.sh/docs/2.17/reference/scaledobject-spec/ asks of a ScaledObject, as far as ours goes.
+SCALED_OBJECT = {
+    "type": "object",
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "keda.sh/v1alpha1"},
+        "spec": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["scaleTargetRef", "triggers"],
+            "properties": {
+                "scaleTargetRef": {"type": "object", "required": ["name"]},
+                "minReplicaCount": {"type": "integer"},
+                "maxReplicaCount": {"type": "integer"},
+                "pollingInterval": {"type": "integer"},
+                "cooldownPeriod": {"type": "integer"},
+                "triggers": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["type", "metadata"],
+                        "properties": {
+                            "type": {"const": "prometheus"},
+                            "metricType": {"enum": ["AverageValue", "Value"]},
+                            "metadata": {
+                                "type": "object",
+                                "required": ["serverAddress", "query", "threshold"],
+                                "additionalProperties": TEXT,
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def manifests() -> list[Any]:
+    """Every document, by file and kind."""
+    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
+    assert set(listed) == {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    found = [(name, document) for name in listed for document in yaml.safe_load_all((FOLDER / name).read_text())]
+    return [pytest.param(document, id=f"{Path(name).stem}-{document['kind']}") for name, document in found]
+
+
+def only(kind: str, name: str = "") -> Any:
+    [found] = [one.values[0] for one in manifests() if one.values[0]["kind"] == kind and name in str(one.id)]
+    return found
+
+
+@pytest.mark.parametrize("document", manifests())
+def test_a_manifest_follows_its_schema(document):
+    if document["kind"] == "ScaledObject":
+        jsonschema.validate(document, SCALED_OBJECT)
+        return
+    try:
+        import kubernetes_validate
+    except ImportError:
+        missing("kubernetes-validate")
+    kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+def test_the_schemas_would_notice_a_slip():
+    import kubernetes_validate
+
+    wrong = only("Deployment", "web")
+    wrong["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSION, strict=True)
+    scaled = only("ScaledObject")
+    scaled["spec"]["triggers"][0]["metadata"]["threshold"] = 8
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(scaled, SCALED_OBJECT)
+
+
+def test_both_run_what_compose_runs():
+    services = compose.load()["services"]
+    for name in ("web", "worker"):
+        [container] = only("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        assert container["command"][: len(services[name]["command"])] == services[name]["command"]
+        assert container["image"] == services[name]["image"]
+
+
+def test_workers_listen_at_the_queue_of_a_model_that_there_is_and_are_scaled_by_it():
+    deployment, scaled = only("Deployment", "worker"), only("ScaledObject")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    [model] = [name for name in Catalogue(ROOT / "models").models() if queue_of(name) == container["command"][-1]]
+    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert f'memoaized_queue_depth{{model="{model}"}}' in scaled["spec"]["triggers"][0]["metadata"]["query"]
+    assert deployment["metadata"]["labels"]["memoaized/model"] == model
+
+
+def test_the_settings_name_secrets_that_are_made():
+    made = (ROOT / "deploy" / "make-secrets.sh").read_text()
+    paths = [value for name, value in only("ConfigMap")["data"].items() if name.endswith("_FILE")]
+    assert len(paths) == 4 and all(path.rpartition("/")[2] in made for path in paths)
