@@ -26,6 +26,7 @@ TORCH_ROOMS = (
     "worker/diffusion.py",
     "worker/export.py",
     "worker/judge/",
+    "worker/families.py",
     "worker/glance.py",
     "worker/latents.py",
     "worker/loop.py",

@@ -12,6 +12,7 @@ from typing import Any
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
 from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
+PIECE = 2**24  # bytes read at once
 WITHOUT_KARRAS = ("ddim",)  # samplers whose steps are not placed by sigmas
 
 
@@ -134,5 +135,8 @@ def revision(files: list[Path]) -> str:
     """16 hex digits over the bytes of all weights, drawings and configurations, in the order of their names."""
     state = hashlib.blake2b(digest_size=8)
     for file in files:
-        state.update(file.name.encode() + b"\0" + file.read_bytes())
+        state.update(file.name.encode() + b"\0")
+        with file.open("rb") as opened:
+            while piece := opened.read(PIECE):  # weights may be larger than memory
+                state.update(piece)
     return state.hexdigest()

@@ -24,6 +24,7 @@ from .conditions import Conditions, open_conditions
 from .denoiser import Denoiser
 from .device import Device, compiled, open_device
 from .energy import open_meter
+from .families import Guard, open_family
 from .glance import Glance
 from .latents import decode, patch_of
 from .loop import Loop, Step, Ticket
@@ -49,6 +50,7 @@ class DiffusionPainter:
         self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
         self.loop = self.make_loop(Widths({}, slots))
         self.upscaler: Upscaler | None = None
+        self.guard: Guard | None = None
         self.glance = Glance(vae, patch_of(unet.in_channels, vae))
 
     @torch.inference_mode()
@@ -63,8 +65,10 @@ class DiffusionPainter:
             on_step(Progress(step.number, step.seconds_left, step.joules, preview))
 
         latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
-        decoded = decode(self.vae, latents.to(self.place.kind), patch_of(latents.shape[1], self.vae))
+        decoded = decode(self.vae, latents.to(self.vae.dtype), patch_of(latents.shape[1], self.vae))
         image = to_image(decoded.float().cpu())
+        if self.guard is not None:
+            self.guard(image, recipe)
         return enlarged(image, (recipe.width, recipe.height), self.upscaler)
 
     @torch.inference_mode()
@@ -130,34 +134,48 @@ def to_image(decoded: torch.Tensor) -> Image.Image:
 
 
 def open_diffusion(model: Model, means: Means) -> DiffusionPainter:
-    """Load a folder's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
+    """Load a model's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
     torch.set_num_threads(means.threads)
     device = open_device(means.device, means.dtype)
     for library in (diffusers.logging, transformers.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    folder = model.folder
     try:
-        about = json.loads((folder / "model.json").read_text())
-        kind = UNet2DModel if about.get("labels") else UNet2DConditionModel
-        unet = kind.from_pretrained(folder / "unet", **quiet("unet", folder))
-        vae = AutoencoderTiny.from_pretrained(folder / "vae", **quiet("vae", folder)).eval()
-        schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        adapter = None
-        if (folder / "adapter").is_dir():
-            adapter = T2IAdapter.from_pretrained(folder / "adapter", **quiet("adapter", folder))
+        about = json.loads((model.folder / "model.json").read_text())
+        painter = (open_stock if "family" in about else open_own)(about, model.folder, device, means)
     except (OSError, ValueError, KeyError) as error:
-        raise BadSetup(f"the model {model.name} in {folder} cannot be loaded: {error}") from error
+        raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error
+    if means.compile:
+        painter.denoiser.unet = compiled(painter.denoiser.unet, device)
+    painter.measure()
+    return painter
+
+
+def open_stock(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
+    """A model of a family that diffusers has a pipeline for."""
+    family = open_family(about, folder, device)
+    tables, denoiser = Tables(family.schedule), Denoiser(family.unet).eval()
+    painter = DiffusionPainter(denoiser, family.vae, tables, family.conditions, device, means)
+    painter.guard = family.guard
+    return painter
+
+
+def open_own(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
+    """A model that `memoaized train` made, or the shipped one."""
+    kind = UNet2DModel if about.get("labels") else UNet2DConditionModel
+    unet = kind.from_pretrained(folder / "unet", **quiet("unet", folder))
+    vae = AutoencoderTiny.from_pretrained(folder / "vae", **quiet("vae", folder)).eval()
+    schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    adapter = None
+    if (folder / "adapter").is_dir():
+        adapter = T2IAdapter.from_pretrained(folder / "adapter", **quiet("adapter", folder))
     patch = patch_of(unet.config.in_channels, vae)
     drawn_by = adapter and deepcopy(vae)  # sheets are laid on the CPU, in float32
     denoiser = Denoiser(device.take(unet), adapter and device.take(adapter)).eval()
-    if means.compile:
-        denoiser.unet = compiled(denoiser.unet, device)
     conditions = open_conditions(about, folder, drawn_by, patch)
     painter = DiffusionPainter(denoiser, device.take(vae), Tables(schedule), conditions, device, means)
     if (folder / "upscaler").is_dir():
         painter.upscaler = open_upscaler(folder / "upscaler")
-    painter.measure()
     return painter
 
 

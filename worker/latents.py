@@ -13,7 +13,11 @@ from torch.nn import functional as F
 
 def encode(vae: Any, pictures: Tensor, patch: int) -> Tensor:
     """(n, 3, h, w) in -1..1 to (n, patch² · channels, h / f / patch, w / f / patch)."""
-    return F.pixel_unshuffle(vae.encode(pictures).latents * vae.config.scaling_factor, patch)
+    seen = vae.encode(pictures)
+    latents = (
+        seen.latents if hasattr(seen, "latents") else seen.latent_dist.mode()
+    )  # of AutoencoderTiny, of the others
+    return F.pixel_unshuffle(latents * vae.config.scaling_factor, patch)
 
 
 def decode(vae: Any, latents: Tensor, patch: int) -> Tensor:

@@ -1,0 +1,113 @@
+"""Stable Diffusion and SDXL in the step loop, beside diffusers' own pipelines over the same weights."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from memo import BadRecipe, BadSetup
+from tests.stock_models import write_sdxl, write_stable_diffusion
+from worker.catalogue import Catalogue
+from worker.families import Guard
+from worker.painter import Means, open_painter
+from worker.samplers import make_scheduler
+
+MEANS = Means(slots=3, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stock")
+    write_stable_diffusion(folder)
+    write_sdxl(folder)
+    return Catalogue(folder)
+
+
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def painter(catalogue, name):
+    return open_painter(catalogue.model(name), MEANS)
+
+
+def official(catalogue, recipe):
+    """What diffusers' own pipeline makes of a recipe, from the same noise."""
+    pipe = DiffusionPipeline.from_pretrained(catalogue.model(recipe.model).folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), recipe.sampler, recipe.schedule)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(recipe.seed))
+    said = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt or None, "latents": noise}
+    sized = {"height": recipe.height, "width": recipe.width, "num_inference_steps": recipe.steps}
+    return pipe(**said, **sized, guidance_scale=recipe.guidance_scale, output_type="np").images[0] * 255
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
+@pytest.mark.parametrize(("guidance", "negative"), [(5.0, ""), (3.0, "blur"), (1.0, "")])
+def test_it_is_what_diffusers_own_pipeline_paints(one_thread, catalogue, painter, name, sampler, guidance, negative):
+    wanted = {"prompt": "a red fox", "negative_prompt": negative, "seed": 3, "guidance_scale": guidance}
+    recipe = catalogue.recipe({"model": name, **wanted, "sampler": sampler})
+    found = np.asarray(painter(recipe, lambda progress: None), np.float32)
+    assert np.abs(found - official(catalogue, recipe)).max() <= 1
+
+
+def test_many_go_together_and_each_comes_out_as_alone(one_thread, catalogue, painter, name):
+    recipes = [
+        catalogue.recipe({"model": name, "prompt": "fox", "seed": seed, "steps": steps, "guidance_scale": guidance})
+        for seed, steps, guidance in ((1, 2, 5.0), (2, 9, 1.0), (3, 5, 3.0))
+    ]
+    alone = [painter(recipe, lambda progress: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
+    for one, other in zip(alone, found, strict=True):
+        assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1
+
+
+def test_a_preview_is_there_for_stock_autoencoders_too(catalogue, painter, name):
+    seen = []
+    recipe = catalogue.recipe({"model": name, "prompt": "fox", "seed": 1})
+    painter(recipe, lambda progress: seen.append(progress.preview()))
+    assert [image.size for image in seen] == [(8, 8)] * recipe.steps
+
+
+def changed(catalogue, tmp_path, **changes):
+    folder = tmp_path / "sd"
+    folder.mkdir()
+    about = json.loads((catalogue.model("sd").folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | changes))
+    return Catalogue(tmp_path).model("sd")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"family": "stable-confusion"}, "stable-confusion.*none of stable-diffusion"),
+        ({}, "sd in .* cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(catalogue, tmp_path, changes, said):
+    with pytest.raises(BadSetup, match=said):
+        open_painter(changed(catalogue, tmp_path, **changes), MEANS)
+
+
+def test_what_the_safety_checker_refuses_is_no_picture(catalogue):
+    device = SimpleNamespace(name="cpu", kind=torch.float32)
+    recipe = catalogue.recipe({"model": "sd", "prompt": "fox", "seed": 1})
+
+    def extractor(images, return_tensors):
+        return SimpleNamespace(pixel_values=torch.zeros(1, 3, 8, 8))
+
+    for refuses in (False, True):
+        checker = lambda images, clip_input, refuses=refuses: (images, [refuses])  # noqa: E731
+        guard = Guard(SimpleNamespace(safety_checker=checker, feature_extractor=extractor), device)
+        if refuses:
+            with pytest.raises(BadRecipe, match="safety checker refused"):
+                guard(None, recipe)
+        else:
+            guard(None, recipe)
