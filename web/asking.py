@@ -132,6 +132,7 @@ def describe(job: Job) -> dict[str, Any]:
         "steps": job.recipe.steps,
         "position": job.position,
         "seconds_left": job.seconds_left,
+        "said": job.said,
         "error": job.error,
         "created": job.created,
         "started": job.started,

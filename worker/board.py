@@ -196,13 +196,15 @@ class Board:
         painting, recipe, scope, attempt = got
         return Claim(painting, token, from_mapping(json.loads(recipe)), scope, int(attempt))
 
-    def progress(self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "") -> str:
+    def progress(
+        self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "", said: str = ""
+    ) -> str:
         """Report a finished step; answers "go on", "cancel", or "lost" when another worker has the claim.
 
-        `preview` is an image in base64 that takes the place of the one before.
+        `preview` is an image in base64 that takes the place of the one before; `said` tells what is waited for.
         """
         left = "" if seconds_left is None else round(seconds_left, 3)
-        return str(self.run("PROGRESS", claim.painting, claim.token, step, left, preview))
+        return str(self.run("PROGRESS", claim.painting, claim.token, step, left, preview, said))
 
     def renew(self, claim: Claim) -> bool:
         """Prolong the lease; False when the claim is lost."""
@@ -406,6 +408,7 @@ def from_painting(job: str, request: Mapping[str, str], work: Mapping[str, str],
         step=recipe.steps if state is State.DONE else int(work["step"]),
         position=position if state is State.QUEUED else None,
         seconds_left=number(work.get("left")) if state is State.RUNNING else None,
+        said=work.get("said", "") if state is State.RUNNING else "",
         previewed=int(work["previewed"]) if state is State.RUNNING and "previewed" in work else None,
         error=work.get("error"),
         picture=load_picture(work.get("picture")) if state is State.DONE else None,

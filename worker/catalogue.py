@@ -12,6 +12,7 @@ from typing import Any
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
 from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
+REMOTE = ("huggingface-inference", "bedrock")  # families whose weights are elsewhere
 PIECE = 2**24  # bytes read at once
 WITHOUT_KARRAS = ("ddim",)  # samplers whose steps are not placed by sigmas
 
@@ -29,6 +30,7 @@ class Model:
     defaults: Mapping[str, Any]
     samplers: tuple[str, ...] = SAMPLERS
     schedules: tuple[str, ...] = SCHEDULES
+    remote: bool = False  # painted elsewhere
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
 
 
@@ -125,6 +127,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             defaults={"width": 256, "height": 256, **values["defaults"]},
             samplers=tuple(values.get("samplers", SAMPLERS)),
             schedules=tuple(values.get("schedules", SCHEDULES)),
+            remote=values.get("family") in REMOTE,
             script=values.get("script", "LATIN"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -21,6 +21,7 @@ class WorkerConfig:
     dtype: str = "auto"  # auto, float32, bfloat16 or float16
     compile: str = "0"  # 1: by torch.compile, for a minute or more at the start
 
+    hub_token: str | None = None  # for models on the Hugging Face Inference API
     watts: str = ""  # of a busy core or of the GPU, where energy cannot be measured
 
     def __post_init__(self) -> None:
@@ -42,9 +43,8 @@ class WorkerConfig:
     @property
     def means(self) -> Means:
         """What its painters may use."""
-        return Means(
-            int(self.threads), int(self.slots), self.device, self.dtype, self.compile == "1", self.known_watts
-        )
+        compiling, watts = self.compile == "1", self.known_watts
+        return Means(int(self.threads), int(self.slots), self.device, self.dtype, compiling, self.hub_token, watts)
 
     @property
     def known_watts(self) -> float | None:

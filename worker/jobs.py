@@ -54,6 +54,7 @@ class Job:
     step: int = 0
     position: int | None = None  # paintings before this one in the queue
     seconds_left: float | None = None  # of painting, while it runs, as steps go now
+    said: str = ""  # what is waited for, in words, while it runs and steps say nothing
     previewed: int | None = None  # the step whose preview can be seen, while it runs
     error: str | None = None
     picture: Picture | None = None

@@ -177,7 +177,9 @@ class Reporter:
         if self.closing.is_set():
             raise Stopped("hand back")
         try:
-            answer = self.board.progress(self.claim, progress.step, progress.seconds_left, self.preview(progress))
+            answer = self.board.progress(
+                self.claim, progress.step, progress.seconds_left, self.preview(progress), progress.said
+            )
         except Unavailable as error:
             log.warning("step %d of %s is not reported: %s", progress.step, self.claim.painting, error)
             return  # the token tells in the end whether the claim still holds

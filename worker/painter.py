@@ -1,5 +1,6 @@
 """The painter's port: a recipe in, an image out, a report after every step."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,7 @@ class Progress:
     seconds_left: float | None = None  # as steps go now
     joules: float = 0.0  # spent on it so far
     preview: Callable[[], Image.Image] | None = None  # what it will be, small and rough; cheap, but not free
+    said: str = ""  # in words what is waited for, where steps say nothing
 
 
 OnStep = Callable[[Progress], None]
@@ -47,11 +49,16 @@ class Means:
     device: str = "auto"
     dtype: str = "auto"
     compile: bool = False
+    hub_token: str | None = None  # for the Hugging Face Inference API
     watts: float | None = None  # of a busy core or of the GPU, where energy cannot be measured
 
 
 def open_painter(model: Model, means: Means) -> Painter:
-    """Load the model's weights; raises BadSetup when they, torch or the device are missing."""
+    """Load the model's weights, or find the way to who has them; raises BadSetup when something is missing."""
+    if model.remote:
+        from .remote import open_remote
+
+        return open_remote(json.loads((model.folder / "model.json").read_text()), means)
     try:
         from .diffusion import open_diffusion
     except ImportError as error:

@@ -40,7 +40,7 @@ FINAL = (
     + """
 local function final(p, id, prefix, state, now, ttl)
   redis.call('HSET', p, 'state', state, 'finished', now, 'token', '')
-  redis.call('HDEL', p, 'left', 'preview', 'previewed')
+  redis.call('HDEL', p, 'left', 'said', 'preview', 'previewed')
   dequeue(p, id, prefix)
   redis.call('ZREM', prefix..'leases', id)
   local wish = redis.call('HGET', p, 'wish')
@@ -144,12 +144,13 @@ end
 """
 )
 
-# ARGV: prefix, painting id, token, step, seconds left, preview ('' = none). Returns 'lost', 'cancel' or 'go on'.
+# ARGV: prefix, painting id, token, step, seconds left, preview ('' = none), words.
+# Returns 'lost', 'cancel' or 'go on'.
 PROGRESS = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
-redis.call('HSET', p, 'step', ARGV[4], 'left', ARGV[5])
+redis.call('HSET', p, 'step', ARGV[4], 'left', ARGV[5], 'said', ARGV[7])
 if ARGV[6] ~= '' then redis.call('HSET', p, 'preview', ARGV[6], 'previewed', ARGV[4]) end
 redis.call('PUBLISH', prefix..'painting:'..id, 'step')
 if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
@@ -187,7 +188,7 @@ local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'state') ~= 'running' or redis.call('HGET', p, 'token') ~= ARGV[3] then return nil end
 if ARGV[4] == '1' then redis.call('HINCRBY', p, 'attempts', -1) end
 redis.call('HSET', p, 'state', 'queued', 'token', '', 'step', 0)
-redis.call('HDEL', p, 'started', 'left', 'preview', 'previewed')
+redis.call('HDEL', p, 'started', 'left', 'said', 'preview', 'previewed')
 redis.call('ZREM', prefix..'leases', id)
 enqueue(p, id, prefix)
 redis.call('PUBLISH', prefix..'painting:'..id, 'queued')
