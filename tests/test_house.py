@@ -21,6 +21,7 @@ BARRED = {
 TORCH = {"torch", "transformers", "sentence_transformers"}
 TORCH_ROOMS = (
     "worker/conditions.py",
+    "worker/decoder.py",
     "worker/denoiser.py",
     "worker/device.py",
     "worker/diffusion.py",

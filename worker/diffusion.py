@@ -21,6 +21,7 @@ from memo import BadSetup, Recipe
 
 from .catalogue import Model
 from .conditions import Conditions, open_conditions
+from .decoder import Decoder
 from .denoiser import Denoiser
 from .device import Device, compiled, open_device
 from .energy import open_meter
@@ -51,7 +52,8 @@ class DiffusionPainter:
         self.loop = self.make_loop(Widths({}, slots))
         self.upscaler: Upscaler | None = None
         self.guard: Guard | None = None
-        self.glance = Glance(vae, patch_of(unet.in_channels, vae))
+        self.patch = patch_of(unet.in_channels, vae)
+        self.glance, self.decoder = Glance(vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
     def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
@@ -65,11 +67,15 @@ class DiffusionPainter:
             on_step(Progress(step.number, step.seconds_left, step.joules, preview))
 
         latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
-        decoded = decode(self.vae, latents.to(self.vae.dtype), patch_of(latents.shape[1], self.vae))
-        image = to_image(decoded.float().cpu())
+        image = to_image(self.decoder(latents, alone=ticket.fixed))
         if self.guard is not None:
             self.guard(image, recipe)
         return enlarged(image, (recipe.width, recipe.height), self.upscaler)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents, on the CPU in float32."""
+        return decode(self.vae, latents.to(self.vae.dtype), self.patch).float().cpu()
 
     @torch.inference_mode()
     def look(self, base: Tensor, clean: Tensor) -> Image.Image:
