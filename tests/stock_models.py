@@ -49,7 +49,7 @@ def text_encoder(kind: Any) -> Any:
     return kind(config).eval()
 
 
-def autoencoder() -> AutoencoderKL:
+def autoencoder(**more: Any) -> AutoencoderKL:
     """An 8× one."""
     blocks = 4
     return AutoencoderKL(
@@ -60,6 +60,7 @@ def autoencoder() -> AutoencoderKL:
         layers_per_block=1,
         norm_num_groups=4,
         sample_size=SIDE,
+        **more,
     ).eval()
 
 

@@ -33,6 +33,7 @@ TORCH_ROOMS = (
     "worker/loop.py",
     "worker/samplers.py",
     "worker/sheet.py",
+    "worker/stock.py",
     "worker/text.py",
     "worker/train/",
     "worker/upscaler.py",

@@ -12,6 +12,7 @@ from typing import Any
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
 from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
+PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline for
 REMOTE = ("huggingface-inference", "bedrock")  # families whose weights are elsewhere
 PIECE = 2**24  # bytes read at once
 WITHOUT_KARRAS = ("ddim",)  # samplers whose steps are not placed by sigmas

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from memo import BadSetup, Recipe
 
-from .catalogue import Model
+from .catalogue import PIPELINE, Model
 from .conditions import Conditions, open_conditions
 from .decoder import Decoder
 from .denoiser import Denoiser
@@ -29,9 +29,10 @@ from .families import Guard, open_family
 from .glance import Glance
 from .latents import decode, patch_of
 from .loop import Loop, Step, Ticket
-from .painter import Means, OnStep, Progress
+from .painter import Means, OnStep, Painter, Progress
 from .samplers import Tables
 from .sheet import shown_on
+from .stock import open_pipeline
 from .upscaler import Upscaler, open_upscaler
 from .width import MEASURED, Widths, measured
 
@@ -139,7 +140,7 @@ def to_image(decoded: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def open_diffusion(model: Model, means: Means) -> DiffusionPainter:
+def open_diffusion(model: Model, means: Means) -> Painter:
     """Load a model's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
     torch.set_num_threads(means.threads)
     device = open_device(means.device, means.dtype)
@@ -148,6 +149,8 @@ def open_diffusion(model: Model, means: Means) -> DiffusionPainter:
         library.disable_progress_bar()
     try:
         about = json.loads((model.folder / "model.json").read_text())
+        if about.get("family") == PIPELINE:
+            return open_pipeline(about, model.folder, device, means.slots)
         painter = (open_stock if "family" in about else open_own)(about, model.folder, device, means)
     except (OSError, ValueError, KeyError) as error:
         raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error

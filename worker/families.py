@@ -15,6 +15,7 @@ from PIL import Image
 
 from memo import BadRecipe, BadSetup, Recipe
 
+from .catalogue import PIPELINE, REMOTE
 from .denoiser import Given
 from .device import Device
 
@@ -39,7 +40,8 @@ def open_family(about: Mapping[str, Any], folder: Path, device: Device) -> Famil
     """
     kind = FAMILIES.get(about["family"])
     if kind is None:
-        raise BadSetup(f"{folder}: the family {about['family']!r} is none of {', '.join(FAMILIES)}")
+        others = ", ".join((*FAMILIES, PIPELINE, *REMOTE))
+        raise BadSetup(f"{folder}: the family {about['family']!r} is none of {others}")
     source: str = about.get("source", str(folder))
     options: dict[str, Any] = {"local_files_only": True}
     if "source" in about:

@@ -1,0 +1,181 @@
+"""Models that the step loop cannot step, through diffusers' own pipelines: SD 3.5, FLUX, DDPM and others.
+
+Recipes of equal settings that wait are painted in one call. Knows tensors and pipelines; no queues.
+"""
+
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from PIL import Image
+
+from memo import BadRecipe, BadSetup, Recipe
+
+from .device import Device
+from .painter import OnStep, Progress
+from .samplers import make_scheduler
+
+log = logging.getLogger(__name__)
+
+SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule")
+
+
+@dataclass(eq=False)
+class Order:
+    """One recipe that waits or is painted."""
+
+    recipe: Recipe
+    gone: bool = False  # nobody waits for it any more
+    news: "queue.SimpleQueue[int | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """What all that are painted together must share."""
+        return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt)
+
+
+class Dropped(Exception):
+    """Nobody waits for any of them."""
+
+
+class StockPainter:
+    """One pipeline in one thread; see Painter."""
+
+    metered = False
+
+    def __init__(self, pipe: Any, device: Device, most: int = 1) -> None:
+        self.pipe, self.device, self.most = pipe, str(device), most
+        self.takes = inspect.signature(pipe.__call__).parameters
+        self.waiting: list[Order] = []
+        self.changed = threading.Condition()
+        self.width = 0
+        threading.Thread(target=self.work, name="stock pipeline", daemon=True).start()
+
+    def state(self) -> Mapping[str, float]:
+        """See Painter."""
+        return {"width": self.width}
+
+    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+        """See Painter; raises BadRecipe for a sampler that the model's pipeline cannot use."""
+        self.check(recipe)
+        order = Order(recipe)
+        with self.changed:
+            self.waiting.append(order)
+            self.changed.notify()
+        try:
+            while not isinstance(news := order.news.get(), Image.Image):
+                if isinstance(news, Exception):
+                    raise news
+                on_step(Progress(news))
+        finally:
+            order.gone = True
+        size = (recipe.width, recipe.height)
+        return news if news.size == size else news.resize(size, Image.Resampling.LANCZOS)
+
+    def check(self, recipe: Recipe) -> None:
+        """Flow models go by Euler's method only, and unconditional ones by DDIM."""
+        flow = isinstance(self.pipe.scheduler, FlowMatchEulerDiscreteScheduler)
+        only = "euler" if flow else "ddim" if "prompt" not in self.takes else recipe.sampler
+        if recipe.sampler != only:
+            raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {only} only")
+
+    def work(self) -> None:
+        """Paint for ever, the first who waits and those like it."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting)
+                first = self.waiting[0].settings
+                orders = [order for order in self.waiting if order.settings == first][: self.most]
+                self.waiting = [order for order in self.waiting if order not in orders]
+            self.paint([order for order in orders if not order.gone])
+
+    def paint(self, orders: list[Order]) -> None:
+        """In one call; if that fails each alone, so that only the faulty one does."""
+        if not orders:
+            return
+        self.width = len(orders)
+        try:
+            images = self.painted(orders)
+        except Dropped:
+            return
+        except Exception as error:
+            log.exception("a pipeline failed with %d paintings", len(orders))
+            if len(orders) == 1:
+                orders[0].news.put(error)
+                return
+            for order in orders:
+                self.paint([order])
+            return
+        finally:
+            self.width = 0
+        for order, image in zip(orders, images, strict=True):
+            order.news.put(image)
+
+    @torch.inference_mode()
+    def painted(self, orders: list[Order]) -> list[Image.Image]:
+        """RGB images."""
+        recipe = orders[0].recipe
+        if not isinstance(self.pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+            self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
+        self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable)
+        asked = {
+            "prompt": [order.recipe.prompt for order in orders],
+            "negative_prompt": [order.recipe.negative_prompt for order in orders] if recipe.negative_prompt else None,
+            "width": recipe.width,
+            "height": recipe.height,
+            "guidance_scale": recipe.guidance_scale,
+            "num_inference_steps": recipe.steps,
+            "generator": [torch.Generator("cpu").manual_seed(order.recipe.seed or 0) for order in orders],
+        }
+        asked = {name: value for name, value in asked.items() if name in self.takes}
+        if "prompt" not in self.takes:
+            asked["batch_size"] = len(orders)
+        images: list[Image.Image] = self.pipe(**asked, output_type="pil").images
+        return [image.convert("RGB") for image in images]
+
+
+class Bar:
+    """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
+
+    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None) -> None:
+        self.orders, self.iterable, self.step = orders, iterable, 0
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __iter__(self) -> Iterator[Any]:
+        for one in () if self.iterable is None else self.iterable:
+            yield one
+            self.update()
+
+    def update(self, steps: int = 1) -> None:
+        """So many steps are done; raises Dropped."""
+        self.step += steps
+        for order in self.orders:
+            order.news.put(self.step)
+        if all(order.gone for order in self.orders):
+            raise Dropped
+
+
+def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots: int) -> StockPainter:
+    """Whatever pipeline lies there or on the hub; raises BadSetup, OSError or ValueError."""
+    source: str = about.get("source", str(folder))
+    options: dict[str, Any] = {"local_files_only": True}
+    if "source" in about:
+        options = {"revision": about["hub_revision"]}
+    options |= dict.fromkeys(about.get("without", ()))  # parts that are left out, a large text encoder say
+    try:
+        pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
+    except AttributeError as error:
+        raise BadSetup(f"{folder}: diffusers knows no such pipeline: {error}") from error
+    return StockPainter(pipe.to(device.name), device, slots)
