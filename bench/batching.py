@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from worker.denoiser import Denoiser, Given
@@ -186,7 +186,9 @@ def by_scheduler(network: Denoiser, wishes: Sequence[Wish]) -> Tensor:
     x = torch.stack([torch.randn(SHAPE, generator=one) for one in generators]) * scheduler.init_noise_sigma
     states = torch.stack([wish.states for wish in wishes], 1).flatten(0, 1)  # all negative prompts first
     guidance = torch.tensor([wish.guidance for wish in wishes])[:, None, None, None]
-    options = {"generator": generators} if isinstance(scheduler, EulerAncestralDiscreteScheduler) else {}
+    options = (
+        {"generator": generators} if isinstance(scheduler, EulerAncestralDiscreteScheduler | LCMScheduler) else {}
+    )
     for timestep in scheduler.timesteps:
         noisy = scaled(scheduler, x, timestep).repeat(len(states) // len(wishes), 1, 1, 1)
         output = network.predict(noisy, timestep.expand(len(noisy)), Given(states), [])

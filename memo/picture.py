@@ -74,7 +74,7 @@ def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
 
 def parameters(recipe: Recipe) -> str:
     """The recipe in AUTOMATIC1111's `parameters` text (modules/infotext_utils.py reads it)."""
-    names = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a"}
+    names = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
     settings: dict[str, object] = {
         "Steps": recipe.steps,
         "Sampler": names[recipe.sampler],

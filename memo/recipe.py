@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 
 from .errors import BadKey, BadRecipe
 
-SAMPLERS = ("dpm++2m", "ddim", "euler", "euler-a")
+SAMPLERS = ("dpm++2m", "ddim", "euler", "euler-a", "lcm")
 SCHEDULES = ("native", "karras")
 MODES = ("fast", "reproducible")
 LONGEST_PROMPT = 2000  # characters after tidying

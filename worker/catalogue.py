@@ -15,7 +15,9 @@ from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline for
 REMOTE = ("huggingface-inference", "bedrock")  # families whose weights are elsewhere
 PIECE = 2**24  # bytes read at once
-WITHOUT_KARRAS = ("ddim",)  # samplers whose steps are not placed by sigmas
+USUAL = tuple(name for name in SAMPLERS if name != "lcm")  # which wants a model that was distilled for it
+LCM_STEPS = 50  # at most
+WITHOUT_KARRAS = ("ddim", "lcm")  # samplers whose steps are not placed by sigmas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Model:
     folder: Path
     sizes: tuple[int, ...]
     defaults: Mapping[str, Any]
-    samplers: tuple[str, ...] = SAMPLERS
+    samplers: tuple[str, ...] = USUAL
     schedules: tuple[str, ...] = SCHEDULES
     remote: bool = False  # painted elsewhere
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
@@ -82,6 +84,10 @@ def check(recipe: Recipe, model: Model) -> None:
         raise BadRecipe("height", recipe.height, f"{model.name} paints squares: {recipe.width} like the width")
     if recipe.schedule == "karras" and recipe.sampler in WITHOUT_KARRAS:
         raise BadRecipe("schedule", recipe.schedule, f"the sampler {recipe.sampler} has only native")
+    if recipe.sampler == "lcm" and recipe.steps > LCM_STEPS:
+        raise BadRecipe(
+            "steps", recipe.steps, f"with the sampler lcm at most {LCM_STEPS} make sense, 4 to 8 are usual"
+        )
     if recipe.adapter:
         raise BadRecipe("adapter", recipe.adapter, f"{model.name} has no adapters: leave it out")
     for field in ("prompt", "negative_prompt"):
@@ -126,7 +132,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             folder=file.parent,
             sizes=tuple(values["sizes"]),
             defaults={"width": 256, "height": 256, **values["defaults"]},
-            samplers=tuple(values.get("samplers", SAMPLERS)),
+            samplers=tuple(values.get("samplers", USUAL)),
             schedules=tuple(values.get("schedules", SCHEDULES)),
             remote=values.get("family") in REMOTE,
             script=values.get("script", "LATIN"),

@@ -26,6 +26,7 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
 )
 from torch import Tensor
 
@@ -36,6 +37,7 @@ SAMPLERS = {
     "ddim": DDIMScheduler,
     "euler": EulerDiscreteScheduler,
     "euler-a": EulerAncestralDiscreteScheduler,
+    "lcm": LCMScheduler,
 }
 COLUMNS = ("timestep", "scale", "h_x", "h_out", "x_x", "x_out", "x_h", "x_noise")
 X, OUT, H = torch.eye(3)  # what a scheduler is fed with: its answer's numbers are coefficients
@@ -73,7 +75,7 @@ def begin(scheduler: Any, steps: int) -> None:
 def read_table(scheduler: Any, steps: int) -> Table:
     """Take a scheduler through its steps."""
     begin(scheduler, steps)
-    read = euler_row if isinstance(scheduler, EULER) else read_row
+    read = euler_row if isinstance(scheduler, EULER) else lcm_row if isinstance(scheduler, LCMScheduler) else read_row
     rows = [read(scheduler, number, timestep) for number, timestep in enumerate(scheduler.timesteps)]
     return Table(torch.tensor(rows, dtype=torch.float32), float(getattr(scheduler, "init_noise_sigma", 1.0)))
 
@@ -103,6 +105,22 @@ def euler_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
     down = math.sqrt(after**2 - up**2) / now
     x, out = denoised(scheduler.config.prediction_type, now)
     return float(timestep), 1 / math.sqrt(now**2 + 1), x, out, down + (1 - down) * x, (1 - down) * out, 0.0, up
+
+
+def lcm_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
+    """One step of a consistency model: to the picture without noise, then back to the next strength of noise.
+
+    Latent Consistency Models, https://arxiv.org/abs/2310.04378, with the boundary condition of diffusers' scheduler.
+    """
+    now = math.sqrt(scheduler.alphas_cumprod[int(timestep)])
+    sigma = math.sqrt(1 - now**2) / now
+    x, out = denoised(scheduler.config.prediction_type, sigma)
+    x /= now  # that was of latents with the picture at full strength
+    skip, keep = (float(part) for part in scheduler.get_scalings_for_boundary_condition_discrete(timestep))
+    last = number == len(scheduler.timesteps) - 1
+    after = 1.0 if last else math.sqrt(scheduler.alphas_cumprod[int(scheduler.timesteps[number + 1])])
+    up = 0.0 if last else math.sqrt(1 - after**2)
+    return float(timestep), 1.0, x, out, after * (keep * x + skip), after * keep * out, 0.0, up
 
 
 def denoised(predicted: str, sigma: float) -> tuple[float, float]:

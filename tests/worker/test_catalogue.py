@@ -86,3 +86,15 @@ def test_a_wrong_model_file_is_named(catalogue, folder):
 def test_no_model_at_all_is_said(tmp_path):
     with pytest.raises(BadSetup, match="no model"):
         Catalogue(tmp_path).models()
+
+
+def test_lcm_is_offered_where_a_model_says_so_and_has_few_steps(catalogue, folder):
+    assert "lcm" not in catalogue.model("stickers").samplers
+    file = folder / "stickers" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"samplers": ["lcm"]}))
+    wanted = {"prompt": "fox", "sampler": "lcm", "width": 64, "height": 64}
+    assert catalogue.recipe(wanted | {"steps": 50}).steps == 50
+    with pytest.raises(BadRecipe, match="at most 50"):
+        catalogue.recipe(wanted | {"steps": 51})
+    with pytest.raises(BadRecipe, match="only native"):
+        catalogue.recipe(wanted | {"steps": 4, "schedule": "karras"})

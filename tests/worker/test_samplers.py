@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 
 from memo import BadSetup
 from memo.recipe import SAMPLERS as NAMES
@@ -42,7 +42,8 @@ def by_scheduler(config, sampler, schedule, steps, seed=7):
     """What diffusers paints, and the strongest noise in it."""
     scheduler, generator = make_scheduler(config, sampler, schedule), torch.Generator().manual_seed(seed)
     begin(scheduler, steps)
-    options = {"generator": generator} if isinstance(scheduler, EulerAncestralDiscreteScheduler) else {}
+    noisy = isinstance(scheduler, EulerAncestralDiscreteScheduler | LCMScheduler)
+    options = {"generator": generator} if noisy else {}
     x = torch.randn(SHAPE, generator=generator) * getattr(scheduler, "init_noise_sigma", 1.0)
     strongest = float(x.abs().max())
     for timestep in scheduler.timesteps:
@@ -66,8 +67,8 @@ def offered():
     for name in CONFIGS:
         for sampler in SAMPLERS:
             for schedule in ("native", "karras"):
-                flow = name == "flow" and (sampler in ("ddim", "euler-a") or schedule == "karras")
-                if not flow and (sampler, schedule) != ("ddim", "karras"):
+                flow = name == "flow" and (sampler in ("ddim", "euler-a", "lcm") or schedule == "karras")
+                if not flow and (sampler, schedule) not in (("ddim", "karras"), ("lcm", "karras")):
                     yield name, sampler, schedule
 
 
