@@ -151,7 +151,7 @@ def open_diffusion(model: Model, means: Means) -> Painter:
         about = json.loads((model.folder / "model.json").read_text())
         if about.get("family") == PIPELINE:
             return open_pipeline(about, model.folder, device, means.slots)
-        painter = (open_stock if "family" in about else open_own)(about, model.folder, device, means)
+        painter = (open_of_family if "family" in about else open_own)(about, model.folder, device, means)
     except (OSError, ValueError, KeyError) as error:
         raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error
     if means.compile:
@@ -160,7 +160,7 @@ def open_diffusion(model: Model, means: Means) -> Painter:
     return painter
 
 
-def open_stock(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
+def open_of_family(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
     """A model of a family that diffusers has a pipeline for."""
     family = open_family(about, folder, device)
     tables, denoiser = Tables(family.schedule), Denoiser(family.unet).eval()

@@ -27,22 +27,13 @@ import diffusers
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.batching import CONFIG
 from worker.denoiser import Denoiser, Given
 from worker.device import Device, compiled, open_device
 from worker.loop import Loop, Ticket
 from worker.samplers import SAMPLERS, Tables
 from worker.width import Widths
 
-SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "timestep_spacing": "leading",
-}
 SD15 = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 SDXL = {
     "sample_size": 128,
@@ -110,7 +101,7 @@ class Bench:
         with torch.device(device.name):
             self.unet = device.take(UNet2DConditionModel(**MODELS[name])).eval()
         self.side, self.width = self.unet.config.sample_size, self.unet.config.cross_attention_dim
-        self.tables = Tables(SCHEDULE)
+        self.tables = Tables(CONFIG)
 
     def lines(self, widths: Sequence[int], *, compiling: bool) -> Any:
         """One dict of figures after the other."""
