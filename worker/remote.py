@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any
 
@@ -50,7 +50,6 @@ class RemotePainter:
 
     def __init__(self, device: str, ask: Ask) -> None:
         self.device, self.ask = device, ask
-        self.threads = ThreadPoolExecutor(64, "remote")
         self.waiting = 0
         self.lock = threading.Lock()
 
@@ -90,7 +89,10 @@ class RemotePainter:
 
     def asked(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         """Ask once, looking meanwhile whether anybody still waits."""
-        answer = self.threads.submit(self.ask, recipe)
+        answer: Future[Image.Image] = Future()
+        threading.Thread(
+            target=settle, args=(answer, self.ask, recipe), daemon=True
+        ).start()  # never waited for at exit
         while True:
             try:
                 return answer.result(LOOK)
@@ -105,6 +107,17 @@ class RemotePainter:
         while (left := end - time.monotonic()) > 0:
             on_step(Progress(0, seconds_left=left, said=why))
             time.sleep(min(LOOK, left))
+
+
+def settle(answer: "Future[Image.Image]", ask: Ask, recipe: Recipe) -> None:
+    """Ask, and give whoever waits the answer or the error."""
+    try:
+        answer.set_result(ask(recipe))
+    except (Busy, MemoError) as error:
+        answer.set_exception(error)
+    except Exception as error:
+        log.exception("asking for %s failed", recipe.model)
+        answer.set_exception(error)
 
 
 class RefusedElsewhere(MemoError):

@@ -133,6 +133,17 @@ def test_equal_settings_go_together_and_each_comes_out_as_alone(one_thread, cata
     assert 3 in seen or 2 in seen
 
 
+def test_reproducible_ones_are_painted_alone(one_thread, catalogue, painter, name):
+    seen = []
+    recipes = [recipe_of(catalogue, name, seed, mode="reproducible") for seed in (1, 2, 3)]
+    alone = [painter(recipe, lambda progress: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        looking = [
+            pool.submit(painter, one, lambda progress: seen.append(painter.state()["width"])) for one in recipes
+        ]
+    assert [future.result() for future in looking] == alone and set(seen) <= {0, 1}
+
+
 class Stop(Exception):
     pass
 
