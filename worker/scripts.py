@@ -117,7 +117,7 @@ local function following()
       local head = redis.call('ZRANGE', prefix..'queued:'..owner..':'..ARGV[m], 0, 0, 'WITHSCORES')
       local served = tonumber(redis.call('ZSCORE', prefix..'served', owner) or 0)
       local its = {held[owner] or 0, served, tonumber(head[2]), head[1], owner}
-      if sooner(its, best) then best = its end
+      if head[1] and sooner(its, best) then best = its end
     end
   end
   if best then return best[4], best[5] end
