@@ -58,6 +58,10 @@ def services(variables: Mapping[str, str] | None = None) -> dict[str, dict[str, 
     return interpolated(load()["services"], variables or {})
 
 
+def services_without_gpu() -> dict[str, dict[str, Any]]:
+    return interpolated(merged(load(), load(WITHOUT_GPU))["services"], {})
+
+
 def in_start_order(found: dict[str, dict[str, Any]]) -> list[str]:
     """Names of services, each after those it depends on; raises ValueError for a circle."""
     order: list[str] = []

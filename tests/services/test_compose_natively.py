@@ -38,7 +38,7 @@ class Deployment:
 
     def __init__(self, folder: Path, places: Mapping[str, str]) -> None:
         self.folder, self.places = folder, places
-        self.services = compose.services()
+        self.services = compose.services_without_gpu()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
