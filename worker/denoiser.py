@@ -63,16 +63,22 @@ class Denoiser(nn.Module):
         """What the network predicts, (n, channels, h, w), for noisy latents of that shape at one timestep each."""
         return self.predict(noisy, timesteps, given, self.features(given))
 
+    @property
+    def kind(self) -> torch.dtype:
+        """Of the weights; a model's own `dtype` looks at all of them, which takes a tenth of a small step."""
+        found: torch.dtype = next(self.unet.parameters()).dtype
+        return found
+
     def features(self, given: Given) -> list[Tensor]:
         """The adapter's view of the sheets, by level of the UNet; empty without an adapter."""
         if self.adapter is None or given.sheets is None:
             return []
-        features: list[Tensor] = self.adapter(given.sheets.to(self.unet.dtype))
+        features: list[Tensor] = self.adapter(given.sheets.to(self.kind))
         return features
 
     def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
         """As `forward`, with features computed before; they may be used again. Float32 out, whatever is within."""
-        kind = self.unet.dtype
+        kind = self.kind
         given = given.of(kind)
         more: dict[str, Any] = {}
         if features:
