@@ -27,19 +27,23 @@ def open_meter(device: str, watts: float | None = None) -> Meter:
         return Meter(lambda: (watts or CPU_WATTS) * time.process_time(), measured=False)
     try:
         return Meter(nvml_counter(int(device.partition(":")[2] or 0)), measured=True)
-    except Exception as error:
-        log.exception("the GPU's energy counter cannot be read, so energy is estimated: %s", error)
+    except (ImportError, OSError, RuntimeError) as error:
+        log.warning("the GPU's energy counter cannot be read, so energy is estimated: %s", error)
         return Meter(lambda: (watts or GPU_WATTS) * time.monotonic(), measured=False)
 
 
 def nvml_counter(number: int) -> Callable[[], float]:
     """nvmlDeviceGetTotalEnergyConsumption (Volta and newer): millijoules since the driver was loaded.
 
-    Of the whole card, whoever uses it. It moves every 20 to 100 ms: rough for single steps, right for sums.
+    Of the whole card, whoever uses it. It moves every 20 to 100 ms: rough for single steps, right for sums. Raises
+    RuntimeError where there is no such counter.
     """
-    import pynvml  # type: ignore[import-untyped]
+    import pynvml  # type: ignore[import-untyped]  # it has no types
 
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-    pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)  # raises where there is no counter
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError as error:
+        raise RuntimeError(f"NVML: {error}") from error
     return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000

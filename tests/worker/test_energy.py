@@ -19,6 +19,7 @@ def test_on_the_cpu_work_is_estimated_and_idling_costs_nothing():
 
 def test_a_gpus_own_counter_is_read_in_joules(monkeypatch):
     counter = SimpleNamespace(
+        NVMLError=Exception,
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByIndex=lambda number: number,
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: 1_234_500 + handle,
@@ -34,3 +35,10 @@ def test_a_gpu_without_a_counter_is_estimated_and_the_log_says_why(monkeypatch, 
     first = meter.joules()
     assert not meter.measured and meter.joules() >= first > 0
     assert "estimated" in caplog.text and GPU_WATTS > CPU_WATTS
+
+
+def test_without_a_driver_the_real_library_says_so_and_energy_is_estimated(caplog):
+    """Where a GPU is, its counter answers instead."""
+    pytest.importorskip("pynvml")
+    meter = open_meter("cuda:0")
+    assert meter.joules() > 0 and (meter.measured or "NVML" in caplog.text)

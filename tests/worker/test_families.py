@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from PIL import Image
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from memo import BadRecipe, BadSetup
 from tests.stock_models import write_sdxl, write_stable_diffusion
@@ -96,18 +99,21 @@ def test_what_cannot_be_loaded_is_named(catalogue, tmp_path, changes, said):
         open_painter(changed(catalogue, tmp_path, **changes), MEANS)
 
 
+def checker(threshold: float) -> StableDiffusionSafetyChecker:
+    """The real class at toy size, which refuses what is nearer than the threshold to any of its concepts."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    vision = {**sizes, "image_size": 8, "patch_size": 4, "projection_dim": 8}
+    text = {**sizes, "vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    found = StableDiffusionSafetyChecker(CLIPConfig(projection_dim=8, vision_config=vision, text_config=text)).eval()
+    found.concept_embeds_weights.data.fill_(threshold)
+    return found
+
+
 def test_what_the_safety_checker_refuses_is_no_picture(catalogue):
     device = SimpleNamespace(name="cpu", kind=torch.float32)
     recipe = catalogue.recipe({"model": "sd", "prompt": "fox", "seed": 1})
-
-    def extractor(images, return_tensors):
-        return SimpleNamespace(pixel_values=torch.zeros(1, 3, 8, 8))
-
-    for refuses in (False, True):
-        checker = lambda images, clip_input, refuses=refuses: (images, [refuses])  # noqa: E731
-        guard = Guard(SimpleNamespace(safety_checker=checker, feature_extractor=extractor), device)
-        if refuses:
-            with pytest.raises(BadRecipe, match="safety checker refused"):
-                guard(None, recipe)
-        else:
-            guard(None, recipe)
+    extractor = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    image = Image.new("RGB", (64, 64), "#c60")
+    Guard(SimpleNamespace(safety_checker=checker(1.5), feature_extractor=extractor), device)(image, recipe)
+    with pytest.raises(BadRecipe, match="safety checker refused"):
+        Guard(SimpleNamespace(safety_checker=checker(-1.5), feature_extractor=extractor), device)(image, recipe)
