@@ -13,7 +13,8 @@ from memo import BadRecipe, Memory, Unavailable
 from worker.jobs import Job, Origin
 from worker.queue import Queue
 
-from .asking import COUNT, another, describe, describe_picture, submit, visitor
+from .asking import COUNT, another, ask, cancel, describe, describe_picture, image_of, job_of, picture_of
+from .caller import who
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -37,7 +38,7 @@ def memory() -> Memory:
 def create_job() -> ResponseReturnValue:
     """Ask for a picture, or with `count` for several: 200 when memory has them all, 202 when some are painted."""
     body = read_object()
-    jobs = submit(body, visitor())
+    jobs = ask(body)
     told = [describe(job) for job in jobs]
     answer = told[0] if body.get(COUNT) is None else {"jobs": told}
     return answer, status_of(jobs), {"Location": told[0]["links"]["self"]}
@@ -46,10 +47,7 @@ def create_job() -> ResponseReturnValue:
 @bp.post("/jobs/<job_id>/another")
 def create_another(job_id: str) -> ResponseReturnValue:
     """Ask for a picture of the same meaning that was not given yet to this job, or to this user."""
-    found = queue().job(job_id)
-    if found is None:
-        no_job(job_id)
-    job = another(found, visitor())
+    job = another(job_of(job_id), who().name)
     answer = describe(job)
     return answer, status_of([job]), {"Location": answer["links"]["self"]}
 
@@ -68,21 +66,19 @@ def list_jobs() -> ResponseReturnValue:
 @bp.get("/jobs/<job_id>")
 def job(job_id: str) -> ResponseReturnValue:
     """How a job stands."""
-    found = queue().job(job_id)
-    return describe(found) if found else no_job(job_id)
+    return describe(job_of(job_id))
 
 
 @bp.delete("/jobs/<job_id>")
 def cancel_job(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that is final already stays as it is."""
-    found = queue().cancel(job_id)
-    return describe(found) if found else no_job(job_id)
+    return describe(cancel(job_id))
 
 
 @bp.get("/jobs/<job_id>/preview")
 def preview(job_id: str) -> ResponseReturnValue:
     """What the picture looks like by now, small and rough; 404 when there is nothing to see."""
-    found = queue().preview(job_id)
+    found = queue().preview(job_of(job_id).id)
     if found is None:
         abort(404, f"there is no preview of a job {job_id!r}: it is not being painted, or nothing can be seen yet")
     return Response(found, mimetype="image/webp", headers={"Cache-Control": "no-store"})
@@ -91,8 +87,7 @@ def preview(job_id: str) -> ResponseReturnValue:
 @bp.get("/jobs/<job_id>/events")
 def events(job_id: str) -> ResponseReturnValue:
     """The job as Server-Sent Events, from now until it is final."""
-    if queue().job(job_id) is None:
-        no_job(job_id)
+    job_of(job_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return Response(stream_with_context(messages(job_id)), mimetype="text/event-stream", headers=headers)
 
@@ -119,14 +114,14 @@ def list_pictures() -> ResponseReturnValue:
 @bp.get("/pictures/<key>")
 def picture(key: str) -> ResponseReturnValue:
     """What is known of a picture."""
-    return describe_picture(memory().picture(key))
+    return describe_picture(picture_of(key))
 
 
 @bp.get("/pictures/<key>/image")
 def image(key: str) -> ResponseReturnValue:
     """The PNG; it never changes, so it may be cached for ever. Ranges and ETags are answered."""
     answer = send_file(
-        io.BytesIO(memory().image(key)), "image/png", download_name=f"{key}.png", etag=key, conditional=True
+        io.BytesIO(image_of(key)), "image/png", download_name=f"{key}.png", etag=key, conditional=True
     )
     answer.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     return answer

@@ -1,17 +1,19 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from flask import current_app, request, url_for
+from flask import abort, current_app, url_for
 
 from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, to_text
 from memo.recipe import LARGEST_SEED, check_choice, check_whole
 from worker.catalogue import Catalogue
 from worker.jobs import Job, Origin
 from worker.queue import Queue
+
+from .caller import who
 
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
@@ -20,7 +22,6 @@ COUNT, USER, PRIORITY = "count", "user", "priority"
 MOST_PRIORITY = 10  # degrees, and as many downwards
 MOST_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of the name of who asks
-VISITOR = "visitor"  # the cookie by which a browser is known again
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,48 @@ class Wanted:
     count: int = 1
     user: str = ""  # whoever asks, as they call themselves; "" = unknown
     priority: int = 0  # orders what this user waits for
+
+
+def ask(body: Mapping[str, object]) -> list[Job]:
+    """`submit` for whoever is behind this request: all that a dialect needs to ask for pictures."""
+    return submit(body, who().name)
+
+
+def job_of(job_id: str) -> Job:
+    """A job as it stands now; 404 for one that is not known, or not the caller's to see."""
+    queue: Queue = current_app.extensions["queue"]
+    if (found := queue.job(job_id)) is None:
+        abort(404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days")
+    return found
+
+
+def follow(job: Job, seconds: float) -> Iterator[Job]:
+    """The job at every change until it is final, or until so many seconds are over."""
+    queue: Queue = current_app.extensions["queue"]
+    until = time.monotonic() + seconds
+    for snapshot in queue.watch(job.id, heartbeat=1.0):
+        if snapshot:
+            yield snapshot
+        if time.monotonic() > until:
+            return
+
+
+def cancel(job_id: str) -> Job:
+    """Cancel a job that is the caller's; one that is final already stays as it is."""
+    queue: Queue = current_app.extensions["queue"]
+    return queue.cancel(job_of(job_id).id) or job_of(job_id)
+
+
+def picture_of(key: str) -> Picture:
+    """A picture that the caller may see; raises Forgotten, or BadKey."""
+    memory: Memory = current_app.extensions["memory"]
+    return memory.picture(key)
+
+
+def image_of(key: str) -> bytes:
+    """Its PNG; raises Forgotten, or BadKey."""
+    memory: Memory = current_app.extensions["memory"]
+    return memory.image(key)
 
 
 def submit(body: Mapping[str, object], user: str = "") -> list[Job]:
@@ -51,11 +94,6 @@ def another(job: Job, user: str = "") -> Job:
     queue: Queue = current_app.extensions["queue"]
     first = queue.job(user)  # a chain without a name is called after its first job
     return serve(Wanted(job.recipe.wish, user=user), given([job, *([first] if first else []), *queue.of_user(user)]))
-
-
-def visitor() -> str:
-    """What this browser calls itself, or ""."""
-    return request.cookies.get(VISITOR, "")[:LONGEST_USER]
 
 
 def given(jobs: Collection[Job]) -> set[str]:

@@ -16,7 +16,8 @@ from flask.typing import ResponseReturnValue
 
 from memo import BadKey, BadRecipe, Forgotten, Unavailable, to_text
 
-from .asking import VISITOR, another, describe, submit, visitor
+from .asking import another, describe, submit
+from .caller import VISITOR, visitor, who
 
 bp = Blueprint("pages", __name__)
 
@@ -38,7 +39,7 @@ def create() -> ResponseReturnValue:
 def ask() -> ResponseReturnValue:
     """Submit the form without JavaScript."""
     try:
-        [job, *_] = submit(as_body(request.form), visitor())
+        [job, *_] = submit(as_body(request.form), who().name)
     except BadRecipe as error:
         return form_page(request.form.to_dict(), fault=error), 422
     except Unavailable as error:
@@ -72,7 +73,7 @@ def more(job_id: str) -> ResponseReturnValue:
     found = current_app.extensions["queue"].job(job_id)
     if found is None:
         abort(404, NO_JOB)
-    return redirect(url_for("pages.job", job_id=another(found, visitor()).id), 303)
+    return redirect(url_for("pages.job", job_id=another(found, who().name).id), 303)
 
 
 @bp.after_request
