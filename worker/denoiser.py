@@ -4,12 +4,16 @@ Stock diffusers modules: a UNet, and for a sheet a T2I-Adapter (Mou et al. 2023)
 picture and added to the UNet's way down. Knows no prompts and no noise schedule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from memo import BadSetup
+
+Wear = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ class Given:
 class Denoiser(nn.Module):
     """UNet and, if any, adapter as one network."""
 
-    def __init__(self, unet: Any, adapter: Any = None) -> None:
+    def __init__(self, unet: Any, adapter: Any = None, lora: Wear | None = None) -> None:
         super().__init__()
-        self.unet, self.adapter = unet, adapter
+        self.unet, self.adapter, self.lora = unet, adapter, lora
 
     def forward(self, noisy: Tensor, timesteps: Tensor, given: Given) -> Tensor:
         """What the network predicts, (n, channels, h, w), for noisy latents of that shape at one timestep each."""
@@ -68,6 +72,13 @@ class Denoiser(nn.Module):
         """Of the weights; a model's own `dtype` looks at all of them, which takes a tenth of a small step."""
         found: torch.dtype = next(self.unet.parameters()).dtype
         return found
+
+    def wear(self, adapter: str) -> None:
+        """Calculate with this LoRA adapter from now on, "" for none; raises BadSetup for one that cannot be had."""
+        if self.lora is not None:
+            self.lora(adapter)
+        elif adapter:
+            raise BadSetup(f"this model has no adapters, so not {adapter!r}")
 
     def features(self, given: Given) -> list[Tensor]:
         """The adapter's view of the sheets, by level of the UNet; empty without an adapter."""

@@ -1,7 +1,8 @@
 """The step loop: paintings of one network advance together, one denoising step of all of them at a time.
 
-Paintings at different steps, of different samplers, guidance and lengths share every call of the network; they come
-and go between any two steps, so that a short one never waits for a long one to end. One thread owns the network;
+Paintings at different steps, of different samplers, guidance and lengths share every call of the network, if they are
+of one shape and wear the same adapter; they come and go between any two steps, so that a short one never waits for a
+long one to end. One thread owns the network;
 whoever wants a painting waits in a thread of its own. Knows tensors; neither recipes nor queues nor images.
 """
 
@@ -48,6 +49,9 @@ class Network(Protocol):
     def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
         """Rows (n, channels, height, width) at a timestep each."""
 
+    def wear(self, adapter: str) -> None:
+        """Calculate with this adapter (LoRA) from now on, "" for none; raises for one that cannot be had."""
+
 
 @dataclass(eq=False)
 class Ticket:
@@ -59,6 +63,8 @@ class Ticket:
     generator: torch.Generator  # all of its noise, drawn on the CPU in float32: the seed decides, not the company
     shape: tuple[int, ...]  # of its latents: channels, height, width
     fixed: bool = False  # calculated at one width always, so that its bits are the same in any company
+    picture: Tensor | None = None  # latents to start from, shaped alike, for a table that keeps something of them
+    adapter: str = ""
     urgency: int = 0  # more is sooner
     owner: str = ""
     came: float = 0.0
@@ -91,11 +97,12 @@ class Loop:
     ) -> None:
         self.network, self.widths, self.meter, self.clock = network, widths, meter, clock
         self.device, self.buckets = torch.device(device), sorted(buckets)
+        self.usual: tuple[int, ...] | None = None  # the shape whose steps `widths` tells of: the first that comes
         self.changed = threading.Condition()
         self.waiting: list[Ticket] = []
         self.active: list[Ticket] = []
         self.thread: threading.Thread | None = None
-        self.took = 0.0  # seconds of the last step
+        self.took = 0.0  # seconds of the last step of all
 
     def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
         """The latents (channels, height, width); `on_step` after each step, and what it raises stops the painting."""
@@ -140,8 +147,11 @@ class Loop:
             self.waiting = [ticket for ticket in self.waiting if not ticket.gone]
             self.active = [ticket for ticket in self.active if not ticket.gone]
             self.active += self.admitted()
+        begun = self.clock()
+        for group in alike(self.active):
+            self.advance_or_fail(group)
         if self.active:
-            self.advance_or_fail(self.active)
+            self.took = self.clock() - begun
             self.active = [ticket for ticket in self.active if ticket.step < len(ticket.table) and not ticket.gone]
 
     def admitted(self) -> list[Ticket]:
@@ -162,6 +172,7 @@ class Loop:
         Whatever goes wrong with one is raised where it is waited for, and the loop goes on for the others.
         """
         try:
+            self.network.wear(tickets[0].adapter)
             for ticket in tickets:
                 self.begin(ticket)
             self.advance(tickets)
@@ -186,14 +197,18 @@ class Loop:
         log.warning("memory is full with %d paintings at once: %d from now on", len(tickets), half)
         self.widths.limit(half)
         with self.changed:
-            self.active, back = list(tickets[:half]), list(tickets[half:])
+            back = list(tickets[half:])
+            self.active = [ticket for ticket in self.active if ticket not in back]
             self.waiting = [*back, *self.waiting]
 
     def begin(self, ticket: Ticket) -> None:
         """First noise, and what is computed once."""
+        self.usual = self.usual or ticket.shape
         if not ticket.begun:
-            noise = torch.randn(ticket.shape, generator=ticket.generator) * ticket.table.start
-            ticket.latents = noise.to(self.device)
+            latents = torch.randn(ticket.shape, generator=ticket.generator) * ticket.table.start
+            if ticket.picture is not None:
+                latents += ticket.table.kept * ticket.picture
+            ticket.latents = latents.to(self.device)
             ticket.kept = torch.zeros(ticket.shape, device=self.device)
             ticket.given = ticket.given.to(self.device)
             ticket.features = self.network.features(ticket.given)
@@ -210,15 +225,15 @@ class Loop:
         latents, kept = advance(rows, latents, output, kept, added)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.took = took = self.clock() - begun
-        if not any(ticket.fixed for ticket in tickets):
+        took = self.clock() - begun
+        if tickets[0].shape == self.usual and not any(ticket.fixed for ticket in tickets):
             self.widths.took(len(tickets), took)
         cost = (self.meter() - before) / sum(len(ticket.given) for ticket in tickets)
         for number, ticket in enumerate(tickets):
             ticket.joules += cost * len(ticket.given)
             ticket.latents, ticket.kept = latents[number], kept[number]
             ticket.step += 1
-            left = took * (len(ticket.table) - ticket.step)
+            left = max(took, self.took) * (len(ticket.table) - ticket.step)
             ticket.news.put(Step(ticket.step, left, ticket.joules, kept[number]))
             if ticket.step == len(ticket.table):
                 ticket.news.put(ticket.latents.clone())
@@ -252,6 +267,14 @@ def turn(waiting: Sequence[Ticket], active: Sequence[Ticket], moment: float) -> 
         return under_way[ticket.owner], -(ticket.urgency + (moment - ticket.came) // AGE), ticket.came
 
     return min(waiting, key=place)
+
+
+def alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
+    """Those that can share a step: of one shape, with one adapter."""
+    groups: dict[tuple[object, ...], list[Ticket]] = {}
+    for ticket in tickets:
+        groups.setdefault((ticket.shape, ticket.adapter), []).append(ticket)
+    return list(groups.values())
 
 
 def noise(ticket: Ticket) -> Tensor:

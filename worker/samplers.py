@@ -48,10 +48,11 @@ TABLES = 256  # kept
 
 @dataclass(frozen=True)
 class Table:
-    """One sampler, schedule and number of steps."""
+    """One sampler, schedule and number of steps; without the first of them, if it begins with a picture."""
 
     rows: Tensor  # (steps, 8) float32, the columns as in COLUMNS
     start: float  # by which the first noise is multiplied
+    kept: float = 0.0  # by which the picture is multiplied that it begins with
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -65,25 +66,47 @@ def make_scheduler(config: Mapping[str, Any], sampler: str, schedule: str) -> An
     return SAMPLERS[sampler].from_config(dict(config), **options)
 
 
-def begin(scheduler: Any, steps: int) -> None:
-    """Place the steps, and stand before the first."""
+def begin(scheduler: Any, steps: int, skipped: int = 0) -> None:
+    """Place the steps, and stand before the first that is not skipped."""
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)  # else it searches by timestep, and karras sigmas share timesteps
+        scheduler.set_begin_index(skipped)  # else it searches by timestep, and karras sigmas share timesteps
 
 
 def read_table(scheduler: Any, steps: int) -> Table:
     """Take a scheduler through its steps."""
     begin(scheduler, steps)
+    return Table(read_rows(scheduler, 0), float(getattr(scheduler, "init_noise_sigma", 1.0)))
+
+
+def read_late_table(scheduler: Any, steps: int, strength: float) -> Table:
+    """Take a scheduler through the last of its steps, beginning with a picture under that much noise.
+
+    As diffusers' image-to-image pipelines have it: `strength` is the share of the steps that is taken, at least one.
+    """
+    skipped = steps - max(1, int(steps * strength))
+    begin(scheduler, steps, skipped)
+    add = scheduler.add_noise if hasattr(scheduler, "add_noise") else flow_noise(scheduler)
+    kept, noise, _ = add(X, OUT, scheduler.timesteps[skipped : skipped + 1]).tolist()
+    return Table(read_rows(scheduler, skipped), noise, kept)
+
+
+def flow_noise(scheduler: Any) -> Any:
+    """A flow's way to add noise, called as the others have it."""
+    return lambda picture, noise, timestep: scheduler.scale_noise(picture, timestep, noise)
+
+
+def read_rows(scheduler: Any, skipped: int) -> Tensor:
+    """The rows from there on."""
     read = euler_row if isinstance(scheduler, EULER) else lcm_row if isinstance(scheduler, LCMScheduler) else read_row
-    rows = [read(scheduler, number, timestep) for number, timestep in enumerate(scheduler.timesteps)]
-    return Table(torch.tensor(rows, dtype=torch.float32), float(getattr(scheduler, "init_noise_sigma", 1.0)))
+    steps = list(enumerate(scheduler.timesteps))[skipped:]
+    return torch.tensor([read(scheduler, number, timestep) for number, timestep in steps], dtype=torch.float32)
 
 
 def read_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
     """One step, by asking the scheduler."""
     keeps = getattr(scheduler, "model_outputs", None)  # a multistep sampler's, the newest last
-    if keeps and number:
+    if keeps and keeps[-1] is not None:
         keeps[-1] = H
     answer = scheduler.step(OUT, timestep, X)
     after = answer.prev_sample.tolist()
@@ -145,10 +168,15 @@ class Tables:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
         self.of = lru_cache(TABLES)(self.make)
+        self.late = lru_cache(TABLES)(self.make_late)
 
     def make(self, sampler: str, schedule: str, steps: int) -> Table:
         """The table of a sampler, a schedule and a number of steps."""
         return read_table(make_scheduler(self.config, sampler, schedule), steps)
+
+    def make_late(self, sampler: str, schedule: str, steps: int, strength: float) -> Table:
+        """The same for what begins with a picture."""
+        return read_late_table(make_scheduler(self.config, sampler, schedule), steps, strength)
 
 
 def advance(rows: Tensor, x: Tensor, out: Tensor, h: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

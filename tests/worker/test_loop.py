@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from memo import BadSetup
 from worker.denoiser import Denoiser, Given
-from worker.loop import AGE, Loop, Ticket, turn
+from worker.loop import AGE, Loop, Ticket, alike, turn
 from worker.samplers import SAMPLERS, Tables
 from worker.width import Widths
 
@@ -47,8 +48,7 @@ def ticket(number: int, **changes) -> Ticket:
         Given(states),
         guidance,
         torch.Generator().manual_seed(number),
-        SHAPE,
-        **changes,
+        **{"shape": SHAPE, **changes},
     )
 
 
@@ -124,6 +124,9 @@ class Failing:
     def __init__(self, network, rule):
         self.network, self.rule, self.widths = network, rule, []
 
+    def wear(self, adapter):
+        self.network.wear(adapter)
+
     def features(self, given):
         return self.network.features(given)
 
@@ -161,6 +164,58 @@ def test_when_memory_is_full_fewer_go_on_and_nothing_is_lost(one_thread, network
     assert max(failing.widths) > 4 and loop.widths.limited <= 2 and max(failing.widths[-10:]) <= 4
     for number, latents in zip(numbers, found, strict=True):
         assert close(latents, alone(network, number, steps=9, guidance=7.5))
+
+
+class Worn:
+    """The network, which notes what it wears at each step, and of which shape its rows are."""
+
+    def __init__(self, network):
+        self.network, self.steps, self.worn = network, [], None
+
+    def wear(self, adapter):
+        self.worn = adapter
+
+    def features(self, given):
+        return self.network.features(given)
+
+    def predict(self, noisy, timesteps, given, features):
+        self.steps.append((self.worn, tuple(noisy.shape[2:]), len(noisy)))
+        return self.network.predict(noisy, timesteps, given, features)
+
+
+def test_only_what_shares_shape_and_adapter_shares_a_step(one_thread, network):
+    kinds = [{}, {"adapter": "ink"}, {"shape": (4, 8, 16)}, {"shape": (4, 8, 16), "adapter": "ink"}]
+    worn = Worn(network)
+    loop = Loop(worn, Widths({}, 8))
+    loop.waiting = [ticket(n, steps=4, guidance=1.0, **kinds[n % 4]) for n in range(8)]
+    loop.tick()
+    assert sorted(worn.steps) == [("", (8, 8), 2), ("", (8, 16), 2), ("ink", (8, 8), 2), ("ink", (8, 16), 2)]
+    assert {len(group) for group in alike(loop.active)} == {2}
+
+
+def test_shapes_in_company_come_out_as_alone(one_thread, network):
+    kinds = [{}, {"shape": (4, 8, 16)}, {"shape": (4, 16, 8)}]
+    loop = Loop(network, Widths({}, 6))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda n: loop.paint(ticket(n, steps=4, **kinds[n % 3]), lambda step: None), range(6)))
+    for number, latents in enumerate(found):
+        assert close(latents, alone(network, number, steps=4, **kinds[number % 3]))
+
+
+def test_a_width_is_learnt_of_the_usual_shape_only(network):
+    loop = Loop(network, Widths({1: 5.0}, 1))
+    loop.usual = SHAPE
+    loop.paint(ticket(1, steps=1, shape=(4, 8, 16)), lambda step: None)
+    assert loop.widths.seconds == {1: 5.0}
+    loop.paint(ticket(1, steps=1), lambda step: None)
+    assert loop.widths.seconds[1] < 5.0
+
+
+def test_an_adapter_that_a_model_has_not_fails_alone(network):
+    loop = Loop(network, Widths({}, 2))
+    with pytest.raises(BadSetup, match="no adapters, so not 'ink'"):
+        loop.paint(ticket(1, adapter="ink"), lambda step: None)
+    assert close(loop.paint(ticket(2), lambda step: None), alone(network, 2))
 
 
 def test_a_painting_that_is_too_large_alone_fails(network):

@@ -83,6 +83,35 @@ def test_a_table_paints_what_the_scheduler_paints(name, sampler, schedule, steps
     assert float((found - expected).abs().max()) <= allowed
 
 
+def late(config, sampler, schedule, steps, strength, seed=7):
+    """What diffusers paints from a picture on, and what the table paints."""
+    scheduler, skipped = make_scheduler(config, sampler, schedule), steps - max(1, int(steps * strength))
+    picture, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    begin(scheduler, steps, skipped)
+    left = scheduler.timesteps[skipped:]
+    flow = not hasattr(scheduler, "add_noise")
+    x = scheduler.scale_noise(picture, left[:1], noise) if flow else scheduler.add_noise(picture, noise, left[:1])
+    strongest = float(x.abs().max())
+    table = Tables(config).late(sampler, schedule, steps, strength)
+    y, h = table.kept * picture + table.start * noise, torch.zeros(SHAPE)
+    generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+    noisy = isinstance(scheduler, EulerAncestralDiscreteScheduler | LCMScheduler)
+    for timestep, row in zip(left, table.rows, strict=True):
+        options = {"generator": generators[0]} if noisy else {}
+        x = scheduler.step(network(scaled(scheduler, x, timestep), timestep), timestep, x, **options).prev_sample
+        added = torch.randn(SHAPE, generator=generators[1]) if row[-1] else torch.zeros(SHAPE)
+        y, h = advance(row[None], y, network(row[1] * y, row[0]), h, added)
+    return x, y, strongest
+
+
+@pytest.mark.parametrize(("steps", "strength"), [(1, 0.5), (4, 0.2), (10, 0.3), (10, 0.75), (7, 1.0)])
+@pytest.mark.parametrize(("name", "sampler", "schedule"), list(offered()))
+def test_from_a_picture_on_a_table_paints_what_the_scheduler_paints(name, sampler, schedule, steps, strength):
+    expected, found, strongest = late(config(name), sampler, schedule, steps, strength)
+    allowed = 1e-5 * float(expected.abs().max()) + (2**-23 * strongest if strongest > 1000 else 0)
+    assert float((found - expected).abs().max()) <= allowed
+
+
 def test_every_sampler_of_a_recipe_has_a_table():
     assert set(NAMES) == set(SAMPLERS)
 
