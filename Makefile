@@ -10,7 +10,7 @@ WORKERS ?= 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH_FREE := memo/*,worker/*
-TORCH_ROOMS := worker/conditions.py,worker/decoder.py,worker/denoiser.py,worker/device.py,worker/diffusion.py,worker/export.py,worker/families.py,worker/glance.py,worker/judge/*,worker/latents.py,$(strip \
+TORCH_ROOMS := worker/adapters.py,worker/conditions.py,worker/decoder.py,worker/denoiser.py,worker/device.py,worker/diffusion.py,worker/export.py,worker/families.py,worker/glance.py,worker/judge/*,worker/latents.py,$(strip \
   )worker/loop.py,worker/samplers.py,worker/sheet.py,worker/stock.py,worker/text.py,worker/upscaler.py,worker/train/*
 
 .PHONY: help up test lint unit install install-dev redis chromium bench clean

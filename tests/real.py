@@ -100,6 +100,7 @@ class QuickPainter:
 
     def __init__(self) -> None:
         self.painted: list[str] = []
+        self.starts: list[Image.Image | None] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.fault: Exception | None = None
@@ -108,13 +109,14 @@ class QuickPainter:
         """See Painter."""
         return {}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
         for step in range(1, recipe.steps + 1):
             assert self.go_on.wait(20)
             if self.fault:
                 raise self.fault
             on_step(Progress(step))
         self.painted.append(recipe.prompt)
+        self.starts.append(start)
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
 
 

@@ -114,6 +114,7 @@ def written(pipe: Any, folder: Path, family: str) -> Path:
         "licence": "Apache-2.0",
         "family": family,
         "sizes": [SIDE],
+        "span": [SIDE, 2 * SIDE, 16],
         "defaults": {"width": SIDE, "height": SIDE, "steps": 4, "guidance_scale": 5.0, "sampler": "ddim"},
         "script": "",
     }

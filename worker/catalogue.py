@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,27 @@ from typing import Any
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
 from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
+STEPPED = ("stable-diffusion", "stable-diffusion-xl")  # families of diffusers that the step loop steps
 PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline for
 REMOTE = ("huggingface-inference", "bedrock")  # families whose weights are elsewhere
 PIECE = 2**24  # bytes read at once
 USUAL = tuple(name for name in SAMPLERS if name != "lcm")  # which wants a model that was distilled for it
 LCM_STEPS = 50  # at most
+ADAPTERS = "adapters"  # the subfolder for LoRA files
+WEIGHTS_OF_ADAPTERS = (-4.0, 4.0)  # how strongly one may count
+TOLD = (  # of each model
+    *("name", "revision", "title", "licence", "sizes", "span", "samplers", "schedules", "defaults"),
+    *("adapters", "starts"),
+)
 WITHOUT_KARRAS = ("ddim", "lcm")  # samplers whose steps are not placed by sigmas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One folder of weights. `sizes` are the sides in pixels of the square pictures it paints."""
+    """One folder of weights. `sizes` are the sides in pixels of the square pictures it paints.
+
+    With `span`, (least, most, multiple), it paints besides any width and height that are so large and divisible so.
+    """
 
     name: str
     revision: str  # 16 hex digits of the weights
@@ -33,6 +44,10 @@ class Model:
     defaults: Mapping[str, Any]
     samplers: tuple[str, ...] = USUAL
     schedules: tuple[str, ...] = SCHEDULES
+    span: tuple[int, int, int] | None = None
+    adaptable: bool = False  # by LoRA files
+    adapters: tuple[str, ...] = ()  # LoRA files, by name
+    starts: bool = False  # whether it can start from a picture
     remote: bool = False  # painted elsewhere
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
 
@@ -46,7 +61,7 @@ class Catalogue:
     def models(self) -> dict[str, Model]:
         """All models by name, the default one first; raises BadSetup naming a model.json that is wrong."""
         files = sorted(self.folder.glob("[!.]*/model.json"))  # a model being replaced begins with a dot
-        models = [read_model(file, fingerprint(file.parent)) for file in files]
+        models = [with_adapters(read_model(file, fingerprint(file.parent))) for file in files]
         if not models:
             raise BadSetup(f"there is no model in {self.folder}: each subfolder with a model.json is one")
         models.sort(key=lambda model: (model.name != "stickers", model.name))
@@ -60,8 +75,7 @@ class Catalogue:
 
     def describe(self) -> list[dict[str, Any]]:
         """What people may know of each model, JSON-able, the default one first."""
-        names = ("name", "revision", "title", "licence", "sizes", "samplers", "schedules", "defaults")
-        return [{name: getattr(model, name) for name in names} for model in self.models().values()]
+        return [{name: getattr(model, name) for name in TOLD} for model in self.models().values()]
 
     def recipe(self, wanted: Mapping[str, object]) -> Recipe:
         """A recipe the model can follow, its defaults filled in; raises BadRecipe."""
@@ -71,27 +85,98 @@ class Catalogue:
         model = models[str(name)]
         recipe = from_mapping({**model.defaults, **wanted, "model": name, "revision": model.revision})
         check(recipe, model)
-        return recipe
+        return replace(recipe, adapter=whole_adapter(recipe.adapter, model)) if recipe.adapter else recipe
 
 
 def check(recipe: Recipe, model: Model) -> None:
     """Raise BadRecipe for what this model cannot paint."""
-    check_offered("width", recipe, model.sizes)
-    check_offered("height", recipe, model.sizes)
+    check_size(recipe, model)
     check_offered("sampler", recipe, model.samplers)
     check_offered("schedule", recipe, model.schedules)
-    if recipe.width != recipe.height:
-        raise BadRecipe("height", recipe.height, f"{model.name} paints squares: {recipe.width} like the width")
     if recipe.schedule == "karras" and recipe.sampler in WITHOUT_KARRAS:
         raise BadRecipe("schedule", recipe.schedule, f"the sampler {recipe.sampler} has only native")
     if recipe.sampler == "lcm" and recipe.steps > LCM_STEPS:
         raise BadRecipe(
             "steps", recipe.steps, f"with the sampler lcm at most {LCM_STEPS} make sense, 4 to 8 are usual"
         )
-    if recipe.adapter:
-        raise BadRecipe("adapter", recipe.adapter, f"{model.name} has no adapters: leave it out")
+    if recipe.start and not model.starts:
+        raise BadRecipe("start", recipe.start, f"{model.name} cannot start from a picture: leave it out")
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
+
+
+def check_size(recipe: Recipe, model: Model) -> None:
+    """Raise BadRecipe for a width or height that the model does not paint."""
+    if model.span and painted_as_asked(recipe.width, recipe.height, model.span):
+        return
+    for field in ("width", "height"):
+        if (side := getattr(recipe, field)) not in model.sizes:
+            offered = ", ".join(map(str, model.sizes))
+            if model.span:
+                least, most, multiple = model.span
+                offered += f", and from {least} to {most} in multiples of {multiple}"
+            raise BadRecipe(field, side, f"{recipe.model} offers {offered}")
+    if recipe.width != recipe.height:
+        raise BadRecipe("height", recipe.height, f"{model.name} paints squares: {recipe.width} like the width")
+
+
+def painted_as_asked(width: int, height: int, span: tuple[int, int, int]) -> bool:
+    """Whether a picture is painted in this very size, not enlarged to it."""
+    least, most, multiple = span
+    return all(least <= side <= most and side % multiple == 0 for side in (width, height))
+
+
+def painted_size(recipe: Recipe, side: int, span: tuple[int, int, int] | None) -> tuple[int, int]:
+    """Height and width in which it is painted: as asked, or the model's own square, which is then enlarged."""
+    as_asked = span is not None and painted_as_asked(recipe.width, recipe.height, span)
+    return (recipe.height, recipe.width) if as_asked else (side, side)
+
+
+def whole_adapter(given: str, model: Model) -> str:
+    """NAME or NAME:WEIGHT as NAME:WEIGHT@DIGEST, which decides what is painted; raises BadRecipe."""
+    if not model.adapters:
+        raise BadRecipe("adapter", given, f"{model.name} has no adapters: leave it out")
+    name, weight, digest = read_adapter(given)
+    if name not in model.adapters:
+        raise BadRecipe("adapter", given, f"{model.name} offers {', '.join(model.adapters)}")
+    path = model.folder / ADAPTERS / f"{name}.safetensors"
+    there = adapter_digest(path, path.stat().st_mtime_ns)
+    if digest not in ("", there):
+        raise BadRecipe("adapter", given, f"that file was changed since: say {name}:{weight:g} for the present one")
+    return f"{name}:{weight:g}@{there}"
+
+
+def read_adapter(given: str) -> tuple[str, float, str]:
+    """What people write of an adapter; raises BadRecipe for a weight that is none."""
+    try:
+        name, weight, digest = adapter_parts(given)
+    except ValueError:
+        name, weight, digest = given, math.nan, ""
+    least, most = WEIGHTS_OF_ADAPTERS
+    if not least <= weight <= most:
+        raise BadRecipe("adapter", given, f"write NAME or NAME:WEIGHT, the weight from {least:g} to {most:g}")
+    return name, round(weight, 4), digest
+
+
+def adapter_parts(adapter: str) -> tuple[str, float, str]:
+    """The name, the weight (1 if none is said) and the digest of the file ("" if none is said); raises ValueError."""
+    said, _, digest = adapter.partition("@")
+    name, _, weight = said.partition(":")
+    return name, float(weight or 1), digest
+
+
+@lru_cache(maxsize=256)
+def adapter_digest(path: Path, changed: int) -> str:
+    """16 hex digits of a file, read once as long as it is unchanged."""
+    return revision([path])
+
+
+def with_adapters(model: Model) -> Model:
+    """The model with the adapters that lie there now; they are no part of its revision."""
+    if not model.adaptable:
+        return model
+    found = model.folder.glob(f"{ADAPTERS}/*.safetensors")
+    return replace(model, adapters=tuple(sorted(path.stem for path in found)))
 
 
 def check_offered(field: str, recipe: Recipe, choices: Sequence[object]) -> None:
@@ -115,7 +200,8 @@ def check_script(field: str, text: str, model: Model) -> None:
 
 def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """What changes when a model's files do: names, sizes, times."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".zip"))
+    found = (path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".zip"))
+    files = sorted(path for path in found if ADAPTERS not in path.relative_to(folder).parts)
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
@@ -134,11 +220,24 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             defaults={"width": 256, "height": 256, **values["defaults"]},
             samplers=tuple(values.get("samplers", USUAL)),
             schedules=tuple(values.get("schedules", SCHEDULES)),
+            span=as_span(values.get("span")),
+            adaptable=values.get("family") in STEPPED,
+            starts=values.get("family", STEPPED[0]) in STEPPED and not values.get("labels"),
             remote=values.get("family") in REMOTE,
             script=values.get("script", "LATIN"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadSetup(f"{file} does not describe a model: {error!r}") from error
+
+
+def as_span(given: object) -> tuple[int, int, int] | None:
+    """[least, most, multiple] in pixels; raises ValueError."""
+    if given is None:
+        return None
+    least, most, multiple = (int(number) for number in given)  # type: ignore[attr-defined]  # TypeError is caught
+    if not 0 < least <= most or multiple <= 0 or multiple % 8:
+        raise ValueError(f"span must be [least, most, multiple of 8] in pixels, not {given!r}")
+    return least, most, multiple
 
 
 def revision(files: list[Path]) -> str:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderTiny, T2IAdapter, UNet2DConditionModel, UNet2DModel
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from memo import BadSetup, Recipe
 
-from .catalogue import PIPELINE, Model
+from .catalogue import PIPELINE, Model, as_span, painted_size
 from .conditions import Conditions, open_conditions
 from .decoder import Decoder
 from .denoiser import Denoiser
@@ -27,7 +28,7 @@ from .device import Device, compiled, open_device
 from .energy import open_meter
 from .families import Guard, open_family
 from .glance import Glance
-from .latents import decode, patch_of
+from .latents import cell_of, decode, encode, patch_of
 from .loop import Loop, Step, Ticket
 from .painter import Means, OnStep, Painter, Progress
 from .samplers import Tables
@@ -54,18 +55,23 @@ class DiffusionPainter:
         self.upscaler: Upscaler | None = None
         self.guard: Guard | None = None
         self.patch = patch_of(unet.in_channels, vae)
+        self.cell = cell_of(vae, self.patch)
+        self.span: tuple[int, int, int] | None = None
         self.glance, self.decoder = Glance(vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
-    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
-        """See Painter. Painted at the model's native size, then enlarged to the recipe's."""
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+        """See Painter. What is not painted in the recipe's size is enlarged to it."""
         ticket = self.ticket(recipe)
         sheets = ticket.given.sheets
         base = torch.zeros(()) if sheets is None else shown_on(sheets[:1])
+        if start is not None:
+            ticket.picture = (self.encode(start, ticket.shape) - base)[0]
+        skipped = recipe.steps - len(ticket.table)
 
         def tell(step: Step) -> None:
             preview = partial(self.look, base, step.clean)
-            on_step(Progress(step.number, step.seconds_left, step.joules, preview))
+            on_step(Progress(skipped + step.number, step.seconds_left, step.joules, preview))
 
         latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
         image = to_image(self.decoder(latents, alone=ticket.fixed))
@@ -79,6 +85,14 @@ class DiffusionPainter:
         return decode(self.vae, latents.to(self.vae.dtype), self.patch).float().cpu()
 
     @torch.inference_mode()
+    def encode(self, picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
+        """The latents (1, channels, h, w) of a picture, cut and scaled to what such latents show, on the CPU."""
+        fitted = ImageOps.fit(picture, (shape[2] * self.cell, shape[1] * self.cell), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)[None] / 127.5 - 1
+        latents: Tensor = encode(self.vae, pixels.to(self.vae.device, self.vae.dtype), self.patch)
+        return latents.float().cpu()
+
+    @torch.inference_mode()
     def look(self, base: Tensor, clean: Tensor) -> Image.Image:
         """What the latents will be, small."""
         return self.glance(base + clean.cpu()[None])
@@ -86,18 +100,28 @@ class DiffusionPainter:
     def make_loop(self, widths: Widths) -> Loop:
         """A step loop of this network."""
         buckets = [2 * width for width in MEASURED if width <= widths.most] if self.place.cuda else ()
-        return Loop(self.denoiser, widths, device=self.place.name, buckets=buckets, meter=self.meter.joules)
+        loop = Loop(self.denoiser, widths, device=self.place.name, buckets=buckets, meter=self.meter.joules)
+        loop.usual = self.shape
+        return loop
 
     def ticket(self, recipe: Recipe) -> Ticket:
         """What the step loop must know of a recipe."""
+        how = (recipe.sampler, recipe.schedule, recipe.steps)
         return Ticket(
-            self.tables.of(recipe.sampler, recipe.schedule, recipe.steps),
+            self.tables.late(*how, recipe.strength) if recipe.start else self.tables.of(*how),
             self.conditions(recipe),
             recipe.guidance_scale,
             torch.Generator("cpu").manual_seed(seed_of(recipe)),
-            self.shape,
+            self.shape_of(recipe),
             fixed=recipe.mode == "reproducible",
+            adapter=recipe.adapter,
         )
+
+    def shape_of(self, recipe: Recipe) -> tuple[int, ...]:
+        """Of its latents: channels, height, width."""
+        channels, side, _ = self.shape
+        height, width = painted_size(recipe, side * self.cell, self.span)
+        return channels, height // self.cell, width // self.cell
 
     def state(self) -> dict[str, float]:
         """See Painter."""
@@ -163,9 +187,9 @@ def open_diffusion(model: Model, means: Means) -> Painter:
 def open_of_family(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
     """A model of a family that diffusers has a pipeline for."""
     family = open_family(about, folder, device)
-    tables, denoiser = Tables(family.schedule), Denoiser(family.unet).eval()
+    tables, denoiser = Tables(family.schedule), Denoiser(family.unet, lora=family.adapters.on_network).eval()
     painter = DiffusionPainter(denoiser, family.vae, tables, family.conditions, device, means)
-    painter.guard = family.guard
+    painter.guard, painter.span = family.guard, as_span(about.get("span"))
     return painter
 
 

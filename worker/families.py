@@ -15,11 +15,12 @@ from PIL import Image
 
 from memo import BadRecipe, BadSetup, Recipe
 
-from .catalogue import PIPELINE, REMOTE
+from .adapters import Adapters
+from .catalogue import PIPELINE, REMOTE, STEPPED, as_span, painted_size
 from .denoiser import Given
 from .device import Device
 
-FAMILIES = {"stable-diffusion": StableDiffusionPipeline, "stable-diffusion-xl": StableDiffusionXLPipeline}
+FAMILIES = dict(zip(STEPPED, (StableDiffusionPipeline, StableDiffusionXLPipeline), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Family:
     vae: Any
     schedule: Mapping[str, Any]
     conditions: "PromptConditions"
+    adapters: Adapters
     guard: "Guard"
 
 
@@ -56,15 +58,18 @@ def open_family(about: Mapping[str, Any], folder: Path, device: Device) -> Famil
         if (part := getattr(pipe, name, None)) is not None:
             part.to(device.name, device.kind)
     unet = device.take(pipe.unet)
-    side = unet.config.sample_size * pipe.vae_scale_factor
-    return Family(unet, vae, dict(pipe.scheduler.config), PromptConditions(pipe, device, side), Guard(pipe, device))
+    pipe.unet = unet
+    adapters = Adapters(pipe, folder)
+    conditions = PromptConditions(pipe, device, as_span(about.get("span")), adapters)
+    return Family(unet, vae, dict(pipe.scheduler.config), conditions, adapters, Guard(pipe, device))
 
 
 class PromptConditions:
     """Both prompts as the model's own text encoders read them; for several threads."""
 
-    def __init__(self, pipe: Any, device: Device, side: int) -> None:
-        self.pipe, self.device, self.side = pipe, device, side
+    def __init__(self, pipe: Any, device: Device, span: tuple[int, int, int] | None, adapters: Adapters) -> None:
+        self.pipe, self.device, self.span, self.adapters = pipe, device, span, adapters
+        self.side = pipe.unet.config.sample_size * pipe.vae_scale_factor
         self.double = hasattr(pipe, "text_encoder_2")
         self.lock = threading.Lock()
 
@@ -73,6 +78,7 @@ class PromptConditions:
         """States (2, tokens, width), the negative prompt's first, or (1, …) where nothing is to be guided."""
         guided = recipe.guidance_scale > 1
         with self.lock:
+            self.adapters.on_text(recipe.adapter)
             found = self.pipe.encode_prompt(
                 recipe.prompt,
                 device=self.device.name,
@@ -84,7 +90,8 @@ class PromptConditions:
             prompt, negative = found
             return Given(torch.cat([negative, prompt]) if guided else prompt)
         prompt, negative, pooled, negative_pooled = found
-        frame = torch.tensor([[self.side, self.side, 0, 0, self.side, self.side]], dtype=pooled.dtype)
+        height, width = painted_size(recipe, self.side, self.span)
+        frame = torch.tensor([[height, width, 0, 0, height, width]], dtype=pooled.dtype)
         if not guided:
             return Given(prompt, pooled=pooled, frames=frame)
         return Given(

@@ -29,3 +29,10 @@ def decode(vae: Any, latents: Tensor, patch: int) -> Tensor:
 def patch_of(channels: int, vae: Any) -> int:
     """The patch with which a UNet of so many input channels was trained on this autoencoder."""
     return isqrt(channels // vae.config.latent_channels)
+
+
+def cell_of(vae: Any, patch: int) -> int:
+    """How many pixels wide and high one cell of the latents is."""
+    config = vae.config
+    levels = config.get("encoder_block_out_channels") or config.block_out_channels  # of AutoencoderTiny, of others
+    return int(2 ** (len(levels) - 1)) * patch

@@ -36,8 +36,11 @@ class Painter(Protocol):
     def state(self) -> Mapping[str, float]:
         """What it does now, for those who watch over workers: `width`, `step_ms`, `gpu_mb` …"""
 
-    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
-        """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it."""
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+        """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it.
+
+        `start` is the RGB picture that the recipe starts from, if it names one, in any size.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class RemotePainter:
         """See Painter."""
         return {"width": self.waiting}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
         """See Painter; raises RefusedElsewhere or what `on_step` raises."""
         with self.lock:
             self.waiting += 1

@@ -62,7 +62,7 @@ class StockPainter:
         """See Painter."""
         return {"width": self.width}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
         """See Painter; raises BadRecipe for a sampler that the model's pipeline cannot use."""
         self.check(recipe)
         order = Order(recipe)

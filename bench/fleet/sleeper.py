@@ -24,7 +24,7 @@ class Sleeper:
         """See Painter."""
         return {}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
         """See Painter."""
         begun = time.monotonic()
         for step in range(1, recipe.steps + 1):

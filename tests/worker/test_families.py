@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
@@ -15,6 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 from memo import BadRecipe, BadSetup
 from tests.stock_models import write_sdxl, write_stable_diffusion
 from worker.catalogue import Catalogue
+from worker.diffusion import to_image
 from worker.families import Guard
 from worker.painter import Means, open_painter
 from worker.samplers import make_scheduler
@@ -45,7 +46,9 @@ def official(catalogue, recipe):
     pipe = DiffusionPipeline.from_pretrained(catalogue.model(recipe.model).folder)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), recipe.sampler, recipe.schedule)
-    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(recipe.seed))
+    noise = torch.randn(
+        1, 4, recipe.height // 8, recipe.width // 8, generator=torch.Generator().manual_seed(recipe.seed)
+    )
     said = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt or None, "latents": noise}
     sized = {"height": recipe.height, "width": recipe.width, "num_inference_steps": recipe.steps}
     return pipe(**said, **sized, guidance_scale=recipe.guidance_scale, output_type="np").images[0] * 255
@@ -58,6 +61,60 @@ def test_it_is_what_diffusers_own_pipeline_paints(one_thread, catalogue, painter
     recipe = catalogue.recipe({"model": name, **wanted, "sampler": sampler})
     found = np.asarray(painter(recipe, lambda progress: None), np.float32)
     assert np.abs(found - official(catalogue, recipe)).max() <= 1
+
+
+def with_start(catalogue, name, **more):
+    start = {"start": "0" * 32, "prompt": "a red fox", "seed": 3}
+    return catalogue.recipe({"model": name, **start, **more})
+
+
+def photo(width=96, height=64):
+    rows = np.linspace(0, 255, width)[None, :, None] * np.linspace(0.2, 1, height)[:, None, None]
+    return Image.fromarray(np.broadcast_to(rows, (height, width, 3)).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("sampler", "strength"), [("ddim", 0.5), ("dpm++2m", 0.75), ("euler", 1.0)])
+def test_from_a_picture_it_is_what_diffusers_image_to_image_paints(
+    one_thread, catalogue, painter, name, sampler, strength
+):
+    recipe = with_start(catalogue, name, sampler=sampler, strength=strength, steps=8)
+    seen = []
+    found = painter(recipe, lambda progress: seen.append(progress.step), photo())
+    pipe = AutoPipelineForImage2Image.from_pretrained(catalogue.model(name).folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), sampler, recipe.schedule)
+    wanted = pipe(
+        prompt=recipe.prompt,
+        image=painter.encode(photo(), painter.shape),
+        strength=strength,
+        num_inference_steps=recipe.steps,
+        guidance_scale=recipe.guidance_scale,
+        generator=torch.Generator().manual_seed(recipe.seed),
+        output_type="np",
+    ).images[0]
+    assert np.abs(np.asarray(found, np.float32) - wanted * 255).max() <= 1
+    assert seen == list(range(8 - int(8 * strength) + 1, 9))
+
+
+def test_the_less_strength_the_nearer_to_the_start(catalogue, painter, name):
+    far = []
+    for strength in (0.1, 0.9):
+        found = painter(with_start(catalogue, name, strength=strength, steps=10), lambda progress: None, photo())
+        again = to_image(painter.decode(painter.encode(photo(), painter.shape)))
+        far.append(np.abs(np.asarray(found, np.float32) - np.asarray(again, np.float32)).mean())
+    assert far[0] < far[1]
+
+
+def test_sizes_of_the_span_are_painted_as_asked_and_in_company(one_thread, catalogue, painter, name):
+    recipes = [
+        catalogue.recipe({"model": name, "prompt": "a red fox", "seed": 3, "width": width, "height": height})
+        for width, height in ((96, 64), (64, 64), (64, 96), (96, 64))
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
+    assert [image.size for image in found] == [(96, 64), (64, 64), (64, 96), (96, 64)]
+    for recipe, image in zip(recipes, found, strict=True):
+        assert np.abs(np.asarray(image, np.float32) - official(catalogue, recipe)).max() <= 1
 
 
 def test_many_go_together_and_each_comes_out_as_alone(one_thread, catalogue, painter, name):
