@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import json
 import math
+import re
 import unicodedata
 import zlib
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ LONGEST_PROMPT = 2000  # characters after tidying
 SIDE = range(64, 2049)  # pixels
 STEPS = range(1, 151)
 GUIDANCE = (0.0, 30.0)
+STRENGTH = 0.6  # of the change to a start picture: 1 leaves nothing of it
 LARGEST_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 TEXT_PREFIX = "memo1."
 LARGEST_PLAIN = 32_768  # bytes of canonical JSON that a recipe text may unpack to
@@ -49,6 +51,8 @@ class Recipe:
     schedule: str = "native"
     seed: int | None = None
     mode: str = "fast"
+    start: str = ""  # the name of a picture to start from, see Memory.keep_start
+    strength: float = STRENGTH
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
@@ -65,6 +69,8 @@ class Recipe:
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("mode", self.mode, MODES)
+        check_start(self.start)
+        object.__setattr__(self, "strength", as_strength(self.strength) if self.start else STRENGTH)
         if self.seed is not None:
             check_whole("seed", self.seed, 0, LARGEST_SEED)
 
@@ -206,6 +212,19 @@ def as_guidance(value: object) -> float:
     if not GUIDANCE[0] <= value <= GUIDANCE[1]:
         raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
     return round(float(value), 6)  # no index returns all 17 digits of a float unchanged
+
+
+def check_start(value: object) -> None:
+    """Raise BadRecipe unless the value may be a start picture's name, or nothing."""
+    if value != "" and (not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value)):
+        raise BadRecipe("start", value, "it must be a picture's key, or what the upload of a picture answered")
+
+
+def as_strength(value: object) -> float:
+    """The strength to six decimals; raises BadRecipe for what is not above 0 and up to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise BadRecipe("strength", value, "it must be a number above 0 and up to 1")
+    return round(float(value), 6) or 1e-6
 
 
 def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:

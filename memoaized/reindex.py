@@ -22,6 +22,7 @@ from memo.embed import Embedder, open_embedder
 from memo.index import Held, Index, Labels, Pending, beside, open_index
 from memo.labels import Label
 from memo.memory import object_name
+from memo.start import STARTS
 from memo.store import Store, open_store
 
 from .edge import CannotStart
@@ -106,8 +107,8 @@ def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label])
 
 
 def listed(store: Store, say: Say) -> list[str]:
-    """The names of all PNG files, sorted; what else is there is told."""
-    names = sorted(store.names())
+    """The names of all pictures, sorted; what else is there is told, but for what pictures were started from."""
+    names = sorted(name for name in store.names() if not name.startswith(STARTS))
     pngs = [name for name in names if name.endswith(".png")]
     if others := sorted(set(names) - set(pngs)):
         say(f"left alone, since they are no PNG files: {len(others)}, the first {others[0]!r}")

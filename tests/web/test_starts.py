@@ -1,0 +1,57 @@
+"""Starting from a picture, by the native API."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from tests.real import finished
+
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
+
+
+def picture(colour="#c60", kind="PNG"):
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20), colour).save(file, kind)
+    return file.getvalue()
+
+
+def upload(client, **how):
+    answer = client.post("/api/v1/starts", **how)
+    assert answer.status_code == 201, answer.json
+    return answer.json["start"]
+
+
+def test_the_painter_gets_the_picture_that_was_uploaded(client, queue, working, painter):
+    start = upload(client, data=picture(), content_type="image/png")
+    job = client.post("/api/v1/jobs", json={**FOX, "start": start, "strength": 0.4}).json
+    assert finished(queue, job["id"]).state == "done"
+    assert painter.starts[0].size == (30, 20) and painter.starts[0].getpixel((3, 3)) == (0xCC, 0x66, 0)
+    assert job["recipe"]["start"] == start and job["recipe"]["strength"] == 0.4
+
+
+def test_a_form_uploads_as_well_and_one_picture_has_one_name(client):
+    form = {"image": (io.BytesIO(picture()), "photo.png")}
+    assert upload(client, data=form) == upload(client, data=picture(), content_type="image/png")
+
+
+def test_a_painted_picture_may_be_named_by_its_key(client, queue, working, painter):
+    first = finished(queue, client.post("/api/v1/jobs", json=FOX).json["id"]).picture
+    job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox", "start": first.key}).json
+    assert finished(queue, job["id"]).state == "done"
+    assert painter.starts[-1].size == (64, 64)
+
+
+def test_what_was_never_uploaded_cannot_be_started_from(client):
+    answer = client.post("/api/v1/jobs", json={**FOX, "start": "0" * 32})
+    assert (answer.status_code, answer.json["field"]) == (422, "start")
+    assert "upload it first" in answer.json["fix"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [(b"", 400), (b"no picture", 422), (b"\0" * (16 * 2**20 + 1), 413)],
+    ids=["none", "text", "huge"],
+)
+def test_an_upload_that_is_no_picture_is_refused(client, data, status):
+    assert client.post("/api/v1/starts", data=data, content_type="image/png").status_code == status

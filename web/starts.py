@@ -1,0 +1,20 @@
+"""POST /api/v1/starts: upload a picture that others are to be started from (image to image)."""
+
+from flask import Blueprint, abort, request
+from flask.typing import ResponseReturnValue
+
+from .asking import start_of
+
+bp = Blueprint("starts", __name__)
+
+LARGEST_UPLOAD = 16 * 2**20  # bytes
+
+
+@bp.post("/api/v1/starts")
+def upload() -> ResponseReturnValue:
+    """The body is a PNG, JPEG or WebP picture, or a form with one as `image`; 201 with the value of `start`."""
+    request.max_content_length = LARGEST_UPLOAD
+    data = request.files["image"].read() if "image" in request.files else request.get_data()
+    if not data:
+        abort(400, "send a picture as the body, or as the field image of a multipart form")
+    return {"start": start_of(data)}, 201
