@@ -4,11 +4,17 @@ A worker that is to use a GPU and finds none ends; it never paints on the CPU in
 """
 
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+from safetensors import safe_open
 
 from memo import BadSetup
+
+from .catalogue import ADAPTERS
 
 KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"
@@ -29,6 +35,13 @@ class Device:
     def cuda(self) -> bool:
         """Whether it is a GPU."""
         return self.name.startswith("cuda")
+
+    @property
+    def free(self) -> int:
+        """Bytes of memory that nobody uses now."""
+        if self.cuda:
+            return int(torch.cuda.mem_get_info(self.name)[0])
+        return int(psutil.virtual_memory().available)
 
     def take(self, module: Any) -> Any:
         """The module here, laid out as this device likes it."""
@@ -68,6 +81,32 @@ def check_gpu(name: str, there: int) -> str:
         found = f"there are {there}" if there else "torch sees none (nvidia-smi must, and torch be a build for CUDA)"
         raise BadSetup(f"WORKER_DEVICE={name}: no such GPU, {found}; WORKER_DEVICE=cpu paints on the CPU")
     return f"cuda:{number}"
+
+
+def check_memory(model: str, numbers: int, device: Device) -> None:
+    """Raise BadSetup if so many weights do not fit into what is free; what painting takes besides is not known."""
+    wanted, free = numbers * device.kind.itemsize, device.free
+    if wanted > free:
+        wants, there, lacks = (f"{size / 2**30:.1f} GiB" for size in (wanted, free, wanted - free))
+        raise BadSetup(
+            f"{model} wants {wants} on {device} for its weights alone, {there} are free, {lacks} too few:"
+            " end what else uses it, take a smaller model or a larger device"
+        )
+
+
+def weights_in(folder: Path) -> int:
+    """How many numbers the safetensors files of a folder hold; of a part in several variants the largest counts."""
+    parts: dict[Path, int] = {}
+    for path in folder.rglob("*.safetensors"):
+        if ADAPTERS not in path.relative_to(folder).parts:
+            parts[path.parent] = max(parts.get(path.parent, 0), numbers_in(path))
+    return sum(parts.values())
+
+
+def numbers_in(path: Path) -> int:
+    """Of one file, by its header."""
+    with safe_open(path, "pt") as opened:
+        return sum(prod(opened.get_slice(name).get_shape()) for name in opened.keys())
 
 
 def compiled(module: Any, device: Device) -> Any:

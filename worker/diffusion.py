@@ -16,6 +16,7 @@ import torch
 import transformers
 from diffusers import AutoencoderTiny, T2IAdapter, UNet2DConditionModel, UNet2DModel
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from torch import Tensor
 
 from memo import BadSetup, Recipe
@@ -24,13 +25,13 @@ from .catalogue import PIPELINE, Model, as_span, painted_size
 from .conditions import Conditions, open_conditions
 from .decoder import Decoder
 from .denoiser import Denoiser
-from .device import Device, compiled, open_device
+from .device import Device, check_memory, compiled, open_device, weights_in
 from .energy import open_meter
 from .families import Guard, open_family
 from .glance import Glance
 from .latents import cell_of, decode, encode, patch_of
 from .loop import Loop, Step, Ticket
-from .painter import Means, OnStep, Painter, Progress
+from .painter import Means, OnStep, Painter, Progress, TooLarge
 from .samplers import Tables
 from .sheet import shown_on
 from .stock import open_pipeline
@@ -73,8 +74,11 @@ class DiffusionPainter:
             preview = partial(self.look, base, step.clean)
             on_step(Progress(skipped + step.number, step.seconds_left, step.joules, preview))
 
-        latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
-        image = to_image(self.decoder(latents, alone=ticket.fixed))
+        try:
+            latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
+            image = to_image(self.decoder(latents, alone=ticket.fixed))
+        except torch.OutOfMemoryError as error:
+            raise TooLarge(recipe, self.device, error) from error
         if self.guard is not None:
             self.guard(image, recipe)
         return enlarged(image, (recipe.width, recipe.height), self.upscaler)
@@ -173,10 +177,11 @@ def open_diffusion(model: Model, means: Means) -> Painter:
         library.disable_progress_bar()
     try:
         about = json.loads((model.folder / "model.json").read_text())
+        check_memory(model.name, weights_in(model.folder), device)
         if about.get("family") == PIPELINE:
             return open_pipeline(about, model.folder, device, means.slots)
         painter = (open_of_family if "family" in about else open_own)(about, model.folder, device, means)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, torch.OutOfMemoryError) as error:
         raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error
     if means.compile:
         painter.denoiser.unet = compiled(painter.denoiser.unet, device)

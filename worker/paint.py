@@ -16,9 +16,9 @@ from PIL import Image
 
 from memo import MemoError, Memory, Picture, Unavailable, now, write_png
 
-from .board import Board
+from .board import MOST_ATTEMPTS, Board
 from .jobs import Claim
-from .painter import Painter, Progress
+from .painter import Painter, Progress, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ class Studio:
         except Unavailable as error:
             log.warning("painting %s is left to its lease, then tried again: %s", painting, error)
             return "left"
+        except TooLarge as error:
+            return self.try_later(claim, error)
         except (MemoError, NotStored) as error:
             self.fail(claim, str(error))
             return "failed"
@@ -98,6 +100,14 @@ class Studio:
             return "failed"
         finally:
             self.claims.pop(painting, None)
+
+    def try_later(self, claim: Claim, error: TooLarge) -> str:
+        """Leave it to its lease, so that it is tried again a little later, unless this was the last try."""
+        if claim.attempt < MOST_ATTEMPTS:
+            log.warning("painting %s is left to its lease, try %d failed: %s", claim.painting, claim.attempt, error)
+            return "left"
+        self.fail(claim, str(error))
+        return "failed"
 
     def work(self, claim: Claim) -> str:
         """Bytes are durable before the index names them, and the job is done after that."""
@@ -122,7 +132,7 @@ class Studio:
         painter = self.painters(claim.recipe.model)
         started = time.perf_counter()
         reporter = Reporter(self, claim)
-        image = painter(claim.recipe, reporter)
+        image = painter(claim.recipe, reporter, self.start_of(claim))
         picture = Picture(
             recipe=claim.recipe,
             created=now(),
@@ -134,6 +144,12 @@ class Studio:
         )
         self.spent += reporter.joules
         return picture, write_png(image, picture)
+
+    def start_of(self, claim: Claim) -> Image.Image | None:
+        """The picture that the recipe starts from; raises Forgotten."""
+        if not claim.recipe.start:
+            return None
+        return Image.open(io.BytesIO(self.memory.start(claim.recipe.start, claim.scope)), formats=["PNG"])
 
     def keep(self, claim: Claim, picture: Picture, png: bytes) -> None:
         """Store the bytes, patiently: painting them again would cost more. Raises NotStored in the end."""

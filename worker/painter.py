@@ -23,6 +23,14 @@ class Progress:
     said: str = ""  # in words what is waited for, where steps say nothing
 
 
+class TooLarge(Exception):
+    """A painting alone does not fit into the device's memory now; perhaps it does when others have left it."""
+
+    def __init__(self, recipe: Recipe, device: str, error: Exception) -> None:
+        size = f"{recipe.width} × {recipe.height}"
+        super().__init__(f"{size} of {recipe.model} does not fit into the memory of {device}: ask for less ({error})")
+
+
 OnStep = Callable[[Progress], None]
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from memo import BadSetup
-from worker.device import open_device
+from worker.device import Device, check_memory, open_device, weights_in
 
 
 def test_without_a_gpu_automatic_is_the_cpu_in_float32(monkeypatch):
@@ -35,3 +36,20 @@ def test_what_cannot_be_had_is_named_with_the_remedy(monkeypatch, device, kind, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadSetup, match=said):
         open_device(device, kind)
+
+
+def test_weights_that_do_not_fit_are_refused_with_what_is_missing():
+    device = Device("cpu", torch.float32)
+    with pytest.raises(BadSetup, match=r"huge wants 3725\d\.\d GiB on cpu float32 .* GiB too few: end what else"):
+        check_memory("huge", 10**13, device)
+    check_memory("small", 1000, device)
+
+
+def test_weights_are_counted_once_and_without_adapters(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "adapters").mkdir()
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(2)}, folder / "unet" / "model.safetensors")
+    save_file({"a": torch.zeros(3, 5).half()}, folder / "unet" / "model.fp16.safetensors")
+    save_file({"a": torch.zeros(100)}, folder / "adapters" / "ink.safetensors")
+    assert weights_in(folder) == 17

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import ImageChops
 
 from memo import BadSetup
 from worker.catalogue import Catalogue
-from worker.painter import Means, open_painter
+from worker.painter import Means, TooLarge, open_painter
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +114,15 @@ def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
     assert all(same(one, other) for one, other in zip(found, alone, strict=True))
+
+
+def test_a_painting_too_large_for_the_memory_says_so_and_may_be_tried_again(catalogue):
+    painter = open_painter(catalogue.model("stickers"), Means())
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    painter.denoiser.predict = full
+    recipe = catalogue.recipe({"prompt": "a red fox", "seed": 1})
+    with pytest.raises(TooLarge, match="does not fit into the memory of cpu float32: ask for less .CUDA"):
+        painter(recipe, lambda progress: None)

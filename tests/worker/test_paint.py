@@ -10,8 +10,9 @@ from PIL import Image
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from tests.real import painted
+from worker.board import MOST_ATTEMPTS
 from worker.jobs import State
-from worker.painter import Progress
+from worker.painter import Progress, TooLarge
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(studio, paint
 
 
 def test_a_lost_claim_changes_nothing(studio, board, painter, job):
-    def steal(recipe, on_step):
+    def steal(recipe, on_step, start=None):
         board.redis.hset(board.prefix + "painting:" + job.painting, "token", "another worker")
         return type(painter).__call__(painter, recipe, on_step)
 
@@ -60,6 +61,17 @@ def test_a_cancelled_painting_stops_at_the_next_step(studio, board, painter, mem
     thread.join(10)
     assert board.job(job.id).state is State.CANCELLED
     assert painter.painted == [] and list(memory.store.names()) == []
+
+
+def test_what_does_not_fit_into_memory_is_tried_again_a_little_later(studio, board, painter, job, recipe):
+    painter.fault = TooLarge(recipe, "cuda:0 bfloat16", RuntimeError("CUDA out of memory"))
+    for _ in range(MOST_ATTEMPTS - 1):
+        assert studio.paint(job.recipe.model) == "left"
+        assert board.job(job.id).state is State.RUNNING
+        board.redis.zadd(board.prefix + "leases", {job.painting: 0})
+        assert board.reclaim() == [job.recipe.model]
+    assert studio.paint(job.recipe.model) == "failed"
+    assert "64 × 64 of stickers does not fit into the memory of cuda:0" in board.job(job.id).error
 
 
 def test_a_fault_becomes_the_jobs_error(studio, board, painter, job, caplog):
@@ -135,7 +147,7 @@ def test_previews_come_now_and_then_and_not_at_the_end(studio, board, job, monke
     monkeypatch.setattr("worker.paint.PREVIEW_SECONDS", 0.0)
     looked, seen = [], []
 
-    def painter(recipe, on_step):
+    def painter(recipe, on_step, start=None):
         for step in range(1, recipe.steps + 1):
             on_step(Progress(step, 1.0, 2.0 * step, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
             seen.append(board.preview(job.id))
