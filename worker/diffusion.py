@@ -35,7 +35,7 @@ from .painter import Means, OnStep, Painter, Progress, TooLarge
 from .samplers import Tables
 from .sheet import shown_on
 from .stock import open_pipeline
-from .upscaler import Upscaler, open_upscaler
+from .upscaler import Upscaler, upscaler_of
 from .width import MEASURED, Widths, measured
 
 
@@ -81,7 +81,7 @@ class DiffusionPainter:
             raise TooLarge(recipe, self.device, error) from error
         if self.guard is not None:
             self.guard(image, recipe)
-        return enlarged(image, (recipe.width, recipe.height), self.upscaler)
+        return enlarged(image, recipe, self.upscaler)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -148,10 +148,11 @@ class DiffusionPainter:
         return time.perf_counter() - begun
 
 
-def enlarged(image: Image.Image, size: tuple[int, int], upscaler: Upscaler | None) -> Image.Image:
-    """The image in the size asked for: once by the upscaler if it is too small, the rest by a filter."""
-    if upscaler is not None and image.width < size[0]:
-        image = upscaler(image)
+def enlarged(image: Image.Image, recipe: Recipe, upscaler: Upscaler | None) -> Image.Image:
+    """The image in the recipe's size: once by the upscaler if it is too small, the rest by a filter."""
+    if upscaler is not None and image.width < recipe.width:
+        image = upscaler(image, prompt=recipe.prompt, seed=seed_of(recipe))
+    size = (recipe.width, recipe.height)
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
@@ -195,6 +196,7 @@ def open_of_family(about: dict[str, Any], folder: Path, device: Device, means: M
     tables, denoiser = Tables(family.schedule), Denoiser(family.unet, lora=family.adapters.on_network).eval()
     painter = DiffusionPainter(denoiser, family.vae, tables, family.conditions, device, means)
     painter.guard, painter.span = family.guard, as_span(about.get("span"))
+    painter.upscaler = upscaler_of(about, folder, device)
     return painter
 
 
@@ -212,8 +214,7 @@ def open_own(about: dict[str, Any], folder: Path, device: Device, means: Means) 
     denoiser = Denoiser(device.take(unet), adapter and device.take(adapter)).eval()
     conditions = open_conditions(about, folder, drawn_by, patch)
     painter = DiffusionPainter(denoiser, device.take(vae), Tables(schedule), conditions, device, means)
-    if (folder / "upscaler").is_dir():
-        painter.upscaler = open_upscaler(folder / "upscaler")
+    painter.upscaler = upscaler_of(about, folder, device)
     return painter
 
 

@@ -48,6 +48,7 @@ def open_family(about: Mapping[str, Any], folder: Path, device: Device) -> Famil
     options: dict[str, Any] = {"local_files_only": True}
     if "source" in about:
         options = {"revision": about["hub_revision"]}
+    options["variant"] = about.get("variant")  # of the files, "fp16" say
     if about["family"] == "stable-diffusion" and not about.get("safety_checker", True):
         options["safety_checker"] = None
     pipe = kind.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)

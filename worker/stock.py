@@ -80,11 +80,13 @@ class StockPainter:
         return news if news.size == size else news.resize(size, Image.Resampling.LANCZOS)
 
     def check(self, recipe: Recipe) -> None:
-        """Flow models go by Euler's method only, and unconditional ones by DDIM."""
+        """Flow models go by Euler's method only, and unconditional ones by DDIM; not all know negative prompts."""
         flow = isinstance(self.pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         only = "euler" if flow else "ddim" if "prompt" not in self.takes else recipe.sampler
         if recipe.sampler != only:
             raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {only} only")
+        if recipe.negative_prompt and "negative_prompt" not in self.takes:
+            raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{recipe.model} knows none: leave it out")
 
     def work(self) -> None:
         """Paint for ever, the first who waits and those like it."""
@@ -174,6 +176,7 @@ def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots:
     options: dict[str, Any] = {"local_files_only": True}
     if "source" in about:
         options = {"revision": about["hub_revision"]}
+    options["variant"] = about.get("variant")  # of the files, "fp16" say
     options |= dict.fromkeys(about.get("without", ()))  # parts that are left out, a large text encoder say
     try:
         pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)

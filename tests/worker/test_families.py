@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from PIL import Image
+from PIL import Image, ImageChops
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from memo import BadRecipe, BadSetup
@@ -19,6 +19,7 @@ from worker.diffusion import to_image
 from worker.families import Guard
 from worker.painter import Means, open_painter
 from worker.samplers import make_scheduler
+from worker.upscaler import EnlargingNetwork, open_upscaler, save_upscaler
 
 MEANS = Means(slots=3, device="cpu", dtype="float32")
 
@@ -174,3 +175,23 @@ def test_what_the_safety_checker_refuses_is_no_picture(catalogue):
     Guard(SimpleNamespace(safety_checker=checker(1.5), feature_extractor=extractor), device)(image, recipe)
     with pytest.raises(BadRecipe, match="safety checker refused"):
         Guard(SimpleNamespace(safety_checker=checker(-1.5), feature_extractor=extractor), device)(image, recipe)
+
+
+def test_what_is_larger_than_the_model_paints_goes_through_its_upscaler(one_thread, catalogue, tmp_path):
+    network = EnlargingNetwork(scale=2, width=4, blocks=1)
+    torch.nn.init.normal_(network.tail.weight, generator=torch.Generator().manual_seed(0))
+    save_upscaler(network, tmp_path / "larger")
+    folder = write_stable_diffusion(tmp_path)
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | {"upscaler": "../larger", "sizes": [64, 256]}))
+    enlarging = Catalogue(tmp_path)
+    painter = open_painter(enlarging.model("sd"), MEANS)
+    small, large = (
+        painter(
+            enlarging.recipe({"prompt": "a red fox", "seed": 3, "width": side, "height": side}), lambda step: None
+        )
+        for side in (64, 256)
+    )
+    assert large.size == (256, 256)
+    expected = open_upscaler(tmp_path / "larger")(small).resize((256, 256), Image.Resampling.LANCZOS)
+    assert ImageChops.difference(large, expected).getbbox() is None

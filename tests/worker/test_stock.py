@@ -161,3 +161,12 @@ def test_another_sampler_is_refused_by_name(catalogue, painter, name):
     only = "euler" if name == "sd3" else "ddim"
     with pytest.raises(BadRecipe, match=f"{name} can be painted with {only} only"):
         painter(recipe_of(catalogue, name, 1, sampler="dpm++2m"), lambda progress: None)
+
+
+def test_a_negative_prompt_is_refused_where_none_is_known(catalogue, painter, name):
+    recipe = recipe_of(catalogue, name, 1, negative_prompt="blur", steps=1)
+    if name == "sd3":
+        assert painter(recipe, lambda progress: None).size == (64, 64)
+    else:
+        with pytest.raises(BadRecipe, match="negative_prompt: 'blur' cannot be used; .* knows none: leave it out"):
+            painter(recipe, lambda progress: None)
