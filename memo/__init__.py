@@ -2,8 +2,8 @@
 
 from .config import MemoConfig, open_memory
 from .errors import BadKey, BadRecipe, BadSetup, Forgotten, MemoError, Unavailable
-from .memory import POLICIES, SHARED, Match, Memory, Recall, now
-from .picture import Picture, read_png, write_png
+from .memory import POLICIES, Match, Memory, Recall, now
+from .picture import SHARED, Picture, read_png, write_png
 from .recipe import Recipe, from_mapping, from_text, to_text
 
 __all__ = [

@@ -291,10 +291,26 @@ class Index(Points):
         payloads = self.scroll([equals("scope", scope), equals("wish", wish.wish.key)], 1, None, among(seen))
         return as_found(payloads[0]) if payloads else None
 
-    def newest(self, scope: str, limit: int, before: float | None) -> list[Picture]:
-        """Pictures created before (seconds since 1970), newest first."""
-        older = [models.FieldCondition(key="created", range=models.Range(lt=before))] if before is not None else []
-        return [as_picture(found) for found in self.scroll([equals("scope", scope), *older], limit, before)]
+    def newest(
+        self,
+        scope: str,
+        limit: int,
+        before: float | None,
+        *,
+        model: str = "",
+        keys: Collection[str] | None = None,
+    ) -> list[Picture]:
+        """Pictures created before (seconds since 1970), newest first; of this model and these keys, where given."""
+        must = shown_to(scope, model)
+        if before is not None:
+            must.append(models.FieldCondition(key="created", range=models.Range(lt=before)))
+        if keys is not None:
+            must.append(models.HasIdCondition(has_id=[str(UUID(key)) for key in keys]))
+        return [as_picture(found) for found in self.scroll(must, limit, before)]
+
+    def search(self, vector: Vectors, scope: str, limit: int, *, model: str = "") -> list[Near]:
+        """Pictures of a scope by how near their prompts are, whatever their settings; of this model, where given."""
+        return [as_near(point) for point in self.near(vector, shown_to(scope, model), limit, ())]
 
     def scroll(
         self,
@@ -411,6 +427,11 @@ def equals(name: str, value: Any) -> models.Condition:
     return models.FieldCondition(key=name, match=models.MatchValue(value=value))
 
 
+def shown_to(scope: str, model: str) -> Filter:
+    """Conditions that pictures belong to a scope, and were painted by a model, where one is named."""
+    return [equals("scope", scope), *([equals("model", model)] if model else [])]
+
+
 def among(names: Collection[str]) -> Filter | None:
     """A condition that a point is one of these."""
     return [models.HasIdCondition(has_id=[str(UUID(name)) for name in names])] if names else None
@@ -421,7 +442,8 @@ def settings(recipe: Recipe, scope: str) -> str:
 
     Sampler, schedule and mode say how a picture is painted, not what it shows, and may differ.
     """
-    said = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS)])
+    begun = [recipe.start, recipe.strength] if recipe.start else []  # of older points nobody asks for these
+    said = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS), *begun])
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 

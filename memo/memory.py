@@ -5,24 +5,26 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from .embed import Embedder
 from .errors import BadKey, Forgotten, Unavailable
 from .index import Found, Index, Labels, Near, Pending
 from .judge import Judge
 from .labels import Label, doubt
-from .picture import Picture, read_png
+from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .recipe import Recipe, check_choice
 from .relaxed import without_more
+from .start import read_start, start_name, start_object
 from .store import Store
 from .verdict import Verdict
 
 log = logging.getLogger(__name__)
 
 POLICIES = ("auto", "relaxed", "exact", "off", "refresh")
-SHARED = "shared"
 CANDIDATES = 5  # how many near prompts the judge is asked about
 FAR = 0.5  # cosine below which no judge is asked: of 1,759 checked pairs that mean the same none is below 0.57
+LIKE = 0.28  # cosine below which a picture is no answer to a search of a word or two
 NEAREST = 20  # how many pictures and paintings are looked at for them: a prompt may have many
 LINK_SECONDS = 3600
 
@@ -91,7 +93,8 @@ class Memory:
             found = self.index.granted(recipe, scope, seen)
             how, reason = "same words", "it was painted before for the same words and settings"
         else:
-            picture = None if recipe.key in seen else self.index.get(recipe.key)
+            key = key_in(scope, recipe)
+            picture = None if key in seen else self.index.get(key)
             found = Found(picture) if picture else None  # whoever gives a seed wants that very picture
             how, reason = "same recipe", "exactly this recipe was painted before"
         if found is None or found.picture.scope != scope or not self.kept(found.picture):
@@ -219,28 +222,74 @@ class Memory:
         """Whether the bytes of this picture are kept."""
         return self.store.exists(object_name(key))
 
-    def picture(self, key: str) -> Picture:
-        """The kept picture, read from its own bytes; raises Forgotten, or BadKey for what is no key."""
-        return read_png(self.image(key))
+    def keep_start(self, data: bytes, scope: str = SHARED) -> str:
+        """Keep a picture to start from; answers with its name. Raises BadRecipe for what is no picture."""
+        png = read_start(data)
+        name = start_name(png, scope)
+        self.store.put(start_object(name, scope), png)
+        return name
 
-    def image(self, key: str) -> bytes:
+    def has_start(self, name: str, scope: str = SHARED) -> bool:
+        """Whether this scope has a picture of this name to start from."""
+        return self.store.exists(start_object(name, scope))
+
+    def start(self, name: str, scope: str = SHARED) -> bytes:
+        """Its PNG; raises Forgotten."""
+        return self.store.get(start_object(name, scope))
+
+    def picture(self, key: str, scope: str | None = None) -> Picture:
+        """The kept picture, read from its own bytes; raises Forgotten, or BadKey for what is no key.
+
+        With a scope, here and below, another scope's picture is Forgotten as one that never was.
+        """
+        return read_png(self.image(key, scope))
+
+    def image(self, key: str, scope: str | None = None) -> bytes:
         """PNG bytes; raises Forgotten, or BadKey for what is no key."""
-        return self.store.get(object_name(key))
+        data = self.store.get(object_name(key))
+        if scope is not None and scope_of(data) != scope:
+            raise Forgotten(key)
+        return data
 
-    def link(self, key: str) -> str | None:
-        """A URL that serves the bytes from the store itself, when the store can."""
-        return self.store.link(object_name(key), LINK_SECONDS)
+    def link(self, key: str, scope: str | None = None) -> str | None:
+        """A URL that serves the bytes from the store itself, when the store can and the picture is everybody's.
 
-    def newest(self, *, scope: str = SHARED, limit: int, before: float | None = None) -> list[Picture]:
-        """Pictures created before a time, newest first. Raises Unavailable."""
-        return self.index.newest(scope, limit, before)
+        For others the file must pass through whoever hands it out, since it tells whose memory it belongs to.
+        """
+        try:
+            given = scope is None or (scope == SHARED and self.belongs(key, scope))
+        except Unavailable:
+            given = False
+        return self.store.link(object_name(key), LINK_SECONDS) if given else None
 
-    def forget(self, key: str) -> None:
+    def newest(self, *, scope: str = SHARED, limit: int, before: float | None = None, **only: Any) -> list[Picture]:
+        """Pictures created before a time, newest first; `only` as Index.newest has it. Raises Unavailable."""
+        return self.index.newest(scope, limit, before, **only)
+
+    def search(self, words: str, *, scope: str = SHARED, limit: int, model: str = "") -> list[Near]:
+        """Pictures that show something like the words, nearest first. Raises Unavailable."""
+        [vector] = self.embedder([words])
+        near = self.index.search(vector, scope, limit, model=model)
+        return [one for one in near if one.cosine >= LIKE]
+
+    def forget(self, key: str, scope: str | None = None) -> None:
         """Remove point and bytes; raises Forgotten when there is neither."""
-        if not self.store.exists(object_name(key)) and self.index.get(key) is None:
+        if not self.belongs(key, scope):
             raise Forgotten(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
+
+    def belongs(self, key: str, scope: str | None) -> bool:
+        """Whether there are bytes or a point of this key, in this scope if one is given. Raises Unavailable."""
+        name = object_name(key)
+        if found := self.index.get(key):
+            return scope in (None, found.scope)
+        if scope is None:
+            return self.has(key)
+        try:
+            return scope_of(self.store.get(name)) == scope
+        except Forgotten:
+            return False
 
 
 def join(near: Near, _recipe: Recipe, verdict: Verdict) -> Recall:

@@ -3,9 +3,12 @@
 Knows no store and no index: only what is written into the file and read back from it.
 """
 
+import binascii
+import hashlib
 import io
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 
 from PIL import Image, UnidentifiedImageError
@@ -14,9 +17,12 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from .errors import BadKey
 from .recipe import Recipe, from_text, to_text
 
+SHARED = "shared"  # the scope of what belongs to everybody
 RECIPE_CHUNK = "memoaized-recipe"  # the reversible text form, with checksum
 RECORD_CHUNK = "memoaized-record"  # JSON: when, how long, on what
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PARAMETERS_CHUNK = "parameters"  # what AUTOMATIC1111's "PNG Info" reads
+A1111_SAMPLERS = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +32,7 @@ class Picture:
     recipe: Recipe
     created: float  # seconds since 1970
     seconds: float  # from the first step to the encoded file
-    scope: str = "shared"  # whose memory it belongs to
+    scope: str = SHARED  # whose memory it belongs to
     device: str = ""  # what painted it, for example "cpu float32"
     joules: float = 0.0  # its share of what its steps took; 0 if nobody knows
     metered: bool = False  # joules measured by the device, else estimated
@@ -34,7 +40,18 @@ class Picture:
     @property
     def key(self) -> str:
         """The picture's only name."""
-        return self.recipe.key
+        return key_in(self.scope, self.recipe)
+
+
+def key_in(scope: str, recipe: Recipe) -> str:
+    """32 hex digits: the key of a recipe's picture in a scope.
+
+    What is shared has the recipe's own key. In any other scope the same recipe is another picture, with a key that
+    tells nothing to those who do not know the scope's name.
+    """
+    if scope == SHARED:
+        return recipe.key
+    return hashlib.blake2b(f"{scope}\0{recipe.key}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def write_png(image: Image.Image, picture: Picture) -> bytes:
@@ -60,6 +77,46 @@ def read_png(data: bytes) -> Picture:
     return from_record(from_text(text[RECIPE_CHUNK]), json.loads(text.get(RECORD_CHUNK, "{}")))
 
 
+def scope_of(data: bytes) -> str:
+    """Whose memory a PNG that `write_png` made belongs to, without decoding any pixels; raises BadKey."""
+    _, values = record_in(data)
+    return str(values.get("scope", SHARED))
+
+
+def without_scope(data: bytes) -> bytes:
+    """The same file for handing out: it does not tell whose memory it belongs to. Raises BadKey."""
+    place, values = record_in(data)
+    if values.get("scope", SHARED) == SHARED:
+        return data
+    told = json.dumps({name: value for name, value in values.items() if name != "scope"}, sort_keys=True)
+    body = b"tEXt" + RECORD_CHUNK.encode() + b"\0" + told.encode()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", binascii.crc32(body))
+    return data[: place.start] + chunk + data[place.stop :]
+
+
+def record_in(data: bytes) -> tuple[slice, dict[str, object]]:
+    """Where a PNG's record stands and what it says, nothing if there is none; raises BadKey for a damaged one."""
+    keyword = RECORD_CHUNK.encode() + b"\0"
+    for kind, place in chunks(data):
+        body = data[place.start + 8 : place.stop - 4]
+        if kind == b"tEXt" and body.startswith(keyword):
+            try:
+                return place, dict(json.loads(body.removeprefix(keyword)))
+            except (ValueError, TypeError) as error:
+                raise BadKey(f"the record of this PNG is damaged: {error}") from error
+    return slice(0), {}
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, slice]]:
+    """The kind and the place of each chunk before the pixels (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
+    start, kind = len(SIGNATURE), b""
+    while data.startswith(SIGNATURE) and start + 12 <= len(data) and kind != b"IDAT":
+        length, kind = struct.unpack_from(">I4s", data, start)
+        stop = start + 12 + length
+        yield kind, slice(start, stop)
+        start = stop
+
+
 def record(picture: Picture) -> dict[str, object]:
     """All of a picture but its recipe, JSON-able."""
     return {name: value for name, value in asdict(picture).items() if name != "recipe"}
@@ -74,17 +131,24 @@ def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
 
 def parameters(recipe: Recipe) -> str:
     """The recipe in AUTOMATIC1111's `parameters` text (modules/infotext_utils.py reads it)."""
-    names = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
     settings: dict[str, object] = {
         "Steps": recipe.steps,
-        "Sampler": names[recipe.sampler],
+        "Sampler": A1111_SAMPLERS[recipe.sampler],
         "Schedule type": "Karras" if recipe.schedule == "karras" else "Automatic",
         "CFG scale": f"{recipe.guidance_scale:g}",
         "Seed": recipe.seed,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": recipe.revision[:10],
-        "Model": recipe.model,
+        "Model": quoted(recipe.model),
+        **({"Denoising strength": f"{recipe.strength:g}"} if recipe.start else {}),
         "Version": "memoAIzed",
     }
+    adapter = f" <lora:{recipe.adapter.partition('@')[0]}>" if recipe.adapter else ""
     negative = f"\nNegative prompt: {recipe.negative_prompt}" if recipe.negative_prompt else ""
-    return f"{recipe.prompt}{negative}\n" + ", ".join(f"{name}: {value}" for name, value in settings.items())
+    told = ", ".join(f"{name}: {value}" for name, value in settings.items())
+    return f"{recipe.prompt}{adapter}{negative}\n{told}"
+
+
+def quoted(text: str) -> str:
+    """A value that would end too early without quotation marks gets them, as AUTOMATIC1111 does it."""
+    return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",:\n") else text

@@ -111,7 +111,7 @@ class Studio:
 
     def work(self, claim: Claim) -> str:
         """Bytes are durable before the index names them, and the job is done after that."""
-        key = claim.recipe.key
+        key = claim.key
         new = not self.memory.has(key)  # else a worker died between keeping it and saying so
         if new:
             picture, png = self.render(claim)
