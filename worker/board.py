@@ -11,13 +11,13 @@ import json
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import redis
 
-from memo import Picture, Recipe, Unavailable, from_mapping, now
+from memo import SHARED, Picture, Recipe, Unavailable, from_mapping, now
 from memo.picture import from_record, record
 from memo.recipe import as_mapping
 
@@ -35,6 +35,10 @@ RECENT_JOBS = 1000
 LOOKUP_WATTS = 10.0  # of the core that looks up: assumed, as everywhere that nothing is measured
 WORKER_SILENCE = 20.0  # seconds after which a worker counts as gone
 BACKLOG_BATCH = 16
+MOST_CONNECTIONS = 64  # of one process; threads wait for each other's, for so many seconds
+POOL_SECONDS = 10
+FINISHED = "finished"  # what is watched for pictures of any painting
+MINUTES_KEPT = 26 * 60  # of history
 
 
 class Board:
@@ -44,7 +48,7 @@ class Board:
         self.redis, self.prefix = client, prefix
         self.script = {
             name: client.register_script(getattr(scripts, name))
-            for name in ("OPEN", "JOIN", "CLAIM", "PROGRESS", "RENEW", "FINISH", "RELEASE", "CANCEL")
+            for name in ("OPEN", "JOIN", "CLAIM", "PROGRESS", "RENEW", "FINISH", "RELEASE", "CANCEL", "ONCE")
         }
 
     # What people do
@@ -64,14 +68,17 @@ class Board:
         joined = served != painting
         reason = "the same is being painted for someone already" if joined else reason
         origin = Origin.JOINED if joined else Origin.PAINTED
-        return self.record_waiting(job, served, origin=origin, reason=reason, created=moment, user=user)
+        asked = {"drawn": int(recipe.seed is None), "alone": int(not joinable), "scope": scope}
+        return self.record_waiting(job, served, origin=origin, reason=reason, created=moment, user=user, **asked)
 
     def join(self, painting: str, reason: str, user: str = "") -> Job | None:
         """Record a job that waits for a painting under way; None when it has ended meanwhile."""
         if not self.run("JOIN", painting):
             return None
-        job = secrets.token_hex(16)
-        return self.record_waiting(job, painting, origin=Origin.JOINED, reason=reason, created=now(), user=user)
+        job, asked = secrets.token_hex(16), {"reason": reason, "created": now(), "user": user}
+        with answering():
+            scope = self.redis.hget(self.prefix + "painting:" + painting, "scope")
+        return self.record_waiting(job, painting, origin=Origin.JOINED, scope=scope, **asked)
 
     def record_waiting(self, job: str, painting: str, **request: Any) -> Job:
         """Record a job that waits for a painting."""
@@ -94,6 +101,7 @@ class Board:
             "reason": reason,
             "created": moment,
             "user": user,
+            "scope": picture.scope,
             "recipe": dump(as_mapping(recipe)),
             "match": dump(asdict(match)),
             "picture": dump_picture(picture),
@@ -115,12 +123,29 @@ class Board:
         return float(seconds) / float(count), float(joules) / float(count)
 
     def count(self, **by: float) -> None:
-        """Add to `counts`."""
+        """Add to `counts` and to this minute's."""
         with answering():
             pipe = self.redis.pipeline(transaction=True)
             for name, value in by.items():
                 pipe.hincrbyfloat(self.prefix + "counts", name, value)
+            self.note(pipe, by)
             pipe.execute()
+
+    def note(self, pipe: Any, by: Mapping[str, float]) -> None:
+        """Add to this minute's counts; they are kept for MINUTES_KEPT."""
+        minute = f"{self.prefix}minute:{int(now() // 60)}"
+        for name, value in by.items():
+            pipe.hincrbyfloat(minute, name, value)
+        pipe.expire(minute, MINUTES_KEPT * 60)
+
+    def history(self, minutes: int) -> list[Counter[str]]:
+        """What was counted in each of the last minutes, this one last: jobs by origin, costs, pictures, widths."""
+        last = int(now() // 60)
+        with answering():
+            pipe = self.redis.pipeline(transaction=False)
+            for minute in range(last - minutes + 1, last + 1):
+                pipe.hgetall(f"{self.prefix}minute:{minute}")
+            return [Counter({name: float(value) for name, value in found.items()}) for found in pipe.execute()]
 
     def counts(self) -> Counter[str]:
         """Jobs by origin since the beginning; seconds and joules spent on painting, and saved by memory's answers."""
@@ -135,13 +160,18 @@ class Board:
             pipe.expire(self.prefix + "job:" + job, KEPT_SECONDS)
             pipe.zadd(self.prefix + "jobs", {job: request["created"]})
             pipe.zremrangebyrank(self.prefix + "jobs", 0, -RECENT_JOBS - 1)
+            self.remember(pipe, "scope:" + digest(request["scope"]), job, request["created"])
             pipe.hincrby(self.prefix + "counts", str(request["origin"]), 1)
+            self.note(pipe, {str(request["origin"]): 1})
             if request["user"]:
-                mine = self.prefix + "user:" + digest(request["user"])
-                pipe.zadd(mine, {job: request["created"]})
-                pipe.zremrangebyrank(mine, 0, -RECENT_JOBS - 1)
-                pipe.expire(mine, KEPT_SECONDS)
+                self.remember(pipe, "user:" + digest(request["user"]), job, request["created"])
             pipe.execute()
+
+    def remember(self, pipe: Any, of: str, job: str, created: float) -> None:
+        """Put a job on a list of recent ones that is kept as long as the newest of them."""
+        pipe.zadd(self.prefix + of, {job: created})
+        pipe.zremrangebyrank(self.prefix + of, 0, -RECENT_JOBS - 1)
+        pipe.expire(self.prefix + of, KEPT_SECONDS)
 
     def job(self, job: str) -> Job | None:
         """A snapshot, or None when this id was never given or has expired."""
@@ -165,10 +195,11 @@ class Board:
             found = self.redis.hget(self.prefix + "painting:" + painting, "preview") if painting else None
         return base64.b64decode(found) if found else None
 
-    def recent(self, limit: int) -> list[Job]:
-        """The newest jobs first."""
+    def recent(self, limit: int, scope: str | None = None) -> list[Job]:
+        """The newest jobs first, of one scope or of all."""
+        name = "jobs" if scope is None else "scope:" + digest(scope)
         with answering():
-            ids = self.redis.zrevrange(self.prefix + "jobs", 0, limit - 1)
+            ids = self.redis.zrevrange(self.prefix + name, 0, limit - 1)
         return [job for job in map(self.job, ids) if job]
 
     def of_user(self, user: str) -> list[Job]:
@@ -180,6 +211,25 @@ class Board:
     def cancel(self, job: str) -> bool:
         """Whether this call cancelled it; its painting goes on while others wait for it."""
         return bool(self.run("CANCEL", job, now(), KEPT_SECONDS))
+
+    def once(self, name: str, value: str, seconds: float, instead: str = "") -> str | None:
+        """Write a value under a name for so many seconds, if `instead` (or nothing) stands there; "" takes it away.
+
+        None when it was written, else what stands there, which may be "".
+        """
+        there = self.run("ONCE", digest(name), value, round(seconds * 1000), instead)
+        return None if there is None else str(there)
+
+    def keep_group(self, group: str, jobs: Sequence[str], facts: Mapping[str, object]) -> None:
+        """Write down, for as long as jobs are kept, that these were asked for as one, and what else is known."""
+        with answering():
+            self.redis.set(self.prefix + "group:" + group, dump({**facts, "jobs": list(jobs)}), ex=KEPT_SECONDS)
+
+    def group(self, group: str) -> dict[str, Any] | None:
+        """The facts of a group, its `jobs` among them; None when there is none of this name."""
+        with answering():
+            found = self.redis.get(self.prefix + "group:" + group)
+        return dict(json.loads(found)) if found else None
 
     # What workers do
 
@@ -219,8 +269,16 @@ class Board:
             for what, value in (("seconds", picture.seconds), ("joules", picture.joules), ("count", 1.0)):
                 pipe.hincrbyfloat(self.prefix + "spent", f"{kind_of(picture.recipe)}:{what}", value)
             pipe.execute()
-        self.count(seconds_spent=picture.seconds, joules_spent=picture.joules)
+        self.count(seconds_spent=picture.seconds, joules_spent=picture.joules, pictures=1)
         return True
+
+    def finished(self, since: str | None = None) -> list[tuple[str, Picture]]:
+        """Pictures finished after the one of this name, oldest first, each with its name; None: the last one only."""
+        stream = self.prefix + FINISHED
+        with answering():
+            found = self.redis.xrange(stream, f"({since}") if since else self.redis.xrevrange(stream, count=1)
+        pictures = ((name, load_picture(fields["picture"])) for name, fields in found)
+        return [(name, picture) for name, picture in pictures if picture]
 
     def failed(self, claim: Claim, error: str) -> bool:
         """The painting cannot be made; the error is shown to whoever asked."""
@@ -249,6 +307,11 @@ class Board:
                 pipe.zcard(f"{self.prefix}queued:{owner}:{model}")
             return sum(pipe.execute())
 
+    def queued(self) -> int:
+        """How many paintings wait, for any model."""
+        with answering():
+            return int(self.redis.zcard(self.prefix + "queued"))
+
     def longest_wait(self, model: str) -> float:
         """For how many seconds the painting has waited that stands first in its owner's line; 0 when none waits."""
         since = []
@@ -275,6 +338,7 @@ class Board:
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(self.prefix + "workers", worker, dump({**facts, "seen": now()}))
             pipe.expire(self.prefix + "workers", KEPT_SECONDS)
+            self.note(pipe, widths(facts))
             pipe.execute()
 
     def leave(self, worker: str) -> None:
@@ -363,6 +427,12 @@ def load_picture(text: str | None) -> Picture | None:
     return from_record(from_mapping(values["recipe"]), values["record"])
 
 
+def widths(facts: Mapping[str, Any]) -> dict[str, float]:
+    """How wide a worker's painters step now, to be averaged over those that step."""
+    stepping = [float(state.get("width", 0)) for state in facts.get("painters", {}).values() if state.get("width")]
+    return {"widths": sum(stepping), "stepping": len(stepping)} if stepping else {}
+
+
 def flat(mapping: Mapping[str, str]) -> Iterable[str]:
     """field, value, field, value …"""
     return (text for pair in mapping.items() for text in pair)
@@ -386,6 +456,8 @@ def from_memory(job: str, request: Mapping[str, str]) -> Job:
         finished=float(request["created"]),
         picture=load_picture(request["picture"]),
         user=request.get("user", ""),
+        scope=request.get("scope", SHARED),
+        drawn=True,
         match=Remembered(**json.loads(request["match"])),
     )
 
@@ -413,12 +485,17 @@ def from_painting(job: str, request: Mapping[str, str], work: Mapping[str, str],
         error=work.get("error"),
         picture=load_picture(work.get("picture")) if state is State.DONE else None,
         user=request.get("user", ""),
+        scope=work["scope"],
+        drawn=request.get("drawn") != "0",
+        alone=request.get("alone") == "1",
+        waiters=int(work.get("waiters", 1)),
     )
 
 
 def open_board(url: str) -> Board:
     """A board at a redis-py URL (redis://, rediss:// or unix://); connects on first use."""
-    client = redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=10, socket_connect_timeout=3, health_check_interval=30
+    waits = {"socket_timeout": 10, "socket_connect_timeout": 3, "health_check_interval": 30}
+    pool = redis.BlockingConnectionPool.from_url(
+        url, decode_responses=True, max_connections=MOST_CONNECTIONS, timeout=POOL_SECONDS, **waits
     )
-    return Board(client)
+    return Board(redis.Redis.from_pool(pool))

@@ -7,6 +7,9 @@ from memo import BadSetup
 from memo.config import from_env
 
 from .painter import Means
+from .receivers import Receivers
+
+SHORTEST_SECRET = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class WorkerConfig:
 
     hub_token: str | None = None  # for models on the Hugging Face Inference API
     watts: str = ""  # of a busy core or of the GPU, where energy cannot be measured
+    webhook_secret: str | None = None  # signs what receivers of webhooks are told; without one there are none
+    webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may go to though not public
 
     def __post_init__(self) -> None:
         for name, most in (("threads", 512), ("slots", 64)):
@@ -30,6 +35,9 @@ class WorkerConfig:
             if not value.isdecimal() or not 1 <= int(value) <= most:
                 raise BadSetup(f"WORKER_{name.upper()}={value}: it must be a whole number from 1 to {most}")
         _ = self.known_watts
+        _ = Receivers(self.webhook_allow)
+        if self.webhook_secret and len(self.webhook_secret) < SHORTEST_SECRET:
+            raise BadSetup(f"WORKER_WEBHOOK_SECRET is too short: draw {SHORTEST_SECRET} characters or more at random")
         if self.compile not in ("0", "1"):
             raise BadSetup(f"WORKER_COMPILE={self.compile}: it must be 0 or 1")
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from memo import Picture, Recipe
+from memo import SHARED, Picture, Recipe
+from memo.picture import key_in
 
 
 class State(StrEnum):
@@ -60,6 +61,15 @@ class Job:
     picture: Picture | None = None
     match: Remembered | None = None
     user: str = ""  # whoever asked, as they call themselves
+    scope: str = SHARED  # whose memory it belongs to: others are never told of it
+    drawn: bool = False  # its seed was drawn by chance, not asked for
+    alone: bool = False  # nothing remembered or under way would have done
+    waiters: int = 1  # jobs that wait for the same painting, this one among them
+
+    @property
+    def key(self) -> str:
+        """Of the picture that it has, or will have."""
+        return self.picture.key if self.picture else key_in(self.scope, self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +81,8 @@ class Claim:
     recipe: Recipe
     scope: str
     attempt: int
+
+    @property
+    def key(self) -> str:
+        """Of the picture to be painted."""
+        return key_in(self.scope, self.recipe)

@@ -8,13 +8,17 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from memo import Match, Recipe, Unavailable
+from memo import Match, Picture, Recipe, Unavailable
 
-from .board import Board, open_board
+from .board import FINISHED, Board, open_board
+from .callers import Callers
 from .celery_app import PAINT, create_celery, queue_of
 from .config import WorkerConfig
 from .events import Events
 from .jobs import Job, Remembered
+from .receivers import Receivers
+from .shared import Shared
+from .webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +28,11 @@ HEARTBEAT_SECONDS = 15.0
 class Queue:
     """Methods raise Unavailable when Redis does not answer."""
 
-    def __init__(self, board: Board, celery: Celery, events: Events) -> None:
+    def __init__(self, board: Board, celery: Celery, events: Events, webhooks: Webhooks | None = None) -> None:
         self.board, self.celery, self.events = board, celery, events
+        self.webhooks = webhooks or Webhooks(board)
+        self.callers = Callers(board)
+        self.seen_by_all = Shared(board.job)  # of hundreds who watch one job, few read it
 
     def submit(self, recipe: Recipe, **how: Any) -> Job:
         """Record the job, `how` as Board.open_job has it, then ring; workers notice what nobody rang for."""
@@ -71,6 +78,10 @@ class Queue:
         self.board.cancel(job)
         return self.board.job(job)
 
+    def once(self, name: str, value: str, seconds: float, instead: str = "") -> str | None:
+        """As Board.once: of many that write under a name, one does, and the others hear what it wrote."""
+        return self.board.once(name, value, seconds, instead)
+
     def watch(self, job: str, *, heartbeat: float = HEARTBEAT_SECONDS) -> Iterator[Job | None]:
         """A snapshot now and after every change until it is final; None after `heartbeat` quiet seconds."""
         snapshot = self.board.job(job)
@@ -86,7 +97,32 @@ class Queue:
                 last = snapshot
                 bell.wait(heartbeat)
                 bell.clear()
-                snapshot = self.board.job(job)
+                snapshot = self.seen_by_all(job)
+
+    def finished(self, since: str | None = None) -> list[tuple[str, Picture]]:
+        """Pictures finished after the one of this name, with their names; None: the last one only."""
+        return self.board.finished(since)
+
+    def watch_finished(
+        self, since: str, *, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> Iterator[tuple[str, Picture] | None]:
+        """Every picture finished after the one of this name, for ever; None after `heartbeat` quiet seconds."""
+        with self.events.watch(FINISHED) as bell:
+            while True:
+                for name, picture in self.board.finished(since):
+                    yield name, picture
+                    since = name
+                if not bell.wait(heartbeat):
+                    yield None
+                bell.clear()
+
+    def history(self, minutes: int) -> list[Counter[str]]:
+        """What was counted in each of the last minutes, this one last."""
+        return self.board.history(minutes)
+
+    def mean_cost(self, like: Picture) -> tuple[float, float]:
+        """Seconds and joules of paintings of this model, size and number of steps, as a rule."""
+        return self.board.mean_cost(like)
 
     def waiting(self, model: str) -> tuple[int, float]:
         """How many paintings wait for a model, and for how many seconds the first of them has."""
@@ -108,4 +144,9 @@ def ring(celery: Celery, model: str) -> None:
 def open_queue(config: WorkerConfig) -> Queue:
     """Connects on first use."""
     board = open_board(config.redis)
-    return Queue(board, create_celery(config), Events(board))
+    return Queue(board, create_celery(config), Events(board), open_webhooks(board, config))
+
+
+def open_webhooks(board: Board, config: WorkerConfig) -> Webhooks:
+    """As they are configured."""
+    return Webhooks(board, config.webhook_secret, Receivers(config.webhook_allow))

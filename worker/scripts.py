@@ -9,7 +9,12 @@ Keys, all under one prefix:
   queued:<owner>:<model>  zset  those that one owner wants of one model, the same
   owners:<model>  set    who has something waiting there
   served          zset   owners by the time that something of theirs was claimed last
+  hooks           zset   who is to be told that a job is final, by when that is due; see webhooks.py
+  hooks-of:<painting>  set  who is to be told that this painting is final
   leases          zset   paintings that run, by the time their lease ends
+  group:<id>      string the jobs that were asked for as one, and what else is to be known of them
+  once:<digest>   string what a request that may be sent twice has led to
+  finished        stream the last 500 pictures, for those who watch the gallery; told on `painting:finished`
 Every change of a painting is published on `painting:<id>`.
 """
 
@@ -48,6 +53,10 @@ local function final(p, id, prefix, state, now, ttl)
     redis.call('DEL', prefix..'wish:'..wish)
   end
   redis.call('EXPIRE', p, ttl)
+  for _, hook in ipairs(redis.call('SMEMBERS', prefix..'hooks-of:'..id)) do
+    redis.call('ZADD', prefix..'hooks', now, hook)
+  end
+  redis.call('DEL', prefix..'hooks-of:'..id)
   redis.call('PUBLISH', prefix..'painting:'..id, state)
 end
 """
@@ -173,6 +182,11 @@ local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 0 end
 if #ARGV > 6 then redis.call('HSET', p, unpack(ARGV, 7)) end
+local picture = redis.call('HGET', p, 'picture')
+if ARGV[4] == 'done' and picture then
+  redis.call('XADD', prefix..'finished', 'MAXLEN', 500, '*', 'picture', picture)
+  redis.call('PUBLISH', prefix..'painting:finished', '')
+end
 final(p, id, prefix, ARGV[4], ARGV[5], ARGV[6])
 return 1
 """
@@ -208,6 +222,11 @@ local p = prefix..'painting:'..id
 local state = redis.call('HGET', p, 'state')
 if state ~= 'queued' and state ~= 'running' then return 0 end
 redis.call('HSET', j, 'cancelled', now)
+local hook = redis.call('HGET', j, 'hook')
+if hook then
+  redis.call('SREM', prefix..'hooks-of:'..id, hook)
+  redis.call('ZADD', prefix..'hooks', now, hook)
+end
 if redis.call('HINCRBY', p, 'waiters', -1) <= 0 then
   redis.call('HSET', p, 'cancel', '1')
   if state == 'queued' then final(p, id, prefix, 'cancelled', now, ARGV[4]) end
@@ -216,3 +235,13 @@ redis.call('PUBLISH', prefix..'painting:'..id, 'cancel')
 return 1
 """
 )
+
+# ARGV: prefix, digest, value, milliseconds, instead of ('' = of nothing). Writes the value unless another stands
+# there; '' takes away. Returns nil when it did, else what stands there.
+ONCE = """
+local name = ARGV[1]..'once:'..ARGV[2]
+local there = redis.call('GET', name) or ''
+if there ~= ARGV[5] then return there end
+if ARGV[3] == '' then redis.call('DEL', name) else redis.call('SET', name, ARGV[3], 'PX', ARGV[4]) end
+return nil
+"""
