@@ -20,9 +20,10 @@ from .celery_app import PAINT, QUEUE, create_celery, queue_of
 from .config import WorkerConfig
 from .paint import Studio
 from .painter import Painter, open_painter
-from .queue import ring
+from .queue import open_webhooks, ring
 from .tend import Tender
 from .train.task import TRAIN, TRAIN_QUEUE, Runner, Trainings, Watch, send_training
+from .webhooks import Deliverer
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,11 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         open_for_work.append(studio)
         worker_ready.connect(line.opened, weak=False)
         worker_ready.connect(lambda **_: tender.start(), weak=False)
+        deliverer = Deliverer(open_webhooks(board, config), memory)
+        worker_ready.connect(lambda **_: deliverer.start(), weak=False)
         worker_shutting_down.connect(lambda **_: studio.closing.set(), weak=False)
         worker_shutdown.connect(lambda **_: tender.stop(), weak=False)
+        worker_shutdown.connect(lambda **_: deliverer.stop(), weak=False)
 
     worker_init.connect(or_end(open_studio), weak=False)
 
