@@ -11,6 +11,7 @@ import click
 from memo import MemoError
 
 from .judge import judge
+from .models import model
 from .train import train
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ def reindex(data: Path | None, drop: bool) -> None:
 
 @main.group()
 def key() -> None:
-    """Recipes inside PNG files and as text."""
+    """Keys of people, and of pictures: recipes inside PNG files and as text."""
 
 
 @key.command()
@@ -84,8 +85,43 @@ def show(file_or_key: str, data: Path) -> None:
     click.echo(told(lambda: describe(file_or_key, data / "pictures")))
 
 
+@key.command()
+@click.argument("name")
+@click.option("--role", default="user", show_default=True, type=click.Choice(["user", "admin"]))
+@click.option("--scope", default="", help="Whose memory is used: shared, or a name.  [default: one of NAME's own]")
+@click.option("--daily", type=click.IntRange(0, 10**9), help="Pictures in 24 hours.  [default: WEB_DAILY]")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Unless WORKER_REDIS is set.")
+def add(name: str, role: str, scope: str, daily: int | None, data: Path) -> None:
+    """Make a key for a person or program, and print it this once."""
+    from .people import keys_of
+
+    _, made = told(lambda: keys_of(data, os.environ).add(name, role=role, scope=scope, daily=daily))
+    click.echo(made)
+    click.echo("Keep it: it is not shown again. Sent as `Authorization: Bearer KEY`, or on /sign-in.", err=True)
+
+
+@key.command("list")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Unless WORKER_REDIS is set.")
+def list_keys(data: Path) -> None:
+    """Say who has a key, and what it opens."""
+    from .people import keys_of, table
+
+    click.echo(told(lambda: table(keys_of(data, os.environ).all())))
+
+
+@key.command("remove")
+@click.argument("name")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Unless WORKER_REDIS is set.")
+def remove_key(name: str, data: Path) -> None:
+    """Make a key worthless, sessions with it included; the pictures stay."""
+    from .people import keys_of, remove
+
+    told(lambda: remove(keys_of(data, os.environ), name))
+
+
 main.add_command(train)
 main.add_command(judge)
+main.add_command(model)
 
 
 @main.command()

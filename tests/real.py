@@ -188,3 +188,21 @@ def collect(process: subprocess.Popen[str], lines: list[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         lines.append(line.rstrip())
+
+
+class OneAtATime:
+    """An object whose methods are called by one thread at a time."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.lock = inner, threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        return self.locked(found) if callable(found) else found
+
+    def locked(self, method: Any) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
+            with self.lock:
+                return method(*args, **named)
+
+        return call

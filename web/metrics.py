@@ -16,6 +16,9 @@ from prometheus_client.registry import Collector
 from worker.jobs import Origin
 from worker.queue import Queue
 
+from .caller import for_admins
+from .limits import unlimited
+
 bp = Blueprint("metrics", __name__)
 
 PREFIX = "memoaized_"
@@ -37,6 +40,7 @@ PAINTER = {  # what each of its painters does
 
 
 @bp.get("/metrics")
+@for_admins
 def metrics() -> Response:
     """All of them as text; 503 as a problem when the queue does not answer."""
     registry = CollectorRegistry(auto_describe=False)
@@ -62,6 +66,8 @@ class Figures(Collector):
         yield jobs
         for name, text in COSTS.items():
             yield CounterMetricFamily(PREFIX + name, text, value=self.counts[name])
+        text = "Requests that were not counted, since what counts them did not answer"
+        yield CounterMetricFamily(PREFIX + "unlimited_requests", text, value=unlimited())
         yield GaugeMetricFamily(PREFIX + "workers", "Workers that are alive", value=len(self.workers))
         yield from self.of_workers()
 

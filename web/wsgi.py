@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from flask import Flask
@@ -12,6 +13,8 @@ from worker.config import WorkerConfig
 from worker.queue import open_queue
 
 from . import create_app
+from .config import WebConfig
+from .limits import storage_uri
 
 
 def create() -> Flask:
@@ -20,4 +23,6 @@ def create() -> Flask:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     worker = WorkerConfig.from_env(os.environ)
     memory = open_memory(MemoConfig.from_env(os.environ))
-    return create_app(memory, open_queue(worker), Catalogue(Path(worker.models)))
+    web = WebConfig.from_env(os.environ)
+    web = replace(web, limits=web.limits or storage_uri(worker.redis))
+    return create_app(memory, open_queue(worker), Catalogue(Path(worker.models)), web)

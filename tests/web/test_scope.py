@@ -1,0 +1,453 @@
+"""What is one person's stays theirs: for every route there is, others get nothing of it.
+
+A route that stands in neither table below fails a test: say how it is called by somebody who knows the names of
+another's jobs and pictures, or that it holds nobody's data.
+"""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+from memo import SHARED, Memory, Picture
+from memo.index import open_index
+from memo.picture import key_in, scope_of
+from memoaized.reindex import re_embed
+from tests.real import finished, painted, wait_for
+from worker.board import Board
+from worker.jobs import Claim, Job, State
+
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 8}
+WOLF = {**FOX, "prompt": "a grey wolf in the woods"}
+HTML = {"Accept": "text/html"}
+
+
+@dataclass
+class Hand:
+    """Paints what waits, in whosever memory; prompts that it is to hold stay under way."""
+
+    board: Board
+    memory: Memory
+    held: set[str] = field(default_factory=set)
+    idle: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Until stopped."""
+        aside: list[Claim] = []
+        while not self.stop.wait(0.005):
+            if claim := self.board.claim("stickers"):
+                aside.append(claim)
+            aside = [claim for claim in aside if not self.ended(claim)]
+
+    def ended(self, claim: Claim) -> bool:
+        """Paint it unless it is held; whether it needs no more looking after."""
+        if self.board.progress(claim, 1) != "go on":
+            return self.board.stopped(claim)
+        if self.idle or claim.recipe.prompt in self.held:
+            return False
+        picture, png = painted(claim.recipe, seed=claim.recipe.seed, scope=claim.scope)
+        self.memory.keep(picture, png)
+        self.memory.index_picture(picture, new=True)
+        self.board.done(claim, picture)
+        self.memory.ended(claim.painting)
+        return True
+
+
+@pytest.fixture
+def hand(board: Board, memory: Memory) -> Iterator[Hand]:
+    hand = Hand(board, memory)
+    thread = threading.Thread(target=hand.run)
+    thread.start()
+    yield hand
+    hand.stop.set()
+    thread.join()
+
+
+@dataclass
+class World:
+    """Ada has a picture, an answer from memory, and a painting under way; Bob knows how all of them are called."""
+
+    bob: FlaskClient
+    ada: FlaskClient
+    picture: Picture
+    png: bytes
+    done: Job
+    answered: Job
+    running: Job
+    start: str
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """What no answer to Bob may hold unless he said it himself."""
+        jobs = (self.done, self.answered, self.running)
+        names = [self.picture.key, self.picture.scope, self.start, *(job.id for job in jobs)]
+        names += [job.painting for job in jobs if job.painting]
+        return [name.encode() for name in names] + [self.png[-60:], base64.b64encode(self.png)[:4000]]
+
+
+@pytest.fixture
+def world(guarded, enter, hand, queue, memory) -> World:
+    ada, bob = enter(guarded, "ada"), enter(guarded, "bob")
+    done = finished(queue, ada.post("/api/v1/jobs", json={**FOX, "seed": 5}).json["id"])
+    assert done.picture
+    answered = ada.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"}).json
+    assert answered["origin"] == "memory"
+    start = ada.post("/api/v1/starts", data=png_of("#123456"), content_type="image/png").json["start"]
+    hand.held.add(WOLF["prompt"])
+    running = ada.post("/api/v1/jobs", json=WOLF).json["id"]
+    wait_for(lambda: queue.job(running).state is State.RUNNING)
+    queue.board.redis.hset(f"{queue.board.prefix}painting:{queue.job(running).painting}", "preview", "cHJldmlldw==")
+    png = ada.get(f"/api/v1/pictures/{done.picture.key}/image").data
+    jobs = [queue.job(name) for name in (answered["id"], running)]
+    return World(bob, ada, done.picture, png, done, *jobs, start)
+
+
+def png_of(colour: str) -> bytes:
+    """A small picture."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def uploaded(colour: str = "#abcdef"):
+    return {"image": (io.BytesIO(png_of(colour)), "x.png"), "prompt": FOX["prompt"], "size": "64x64"}
+
+
+def a1111(**more):
+    return {"prompt": FOX["prompt"], "width": 64, "height": 64, "steps": 8, **more}
+
+
+# How Bob asks, knowing what things of Ada's are called: by name he gets what he would get for a name that never was.
+BY_NAME = {
+    "api.job": lambda b, job, key: b.get(f"/api/v1/jobs/{job}"),
+    "api.cancel_job": lambda b, job, key: b.delete(f"/api/v1/jobs/{job}"),
+    "api.create_another": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/another"),
+    "api.events": lambda b, job, key: b.get(f"/api/v1/jobs/{job}/events"),
+    "api.preview": lambda b, job, key: b.get(f"/api/v1/jobs/{job}/preview"),
+    "api.picture": lambda b, job, key: b.get(f"/api/v1/pictures/{key}"),
+    "api.image": lambda b, job, key: b.get(f"/api/v1/pictures/{key}/image"),
+    "api.delete_picture": lambda b, job, key: b.delete(f"/api/v1/pictures/{key}"),
+    "audit.label_job": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/label", json={"right": False}),
+    "audit.feedback": lambda b, job, key: b.post(f"/api/v1/pictures/{key}/feedback", json={"right": False}),
+    "audit.wrong": lambda b, job, key: b.post(f"/jobs/{job}/wrong"),
+    "pages.job": lambda b, job, key: b.get(f"/jobs/{job}"),
+    "pages.card": lambda b, job, key: b.get(f"/jobs/{job}/card"),
+    "pages.several": lambda b, job, key: b.get(f"/jobs?id={job}&id={job}"),
+    "pages.cancel": lambda b, job, key: b.post(f"/jobs/{job}/cancel"),
+    "pages.more": lambda b, job, key: b.post(f"/jobs/{job}/another"),
+    "pages.again": lambda b, job, key: b.post(f"/jobs/{job}/again"),
+    "pages.picture": lambda b, job, key: b.get(f"/pictures/{key}"),
+}
+# How he asks for what there is: lists, searches, and pictures of the very words, by meaning, of the very seed.
+BY_WORDS = {
+    "api.list_jobs": lambda b, w: b.get("/api/v1/jobs?limit=100"),
+    "api.list_pictures": lambda b, w: [
+        b.get("/api/v1/pictures"),
+        b.get("/api/v1/pictures?near=red+fox"),
+        b.get("/api/v1/pictures?mine=1"),
+        b.get("/api/v1/pictures?before=99999999999"),
+    ],
+    "api.create_job": lambda b, w: [
+        b.post("/api/v1/jobs", json=FOX),
+        b.post("/api/v1/jobs", json={**FOX, "seed": 5}),
+        b.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow", "memo": "relaxed"}),
+        b.post("/api/v1/jobs", json={**WOLF, "prompt": "please draw the grey wolf in the woods"}),
+        b.post("/api/v1/jobs", json=WOLF),
+        b.post("/api/v1/jobs", json={**FOX, "count": 3}),
+    ],
+    "pages.create": lambda b, w: [b.get("/"), b.get(f"/?picture={w.picture.key}")],
+    "pages.ask": lambda b, w: b.post("/", data={**FOX, "seed": "5"}, follow_redirects=True),
+    "gallery.gallery": lambda b, w: [b.get("/gallery"), b.get("/gallery?q=red+fox"), b.get("/gallery?mine=1")],
+    "gallery.news": lambda b, w: b.get("/gallery/new?since=0-0"),
+    "starts.upload": lambda b, w: b.post("/api/v1/starts", data=png_of("#123456"), content_type="image/png"),
+    "openai.generate": lambda b, w: b.post(
+        "/v1/images/generations",
+        json={"prompt": FOX["prompt"], "size": "64x64", "seed": 5, "response_format": "b64_json"},
+    ),
+    "openai.edit": lambda b, w: b.post("/v1/images/edits", data=uploaded("#123456")),
+    "horde.generate": lambda b, w: b.post(
+        "/api/v2/generate/async",
+        json={"prompt": FOX["prompt"], "params": {"seed": "5", "width": 64, "height": 64, "steps": 8}},
+    ),
+    "a1111.txt2img": lambda b, w: b.post("/sdapi/v1/txt2img", json=a1111(seed=5)),
+    "a1111.img2img": lambda b, w: b.post(
+        "/sdapi/v1/img2img", json=a1111(init_images=[base64.b64encode(png_of("#123456")).decode()])
+    ),
+}
+# What is kept of each caller: asked for while Ada has something under way.
+BY_CALLER = {
+    "a1111.progress": lambda b: b.get("/sdapi/v1/progress"),
+    "a1111.interrupt": lambda b: b.post("/sdapi/v1/interrupt"),
+    "a1111.skip": lambda b: b.post("/sdapi/v1/skip"),
+    "a1111.options": lambda b: b.get("/sdapi/v1/options"),
+    "a1111.set_options": lambda b: b.post("/sdapi/v1/options", json={"sd_model_checkpoint": "slow"}),
+    "internal.progress_of_task": lambda b: b.post("/internal/progress", json={"id_task": "hers"}),
+    "internal.pending_tasks": lambda b: b.get("/internal/pending-tasks"),
+}
+ADMINS = {  # those who are none get 403
+    "audit.audit": ("GET", "/audit"),
+    "audit.audited": ("POST", "/audit"),
+    "audit.export": ("GET", "/api/v1/labels"),
+    "audit.stats": ("GET", "/api/v1/stats"),
+    "metrics.metrics": ("GET", "/metrics"),
+    "workers.page": ("GET", "/queue"),
+    "workers.board": ("GET", "/queue/now"),
+    "workers.history": ("GET", "/api/v1/stats/history"),
+}
+ELSEWHERE = {  # what a test of its own below tells of
+    "gallery.events": "test_the_stream_of_new_pictures_shows_ones_own",
+    "horde.check": "test_a_request_of_several_is_ones_own",
+    "horde.status": "test_a_request_of_several_is_ones_own",
+    "horde.cancel": "test_a_request_of_several_is_ones_own",
+    "horde.find_user": "test_whose_key_it_is_is_told_to_its_holder",
+    "links.file": "test_a_link_is_made_for_whoever_may_see_the_picture",
+}
+NOBODYS = {  # routes that hold nobody's data
+    "static",
+    "health.health",
+    "people.sign_in",
+    "people.enter",
+    "people.leave",
+    "api.list_models",
+    "openai.models",
+    "openai.model",
+    "horde.models",
+    "horde.heartbeat",
+    "openapi.docs",
+    "openapi.openapi",
+    "openapi.swagger",
+    "a1111.cmd-flags",
+    "a1111.embeddings",
+    "a1111.extensions",
+    "a1111.face-restorers",
+    "a1111.hypernetworks",
+    "a1111.latent_upscale_modes",
+    "a1111.loras",
+    "a1111.memory",
+    "a1111.not_here",
+    "a1111.png_info",
+    "a1111.prompt-styles",
+    "a1111.realesrgan-models",
+    "a1111.refresh-checkpoints",
+    "a1111.refresh-embeddings",
+    "a1111.refresh-loras",
+    "a1111.refresh-vae",
+    "a1111.reload-checkpoint",
+    "a1111.samplers",
+    "a1111.schedulers",
+    "a1111.script-info",
+    "a1111.scripts",
+    "a1111.sd_models",
+    "a1111.sd-modules",
+    "a1111.sd-vae",
+    "a1111.styles",
+    "a1111.unload-checkpoint",
+    "a1111.upscalers",
+}
+TABLES = (BY_NAME, BY_WORDS, BY_CALLER, ADMINS, ELSEWHERE, NOBODYS)
+
+
+def test_every_route_stands_in_one_table(app):
+    routes = {rule.endpoint for rule in app.url_map.iter_rules()}
+    told = [name for table in TABLES for name in table]
+    assert routes - set(told) == set(), "say in tests/web/test_scope.py what these tell whom"
+    assert len(told) == len(set(told)) and set(ELSEWHERE.values()) <= set(globals())
+
+
+def leaked(world: World, data: bytes, said: tuple[str, ...] = ()) -> list[bytes]:
+    """Which of Ada's secrets stand in an answer, but for those that Bob said himself."""
+    spoken = {name.encode() for name in said}
+    return [secret for secret in world.secrets if secret in data and secret not in spoken]
+
+
+def test_by_name_others_get_what_they_get_for_a_name_that_never_was(world, queue, memory):
+    for endpoint, call in BY_NAME.items():
+        for job in (world.running.id, world.done.id, world.answered.id):
+            got = call(world.bob, job, world.picture.key)
+            never = call(world.bob, "0" * 32, "0" * 32)
+            assert got.status_code == never.status_code == 404, endpoint
+            said = (job, world.picture.key)
+            assert not leaked(world, got.data, said), endpoint
+            hidden = got.data.replace(job.encode(), b"0" * 32).replace(world.picture.key.encode(), b"0" * 32)
+            assert hidden == never.data, endpoint
+    assert not queue.job(world.running.id).state.final and memory.has(world.picture.key)
+    assert list(memory.labels.all()) == [] and memory.index.get(world.picture.key) == world.picture
+
+
+def test_the_table_of_names_calls_what_it_says(world):
+    """Ada gets something at each of them, so that Bob's 404 is no slip of a path."""
+    deadly = ("api.cancel_job", "pages.cancel", "api.delete_picture", "audit.wrong", "audit.feedback")
+    for endpoint, call in BY_NAME.items():
+        if endpoint not in (*deadly, "api.events"):
+            job = world.answered if endpoint == "audit.label_job" else world.running
+            assert call(world.ada, job.id, world.picture.key).status_code < 400, endpoint
+
+
+@pytest.mark.parametrize("endpoint", BY_WORDS)
+def test_by_words_meaning_or_seed_others_get_nothing(world, hand, endpoint):
+    waits_for_its_pictures = endpoint.startswith(("openai", "a1111"))
+    hand.idle = not waits_for_its_pictures  # so that nothing Bob is given is his own
+    answers = BY_WORDS[endpoint](world.bob, world)
+    for answer in answers if isinstance(answers, list) else [answers]:
+        assert answer.status_code < 400, (endpoint, answer.text)
+        assert not leaked(world, answer.data), endpoint
+        told = answer.json if answer.is_json else {}
+        for job in told.get("jobs", [told]):
+            assert job.get("origin") != "memory", endpoint
+        assert told.get("pictures", []) == []
+
+
+def test_others_do_not_join_what_is_being_painted(world, queue):
+    waits = [
+        world.bob.post("/api/v1/jobs", json=body).json
+        for body in (WOLF, {**WOLF, "prompt": "draw a grey wolf in the woods"})
+    ]
+    assert waits[0]["origin"] == "painted" and waits[1]["origin"] in ("painted", "joined")
+    paintings = {queue.job(job["id"]).painting for job in waits}
+    assert world.running.painting not in paintings and queue.job(world.running.id).waiters == 1
+    hers = world.ada.post("/api/v1/jobs", json=WOLF).json
+    assert hers["origin"] == "joined" and queue.job(hers["id"]).painting == world.running.painting
+
+
+def test_the_same_recipe_and_seed_is_another_picture_in_another_scope(world, queue, memory):
+    his = finished(queue, world.bob.post("/api/v1/jobs", json={**FOX, "seed": 5}).json["id"]).picture
+    assert his.recipe == world.picture.recipe and his.key != world.picture.key != his.recipe.key
+    assert his.scope != world.picture.scope and memory.has(his.key) and memory.has(world.picture.key)
+    assert world.bob.delete(f"/api/v1/pictures/{his.key}").status_code == 204
+    assert memory.has(world.picture.key) and not memory.has(his.key)
+
+
+def test_nobody_starts_from_anothers_picture(world, hand):
+    for start in (world.picture.key, world.start):
+        answer = world.bob.post("/api/v1/jobs", json={**FOX, "start": start})
+        assert answer.status_code == 422 and answer.json["field"] == "start"
+
+
+def test_a_request_of_several_is_ones_own(world, queue):
+    asked = {"prompt": WOLF["prompt"], "params": {"width": 64, "height": 64, "steps": 8}, "r2": False}
+    name = world.ada.post("/api/v2/generate/async", json=asked).json["id"]
+    for method, path in (("GET", "check"), ("GET", "status"), ("DELETE", "status")):
+        got = world.bob.open(f"/api/v2/generate/{path}/{name}", method=method)
+        never = world.bob.open(f"/api/v2/generate/{path}/{'0' * 36}", method=method)
+        assert got.status_code == never.status_code == 404 and not leaked(world, got.data)
+        assert got.data.replace(name.encode(), b"0" * 36) == never.data, path
+    assert world.ada.get(f"/api/v2/generate/check/{name}").json["processing"] == 1
+
+
+def test_whose_key_it_is_is_told_to_its_holder(world):
+    assert world.bob.get("/api/v2/find_user").json["username"] == "bob#0"
+
+
+def test_an_idempotency_key_is_ones_own(world):
+    headers = {"Idempotency-Key": "same"}
+    hers, his = (who.post("/api/v1/jobs", json=WOLF, headers=headers).json for who in (world.ada, world.bob))
+    assert hers["id"] != his["id"] and his["origin"] == "painted"
+
+
+@pytest.mark.parametrize("endpoint", BY_CALLER)
+def test_what_is_kept_of_a_caller_is_not_told_to_others(world, hand, endpoint):
+    hand.held.add("a blue cat")
+    body = a1111(prompt="a blue cat", force_task_id="hers")
+    hers: list[object] = []
+    asking = threading.Thread(target=lambda: hers.append(world.ada.post("/sdapi/v1/txt2img", json=body)))
+    asking.start()
+    wait_for(lambda: "hers" in json.dumps(world.ada.get("/internal/pending-tasks").json) or told_of(world.ada))
+    before = told_of(world.ada)
+    answer = BY_CALLER[endpoint](world.bob)
+    assert not told_of(world.bob) and "hers" not in answer.text and "blue cat" not in answer.text
+    assert world.ada.get("/sdapi/v1/options").json["sd_model_checkpoint"].startswith("stickers")
+    assert told_of(world.ada) == before
+    hand.held.clear()
+    asking.join()
+    assert len(hers[0].json["images"]) == 1
+
+
+def told_of(client: FlaskClient) -> bool:
+    """Whether a task is under way, as its caller is told."""
+    said = client.post("/internal/progress", json={"id_task": "hers"}).json
+    return bool(said["active"] or said["queued"])
+
+
+@pytest.mark.parametrize("endpoint", ADMINS)
+def test_what_tells_of_everybody_is_for_admins(world, endpoint):
+    method, path = ADMINS[endpoint]
+    answer = world.bob.open(
+        path, method=method, data={"job": world.answered.id, "right": "no"} if method == "POST" else None
+    )
+    assert answer.status_code == 403 and not leaked(world, answer.data)
+
+
+def test_an_admin_sees_all(world, guarded, enter):
+    root = enter(guarded, "root", role="admin")
+    assert root.get(f"/api/v1/jobs/{world.done.id}").json["picture"]["key"] == world.picture.key
+    assert root.get(f"/api/v1/pictures/{world.picture.key}/image").status_code == 200
+    assert world.answered.id in {job["id"] for job in root.get("/api/v1/jobs").json["jobs"]}
+    assert world.answered.id in root.get("/audit").text
+    assert root.get("/api/v1/pictures").json["pictures"] == []  # a gallery is one's own
+
+
+def test_the_stream_of_new_pictures_shows_ones_own(world, queue):
+    his = finished(queue, world.bob.post("/api/v1/jobs", json=FOX).json["id"]).picture
+    for client, key in ((world.bob, his.key), (world.ada, world.picture.key)):
+        stream = client.get("/gallery/events?since=0-0", buffered=False)
+        first = next(text for chunk in stream.response if "event: picture" in (text := as_text(chunk)))
+        stream.close()
+        assert key in first and ({his.key, world.picture.key} - {key}).pop() not in first
+
+
+def as_text(chunk: bytes | str) -> str:
+    return chunk if isinstance(chunk, str) else chunk.decode()
+
+
+def test_a_link_is_made_for_whoever_may_see_the_picture(world, guarded, hand):
+    """It works for an hour without a key, as clients of that dialect want it, and tells nothing of whose it is."""
+    hand.held.clear()
+    asked = {"prompt": FOX["prompt"], "size": "64x64", "response_format": "url"}
+    url = world.ada.post("/v1/images/generations", json=asked).json["data"][0]["url"]
+    with guarded.test_client().get(url) as file:
+        assert file.status_code == 200 and world.picture.scope.encode() not in file.data
+    broken = url[:-4] + ("AAAA" if not url.endswith("AAAA") else "BBBB")
+    assert guarded.test_client().get(broken).status_code == 404
+
+
+def test_a_file_that_is_handed_out_does_not_tell_whose_memory_it_was_in(world, memory):
+    assert scope_of(memory.image(world.picture.key)) == world.picture.scope
+    assert world.picture.scope.encode() not in world.png and scope_of(world.png) == SHARED
+    assert Image.open(io.BytesIO(world.png)).text["parameters"].startswith(FOX["prompt"])
+
+
+def test_people_of_one_scope_share(guarded, enter, hand, queue):
+    ada, eve = enter(guarded, "ada"), enter(guarded, "eve", scope="ada")
+    done = finished(queue, ada.post("/api/v1/jobs", json=FOX).json["id"])
+    again = eve.post("/api/v1/jobs", json=FOX).json
+    assert again["origin"] == "memory" and again["picture"]["key"] == done.picture.key
+    assert eve.get(f"/api/v1/jobs/{done.id}").status_code == 200
+
+
+def test_what_is_shared_keeps_the_recipes_own_key(recipe):
+    seeded = replace(recipe, seed=7)
+    assert key_in(SHARED, seeded) == seeded.key
+    assert len({seeded.key, key_in("ada", seeded), key_in("bob", seeded), key_in("", seeded)}) == 4
+
+
+def test_a_worker_paints_into_the_memory_of_whoever_asked(guarded, enter, working, queue, memory):
+    ada = enter(guarded, "ada")
+    done = finished(queue, ada.post("/api/v1/jobs", json=FOX).json["id"])
+    assert done.picture and done.picture.key == done.key and memory.has(done.key)
+    assert memory.picture(done.key).scope == done.scope != SHARED
+    assert ada.post("/api/v1/jobs", json=FOX).json["origin"] == "memory"
+
+
+def test_a_lost_index_is_filled_with_private_pictures_as_well(world, memory):
+    index = open_index("memory:", "pictures-lost", memory.embedder.width)
+    report = re_embed(memory.embedder, index, memory.store, lambda line: None)
+    assert report.unreadable == [] and index.get(world.picture.key) == world.picture
+    assert [found.key for found in index.newest(world.picture.scope, 9, None)] == [world.picture.key]
+    assert index.newest(SHARED, 9, None) == []
