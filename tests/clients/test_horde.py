@@ -1,0 +1,354 @@
+"""Scripts that speak AI-Horde's dialect, against this server on a real port."""
+
+import base64
+import io
+import re
+import threading
+import uuid
+
+import httpx
+import pytest
+from PIL import Image
+from werkzeug.serving import make_server
+
+import web
+from tests.real import ROOT, wait_for
+from tests.worker.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
+from web import links
+from web.config import WebConfig
+from worker import events
+from worker.catalogue import Catalogue
+from worker.receivers import Receivers
+from worker.webhooks import Deliverer, Webhooks, signature, signed
+
+PARAMS = {"n": 2, "width": 64, "height": 64, "steps": 4, "cfg_scale": 3, "sampler_name": "k_euler_a", "karras": True}
+FOX = {"prompt": "a red fox in the snow ### blurry", "params": PARAMS, "models": ["sd-xl", "stickers"], "r2": False}
+HARMLESS = {
+    **{
+        "nsfw": False,
+        "censor_nsfw": True,
+        "trusted_workers": True,
+        "slow_workers": True,
+        "workers": [],
+        "shared": False,
+    },
+    **{"replacement_filter": True, "disable_batching": True, "allow_downgrade": False, "dry_run": False},
+    **{"source_processing": "img2img", "source_image": None},
+}
+USUAL = {"post_processing": [], "clip_skip": 1, "tiling": False, "hires_fix": False, "facefixer_strength": 0.75}
+
+
+@pytest.fixture
+def url(app, monkeypatch):
+    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def horde(url):
+    headers = {"apikey": "0000000000", "Client-Agent": "tests:1:somebody"}
+    with httpx.Client(base_url=f"{url}/api/v2", timeout=30, headers=headers) as client:
+        yield client
+
+
+def submit(horde, **more):
+    answer = horde.post("/generate/async", json={**FOX, **more})
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def waited(horde, name):
+    """As clients do: look at `check` until it says done, then fetch `status`."""
+    wait_for(lambda: horde.get(f"/generate/check/{name}").json()["done"])
+    return horde.get(f"/generate/status/{name}").json()
+
+
+def opened(data):
+    return Image.open(io.BytesIO(data))
+
+
+def test_a_script_asks_looks_fetches_and_deletes(horde, working):
+    answer = horde.post("/generate/async", json={**FOX, **HARMLESS, "params": {**PARAMS, **USUAL}})
+    assert answer.status_code == 202 and answer.json()["warnings"] == [] or answer.json()["message"]
+    name = str(uuid.UUID(answer.json()["id"]))
+    told = waited(horde, name)
+    assert (told["finished"], told["waiting"], told["processing"], told["faulted"]) == (2, 0, 0, False)
+    assert len({one["img"] for one in told["generations"]}) == 2
+    for one in told["generations"]:
+        image = opened(base64.b64decode(one["img"]))
+        assert (image.format, image.size) == ("WEBP", (64, 64))
+        assert one["seed"].isdigit() and one["model"] == "stickers" and one["state"] == "ok" and not one["censored"]
+        assert uuid.UUID(one["id"]) and uuid.UUID(one["worker_id"]) and one["worker_name"] and one["gen_metadata"]
+    assert horde.delete(f"/generate/status/{name}").json()["generations"] == told["generations"]
+
+
+def test_what_was_asked_for_is_what_is_painted(horde, queue, board, working):
+    name = submit(horde, params={**PARAMS, "n": 1, "seed": "7"})
+    waited(horde, name)
+    [job] = board.group(name)["jobs"]
+    recipe = queue.job(job).recipe
+    assert (recipe.prompt, recipe.negative_prompt) == ("a red fox in the snow", "blurry")
+    assert (recipe.steps, recipe.guidance_scale, recipe.seed, recipe.model) == (4, 3.0, 7, "stickers")
+    assert (recipe.sampler, recipe.schedule, recipe.width) == ("euler-a", "karras", 64)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("k_euler", "euler"), ("k_dpmpp_2m", "dpm++2m"), ("DDIM", "ddim"), ("K_EULER_A", "euler-a")]
+)
+def test_samplers_go_by_their_names_there(horde, queue, board, theirs, ours):
+    name = submit(horde, params={**PARAMS, "sampler_name": theirs, "karras": theirs == "DDIM"})
+    job = queue.job(board.group(name)["jobs"][0])
+    assert (job.recipe.sampler, job.recipe.schedule) == (ours, "native")
+
+
+def test_what_is_not_followed_is_warned_of(horde):
+    params = {**PARAMS, "sampler_name": "DDIM", "karras": True, "sparkle": 3}
+    told = horde.post("/generate/async", json={**FOX, "params": params, "wish": 1}).json()
+    assert {one["code"] for one in told["warnings"]} == {"SchedulerMismatch", "UnknownField", "NoAvailableWorker"}
+    assert "stickers" in told["message"]
+
+
+def test_words_are_a_seed_that_is_always_the_same(horde, queue, board):
+    seeds = []
+    for words in ("my lucky words", "my lucky words", "others", "18446744073709551616000"):
+        name = submit(horde, memo="off", params={**PARAMS, "n": 1, "seed": words})
+        seeds.append(queue.job(board.group(name)["jobs"][0]).recipe.seed)
+    assert seeds[0] == seeds[1] and len(set(seeds)) == 3 and all(seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize("seed", [None, "", "-1", -1])
+def test_no_seed_is_any_seed(horde, queue, board, seed):
+    name = submit(horde, params={**PARAMS, "seed": seed})
+    assert len({queue.job(job).recipe.seed for job in board.group(name)["jobs"]}) == 2
+
+
+def test_it_is_answered_from_memory_and_told_how(horde, working):
+    one = {**PARAMS, "n": 1}
+    waited(horde, submit(horde, params=one))
+    told = horde.get(f"/generate/status/{submit(horde, params=one)}").json()
+    assert told["done"] and "from memory" in told["generations"][0]["gen_metadata"][0]["ref"]
+
+
+def test_a_link_is_answered_without_a_key_for_an_hour(horde, working, monkeypatch):
+    [first, _] = waited(horde, submit(horde, r2=True))["generations"]
+    answer = httpx.get(first["img"])
+    assert answer.headers["content-type"] == "image/webp" and opened(answer.content).size == (64, 64)
+    monkeypatch.setattr(links, "LINK_SECONDS", -1)
+    assert httpx.get(first["img"]).status_code == 410
+
+
+def test_check_tells_how_far_it_is_and_cancel_ends_it(horde, working, painter):
+    painter.go_on.clear()
+    name = submit(horde)
+    wait_for(lambda: horde.get(f"/generate/check/{name}").json()["processing"] == 1)
+    told = horde.get(f"/generate/check/{name}").json()
+    assert (told["waiting"], told["finished"], told["done"], told["queue_position"]) == (1, 0, False, 1)
+    assert "generations" not in told
+    told = horde.delete(f"/generate/status/{name}").json()
+    painter.go_on.set()
+    assert told["done"] and told["generations"] == [] and not told["faulted"]
+    assert waited(horde, name)["generations"] == [] and painter.painted == []
+
+
+def test_a_failure_is_told(horde, working, painter):
+    from memo import BadSetup
+
+    painter.fault = BadSetup("no such weights")
+    told = waited(horde, submit(horde))
+    assert told["faulted"] and told["done"] and "no such weights" in told["message"] and told["generations"] == []
+
+
+def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, board):
+    name = submit(horde)
+    assert horde.get(f"/generate/check/{name}").json()["is_possible"] is False
+    board.beat("here", {"models": ["stickers"]})
+    assert horde.get(f"/generate/check/{name}").json()["is_possible"] is True
+    models = {one["name"]: one for one in horde.get("/status/models").json()}
+    assert models["stickers"]["count"] == 1 and models["stickers"]["jobs"] == 2 and models["slow"]["count"] == 0
+    assert horde.get("/status/models?type=text").json() == []
+
+
+def test_a_dry_run_checks_and_paints_nothing(horde, board):
+    answer = horde.post("/generate/async", json={**FOX, "dry_run": True})
+    assert (answer.status_code, answer.json()) == (200, {"kudos": 0}) and board.recent(1) == []
+    assert horde.post("/generate/async", json={**FOX, "dry_run": True, "models": ["x"]}).status_code == 400
+
+
+def source(side=64, kind="WEBP"):
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "#c60").save(file, kind, lossless=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_picture_to_start_from_comes_in_base64(horde, queue, board):
+    params = {**PARAMS, "n": 1, "denoising_strength": 0.4}
+    name = submit(horde, source_image=source(), source_processing="img2img", params=params)
+    recipe = queue.job(board.group(name)["jobs"][0]).recipe
+    assert recipe.start and recipe.strength == 0.4
+
+
+def test_a_large_picture_may_be_sent(horde):
+    noise = io.BytesIO()
+    Image.effect_noise((512, 512), 100).convert("RGB").save(noise, "PNG")
+    assert len(noise.getvalue()) > 2**17
+    submit(horde, source_image=base64.b64encode(noise.getvalue()).decode())
+
+
+REFUSED = [
+    ({"prompt": ""}, "MissingPrompt", "prompt"),
+    ({"prompt": "### only what is not wanted"}, "MissingPrompt", "prompt"),
+    ({"prompt": 7}, "MissingPrompt", "prompt"),
+    ({"params": []}, None, None),
+    ({"params": "none"}, "BadRequest", "params"),
+    ({"models": ["stable_diffusion"]}, "UnsupportedModel", "stickers"),
+    ({"models": "stickers"}, "UnsupportedModel", "list"),
+    ({"params": {"width": 65, "height": 65}}, "InvalidSize", "params.width"),
+    ({"params": {"width": 4096, "height": 4096}}, "InvalidSize", "params.width"),
+    ({"params": {"steps": 500}}, "TooManySteps", "params.steps"),
+    ({"params": {"cfg_scale": 1000}}, "BadRequest", "params.cfg_scale"),
+    ({"params": {"n": 20}}, "BadRequest", "params.n"),
+    ({"params": {"sampler_name": "k_heun"}}, "UnsupportedSampler", "k_euler_a"),
+    ({"params": {"karras": "yes"}}, "BadRequest", "params.karras"),
+    ({"params": {"seed": [1]}}, "BadRequest", "params.seed"),
+    ({"params": {"seed": 1.5}}, "BadRequest", "params.seed"),
+    ({"params": {"seed": "1", "n": 2, "seed_variation": 1000}}, "BadRequest", "seed_variation"),
+    ({"params": {"post_processing": ["GFPGAN"]}}, "BadRequest", "post-processing"),
+    ({"params": {"control_type": "canny"}}, "ControlNetUnsupported", "ControlNet"),
+    ({"params": {"return_control_map": True}}, "BadRequest", "ControlNet"),
+    ({"params": {"tis": [{"name": "x"}]}}, "BadRequest", "params.tis"),
+    ({"params": {"hires_fix": True}}, "BadRequest", "hires_fix"),
+    ({"params": {"tiling": True}}, "BadRequest", "tiling"),
+    ({"params": {"transparent": True}}, "BadRequest", "transparen"),
+    ({"params": {"clip_skip": 2}}, "BadRequest", "clip_skip"),
+    ({"params": {"workflow": "qr_code"}}, "BadRequest", "workflow"),
+    ({"params": {"loras": [{"name": "a"}, {"name": "b"}]}}, "BadRequest", "params.loras"),
+    ({"params": {"loras": [{"name": "unheard-of", "model": 0.5}]}}, "BadRequest", "params.loras"),
+    ({"params": {"loras": [{"name": "a", "is_version": True}]}}, "BadRequest", "is_version"),
+    ({"params": {"loras": [{"name": "a", "model": 1, "clip": 0.2}]}}, "BadRequest", "clip"),
+    ({"source_mask": "AAAA"}, "SourceMaskUnnecessary", "inpainting"),
+    ({"source_processing": "inpainting"}, "BadRequest", "source_processing"),
+    ({"extra_source_images": [{"image": "AAAA"}]}, "BadRequest", "extra_source_images"),
+    ({"style": "0d3c7b2e"}, "BadRequest", "style"),
+    ({"source_image": "https://example.com/a.png"}, "SourceImageUnreadable", "address"),
+    ({"source_image": "AAAA"}, "SourceImageUnreadable", "source_image"),
+    ({"r2": "yes"}, "BadRequest", "r2"),
+    ({"memo": "always"}, "BadRequest", "memo"),
+    ({"webhook": "https://example.com/"}, "BadRequest", "WORKER_WEBHOOK_SECRET"),
+]
+
+
+@pytest.mark.parametrize(("change", "rc", "said"), REFUSED, ids=lambda value: str(value)[:40])
+def test_what_cannot_be_done_is_refused_by_name(client, board, change, rc, said):
+    answer = client.post("/api/v2/generate/async", json={**FOX, "params": {"width": 64, "height": 64}, **change})
+    if rc is None:
+        assert answer.status_code == 202
+        return
+    assert (answer.status_code, answer.json["rc"]) == (400, rc) and said in answer.json["message"]
+    assert answer.json.keys() == {"message", "rc"} and board.recent(1) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "rc"),
+    [
+        ("get", "/generate/check/nope", 404, "RequestNotFound"),
+        ("get", "/generate/status/6cf2ddf6-535f-4b1e-847e-a32040171f5a", 404, "RequestNotFound"),
+        ("delete", "/generate/status/nope", 404, "RequestNotFound"),
+        ("get", "/nothing", 404, "ThingNotFound"),
+        ("get", "/generate/async", 405, "BadRequest"),
+        ("post", "/generate/async", 415, "BadRequest"),
+    ],
+)
+def test_errors_are_told_in_the_words_of_the_dialect(client, method, path, status, rc):
+    answer = getattr(client, method)(f"/api/v2{path}")
+    assert (answer.status_code, answer.json["rc"]) == (status, rc) and answer.json["message"]
+
+
+def test_redis_that_does_not_answer_is_a_maintenance(client, monkeypatch):
+    from memo import Unavailable
+
+    def fail(*_, **__):
+        raise Unavailable("the queue does not answer")
+
+    monkeypatch.setattr(client.application.extensions["queue"], "submit", fail)
+    answer = client.post("/api/v2/generate/async", json=FOX)
+    assert (answer.status_code, answer.json["rc"]) == (503, "MaintenanceMode") and answer.headers["Retry-After"]
+
+
+def test_somebody_is_here_and_knows_who_asks(horde):
+    assert horde.get("/status/heartbeat").json()["message"] == "OK"
+    assert horde.get("/find_user").json()["username"] == "Anonymous#0"
+
+
+@pytest.fixture
+def guarded(memory, queue, tiny_models):
+    """Where keys are required, and those of two people."""
+    app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(keys="required"), TESTING=True)
+    keys = app.extensions["keys"]
+    return app.test_client(), {name: {"apikey": keys.add(name)[1]} for name in ("ada", "bob")}
+
+
+def test_a_request_is_its_owners_alone(guarded, board):
+    client, keys = guarded
+    name = client.post("/api/v2/generate/async", json=FOX, headers=keys["ada"]).json["id"]
+    for method, path in (("get", "check"), ("get", "status"), ("delete", "status")):
+        call = getattr(client, method)
+        answer = call(f"/api/v2/generate/{path}/{name}", headers=keys["bob"])
+        assert (answer.status_code, answer.json["rc"]) == (404, "RequestNotFound")
+        assert (
+            name not in answer.json["message"]
+            or answer.json == call(f"/api/v2/generate/{path}/{name}", headers=keys["bob"]).json
+        )
+        assert call(f"/api/v2/generate/{path}/{name}").status_code == 401
+    assert not any(job.state.final for job in board.recent(9))
+    assert client.get(f"/api/v2/generate/check/{name}", headers=keys["ada"]).status_code == 200
+
+
+def test_the_anonymous_key_opens_nothing_where_keys_are_required(guarded):
+    client, keys = guarded
+    answer = client.post("/api/v2/generate/async", json=FOX, headers={"apikey": "0000000000"})
+    assert (answer.status_code, answer.json["rc"]) == (401, "InvalidAPIKey")
+    assert client.get("/api/v2/status/heartbeat").status_code == 200
+    assert client.get("/api/v2/find_user", headers=keys["ada"]).json["username"] == "ada#0"
+
+
+@pytest.mark.parametrize("as_url", [True, False])
+def test_a_webhook_brings_each_picture(horde, queue, memory, board, working, receiver, as_url, monkeypatch):  # noqa: F811
+    queue.webhooks = Webhooks(board, SECRET, Receivers("127.0.0.1"))
+    name = submit(horde, webhook=receiver.url, r2=as_url)
+    made = {one["id"]: one for one in waited(horde, name)["generations"]}
+    deliverer = Deliverer(queue.webhooks, memory)
+    while deliverer.round():
+        pass
+    assert {told["id"]: told["seed"] for told in receiver.bodies} == {one: made[one]["seed"] for one in made}
+    monkeypatch.setattr(links, "LINK_SECONDS", -1)
+    for (headers, body), told in zip(receiver.got, receiver.bodies, strict=True):
+        assert headers["X-Memo-Signature"] == "sha256=" + signature(SECRET, headers["X-Memo-Timestamp"], body)
+        assert (told["request"], told["kudos"]) == (name, 0)
+        image = httpx.get(told["img"]).content if as_url else base64.b64decode(told["img"])
+        assert opened(image).format == "WEBP"
+
+
+def section(title):
+    return (ROOT / "docs" / "clients.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_examples_of_the_documentation_run(url, working, capsys):
+    [python] = re.findall(r"^```python\n(.*?)^```", section("AI-Horde"), re.S | re.M)
+    exec(python.replace("http://localhost:8000", url), {})
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and all(line.startswith(url) and "painted" in line for line in said)
+
+
+def test_what_the_documentation_says_of_signatures_is_true():
+    names = {}
+    exec(re.findall(r"^```python\n(.*?)^```", section("Webhooks"), re.S | re.M)[0], names)
+    headers = signed("a secret of some length", "1", b"{}")
+    assert names["genuine"]("a secret of some length", headers, b"{}")
+    assert not names["genuine"]("another secret here", headers, b"{}")
+    assert not names["genuine"]("a secret of some length", headers, b"[]")
