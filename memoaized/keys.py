@@ -1,4 +1,4 @@
-"""What `memoaized key show` prints: the recipe behind a PNG file, a recipe text or a picture's key."""
+"""What `memoaized key show` prints: the recipe behind a PNG or WebP file, a recipe text or a picture's key."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,6 +7,7 @@ from memo import BadKey, Forgotten, Recipe, from_text, read_png, to_text
 from memo.memory import object_name
 from memo.recipe import TEXT_PREFIX
 from memo.store import FolderStore
+from memo.webp import read_picture
 
 
 def describe(file_or_key: str, pictures: Path) -> str:
@@ -20,7 +21,7 @@ def find(file_or_key: str, pictures: Path) -> Recipe:
     """A file's recipe if there is such a file, else a recipe text's, else that of a kept picture."""
     file = Path(file_or_key)
     if len(file_or_key) < 1000 and file.is_file():
-        return read_png(file.read_bytes()).recipe
+        return read_picture(file.read_bytes()).recipe
     if file_or_key.startswith(TEXT_PREFIX):
         return from_text(file_or_key)
     try:

@@ -14,10 +14,15 @@ from flask.typing import ResponseReturnValue
 from memo import BadRecipe, Picture
 from memo.labels import Label
 from memo.measure import wilson
+from memo.recipe import tidy
 from worker.board import RECENT_JOBS
 from worker.jobs import Job, Origin
 
-from .api import memory, no_job, queue, read_object
+from .api import memory, queue, read_object
+from .asking import anew, job_of, picture_of
+from .caller import for_admins, who
+from .documents import FeedbackBody, LabelBody, StatsDocument
+from .openapi import Answer, described, told
 
 bp = Blueprint("audit", __name__)
 
@@ -26,6 +31,7 @@ SOURCES = {"same meaning": "audit", "shows more": "audit of relaxed"}  # of labe
 
 
 @bp.post("/api/v1/jobs/<job_id>/label")
+@described({204: Answer("It is noted.")}, refused=(404, 409), body=LabelBody)
 def label_job(job_id: str) -> ResponseReturnValue:
     """Say whether an answer from memory was right: {"right": false}."""
     body = read_object()
@@ -36,15 +42,35 @@ def label_job(job_id: str) -> ResponseReturnValue:
     return "", 204
 
 
+@bp.post("/api/v1/pictures/<key>/feedback")
+@described({204: Answer("It is noted.")}, refused=(404,), body=FeedbackBody)
+def feedback(key: str) -> ResponseReturnValue:
+    """Say whether a picture is right for a prompt, else for its own: {"right": false, "prompt": "a red fox"}."""
+    body = read_object()
+    for name, value in body.items():
+        if name not in ("right", "prompt"):
+            raise BadRecipe(name, value, "no such field; there are right, prompt")
+    if not isinstance(body.get("right"), bool):
+        raise BadRecipe("right", body.get("right"), "say true or false")
+    picture = picture_of(key)
+    wanted = picture.recipe.prompt if body.get("prompt") is None else tidy("prompt", body["prompt"])
+    if not wanted:
+        raise BadRecipe("prompt", wanted, "say in words what was wanted, or leave it out")
+    memory().label(picture, wanted, right=bool(body["right"]), source="user")
+    return "", 204
+
+
 @bp.post("/jobs/<job_id>/wrong")
 def wrong(job_id: str) -> ResponseReturnValue:
-    """The button of a job's page: wrong, so ask anew."""
+    """The button of a job's page: wrong, so it is painted now."""
     picture, wanted = answered(job_id)
     memory().label(picture, wanted, right=False, source="user")
-    return redirect(url_for("pages.create", picture=picture.key, prompt=wanted, seed=""), 303)
+    return redirect(url_for("pages.job", job_id=anew(job_of(job_id), who().name).id), 303)
 
 
 @bp.get("/api/v1/labels")
+@described({200: Answer("One JSON object a line.", media=("application/jsonl",))})
+@for_admins
 def export() -> ResponseReturnValue:
     """All labels as JSON lines that `memoaized judge` and its training read."""
     labels = memory().labels
@@ -58,18 +84,22 @@ def line(label: Label) -> str:
 
 
 @bp.get("/api/v1/stats")
+@described(told(StatsDocument, "The figures."))
+@for_admins
 def stats() -> ResponseReturnValue:
     """How many jobs were answered how, what that saved, and how often audits found an answer wrong."""
     return figures()
 
 
 @bp.get("/audit")
+@for_admins
 def audit() -> ResponseReturnValue:
     """A sample of answers by meaning, side by side, for right or wrong."""
     return render_template("audit.html", jobs=sample(), figures=figures())
 
 
 @bp.post("/audit")
+@for_admins
 def audited() -> ResponseReturnValue:
     """Take the word of the audit page."""
     if request.form.get("right") not in ("yes", "no"):
@@ -89,14 +119,6 @@ def answered(job_id: str) -> tuple[Picture, str]:
     abort(409, "only an answer from memory can be called right or wrong")
 
 
-def job_of(job_id: str) -> Job:
-    """The job of this id, or 404."""
-    job = queue().job(job_id)
-    if job is None:
-        no_job(job_id)
-    return job
-
-
 def sample() -> list[Job]:
     """Some of the last answers by meaning that no audit has looked at."""
     jobs = [job for job in queue().recent(RECENT_JOBS) if job.match and job.match.how in SOURCES]
@@ -114,6 +136,15 @@ def audits(*sources: str) -> list[Label]:
 
 def figures() -> dict[str, Any]:
     """See `stats`; the interval is Wilson's at 95 %."""
+    return {
+        **ledger(),
+        "audited": interval([label.right for label in audits(SOURCES["same meaning"])]),
+        "audited_relaxed": interval([label.right for label in audits(SOURCES["shows more"])]),
+    }
+
+
+def ledger() -> dict[str, Any]:
+    """How many jobs were answered how, and what was spent and saved."""
     counts = queue().counts()
     asked = sum(counts[origin] for origin in Origin)
     return {
@@ -123,8 +154,6 @@ def figures() -> dict[str, Any]:
         "seconds_saved": round(counts["seconds_saved"], 1),
         "watt_hours_spent": round(counts["joules_spent"] / 3600, 3),
         "watt_hours_saved": round(counts["joules_saved"] / 3600, 3),
-        "audited": interval([label.right for label in audits(SOURCES["same meaning"])]),
-        "audited_relaxed": interval([label.right for label in audits(SOURCES["shows more"])]),
     }
 
 

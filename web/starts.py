@@ -4,6 +4,8 @@ from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
 from .asking import start_of
+from .documents import StartDocument
+from .openapi import Answer, described
 
 bp = Blueprint("starts", __name__)
 
@@ -11,6 +13,11 @@ LARGEST_UPLOAD = 16 * 2**20  # bytes
 
 
 @bp.post("/api/v1/starts")
+@described(
+    {201: Answer("It is kept.", StartDocument)},
+    refused=(400, 413, 422),
+    upload=("image/png", "image/jpeg", "image/webp"),
+)
 def upload() -> ResponseReturnValue:
     """The body is a PNG, JPEG or WebP picture, or a form with one as `image`; 201 with the value of `start`."""
     request.max_content_length = LARGEST_UPLOAD

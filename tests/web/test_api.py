@@ -3,13 +3,19 @@
 import io
 import json
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from memo import read_png
+from memoaized import keys
 from tests.real import ROOT, finished, wait_for
+from web import api
+from web.asking import ask
 from worker.jobs import State
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
@@ -227,3 +233,151 @@ def test_every_answer_carries_the_guards(client):
         headers = client.get(path).headers
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+KEY = {"Idempotency-Key": '"0b9c0a3e-5e5c-4c57-9a4e-2f0e6f3a7c11"'}
+
+
+def test_the_same_key_asks_once(client, working):
+    first = client.post("/api/v1/jobs", json={**FOX, "count": 2}, headers=KEY)
+    again = client.post(
+        "/api/v1/jobs", json={"count": 2, **FOX}, headers={"Idempotency-Key": KEY["Idempotency-Key"].strip('"')}
+    )
+    assert again.status_code == first.status_code == 202 and again.headers["Idempotency-Replayed"] == "true"
+    assert [job["id"] for job in again.json["jobs"]] == [job["id"] for job in first.json["jobs"]]
+    assert len(client.get("/api/v1/jobs").json["jobs"]) == 2 and "Idempotency-Replayed" not in first.headers
+
+
+def test_the_same_key_with_another_request_is_refused(client):
+    job = client.post("/api/v1/jobs", json=FOX, headers=KEY).json
+    other = client.post("/api/v1/jobs", json={**FOX, "steps": 9}, headers=KEY)
+    assert other.status_code == 422 and "Idempotency-Key" in other.json["detail"]
+    assert client.post(f"/api/v1/jobs/{job['id']}/another", headers=KEY).status_code == 422
+    assert len(client.get("/api/v1/jobs").json["jobs"]) == 1
+
+
+def test_two_with_the_same_key_at_once_are_one(app, client, monkeypatch):
+    """The second comes while the first is being carried out."""
+    carried_out, begun = [], threading.Event()
+
+    def slowly(body):
+        carried_out.append(body)
+        begun.set()
+        time.sleep(0.3)
+        return ask(body)
+
+    monkeypatch.setattr(api, "ask", slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(app.test_client().post, "/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY)
+        assert begun.wait(20)
+        second = client.post("/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY)
+    assert second.json["id"] == first.result().json["id"] and len(carried_out) == 1
+
+
+def test_a_key_that_led_to_an_error_is_free_again(client):
+    assert client.post("/api/v1/jobs", json={**FOX, "steps": 0}, headers=KEY).status_code == 422
+    assert client.post("/api/v1/jobs", json=FOX, headers=KEY).status_code == 202
+
+
+def test_a_key_belongs_to_its_caller(app):
+    ada, grace = app.test_client(), app.test_client()
+    ids = set()
+    for visitor in (ada, grace):
+        visitor.get("/")  # draws a cookie
+        ids.add(visitor.post("/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY).json["id"])
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("key", ["", '""', "a b", 'a"b', "a" * 256, "schl\xfcssel"])
+def test_a_key_that_is_none_is_refused(client, key):
+    answer = client.post("/api/v1/jobs", json=FOX, headers={"Idempotency-Key": key})
+    assert answer.status_code == 400 and "Idempotency-Key" in answer.json["detail"]
+
+
+def test_a_picture_is_had_as_webp_with_its_recipe(client, queue, working, tmp_path):
+    picture = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]
+    url = picture["links"]["image"] + "?format=webp"
+    whole, small = client.get(url), client.get(url + "&quality=1")
+    assert whole.mimetype == "image/webp" and small.data != whole.data
+    assert len({answer.headers["ETag"] for answer in (whole, small, client.get(picture["links"]["image"]))}) == 3
+    assert client.get(url, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
+    assert client.get(url, headers={"Range": "bytes=0-3"}).data == b"RIFF"
+    head = client.head(url)
+    assert head.headers["Content-Length"] == str(len(whole.data)) and not head.data
+    (tmp_path / "fox.webp").write_bytes(small.data)
+    assert f"key: {picture['key']}" in keys.describe(str(tmp_path / "fox.webp"), tmp_path)
+
+
+@pytest.mark.parametrize("query", ["format=gif", "quality=0", "quality=101", "quality=x", "redirect=yes"])
+def test_a_file_is_not_had_in_any_form(client, queue, working, query):
+    image = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]["links"]["image"]
+    answer = client.get(f"{image}?{query}")
+    assert answer.status_code == 422 and answer.json["field"] == query.split("=")[0]
+
+
+def test_the_store_serves_the_file_itself_where_it_can(client, queue, working, memory, monkeypatch):
+    picture = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]
+    url = picture["links"]["image"] + "?redirect=1"
+    assert client.get(url).mimetype == "image/png"  # a folder cannot
+    monkeypatch.setattr(memory.store, "link", lambda name, seconds: f"https://store.example/{name}?signed")
+    answer = client.get(url)
+    assert answer.status_code == 302 and picture["key"] in answer.headers["Location"]
+    assert client.get(f"/api/v1/pictures/{'0' * 32}/image?redirect=1").status_code == 404
+    assert client.get(url + "&format=webp").mimetype == "image/webp"
+
+
+def test_pictures_are_found_by_meaning(client, queue, memory, working):
+    painted = [paint(client, queue, prompt=prompt).picture.key for prompt in ("a red fox", "a castle by the sea")]
+    wait_for(lambda: all(map(memory.index.get, painted)))
+    found = client.get("/api/v1/pictures?near=fortress").json
+    scores = [picture["score"] for picture in found["pictures"]]
+    assert found["pictures"][0]["key"] == painted[1] and found["next"] is None
+    assert scores == sorted(scores, reverse=True) and 0 < scores[0] <= 1
+    assert client.get("/api/v1/pictures?near=fortress&model=slow").json["pictures"] == []
+    assert client.get(f"/api/v1/pictures?near={'a' * 201}").status_code == 422
+
+
+def test_pictures_are_chosen_by_model_and_owner(app, client, queue, memory, working):
+    client.get("/")  # draws a cookie
+    mine = paint(client, queue).picture.key
+    other = paint(app.test_client(), queue, prompt="a castle").picture.key
+    wait_for(lambda: memory.index.get(mine) and memory.index.get(other))
+
+    def listed(query):
+        return [picture["key"] for picture in client.get(f"/api/v1/pictures?{query}").json["pictures"]]
+
+    assert listed("mine=1") == [mine] and set(listed("mine=0")) == {mine, other}
+    assert other not in listed("near=castle&mine=1") and listed("near=castle")[0] == other
+    assert listed("model=slow") == [] and set(listed("model=stickers")) == {mine, other}
+
+
+def test_a_picture_called_wrong_for_words_is_not_given_for_them(client, queue, memory, working):
+    picture = paint(client, queue).picture
+    wait_for(lambda: memory.index.get(picture.key))
+    url = f"/api/v1/pictures/{picture.key}/feedback"
+    alike = {**FOX, "prompt": "A red fox in snow"}
+    assert client.post("/api/v1/jobs", json=alike).status_code == 200
+    assert client.post(url, json={"right": False, "prompt": alike["prompt"]}).status_code == 204
+    assert client.post("/api/v1/jobs", json=alike).status_code == 202
+
+
+def test_a_picture_called_wrong_without_words_is_wrong_for_its_own(client, queue, memory, working):
+    picture = paint(client, queue).picture
+    wait_for(lambda: memory.index.get(picture.key))
+    assert client.post(f"/api/v1/pictures/{picture.key}/feedback", json={"right": False}).status_code == 204
+    assert client.post("/api/v1/jobs", json=FOX).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "right"),
+        ({"right": "no"}, "right"),
+        ({"right": True, "why": 1}, "why"),
+        ({"right": True, "prompt": " "}, "prompt"),
+    ],
+)
+def test_feedback_that_says_nothing_is_refused(client, remember, recipe, body, field):
+    answer = client.post(f"/api/v1/pictures/{remember(recipe).key}/feedback", json=body)
+    assert answer.status_code == 422 and answer.json["field"] == field
+    assert client.post(f"/api/v1/pictures/{'0' * 32}/feedback", json={"right": True}).status_code == 404

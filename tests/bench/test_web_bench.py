@@ -1,0 +1,34 @@
+"""The bench of the web process at a small size: everything runs, and what breaks is counted."""
+
+import shutil
+
+from bench import web
+from tests.real import ROOT, redis_server
+
+SMALL = web.Size(remembered=40, asked=6, streams=5, seconds=2.0)
+
+
+def test_what_is_asked_for_is_remembered(tmp_path, tiny_models):
+    redis_server(tmp_path / "asked for")  # skips, or fails in CI, where there is none
+    shutil.copytree(ROOT / "var" / "text", tmp_path / "text")
+    prompts = web.remember(tmp_path, tiny_models, SMALL)
+    assert len(prompts) == 6 and len(list((tmp_path / "pictures").rglob("*.png"))) == 40
+
+
+def test_answers_polls_and_streams_are_measured(live_url):
+    address = live_url.removeprefix("http://")
+    job = web.painted(address)
+    assert web.hit(address, "a red fox in the snow") > 0
+    held = web.Streams(address, SMALL)
+    assert web.polls(address, job, 1.0) > 0
+    told = held.end()
+    assert told["sse_streams"] == 5 and told["sse_events_each"] >= 2
+
+
+def test_a_stream_that_nobody_serves_is_no_stream(unused_port):
+    streams = object.__new__(web.Streams)
+    streams.address, streams.paths, streams.until = f"127.0.0.1:{unused_port}", ["/api/v1/jobs/1"], float("inf")
+    streams.size, streams.events, streams.broken, streams.threads = web.Size(streams=1), [0], [], []
+    streams.lock = web.threading.Lock()
+    streams.hold(0)
+    assert streams.end()["sse_streams"] == 0
