@@ -1,37 +1,43 @@
-"""The pages people see: the form, a live job, a picture, the gallery.
+"""The pages people see: the form, live jobs, a picture.
 
 Knows HTML and forms; what a request means is decided in `asking`, what is remembered in `memo`. Every page
 works without JavaScript; the modules in `static/` only make it livelier.
 """
 
-import math
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from memo import BadKey, BadRecipe, Forgotten, Unavailable, to_text
+from memo import BadKey, BadRecipe, Forgotten, Memory, Picture, Unavailable, to_text
+from memo.recipe import STRENGTH
+from worker.jobs import Job, Origin
+from worker.queue import Queue
 
-from .asking import another, describe, submit
+from . import asking
+from .asking import describe, job_of, picture_of
 from .caller import VISITOR, visitor, who
 
 bp = Blueprint("pages", __name__)
 
-WHOLE = ("width", "height", "steps", "seed")
-NUMBERS = (*WHOLE, "guidance_scale")
-FIELDS = ("prompt", "negative_prompt", "model", *NUMBERS, "sampler", "schedule", "memo")
-TILES = 24  # pictures in one helping of the gallery
+WHOLE = ("width", "height", "steps", "seed", "count")
+DECIMAL = ("guidance_scale", "strength")
+TEXTS = ("prompt", "negative_prompt", "model", "adapter", "sampler", "schedule", "mode", "start", "memo")
+FIELDS = (*TEXTS, *WHOLE, *DECIMAL)
+SHAPES = ((3, 2), (2, 3), (16, 9), (9, 16))  # offered besides squares where a model paints other sizes
+NEWEST = 12  # pictures below the form
 VISITOR_SECONDS = 365 * 24 * 3600
-NO_JOB = "No job of this name is known. Jobs are kept for seven days; their pictures stay in the gallery."
+MOST_SHOWN = asking.MOST_PICTURES  # jobs on one page
 
 
 @bp.get("/")
 def create() -> ResponseReturnValue:
-    """The form, filled with defaults, the query string, or a picture's recipe, above the gallery."""
+    """The form, filled with defaults, the query string, or a picture's recipe, above the newest pictures."""
     return form_page(known_recipe() | request.args.to_dict())
 
 
@@ -39,41 +45,70 @@ def create() -> ResponseReturnValue:
 def ask() -> ResponseReturnValue:
     """Submit the form without JavaScript."""
     try:
-        [job, *_] = submit(as_body(request.form), who().name)
+        jobs = asking.ask(as_body(request.form))
     except BadRecipe as error:
         return form_page(request.form.to_dict(), fault=error), 422
     except Unavailable as error:
         return form_page(request.form.to_dict(), trouble=str(error)), 503
+    if len(jobs) > 1:
+        return redirect(url_for("pages.several", id=[job.id for job in jobs]), 303)
+    return to_job(jobs[0])
+
+
+def to_job(job: Job) -> ResponseReturnValue:
+    """Go and see it."""
     return redirect(url_for("pages.job", job_id=job.id), 303)
+
+
+@bp.get("/jobs")
+def several() -> ResponseReturnValue:
+    """The jobs that the query string names, side by side."""
+    names = request.args.getlist("id")[:MOST_SHOWN]
+    if not names:
+        return redirect(url_for("pages.create"), 303)
+    return render_template("jobs.html", cards=[as_card(job_of(name)) for name in names])
 
 
 @bp.get("/jobs/<job_id>")
 def job(job_id: str) -> ResponseReturnValue:
     """One job, live."""
-    return job_page("job.html", job_id)
+    return render_template("job.html", **as_card(job_of(job_id)))
 
 
 @bp.get("/jobs/<job_id>/card")
 def card(job_id: str) -> ResponseReturnValue:
     """The job's card alone, for a page that has it already and wants it anew."""
-    return job_page("card.html", job_id)
+    return render_template("card.html", **as_card(job_of(job_id)))
 
 
 @bp.post("/jobs/<job_id>/cancel")
 def cancel(job_id: str) -> ResponseReturnValue:
     """Cancel without JavaScript."""
-    if current_app.extensions["queue"].cancel(job_id) is None:
-        abort(404, NO_JOB)
-    return redirect(url_for("pages.job", job_id=job_id), 303)
+    return to_job(asking.cancel(job_id))
 
 
 @bp.post("/jobs/<job_id>/another")
 def more(job_id: str) -> ResponseReturnValue:
     """Another picture of the same meaning, one that this visitor was not given yet."""
-    found = current_app.extensions["queue"].job(job_id)
-    if found is None:
-        abort(404, NO_JOB)
-    return redirect(url_for("pages.job", job_id=another(found, who().name).id), 303)
+    return to_job(asking.another(job_of(job_id), who().name))
+
+
+@bp.post("/jobs/<job_id>/again")
+def again(job_id: str) -> ResponseReturnValue:
+    """Once more what came to nothing."""
+    return to_job(asking.again(job_of(job_id), who().name))
+
+
+def memory() -> Memory:
+    """What was painted."""
+    found: Memory = current_app.extensions["memory"]
+    return found
+
+
+def queue() -> Queue:
+    """The door to the workers."""
+    found: Queue = current_app.extensions["queue"]
+    return found
 
 
 @bp.after_request
@@ -88,44 +123,81 @@ def name_visitor(response: Response) -> Response:
 @bp.get("/pictures/<key>")
 def picture(key: str) -> ResponseReturnValue:
     """One picture with its recipe."""
-    found = current_app.extensions["memory"].picture(key)
-    return render_template("picture.html", picture=found, recipe_text=to_text(found.recipe))
+    found = picture_of(key)
+    starts = any(model["name"] == found.recipe.model and model.get("starts") for model in models())
+    return render_template("picture.html", picture=found, recipe_text=to_text(found.recipe), starts=starts)
+
+
+def models() -> list[dict[str, Any]]:
+    """What can be painted with, and the sizes that the form offers."""
+    return [{**model, "offered": offered(model)} for model in current_app.extensions["catalogue"].describe()]
+
+
+def offered(model: Mapping[str, Any]) -> list[str]:
+    """Sizes as the form says them: squares, and where a model paints any, usual shapes of about the same area."""
+    squares = [f"{side}x{side}" for side in model["sizes"]]
+    if not model.get("span"):
+        return squares
+    least, most, multiple = model["span"]
+    native = model["defaults"]["width"]
+    sides = [
+        [round(native * (part / other) ** 0.5 / multiple) * multiple for part, other in ((a, b), (b, a))]
+        for a, b in SHAPES
+    ]
+    return squares + [
+        f"{width}x{height}" for width, height in sides if least <= min(width, height) <= max(width, height) <= most
+    ]
 
 
 def form_page(typed: Mapping[str, object], *, fault: BadRecipe | None = None, trouble: str | None = None) -> str:
-    """The form with what was typed, what is wrong with it, and the gallery."""
-    models = current_app.extensions["catalogue"].describe()
-    chosen = next((model for model in models if model["name"] == typed.get("model")), models[0])
-    values = as_text({"model": chosen["name"], "memo": "auto", **chosen["defaults"], **typed})
+    """The form with what was typed, what is wrong with it, and the newest pictures."""
+    known = models()
+    chosen = next((model for model in known if model["name"] == typed.get("model")), known[0])
+    usual = {"model": chosen["name"], "mode": "fast", "memo": "auto", "count": 1, "strength": STRENGTH}
+    values = as_text({**usual, **chosen["defaults"], **typed})
     return render_template(
         "create.html",
-        models=models,
+        models=known,
         chosen=chosen,
-        sizes=dict.fromkeys([*(f"{side}x{side}" for side in chosen["sizes"]), values["size"]]),
+        sizes=dict.fromkeys([*chosen["offered"], values["size"]]),
         values=values,
+        start_seen=is_kept(values.get("start", "")),
         fault=fault,
         trouble=trouble,
-        **gallery(),
+        pictures=newest(),
+        since=last_finished(),
     )
 
 
-def gallery() -> dict[str, object]:
-    """One helping of pictures, newest first, and the cursor of the next."""
-    before = request.args.get("before", math.nan, type=float)
-    cursor = before if math.isfinite(before) else None
+def is_kept(key: str) -> bool:
+    """Whether this is a picture that the caller may see, and not what somebody uploaded to start from."""
     try:
-        pictures = current_app.extensions["memory"].newest(limit=TILES, before=cursor)
+        return bool(key and picture_of(key))
+    except (Forgotten, BadKey, Unavailable):
+        return False
+
+
+def newest() -> Sequence[Picture] | None:
+    """The newest pictures; None while memory does not answer."""
+    try:
+        return memory().newest(scope=who().scope, limit=NEWEST)
     except Unavailable:
-        return {"pictures": None, "older": None}
-    return {"pictures": pictures, "older": pictures[-1].created if len(pictures) == TILES else None}
+        return None
 
 
-def job_page(template: str, job_id: str) -> ResponseReturnValue:
-    """The template with the job, or the page that says that there is no such job."""
-    found = current_app.extensions["queue"].job(job_id)
-    if found is None:
-        abort(404, NO_JOB)
-    return render_template(template, job=describe(found))
+def last_finished() -> str:
+    """Where the stream of finished pictures stands, or "" while the queue does not answer."""
+    try:
+        return next((name for name, _ in queue().finished()), "0-0")
+    except Unavailable:
+        return ""
+
+
+def as_card(found: Job) -> dict[str, Any]:
+    """What the card of a job needs: itself, who else waits, and what it cost or saved."""
+    waiting = queue().waiting(found.recipe.model)[0] if found.position is not None else 0
+    saved = queue().mean_cost(found.picture) if found.picture and found.origin is Origin.MEMORY else None
+    return {"job": describe(found), "others": found.waiters - 1, "waiting": waiting, "saved": saved}
 
 
 def known_recipe() -> dict[str, object]:
@@ -134,7 +206,7 @@ def known_recipe() -> dict[str, object]:
     if not key:
         return {}
     try:
-        return asdict(current_app.extensions["memory"].picture(key).recipe)
+        return asdict(picture_of(key).recipe)
     except (Forgotten, BadKey):
         return {}
 
@@ -158,7 +230,7 @@ def as_number(name: str, text: str) -> object:
     """The text as the number that this field wants, if it is one."""
     if name in WHOLE and re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         return int(text)
-    if name == "guidance_scale" and re.fullmatch(r"[+-]?[0-9]{1,20}([.,][0-9]{1,20})?", text):
+    if name in DECIMAL and re.fullmatch(r"[+-]?[0-9]{1,20}([.,][0-9]{1,20})?", text):
         return float(text.replace(",", "."))
     return text
 
@@ -183,3 +255,10 @@ def moment(seconds: float) -> datetime:
 def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
+
+
+@bp.app_template_filter()
+def energy(joules: float) -> str:
+    """Joules as watt-hours, to two digits."""
+    hours = joules / 3600
+    return f"{hours:.2g} Wh" if hours < 10 else f"{hours:,.0f} Wh"

@@ -8,7 +8,8 @@ from flask.testing import FlaskClient
 
 from memo import Memory, Picture, Recipe, Unavailable
 from tests.real import QuickPainter, finished
-from web.pages import as_body, duration, sentence
+from web.pages import as_body, duration, energy, offered, sentence
+from worker.jobs import Job
 from worker.paint import Studio
 from worker.queue import Queue
 
@@ -73,6 +74,7 @@ def test_a_painted_picture_is_shown_with_its_badge_and_settings(
     assert f"/api/v1/pictures/{job.picture.key}/image" in tag(page, '<img class="shown"')
     assert f"<dd>{job.picture.recipe.seed}</dd>" in page
     assert f'href="/?picture={job.picture.key}"' in page
+    assert "data-spent" in page
 
 
 def test_an_answer_from_memory_tells_why_and_what_was_saved(client: FlaskClient, remembered: Picture) -> None:
@@ -135,14 +137,9 @@ def test_a_sent_form_is_read_as_the_json_that_a_client_would_send() -> None:
     assert as_body(form) == {"prompt": "a fox", "width": 64, "height": 128, "guidance_scale": 2.5, "steps": "x"}
 
 
-def test_the_gallery_goes_on_by_its_link(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
-    keys = [remember(recipe, seed=seed).key for seed in range(26)]
-    first = client.get("/").text
-    older = re.search(r'data-more href="([^"#]+)', first)
-    assert older
-    second = client.get(older[1]).text
-    assert shown(first) + shown(second) == list(reversed(keys))
-    assert "data-more" not in second
+@pytest.mark.parametrize("path", ["/", "/gallery", "/gallery?q=fox"])
+def test_a_gallery_shows_what_is_remembered(client: FlaskClient, remembered: Picture, path: str) -> None:
+    assert shown(client.get(path).text) == [remembered.key]
 
 
 def shown(page: str) -> list[str]:
@@ -160,11 +157,6 @@ def test_the_form_is_there_while_memory_is_away(
     page = client.get("/")
     assert page.status_code == 200
     assert "Memory does not answer at the moment." in page.text
-
-
-@pytest.mark.parametrize("cursor", ["nan", "inf", "tomorrow", ""])
-def test_a_broken_cursor_shows_the_newest(client: FlaskClient, remembered: Picture, cursor: str) -> None:
-    assert shown(client.get(f"/?before={cursor}").text) == [remembered.key]
 
 
 def test_a_picture_has_a_page_with_its_recipe(client: FlaskClient, remembered: Picture) -> None:
@@ -205,23 +197,96 @@ def test_cancelling_an_unknown_job_is_a_404(client: FlaskClient) -> None:
     assert client.post("/jobs/nobody/cancel").status_code == 404
 
 
+def failed(client: FlaskClient, queue: Queue, painter: QuickPainter, **form: str) -> Job:
+    """A job whose painting fails."""
+    painter.fault = ValueError("no paint left")
+    job = finished(queue, sent(client, **form).rpartition("/")[2])
+    painter.fault = None
+    return job
+
+
+def tried_again(client: FlaskClient, queue: Queue, job: Job) -> Job:
+    """What the button leads to, when it has ended."""
+    where = client.post(f"/jobs/{job.id}/again").location
+    return finished(queue, where.rpartition("/")[2])
+
+
 def test_a_failed_job_says_why_and_offers_the_same_again(
     client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter
 ) -> None:
-    painter.fault = ValueError("no paint left")
-    where = sent(client, prompt=PROMPT, size="64x64", steps="4")
-    job = finished(queue, where.rpartition("/")[2])
+    job = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
+    page = client.get(f"/jobs/{job.id}").text
+    assert "no paint left" in page and f'action="/jobs/{job.id}/again"' in page
+    again = tried_again(client, queue, job)
+    assert again.picture and again.recipe.wish == job.recipe.wish
+
+
+def test_trying_again_keeps_a_seed_that_was_given_and_no_other(
+    client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter
+) -> None:
+    drawn = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
+    given = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4", seed="77")
+    assert tried_again(client, queue, given).recipe.seed == 77
+    assert tried_again(client, queue, drawn).recipe.seed not in (drawn.recipe.seed, 77)
+
+
+def test_trying_again_paints_afresh_what_was_to_be_fresh(
+    client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter, remembered: Picture
+) -> None:
+    job = failed(client, queue, painter, prompt=PROMPT, memo="refresh")
+    assert tried_again(client, queue, job).origin == "painted"
+
+
+def test_several_pictures_share_a_page(client: FlaskClient) -> None:
+    where = sent(client, prompt=PROMPT, count="3")
     page = client.get(where).text
-    assert "no paint left" in page
-    again = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page))
-    assert again["prompt"] == PROMPT and again["steps"] == "4"
-    assert again["seed"] == str(job.recipe.seed)
-    painter.fault = None
-    assert finished(queue, sent(client, **again).rpartition("/")[2]).picture
+    assert re.fullmatch(r"/jobs\?id=\w+&id=\w+&id=\w+", where)
+    assert len(re.findall("data-job=", page)) == 3 and '<noscript><meta http-equiv="refresh"' in page
+
+
+def test_a_page_of_no_jobs_leads_to_the_form(client: FlaskClient) -> None:
+    assert client.get("/jobs").location == "/"
+    assert client.get("/jobs?id=nobody").status_code == 404
+
+
+def test_a_wrong_reuse_is_painted_anew_at_once(client: FlaskClient, remembered: Picture, queue: Queue) -> None:
+    where = sent(client, prompt="A red fox in the snow.")
+    job = queue.job(client.post(f"{where}/wrong").location.rpartition("/")[2])
+    assert job and job.origin == "painted" and job.recipe.prompt == "A red fox in the snow."
+    client.post(f"/jobs/{job.id}/cancel")
+    assert 'data-origin="painted"' in client.get(sent(client, prompt="A red fox in the snow.")).text
+
+
+def test_a_card_says_who_else_waits(client: FlaskClient) -> None:
+    first = sent(client, prompt=PROMPT)
+    assert "One other waits" not in client.get(first).text
+    sent(client, prompt="a green apple")
+    second = client.get(sent(client, prompt=PROMPT)).text
+    assert "2 pictures wait for this model." in second and "One other waits for this very picture." in second
+
+
+def test_a_picture_is_offered_as_png_and_webp(client: FlaskClient, remembered: Picture) -> None:
+    image = f"/api/v1/pictures/{remembered.key}/image"
+    page = client.get(f"/pictures/{remembered.key}").text
+    assert f'href="{image}" download' in page and f'href="{image}?format=webp" download' in page
+
+
+def test_the_form_goes_on_from_a_picture(client: FlaskClient, remembered: Picture) -> None:
+    page = client.get(f"/?start={remembered.key}&prompt=a+cat").text
+    assert "checked" in tag(page, f'<input type="checkbox" name="start" value="{remembered.key}"')
+    assert '<input id="strength"' in page
+    assert '<input id="strength"' not in client.get("/").text
+
+
+def test_a_model_of_free_sizes_offers_usual_shapes() -> None:
+    model = {"sizes": [512], "span": [256, 1024, 8], "defaults": {"width": 512}}
+    assert offered(model) == ["512x512", "624x416", "416x624", "680x384", "384x680"]
+    assert offered({**model, "span": None}) == ["512x512"]
 
 
 def test_no_page_has_inline_script_or_style(client: FlaskClient, remembered: Picture) -> None:
-    paths = ["/", f"/pictures/{remembered.key}", sent(client, prompt=PROMPT), sent(client, prompt="a cat"), "/x"]
+    fixed = ["/", "/gallery", "/queue", f"/pictures/{remembered.key}"]
+    paths = [*fixed, sent(client, prompt=PROMPT), sent(client, prompt="a cat"), "/x"]
     for path in paths:
         answer = client.get(path)
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", answer.text), path
@@ -230,7 +295,7 @@ def test_no_page_has_inline_script_or_style(client: FlaskClient, remembered: Pic
 
 def test_words_are_never_markup(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
     picture = remember(replace(recipe, prompt="<script>alert(1)</script>"))
-    for path in ("/", f"/pictures/{picture.key}", f"/?picture={picture.key}"):
+    for path in ("/", "/gallery", f"/pictures/{picture.key}", f"/?picture={picture.key}"):
         assert "<script>alert" not in client.get(path).text
 
 
@@ -245,3 +310,8 @@ def test_a_length_of_time_is_said_in_short(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(("text", "said"), [("", ""), ("so it is", "So it is."), ("Is it?", "Is it?")])
 def test_a_remark_becomes_a_sentence(text: str, said: str) -> None:
     assert sentence(text) == said
+
+
+@pytest.mark.parametrize(("joules", "words"), [(0, "0 Wh"), (12, "0.0033 Wh"), (9000, "2.5 Wh"), (9e7, "25,000 Wh")])
+def test_energy_is_told_in_watt_hours(joules: float, words: str) -> None:
+    assert energy(joules) == words

@@ -38,7 +38,7 @@ export class Problem extends Error {
 export async function call(method, url, body) {
   const answer = await reach(url, {
     method,
-    headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) },
+    headers: { Accept: "application/json", ...token(), ...(body && { "Content-Type": "application/json" }) },
     body: body && JSON.stringify(body),
   });
   return answer.status === 204 ? null : answer.json();
@@ -53,6 +53,23 @@ export async function call(method, url, body) {
 export async function page(url) {
   const answer = await reach(url, { headers: { Accept: "text/html" } });
   return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/**
+ * Do what a form would do, and take the page apart that it leads to.
+ * @param {string} url
+ * @returns {Promise<Document>}
+ * @throws {Problem}
+ */
+export async function send(url) {
+  const answer = await reach(url, { method: "POST", headers: { Accept: "text/html", ...token() } });
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+/** For whoever is signed in: what shows that a request comes from our own page. */
+function token() {
+  const meta = document.querySelector('meta[name="csrf-token"]');
+  return meta instanceof HTMLMetaElement ? { "X-CSRF-Token": meta.content } : {};
 }
 
 /**

@@ -1,5 +1,6 @@
 // The form: sends a request without leaving the page and shows its job below.
 
+import { moveTo } from "./address.js";
 import { call, Problem } from "./api.js";
 import { clearFaults, showFault } from "./faults.js";
 import { announce, enliven, fetchCard } from "./job.js";
@@ -7,7 +8,8 @@ import { announce, enliven, fetchCard } from "./job.js";
 /** @import { Job } from "./api.js" */
 
 const JOBS = "/api/v1/jobs";
-const WHOLE = ["width", "height", "steps", "seed"];
+const WHOLE = ["width", "height", "steps", "seed", "count"];
+const DECIMAL = ["guidance_scale", "strength"];
 const DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
 
 /** @param {HTMLFormElement} form */
@@ -46,16 +48,28 @@ async function submit(form) {
 /** @param {HTMLFormElement} form */
 async function ask(form) {
   const start = performance.now();
-  const job = /** @type {Job} */ (await call("POST", JOBS, body(form)));
+  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, { count: 1, ...body(form) }));
   const took = performance.now() - start;
-  const card = await fetchCard(`/jobs/${job.id}/card`);
-  if (job.origin === "memory") tellTime(card, took);
+  const cards = await Promise.all(jobs.map((job) => fetchCard(`/jobs/${job.id}/card`)));
+  cards.forEach((card, number) => jobs[number].origin === "memory" && tellTime(card, took));
+  show(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `/jobs?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
+}
+
+/**
+ * Put the cards below the form, at an address of their own.
+ * @param {HTMLElement[]} cards
+ * @param {string} address
+ */
+function show(cards, address) {
   const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
-  stage.replaceChildren(card);
-  history.pushState(null, "", card.dataset.page);
+  stage.classList.toggle("cards", cards.length > 1);
+  stage.replaceChildren(...cards);
+  moveTo(address);
   stage.scrollIntoView({ behavior: "smooth", block: "nearest" });
-  announce(card);
-  enliven(card);
+  for (const card of cards) {
+    announce(card);
+    enliven(card);
+  }
 }
 
 /**
@@ -64,7 +78,7 @@ async function ask(form) {
  * @param {HTMLFormElement} form
  */
 function body(form) {
-  const { size, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
+  const { size, csrf_token, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
   const [width, height = ""] = size.split("x");
   const typed = Object.entries({ ...others, width, height });
   return Object.fromEntries(typed.filter(([, text]) => text).map(([name, text]) => [name, asNumber(name, text)]));
@@ -76,7 +90,7 @@ function body(form) {
  */
 function asNumber(name, text) {
   if (WHOLE.includes(name) && /^[+-]?\d{1,20}$/.test(text)) return Number(text);
-  if (name === "guidance_scale" && /^[+-]?\d{1,20}([.,]\d{1,20})?$/.test(text)) return Number(text.replace(",", "."));
+  if (DECIMAL.includes(name) && /^[+-]?\d{1,20}([.,]\d{1,20})?$/.test(text)) return Number(text.replace(",", "."));
   return text;
 }
 
@@ -96,8 +110,9 @@ function tellTime(card, milliseconds) {
 function sumUp(form) {
   const value = (/** @type {string} */ name) => control(form, name)?.value.trim() || "";
   const seed = value("seed") ? `seed ${value("seed")}` : "any seed";
+  const many = Number(value("count")) > 1 ? ` · ${value("count")} pictures` : "";
   const line = form.querySelector("[data-now]");
-  if (line) line.textContent = `${asSize(value("size"))} · ${value("steps")} steps · ${seed}`;
+  if (line) line.textContent = `${asSize(value("size"))} · ${value("steps")} steps · ${seed}${many}`;
 }
 
 /**
@@ -108,9 +123,10 @@ function sumUp(form) {
  */
 function adopt(form, before, after) {
   const untouched = DEFAULTS.filter((name) => control(form, name)?.value === standard(before, name));
-  offer(control(form, "size"), after.sizes.map((/** @type {number} */ side) => `${side}x${side}`));
+  offer(control(form, "size"), after.offered);
   offer(control(form, "sampler"), after.samplers);
   offer(control(form, "schedule"), after.schedules);
+  offerAdapters(form, after.adapters ?? []);
   for (const name of untouched) {
     const field = control(form, name);
     if (field) field.value = standard(after, name);
@@ -138,6 +154,18 @@ function offer(select, names) {
   if (!(select instanceof HTMLSelectElement)) return;
   const held = select.value;
   select.replaceChildren(...names.map((name) => new Option(asSize(name), name, false, name === held)));
+}
+
+/**
+ * The field is hidden where there are none.
+ * @param {HTMLFormElement} form
+ * @param {string[]} names
+ */
+function offerAdapters(form, names) {
+  const select = control(form, "adapter");
+  if (!(select instanceof HTMLSelectElement)) return;
+  select.replaceChildren(new Option("none", ""), ...names.map((name) => new Option(name)));
+  select.closest(".field")?.toggleAttribute("hidden", !names.length);
 }
 
 /**

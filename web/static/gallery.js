@@ -1,10 +1,11 @@
 // The gallery: older pictures as one scrolls, new ones as they are finished.
 
-import { page } from "./api.js";
+import { call, page } from "./api.js";
+
+const PAUSE = 1500; // ms between two looks where event streams do not come through
 
 /** @param {HTMLElement} gallery */
 export function setUp(gallery) {
-  document.addEventListener("job-ended", () => addNew(gallery));
   gallery.addEventListener("click", (event) => {
     const link = event.target instanceof Element && event.target.closest("[data-more]");
     if (!(link instanceof HTMLAnchorElement) || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -12,6 +13,68 @@ export function setUp(gallery) {
     addOlder(gallery, link);
   });
   watch(gallery);
+  if (gallery.dataset.events) live(gallery);
+}
+
+/**
+ * A filter is applied when it is chosen, and fields left empty stay out of the address.
+ * @param {HTMLFormElement} form
+ */
+export function setUpFinder(form) {
+  form.addEventListener("change", (event) => {
+    if (event.target instanceof HTMLSelectElement || (event.target instanceof HTMLInputElement && event.target.type === "checkbox")) form.requestSubmit();
+  });
+  form.addEventListener("formdata", ({ formData }) => {
+    for (const [name, value] of [...formData]) if (!value) formData.delete(name);
+  });
+}
+
+/**
+ * Show new pictures, while anybody looks: a hidden page holds no connection, and catches up afterwards.
+ * @param {HTMLElement} gallery
+ */
+function live(gallery) {
+  /** @type {EventSource | undefined} */
+  let source;
+  const connect = () => {
+    source?.close();
+    if (document.hidden) return;
+    source = new EventSource(gallery.dataset.events ?? "");
+    source.addEventListener("picture", (event) => {
+      catchUp(gallery, event.lastEventId);
+      addNew(gallery, JSON.parse(event.data));
+    });
+    source.addEventListener("error", () => {
+      if (source?.readyState !== EventSource.CLOSED) return;
+      document.removeEventListener("visibilitychange", connect);
+      poll(gallery);
+    });
+  };
+  document.addEventListener("visibilitychange", connect);
+  addEventListener("pagehide", () => source?.close());
+  addEventListener("pageshow", (event) => event.persisted && connect());
+  connect();
+}
+
+/**
+ * The next connection begins where this one is.
+ * @param {HTMLElement} gallery
+ * @param {string} name
+ */
+function catchUp(gallery, name) {
+  const address = new URL(gallery.dataset.events ?? "", location.href);
+  address.searchParams.set("since", name);
+  gallery.dataset.events = address.href;
+}
+
+/** @param {HTMLElement} gallery */
+async function poll(gallery) {
+  const news = document.hidden ? null : await call("GET", gallery.dataset.news ?? "").catch(() => null);
+  if (news) {
+    gallery.dataset.news = news.next;
+    addNew(gallery, news.tiles);
+  }
+  setTimeout(poll, PAUSE, gallery);
 }
 
 /**
@@ -46,14 +109,18 @@ async function addOlder(gallery, link) {
   watch(gallery);
 }
 
-/** @param {HTMLElement} gallery */
-async function addNew(gallery) {
-  const now = await page("/").catch(() => null);
-  if (!now) return;
-  const fresh = unseen(gallery, now);
+/**
+ * @param {HTMLElement} gallery
+ * @param {string} html
+ */
+function addNew(gallery, html) {
+  const fresh = unseen(gallery, new DOMParser().parseFromString(html, "text/html"));
   fresh.forEach((tile) => tile.classList.add("is-new"));
   tiles(gallery)?.prepend(...fresh);
-  gallery.querySelector(".empty")?.toggleAttribute("hidden", !!gallery.querySelector("[data-key]"));
+  if (!fresh.length) return;
+  gallery.querySelector("[data-empty]")?.setAttribute("hidden", "");
+  const keep = Number(gallery.dataset.keep);
+  if (keep) [...gallery.querySelectorAll("[data-key]")].slice(keep).forEach((tile) => tile.remove());
 }
 
 /**
@@ -63,7 +130,7 @@ async function addNew(gallery) {
  */
 function unseen(gallery, fetched) {
   const known = new Set([...gallery.querySelectorAll("[data-key]")].map((tile) => tile.getAttribute("data-key")));
-  return [...fetched.querySelectorAll("[data-tiles] [data-key]")]
+  return [...fetched.querySelectorAll(".tile[data-key]")]
     .filter((tile) => !known.has(tile.getAttribute("data-key")))
     .map((tile) => document.adoptNode(tile));
 }

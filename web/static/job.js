@@ -1,11 +1,15 @@
 // Keeps the card of a job true while the job goes on. The card itself is drawn by the server.
 
-import { call, page, Problem } from "./api.js";
+import { moveTo } from "./address.js";
+import { call, page, Problem, send } from "./api.js";
+import { reveal } from "./copy.js";
 import { say } from "./say.js";
 import { follow, isFinal } from "./stream.js";
 import { localize } from "./times.js";
 
 /** @import { Job } from "./api.js" */
+
+const LINE = 2000; // ms between two looks at the line of those who wait
 
 /**
  * Fetch a job's card.
@@ -13,9 +17,18 @@ import { localize } from "./times.js";
  * @returns {Promise<HTMLElement>}
  */
 export async function fetchCard(url) {
-  const card = (await page(url)).querySelector("[data-job]");
+  return cardOf(await page(url));
+}
+
+/**
+ * @param {Document} fetched
+ * @returns {HTMLElement}
+ */
+function cardOf(fetched) {
+  const card = fetched.querySelector("[data-job]");
   if (!(card instanceof HTMLElement)) throw new Problem("The server sent no card.");
   localize(card);
+  reveal(card);
   return document.adoptNode(card);
 }
 
@@ -40,6 +53,22 @@ export function enliven(card) {
     busy = false;
   };
   follow({ self, events }, tell, (problem) => trouble(card, problem.message));
+  if (state === "queued") setTimeout(lookAtLine, LINE, card.dataset.job);
+}
+
+/**
+ * Who waits beside this job changes without news of the job itself.
+ * @param {string} id
+ */
+async function lookAtLine(id) {
+  const card = document.querySelector(`[data-job="${CSS.escape(id)}"][data-state="queued"]`);
+  if (!(card instanceof HTMLElement)) return;
+  const fresh = document.hidden ? null : await fetchCard(card.dataset.card ?? "").catch(() => null);
+  for (const part of ["[data-words]", "[data-company]"]) {
+    const [now, then] = [fresh?.querySelector(part), card.querySelector(part)];
+    if (now && then && fresh?.dataset.state === "queued") then.textContent = now.textContent;
+  }
+  setTimeout(lookAtLine, LINE, id);
 }
 
 /** @param {HTMLElement} card */
@@ -126,4 +155,49 @@ export function listenForCancel() {
       if (card instanceof HTMLElement) trouble(card, problem.message);
     });
   });
+}
+
+/** "Another one" and the like: the job that they lead to takes this one's place on the page. */
+export function listenForDeeds() {
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    const card = form instanceof HTMLFormElement && "deed" in form.dataset && form.closest("[data-job]");
+    if (!(card instanceof HTMLElement)) return;
+    event.preventDefault();
+    const button = event.submitter;
+    if (button?.hasAttribute("aria-disabled")) return;
+    button?.setAttribute("aria-disabled", "true");
+    try {
+      const fresh = cardOf(await send(form.action));
+      replace(card, fresh);
+    } catch (problem) {
+      say(problem instanceof Error ? problem.message : String(problem));
+      complain(card, problem instanceof Error ? problem.message : String(problem));
+      button?.removeAttribute("aria-disabled");
+    }
+  });
+}
+
+/**
+ * @param {HTMLElement} card
+ * @param {HTMLElement} fresh
+ */
+function replace(card, fresh) {
+  const alone = document.querySelectorAll("[data-job]").length === 1;
+  card.replaceWith(fresh);
+  if (alone) moveTo(fresh.dataset.page ?? "");
+  fresh.focus({ preventScroll: true });
+  announce(fresh);
+  enliven(fresh);
+}
+
+/**
+ * @param {HTMLElement} card
+ * @param {string} text
+ */
+function complain(card, text) {
+  const place = card.querySelector(".trouble") ?? document.createElement("p");
+  place.className = "trouble";
+  place.textContent = text;
+  card.querySelector(".deeds")?.before(place);
 }

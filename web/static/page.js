@@ -1,9 +1,12 @@
 // Where a page wakes up: each part is set up if the page has it.
 
+import { listenForBack } from "./address.js";
+import { listenForCopy, reveal } from "./copy.js";
 import { setUp as setUpForm } from "./create.js";
-import { setUp as setUpGallery } from "./gallery.js";
-import { enliven, listenForCancel } from "./job.js";
-import { setUpCopy, setUpDelete } from "./picture.js";
+import { setUp as setUpGallery, setUpFinder } from "./gallery.js";
+import { enliven, listenForCancel, listenForDeeds } from "./job.js";
+import { setUpDelete } from "./picture.js";
+import { setUp as setUpQueue } from "./queue.js";
 import { localize } from "./times.js";
 
 /**
@@ -17,15 +20,13 @@ function each(selector, deed) {
 
 each("[data-create]", setUpForm);
 each("[data-gallery]", setUpGallery);
+each("[data-finder]", setUpFinder);
 each("[data-job]", enliven);
 each("[data-forget]", setUpDelete);
-each("[data-copy]", setUpCopy);
+each("[data-queue]", setUpQueue);
 listenForCancel();
+listenForDeeds();
+listenForCopy();
+reveal(document);
 localize(document);
-
-// Going back leads to the address's own page, not to what stands here now; moving to #anchors does not count.
-const opened = location.pathname;
-addEventListener("popstate", () => {
-  const card = document.querySelector("#stage > [data-page]");
-  if (location.pathname !== (card?.getAttribute("data-page") ?? opened)) location.reload();
-});
+listenForBack();

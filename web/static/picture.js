@@ -1,7 +1,6 @@
-// The page of one picture: delete after asking, copy the recipe.
+// The page of one picture: delete after asking.
 
 import { call } from "./api.js";
-import { say } from "./say.js";
 
 /** @param {HTMLButtonElement} button */
 export function setUpDelete(button) {
@@ -23,22 +22,11 @@ export function setUpDelete(button) {
 async function forget(url, dialog) {
   try {
     await call("DELETE", url);
-    location.assign("/#gallery");
+    location.assign("/gallery");
   } catch (problem) {
     const place = dialog.querySelector("[data-trouble]");
     if (!place) return;
     place.textContent = problem instanceof Error ? problem.message : String(problem);
     place.removeAttribute("hidden");
   }
-}
-
-/** @param {HTMLButtonElement} button */
-export function setUpCopy(button) {
-  if (!navigator.clipboard) return;
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(button.dataset.copy ?? "");
-    button.textContent = "Copied";
-    say("Copied.");
-  });
 }

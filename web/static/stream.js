@@ -7,6 +7,9 @@ import { call, Problem } from "./api.js";
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const PATIENCE = 3; // failed connections before polling
 const PAUSE = 1000; // ms between polls
+const MOST = 2; // streams of a page: a browser holds six connections to a server, and pages need some
+
+let open = 0;
 
 /** @param {string} state */
 export const isFinal = (state) => FINAL.has(state);
@@ -18,18 +21,24 @@ export const isFinal = (state) => FINAL.has(state);
  * @param {(problem: Problem) => void} lose called when there is no such job any more
  */
 export function follow(links, tell, lose) {
+  if (open >= MOST) return void poll(links.self, tell, lose);
   const source = new EventSource(links.events);
+  open += 1;
+  const close = () => {
+    source.close();
+    open -= 1;
+  };
   let failures = 0;
   source.addEventListener("job", (event) => {
     failures = 0;
     const job = JSON.parse(event.data);
-    if (isFinal(job.state)) source.close();
+    if (isFinal(job.state)) close();
     tell(job);
   });
   source.addEventListener("error", () => {
     failures += 1;
     if (source.readyState !== EventSource.CLOSED && failures < PATIENCE) return;
-    source.close();
+    close();
     poll(links.self, tell, lose);
   });
 }

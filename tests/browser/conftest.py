@@ -1,0 +1,54 @@
+"""A browser for the tests, and a page over the whole running product."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.real import IN_CI, missing
+
+if not IN_CI:
+    pytest.importorskip("playwright")
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from .driving import PATIENCE, opened
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, as the system has it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        missing("a Chromium browser")
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def faults() -> list[str]:
+    """What the browser complained about."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, live_url: str, faults: list[str]) -> Iterator[Page]:
+    """The start page; after the test nothing may stand in the console, a breach of the content policy included."""
+    context = browser.new_context(base_url=live_url)
+    yield opened(context, faults)
+    context.close()
+    assert faults == []

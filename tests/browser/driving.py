@@ -1,0 +1,59 @@
+"""What the browser tests do with a page, and what they note of it."""
+
+import re
+from typing import Any
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
+
+SLOW = {"model": "slow", "steps": "150", "size": "256x256"}  # never waited for: cancelled when seen
+SEEN = {"model": "slow", "steps": "40", "size": "256x256"}
+QUICK = {"steps": "4", "size": "64x64"}
+PATIENCE = 30_000  # ms, for a machine that has other things to do
+LONG = 150_000  # ms, for a whole painting on it
+SOON = 2_000  # ms, what is promised
+REFUSED = "status of 422"  # the browser's own line about an answer that is meant to be one
+
+
+def opened(context: BrowserContext, faults: list[str]) -> Page:
+    page = context.new_page()
+    page.on("console", lambda message: note(message, faults))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto("/")
+    return page
+
+
+def note(message: ConsoleMessage, faults: list[str]) -> None:
+    if message.type in ("error", "warning") and REFUSED not in message.text:
+        faults.append(message.text)
+
+
+def ask(page: Page, prompt: str, **settings: str) -> None:
+    """Fill the form and send it."""
+    page.get_by_label("What the picture shows").fill(prompt)
+    if settings:
+        page.locator("details.settings").evaluate("fold => fold.open = true")
+    for name, value in settings.items():
+        field: Any = page.locator(f"#{name}")
+        field.select_option(value) if name in ("model", "size", "count") else field.fill(value)
+    page.get_by_role("button", name="Create").click()
+
+
+def expect_picture(page: Page, badge: str) -> None:
+    """The card shows a picture that really has pixels, and how it came."""
+    expect(page.locator("[data-job] [data-badge]")).to_have_text(badge, timeout=LONG)
+    expect(page.locator("[data-picture]")).not_to_have_js_property("naturalWidth", 0)
+
+
+def expect_running(page: Page) -> None:
+    """Steps are being counted."""
+    expect(page.locator("[data-words]")).to_have_text(re.compile(r"Step \d+ of 150"))
+
+
+def cancel(page: Page) -> None:
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("[data-job]")).to_have_attribute("data-state", "cancelled")
+
+
+def key_of(page: Page) -> str:
+    """The key of the picture that the card shows."""
+    return str(page.locator("[data-job]").get_attribute("data-key"))

@@ -1,0 +1,54 @@
+"""The gallery and the page of queue and workers, live."""
+
+import re
+
+from playwright.sync_api import Browser, Page, expect
+
+from .driving import QUICK, SOON, ask, expect_picture, key_of, opened
+
+
+def test_a_second_windows_gallery_shows_a_new_picture_soon(browser: Browser, page: Page, faults: list[str]) -> None:
+    other = browser.new_context(base_url=page.url)
+    gallery = opened(other, faults)
+    gallery.goto("/gallery")
+    ask(page, "a golden key", **QUICK)
+    expect_picture(page, "painted")
+    expect(gallery.locator(f".tile[data-key='{key_of(page)}']")).to_be_visible(timeout=SOON)
+    expect(gallery.locator(".tile").first).to_contain_text("a golden key")
+    other.close()
+
+
+def test_without_event_streams_the_gallery_polls(browser: Browser, page: Page) -> None:
+    other = browser.new_context(base_url=page.url)
+    other.route("**/gallery/events*", lambda route: route.fulfill(status=503))
+    gallery = other.new_page()
+    gallery.goto("/gallery")
+    ask(page, "a silver spoon", **QUICK)
+    expect_picture(page, "painted")
+    expect(gallery.locator(f".tile[data-key='{key_of(page)}']")).to_be_visible()
+    other.close()
+
+
+def test_the_gallery_is_searched_and_filtered(page: Page) -> None:
+    ask(page, "a white swan", **QUICK)
+    expect_picture(page, "painted")
+    page.goto("/gallery")
+    page.get_by_label("Search by meaning").fill("a swan that is white")
+    page.keyboard.press("Enter")
+    expect(page.locator(".tile").first).to_contain_text("a white swan")
+    page.get_by_label("Mine only").check()
+    expect(page).to_have_url(re.compile(r"/gallery\?q=a\+swan\+that\+is\+white&mine=1$"))
+    expect(page.locator(".tile")).to_have_count(1)
+    page.get_by_role("link", name="Show all").click()
+    expect(page).to_have_url(re.compile(r"/gallery$"))
+
+
+def test_the_queue_page_shows_workers_and_draws_charts(page: Page) -> None:
+    page.goto("/queue")
+    expect(page.locator("[data-worker]")).to_have_count(1)
+    expect(page.locator("[data-chart] canvas")).to_have_count(5)
+    page.get_by_role("button", name="24 h").click()
+    expect(page.get_by_role("button", name="24 h")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-chart=requests] [data-plot]")).to_have_attribute(
+        "aria-label", re.compile(r"Requests\. from memory: .*, painted: 0 to \d+")
+    )

@@ -1,0 +1,83 @@
+"""Signing in with a key, in a real browser: what a stranger sees, and that forms and scripts work behind the door."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from werkzeug.serving import make_server
+
+import web
+from memo import Memory
+from tests.real import OneAtATime
+from web.config import WebConfig
+from web.limits import storage_uri
+from worker.catalogue import Catalogue
+from worker.keys import Keys
+
+from .driving import QUICK, ask, expect_picture, note, opened
+from .test_access import grave_faults
+
+
+@pytest.fixture
+def memory(memory: Memory) -> Memory:
+    """Qdrant's index in memory is made for one thread."""
+    assert memory.pending and memory.labels
+    memory.index.client = memory.pending.client = memory.labels.client = OneAtATime(memory.index.client)  # type: ignore
+    return memory
+
+
+@pytest.fixture
+def door(memory, queue, tiny_models, redis_url) -> Iterator[str]:
+    """A server that wants keys."""
+    config = WebConfig(keys="required", limits=storage_uri(redis_url))
+    app = web.create_app(memory, queue, Catalogue(tiny_models), config)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def page(browser: Browser, door: str, faults: list[str]) -> Iterator[Page]:
+    context = browser.new_context(base_url=door)
+    yield opened(context, faults)
+    context.close()
+    assert [fault for fault in faults if "401" not in fault] == []
+
+
+def sign_in(page: Page, key: str) -> None:
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_a_stranger_signs_in_asks_and_signs_out(page, queue, working):
+    _, key = Keys(queue.board).add("ada")
+    sign_in(page, "memo_wrong")
+    expect(page.get_by_text("This key is not known")).to_be_visible()
+    assert grave_faults(page) == []
+    sign_in(page, key)
+    ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
+    expect_picture(page, "painted")
+    page.get_by_role("button", name="Another one").click()
+    expect(page.locator("[data-job]")).to_have_attribute("data-state", "done")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Key")).to_be_visible()
+
+
+def test_two_people_see_their_own_pictures_only(page, browser, door, faults, queue, working):
+    sign_in(page, Keys(queue.board).add("ada")[1])
+    ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
+    expect_picture(page, "painted")
+    other = browser.new_context(base_url=door).new_page()
+    other.on("console", lambda message: note(message, faults))
+    other.goto("/")
+    sign_in(other, Keys(queue.board).add("bob")[1])
+    other.goto("/gallery")
+    expect(other.get_by_text("red fox")).to_have_count(0)
+    page.goto("/gallery")
+    expect(page.get_by_text("red fox").first).to_be_visible()
+    other.context.close()

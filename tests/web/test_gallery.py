@@ -1,0 +1,153 @@
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from flask.testing import FlaskClient
+
+from memo import Memory, Picture, Recipe, Unavailable
+from tests.real import finished
+from tests.web.test_pages import shown
+from worker.board import Board
+from worker.paint import Studio
+from worker.queue import Queue
+
+Remember = Callable[..., Picture]
+SMALL = {"width": 64, "height": 64, "steps": 2}
+
+
+def painted(client: FlaskClient, queue: Queue, prompt: str) -> str:
+    """The key of a picture that is painted now."""
+    job = client.post("/api/v1/jobs", json={"prompt": prompt, **SMALL}).json
+    picture = finished(queue, job["id"]).picture
+    assert picture
+    return picture.key
+
+
+def live(client: FlaskClient, path: str = "/gallery", what: str = "news") -> str:
+    """Where the page looks for new pictures."""
+    found = re.search(rf'data-{what}="([^"]+)"', client.get(path).text)
+    assert found
+    return found[1].replace("&amp;", "&")
+
+
+def test_the_gallery_goes_on_by_its_link(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+    keys = [remember(recipe, seed=seed).key for seed in range(26)]
+    first = client.get("/gallery").text
+    older = re.search(r'data-more href="([^"]+)"', first)
+    assert older
+    second = client.get(older[1]).text
+    assert shown(first) + shown(second) == list(reversed(keys))
+    assert "data-more" not in second and "data-events" not in second
+
+
+@pytest.mark.parametrize("cursor", ["nan", "inf", "tomorrow", ""])
+def test_a_broken_cursor_shows_the_newest(
+    client: FlaskClient, remember: Remember, recipe: Recipe, cursor: str
+) -> None:
+    key = remember(recipe).key
+    assert shown(client.get(f"/gallery?before={cursor}").text) == [key]
+
+
+def test_a_search_finds_by_meaning_nearest_first(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+    prompts = ("a red fox in the snow", "a fox", "a slice of pizza", "a lighthouse at night")
+    keys = [remember(replace(recipe, prompt=prompt)).key for prompt in prompts]
+    page = client.get("/gallery?q=the+animal+fox").text
+    assert shown(page) == [keys[1], keys[0]]
+    assert 'value="the animal fox"' in page
+
+
+def test_a_search_for_something_else_finds_nothing(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+    remember(recipe)
+    page = client.get("/gallery?q=tax+law").text
+    assert shown(page) == [] and "No picture shows anything like it." in page
+
+
+@pytest.mark.parametrize("query", ["", "&q=fox"])
+def test_the_gallery_shows_one_model_or_all(
+    client: FlaskClient, remember: Remember, recipe: Recipe, query: str
+) -> None:
+    one = remember(recipe).key
+    other = remember(replace(recipe, model="slow")).key
+    assert shown(client.get(f"/gallery?model=slow{query}").text) == [other]
+    assert set(shown(client.get(f"/gallery?model={query}").text)) == {one, other}
+
+
+def test_mine_are_the_pictures_that_i_was_given(client: FlaskClient, queue: Queue, working: Studio) -> None:
+    client.get("/")  # which names this browser
+    mine = painted(client, queue, "a red fox in the snow")
+    painted(client.application.test_client(), queue, "a lighthouse at night")
+    assert shown(client.get("/gallery?mine=1").text) == [mine]
+    assert shown(client.get("/gallery?mine=1&q=lighthouse").text) == []
+    assert shown(client.application.test_client().get("/gallery?mine=1").text) == []
+
+
+def test_another_scope_is_neither_shown_nor_found(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+    remember(recipe, scope="alice")
+    for path in ("/", "/gallery", "/gallery?q=a+red+fox+in+the+snow"):
+        assert shown(client.get(path).text) == []
+
+
+def test_news_are_what_was_finished_since_the_page(client: FlaskClient, queue: Queue, working: Studio) -> None:
+    painted(client, queue, "a lighthouse at night")
+    news = live(client)
+    assert shown(client.get(news).json["tiles"]) == []
+    keys = [painted(client, queue, "a green apple"), painted(client, queue, "a blue boat")]
+    answer = client.get(news).json
+    assert shown(answer["tiles"]) == keys[::-1]
+    assert shown(client.get(answer["next"]).json["tiles"]) == []
+
+
+def test_a_finished_picture_comes_as_an_event(client: FlaskClient, queue: Queue, working: Studio) -> None:
+    events = live(client, "/", "events")
+    key = painted(client, queue, "a green apple")
+    answer = client.get(events)
+    assert answer.mimetype == "text/event-stream"
+    told = iter(answer.response)
+    assert next(told) == b"retry: 1000\n\n"
+    name, event, data, *_ = next(told).decode().split("\n")
+    answer.close()
+    assert event == "event: picture" and shown(json.loads(data.removeprefix("data: "))) == [key]
+    assert name.removeprefix("id: ") == queue.finished()[0][0]
+
+
+def test_whoever_comes_back_is_told_what_it_missed(client: FlaskClient, queue: Queue, working: Studio) -> None:
+    painted(client, queue, "a green apple")
+    last = queue.finished()[0][0]
+    key = painted(client, queue, "a blue boat")
+    answer = client.get("/gallery/events?since=0-0", headers={"Last-Event-ID": last})
+    told = iter(answer.response)
+    next(told)
+    assert key in next(told).decode()
+    answer.close()
+
+
+@pytest.mark.parametrize("since", ["", "x", "1-x", "9" * 30, "1-1-1"])
+def test_a_broken_place_in_the_stream_means_its_beginning(
+    client: FlaskClient, queue: Queue, working: Studio, since: str
+) -> None:
+    key = painted(client, queue, "a green apple")
+    assert shown(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
+
+
+def test_another_scopes_pictures_are_no_news(client: FlaskClient, board: Board, recipe: Recipe) -> None:
+    news = live(client)
+    board.open_job(recipe, reason="", scope="alice")
+    claim = board.claim("stickers")
+    assert claim
+    assert board.done(claim, Picture(recipe=claim.recipe, created=1.0, seconds=1.0, scope="alice"))
+    assert shown(client.get(news).json["tiles"]) == []
+
+
+def test_the_gallery_says_when_memory_is_away(
+    client: FlaskClient, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable("no index")
+
+    monkeypatch.setattr(memory, "newest", away)
+    monkeypatch.setattr(memory, "search", away)
+    for path in ("/gallery", "/gallery?q=fox"):
+        answer = client.get(path)
+        assert answer.status_code == 200 and "Memory does not answer at the moment." in answer.text

@@ -1,0 +1,47 @@
+from flask.testing import FlaskClient
+
+from tests.real import finished, wait_for
+from worker.board import Board
+from worker.paint import Studio
+from worker.queue import Queue
+
+BODY = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 2}
+FACTS = {"device": "cpu float32", "slots": 4, "busy": 2, "models": ["stickers"], "ended": {"done": 7}}
+
+
+def test_the_page_tells_what_runs_where(client: FlaskClient, board: Board) -> None:
+    assert "No worker is there." in client.get("/queue").text
+    board.beat("here:1", {**FACTS, "painters": {"stickers": {"width": 2, "step_ms": 12.3}}})
+    page = client.get("/queue").text
+    assert "here:1" in page and "painting 2 of 4 at once" in page and "7 painted" in page
+    assert "batch of 2, 12 ms a step" in page
+
+
+def test_the_page_tells_what_waits(client: FlaskClient) -> None:
+    client.post("/api/v1/jobs", json=BODY)
+    for path in ("/queue", "/queue/now"):
+        assert '<td data-waiting="stickers">1</td>' in client.get(path).text
+        assert '<td data-waiting="slow">none</td>' in client.get(path).text
+
+
+def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working: Studio) -> None:
+    finished(queue, client.post("/api/v1/jobs", json=BODY).json["id"])
+    wait_for(lambda: queue.counts()["pictures"])
+    client.post("/api/v1/jobs", json=BODY)
+    history = client.get("/api/v1/stats/history").json
+    assert len(history["times"]) == 60
+    assert sum(history["painted"]) == sum(history["memory"]) == sum(history["pictures_per_minute"]) == 1
+    assert [rate for rate in history["hit_rate"] if rate is not None][-1] > 0
+    assert sum(history["watt_hours_saved"]) >= 0
+
+
+def test_history_averages_the_widths_of_painters_that_step(client: FlaskClient, board: Board) -> None:
+    for width in (0, 2, 6):
+        board.beat("here:1", {**FACTS, "painters": {"stickers": {"width": width}}})
+    widths = client.get("/api/v1/stats/history?span=24h").json["width"]
+    assert widths[-1] == 4 and set(widths[:-1]) == {None}
+
+
+def test_a_span_that_is_not_offered_is_refused(client: FlaskClient) -> None:
+    answer = client.get("/api/v1/stats/history?span=year")
+    assert answer.status_code == 422 and answer.json["field"] == "span"
