@@ -48,4 +48,4 @@ EXPOSE 8000
 # 200 when a job can be served, hence only once a worker is alive.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=8)"]
-CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "64", "--bind", "0.0.0.0:8000", "web.wsgi:create()"]
+CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "400", "--bind", "0.0.0.0:8000", "web.wsgi:create()"]

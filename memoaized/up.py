@@ -123,7 +123,7 @@ class Stack:
         gunicorn += ["--no-control-socket"]
         quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
         index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "memoaized.index_server:create()"]
-        web = [*gunicorn, "--threads", "64", *quiet, f"{HOST}:{self.plan.port}", "web.wsgi:create()"]
+        web = [*gunicorn, "--threads", "400", *quiet, f"{HOST}:{self.plan.port}", "web.wsgi:create()"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
         worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]
@@ -156,6 +156,7 @@ class Stack:
             "MEMO_STATES": str(self.data / "states"),
             "WORKER_REDIS": self.redis.url,
             "WORKER_MODELS": str(self.plan.models.resolve()),
+            **webhook_secret(environment, self.data / "secrets" / "webhook"),
             "WORKER_THREADS": threads,
             "OMP_NUM_THREADS": threads,
             "INDEX_SERVER_FOLDER": str(self.data / "index"),
@@ -271,6 +272,12 @@ def secret(path: Path) -> str:
     with os.fdopen(handle, "w") as file:
         file.write(password := secrets.token_hex(24))
     return password
+
+
+def webhook_secret(environment: Mapping[str, str], path: Path) -> dict[str, str]:
+    """What webhooks are signed with, unless the environment says it."""
+    said = {"WORKER_WEBHOOK_SECRET", "WORKER_WEBHOOK_SECRET_FILE"} & environment.keys()
+    return {} if said else {"WORKER_WEBHOOK_SECRET": secret(path)}
 
 
 def free_port() -> int:

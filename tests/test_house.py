@@ -20,6 +20,7 @@ BARRED = {
 }
 TORCH = {"torch", "transformers", "sentence_transformers"}
 TORCH_ROOMS = (
+    "worker/adapters.py",
     "worker/conditions.py",
     "worker/decoder.py",
     "worker/denoiser.py",
@@ -136,10 +137,11 @@ def test_every_setting_is_documented():
     from dataclasses import fields
 
     from memo import MemoConfig
+    from web.config import WebConfig
     from worker.config import WorkerConfig
 
     text = (ROOT / "docs" / "architecture.md").read_text()
-    for prefix, kind in (("MEMO_", MemoConfig), ("WORKER_", WorkerConfig)):
+    for prefix, kind in (("MEMO_", MemoConfig), ("WORKER_", WorkerConfig), ("WEB_", WebConfig)):
         for field in fields(kind):
             assert prefix + field.name.upper() in text, f"{prefix}{field.name.upper()} is not in docs/architecture.md"
 
@@ -150,7 +152,7 @@ def test_every_package_that_is_imported_is_declared():
     text = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [text["dependencies"], *text["optional-dependencies"].values()]
     declared = {re.split(r"[\[=<>~!]", word)[0].replace("-", "_") for group in groups for word in group}
-    known_as = {"PIL": "pillow", "botocore": "boto3", "kombu": "celery", "werkzeug": "flask"}
+    known_as = {"PIL": "pillow", "botocore": "boto3", "kombu": "celery", "werkzeug": "flask", "markupsafe": "flask"}
     known_as |= {"qdrant_edge": "qdrant_edge_py", "pynvml": "nvidia_ml_py"}
     used = set().union(*map(imports, FILES)) - set(sys.stdlib_module_names) - {"_typeshed", *ROOMS}
     assert {known_as.get(module, module) for module in used} <= declared

@@ -1,13 +1,52 @@
 """web: the door people knock at. Knows HTTP; asks memo and the worker's queue for all else."""
 
 from flask import Flask, Response, abort, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from memo import Memory
 from worker.catalogue import Catalogue
+from worker.keys import Keys
 from worker.queue import Queue
 
-from . import api, audit, health, metrics, pages, problems
+from . import (
+    a1111,
+    api,
+    audit,
+    caller,
+    gallery,
+    health,
+    horde,
+    internal,
+    limits,
+    links,
+    metrics,
+    openai,
+    openapi,
+    pages,
+    people,
+    problems,
+    starts,
+    workers,
+)
+from .config import WebConfig
 
+PARTS = (
+    people,
+    pages,
+    gallery,
+    workers,
+    api,
+    audit,
+    health,
+    metrics,
+    openapi,
+    starts,
+    openai,
+    links,
+    a1111,
+    horde,
+    internal,
+)
 LARGEST_BODY = 64 * 1024  # bytes
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -21,18 +60,32 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 
-def create_app(memory: Memory, queue: Queue, catalogue: Catalogue, **config: object) -> Flask:
+def create_app(
+    memory: Memory, queue: Queue, catalogue: Catalogue, who_may: WebConfig | None = None, **config: object
+) -> Flask:
     """The web application over the given parts; `config` overrides Flask's configuration."""
     app = Flask(__name__)
+    who_may = who_may or WebConfig()
+    app.secret_key = who_may.secret
     app.config.from_mapping(MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.config.from_mapping(config)
-    app.extensions.update(memory=memory, queue=queue, catalogue=catalogue)
+    app.extensions.update(memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=Keys(queue.board))
     problems.register(app)
     app.before_request(refuse_other_sites)
+    app.before_request(caller.identify)
     app.after_request(guard)
-    for blueprint in (pages.bp, api.bp, audit.bp, health.bp, metrics.bp):
-        app.register_blueprint(blueprint)
+    for part in PARTS:
+        app.register_blueprint(part.bp)
+    people.register(app)
+    limits.register(app, who_may, people.bp)
+    behind_proxies(app, int(who_may.proxies))
     return app
+
+
+def behind_proxies(app: Flask, many: int) -> None:
+    """Believe so many reverse proxies who the client is, and whether it came by https."""
+    if many:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=many, x_proto=many, x_host=0)  # type: ignore[method-assign]
 
 
 def refuse_other_sites() -> None:

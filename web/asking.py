@@ -1,24 +1,27 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from flask import abort, current_app, url_for
 
-from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, to_text
-from memo.recipe import LARGEST_SEED, check_choice, check_whole
+from memo import POLICIES, SHARED, BadRecipe, Forgotten, Memory, Picture, Recall, Recipe, to_text
+from memo.picture import without_scope
+from memo.recipe import LARGEST_SEED, as_strength, check_choice, check_whole
 from worker.catalogue import Catalogue
 from worker.jobs import Job, Origin
 from worker.queue import Queue
+from worker.webhooks import Hook
 
 from .caller import who
+from .limits import admit, charge
 
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
 MEMO = "memo"  # the policy: auto, off, exact or refresh
-COUNT, USER, PRIORITY = "count", "user", "priority"
+COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
 MOST_PRIORITY = 10  # degrees, and as many downwards
 MOST_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of the name of who asks
@@ -33,17 +36,19 @@ class Wanted:
     count: int = 1
     user: str = ""  # whoever asks, as they call themselves; "" = unknown
     priority: int = 0  # orders what this user waits for
+    scope: str = SHARED  # whose memory is looked in, and keeps what is painted
+    webhook: str = ""  # the URL of whoever is to be told when it is final; "" = nobody
 
 
-def ask(body: Mapping[str, object]) -> list[Job]:
+def ask(body: Mapping[str, object], beside: Sequence[Job] = ()) -> list[Job]:
     """`submit` for whoever is behind this request: all that a dialect needs to ask for pictures."""
-    return submit(body, who().name)
+    return submit(body, who().name, beside)
 
 
 def job_of(job_id: str) -> Job:
     """A job as it stands now; 404 for one that is not known, or not the caller's to see."""
     queue: Queue = current_app.extensions["queue"]
-    if (found := queue.job(job_id)) is None:
+    if (found := queue.job(job_id)) is None or who().sees not in (None, found.scope):
         abort(404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days")
     return found
 
@@ -68,38 +73,118 @@ def cancel(job_id: str) -> Job:
 def picture_of(key: str) -> Picture:
     """A picture that the caller may see; raises Forgotten, or BadKey."""
     memory: Memory = current_app.extensions["memory"]
-    return memory.picture(key)
+    return memory.picture(key, who().sees)
 
 
 def image_of(key: str) -> bytes:
     """Its PNG; raises Forgotten, or BadKey."""
     memory: Memory = current_app.extensions["memory"]
-    return memory.image(key)
+    return without_scope(memory.image(key, who().sees))
 
 
-def submit(body: Mapping[str, object], user: str = "") -> list[Job]:
-    """One job for each picture, none of them twice: what memory has, and the rest is painted. Raises BadRecipe."""
+def forget(key: str) -> None:
+    """Forget a picture that is the caller's; raises Forgotten, or BadKey."""
+    memory: Memory = current_app.extensions["memory"]
+    memory.forget(key, who().sees)
+
+
+def recent(limit: int) -> list[Job]:
+    """The newest jobs that the caller may see."""
+    queue: Queue = current_app.extensions["queue"]
+    return queue.board.recent(limit, who().sees)
+
+
+def saved_by(job: Job) -> tuple[float, float]:
+    """Seconds and joules that an answer from memory saved, as far as it is known; 0 for others."""
+    queue: Queue = current_app.extensions["queue"]
+    return queue.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
+
+
+def preview_of(job: Job) -> bytes | None:
+    """WebP of what its picture looks like by now; None while there is nothing to see."""
+    queue: Queue = current_app.extensions["queue"]
+    return queue.preview(job.id)
+
+
+def start_of(data: bytes) -> str:
+    """Keep a PNG, JPEG or WebP picture to start from; answers with the value of `start`. Raises BadRecipe."""
+    memory: Memory = current_app.extensions["memory"]
+    return memory.keep_start(data, who().scope)
+
+
+def with_start(recipe: Recipe) -> Recipe:
+    """The recipe with a start picture that is kept; a painted one may be named by its key. Raises BadRecipe."""
+    memory: Memory = current_app.extensions["memory"]
+    if not recipe.start or memory.has_start(recipe.start, who().scope):
+        return recipe
+    try:
+        return replace(recipe, start=start_of(image_of(recipe.start)))
+    except Forgotten as error:
+        raise BadRecipe("start", recipe.start, "upload it first, or name a kept picture by its key") from error
+
+
+def submit(body: Mapping[str, object], user: str = "", beside: Sequence[Job] = ()) -> list[Job]:
+    """One job for each picture, none of them twice: what memory has, and the rest is painted. Raises BadRecipe.
+
+    None of them is a picture of the jobs `beside` either.
+    """
     wanted = read(body, current_app.extensions["catalogue"], user)
+    charge(wanted.count)
     jobs: list[Job] = []
     for number in range(wanted.count):
         seed = wanted.recipe.seed
         recipe = wanted.recipe if seed is None else replace(wanted.recipe, seed=(seed + number) % (LARGEST_SEED + 1))
-        jobs.append(serve(replace(wanted, recipe=recipe), given(jobs)))
+        jobs.append(serve(replace(wanted, recipe=recipe), given([*beside, *jobs])))
+    if wanted.webhook:
+        notify(jobs, wanted.webhook)
     return jobs
+
+
+def notify(jobs: Collection[Job], url: str) -> None:
+    """Have a receiver told of each of these jobs when it is final. Raises Unavailable."""
+    queue: Queue = current_app.extensions["queue"]
+    for job in jobs:
+        links = {
+            "self": url_for("api.job", job_id=job.id, _external=True),
+            "picture": url_for("api.picture", key=job.key, _external=True),
+            "image": url_for("api.image", key=job.key, _external=True),
+        }
+        queue.webhooks.notify(job, Hook(url=url, job=job.id, links=links))
+
+
+def check_webhook(url: object) -> str:
+    """A URL that this server would tell of a job; "" for none. Raises BadRecipe."""
+    queue: Queue = current_app.extensions["queue"]
+    return "" if url == "" else queue.webhooks.check(url)
 
 
 def another(job: Job, user: str = "") -> Job:
     """A picture of the same meaning that neither this job nor this user was given: from memory, else painted."""
     user = user or job.user or job.id
     queue: Queue = current_app.extensions["queue"]
+    charge(1)
     first = queue.job(user)  # a chain without a name is called after its first job
-    return serve(Wanted(job.recipe.wish, user=user), given([job, *([first] if first else []), *queue.of_user(user)]))
+    wanted = Wanted(job.recipe.wish, user=user, scope=who().scope)
+    return serve(wanted, given([job, *([first] if first else []), *queue.of_user(user)]))
+
+
+def again(job: Job, user: str = "") -> Job:
+    """The same once more, as it was asked for: a seed that was drawn by chance is not asked for."""
+    charge(1)
+    recipe = job.recipe.wish if job.drawn else job.recipe
+    policy = "refresh" if job.alone else "auto"
+    return serve(Wanted(recipe, policy, user=user or job.user, scope=who().scope), ())
+
+
+def anew(job: Job, user: str = "") -> Job:
+    """The same words and settings, painted now whatever is remembered."""
+    charge(1)
+    return serve(Wanted(job.recipe.wish, "refresh", user=user or job.user, scope=who().scope), ())
 
 
 def given(jobs: Collection[Job]) -> set[str]:
     """The pictures that these jobs have or will have, and the paintings that they wait for."""
-    pictures = {job.picture.key if job.picture else job.recipe.key for job in jobs}
-    return pictures | {job.painting for job in jobs if job.painting}
+    return {job.key for job in jobs} | {job.painting for job in jobs if job.painting}
 
 
 def serve(wanted: Wanted, seen: Collection[str]) -> Job:
@@ -114,16 +199,17 @@ def serve(wanted: Wanted, seen: Collection[str]) -> Job:
     if recall.match:
         return queue.remembered(wanted.recipe, recall.match, recall.reason, wanted.user, took)
     joinable = wanted.policy in ("auto", "relaxed", "exact") and not seen
-    asked = {"scope": SHARED, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
+    admit(queue)
+    asked = {"scope": wanted.scope, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
     job = queue.submit(wanted.recipe, reason=recall.reason, **asked)
     if job.painting and job.origin == Origin.PAINTED:
-        memory.begun(job.painting, wanted.recipe)
+        memory.begun(job.painting, wanted.recipe, wanted.scope)
     return job
 
 
 def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str]) -> tuple[Recall, Job | None]:
     """What memory answers, and the job when it waits for a painting under way that means the same."""
-    asked: dict[str, Any] = {"policy": wanted.policy, "scope": SHARED, "seen": seen}
+    asked: dict[str, Any] = {"policy": wanted.policy, "scope": wanted.scope, "seen": seen}
     recall = memory.recall(wanted.recipe, **asked)
     for _ in range(MOST_ENDED):
         if recall.painting is None:
@@ -137,19 +223,25 @@ def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str])
 
 def read(body: Mapping[str, object], catalogue: Catalogue, user: str = "") -> Wanted:
     """What a body asks for, with the model's defaults filled in; raises BadRecipe."""
-    known = (*FIELDS, MEMO, COUNT, USER, PRIORITY)
+    known = (*FIELDS, MEMO, COUNT, USER, PRIORITY, WEBHOOK)
     for name, value in body.items():
         if name not in known:
             raise BadRecipe(name, value, f"no such field; there are {', '.join(known)}")
     values = {name: value for name, value in body.items() if value is not None}
-    asked: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user, PRIORITY: 0}
+    asked: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user, PRIORITY: 0, WEBHOOK: ""}
     asked |= {name: values.pop(name) for name in asked if name in values}
     check_choice(MEMO, asked[MEMO], POLICIES)
     check_whole(COUNT, asked[COUNT], 1, MOST_PICTURES)
     check_whole(PRIORITY, asked[PRIORITY], -MOST_PRIORITY, MOST_PRIORITY)
     if not isinstance(asked[USER], str) or len(asked[USER]) > LONGEST_USER:
         raise BadRecipe(USER, asked[USER], f"it must be text of at most {LONGEST_USER} characters")
-    return Wanted(catalogue.recipe(values), asked[MEMO], asked[COUNT], asked[USER], asked[PRIORITY])
+    if asked[USER] != user and not who().admin:  # nobody takes another's turns
+        raise BadRecipe(USER, asked[USER], "leave it out: your key says who asks")
+    if "strength" in values:
+        as_strength(values["strength"])  # the recipe looks at it only beside a start picture
+    recipe = with_start(catalogue.recipe(values))
+    told = check_webhook(asked[WEBHOOK])
+    return Wanted(recipe, asked[MEMO], asked[COUNT], asked[USER], asked[PRIORITY], who().scope, told)
 
 
 def describe(job: Job) -> dict[str, Any]:

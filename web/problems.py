@@ -1,5 +1,6 @@
 """Errors as answers: RFC 9457 problem details under /api, a page elsewhere. HTTP codes are chosen here only."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, Response, current_app, render_template, request
@@ -9,6 +10,9 @@ from werkzeug.exceptions import HTTPException
 from memo import BadKey, BadRecipe, BadSetup, Forgotten, Unavailable
 
 RETRY_SECONDS = "5"
+
+Shape = Callable[[int, str, str, Mapping[str, Any]], Response]  # status, title, detail, what more is known
+SHAPES: dict[str, Shape] = {}  # how a dialect tells errors, by the beginning of its paths
 
 
 def register(app: Flask) -> None:
@@ -48,11 +52,18 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
-    """A problem document, or the same as a page for people."""
+    """A problem document, or the same in a dialect's shape, or as a page for people."""
+    if shape := shape_for(request.path):
+        return shape(status, title, detail, more)
     if not request.path.startswith("/api/") and request.path != "/healthz" and wants_page():
         return Response(render_template("problem.html", status=status, title=title, detail=detail), status)
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return Response(current_app.json.dumps(document), status, content_type="application/problem+json")
+
+
+def shape_for(path: str) -> Shape | None:
+    """How errors of this path are told, where a dialect has its own way."""
+    return next((shape for prefix, shape in SHAPES.items() if path.startswith(prefix)), None)
 
 
 def wants_page() -> bool:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,7 @@ class Deployment:
         self.folder, self.places = folder, places
         self.services = compose.services_without_gpu()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.key = ""  # of whoever asks
 
     def run(self, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start a command; its output goes to a file of its name."""
@@ -143,7 +145,15 @@ def deployment(
         ending.callback(found.kill)
         ending.enter_context(index_in_place_of_qdrant(found, index, secrets))
         found.up()
+        found.key = make_key(found)
         yield found
+
+
+def make_key(found: Deployment) -> str:
+    """As `docker compose exec web memoaized key add` would."""
+    command = found.here(["memoaized", "key", "add", "tester", "--scope", "shared"])
+    made = subprocess.run(command, env=found.environment("web"), cwd=ROOT, capture_output=True, text=True, check=True)
+    return made.stdout.strip()
 
 
 def folders(folder: Path) -> dict[str, str]:
@@ -184,7 +194,7 @@ def index_in_place_of_qdrant(found: Deployment, port: int, secrets: Path) -> Ite
 def test_a_prompt_becomes_a_picture_in_the_bucket(deployment: Deployment, moto_s3: S3Server) -> None:
     job = finished(deployment, ask(deployment, "a lighthouse at night"))
     assert (job["state"], job["origin"]) == ("done", "painted")
-    with urllib.request.urlopen(url(deployment, job["links"]["picture"] + "/image"), timeout=30) as image:
+    with urllib.request.urlopen(sent(deployment, job["links"]["picture"] + "/image"), timeout=30) as image:
         png = image.read()
     assert png.startswith(b"\x89PNG\r\n")
     assert png in objects(moto_s3)
@@ -194,6 +204,11 @@ def test_the_same_prompt_again_comes_from_memory(deployment: Deployment) -> None
     first = finished(deployment, ask(deployment, "a teapot on the moon"))
     again = finished(deployment, ask(deployment, "a teapot on the moon"))
     assert (again["origin"], again["picture"]["key"]) == ("memory", first["picture"]["key"])
+
+
+def test_strangers_get_nothing_from_web(deployment: Deployment) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(deployment.moved("http://127.0.0.1:8000/api/v1/jobs"), timeout=30)
 
 
 def test_strangers_get_nothing_from_redis(deployment: Deployment) -> None:
@@ -226,10 +241,7 @@ def test_every_service_ends_well_in_the_time_it_is_given(deployment: Deployment)
 
 def ask(deployment: Deployment, prompt: str) -> dict[str, Any]:
     body = json.dumps({"prompt": prompt, "width": 64, "height": 64, "steps": 2}).encode()
-    request = urllib.request.Request(
-        url(deployment, "/api/v1/jobs"), data=body, headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(sent(deployment, "/api/v1/jobs", body), timeout=30) as answer:
         return json.load(answer)
 
 
@@ -238,13 +250,14 @@ def finished(deployment: Deployment, job: dict[str, Any]) -> dict[str, Any]:
     while job["state"] in ("queued", "running"):
         assert time.monotonic() < deadline, deployment.said("worker")
         time.sleep(0.1)
-        with urllib.request.urlopen(url(deployment, job["links"]["self"]), timeout=30) as answer:
+        with urllib.request.urlopen(sent(deployment, job["links"]["self"]), timeout=30) as answer:
             job = json.load(answer)
     return job
 
 
-def url(deployment: Deployment, path: str) -> str:
-    return deployment.moved("http://127.0.0.1:8000") + path
+def sent(deployment: Deployment, path: str, body: bytes | None = None) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {deployment.key}"}
+    return urllib.request.Request(deployment.moved("http://127.0.0.1:8000") + path, body, headers)
 
 
 def objects(server: S3Server) -> list[bytes]:
