@@ -72,6 +72,7 @@ def create_app(
     app.extensions.update(memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=Keys(queue.board))
     problems.register(app)
     app.before_request(refuse_other_sites)
+    app.before_request(starts.make_room)
     app.before_request(caller.identify)
     app.after_request(guard)
     for part in PARTS:

@@ -44,15 +44,24 @@ def create() -> ResponseReturnValue:
 @bp.post("/")
 def ask() -> ResponseReturnValue:
     """Submit the form without JavaScript."""
+    form = request.form.to_dict()
     try:
-        jobs = asking.ask(as_body(request.form))
+        form |= uploaded()
+        jobs = asking.ask(as_body(form))
     except BadRecipe as error:
-        return form_page(request.form.to_dict(), fault=error), 422
+        return form_page(form, fault=error), 422
     except Unavailable as error:
-        return form_page(request.form.to_dict(), trouble=str(error)), 503
+        return form_page(form, trouble=str(error)), 503
     if len(jobs) > 1:
         return redirect(url_for("pages.several", id=[job.id for job in jobs]), 303)
     return to_job(jobs[0])
+
+
+def uploaded() -> dict[str, str]:
+    """The picture to start from that came with the form, as its field; nothing if none did. Raises BadRecipe."""
+    file = request.files.get("image")
+    data = file.read() if file else b""
+    return {"start": asking.start_of(data)} if data else {}
 
 
 def to_job(job: Job) -> ResponseReturnValue:

@@ -1,6 +1,8 @@
 """Starting from a picture, by the native API."""
 
 import io
+import random
+import re
 
 import pytest
 from PIL import Image
@@ -55,3 +57,34 @@ def test_what_was_never_uploaded_cannot_be_started_from(client):
 )
 def test_an_upload_that_is_no_picture_is_refused(client, data, status):
     assert client.post("/api/v1/starts", data=data, content_type="image/png").status_code == status
+
+
+def form(image=None, **fields):
+    typed = {"prompt": "a red fox", "size": "64x64", **fields}
+    return typed | ({"image": (io.BytesIO(image), "photo.png")} if image else {})
+
+
+def test_the_form_takes_a_picture_without_javascript(client, queue, working, painter):
+    answer = client.post("/", data=form(picture(), strength="0,4"))
+    job = finished(queue, answer.headers["Location"].rpartition("/")[2])
+    assert (job.recipe.strength, painter.starts[0].size) == (0.4, (30, 20))
+
+
+def test_a_large_picture_goes_through_the_form(client):
+    noise = Image.frombytes("RGB", (300, 300), random.Random(1).randbytes(270_000))
+    file = io.BytesIO()
+    noise.save(file, "PNG")
+    assert client.post("/", data=form(file.getvalue())).status_code == 303
+
+
+def test_a_fault_elsewhere_does_not_lose_the_picture(client, tiny_models):
+    answer = client.post("/", data=form(picture(), steps="0"))
+    [start] = re.findall(r'name="start" value="([0-9a-f]{32})" checked', answer.text)
+    assert answer.status_code == 422
+    again = client.post("/", data=form(steps="2", start=start))
+    assert again.status_code == 303
+
+
+def test_what_is_no_picture_is_said_at_its_field(client):
+    answer = client.post("/", data=form(b"no picture"))
+    assert answer.status_code == 422 and "Send a PNG, JPEG or WebP picture" in answer.text

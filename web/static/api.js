@@ -31,15 +31,15 @@ export class Problem extends Error {
  * Ask the API.
  * @param {string} method
  * @param {string} url
- * @param {object} [body] sent as JSON
+ * @param {object} [body] sent as JSON, a file as it is
  * @returns {Promise<any>} the JSON answer, null when it is empty
  * @throws {Problem}
  */
 export async function call(method, url, body) {
   const answer = await reach(url, {
     method,
-    headers: { Accept: "application/json", ...token(), ...(body && { "Content-Type": "application/json" }) },
-    body: body && JSON.stringify(body),
+    headers: { Accept: "application/json", ...token(), ...(body && { "Content-Type": body instanceof Blob ? body.type : "application/json" }) },
+    body: body instanceof Blob ? body : body && JSON.stringify(body),
   });
   return answer.status === 204 ? null : answer.json();
 }

@@ -8,6 +8,7 @@ import { announce, enliven, fetchCard } from "./job.js";
 /** @import { Job } from "./api.js" */
 
 const JOBS = "/api/v1/jobs";
+const STARTS = "/api/v1/starts";
 const WHOLE = ["width", "height", "steps", "seed", "count"];
 const DECIMAL = ["guidance_scale", "strength"];
 const DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
@@ -47,12 +48,22 @@ async function submit(form) {
 
 /** @param {HTMLFormElement} form */
 async function ask(form) {
-  const start = performance.now();
-  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, { count: 1, ...body(form) }));
-  const took = performance.now() - start;
+  const wanted = { count: 1, ...body(form), ...(await uploaded(form)) };
+  const begun = performance.now();
+  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, wanted));
+  const took = performance.now() - begun;
   const cards = await Promise.all(jobs.map((job) => fetchCard(`/jobs/${job.id}/card`)));
   cards.forEach((card, number) => jobs[number].origin === "memory" && tellTime(card, took));
   show(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `/jobs?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
+}
+
+/**
+ * The picture to start from that was chosen, if any, as a field; sending it twice does no harm.
+ * @param {HTMLFormElement} form
+ */
+async function uploaded(form) {
+  const [file] = /** @type {HTMLInputElement} */ (form.elements.namedItem("image")).files ?? [];
+  return file ? call("POST", STARTS, file) : {};
 }
 
 /**
@@ -78,7 +89,7 @@ function show(cards, address) {
  * @param {HTMLFormElement} form
  */
 function body(form) {
-  const { size, csrf_token, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
+  const { size, csrf_token, image, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
   const [width, height = ""] = size.split("x");
   const typed = Object.entries({ ...others, width, height });
   return Object.fromEntries(typed.filter(([, text]) => text).map(([name, text]) => [name, asNumber(name, text)]));
@@ -127,6 +138,7 @@ function adopt(form, before, after) {
   offer(control(form, "sampler"), after.samplers);
   offer(control(form, "schedule"), after.schedules);
   offerAdapters(form, after.adapters ?? []);
+  control(form, "image")?.closest(".start")?.toggleAttribute("hidden", !after.starts);
   for (const name of untouched) {
     const field = control(form, name);
     if (field) field.value = standard(after, name);

@@ -1,0 +1,29 @@
+"""Starting from a picture of one's own, by the form."""
+
+import io
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from .driving import QUICK, ask, expect_picture
+
+
+def test_a_chosen_picture_is_uploaded_and_started_from(page: Page) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), "#c60").save(file, "PNG")
+    page.locator("details.settings").evaluate("fold => fold.open = true")
+    image = page.get_by_label("Start from a picture")
+    image.set_input_files({"name": "fox.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    ask(page, "an orange kite", strength="0.5", **QUICK)
+    expect_picture(page, "painted")
+    job = page.request.get(f"/api/v1/jobs/{page.locator('[data-job]').get_attribute('data-job')}").json()
+    assert len(job["recipe"]["start"]) == 32 and job["recipe"]["strength"] == 0.5
+
+
+def test_a_file_that_is_no_picture_is_said_at_its_field(page: Page) -> None:
+    page.locator("details.settings").evaluate("fold => fold.open = true")
+    image = page.get_by_label("Start from a picture")
+    image.set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"})
+    ask(page, "an orange kite", **QUICK)
+    expect(page.locator("#image-fault")).to_contain_text("send a PNG, JPEG or WebP picture", ignore_case=True)
+    expect(page.get_by_label("What the picture shows")).to_have_value("an orange kite")
