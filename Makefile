@@ -6,6 +6,7 @@ VENV ?= .venv
 PORT ?= 8000
 DATA ?= var
 WORKERS ?= 1
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -33,7 +34,7 @@ lint:
 unit:
 	$(BIN)/memoaized prepare
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --durations=10
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --durations 10 --cov --cov-report=
 	$(BIN)/coverage report --include='$(TORCH_FREE)' --omit='$(TORCH_ROOMS)' --fail-under=90 --skip-covered
 
 bench: install-dev redis
