@@ -7,15 +7,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from flask import Blueprint, Response, abort, current_app, redirect, request, send_file, stream_with_context
+from flask import Blueprint, Response, abort, redirect, request, send_file, stream_with_context
 from flask.typing import ResponseReturnValue
 
-from memo import BadRecipe, Forgotten, Memory, Unavailable
+from memo import BadRecipe, Forgotten, Unavailable
 from memo.index import Near
 from memo.recipe import check_choice, tidy
 from memo.webp import write_webp
 from worker.jobs import Job, Origin
-from worker.queue import Queue
 
 from .asking import (
     COUNT,
@@ -36,6 +35,7 @@ from .documents import JobBody, JobDocument, JobsDocument, ModelsDocument, Pictu
 from .gallery import LONGEST_SEARCH, own
 from .once import HEADER, LONGEST, once
 from .openapi import Answer, Parameter, described, told
+from .parts import catalogue, memory, queue
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -77,18 +77,6 @@ ASKED = {
 }
 ONE = {status: replace(answer, document=JobDocument) for status, answer in ASKED.items()}
 FILE = {"ETag": "of the file", "Cache-Control": "it never changes"}
-
-
-def queue() -> Queue:
-    """The door to the workers."""
-    found: Queue = current_app.extensions["queue"]
-    return found
-
-
-def memory() -> Memory:
-    """What was painted."""
-    found: Memory = current_app.extensions["memory"]
-    return found
 
 
 @bp.post("/jobs")
@@ -257,7 +245,7 @@ def delete_picture(key: str) -> ResponseReturnValue:
 @described(told(ModelsDocument, "The models."))
 def list_models() -> ResponseReturnValue:
     """The models there are, the default one first."""
-    return {"models": current_app.extensions["catalogue"].describe()}
+    return {"models": catalogue().describe()}
 
 
 def read_object() -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from flask import abort, current_app, url_for
+from flask import abort, url_for
 
 from memo import POLICIES, SHARED, BadRecipe, Forgotten, Memory, Picture, Recall, Recipe, to_text
 from memo.picture import without_scope
@@ -17,6 +17,7 @@ from worker.webhooks import Hook
 
 from .caller import who
 from .limits import admit, charge
+from .parts import catalogue, memory, queue
 
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
@@ -47,17 +48,15 @@ def ask(body: Mapping[str, object], beside: Sequence[Job] = ()) -> list[Job]:
 
 def job_of(job_id: str) -> Job:
     """A job as it stands now; 404 for one that is not known, or not the caller's to see."""
-    queue: Queue = current_app.extensions["queue"]
-    if (found := queue.job(job_id)) is None or who().sees not in (None, found.scope):
+    if (found := queue().job(job_id)) is None or who().sees not in (None, found.scope):
         abort(404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days")
     return found
 
 
 def follow(job: Job, seconds: float) -> Iterator[Job]:
     """The job at every change until it is final, or until so many seconds are over."""
-    queue: Queue = current_app.extensions["queue"]
     until = time.monotonic() + seconds
-    for snapshot in queue.watch(job.id, heartbeat=1.0):
+    for snapshot in queue().watch(job.id, heartbeat=1.0):
         if snapshot:
             yield snapshot
         if time.monotonic() > until:
@@ -66,56 +65,47 @@ def follow(job: Job, seconds: float) -> Iterator[Job]:
 
 def cancel(job_id: str) -> Job:
     """Cancel a job that is the caller's; one that is final already stays as it is."""
-    queue: Queue = current_app.extensions["queue"]
-    return queue.cancel(job_of(job_id).id) or job_of(job_id)
+    return queue().cancel(job_of(job_id).id) or job_of(job_id)
 
 
 def picture_of(key: str) -> Picture:
     """A picture that the caller may see; raises Forgotten, or BadKey."""
-    memory: Memory = current_app.extensions["memory"]
-    return memory.picture(key, who().sees)
+    return memory().picture(key, who().sees)
 
 
 def image_of(key: str) -> bytes:
     """Its PNG; raises Forgotten, or BadKey."""
-    memory: Memory = current_app.extensions["memory"]
-    return without_scope(memory.image(key, who().sees))
+    return without_scope(memory().image(key, who().sees))
 
 
 def forget(key: str) -> None:
     """Forget a picture that is the caller's; raises Forgotten, or BadKey."""
-    memory: Memory = current_app.extensions["memory"]
-    memory.forget(key, who().sees)
+    memory().forget(key, who().sees)
 
 
 def recent(limit: int) -> list[Job]:
     """The newest jobs that the caller may see."""
-    queue: Queue = current_app.extensions["queue"]
-    return queue.board.recent(limit, who().sees)
+    return queue().board.recent(limit, who().sees)
 
 
 def saved_by(job: Job) -> tuple[float, float]:
     """Seconds and joules that an answer from memory saved, as far as it is known; 0 for others."""
-    queue: Queue = current_app.extensions["queue"]
-    return queue.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
+    return queue().mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
 
 
 def preview_of(job: Job) -> bytes | None:
     """WebP of what its picture looks like by now; None while there is nothing to see."""
-    queue: Queue = current_app.extensions["queue"]
-    return queue.preview(job.id)
+    return queue().preview(job.id)
 
 
 def start_of(data: bytes) -> str:
     """Keep a PNG, JPEG or WebP picture to start from; answers with the value of `start`. Raises BadRecipe."""
-    memory: Memory = current_app.extensions["memory"]
-    return memory.keep_start(data, who().scope)
+    return memory().keep_start(data, who().scope)
 
 
 def with_start(recipe: Recipe) -> Recipe:
     """The recipe with a start picture that is kept; a painted one may be named by its key. Raises BadRecipe."""
-    memory: Memory = current_app.extensions["memory"]
-    if not recipe.start or memory.has_start(recipe.start, who().scope):
+    if not recipe.start or memory().has_start(recipe.start, who().scope):
         return recipe
     try:
         return replace(recipe, start=start_of(image_of(recipe.start)))
@@ -128,7 +118,7 @@ def submit(body: Mapping[str, object], user: str = "", beside: Sequence[Job] = (
 
     None of them is a picture of the jobs `beside` either.
     """
-    wanted = read(body, current_app.extensions["catalogue"], user)
+    wanted = read(body, catalogue(), user)
     charge(wanted.count)
     jobs: list[Job] = []
     for number in range(wanted.count):
@@ -142,30 +132,27 @@ def submit(body: Mapping[str, object], user: str = "", beside: Sequence[Job] = (
 
 def notify(jobs: Collection[Job], url: str) -> None:
     """Have a receiver told of each of these jobs when it is final. Raises Unavailable."""
-    queue: Queue = current_app.extensions["queue"]
     for job in jobs:
         links = {
             "self": url_for("api.job", job_id=job.id, _external=True),
             "picture": url_for("api.picture", key=job.key, _external=True),
             "image": url_for("api.image", key=job.key, _external=True),
         }
-        queue.webhooks.notify(job, Hook(url=url, job=job.id, links=links))
+        queue().webhooks.notify(job, Hook(url=url, job=job.id, links=links))
 
 
 def check_webhook(url: object) -> str:
     """A URL that this server would tell of a job; "" for none. Raises BadRecipe."""
-    queue: Queue = current_app.extensions["queue"]
-    return "" if url == "" else queue.webhooks.check(url)
+    return "" if url == "" else queue().webhooks.check(url)
 
 
 def another(job: Job, user: str = "") -> Job:
     """A picture of the same meaning that neither this job nor this user was given: from memory, else painted."""
     user = user or job.user or job.id
-    queue: Queue = current_app.extensions["queue"]
     charge(1)
-    first = queue.job(user)  # a chain without a name is called after its first job
+    first = queue().job(user)  # a chain without a name is called after its first job
     wanted = Wanted(job.recipe.wish, user=user, scope=who().scope)
-    return serve(wanted, given([job, *([first] if first else []), *queue.of_user(user)]))
+    return serve(wanted, given([job, *([first] if first else []), *queue().of_user(user)]))
 
 
 def again(job: Job, user: str = "") -> Job:
@@ -189,21 +176,19 @@ def given(jobs: Collection[Job]) -> set[str]:
 
 def serve(wanted: Wanted, seen: Collection[str]) -> Job:
     """The job of one picture that is none of those seen."""
-    memory: Memory = current_app.extensions["memory"]
-    queue: Queue = current_app.extensions["queue"]
     begun = time.perf_counter()
-    recall, joined = look_up(memory, queue, wanted, seen)
+    recall, joined = look_up(memory(), queue(), wanted, seen)
     took = time.perf_counter() - begun
     if joined:
         return joined
     if recall.match:
-        return queue.remembered(wanted.recipe, recall.match, recall.reason, wanted.user, took)
+        return queue().remembered(wanted.recipe, recall.match, recall.reason, wanted.user, took)
     joinable = wanted.policy in ("auto", "relaxed", "exact") and not seen
-    admit(queue)
+    admit(queue())
     asked = {"scope": wanted.scope, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
-    job = queue.submit(wanted.recipe, reason=recall.reason, **asked)
+    job = queue().submit(wanted.recipe, reason=recall.reason, **asked)
     if job.painting and job.origin == Origin.PAINTED:
-        memory.begun(job.painting, wanted.recipe, wanted.scope)
+        memory().begun(job.painting, wanted.recipe, wanted.scope)
     return job
 
 

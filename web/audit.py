@@ -18,11 +18,12 @@ from memo.recipe import tidy
 from worker.board import RECENT_JOBS
 from worker.jobs import Job, Origin
 
-from .api import memory, queue, read_object
+from .api import read_object
 from .asking import anew, job_of, picture_of
 from .caller import for_admins, who
 from .documents import FeedbackBody, LabelBody, StatsDocument
 from .openapi import Answer, described, told
+from .parts import memory, queue
 
 bp = Blueprint("audit", __name__)
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, current_app, render_template, request, stream_with_context, url_for
+from flask import Blueprint, Response, render_template, request, stream_with_context, url_for
 from flask.typing import ResponseReturnValue
 
-from memo import Memory, Picture, Unavailable
-from worker.queue import Queue
+from memo import Picture, Unavailable
 
 from .caller import who
 from .pages import last_finished
+from .parts import catalogue, memory, queue
 
 bp = Blueprint("gallery", __name__, url_prefix="/gallery")
 
@@ -54,7 +54,7 @@ def gallery() -> ResponseReturnValue:
     return render_template(
         "gallery.html",
         choice=choice,
-        models=current_app.extensions["catalogue"].describe(),
+        models=catalogue().describe(),
         pictures=pictures,
         more=url_for("gallery.gallery", **choice.arguments(before=older)) if older else None,
         events=url_for("gallery.events", **choice.arguments(since=since)) if live else None,
@@ -152,15 +152,3 @@ def plain(text: str) -> bool:
 def tiles(pictures: list[Picture]) -> str:
     """As HTML."""
     return render_template("tiles.html", pictures=pictures)
-
-
-def memory() -> Memory:
-    """What was painted."""
-    found: Memory = current_app.extensions["memory"]
-    return found
-
-
-def queue() -> Queue:
-    """The door to the workers."""
-    found: Queue = current_app.extensions["queue"]
-    return found

@@ -1,11 +1,13 @@
 """GET /healthz: whether a job can be served now, and what each part says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from flask import Blueprint, current_app
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from memo import BadSetup, Unavailable
+
+from .parts import memory, queue
 
 bp = Blueprint("health", __name__)
 
@@ -13,12 +15,11 @@ bp = Blueprint("health", __name__)
 @bp.get("/healthz")
 def health() -> ResponseReturnValue:
     """200 when a job can be served; the index may be down, since painting goes on without it."""
-    memory, queue = current_app.extensions["memory"], current_app.extensions["queue"]
     parts = {
-        "queue": ask(queue.board.ping),
-        "workers": ask(lambda: some_worker(queue.workers())),
-        "store": ask(memory.store.check),
-        "index": ask(memory.index.count),
+        "queue": ask(queue().board.ping),
+        "workers": ask(lambda: some_worker(queue().workers())),
+        "store": ask(memory().store.check),
+        "index": ask(memory().index.count),
     }
     healthy = all(parts[name] == "ok" for name in ("queue", "workers", "store"))
     status = "ok" if all(word == "ok" for word in parts.values()) else "degraded" if healthy else "unhealthy"
@@ -34,7 +35,7 @@ def ask(check: Callable[[], object]) -> str:
     return "ok"
 
 
-def some_worker(workers: dict[str, object]) -> None:
+def some_worker(workers: Mapping[str, object]) -> None:
     """Raise Unavailable when no worker is alive."""
     if not workers:
         raise Unavailable("no worker is alive")

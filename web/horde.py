@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
 from memo import Forgotten, Picture
 from memo.webp import write_webp
-from worker.catalogue import Catalogue
 from worker.jobs import Job, State
-from worker.queue import Queue
 from worker.told import as_generation
 from worker.webhooks import HORDE, QUALITY, Hook
 
@@ -31,6 +29,7 @@ from .caller import who
 from .formats import Form
 from .horde_request import THEIRS, Asked, read_request, warning
 from .links import link_to
+from .parts import catalogue, queue
 from .problems import RETRY_SECONDS, SHAPES
 
 PREFIX = "/api/v2"
@@ -216,18 +215,6 @@ def image(job: Job, as_url: bool) -> str:
         return base64.b64encode(write_webp(asking.image_of(job.key), QUALITY)).decode()
     except Forgotten:
         return ""
-
-
-def queue() -> Queue:
-    """The door to the workers."""
-    found: Queue = current_app.extensions["queue"]
-    return found
-
-
-def catalogue() -> Catalogue:
-    """What can be painted with."""
-    found: Catalogue = current_app.extensions["catalogue"]
-    return found
 
 
 def shape(status: int, title: str, detail: str, more: Mapping[str, Any]) -> Response:

@@ -7,11 +7,11 @@ from flask import Blueprint, abort, current_app, send_file, url_for
 from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from memo import Memory
 from memo.picture import without_scope
 
 from .caller import keys
 from .formats import MIME, Form, converted
+from .parts import memory
 
 bp = Blueprint("links", __name__)
 
@@ -23,8 +23,7 @@ KEPT_SECONDS = 7 * 24 * 3600  # of a link that is made before its picture is pai
 def file(token: str) -> ResponseReturnValue:
     """The picture that a link leads to; the link itself is the permission."""
     key, form = opened(token)
-    memory: Memory = current_app.extensions["memory"]
-    data = io.BytesIO(converted(without_scope(memory.image(key)), form))
+    data = io.BytesIO(converted(without_scope(memory().image(key)), form))
     answer = send_file(data, form.mime, download_name=f"{key}.{form.format}", etag=False, conditional=True)
     answer.headers["Cache-Control"] = f"private, max-age={LINK_SECONDS}, immutable"
     return answer

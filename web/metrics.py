@@ -7,7 +7,7 @@ said of themselves a few seconds ago. https://prometheus.io/docs/instrumenting/e
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +18,7 @@ from worker.queue import Queue
 
 from .caller import for_admins
 from .limits import unlimited
+from .parts import catalogue, queue
 
 bp = Blueprint("metrics", __name__)
 
@@ -44,7 +45,7 @@ PAINTER = {  # what each of its painters does
 def metrics() -> Response:
     """All of them as text; 503 as a problem when the queue does not answer."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures(current_app.extensions["queue"], list(current_app.extensions["catalogue"].models())))
+    registry.register(Figures(queue(), list(catalogue().models())))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -10,13 +10,14 @@ import secrets
 import time
 from collections.abc import Callable
 
-from flask import abort, current_app, request
+from flask import abort, request
 
 from worker.jobs import Job
 from worker.queue import Queue
 
 from .asking import job_of
 from .caller import who
+from .parts import queue
 
 HEADER = "Idempotency-Key"
 LONGEST = 255  # characters
@@ -34,18 +35,17 @@ def once(asked: object, work: Callable[[], list[Job]]) -> tuple[list[Job], bool]
     """
     if (key := idempotency_key()) is None:
         return work(), False
-    queue: Queue = current_app.extensions["queue"]
     caller, said = who(), fingerprint(asked)
     name = json.dumps(["idempotency", caller.scope, caller.name, key])
     mine = json.dumps({"asked": said, "token": secrets.token_hex(8)})
-    if (known := taken(queue, name, mine, said)) is not None:
+    if (known := taken(queue(), name, mine, said)) is not None:
         return [job_of(job) for job in known], True
     try:
         jobs = work()
     except BaseException:
-        queue.once(name, "", KEPT_SECONDS, mine)
+        queue().once(name, "", KEPT_SECONDS, mine)
         raise
-    queue.once(name, json.dumps({"asked": said, "jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
+    queue().once(name, json.dumps({"asked": said, "jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
     return jobs, False
 
 

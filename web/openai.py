@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, request, stream_with_context
+from flask import Blueprint, Response, abort, request, stream_with_context
 from flask.typing import ResponseReturnValue
 
 from memo import BadRecipe, MemoError, Picture
 from memo.recipe import LARGEST_SEED
-from worker.catalogue import Catalogue, Model
+from worker.catalogue import Model
 from worker.jobs import Job, Origin, State
 
 from .api import read_object
@@ -26,6 +26,7 @@ from .caller import who
 from .formats import Form, converted, rough
 from .links import link_to
 from .order import Order, model_of, read_order
+from .parts import catalogue
 from .problems import RETRY_SECONDS, SHAPES
 from .retries import carried_out
 from .starts import LARGEST_UPLOAD
@@ -94,12 +95,6 @@ def models() -> ResponseReturnValue:
 def model(name: str) -> ResponseReturnValue:
     """One model; OpenAI's names stand for the default one."""
     return described(model_of(name, catalogue())[0])
-
-
-def catalogue() -> Catalogue:
-    """The models there are."""
-    found: Catalogue = current_app.extensions["catalogue"]
-    return found
 
 
 def described(model: Model) -> dict[str, Any]:

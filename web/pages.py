@@ -11,17 +11,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from memo import BadKey, BadRecipe, Forgotten, Memory, Picture, Unavailable, to_text
+from memo import BadKey, BadRecipe, Forgotten, Picture, Unavailable, to_text
 from memo.recipe import STRENGTH
 from worker.jobs import Job, Origin
-from worker.queue import Queue
 
 from . import asking
 from .asking import describe, job_of, picture_of
 from .caller import VISITOR, visitor, who
+from .parts import catalogue, memory, queue
 
 bp = Blueprint("pages", __name__)
 
@@ -108,18 +108,6 @@ def again(job_id: str) -> ResponseReturnValue:
     return to_job(asking.again(job_of(job_id), who().name))
 
 
-def memory() -> Memory:
-    """What was painted."""
-    found: Memory = current_app.extensions["memory"]
-    return found
-
-
-def queue() -> Queue:
-    """The door to the workers."""
-    found: Queue = current_app.extensions["queue"]
-    return found
-
-
 @bp.after_request
 def name_visitor(response: Response) -> Response:
     """Give a browser a name by chance, so that it is never given a picture twice by "another one"."""
@@ -139,7 +127,7 @@ def picture(key: str) -> ResponseReturnValue:
 
 def models() -> list[dict[str, Any]]:
     """What can be painted with, and the sizes that the form offers."""
-    return [{**model, "offered": offered(model)} for model in current_app.extensions["catalogue"].describe()]
+    return [{**model, "offered": offered(model)} for model in catalogue().describe()]
 
 
 def offered(model: Mapping[str, Any]) -> list[str]:

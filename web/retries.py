@@ -10,13 +10,14 @@ import secrets
 import time
 from collections.abc import Callable
 
-from flask import abort, current_app, request
+from flask import abort, request
 
 from memo import now
 from worker.jobs import Job
 from worker.queue import Queue
 
 from .caller import who
+from .parts import queue
 
 TRY = "X-Stainless-Retry-Count"  # 0 at first
 KEPT_SECONDS = 24 * 3600
@@ -32,16 +33,15 @@ def carried_out(asked: object, work: Callable[[], list[Job]]) -> list[Job]:
     `asked` is all that the request says, JSON-able. When `work` raises, it counts as never sent. Aborts with 409 when
     the same is being asked for too long. Raises Unavailable.
     """
-    queue: Queue = current_app.extensions["queue"]
     name, mine = name_of(asked), json.dumps({"token": secrets.token_hex(8)})
-    if jobs := taken(queue, name, mine):
+    if jobs := taken(queue(), name, mine):
         return jobs
     try:
         jobs = work()
     except BaseException:
-        queue.once(name, "", KEPT_SECONDS, mine)
+        queue().once(name, "", KEPT_SECONDS, mine)
         raise
-    queue.once(name, json.dumps({"jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
+    queue().once(name, json.dumps({"jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
     return jobs
 
 

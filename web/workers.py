@@ -7,17 +7,17 @@ import time
 from collections import Counter
 from typing import Any
 
-from flask import Blueprint, current_app, render_template, request
+from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from memo import BadRecipe, Unavailable
 from worker.jobs import Origin
-from worker.queue import Queue
 
 from .audit import ledger
 from .caller import for_admins
 from .documents import HistoryDocument
 from .openapi import Parameter, described, told
+from .parts import catalogue, queue
 
 bp = Blueprint("workers", __name__)
 
@@ -87,14 +87,8 @@ def share(part: float, whole: float) -> float | None:
 
 def standing() -> dict[str, Any]:
     """Workers, models with what waits for them, and the sums since the beginning. Raises Unavailable."""
-    models = current_app.extensions["catalogue"].describe()
+    models = catalogue().describe()
     waiting = {model["name"]: queue().waiting(model["name"]) for model in models}
     lines = [{**model, "waiting": waiting[model["name"]][0], "age": waiting[model["name"]][1]} for model in models]
     workers = [{"name": name, **said} for name, said in sorted(queue().workers().items())]
     return {"models": lines, "workers": workers, "ledger": ledger(), "counts": queue().counts()}
-
-
-def queue() -> Queue:
-    """The door to the workers."""
-    found: Queue = current_app.extensions["queue"]
-    return found
