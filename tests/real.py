@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import redis as redis_py
+from flask import Flask
 from PIL import Image
+from werkzeug.serving import make_server
 
 from memo import Picture, Recipe, now, write_png
 from memoaized.parts import Part
@@ -206,3 +208,15 @@ class OneAtATime:
                 return method(*args, **named)
 
         return call
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """The base URL of a server on a port of its own."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,15 +1,13 @@
 """Signing in with a key, in a real browser: what a stranger sees, and that forms and scripts work behind the door."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from werkzeug.serving import make_server
 
 import web
 from memo import Memory
-from tests.real import OneAtATime
+from tests.real import OneAtATime, serving
 from web.config import WebConfig
 from web.limits import storage_uri
 from worker.catalogue import Catalogue
@@ -32,13 +30,8 @@ def door(memory, queue, tiny_models, redis_url) -> Iterator[str]:
     """A server that wants keys."""
     config = WebConfig(keys="required", limits=storage_uri(redis_url))
     app = web.create_app(memory, queue, Catalogue(tiny_models), config)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with serving(app) as found:
+        yield found
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 import base64
 import io
 import re
-import threading
 import uuid
 
 import httpx
 import pytest
 from PIL import Image
-from werkzeug.serving import make_server
 
 import web
-from tests.real import ROOT, wait_for
+from tests.real import ROOT, serving, wait_for
 from tests.worker.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
 from web import links
 from web.config import WebConfig
@@ -41,13 +39,8 @@ USUAL = {"post_processing": [], "clip_skip": 1, "tiling": False, "hires_fix": Fa
 @pytest.fixture
 def url(app, monkeypatch):
     monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app) as found:
+        yield found
 
 
 @pytest.fixture

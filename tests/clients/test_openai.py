@@ -7,19 +7,17 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import count
 
 import httpx
 import openai
 import pytest
 from PIL import Image
-from werkzeug.serving import make_server
 
 import web
 from memo import read_png
 from memo.picture import parameters
-from tests.real import ROOT, finished, wait_for
+from tests.real import ROOT, finished, serving, wait_for
 from web import links, retries
 from web.config import WebConfig
 from web.limits import storage_uri
@@ -30,18 +28,6 @@ from worker.keys import Keys
 from worker.painter import Progress
 
 FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
-
-
-@contextmanager
-def serving(app):
-    """The base URL of a server on a port of its own."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture(autouse=True)
