@@ -1,0 +1,570 @@
+"""The unmodified webuiapi package, and what Open WebUI and SillyTavern send, against this server on a real port."""
+
+import base64
+import io
+import json
+import re
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import httpx
+import pytest
+import webuiapi
+from PIL import Image
+
+import web
+from memo import read_png
+from tests.real import ROOT, serving, wait_for
+from web import sdapi
+from web.config import WebConfig
+from worker import events
+from worker.callers import Callers
+from worker.catalogue import Catalogue
+from worker.keys import Keys
+
+
+def bytes_of(image, kind, **how):
+    file = io.BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()
+
+
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 4}
+INFO = (
+    "prompt all_prompts negative_prompt all_negative_prompts seed all_seeds subseed all_subseeds subseed_strength "
+    "width height sampler_name cfg_scale steps batch_size restore_faces face_restoration_model sd_model_name "
+    "sd_model_hash sd_vae_name sd_vae_hash seed_resize_from_w seed_resize_from_h denoising_strength "
+    "extra_generation_params index_of_first_image infotexts styles job_timestamp clip_skip "
+    "is_using_inpainting_conditioning version"
+)
+
+SMALL = base64.b64encode(bytes_of(Image.new("RGB", (30, 20)), "PNG")).decode()
+
+
+@pytest.fixture
+def url(app, monkeypatch):
+    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
+    with serving(app) as url:
+        yield url
+
+
+@pytest.fixture
+def api(url):
+    client = webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1")
+    yield client
+    client.session.close()
+
+
+@pytest.fixture
+def http(url):
+    with httpx.Client(base_url=f"{url}/sdapi/v1", timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def other(url):
+    """Somebody else, as the server tells visitors apart."""
+    with httpx.Client(base_url=f"{url}/sdapi/v1", timeout=30, headers={"Cookie": "visitor=somebody"}) as client:
+        yield client
+
+
+@pytest.fixture
+def painting(studio):
+    """A worker without Celery: it looks for itself whether something waits."""
+    over = threading.Event()
+
+    def paint():
+        while not over.wait(0.01):
+            studio.answer("stickers")
+            studio.answer("slow")
+
+    thread = threading.Thread(target=paint, daemon=True)
+    thread.start()
+    yield studio
+    over.set()
+    thread.join()
+
+
+@pytest.fixture
+def beside(painter):
+    """Send a request in a thread; what was held is let go in the end."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit
+        painter.go_on.set()
+
+
+def png(image):
+    return read_png(base64.b64decode(image))
+
+
+def refused(answer, field, status=422):
+    assert answer.status_code == status, answer.text
+    assert {"error", "detail", "body", "errors"} <= set(answer.json())
+    assert (answer.json()["field"], bool(answer.json()["fix"])) == (field, True)
+    return answer.json()["detail"]
+
+
+# webuiapi
+
+
+def test_webuiapi_paints_with_what_it_sends_by_default(api, working, painter):
+    result = api.txt2img(**FOX)
+    assert result.image.size == (64, 64) and painter.painted == [FOX["prompt"]]
+    assert set(INFO.split()) == set(result.info)
+    assert (result.info["sampler_name"], result.info["cfg_scale"], result.info["steps"]) == ("Euler a", 7.0, 4)
+    assert result.parameters["prompt"] == FOX["prompt"] and result.parameters["n_iter"] == 1
+
+
+def test_every_picture_of_a_batch_is_another_and_says_its_seed(api, painting):
+    result = api.txt2img(**FOX, seed=7, batch_size=2, n_iter=2, negative_prompt="blurry")
+    recipes = [png(image).recipe for image in result.json["images"]]
+    assert [recipe.seed for recipe in recipes] == [7, 8, 9, 10] == result.info["all_seeds"]
+    assert {recipe.negative_prompt for recipe in recipes} == {"blurry"}
+    assert "Seed: 10, Size: 64x64" in result.info["infotexts"][3]
+
+
+def test_more_pictures_than_one_call_gives_are_all_different(http, painting, painter):
+    foxes = {**FOX, "batch_size": 5, "n_iter": 2}
+    first, second = (http.post("txt2img", json=foxes).json()["images"] for _ in range(2))
+    assert len(set(first)) == 10 and set(first) == set(second) and len(painter.painted) == 10
+
+
+def test_a_seed_counts_on_when_the_calls_are_split(http, painting):
+    info = json.loads(
+        http.post("txt2img", json={**FOX, "seed": 1, "n_iter": 10, "send_images": False}).json()["info"]
+    )
+    assert info["all_seeds"] == list(range(1, 11))
+
+
+def test_what_was_painted_is_remembered_and_told_as_it_was_painted(http, painting, painter):
+    http.post("txt2img", json=FOX)
+    answer = http.post("txt2img", json={**FOX, "prompt": "A red fox in snow"}).json()
+    info = json.loads(answer["info"])
+    assert len(painter.painted) == 1 and info["extra_generation_params"]["Memo origins"] == ["memory"]
+    assert info["prompt"] == "A red fox in snow" and info["infotexts"][0].startswith("a red fox in the snow\n")
+
+
+@pytest.mark.parametrize(
+    ("extra", "headers"),
+    [
+        ({"alwayson_scripts": {"memoaized": {"args": [{"memo": "off"}]}}}, {}),
+        ({}, {"X-Memo-Policy": "off"}),
+    ],
+)
+def test_the_memory_policy_comes_as_a_script_or_as_a_header(http, painting, painter, extra, headers):
+    for _ in range(2):
+        http.post("txt2img", json={**FOX, **extra}, headers=headers)
+    assert len(painter.painted) == 2
+    assert "alwayson_scripts.memoaized" in refused(
+        http.post("txt2img", json=FOX, headers={"X-Memo-Policy": "always"}), "alwayson_scripts.memoaized"
+    )
+
+
+def test_img2img_starts_from_the_picture(api, painting, painter):
+    start = Image.new("RGB", (64, 64), "#0a0")
+    result = api.img2img(images=[start], denoising_strength=0.4, **FOX)
+    assert painter.starts[0].getpixel((3, 3)) == (0, 0xAA, 0)
+    recipe = png(result.json["images"][0]).recipe
+    assert recipe.start and recipe.strength == 0.4 == result.info["denoising_strength"]
+    assert "Denoising strength: 0.4" in result.info["infotexts"][0]
+
+
+@pytest.mark.parametrize(("mode", "edge"), [(0, (0xFF, 0, 0)), (1, (0, 0, 0xFF))])
+def test_a_picture_of_another_shape_is_stretched_or_cut(api, painting, painter, mode, edge):
+    """A1111's resize_mode: red ends are seen after stretching, and gone after cutting."""
+    start = Image.new("RGB", (192, 64), "#f00")
+    start.paste("#00f", (60, 0, 132, 64))
+    api.img2img(images=[start], resize_mode=mode, **FOX)
+    given = painter.starts[0]
+    middle = given.crop(((given.width - given.height) // 2, 0, (given.width + given.height) // 2, given.height))
+    assert middle.getpixel((2, 20)) == edge
+
+
+def test_progress_tells_the_callers_own_request(api, other, queue, painting, painter, beside):
+    painter.go_on.clear()
+    answer = beside(api.txt2img, **FOX, n_iter=2)
+    state = wait_for(lambda: (seen := api.get_progress()["state"])["job"] and seen)
+    assert (state["job_count"], state["job_no"], state["sampling_steps"], state["sampling_step"]) == (2, 0, 4, 0)
+    idle = other.get("progress").json()
+    assert (idle["progress"], idle["state"]["job_count"], idle["current_image"]) == (0.0, 0, None)
+    painter.go_on.set()
+    assert len(answer.result().images) == 2
+    done = api.get_progress()
+    assert (done["progress"], done["state"]["job_count"], done["eta_relative"]) == (0.0, 0, 0.0)
+
+
+def test_progress_shows_what_the_picture_looks_like(http, queue, beside):
+    small = bytes_of(Image.new("RGB", (16, 16), "#00f"), "WEBP")
+    answer = beside(http.post, "txt2img", json=FOX)
+    claim = wait_for(lambda: queue.board.claim("stickers"))
+    queue.board.progress(claim, 1, 9.0, base64.b64encode(small).decode())
+    seen = wait_for(lambda: (told := http.get("progress").json())["current_image"] and told)
+    assert (seen["progress"], seen["eta_relative"], seen["state"]["sampling_step"]) == (0.25, 9.0, 1)
+    assert Image.open(io.BytesIO(base64.b64decode(seen["current_image"]))).format == "PNG"
+    assert http.get("progress?skip_current_image=true").json()["current_image"] is None
+    http.post("interrupt")
+    assert answer.result().json()["images"] == []
+
+
+def test_interrupt_hands_out_what_is_finished_and_cancels_the_rest(api, queue, painting, painter, beside):
+    api.txt2img(prompt="two cats", width=64, height=64, steps=4)
+    painter.go_on.clear()
+    answer = beside(api.txt2img, **{**FOX, "prompt": "two cats"}, n_iter=3)
+    wait_for(lambda: api.get_progress()["state"]["job"])
+    assert api.interrupt() == {}
+    result = answer.result()
+    assert len(result.images) == 1 == len(result.info["all_seeds"])
+    painter.go_on.set()
+    wait_for(lambda: not painting.claims)
+    assert painter.painted == ["two cats"] and api.get_progress()["state"]["job_count"] == 0
+
+
+def test_interrupt_and_skip_leave_the_requests_of_others_alone(http, other, painting, painter, beside):
+    painter.go_on.clear()
+    answer = beside(http.post, "txt2img", json=FOX)
+    wait_for(lambda: http.get("progress").json()["state"]["job"])
+    assert (other.post("interrupt").status_code, other.post("skip").json()) == (200, None)
+    painter.go_on.set()
+    assert len(answer.result().json()["images"]) == 1
+
+
+def test_skip_passes_over_the_picture_that_is_being_painted(http, painting, painter, beside):
+    painter.go_on.clear()
+    answer = beside(http.post, "txt2img", json={**FOX, "n_iter": 2})
+    first = wait_for(lambda: http.get("progress").json()["state"]["job"])
+    http.post("skip")
+    wait_for(lambda: http.get("progress").json()["state"]["job_no"] == 1)
+    painter.go_on.set()
+    assert len(answer.result().json()["images"]) == 1 and first
+
+
+def test_an_interrupt_reaches_a_request_whose_jobs_are_still_being_asked_for(http, queue, monkeypatch):
+    record = Callers.record
+
+    def interrupted(self, caller, task, jobs, *, whole):
+        record(self, caller, task, jobs, whole=whole)
+        http.post("interrupt")
+
+    monkeypatch.setattr(Callers, "record", interrupted)
+    assert http.post("txt2img", json={**FOX, "n_iter": 20}).json()["images"] == []
+    assert len(queue.recent(100)) == 8
+
+
+def test_options_are_kept_for_each_caller(api, other, painting):
+    default, slow = api.util_get_model_names()[::-1]
+    assert api.util_get_current_model() == default and default.startswith("stickers [")
+    api.util_set_model("slow")
+    assert api.util_get_current_model() == slow
+    assert other.get("options").json()["sd_model_checkpoint"] == default
+    assert api.txt2img(**FOX).info["sd_model_name"] == "slow"
+    assert json.loads(other.post("txt2img", json=FOX).json()["info"])["sd_model_name"] == "stickers"
+
+
+def test_a_checkpoint_of_one_request_is_not_kept_unless_asked(http, painting):
+    wanted = {**FOX, "override_settings": {"sd_model_checkpoint": "slow.safetensors"}}
+    info = json.loads(http.post("txt2img", json=wanted).json()["info"])
+    assert info["sd_model_name"] == "slow"
+    assert http.get("options").json()["sd_model_checkpoint"].startswith("stickers")
+    http.post("txt2img", json={**wanted, "override_settings_restore_afterwards": False})
+    assert http.get("options").json()["sd_model_checkpoint"].startswith("slow")
+
+
+def test_the_lists_are_what_webuiapi_reads(api):
+    assert {sampler["name"] for sampler in api.get_samplers()} == {"DPM++ 2M", "DDIM", "Euler", "Euler a"}
+    assert api.util_get_scheduler_names() == ["automatic", "karras", "normal", "uniform"]
+    assert [mode["name"] for mode in api.get_upscalers() + api.get_latent_upscale_modes()] == ["None", "Latent"]
+    assert set(api.get_sd_models()[0]) == {"title", "model_name", "hash", "sha256", "filename", "config"}
+    asked = (api.get_sd_vae, api.get_loras, api.get_hypernetworks, api.get_face_restorers, api.get_prompt_styles)
+    assert [list_them() for list_them in (*asked, api.get_realesrgan_models)] == [[]] * 6
+    assert api.get_memory() and api.get_cmd_flags() == {} and not api.has_controlnet
+    assert api.refresh_checkpoints() is None and api.get_embeddings()["loaded"] == {}
+
+
+def test_png_info_reads_what_was_painted(api, painting):
+    image = api.txt2img(**FOX, seed=7, negative_prompt="blurry").image
+    told = api.png_info(image)
+    assert told.info.startswith("a red fox in the snow\nNegative prompt: blurry\nSteps: 4, Sampler: Euler a")
+    settings = told.parameters
+    assert (settings["Prompt"], settings["Negative prompt"]) == (FOX["prompt"], "blurry")
+    assert (settings["Seed"], settings["Size-1"], settings["Sampler"]) == ("7", "64", "Euler a")
+    assert api.png_info(Image.new("RGB", (8, 8))).info == ""
+
+
+def test_a_refusal_says_which_field_and_what_to_send(api, http, painting):
+    with pytest.raises(RuntimeError, match="sampler_name"):
+        api.txt2img(**FOX, sampler_name="DPM++ 2M SDE Karras")
+    assert "choose one of DPM++ 2M" in refused(
+        http.post("txt2img", json={**FOX, "sampler_index": "PLMS"}), "sampler_index"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"width": 1000, "height": 1000}, "width"),
+        ({"width": 64, "height": 128}, "height"),
+        ({"cfg_scale": 99}, "cfg_scale"),
+        ({"steps": 0}, "steps"),
+        ({"seed": -2}, "seed"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 8, "n_iter": 9}, "n_iter"),
+        ({"scheduler": "Align Your Steps"}, "scheduler"),
+        ({"sampler_name": "LCM"}, "sampler_name"),
+        ({"sampler_name": "DDIM", "scheduler": "karras"}, "scheduler"),
+        ({"restore_faces": True}, "restore_faces"),
+        ({"tiling": True}, "tiling"),
+        ({"styles": ["anime"]}, "styles"),
+        ({"subseed_strength": 0.1}, "subseed_strength"),
+        ({"script_name": "X/Y/Z plot"}, "script_name"),
+        ({"refiner_checkpoint": "sdxl"}, "refiner_checkpoint"),
+        ({"alwayson_scripts": {"ControlNet": {"args": [{"enabled": True}]}}}, "alwayson_scripts.ControlNet"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [True, True, {}]}}}, "alwayson_scripts.ADetailer"),
+        ({"alwayson_scripts": "all"}, "alwayson_scripts"),
+        ({"override_settings": {"CLIP_stop_at_last_layers": 2}}, "override_settings.CLIP_stop_at_last_layers"),
+        ({"override_settings": {"sd_model_checkpoint": "sdxl"}}, "sd_model_checkpoint"),
+        ({"prompt": "fox <lora:one:1> <lora:two:1>"}, "prompt"),
+        ({"prompt": "fox <lora:one:much>"}, "prompt"),
+        ({"prompt": "fox <lora:one:0.8>"}, "prompt"),
+        ({"prompt": "fox <hypernet:one:1>"}, "prompt"),
+        ({"enable_hr": True, "hr_scale": 1.9}, "hr_scale"),
+        ({"enable_hr": True, "hr_upscaler": "R-ESRGAN 4x+"}, "hr_upscaler"),
+        ({"enable_hr": True, "hr_scale": "large"}, "hr_scale"),
+        ({"enable_hr": True, "hr_second_pass_steps": 10}, "hr_second_pass_steps"),
+        ({"force_task_id": "a\u0000"}, "force_task_id"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(http, queue, painting, body, field):
+    refused(http.post("txt2img", json={**FOX, **body}), field)
+    assert queue.recent(9) == [] and http.get("progress").json()["state"]["job_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "init_images"),
+        ({"init_images": 7}, "init_images"),
+        ({"init_images": ["fox"]}, "init_images"),
+        ({"init_images": ["https://example.org/fox.png"]}, "init_images"),
+        ({"init_images": ["aGVsbG8="]}, "init_images"),
+        ({"init_images": ["", ""]}, "init_images"),
+        ({"init_images": [SMALL], "width": 10**400}, "width"),
+        ({"mask": "aGVsbG8="}, "mask"),
+    ],
+)
+def test_a_picture_that_cannot_be_started_from_is_refused(http, body, field):
+    refused(http.post("img2img", json={**FOX, **body}), field)
+
+
+def test_errors_of_every_kind_have_the_dialects_shape(http, board):
+    assert http.get("nothing").json().keys() == {"error", "detail", "body", "errors"}
+    assert http.post("txt2img", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+    assert http.post("interrogate", json={}).status_code == 501
+    assert http.get("txt2img").status_code == 405
+    refused(http.post("options", json={"CLIP_stop_at_last_layers": 2}), "CLIP_stop_at_last_layers")
+    refused(http.post("options", json={"sd_model_checkpoint": "sdxl"}), "sd_model_checkpoint")
+
+
+def test_a_painting_that_failed_is_an_error_with_its_reason(http, painting, painter):
+    painter.fault = ValueError("no canvas")
+    answer = http.post("txt2img", json=FOX)
+    assert answer.status_code == 500 and "no canvas" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sampler", "schedule"),
+    [
+        ({}, "dpm++2m", "native"),
+        ({"sampler_name": "Automatic"}, "dpm++2m", "native"),
+        ({"sampler_name": "DPM++ 2M Karras"}, "dpm++2m", "karras"),
+        ({"sampler_name": "DPM++ 2M", "scheduler": "Karras"}, "dpm++2m", "karras"),
+        ({"sampler_name": "DPM++ 2M Karras", "scheduler": "automatic"}, "dpm++2m", "karras"),
+        ({"sampler_index": "Euler", "scheduler": "normal"}, "euler", "native"),
+        ({"sampler_name": "k_euler_a", "sampler_index": "DDIM"}, "euler-a", "native"),
+        ({"sampler_name": "DDIM"}, "ddim", "native"),
+    ],
+)
+def test_samplers_and_schedulers_go_by_their_names_there(http, painting, names, sampler, schedule):
+    recipe = png(http.post("txt2img", json={**FOX, **names}).json()["images"][0]).recipe
+    assert (recipe.sampler, recipe.schedule) == (sampler, schedule)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words", "adapter"),
+    [
+        ("a fox <lora:ink:0.8>", "a fox ", "ink:0.8"),
+        ("<lora:ink> a fox", " a fox", "ink:1"),
+        ("<lyco:ink:-0.50>a fox <3", "a fox <3", "ink:-0.5"),
+    ],
+)
+def test_a_lora_file_is_named_in_the_prompt(prompt, words, adapter):
+    native = sdapi.words({"prompt": prompt})
+    assert (native["prompt"], native["adapter"]) == (words, adapter)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        ({"enable_hr": True}, (128, 128)),
+        ({"enable_hr": True, "hr_scale": 4, "hr_upscaler": "None"}, (256, 256)),
+        ({"enable_hr": True, "hr_resize_x": 256}, (256, 256)),
+        ({"enable_hr": False, "hr_scale": 9}, (64, 64)),
+    ],
+)
+def test_enlarging_gives_the_size_afterwards(http, painting, asked, size):
+    image = http.post("txt2img", json={**FOX, **asked}).json()["images"][0]
+    assert Image.open(io.BytesIO(base64.b64decode(image))).size == size
+
+
+def test_a_task_id_sent_twice_is_one_request(http, other, painting, painter, beside):
+    painter.go_on.clear()
+    wanted = {
+        **FOX,
+        "force_task_id": "task(fox)",
+        "alwayson_scripts": {"memoaized": {"args": [{"memo": "off"}]}},
+    }
+    answers = [beside(http.post, "txt2img", json=wanted) for _ in range(2)]
+    wait_for(lambda: http.get("progress").json()["state"]["job"])
+    assert http.get("progress").json()["state"]["job_count"] == 1
+    painter.go_on.set()
+    first, second = (answer.result().json() for answer in answers)
+    assert first["images"] == second["images"] == http.post("txt2img", json=wanted).json()["images"]
+    assert len(painter.painted) == 1
+    other.post("txt2img", json=wanted)
+    assert len(painter.painted) == 2
+
+
+def test_a_task_that_was_refused_may_be_sent_again(http, painting):
+    wanted = {**FOX, "force_task_id": "task(fox)"}
+    refused(http.post("txt2img", json={**wanted, "width": 65}), "width")
+    assert len(http.post("txt2img", json=wanted).json()["images"]) == 1
+
+
+def test_the_internal_progress_is_that_of_a_task(url, http, painting, painter, beside):
+    def look(task="task(fox)"):
+        return httpx.post(f"{url}/internal/progress", json={"id_task": task, "id_live_preview": -1}).json()
+
+    assert (look()["active"], look()["queued"], look()["completed"]) == (False, False, False)
+    painter.go_on.clear()
+    answer = beside(http.post, "txt2img", json={**FOX, "force_task_id": "task(fox)"})
+    wait_for(lambda: look()["active"])
+    late = beside(http.post, "txt2img", json={**FOX, "prompt": "two cats", "force_task_id": "task(cats)"})
+    wait_for(lambda: httpx.get(f"{url}/internal/pending-tasks").json() == {"size": 1, "tasks": ["task(cats)"]})
+    assert look("task(cats)")["queued"]
+    painter.go_on.set()
+    assert answer.result().status_code == late.result().status_code == 200
+    assert look()["completed"] and not look()["active"] and look()["progress"] == 1.0
+
+
+def test_a_key_is_the_password(memory, queue, tiny_models, painting):
+    _, key = Keys(queue.board).add("ada")
+    app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(keys="required"), TESTING=True)
+    with serving(app) as url:
+        api = webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1", username="any", password=key)
+        with closing(api.session):
+            assert api.txt2img(**FOX).image.size == (64, 64)
+            api.set_auth("any", "wrong")
+            with pytest.raises(RuntimeError, match="401"):
+                api.txt2img(**FOX)
+        assert {"error", "detail", "body", "errors"} == set(httpx.get(f"{url}/sdapi/v1/options").json())
+
+
+# What other programs send, as their sources have it
+
+
+def test_open_webui_chooses_a_model_and_paints(http, painting):
+    """backend/open_webui/routers/images.py: it sends all options back, and Authorization even if empty."""
+    headers = {"Authorization": ""}
+    models = [(model["title"], model["model_name"]) for model in http.get("sd-models", headers=headers).json()]
+    options = http.get("options", headers=headers).json()
+    options["sd_model_checkpoint"] = next(title for title, name in models if name == "slow")
+    assert http.post("options", json=options, headers=headers).status_code == 200
+    asked = {
+        "prompt": "a red fox",
+        "batch_size": 2,
+        "width": 256,
+        "height": 256,
+        "steps": 4,
+        "negative_prompt": "blurry",
+    }
+    answer = http.post("txt2img", json=asked, headers=headers).json()
+    assert [png(image).recipe.model for image in answer["images"]] == ["slow", "slow"]
+    assert isinstance(answer["info"], str) and answer["parameters"]["batch_size"] == 2
+
+
+def sillytavern(**settings):
+    """The body of generateAutoImage in public/scripts/extensions/stable-diffusion/index.js, with its defaults."""
+    return {
+        "url": "http://localhost:8000",
+        "auth": "me:secret",
+        "prompt": "best quality, absurdres, aesthetic, a red fox in the snow",
+        "negative_prompt": "lowres, bad anatomy, bad hands, text, error, cropped, worst quality, blurry",
+        "sampler_name": "DDIM",
+        "scheduler": "normal",
+        "steps": 20,
+        "cfg_scale": 7,
+        "width": 256,
+        "height": 256,
+        "restore_faces": False,
+        "enable_hr": False,
+        "hr_upscaler": "Latent",
+        "hr_scale": 2,
+        "hr_additional_modules": [],
+        "denoising_strength": 0.7,
+        "hr_second_pass_steps": 0,
+        "override_settings": {"CLIP_stop_at_last_layers": 1},
+        "override_settings_restore_afterwards": True,
+        "clip_skip": 1,
+        "save_images": True,
+        "send_images": True,
+        "do_not_save_grid": False,
+        "do_not_save_samples": False,
+        **settings,
+    }
+
+
+def test_sillytavern_paints_with_its_defaults(http, painting):
+    answer = http.post("txt2img", json=sillytavern()).json()
+    recipe = png(answer["images"][0]).recipe
+    assert (recipe.sampler, recipe.steps, recipe.guidance_scale, recipe.width) == ("ddim", 20, 7.0, 256)
+    assert "secret" not in json.dumps(answer)
+
+
+def test_sillytavern_fills_its_menus_and_chooses_a_model(http):
+    """src/endpoints/stable-diffusion.js."""
+    upscalers = [entry["name"] for entry in http.get("upscalers").json()]
+    upscalers[1:1] = [entry["name"] for entry in http.get("latent-upscale-modes").json()]
+    assert upscalers == ["None", "Latent"]
+    assert [http.get(path).json() for path in ("sd-vae", "sd-modules")] == [[], []]
+    assert "DDIM" in [entry["name"] for entry in http.get("samplers").json()]
+    assert "normal" in [entry["name"] for entry in http.get("schedulers").json()]
+    titles = [entry["title"] for entry in http.get("sd-models").json()]
+    assert "forge_preset" not in http.get("options").json()
+    assert http.post("options", json={"sd_model_checkpoint": titles[1]}).is_success
+    idle = http.get("progress").json()
+    assert (idle["progress"], idle["state"]["job_count"]) == (0.0, 0)
+    assert http.get("options").json()["sd_model_checkpoint"] == titles[1]
+
+
+def test_sillytavern_interrupts_when_the_page_is_closed(http, queue, painting, painter, beside):
+    painter.go_on.clear()
+    beside(http.post, "txt2img", json=sillytavern())
+    wait_for(lambda: http.get("progress").json()["state"]["job"])
+    assert http.post("interrupt").is_success
+    wait_for(lambda: queue.recent(1)[0].state == "cancelled")
+
+
+def test_the_examples_of_the_documentation_run(url, painting, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "clients.md").read_text().partition("## AUTOMATIC1111\n")[2].partition("\n## ")[0]
+    [python] = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    names: dict[str, object] = {}
+    exec(python.replace("port=8000", f"port={url.rpartition(':')[2]}"), names)
+    names["api"].session.close()
+    [shell] = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    subprocess.run(["bash", "-c", shell.replace("localhost:8000", url)], check=True)
+    said = capfd.readouterr().out
+    assert "['painted']" in said and '"images":["' in said.replace(" ", "")
+    assert (tmp_path / "fox.png").read_bytes().startswith(b"\x89PNG")
