@@ -21,7 +21,17 @@ from memo.index import Labels, Pending, beside, open_index
 from memo.judge import RulesJudge
 from memo.store import FolderStore
 from memoaized.up import answers, free_port
-from tests.real import ROOT, QuickPainter, RedisServer, Stack, painted, redis_server, running_stack, wait_for
+from tests.real import (
+    ROOT,
+    OneAtATime,
+    QuickPainter,
+    RedisServer,
+    Stack,
+    painted,
+    redis_server,
+    running_stack,
+    wait_for,
+)
 from tests.tiny_model import write_tiny_model
 from worker.board import Board, open_board
 from worker.catalogue import Catalogue
@@ -52,6 +62,7 @@ def store(tmp_path: Path) -> FolderStore:
 @pytest.fixture
 def memory(embedder: Embedder, store: FolderStore) -> Memory:
     index = open_index("memory:", "pictures-test", embedder.width)
+    index.client = OneAtATime(index.client)  # type: ignore[assignment]  # made for one thread, and tests have several
     return Memory(
         embedder, index, store, RulesJudge(), beside(index, Pending, "pending"), beside(index, Labels, "labels")
     )

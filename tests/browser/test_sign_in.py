@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import web
-from memo import Memory
-from tests.real import OneAtATime, serving
+from tests.real import serving
 from web.config import WebConfig
 from web.limits import storage_uri
 from worker.catalogue import Catalogue
@@ -15,14 +14,6 @@ from worker.keys import Keys
 
 from .driving import QUICK, ask, expect_picture, note, opened
 from .test_access import grave_faults
-
-
-@pytest.fixture
-def memory(memory: Memory) -> Memory:
-    """Qdrant's index in memory is made for one thread."""
-    assert memory.pending and memory.labels
-    memory.index.client = memory.pending.client = memory.labels.client = OneAtATime(memory.index.client)  # type: ignore
-    return memory
 
 
 @pytest.fixture
