@@ -142,7 +142,7 @@ def device_of(config: WorkerConfig) -> Any:
 def gpus_of_driver() -> str:
     """The first NVIDIA GPU that the driver knows; empty without one."""
     try:
-        import pynvml  # type: ignore[import-untyped]  # it has no types
+        import pynvml
 
         pynvml.nvmlInit()
         return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))

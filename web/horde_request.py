@@ -171,9 +171,9 @@ def sampling_of(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict
 
 def model_of(names: object, models: Mapping[str, object]) -> dict[str, str]:
     """The first of the names that we have, or nothing when any will do; raises BadRecipe."""
-    if not isinstance(names or [], list):
+    wanted = names or []
+    if not isinstance(wanted, list):
         raise BadRecipe("models", names, "it must be a list of names")
-    wanted: list[object] = list(names or [])  # type: ignore[call-overload]  # it is a list
     for name in wanted:
         if isinstance(name, str) and name in models:
             return {"model": name}

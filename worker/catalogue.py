@@ -234,7 +234,9 @@ def as_span(given: object) -> tuple[int, int, int] | None:
     """[least, most, multiple] in pixels; raises ValueError."""
     if given is None:
         return None
-    least, most, multiple = (int(number) for number in given)  # type: ignore[attr-defined]  # TypeError is caught
+    if not isinstance(given, list) or len(given) != 3:
+        raise ValueError(f"span must be [least, most, multiple of 8] in pixels, not {given!r}")
+    least, most, multiple = (int(number) for number in given)
     if not 0 < least <= most or multiple <= 0 or multiple % 8:
         raise ValueError(f"span must be [least, most, multiple of 8] in pixels, not {given!r}")
     return least, most, multiple

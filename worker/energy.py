@@ -38,7 +38,7 @@ def nvml_counter(number: int) -> Callable[[], float]:
     Of the whole card, whoever uses it. It moves every 20 to 100 ms: rough for single steps, right for sums. Raises
     RuntimeError where there is no such counter.
     """
-    import pynvml  # type: ignore[import-untyped]  # it has no types
+    import pynvml
 
     try:
         pynvml.nvmlInit()

@@ -51,8 +51,8 @@ def test_on_a_gpu_they_are_on():
     assert {finding.name: finding.state for finding in speed_ups(half, WorkerConfig())}["bfloat16"] == "off"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_asked_for_and_missing_is_a_fault(tmp_path, tiny_models):
+def test_a_gpu_that_is_asked_for_and_missing_is_a_fault(tmp_path, tiny_models, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments = ["doctor", "--data", str(tmp_path), "--models", str(tiny_models)]
     answer = CliRunner().invoke(main, arguments, env={"WORKER_DEVICE": "cuda"})
     (line,) = [line for line in answer.output.splitlines() if line.startswith("MISSING")]
@@ -60,8 +60,8 @@ def test_a_gpu_that_is_asked_for_and_missing_is_a_fault(tmp_path, tiny_models):
     assert "channels last" not in answer.output
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_torch_cannot_use_is_no_silent_cpu(examined, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor, "gpus_of_driver", lambda: "NVIDIA H200")
     (finding,) = examined().values()
     assert finding.fault and "NVIDIA H200" in finding.text and "install torch for a CUDA" in finding.text
