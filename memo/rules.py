@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 Veto = Callable[[str, str], str | None]
 
@@ -112,6 +113,7 @@ PLURALS: Mapping[str, str] = dict(
 )
 ROOT, ENDING = 5, 3  # letters that a name and its derivation share, and that the longer one may have besides
 NO_NAME = frozenset("the this that these those there here his her its their and but with two three some one".split())
+READ = 1024  # prompts whose words and styles are remembered: the one asked for is compared with many
 FEW = 25  # words up to which every number counts; long prompts carry numbers that no one counts
 
 
@@ -130,9 +132,10 @@ OPPOSITES = [
 ]
 
 
-def words(prompt: str) -> list[str]:
+@lru_cache(READ)
+def words(prompt: str) -> tuple[str, ...]:
     """Lower-case words in order."""
-    return WORD.findall(prompt.casefold().replace("’", "'"))
+    return tuple(WORD.findall(prompt.casefold().replace("’", "'")))
 
 
 def numbers(prompt: str) -> Counter[int]:
@@ -236,11 +239,12 @@ def negated(old: str, new: str) -> str | None:
     return None
 
 
-def styles(prompt: str) -> set[str]:
+@lru_cache(READ)
+def styles(prompt: str) -> frozenset[str]:
     """The styles and media it names: of a watercolour painting the watercolour."""
     text = prompt.casefold()
     found = {name for name, pattern in STYLES.items() if pattern.search(text)}
-    return found - {plain for special, plain in KIN if special in found}
+    return frozenset(found - {plain for special, plain in KIN if special in found})
 
 
 def other_style(old: str, new: str) -> str | None:
@@ -254,7 +258,7 @@ def other_style(old: str, new: str) -> str | None:
     return f"it is {spoken(sorted(missing))}, which is not asked for" if missing - {PHOTOGRAPH} else None
 
 
-def unkin(some: set[str], others: set[str]) -> set[str]:
+def unkin(some: frozenset[str], others: frozenset[str]) -> set[str]:
     """Those that no kin of is among the others."""
     return {one for one in some if not any((one, other) in KIN or (other, one) in KIN for other in others)}
 

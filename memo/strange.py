@@ -5,7 +5,7 @@ much like it, since a typo looks the same. Forms of verbs ("congregated") are ha
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .rules import words
 
@@ -36,6 +36,6 @@ def strange(word: str, pieces: Callable[[str], int]) -> bool:
     return len(word) >= SHORTEST and word.isalpha() and not word.endswith(VERBAL) and pieces(word) >= PIECES
 
 
-def found(word: str, known: list[str], whole: str) -> bool:
+def found(word: str, known: Sequence[str], whole: str) -> bool:
     """Whether these words have it, in one or in parts, or something spelled much like it."""
     return word in whole or bool(difflib.get_close_matches(word, known, 1, SPELLED_ALIKE))
