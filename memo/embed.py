@@ -21,8 +21,9 @@ from .shelf import Shelf
 Vectors = npt.NDArray[np.float32]
 
 KEPT = 512  # texts that are remembered, about 90 KB each
+WORDS = 8192  # of how many pieces these are is remembered
 LONGEST = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
-ONNX_NAME = f"minilm-{SHA256[:8]}.onnx"
+ONNX_NAME = f"minilm-q8-{SHA256[:8]}.onnx"  # vectors of other bits would be another embedder's
 
 
 class Embedder(Protocol):
@@ -36,7 +37,10 @@ class Embedder(Protocol):
 
 
 class OnnxEmbedder:
-    """all-MiniLM-L6-v2 with mean pooling, equal to sentence-transformers to 1e-6, without torch."""
+    """all-MiniLM-L6-v2 with mean pooling and weights of eight bits, without torch.
+
+    Vectors have a cosine above 0.998 with those of sentence-transformers.
+    """
 
     def __init__(self, session: Any, tokenizer: Any, name: str, shelf: Shelf | None = None) -> None:
         self.session, self.tokenizer, self.name = session, tokenizer, name
@@ -44,6 +48,7 @@ class OnnxEmbedder:
         self.shelf = shelf
         self.read = lru_cache(KEPT)(self.read_anew)
         self.states_of = lru_cache(KEPT)(self.find_states)
+        self.pieces = lru_cache(WORDS)(self.count_pieces)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """See Embedder."""
@@ -75,7 +80,7 @@ class OnnxEmbedder:
             self.shelf.put(text, found)
         return vectors[0], found
 
-    def pieces(self, word: str) -> int:
+    def count_pieces(self, word: str) -> int:
         """Of how many tokens a word is made."""
         return len(self.tokenizer.encode(word, add_special_tokens=False).tokens)
 

@@ -1,4 +1,4 @@
-"""Export the packaged text model to ONNX, once, so that other processes can encode text without torch.
+"""Export the packaged text model to ONNX with weights of eight bits, once, so that others encode text without torch.
 
 Knows nothing of prompts or pictures; `memo.embed` reads what is written here.
 """
@@ -16,6 +16,8 @@ from transformers import BertModel
 
 from memo.embed import ONNX_NAME, digest, intact
 from memo.minilm import SHA256, STATE_LAYERS, minilm_folder
+
+from .quantize import quantize
 
 
 class MeanPooled(torch.nn.Module):
@@ -47,6 +49,7 @@ def export_text_model(folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         part = Path(beside) / ONNX_NAME
         write_onnx(part)
+        quantize(part)
         shutil.copyfile(minilm_folder() / "tokenizer.json", part.with_suffix(".tokenizer.json"))
         manifest = {"weights": SHA256, "layers": STATE_LAYERS, "onnx": digest(part.read_bytes())}
         part.with_suffix(".json").write_text(json.dumps(manifest))

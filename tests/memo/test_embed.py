@@ -1,4 +1,4 @@
-"""The text model without torch gives the vectors that sentence-transformers gives."""
+"""The text model without torch gives nearly the vectors that sentence-transformers gives."""
 
 import json
 import shutil
@@ -16,11 +16,11 @@ from tests.real import ROOT
 TEXTS = ["a red fox in the snow", "", "three cats " * 200, "naïve café 狐", "left of\tright of"]
 
 
-def test_onnx_and_sentence_transformers_agree(embedder):
+def test_weights_of_eight_bits_give_the_vectors_of_sentence_transformers(embedder):
     reference = open_embedder(f"st:{minilm_folder()}", ROOT)
     ours, theirs = embedder(TEXTS), reference(TEXTS)
     assert ours.shape == theirs.shape == (len(TEXTS), embedder.width) == (len(TEXTS), reference.width)
-    assert np.abs(ours - theirs).max() < 2e-6
+    assert (ours * theirs).sum(1).min() > 0.998  # eight bits against float32
 
 
 def test_a_text_has_the_same_vector_alone_and_in_company(embedder):

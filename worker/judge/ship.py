@@ -24,6 +24,7 @@ from memo.learned import CARD, Card, LearnedJudge, open_learned
 from memo.measure import figures, threshold
 from memo.minilm import STATE_LAYERS, WIDTH
 from memo.pairs import read_pairs
+from worker.quantize import quantize
 from worker.train.knobs import from_arguments
 
 from .learn import CONFIG, WEIGHTS, build
@@ -79,6 +80,7 @@ def ship(knobs: Knobs) -> dict[str, Any]:
         model.load_state_dict(torch.load(Path(run) / WEIGHTS, weights_only=True))
         path = knobs.out / f"judge-{number}.onnx"
         export(model, path)
+        quantize(path)
         files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     never = [ALL] * (len(files) - 1)
     write(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, [-mean for mean in never], never))

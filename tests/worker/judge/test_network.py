@@ -103,7 +103,9 @@ def test_states_are_those_of_the_exported_model(shelf):
         open_onnx(ROOT / "var" / "text").states(["a red fox", "two dogs on a hill"]),
         strict=True,
     ):
-        assert np.allclose(shelf.of(text), states, atol=2e-3)
+        taught = np.asarray(shelf.of(text), np.float32)
+        lengths = np.linalg.norm(taught, axis=-1) * np.linalg.norm(states, axis=-1)
+        assert ((taught * states).sum(-1) / lengths).min() > 0.999  # weights of eight bits
 
 
 def test_new_texts_go_behind_the_old_ones(reader, tmp_path, shelf):
@@ -199,7 +201,7 @@ def test_a_lesson_is_learned_and_shipped(one_thread, reader, knobs, network):
     model = learn.build(network, 16, reader)
     model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
     shelf = open_shelf(knobs.shelf, [text for pair in texts for text in pair], reader)
-    assert judge.logits_of_many(texts) == pytest.approx(learn.scores_of(model, PAIRS, shelf), abs=2e-2)
+    assert judge.logits_of_many(texts) == pytest.approx(learn.scores_of(model, PAIRS, shelf), abs=0.3)
     assert told["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
 
 
