@@ -8,7 +8,7 @@ unless silence is itself the difference. Right for captions and for long prompts
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 Veto = Callable[[str, str], str | None]
@@ -102,15 +102,17 @@ SINGLE = re.compile(r"\b(?:exactly one|only one|just one|an? single|single)\b")
 GROUPED = re.compile(
     r"\b(?:group|herd|flock|pack|bunch|couple|pair|several|many|some|few|types?|variety|number|lots?|set|rows?)\b"
 )
-SINGLE_NOUN = re.compile(  # "a red tulip in …": an article, at most one word, the noun, and what may follow a noun
-    r"\ban? (?:[a-z]+ )?([a-z]{3,})(?=$|[,.;]| (?:in|on|at|with|and|of|by|near|behind|under|next|is|are|standing|"
-    r"sitting|drifting|lying|that|which|who|from|over)\b)"
+SINGLE_NOUN = re.compile(  # "a red tulip in …": an article, at most two words, the noun, and what may follow a noun
+    r"\ban? (?:[a-z]+ ){0,2}?([a-z]{3,})(?=$|[,.;]| (?:in|on|at|with|and|of|by|near|behind|under|next|is|are|"
+    r"standing|sitting|drifting|lying|that|which|who|from|over)\b)"
 )
 PLURALS: Mapping[str, str] = dict(
     pair.split(":")
     for pair in "man:men woman:women child:children person:people mouse:mice wolf:wolves knife:knives leaf:leaves "
     "goose:geese foot:feet policeman:policemen fireman:firemen sheep:sheep fish:fish deer:deer".split()
 )
+SEVERAL = frozenset(PLURALS.values())
+BEFORE_NOUN = 3  # words behind a number among which its noun is
 ROOT, ENDING = 5, 3  # letters that a name and its derivation share, and that the longer one may have besides
 NO_NAME = frozenset("the this that these those there here his her its their and but with two three some one".split())
 READ = 1024  # prompts whose words and styles are remembered: the one asked for is compared with many
@@ -143,11 +145,14 @@ def numbers(prompt: str) -> Counter[int]:
     text = prompt.casefold()
     found: Counter[int] = Counter(1 for _ in SINGLE.findall(text))
     for word in WORD.findall(SINGLE.sub(" ", NO_COUNT.sub(" ", text))):
-        if word in NUMBERS:
-            found[NUMBERS[word]] += 1
-        elif word.isdecimal():
-            found[int(word)] += 1
+        if (number := as_number(word)) is not None:
+            found[number] += 1
     return found
+
+
+def as_number(word: str) -> int | None:
+    """What a word counts."""
+    return int(word) if word.isdecimal() else NUMBERS.get(word)
 
 
 def other_number(old: str, new: str) -> str | None:
@@ -159,6 +164,31 @@ def other_number(old: str, new: str) -> str | None:
     if missing and added:
         return f"it has {spoken(missing)}, not {spoken(added)}"
     return None
+
+
+def other_share(old: str, new: str) -> str | None:
+    """Other numbers of the same things, though the numbers themselves may be the same."""
+    before, after = counted(old), counted(new)
+    for noun in before:
+        if noun in after and not before[noun] & after[noun]:
+            return f"it has {spoken(sorted(before[noun]))} {noun}, not {spoken(sorted(after[noun]))}"
+    return None
+
+
+def counted(prompt: str) -> dict[str, set[int]]:
+    """How many there are of what: "two cats and three big dogs" → {"cats": {2}, "dogs": {3}}."""
+    found: dict[str, set[int]] = {}
+    said = WORD.findall(NO_COUNT.sub(" ", prompt.casefold()))
+    for place, word in enumerate(said, 1):
+        if (number := as_number(word)) is not None:
+            if noun := next(filter(is_plural, said[place : place + BEFORE_NOUN]), None):
+                found.setdefault(noun, set()).add(number)
+    return found
+
+
+def is_plural(word: str) -> bool:
+    """By its ending, or known."""
+    return word in SEVERAL or (word.endswith("s") and not word.endswith("ss"))
 
 
 def one_or_several(old: str, new: str) -> str | None:
@@ -182,7 +212,7 @@ def several(noun: str) -> str:
     return f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou") else f"{noun}s"
 
 
-def spoken(found: Mapping[int, int] | Sequence[str]) -> str:
+def spoken(found: Iterable[object]) -> str:
     """For a sentence."""
     return " and ".join(str(part) for part in found)
 
@@ -403,6 +433,7 @@ def same_words(old: str, new: str) -> bool:
 VETOES: Mapping[str, Veto] = {
     "number": other_number,
     "plural": one_or_several,
+    "share": other_share,
     "colour": other_colour,
     "owner": other_owner,
     "negation": negated,

@@ -19,6 +19,12 @@ DIFFERENT = {
         ("a tulip in a vase", "tulips in a vase", "it has one tulip, not several"),
         ("women on a bench", "a woman on a bench", "it has several of woman, not one"),
         ("a red box, open", "red boxes, open", "it has one box, not several"),
+        ("a hot air balloon over a town", "hot air balloons over a town", "it has one balloon, not several"),
+    ],
+    "share": [
+        ("two cats and three dogs", "three cats and two dogs", "it has 2 cats, not 3"),
+        ("2 big old dogs beside 3 cats", "2 cats beside 3 big old dogs", "it has 2 dogs, not 3"),
+        ("two men and four sheep", "four men and two sheep", "it has 2 men, not 4"),
     ],
     "colour": [
         ("a red car", "a blue car", "it is red, not blue"),
@@ -107,6 +113,13 @@ RIGHT = {
         ("a dog and a cat", "a cat and a dog"),
         ("two dogs", "a pair of dogs"),
         ("a man taking a swing at a ball", "a man at bat"),
+    ],
+    "share": [
+        ("two cats and three dogs", "three dogs and two cats"),
+        ("two red cats and two dogs", "two dogs and two red cats"),
+        ("two in the boats, three on the shore", "three on the shore, two in the boats"),
+        ("two dogs and five dogs", "five dogs and two dogs"),
+        ("a glass with two straws", "two glass bottles"),
     ],
     "colour": [
         ("a grey cat", "a gray cat"),
