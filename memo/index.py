@@ -22,6 +22,7 @@ from .embed import Vectors
 from .errors import BadSetup, OtherEmbedder, Unavailable
 from .labels import Label
 from .picture import Picture, from_record, record
+from .questions import Json, ask_memory, open_rest
 from .recipe import Recipe
 
 P = TypeVar("P", bound="Points")
@@ -72,6 +73,7 @@ class Points:
 
     def __init__(self, client: QdrantClient, collection: str, width: int) -> None:
         self.client, self.collection, self.width = client, collection, width
+        self.rest = open_rest(client)
         self.made = False
         self.lock = threading.Lock()
 
@@ -91,23 +93,24 @@ class Points:
         """
         same = [equals("settings", settings(like, scope))]
         found = self.near(vector, same, limit, seen)
-        if any(point.payload["steps"] < like.steps for point in found):
+        if any(point["payload"]["steps"] < like.steps for point in found):
             enough = models.FieldCondition(key="steps", range=models.Range(gte=like.steps))
             found = self.near(vector, [*same, enough], limit, seen)
         return [as_near(point) for point in found]
 
-    def near(self, vector: Vectors, must: Filter, limit: int, seen: Collection[str]) -> list[Any]:
+    def near(self, vector: Vectors, must: Filter, limit: int, seen: Collection[str]) -> list[Json]:
         """Points that fulfil all conditions, best first."""
+        wanted = {"query": vector.tolist(), "params": {"hnsw_ef": EF}}
+        return self.ask("query", wanted, models.Filter(must=must, must_not=among(seen)), limit)
+
+    def ask(self, what: str, wanted: Json, where: models.Filter, limit: int) -> list[Json]:
+        """Points with payloads whole: that takes no longer than a part, and saves who wants the rest a request."""
+        body = {**wanted, "filter": where.model_dump(mode="json", exclude_none=True)}
+        body |= {"limit": limit, "with_payload": True}
         with self.ready():
-            answer = self.client.query_points(
-                self.collection,
-                query=vector.tolist(),
-                query_filter=models.Filter(must=must, must_not=among(seen)),
-                search_params=models.SearchParams(hnsw_ef=EF),
-                with_payload=True,  # takes no longer than a part, and saves whoever wants the rest a request
-                limit=limit,
-            )
-        return answer.points
+            if self.rest:
+                return self.rest(self.collection, what, body)
+            return ask_memory(self.client, self.collection, what, body)
 
     def remove(self, name: str) -> None:
         """Forget the point; one that does not exist is no error."""
@@ -320,15 +323,9 @@ class Index(Points):
         never: Filter | None = None,
     ) -> list[Any]:
         """Payloads of pictures that fulfil all conditions and none of `never`, newest first."""
-        order = models.OrderBy(key="created", direction=models.Direction.DESC, start_from=start)
-        with self.ready():
-            points, _ = self.client.scroll(
-                self.collection,
-                scroll_filter=models.Filter(must=must, must_not=never),
-                order_by=order,
-                limit=limit,
-            )
-        return [point.payload for point in points]
+        order = {"key": "created", "direction": "desc"} | ({} if start is None else {"start_from": start})
+        found = self.ask("scroll", {"order_by": order}, models.Filter(must=must, must_not=never), limit)
+        return [point["payload"] for point in found]
 
 
 class Pending(Points):
@@ -464,9 +461,9 @@ def as_found(values: Any) -> Found:
     return Found(as_picture(values), tuple(values.get("wrong", ())))
 
 
-def as_near(point: Any) -> Near:
+def as_near(point: Json) -> Near:
     """A point as what is near; a cosine of vectors kept in eight bits may come out above one."""
-    return Near(UUID(point.id).hex, min(1.0, point.score), point.payload)
+    return Near(point["id"].replace("-", ""), min(1.0, point["score"]), point["payload"])
 
 
 def open_index(url: str, collection: str, width: int, *, api_key: str | None = None) -> Index:
