@@ -1,4 +1,4 @@
-"""Stable Diffusion and SDXL of the real classes at toy size, with random weights, as diffusers saves them."""
+"""Stable Diffusion, SD 3, FLUX and DDPM of the real classes at toy size, as diffusers saves them."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,27 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UNet2DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
 
 WIDTH, TOKENS, SIDE = 32, 16, 64
 UNET = {
@@ -39,6 +55,19 @@ def tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(
         vocab={name: number for number, name in enumerate(names)}, merges=[], model_max_length=TOKENS
     )
+
+
+def t5_tokenizer() -> T5TokenizerFast:
+    """A Unigram one of letters, made on the spot."""
+    ends = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    letters = [(chr(code), -3.0) for code in range(ord("a"), ord("z") + 1)]
+    return T5TokenizerFast(vocab=[*ends, *letters], extra_ids=0, model_max_length=TOKENS)
+
+
+def t5_encoder() -> T5EncoderModel:
+    """A small one."""
+    sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 2 * WIDTH, "num_heads": 4, "num_layers": 2}
+    return T5EncoderModel(T5Config(**sizes, vocab_size=100, feed_forward_proj="gated-gelu")).eval()
 
 
 def text_encoder(kind: Any) -> Any:
@@ -105,18 +134,90 @@ def write_sdxl(folder: Path) -> Path:
     return written(pipe, folder / "sdxl", "stable-diffusion-xl")
 
 
-def written(pipe: Any, folder: Path, family: str) -> Path:
-    """The pipeline and the file that describes it."""
+def write_ddpm(folder: Path) -> Path:
+    """Unconditional."""
+    torch.manual_seed(0)
+    kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    unet = UNet2DModel(sample_size=SIDE, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, **kinds)
+    return written(DDPMPipeline(unet, DDPMScheduler()), folder / "ddpm", "pipeline", free=False, steps=3)
+
+
+def write_sd3(folder: Path) -> Path:
+    """Without its third text encoder."""
+    torch.manual_seed(0)
+    transformer = SD3Transformer2DModel(
+        sample_size=SIDE // 8,
+        patch_size=2,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=2 * WIDTH,
+        caption_projection_dim=32,
+        pooled_projection_dim=2 * WIDTH,
+        out_channels=4,
+        pos_embed_max_size=SIDE // 8,
+    ).eval()
+    texts = {f"text_encoder{number}": text_encoder(CLIPTextModelWithProjection) for number in ("", "_2")}
+    pipe = StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=autoencoder(shift_factor=0.0609),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        text_encoder_3=None,
+        tokenizer_3=None,
+        **texts,
+    )
+    return written(pipe, folder / "sd3", "pipeline", steps=3, guidance_scale=4.0, sampler="euler")
+
+
+def write_flux(folder: Path, *, name: str = "flux", schnell: bool = False) -> Path:
+    """As FLUX.1-dev is, which is told its guidance; or as FLUX.1-schnell, which has none."""
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        in_channels=4 * 4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=not schnell,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()
+    pipe = FluxPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0 if schnell else 3.0, use_dynamic_shifting=not schnell),
+        vae=autoencoder(shift_factor=0.1159, scaling_factor=0.3611),
+        text_encoder=text_encoder(CLIPTextModel),
+        text_encoder_2=t5_encoder(),
+        tokenizer=tokenizer(),
+        tokenizer_2=t5_tokenizer(),
+    )
+    guidance = 0.0 if schnell else 3.5
+    return written(pipe, folder / name, "pipeline", steps=3, guidance_scale=guidance, sampler="euler")
+
+
+def written(pipe: Any, folder: Path, family: str, *, free: bool = True, **defaults: Any) -> Path:
+    """The pipeline and the file that describes it; with sizes of one's own, if it is free to."""
     pipe.save_pretrained(folder)
+    usual = {"width": SIDE, "height": SIDE, "steps": 4, "guidance_scale": 5.0, "sampler": "ddim"}
     about = {
         "name": folder.name,
         "title": family,
         "licence": "Apache-2.0",
         "family": family,
         "sizes": [SIDE],
-        "span": [SIDE, 2 * SIDE, 16],
-        "defaults": {"width": SIDE, "height": SIDE, "steps": 4, "guidance_scale": 5.0, "sampler": "ddim"},
+        "span": [SIDE, 2 * SIDE, 16] if free else None,
+        "defaults": usual | defaults,
+        "without": left_out(pipe),
         "script": "",
     }
     (folder / "model.json").write_text(json.dumps(about))
     return folder
+
+
+def left_out(pipe: Any) -> list[str]:
+    """A third text encoder that is not there."""
+    return [name for name, part in pipe.components.items() if part is None and name.endswith("_3")]

@@ -221,13 +221,21 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             samplers=tuple(values.get("samplers", USUAL)),
             schedules=tuple(values.get("schedules", SCHEDULES)),
             span=as_span(values.get("span")),
-            adaptable=values.get("family") in STEPPED,
+            adaptable=can_wear(values.get("family"), file.parent),
             starts=values.get("family", STEPPED[0]) in STEPPED and not values.get("labels"),
             remote=values.get("family") in REMOTE,
             script=values.get("script", "LATIN"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadSetup(f"{file} does not describe a model: {error!r}") from error
+
+
+def can_wear(family: str | None, folder: Path) -> bool:
+    """Whether the model may be able to wear LoRA files; of a pipeline on the hub only who opens it knows."""
+    index = folder / "model_index.json"
+    if family != PIPELINE or not index.is_file():
+        return family in (*STEPPED, PIPELINE)
+    return "text_encoder" in json.loads(index.read_text())  # those that read no words cannot
 
 
 def as_span(given: object) -> tuple[int, int, int] | None:

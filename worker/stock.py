@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from memo import BadRecipe, BadSetup, Recipe
 
+from .adapters import PipelineAdapters, pipeline_adapters
 from .device import Device
 from .painter import OnStep, Progress
 from .samplers import make_scheduler
 
 log = logging.getLogger(__name__)
 
-SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule", "mode")
+SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule", "adapter", "mode")
 
 
 @dataclass(eq=False)
@@ -50,9 +52,11 @@ class StockPainter:
 
     metered = False
 
-    def __init__(self, pipe: Any, device: Device, most: int = 1) -> None:
-        self.pipe, self.device, self.most = pipe, str(device), most
+    def __init__(self, pipe: Any, device: Device, most: int, adapters: PipelineAdapters | None) -> None:
+        self.pipe, self.device, self.most, self.adapters = pipe, str(device), most, adapters
         self.takes = inspect.signature(pipe.__call__).parameters
+        self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
+        self.cell = cell_of(pipe) if "height" in self.takes else 1
         self.waiting: list[Order] = []
         self.changed = threading.Condition()
         self.width = 0
@@ -63,7 +67,7 @@ class StockPainter:
         return {"width": self.width}
 
     def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
-        """See Painter; raises BadRecipe for a sampler that the model's pipeline cannot use."""
+        """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
         order = Order(recipe)
         with self.changed:
@@ -80,13 +84,33 @@ class StockPainter:
         return news if news.size == size else news.resize(size, Image.Resampling.LANCZOS)
 
     def check(self, recipe: Recipe) -> None:
-        """Flow models go by Euler's method only, and unconditional ones by DDIM; not all know negative prompts."""
-        flow = isinstance(self.pipe.scheduler, FlowMatchEulerDiscreteScheduler)
-        only = "euler" if flow else "ddim" if "prompt" not in self.takes else recipe.sampler
+        """Raise BadRecipe; guidance may count for nothing, for every recipe has some and nobody need have asked."""
+        self.check_sampler(recipe)
+        self.check_negative(recipe)
+        for name in ("width", "height"):
+            if (side := getattr(recipe, name)) % self.cell:
+                raise BadRecipe(name, side, f"{recipe.model} paints multiples of {self.cell}")
+        if recipe.adapter and self.adapters is None:
+            raise BadRecipe("adapter", recipe.adapter, f"{recipe.model} can wear none: leave it out")
+
+    def check_sampler(self, recipe: Recipe) -> None:
+        """Flow models go by Euler's method only, at steps of their own, and unconditional ones by DDIM."""
+        only = "euler" if self.flow else "ddim" if "prompt" not in self.takes else recipe.sampler
         if recipe.sampler != only:
             raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {only} only")
-        if recipe.negative_prompt and "negative_prompt" not in self.takes:
+        if self.flow and recipe.schedule != "native":
+            raise BadRecipe("schedule", recipe.schedule, f"{recipe.model} can be painted with native only")
+
+    def check_negative(self, recipe: Recipe) -> None:
+        """Not all know negative prompts, and those who do follow them under guidance only."""
+        if not recipe.negative_prompt:
+            return
+        true = self.takes.get("true_cfg_scale")  # what FLUX and others guide by in earnest; off unless above 1
+        if "negative_prompt" not in self.takes or (true is not None and true.default <= 1):
             raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{recipe.model} knows none: leave it out")
+        if true is None and "guidance_scale" in self.takes and recipe.guidance_scale <= 1:
+            remedy = "it counts with a guidance_scale above 1 only"
+            raise BadRecipe("negative_prompt", recipe.negative_prompt, remedy)
 
     def work(self) -> None:
         """Paint for ever, the first who waits and those like it."""
@@ -125,7 +149,9 @@ class StockPainter:
     def painted(self, orders: list[Order]) -> list[Image.Image]:
         """RGB images."""
         recipe = orders[0].recipe
-        if not isinstance(self.pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+        if self.adapters is not None:
+            self.adapters.put_on(recipe.adapter)
+        if not self.flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
         self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable)
         asked = {
@@ -182,4 +208,11 @@ def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots:
         pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
     except AttributeError as error:
         raise BadSetup(f"{folder}: diffusers knows no such pipeline: {error}") from error
-    return StockPainter(pipe.to(device.name), device, slots)
+    return StockPainter(pipe.to(device.name), device, slots, pipeline_adapters(pipe, folder))
+
+
+def cell_of(pipe: Any) -> int:
+    """Of how many pixels the sides of its pictures must be multiples."""
+    cell: int = getattr(pipe, "vae_scale_factor", 1) * getattr(pipe, "patch_size", 1)
+    processor = getattr(pipe, "image_processor", None)  # FLUX's knows that latents are packed two by two
+    return max(cell, processor.config.vae_scale_factor) if isinstance(processor, VaeImageProcessor) else cell
