@@ -31,7 +31,7 @@ class Adapters:
     def __init__(self, pipe: Any, folder: Path) -> None:
         self.pipe, self.folder = pipe, folder / ADAPTERS
         self.worn: dict[str, str] = {}  # by part
-        self.loaded: set[tuple[str, str]] = set()  # part and name
+        self.loaded: set[tuple[str, str]] = set()  # parts, and digests of files
 
     def on_network(self, adapter: str) -> None:
         """The denoising network wears it from now on; for the thread of the step loop. Raises BadSetup."""
@@ -49,23 +49,24 @@ class Adapters:
         if self.worn.get(part, "") == adapter:
             return
         network = getattr(self.pipe, part)
-        name, weight, _ = adapter_parts(adapter)
-        if name and (part, name) not in self.loaded:
-            self.load(part, name)
-        wear(network, name, weight)
+        name, weight, digest = adapter_parts(adapter)
+        if name and (part, digest) not in self.loaded:
+            self.load(part, name, digest)
+        wear(network, digest, weight)
         self.worn[part] = adapter
 
-    def load(self, part: str, name: str) -> None:
+    def load(self, part: str, name: str, digest: str) -> None:
         """Lay the adapter's weights beside those of this part; raises BadSetup naming the file."""
         path = self.folder / f"{name}.safetensors"
         more = {"unet_config": self.pipe.unet.config} if hasattr(self.pipe, TEXT[1]) else {}
         with blaming(path):
+            check_unchanged(path, digest)
             state, alphas = self.pipe.lora_state_dict(str(self.folder), weight_name=path.name, **more)[:2]
             if not any(key.startswith((NETWORK + ".", TEXT[0])) for key in state):
                 raise ValueError("it holds no weights for this kind of model")
             if any(key.startswith(part + ".") for key in state):
-                self.lay(part, state, alphas, name)
-        self.loaded.add((part, name))
+                self.lay(part, state, alphas, digest)
+        self.loaded.add((part, digest))
 
     def lay(self, part: str, state: Any, alphas: Any, name: str) -> None:
         """By diffusers' own loaders."""
@@ -103,8 +104,7 @@ class PipelineAdapters:
         path = self.folder / f"{name}.safetensors"
         source = {"weight_name": path.name, "local_files_only": True}
         with blaming(path):
-            if adapter_digest(path, path.stat().st_mtime_ns) != digest:
-                raise ValueError("it was changed since the picture was asked for")
+            check_unchanged(path, digest)
             found = self.pipe.lora_state_dict(str(self.folder), **source)
             state = found[0] if isinstance(found, tuple) else found
             self.check_layers(state)
@@ -145,6 +145,12 @@ class PipelineAdapters:
 def pipeline_adapters(pipe: Any, folder: Path) -> PipelineAdapters | None:
     """None for a pipeline that diffusers has no loader of adapters for."""
     return PipelineAdapters(pipe, folder) if hasattr(pipe, "load_lora_weights") else None
+
+
+def check_unchanged(path: Path, digest: str) -> None:
+    """Raise ValueError for a file that was replaced since, or OSError if it is gone."""
+    if adapter_digest(path, path.stat().st_mtime_ns) != digest:
+        raise ValueError("it was changed since the picture was asked for")
 
 
 @contextmanager

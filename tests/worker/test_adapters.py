@@ -196,7 +196,6 @@ def test_what_is_no_adapter_is_refused_with_the_fix(catalogue, adapter, said):
         wanted(catalogue, "sd", adapter=adapter)
 
 
-@pytest.mark.parametrize("name", PIPELINES)
 def test_a_file_that_was_changed_is_another_adapter(one_thread, catalogue, name):
     folder, painter = catalogue.model(name).folder, open_painter(catalogue.model(name), MEANS)
     write_lora(folder, "wash", 6)
