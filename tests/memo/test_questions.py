@@ -1,6 +1,7 @@
 """Questions in plain JSON: where they go, which connections are kept, and what becomes of a bad answer."""
 
 import json
+import re
 import socket
 import threading
 from contextlib import contextmanager
@@ -19,6 +20,18 @@ def answer(body, status="200 OK"):
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n{body}"
 
 
+def request(connection):
+    """One request, head and body."""
+    heard = b""
+    while not (there := re.search(rb"content-length: (\d+)(?s:.*?)\r\n\r\n", heard, re.IGNORECASE)) or (
+        len(heard) < there.end() + int(there[1])
+    ):
+        part = connection.recv(65536)
+        assert part, heard
+        heard += part
+    return heard.decode()
+
+
 @contextmanager
 def server(*connections):
     """The port of a server that gives each connection these answers, None being to hang up; and what it was sent."""
@@ -29,7 +42,7 @@ def server(*connections):
             connection, _ = listening.accept()
             with connection:
                 for told in answers:
-                    heard.append(connection.recv(65536).decode())
+                    heard.append(request(connection))
                     if told is None:
                         break
                     connection.sendall(told.encode())
