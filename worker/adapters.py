@@ -111,7 +111,7 @@ class PipelineAdapters:
             try:
                 self.pipe.load_lora_weights(str(self.folder), adapter_name=digest, **source)
                 self.check_taken(state, digest)
-            except Exception:
+            except Exception:  # whatever it was: nothing half laid stays, and the error goes on
                 self.remove(digest)
                 raise
         self.loaded.add(digest)
