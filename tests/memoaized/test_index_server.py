@@ -451,7 +451,7 @@ def test_a_body_beyond_the_limit_is_refused(client: QdrantClient, calm: str) -> 
 def test_a_panic_of_the_engine_is_one_failed_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("memoaized.edge.DEEPEST_PAYLOAD", 200)
+    monkeypatch.setattr("memoaized.edge.bodies.DEEPEST_PAYLOAD", 200)
     app = create_app(tmp_path, KEY)
     ask = partial(app.test_client().open, method="POST", headers={"api-key": KEY})
     collections_of(app).create("frail", {"vectors": {"size": 1, "distance": "Dot"}})
