@@ -6,7 +6,8 @@ that the web process never loads torch; other models of the hub run on sentence-
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +17,12 @@ import numpy.typing as npt
 
 from .errors import BadSetup
 from .minilm import SHA256, STATE_LAYERS, WIDTH
-from .shelf import Shelf
+from .shelf import Reading, Shelf
 
 Vectors = npt.NDArray[np.float32]
 
 KEPT = 512  # texts that are remembered, about 90 KB each
+AT_ONCE = 8  # texts that are read beside other work
 WORDS = 8192  # of how many pieces these are is remembered
 LONGEST = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
 ONNX_NAME = f"minilm-q8-{SHA256[:8]}.onnx"  # vectors of other bits would be another embedder's
@@ -35,6 +37,9 @@ class Embedder(Protocol):
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape (len(texts), width)."""
 
+    def begin(self, text: str) -> Callable[[], Vectors]:
+        """Begin to read a text beside whatever else is done; what is returned waits for its unit vector (width,)."""
+
 
 class OnnxEmbedder:
     """all-MiniLM-L6-v2 with mean pooling and weights of eight bits, without torch.
@@ -46,15 +51,20 @@ class OnnxEmbedder:
         self.session, self.tokenizer, self.name = session, tokenizer, name
         self.width = WIDTH
         self.shelf = shelf
-        self.read = lru_cache(KEPT)(self.read_anew)
-        self.states_of = lru_cache(KEPT)(self.find_states)
+        self.read = lru_cache(KEPT)(self.find)
         self.pieces = lru_cache(WORDS)(self.count_pieces)
+        self.beside = ThreadPoolExecutor(AT_ONCE, "embedder")
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """See Embedder."""
         if len(texts) == 1:
-            return self.read(texts[0])[0][None]
+            return self.read(texts[0]).vector[None]
         return self.run(texts, "embedding")[0] if texts else np.zeros((0, self.width), np.float32)
+
+    def begin(self, text: str) -> Callable[[], Vectors]:
+        """See Embedder."""
+        reading = self.beside.submit(self.read, text)
+        return lambda: reading.result().vector
 
     def states(self, texts: Sequence[str]) -> list[Vectors]:
         """Of each text the hidden states (tokens, layers, 384) of STATE_LAYERS, without the special tokens.
@@ -66,19 +76,24 @@ class OnnxEmbedder:
         states, mask = self.run(texts, "states")
         return [row if len(row) else self.states(["."])[0] for row in inner(states, mask)]
 
-    def find_states(self, text: str) -> Vectors:
-        """The same of one text; `states_of` remembers the last ones."""
-        kept = self.shelf.get(text) if self.shelf else None
-        return self.read(text)[1] if kept is None else kept
+    def states_of(self, text: str) -> Vectors:
+        """The same of one text, of which they are remembered."""
+        return self.read(text).states
 
-    def read_anew(self, text: str) -> tuple[Vectors, Vectors]:
-        """Unit vector and states of one text in one run, and the states on the shelf; `read` remembers the last."""
+    def find(self, text: str) -> Reading:
+        """What the model makes of one text, from the shelf or anew; `read` remembers the last ones."""
+        kept = self.shelf.get(text) if self.shelf else None
+        if kept is None:
+            kept = self.read_anew(text)
+            if self.shelf:
+                self.shelf.put(text, kept)
+        return kept
+
+    def read_anew(self, text: str) -> Reading:
+        """Unit vector and states of one text in one run."""
         vectors, states, mask = self.run([text], "embedding", "states")
         [found] = inner(states, mask)
-        found = found if len(found) else self.states(["."])[0]
-        if self.shelf:
-            self.shelf.put(text, found)
-        return vectors[0], found
+        return Reading(vectors[0], found if len(found) else self.states(["."])[0])
 
     def count_pieces(self, word: str) -> int:
         """Of how many tokens a word is made."""
@@ -108,6 +123,10 @@ class HubEmbedder:
         """See Embedder."""
         vectors = self.model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
+
+    def begin(self, text: str) -> Callable[[], Vectors]:
+        """See Embedder; read when it is asked for, since nothing is remembered and it may not be needed."""
+        return lambda: self([text])[0]
 
 
 def open_embedder(spec: str, folder: Path, states: Path | None = None) -> Embedder:
@@ -143,7 +162,7 @@ def load_onnx(path: Path, _manifest: str, states: Path | None) -> OnnxEmbedder:
     tokenizer = Tokenizer.from_file(str(path.with_suffix(".tokenizer.json")))
     tokenizer.enable_truncation(LONGEST)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
-    shelf = Shelf(states / path.stem, len(STATE_LAYERS), WIDTH) if states else None
+    shelf = Shelf(states / f"readings-{path.stem}", len(STATE_LAYERS), WIDTH) if states else None
     return OnnxEmbedder(session, tokenizer, path.stem, shelf)
 
 

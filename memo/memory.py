@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from .embed import Embedder
+from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
 from .index import Found, Index, Labels, Near, Pending
 from .judge import Judge
@@ -79,13 +79,25 @@ class Memory:
         if policy == "refresh":
             return Recall(None, "a fresh picture was asked for")
         try:
-            found = self.exact(recipe, scope, seen) or self.by_meaning(recipe, policy, scope, seen)
+            found = self.look_up(recipe, policy, scope, seen)
         except Unavailable as error:
             log.warning("recall without memory: %s", error)
             return Recall(None, "memory does not answer at the moment")
         if seen and not found.match and not found.painting:
             return Recall(None, "every remembered picture that fits was shown already")
         return found
+
+    def look_up(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str]) -> Recall:
+        """The very recipe or the same words, else what means the same; meanwhile the prompt is read."""
+        asked = (recipe, scope, seen)
+        if recipe.seed is not None:
+            reason = "a seed was given, and this exact recipe was not painted before"
+            return self.exact(*asked) or Recall(None, reason)
+        if policy == "exact":
+            reason = "only the exact words were to be looked up, and they were not painted before"
+            return self.exact(*asked) or Recall(None, reason)
+        vector = self.embedder.begin(recipe.prompt)
+        return self.exact(*asked) or self.by_meaning(*asked, policy, vector)
 
     def exact(self, recipe: Recipe, scope: str, seen: Collection[str]) -> Recall | None:
         """The very recipe, or for a wish the newest picture that was painted for the same words."""
@@ -101,14 +113,11 @@ class Memory:
             return None
         return Recall(Match(found.picture, 1.0, how), reason) if trusted(found.wrong, recipe, None) else None
 
-    def by_meaning(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str]) -> Recall:
+    def by_meaning(
+        self, recipe: Recipe, scope: str, seen: Collection[str], policy: str, vector: Callable[[], Vectors]
+    ) -> Recall:
         """Of the nearest prompts the one that the judge is surest of, if sure enough: a picture, else a painting."""
-        if recipe.seed is not None:
-            return Recall(None, "a seed was given, and this exact recipe was not painted before")
-        if policy == "exact":
-            return Recall(None, "only the exact words were to be looked up, and they were not painted before")
-        [vector] = self.embedder([recipe.prompt])
-        looked_up = (vector, recipe, scope, NEAREST, seen)
+        looked_up = (vector(), recipe, scope, NEAREST, seen)
         painted = pools(self.index.nearest(*looked_up))
         found = self.judged(recipe, first(painted, CANDIDATES), self.give)
         if found and found.match:

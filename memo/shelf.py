@@ -1,13 +1,14 @@
-"""What the text model made of prompts, kept on disk: token states for the judge, shared by a machine's processes.
+"""What the text model made of prompts, kept on disk: vectors for the index and token states for the judge.
 
-A cache and nothing more: it may be deleted at any time, the oldest entries go when it is full, and without it (a
-folder that cannot be written) prompts are read anew, a few milliseconds each.
+A cache that the processes of a machine share, and nothing more: it may be deleted at any time, the oldest entries go
+when it is full, and without it (a folder that cannot be written) prompts are read anew, a few milliseconds each.
 """
 
 import contextlib
 import hashlib
 import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,33 @@ import numpy.typing as npt
 
 log = logging.getLogger(__name__)
 
-States = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 NUMBER = 8  # bytes of an entry's number
 MEGABYTES = 4096  # 90,000 prompts of 15 tokens; disk is taken as it is needed
 TRIES = 4  # room that was made can be used after the next change only
+PARTS = (b"readings", b"ages")
 GONE = 0.1  # the share of entries that make room
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a text model makes of a text: unit vector (width,) and hidden states (tokens, layers, width)."""
+
+    vector: Floats
+    states: Floats
+
+
 class Shelf:
-    """States by text, float16, in one LMDB environment; `layers` × `width` numbers a token."""
+    """Readings by text, states as float16, in one LMDB environment."""
 
     def __init__(self, folder: Path, layers: int, width: int, megabytes: int = MEGABYTES) -> None:
-        self.folder, self.shape, self.megabytes = folder, (-1, layers, width), megabytes
+        self.folder, self.layers, self.width, self.megabytes = folder, layers, width, megabytes
         self.lock = threading.Lock()
         self.opened: Any = None
         self.broken = False
 
-    def get(self, text: str) -> States | None:
-        """The states (tokens, layers, width) of a text that was put here."""
+    def get(self, text: str) -> Reading | None:
+        """The reading of a text that was put here."""
         try:
             with self.environment().begin() as read:
                 found = read.get(name(text), db=self.by_text)
@@ -43,11 +53,13 @@ class Shelf:
             return None
         if found is None:
             return None
-        return np.frombuffer(found, np.float16, offset=NUMBER).reshape(self.shape).astype(np.float32)
+        vector = np.frombuffer(found, np.float32, self.width, offset=NUMBER).copy()
+        states = np.frombuffer(found, np.float16, offset=NUMBER + vector.nbytes)
+        return Reading(vector, states.reshape(-1, self.layers, self.width).astype(np.float32))
 
-    def put(self, text: str, states: States) -> None:
-        """Keep the states of a text; the oldest make room when there is none."""
-        key, value = name(text), states.astype(np.float16).tobytes()
+    def put(self, text: str, reading: Reading) -> None:
+        """Keep the reading of a text; the oldest make room when there is none."""
+        key, value = name(text), reading.vector.tobytes() + reading.states.astype(np.float16).tobytes()
         try:
             for _ in range(TRIES):
                 with contextlib.suppress(lmdb.MapFullError):
@@ -86,13 +98,13 @@ class Shelf:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 size = self.megabytes * 1_000_000
                 self.opened = lmdb.open(str(self.folder), map_size=size, max_dbs=2, sync=False, metasync=False)
-                self.by_text, self.by_age = (self.opened.open_db(part) for part in (b"states", b"ages"))
+                self.by_text, self.by_age = (self.opened.open_db(part) for part in PARTS)
             return self.opened
 
     def give_up(self, error: Exception) -> None:
         """Say once that prompts are read anew from now on."""
         if not self.broken:
-            log.warning("states are not kept in %s: %s", self.folder, error)
+            log.warning("readings are not kept in %s: %s", self.folder, error)
         self.broken = True
 
 

@@ -96,7 +96,7 @@ def test_there_is_no_junk_drawer():
 
 
 def test_folders_are_one_level_deep():
-    assert {name(file.parent) for file in FILES} <= {*ROOMS, "worker/judge", "worker/train"}
+    assert {name(file.parent) for file in FILES} <= {*ROOMS, "worker/judge", "worker/train", "memoaized/edge"}
 
 
 def test_the_environment_is_read_only_at_entries():

@@ -1,6 +1,7 @@
 """Recall answers with the right picture and the reason, or with a miss and the reason."""
 
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -92,6 +93,35 @@ def test_no_judge_is_asked_for_the_same_words_or_with_a_seed(memory, remember, r
     assert unasked.recall(replace(recipe, prompt="a fox", seed=1)).match is None
     assert unasked.recall(replace(recipe, prompt="a fox"), policy="exact").match is None
     assert judge.asked == []
+
+
+class Begun:
+    """A text model whose vectors nobody may wait for."""
+
+    def __init__(self):
+        self.texts = []
+
+    def begin(self, text):
+        self.texts.append(text)
+        return lambda: pytest.fail("waited")
+
+
+def test_the_same_words_do_not_wait_for_the_text_model(memory, remember, recipe):
+    kept = remember(recipe)
+    unread = Memory(Begun(), memory.index, memory.store, memory.judge)
+    assert unread.recall(recipe).match.picture == kept and unread.embedder.texts == [recipe.prompt]
+    for asked, policy in ((replace(recipe, seed=5), "auto"), (replace(recipe, prompt="a fox"), "exact")):
+        assert unread.recall(asked, policy=policy).match is None
+    assert unread.embedder.texts == [recipe.prompt]
+
+
+def test_a_prompt_is_read_while_the_same_words_are_looked_for(memory, remember, recipe, monkeypatch):
+    kept, read = remember(recipe), Event()
+    run, granted = memory.embedder.run, memory.index.granted
+    monkeypatch.setattr(memory.embedder, "run", lambda *asked: (read.set(), run(*asked))[1])
+    monkeypatch.setattr(memory.index, "granted", lambda *asked: granted(*asked) if read.wait(10) else pytest.fail())
+    assert memory.recall(replace(recipe, prompt="a red fox in snow, read by nobody yet")).match is None
+    assert memory.recall(replace(recipe, prompt="a red fox in snow")).match.picture == kept
 
 
 def test_relaxed_takes_what_shows_more_and_never_less(memory, remember, recipe):

@@ -1,4 +1,4 @@
-"""States kept on disk come back, the oldest make room, and a shelf that is broken costs only time."""
+"""Readings kept on disk come back, the oldest make room, and a shelf that is broken costs only time."""
 
 import multiprocessing
 
@@ -6,18 +6,23 @@ import numpy as np
 import pytest
 
 from memo.embed import load_onnx, open_onnx
-from memo.shelf import Shelf
+from memo.shelf import Reading, Shelf
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"
 
 
-def states(number: int, tokens: int = 5):
-    return np.full((tokens, 4, 384), number, np.float32)
+def reading(number: int, tokens: int = 5):
+    return Reading(np.full(384, number / 3, np.float32), np.full((tokens, 4, 384), number, np.float32))
+
+
+def same(found: Reading, number: int) -> bool:
+    wanted = reading(number)
+    return np.array_equal(found.vector, wanted.vector) and np.array_equal(found.states, wanted.states)
 
 
 def put_one(folder, number):
-    Shelf(folder, 4, 384).put(f"text {number}", states(number))
+    Shelf(folder, 4, 384).put(f"text {number}", reading(number))
 
 
 def test_what_was_put_comes_back_to_every_process(tmp_path):
@@ -31,13 +36,13 @@ def test_what_was_put_comes_back_to_every_process(tmp_path):
         process.join(30)
     for number in (1, 2):
         found = shelf.get(f"text {number}")
-        assert found is not None and found.dtype == np.float32 and np.array_equal(found, states(number))
+        assert found is not None and found.states.dtype == found.vector.dtype == np.float32 and same(found, number)
 
 
 def test_the_oldest_make_room_when_it_is_full(tmp_path):
     shelf = Shelf(tmp_path, 4, 384, megabytes=2)
-    for number in range(200):  # 15 kB each
-        shelf.put(f"text {number}", states(number))
+    for number in range(200):  # 17 kB each
+        shelf.put(f"text {number}", reading(number))
     assert not shelf.broken
     kept = [number for number in range(200) if shelf.get(f"text {number}") is not None]
     assert kept == list(range(kept[0], 200)) and 50 < len(kept) < 140
@@ -46,26 +51,27 @@ def test_the_oldest_make_room_when_it_is_full(tmp_path):
 
 def test_a_text_that_was_put_before_keeps_its_place(tmp_path):
     shelf = Shelf(tmp_path, 4, 384)
-    shelf.put("a", states(1))
-    shelf.put("a", states(2))
-    assert np.array_equal(shelf.get("a"), states(1))
+    shelf.put("a", reading(1))
+    shelf.put("a", reading(2))
+    assert same(shelf.get("a"), 1)
 
 
 def test_a_folder_that_cannot_be_used_is_said_once(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     shelf = Shelf(tmp_path / "file", 4, 384)
-    shelf.put("a", states(1))
+    shelf.put("a", reading(1))
     assert shelf.get("a") is None and shelf.broken
-    assert caplog.text.count("states are not kept") == 1
+    assert caplog.text.count("readings are not kept") == 1
 
 
 def test_the_text_model_reads_no_text_twice(tmp_path, monkeypatch):
     first = open_onnx(TEXT, tmp_path)
-    vector, found = first(["a red fox"])[0], first.states_of("a red fox")
+    vector, found = first.begin("a red fox")(), first.states_of("a red fox")
     load_onnx.cache_clear()
     again = open_onnx(TEXT, tmp_path)
     monkeypatch.setattr(again, "run", lambda *_: pytest.fail("read anew"))
-    assert np.allclose(again.states_of("a red fox"), found, atol=2e-3) and vector.shape == (384,)
+    assert np.allclose(again.states_of("a red fox"), found, atol=2e-3)
+    assert np.array_equal(again.begin("a red fox")(), vector) and np.array_equal(again(["a red fox"])[0], vector)
     load_onnx.cache_clear()
 
 
