@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from qdrant_client.models import CollectionStatus
 
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
@@ -30,6 +31,7 @@ from memo.index import Labels, Pending, beside, open_index
 from memo.judge import open_judge
 from memo.memory import object_name
 from memo.store import FolderStore
+from memoaized.edge import FLUSH_SECONDS
 from memoaized.up import free_port
 from worker.judge.grammar import Meaning, draw, say
 
@@ -64,6 +66,7 @@ def main() -> None:
         remembered = remember(memory, embedder, Random(1))
         for size in given.sizes:
             meanings = [meaning for _, meaning in zip(range(size - index.count()), remembered, strict=False)]
+            settle(memory)
             disk = sum(file.stat().st_size for file in (Path(folder) / "index").rglob("*") if file.is_file())
             told.append(
                 {**measure(memory, meanings[-ASKED:]), "index_mb": megabytes(disk), "server_mb": resident(server)}
@@ -118,6 +121,13 @@ def painted(prompt: str, number: int) -> Picture:
 def wish(prompt: str) -> Recipe:
     """What someone asks for."""
     return Recipe(prompt=prompt, model="stickers", revision="r")
+
+
+def settle(memory: Memory) -> None:
+    """Wait until no graph is being built: it takes the other core."""
+    time.sleep(2 * FLUSH_SECONDS)
+    while memory.index.client.get_collection(memory.index.collection).status != CollectionStatus.GREEN:
+        time.sleep(1)
 
 
 def measure(memory: Memory, meanings: Sequence[Meaning]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class RulesJudge:
         return by_rule(old, wanted) or Verdict(False, difference(core(old), core(wanted)), 0.0)
 
 
-def difference(old: list[str], new: list[str]) -> str:
+def difference(old: Sequence[str], new: Sequence[str]) -> str:
     """The words that differ, in a sentence."""
     added = [word for word in new if word not in old]
     missing = [word for word in old if word not in new]

@@ -116,6 +116,7 @@ BEFORE_NOUN = 3  # words behind a number among which its noun is
 ROOT, ENDING = 5, 3  # letters that a name and its derivation share, and that the longer one may have besides
 NO_NAME = frozenset("the this that these those there here his her its their and but with two three some one".split())
 READ = 1024  # prompts whose words and styles are remembered: the one asked for is compared with many
+SHORT = 3  # words of a prompt in which each one counts
 FEW = 25  # words up to which every number counts; long prompts carry numbers that no one counts
 
 
@@ -413,7 +414,8 @@ PRAISE = frozenset(
 )
 
 
-def core(prompt: str) -> list[str]:
+@lru_cache(READ)
+def core(prompt: str) -> tuple[str, ...]:
     """The words that ask for something to be seen: no politeness, no articles, no praise behind commas.
 
     Nor "standing", which whatever does nothing else does anyway.
@@ -422,12 +424,49 @@ def core(prompt: str) -> list[str]:
     head, *tags = (part.strip() for part in text.split(","))
     kept = ", ".join([FRAME.sub("", f"{head} ").strip() or head, *(tag for tag in tags if tag not in PRAISE)])
     kept = STANDING.sub(" ", kept)
-    return [COLOURS.get(word, word) for word in SEEN.findall(kept) if word not in ("a", "an", "the", "please")]
+    seen = [word for word in SEEN.findall(kept) if word not in ("a", "an", "the", "please")]
+    return tuple(COLOURS.get(word, word) for word in seen)
 
 
 def same_words(old: str, new: str) -> bool:
     """The same words in the same order, up to what no one sees; what is quoted must be the same letter by letter."""
     return bool(core(old)) and core(old) == core(new) and letters(old) == letters(new)
+
+
+def more_or_less(old: str, new: str) -> str | None:
+    """In a few words one more: "a train" and "a subway train", "a chair" and "an armchair"."""
+    if max(len(core(old)), len(core(new))) > SHORT:
+        return None
+    before, after = counting(old), counting(new)
+    lost, added = before - after, after - before
+    if before < after or longer(added, lost, old):
+        return f"{spoken(sorted(added))} is asked for, which it does not say"
+    if after < before or longer(lost, added, new):
+        return f"it shows {spoken(sorted(lost))}, which is not asked for"
+    return None
+
+
+def counting(prompt: str) -> set[str]:
+    """The words of a few that name what is seen."""
+    said = [word.removesuffix("'s") for word in core(prompt)]
+    return {word for word in said if word.isalpha()} - UNSEEN
+
+
+def longer(some: set[str], others: set[str], prompt: str) -> bool:
+    """Whether it is one word, made of the other prompt's only other one and something that does not stand there."""
+    if len(some) != 1 or len(others) != 1:
+        return False
+    [long], [short] = some, others
+    before = long.removesuffix(short)
+    return min(len(short), len(before)) >= ENDING and before != long and before not in core(prompt)
+
+
+UNSEEN = LITTLE | frozenset(  # what changes nothing that is seen, and what other rules and the networks look at
+    " ".join(PRAISE).split()
+    + """amazing gorgeous lovely nice perfect pretty little positioned placed located and under behind near by at
+    beside above below next over group couple pair flock herd pack bunch several many some few lot set row dozen
+    twelve photograph painting oil open""".split()
+)
 
 
 VETOES: Mapping[str, Veto] = {
@@ -443,6 +482,7 @@ VETOES: Mapping[str, Veto] = {
     "text": other_text,
     "name": other_name,
     "signs": other_signs,
+    "more": more_or_less,
 }
 
 

@@ -168,7 +168,7 @@ def nearest(query: object) -> object:
 
 
 def search_params(body: object) -> edge.SearchParams:
-    """https://api.qdrant.tech/api-reference/search/query-points, `params`; both are moot in an exact scan."""
+    """https://api.qdrant.tech/api-reference/search/query-points, `params`; both are moot without a graph."""
     given = fields(body, "params", {"hnsw_ef", "exact"})
     return edge.SearchParams(
         hnsw_ef=whole(given, "hnsw_ef", 0, most=2**31) or None, exact=flag(given, "exact", False)

@@ -92,6 +92,12 @@ DIFFERENT = {
         ("a sign: 狐", "a sign: 狼", "it has 狐, not 狼"),
         ("лиса in snow", "волк in snow", "it has лиса, not волк"),
     ],
+    "more": [
+        ("a train", "a subway train", "subway is asked for, which it does not say"),
+        ("a photo of a chair", "show me a picture of an armchair", "armchair is asked for"),
+        ("sunflowers", "flowers", "it shows sunflowers, which is not asked for"),
+        ("a boat in a storm", "a boat", "it shows storm, which is not asked for"),
+    ],
 }
 RIGHT = {
     "number": [
@@ -157,7 +163,7 @@ RIGHT = {
         ("a man and a woman", "a woman and a man"),
         ("a young and an old man", "an old man and a young one"),
         ("a big house", "a large house"),
-        ("an open door", "a door"),
+        ("an open door in a wall of old bricks", "a door in a wall of old bricks"),
     ],
     "side": [
         ("a cat to the left of a dog", "a dog to the right of a cat"),
@@ -185,6 +191,15 @@ RIGHT = {
         ("a café in Île-de-France", "a cafe in Ile-de-France"),
         ("a fox™", "a fox"),
         ("a fox — in “snow”", "a fox - in snow"),
+    ],
+    "more": [
+        ("a train", "show me a lovely picture of the train, 4k"),
+        ("dogs on a beach", "a group of dogs on the beach"),
+        ("a vixen", "a female fox"),
+        ("an underwater library", "a library under water"),
+        ("a sunflower", "a sun flower"),
+        ("a fox", "an ox"),
+        ("a cat on a red sofa with a cushion", "a cat on a red sofa with a striped cushion"),
     ],
 }
 
