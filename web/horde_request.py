@@ -13,7 +13,7 @@ from typing import Any
 
 from memo import BadRecipe
 from memo.recipe import check_whole
-from worker.catalogue import WITHOUT_KARRAS
+from worker.catalogue import WITHOUT_KARRAS, Model, unguided
 
 from .asking import COUNT, MEMO, MOST_PICTURES, WEBHOOK
 
@@ -89,7 +89,7 @@ class Asked:
     warnings: list[dict[str, str]] = field(default_factory=list)
 
 
-def read_request(body: Mapping[str, Any], models: Mapping[str, object]) -> Asked:
+def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> Asked:
     """Raises BadRecipe, naming the field as the request has it; what `ask` checks is left to it."""
     params = body.get("params") or {}
     if not isinstance(params, Mapping):
@@ -109,6 +109,10 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, object]) -> Asked
         **seed_of(values),
         **({MEMO: values[MEMO]} if MEMO in values else {}),
     }
+    model = models[native.get("model", next(iter(models)))]
+    if native["negative_prompt"] and unguided(native.get("guidance_scale"), model):
+        native["negative_prompt"] = ""
+        warnings.append(warning("CfgScaleTooSmall", "nothing follows what stands behind ### without guidance"))
     source = file_of(values.get("source_image"))
     if source and "params.denoising_strength" in values:
         native["strength"] = values["params.denoising_strength"]
@@ -169,7 +173,7 @@ def sampling_of(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict
     return native | ({} if karras is None else {"schedule": "karras" if karras else "native"}), []
 
 
-def model_of(names: object, models: Mapping[str, object]) -> dict[str, str]:
+def model_of(names: object, models: Mapping[str, Model]) -> dict[str, str]:
     """The first of the names that we have, or nothing when any will do; raises BadRecipe."""
     wanted = names or []
     if not isinstance(wanted, list):

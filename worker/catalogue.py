@@ -101,8 +101,17 @@ def check(recipe: Recipe, model: Model) -> None:
         )
     if recipe.start and not model.starts:
         raise BadRecipe("start", recipe.start, f"{model.name} cannot start from a picture: leave it out")
+    if recipe.negative_prompt and unguided(recipe.guidance_scale, model):
+        remedy = "it counts with a guidance_scale above 1 only: leave it out"
+        raise BadRecipe("negative_prompt", recipe.negative_prompt, remedy)
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
+
+
+def unguided(scale: object, model: Model) -> bool:
+    """Whether nothing would follow a negative prompt, at this scale or, where it is None, at the model's own."""
+    found = model.defaults.get("guidance_scale") if scale is None else scale
+    return isinstance(found, int | float) and found <= 1
 
 
 def check_size(recipe: Recipe, model: Model) -> None:

@@ -125,6 +125,11 @@ def test_every_picture_of_a_batch_is_another_and_says_its_seed(api, painting):
     assert "Seed: 10, Size: 64x64" in result.info["infotexts"][3]
 
 
+def test_a_negative_prompt_without_guidance_is_left_out_as_there(api, painting):
+    result = api.txt2img(**{**FOX, "cfg_scale": 1}, seed=7, negative_prompt="blurry")
+    assert png(result.json["images"][0]).recipe.negative_prompt == result.info["negative_prompt"] == ""
+
+
 def test_more_pictures_than_one_call_gives_are_all_different(http, painting, painter):
     foxes = {**FOX, "batch_size": 5, "n_iter": 2}
     first, second = (http.post("txt2img", json=foxes).json()["images"] for _ in range(2))

@@ -107,6 +107,12 @@ def test_what_is_not_followed_is_warned_of(horde):
     assert "stickers" in told["message"]
 
 
+def test_a_negative_prompt_without_guidance_is_left_out_and_told(horde, queue, board):
+    told = horde.post("/generate/async", json={**FOX, "params": {**PARAMS, "cfg_scale": 1}}).json()
+    assert "CfgScaleTooSmall" in {one["code"] for one in told["warnings"]}
+    assert {queue.job(job).recipe.negative_prompt for job in board.group(told["id"])["jobs"]} == {""}
+
+
 def test_words_are_a_seed_that_is_always_the_same(horde, queue, board):
     seeds = []
     for words in ("my lucky words", "my lucky words", "others", "18446744073709551616000"):

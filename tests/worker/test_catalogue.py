@@ -52,6 +52,14 @@ def test_what_the_model_cannot_paint_is_refused(catalogue, field, value):
     assert caught.value.field == field and caught.value.remedy
 
 
+def test_a_negative_prompt_that_nothing_follows_is_refused(catalogue):
+    wanted = {"prompt": "fox", "negative_prompt": "snow"}
+    assert catalogue.recipe({**wanted, "guidance_scale": 1.1}).negative_prompt == "snow"
+    with pytest.raises(BadRecipe, match="guidance_scale above 1") as caught:
+        catalogue.recipe({**wanted, "guidance_scale": 1})
+    assert caught.value.field == "negative_prompt"
+
+
 def test_karras_needs_a_sampler_with_sigmas(catalogue):
     assert catalogue.recipe({"prompt": "fox", "schedule": "karras"}).schedule == "karras"
     with pytest.raises(BadRecipe, match="ddim"):
