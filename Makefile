@@ -10,9 +10,12 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-TORCH_FREE := memo/*,worker/*
-TORCH_ROOMS := worker/adapters.py,worker/conditions.py,worker/decoder.py,worker/denoiser.py,worker/device.py,worker/diffusion.py,worker/export.py,worker/families.py,worker/glance.py,worker/judge/*,worker/latents.py,$(strip \
-  )worker/loop.py,worker/samplers.py,worker/sheet.py,worker/stock.py,worker/text.py,worker/upscaler.py,worker/train/*
+TORCH_FREE := memo/*,worker/*,worker/jobs/*,worker/painters/*,worker/drawings/*
+WITH_TORCH := adapters conditions decoder denoiser device diffusion families glance latents loop samplers stock upscaler
+TORCH_ROOMS := worker/export.py worker/text.py worker/judge/* worker/train/* worker/drawings/sheet.py \
+	$(WITH_TORCH:%=worker/painters/%.py)
+EMPTY :=
+COMMA := ,
 
 .PHONY: help up test lint unit install install-dev redis chromium bench clean
 
@@ -35,7 +38,7 @@ unit:
 	$(BIN)/memoaized prepare
 	$(BIN)/coverage erase
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --durations 10 --cov --cov-report=
-	$(BIN)/coverage report --include='$(TORCH_FREE)' --omit='$(TORCH_ROOMS)' --fail-under=90 --skip-covered
+	$(BIN)/coverage report --include='$(TORCH_FREE)' --omit='$(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(TORCH_ROOMS)))' --fail-under=90 --skip-covered
 
 bench: install-dev redis
 	@for bench in bench/[a-z]*.py; do $(BIN)/python -m $$(echo $${bench%.py} | tr / .) || exit 1; done

@@ -20,10 +20,10 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from worker.denoiser import Denoiser, Given
-from worker.loop import Loop, Ticket
-from worker.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
-from worker.width import Widths, measured
+from worker.painters.denoiser import Denoiser, Given
+from worker.painters.loop import Loop, Ticket
+from worker.painters.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
+from worker.painters.width import Widths, measured
 
 CONFIG = {
     "num_train_timesteps": 1000,

@@ -19,8 +19,8 @@ from bench.fleet import Fleet, fleet, submit
 from memo import Memory, Unavailable
 from memo.memory import object_name
 from memoaized.reindex import re_embed
-from worker.jobs import Job, State
-from worker.queue import Queue
+from worker.jobs.job import Job, State
+from worker.jobs.queue import Queue
 
 JOBS, WORKERS = 500, 3
 STEPS, STEP_SECONDS = 20, 0.01

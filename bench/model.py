@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from memo import BadRecipe, BadSetup
-from worker.sprites import Bank
+from worker.drawings.sprites import Bank
 from worker.train.scenes import Studio
 
 from .pictures.asks import KINDS, Ask, Sprites, asked, held_out, held_out_rows, known_words

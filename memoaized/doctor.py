@@ -23,10 +23,10 @@ from memo import BadKey, BadSetup, MemoError, read_png
 from memo.embed import ONNX_NAME, intact
 from memo.minilm import minilm_folder
 from memo.store import open_store
-from worker.board import open_board
 from worker.catalogue import PIPELINE, Catalogue, Model
 from worker.config import WorkerConfig
 from worker.energy import nvml_counter
+from worker.jobs.board import open_board
 
 from .redis_server import find_redis
 
@@ -121,14 +121,14 @@ def painting(data: Path, models: Path, environment: Mapping[str, str]) -> list[F
 
 
 def device_of(config: WorkerConfig) -> Any:
-    """The `worker.device.Device` it would be; raises BadSetup without torch, without the GPU that is asked for, and
-    where a GPU is there that torch cannot use, for then painting would fall to the CPU unasked.
+    """The `worker.painters.device.Device` it would be; raises BadSetup without torch or the GPU that is asked for,
+    and where a GPU is there that torch cannot use, for then painting would fall to the CPU unasked.
     """
     if find_spec("torch") is None:
         raise BadSetup(f"torch is not installed: {EXTRA}")
     import torch
 
-    from worker.device import AUTO, open_device
+    from worker.painters.device import AUTO, open_device
 
     device = open_device(config.device, config.dtype)
     if config.device == AUTO and not device.cuda and (gpus := gpus_of_driver()):

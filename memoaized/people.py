@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from memo import BadSetup
-from worker.board import open_board
 from worker.config import WorkerConfig
-from worker.keys import Holder, Keys
+from worker.jobs.board import open_board
+from worker.jobs.keys import Holder, Keys
 
 from .redis_server import url_of
 

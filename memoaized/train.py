@@ -159,7 +159,7 @@ def keep_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
 
 def perform(run: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Train here or submit, and say where the result is or how to look."""
-    from worker.jobs import State
+    from worker.jobs.job import State
     from worker.train import task
 
     order = task.Order(run, values, packing(own, values) if own.get("name") else {})
@@ -196,9 +196,9 @@ def packing(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
 
 def submit(order: Any, url: str) -> str:
     """Put the order into the queue; the training's id."""
-    from worker.board import open_board
     from worker.celery_app import create_celery
     from worker.config import WorkerConfig
+    from worker.jobs.board import open_board
     from worker.train import task
 
     with create_celery(WorkerConfig(redis=url)) as celery:
@@ -237,8 +237,8 @@ train.add_command(RunCommand("search", (*PICTURES, *QUEUED), help="Search for go
 @click.option("--follow", is_flag=True, help="Go on telling until it ends.")
 def status(training: str, queue: str, follow: bool) -> None:
     """Say how far a submitted training is."""
-    from worker.board import open_board
     from worker.config import WorkerConfig
+    from worker.jobs.board import open_board
     from worker.train import task
 
     board, last = open_board(WorkerConfig(redis=queue).redis), ""

@@ -33,13 +33,13 @@ from tests.real import (
     wait_for,
 )
 from tests.tiny_model import write_tiny_model
-from worker.board import Board, open_board
 from worker.catalogue import Catalogue
 from worker.celery_app import PAINT, create_celery, queue_of
 from worker.config import WorkerConfig
-from worker.events import Events
+from worker.jobs.board import Board, open_board
+from worker.jobs.events import Events
+from worker.jobs.queue import Queue
 from worker.paint import Studio
-from worker.queue import Queue
 
 pytest_plugins = ["tests.s3_servers"]
 

@@ -23,9 +23,9 @@ from memo import Picture, Recipe, now, write_png
 from memoaized.parts import Part
 from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
-from worker.jobs import Job
-from worker.painter import OnStep, Progress
-from worker.queue import Queue
+from worker.jobs.job import Job
+from worker.jobs.queue import Queue
+from worker.painters.painter import OnStep, Progress
 
 ROOT = Path(__file__).parent.parent
 IN_CI = bool(os.environ.get("CI"))

@@ -19,33 +19,31 @@ BARRED = {
     "memoaized": {"diffusers", "transformers", "celery", "boto3", "qdrant_client"},
 }
 TORCH = {"torch", "transformers", "sentence_transformers"}
+WITH_TORCH = (
+    "adapters conditions decoder denoiser device diffusion families glance latents loop samplers stock upscaler"
+)
 TORCH_ROOMS = (
-    "worker/adapters.py",
-    "worker/conditions.py",
-    "worker/decoder.py",
-    "worker/denoiser.py",
-    "worker/device.py",
-    "worker/diffusion.py",
     "worker/export.py",
-    "worker/judge/",
-    "worker/families.py",
-    "worker/glance.py",
-    "worker/latents.py",
-    "worker/loop.py",
-    "worker/samplers.py",
-    "worker/sheet.py",
-    "worker/stock.py",
     "worker/text.py",
+    "worker/judge/",
     "worker/train/",
-    "worker/upscaler.py",
+    "worker/drawings/sheet.py",
+    *(f"worker/painters/{part}.py" for part in WITH_TORCH),
 )
 LAZY_TORCH = {
     "memo/cross_encoder.py",
     "memo/embed.py",
     "memoaized/doctor.py",
 }  # inside a function, when it is asked for
+FOLDERS = {*(f"worker/{part}" for part in ("drawings", "jobs", "judge", "painters", "train")), "memoaized/edge"}
 ENTRIES = {"web/wsgi.py", "worker/main.py", "memoaized/cli.py", "memoaized/index_server.py"}
-QUEUE_DOOR = {"worker/queue.py", "worker/board.py", "worker/events.py", "worker/celery_app.py", "worker/app.py"}
+QUEUE_DOOR = {
+    "worker/jobs/queue.py",
+    "worker/jobs/board.py",
+    "worker/jobs/events.py",
+    "worker/celery_app.py",
+    "worker/app.py",
+}
 JUNK = {"utils", "util", "helpers", "common", "misc", "base", "core", "manager", "service", "constants"}
 
 
@@ -74,7 +72,7 @@ def test_a_room_imports_only_what_it_may_know(file):
         barred |= {"celery", "redis"}
     elif name(file) not in LAZY_TORCH:
         barred |= TORCH | {"diffusers"}
-    if name(file) in ("memo/s3.py", "memo/llm.py", "memo/index.py", "memo/questions.py", "worker/remote.py"):
+    if name(file) in ("memo/s3.py", "memo/llm.py", "memo/index.py", "memo/questions.py", "worker/painters/remote.py"):
         barred -= {"boto3", "qdrant_client"}
     elif room == "memo":
         barred |= {"boto3", "qdrant_client"}
@@ -96,7 +94,7 @@ def test_there_is_no_junk_drawer():
 
 
 def test_folders_are_one_level_deep():
-    assert {name(file.parent) for file in FILES} <= {*ROOMS, "worker/judge", "worker/train", "memoaized/edge"}
+    assert {name(file.parent) for file in FILES} <= {*ROOMS, *FOLDERS}
 
 
 def test_the_environment_is_read_only_at_entries():
@@ -127,7 +125,7 @@ def test_imports_make_no_cycle():
         visit(module, ())
 
 
-@pytest.mark.parametrize("room", ["memo", "web", "web.wsgi", "worker.queue", "worker.main", "memoaized.cli"])
+@pytest.mark.parametrize("room", ["memo", "web", "web.wsgi", "worker.jobs.queue", "worker.main", "memoaized.cli"])
 def test_opening_a_room_wakes_no_torch(room):
     code = f"import sys, {room}; sys.exit(any(name in sys.modules for name in ('torch', 'diffusers')))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

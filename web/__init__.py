@@ -5,8 +5,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from memo import Memory
 from worker.catalogue import Catalogue
-from worker.keys import Keys
-from worker.queue import Queue
+from worker.jobs.keys import Keys
+from worker.jobs.queue import Queue
 
 from . import (
     a1111,

@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from memo import now
 from memo.picture import A1111_SAMPLERS, PARAMETERS_CHUNK, parameters
 from worker.catalogue import Model
-from worker.jobs import Job, State
+from worker.jobs.job import Job, State
 
 from . import problems, sdapi
 from .api import read_object

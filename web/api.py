@@ -14,7 +14,7 @@ from memo import BadRecipe, Forgotten, Unavailable
 from memo.index import Near
 from memo.recipe import check_choice, tidy
 from memo.webp import write_webp
-from worker.jobs import Job, Origin
+from worker.jobs.job import Job, Origin
 
 from .asking import (
     COUNT,

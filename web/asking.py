@@ -11,9 +11,9 @@ from memo import POLICIES, SHARED, BadRecipe, Forgotten, Memory, Picture, Recall
 from memo.picture import without_scope
 from memo.recipe import LARGEST_SEED, as_strength, check_choice, check_whole
 from worker.catalogue import Catalogue
-from worker.jobs import Job, Origin
-from worker.queue import Queue
-from worker.webhooks import Hook
+from worker.jobs.job import Job, Origin
+from worker.jobs.queue import Queue
+from worker.jobs.webhooks import Hook
 
 from .caller import who
 from .limits import admit, charge

@@ -15,8 +15,8 @@ from memo import BadRecipe, Picture
 from memo.labels import Label
 from memo.measure import wilson
 from memo.recipe import tidy
-from worker.board import RECENT_JOBS
-from worker.jobs import Job, Origin
+from worker.jobs.board import RECENT_JOBS
+from worker.jobs.job import Job, Origin
 
 from .api import read_object
 from .asking import anew, job_of, picture_of

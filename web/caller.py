@@ -16,7 +16,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
 from memo import SHARED
-from worker.keys import Holder, Keys
+from worker.jobs.keys import Holder, Keys
 
 from .config import WebConfig
 

@@ -18,8 +18,8 @@ from memo.recipe import (
     STEPS,
     STRENGTH,
 )
-from worker.jobs import Origin, State
-from worker.receivers import LONGEST_URL
+from worker.jobs.job import Origin, State
+from worker.jobs.receivers import LONGEST_URL
 
 from .asking import LONGEST_USER, MOST_PICTURES, MOST_PRIORITY
 

@@ -19,9 +19,9 @@ from werkzeug.exceptions import NotFound
 
 from memo import Forgotten, Picture
 from memo.webp import write_webp
-from worker.jobs import Job, State
-from worker.told import as_generation
-from worker.webhooks import HORDE, QUALITY, Hook
+from worker.jobs.job import Job, State
+from worker.jobs.told import as_generation
+from worker.jobs.webhooks import HORDE, QUALITY, Hook
 
 from . import asking
 from .api import read_object

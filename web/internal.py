@@ -3,7 +3,7 @@
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from worker.jobs import State
+from worker.jobs.job import State
 
 from . import problems
 from .a1111 import shaped

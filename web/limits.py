@@ -15,7 +15,7 @@ from limits.errors import StorageError
 from werkzeug.exceptions import TooManyRequests
 
 from memo import Unavailable
-from worker.queue import Queue
+from worker.jobs.queue import Queue
 
 from .caller import who
 from .config import WebConfig

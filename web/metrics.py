@@ -13,8 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from worker.jobs import Origin
-from worker.queue import Queue
+from worker.jobs.job import Origin
+from worker.jobs.queue import Queue
 
 from .caller import for_admins
 from .limits import unlimited

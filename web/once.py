@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from flask import abort, request
 
-from worker.jobs import Job
-from worker.queue import Queue
+from worker.jobs.job import Job
+from worker.jobs.queue import Queue
 
 from .asking import job_of
 from .caller import who

@@ -18,7 +18,7 @@ from flask.typing import ResponseReturnValue
 from memo import BadRecipe, MemoError, Picture
 from memo.recipe import LARGEST_SEED
 from worker.catalogue import Model
-from worker.jobs import Job, Origin, State
+from worker.jobs.job import Job, Origin, State
 
 from .api import read_object
 from .asking import MOST_PICTURES, asdict_match, ask, follow, image_of, preview_of, saved_by, start_of

@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from memo import BadKey, BadRecipe, Forgotten, Picture, Unavailable, to_text
 from memo.recipe import STRENGTH
-from worker.jobs import Job, Origin
+from worker.jobs.job import Job, Origin
 
 from . import asking
 from .asking import describe, job_of, picture_of

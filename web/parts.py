@@ -4,7 +4,7 @@ from flask import current_app
 
 from memo import Memory
 from worker.catalogue import Catalogue
-from worker.queue import Queue
+from worker.jobs.queue import Queue
 
 
 def memory() -> Memory:

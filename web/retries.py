@@ -13,8 +13,8 @@ from collections.abc import Callable
 from flask import abort, request
 
 from memo import now
-from worker.jobs import Job
-from worker.queue import Queue
+from worker.jobs.job import Job
+from worker.jobs.queue import Queue
 
 from .caller import who
 from .parts import queue

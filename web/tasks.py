@@ -13,8 +13,8 @@ from flask import abort, current_app, request
 from werkzeug.exceptions import NotFound
 
 from memo import BadRecipe, Unavailable, now
-from worker.callers import Callers, Task
-from worker.jobs import Job, State
+from worker.jobs.callers import Callers, Task
+from worker.jobs.job import Job, State
 
 from .asking import MOST_PICTURES, ask, cancel, follow, job_of, preview_of, start_of
 from .caller import who

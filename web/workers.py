@@ -11,7 +11,7 @@ from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from memo import BadRecipe, Unavailable
-from worker.jobs import Origin
+from worker.jobs.job import Origin
 
 from .audit import ledger
 from .caller import for_admins

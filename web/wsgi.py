@@ -10,7 +10,7 @@ from flask import Flask
 from memo import MemoConfig, open_memory
 from worker.catalogue import Catalogue
 from worker.config import WorkerConfig
-from worker.queue import open_queue
+from worker.jobs.queue import open_queue
 
 from . import create_app
 from .config import WebConfig

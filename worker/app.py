@@ -14,16 +14,16 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 
 from memo import BadSetup, MemoConfig, open_memory
 
-from .board import open_board
 from .catalogue import Catalogue, Model
 from .celery_app import PAINT, QUEUE, create_celery, queue_of
 from .config import WorkerConfig
+from .jobs.board import open_board
+from .jobs.queue import open_webhooks, ring
+from .jobs.webhooks import Deliverer
 from .paint import Studio
-from .painter import Painter, open_painter
-from .queue import open_webhooks, ring
+from .painters.painter import Painter, open_painter
 from .tend import Tender
 from .train.task import TRAIN, TRAIN_QUEUE, Runner, Trainings, Watch, send_training
-from .webhooks import Deliverer
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from memo import BadSetup
 from memo.config import from_env
 
-from .painter import Means
-from .receivers import Receivers
+from .jobs.receivers import Receivers
+from .painters.painter import Means
 
 SHORTEST_SECRET = 16  # characters
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from memo import MemoError, Memory, Picture, Unavailable, now, write_png
 
-from .board import MOST_ATTEMPTS, Board
-from .jobs import Claim
-from .painter import Painter, Progress, TooLarge
+from .jobs.board import MOST_ATTEMPTS, Board
+from .jobs.job import Claim
+from .painters.painter import Painter, Progress, TooLarge
 
 log = logging.getLogger(__name__)
 

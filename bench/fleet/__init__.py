@@ -20,8 +20,8 @@ from memoaized.redis_server import find_redis, plan_redis
 from memoaized.up import answers, free_port
 from worker.catalogue import Catalogue
 from worker.config import WorkerConfig
-from worker.jobs import Job
-from worker.queue import Queue, open_queue
+from worker.jobs.job import Job
+from worker.jobs.queue import Queue, open_queue
 
 MODELS = Path(__file__).parents[2] / "models"
 PATIENCE = 60.0  # seconds for a process to be there

@@ -8,7 +8,7 @@ from PIL import Image
 from memo import MemoConfig, Recipe
 from worker.app import create_worker
 from worker.config import WorkerConfig
-from worker.painter import OnStep, Progress
+from worker.painters.painter import OnStep, Progress
 
 
 class Sleeper:

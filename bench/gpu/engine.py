@@ -28,11 +28,11 @@ from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.batching import CONFIG
-from worker.denoiser import Denoiser, Given
-from worker.device import Device, compiled, open_device
-from worker.loop import Loop, Ticket
-from worker.samplers import SAMPLERS, Tables
-from worker.width import Widths
+from worker.painters.denoiser import Denoiser, Given
+from worker.painters.device import Device, compiled, open_device
+from worker.painters.loop import Loop, Ticket
+from worker.painters.samplers import SAMPLERS, Tables
+from worker.painters.width import Widths
 
 SD15 = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 SDXL = {

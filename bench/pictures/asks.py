@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
-from worker.names import counts, indefinite, plural
-from worker.sprites import Sprite
+from worker.drawings.names import counts, indefinite, plural
+from worker.drawings.sprites import Sprite
 from worker.train.places import COLOURS, PLACES
 from worker.train.scenes import in_colour, other_colour
 

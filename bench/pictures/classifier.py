@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from worker.plan import RELATIONS
+from worker.drawings.plan import RELATIONS
 from worker.train.places import COLOURS, PLACES
 
 from .asks import NUMBERS

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from worker.catalogue import Catalogue
-from worker.painter import Means, open_painter
+from worker.painters.painter import Means, open_painter
 
 from .real import SIDE
 

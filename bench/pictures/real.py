@@ -6,9 +6,9 @@ from random import Random
 from PIL import Image, ImageOps
 
 from memo import BadSetup
-from worker.layout import draw_layout
-from worker.plan import GROUPS, RELATIONS
-from worker.sprites import INDEX, Bank, open_bank
+from worker.drawings.layout import draw_layout
+from worker.drawings.plan import GROUPS, RELATIONS
+from worker.drawings.sprites import INDEX, Bank, open_bank
 from worker.train.places import PLACES, coloured, draw_place, plain
 from worker.train.scenes import Background, Draft, Studio
 

@@ -14,7 +14,7 @@ from bench.pictures.background import background_colour
 from bench.pictures.classifier import WHOLE, Scores
 from bench.pictures.lesson import Lesson, open_classifier
 from tests.tiny_model import write_tiny_model
-from worker.sprites import Sprite, open_bank, write_bank
+from worker.drawings.sprites import Sprite, open_bank, write_bank
 from worker.train.concepts import CONCEPTS
 from worker.train.places import COLOURS, PLACES
 

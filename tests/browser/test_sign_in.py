@@ -10,7 +10,7 @@ from tests.real import serving
 from web.config import WebConfig
 from web.limits import storage_uri
 from worker.catalogue import Catalogue
-from worker.keys import Keys
+from worker.jobs.keys import Keys
 
 from .driving import QUICK, ask, expect_picture, note, opened
 from .test_access import grave_faults

@@ -19,10 +19,10 @@ from memo import read_png
 from tests.real import ROOT, serving, wait_for
 from web import sdapi
 from web.config import WebConfig
-from worker import events
-from worker.callers import Callers
 from worker.catalogue import Catalogue
-from worker.keys import Keys
+from worker.jobs import events
+from worker.jobs.callers import Callers
+from worker.jobs.keys import Keys
 
 
 def bytes_of(image, kind, **how):

@@ -11,13 +11,13 @@ from PIL import Image
 
 import web
 from tests.real import ROOT, serving, wait_for
-from tests.worker.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
+from tests.worker.jobs.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
 from web import links
 from web.config import WebConfig
-from worker import events
 from worker.catalogue import Catalogue
-from worker.receivers import Receivers
-from worker.webhooks import Deliverer, Webhooks, signature, signed
+from worker.jobs import events
+from worker.jobs.receivers import Receivers
+from worker.jobs.webhooks import Deliverer, Webhooks, signature, signed
 
 PARAMS = {"n": 2, "width": 64, "height": 64, "steps": 4, "cfg_scale": 3, "sampler_name": "k_euler_a", "karras": True}
 FOX = {"prompt": "a red fox in the snow ### blurry", "params": PARAMS, "models": ["sd-xl", "stickers"], "r2": False}

@@ -21,11 +21,11 @@ from tests.real import ROOT, finished, serving, wait_for
 from web import links, retries
 from web.config import WebConfig
 from web.limits import storage_uri
-from worker import events, paint
+from worker import paint
 from worker.catalogue import Catalogue
-from worker.jobs import State
-from worker.keys import Keys
-from worker.painter import Progress
+from worker.jobs.job import State, events
+from worker.jobs.keys import Keys
+from worker.painters.painter import Progress
 
 FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
 

@@ -18,7 +18,7 @@ from tests.hub_stub import COMMIT
 from tests.real import painted
 from worker.catalogue import Catalogue
 from worker.config import WorkerConfig
-from worker.device import Device
+from worker.painters.device import Device
 
 CPU, GPU = Device("cpu", torch.float32), Device("cuda:0", torch.bfloat16)
 

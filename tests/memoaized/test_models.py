@@ -28,7 +28,7 @@ from tests.hub_stub import COMMIT, HubStub, Repository
 from tests.real import ROOT
 from tests.stock_models import SCHEDULE, UNET, WIDTH, autoencoder, text_encoder, tokenizer, write_stable_diffusion
 from worker.catalogue import PIPELINE, REMOTE, STEPPED, Catalogue
-from worker.painter import Means, open_painter
+from worker.painters.painter import Means, open_painter
 
 BALLAST = (
     *("README.md", "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "v1-inference.yaml", "unet/model.onnx"),

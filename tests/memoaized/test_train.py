@@ -15,8 +15,8 @@ from memoaized.cli import main
 from memoaized.train import check_name
 from tests.real import ROOT, wait_for
 from tests.tiny_model import write_tiny_vae
-from worker.board import open_board
 from worker.catalogue import Catalogue
+from worker.jobs.board import open_board
 from worker.train.knobs import from_arguments, read_knobs
 from worker.train.task import RUNS, Runner, Trainings
 
@@ -123,7 +123,7 @@ def test_a_queued_run_is_done_by_a_training_worker(run, pictures, redis_url, tmp
 def test_following_ends_with_the_training(run, board, redis_url):
     import threading
 
-    from worker.jobs import State
+    from worker.jobs.job import State
     from worker.train.task import Order
 
     trainings = Trainings(board)

@@ -12,8 +12,8 @@ from memo import Memory
 from web.config import WebConfig
 from web.limits import storage_uri
 from worker.catalogue import Catalogue
-from worker.keys import Keys
-from worker.queue import Queue
+from worker.jobs.keys import Keys
+from worker.jobs.queue import Queue
 
 Serve = Callable[..., Flask]
 Enter = Callable[..., FlaskClient]

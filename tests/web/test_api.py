@@ -16,7 +16,7 @@ from memoaized import keys
 from tests.real import ROOT, finished, wait_for
 from web import api
 from web.asking import ask
-from worker.jobs import State
+from worker.jobs.job import State
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 

@@ -9,9 +9,9 @@ from flask.testing import FlaskClient
 from memo import Memory, Picture, Recipe, Unavailable
 from tests.real import finished
 from tests.web.test_pages import shown
-from worker.board import Board
+from worker.jobs.board import Board
+from worker.jobs.queue import Queue
 from worker.paint import Studio
-from worker.queue import Queue
 
 Remember = Callable[..., Picture]
 SMALL = {"width": 64, "height": 64, "steps": 2}

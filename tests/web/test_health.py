@@ -2,7 +2,7 @@
 
 from memo.index import open_index
 from memo.store import FolderStore
-from worker.board import open_board
+from worker.jobs.board import open_board
 
 
 def test_it_is_healthy_when_a_job_can_be_served(client, board):

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.real import painted
-from worker.jobs import Remembered
+from worker.jobs.job import Remembered
 
 
 @pytest.fixture

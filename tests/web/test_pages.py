@@ -9,9 +9,9 @@ from flask.testing import FlaskClient
 from memo import Memory, Picture, Recipe, Unavailable
 from tests.real import QuickPainter, finished
 from web.pages import as_body, duration, energy, offered, sentence
-from worker.jobs import Job
+from worker.jobs.job import Job
+from worker.jobs.queue import Queue
 from worker.paint import Studio
-from worker.queue import Queue
 
 PROMPT = "a red fox in the snow"
 Remember = Callable[..., Picture]

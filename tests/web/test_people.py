@@ -11,8 +11,8 @@ from memoaized.cli import main
 from tests.real import ROOT, wait_for
 from web.caller import OPEN
 from web.config import WebConfig
-from worker.board import open_board
-from worker.keys import Keys
+from worker.jobs.board import open_board
+from worker.jobs.keys import Keys
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 TOKEN = r'<meta name="csrf-token" content="([^"]+)">'

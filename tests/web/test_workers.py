@@ -1,9 +1,9 @@
 from flask.testing import FlaskClient
 
 from tests.real import finished, wait_for
-from worker.board import Board
+from worker.jobs.board import Board
+from worker.jobs.queue import Queue
 from worker.paint import Studio
-from worker.queue import Queue
 
 BODY = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 2}
 FACTS = {"device": "cpu float32", "slots": 4, "busy": 2, "models": ["stickers"], "ended": {"done": 7}}

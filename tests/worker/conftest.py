@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from worker.sprites import Sprite, open_bank, write_bank
+from worker.drawings.sprites import Sprite, open_bank, write_bank
 
 MAGENTA, CYAN, LIME = (255, 0, 255), (0, 255, 255), (0, 255, 0)
 

@@ -10,9 +10,9 @@ from PIL import Image
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from tests.real import painted
-from worker.board import MOST_ATTEMPTS
-from worker.jobs import State
-from worker.painter import Progress, TooLarge
+from worker.jobs.board import MOST_ATTEMPTS
+from worker.jobs.job import State
+from worker.painters.painter import Progress, TooLarge
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_previews_come_now_and_then_and_not_at_the_end(studio, board, job, monke
 
 
 def test_a_queue_that_is_down_at_the_end_fails_no_job(studio, painter, board, job, monkeypatch):
-    monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
     monkeypatch.setattr(board, "done", down_for([], 1, board.done))
     assert studio.paint(job.recipe.model) == "left"
     assert board.job(job.id).state is State.RUNNING and board.reclaim() == [job.recipe.model]

@@ -6,7 +6,7 @@ import pytest
 
 from memo.index import open_index
 from tests.real import painted, wait_for
-from worker.jobs import State
+from worker.jobs.job import State
 from worker.tend import Tender
 
 
@@ -21,7 +21,7 @@ def tender(studio, rung):
 
 
 def test_others_are_rung_for_a_dead_workers_painting(tender, board, recipe, rung, monkeypatch):
-    monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
     board.claim(recipe.model)
     tender.round()
@@ -30,9 +30,9 @@ def test_others_are_rung_for_a_dead_workers_painting(tender, board, recipe, rung
 
 def test_the_claims_of_a_living_worker_are_renewed(tender, studio, board, recipe, monkeypatch):
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    monkeypatch.setattr("worker.board.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
     studio.claims[job.painting] = board.claim(job.recipe.model)
-    monkeypatch.setattr("worker.board.LEASE_SECONDS", 60.0)
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", 60.0)
     tender.round()
     assert board.reclaim() == [] and board.job(job.id).state is State.RUNNING
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 
 from memo.pairs import Pair
-from worker.names import indefinite, plural
+from worker.drawings.names import indefinite, plural
 
 from .grammar import ALIKE_COLOURS, ALIKE_NOUNS, ALIKE_POSES, NotHere
 from .lexicon import (

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from memo.pairs import Pair
-from worker.names import indefinite, plural
+from worker.drawings.names import indefinite, plural
 
 from .lexicon import (
     ALIKE_RELATIONS,

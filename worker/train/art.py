@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memo.errors import BadSetup
-from worker.sprites import Sprite, write_bank
+from worker.drawings.sprites import Sprite, write_bank
 
 from .concepts import CONCEPTS
 from .knobs import from_arguments

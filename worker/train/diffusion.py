@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from memo.minilm import WIDTH
-from worker.denoiser import Denoiser, Given
-from worker.latents import decode
-from worker.sheet import shown_on
+from worker.drawings.sheet import shown_on
+from worker.painters.denoiser import Denoiser, Given
+from worker.painters.latents import decode
 from worker.text import open_text_encoder
 
 from .checkpoint import LESSON, LossTable, OnRow, average, generator_of, load_state, open_run, save_state

@@ -9,7 +9,7 @@ from textwrap import wrap
 from PIL import Image, ImageDraw
 
 from worker.catalogue import Catalogue
-from worker.painter import Means, open_painter
+from worker.painters.painter import Means, open_painter
 
 from .knobs import from_arguments
 

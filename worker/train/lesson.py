@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from memo.errors import BadSetup
-from worker.denoiser import Given
-from worker.latents import encode as latents_of
-from worker.layout import CANVASES, GRID, THINGS
-from worker.sheet import encode_tiles
-from worker.sprites import Bank, open_bank
+from worker.drawings.layout import CANVASES, GRID, THINGS
+from worker.drawings.sheet import encode_tiles
+from worker.drawings.sprites import Bank, open_bank
+from worker.painters.denoiser import Given
+from worker.painters.latents import encode as latents_of
 from worker.text import TextEncoder
 
 from .pairs import Pairs

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.layout import CANVASES, DRAWN, GRID, MARGIN, THINGS, Layout, Placement, draw_layout
-from worker.names import counts, indefinite
-from worker.plan import BIG, GROUPS, RELATIONS, TINY, TOGETHER
-from worker.sprites import Bank, Sprite, open_bank
+from worker.drawings.layout import CANVASES, DRAWN, GRID, MARGIN, THINGS, Layout, Placement, draw_layout
+from worker.drawings.names import counts, indefinite
+from worker.drawings.plan import BIG, GROUPS, RELATIONS, TINY, TOGETHER
+from worker.drawings.sprites import Bank, Sprite, open_bank
 
 from .knobs import from_arguments
 from .pairs import Pairs

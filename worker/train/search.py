@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
 from memo.errors import BadSetup
-from worker.denoiser import Denoiser
+from worker.painters.denoiser import Denoiser
 from worker.text import open_text_encoder
 
 from . import diffusion

@@ -21,9 +21,9 @@ from diffusers import (
 from PIL import Image
 
 from memo.errors import BadSetup
-from worker.conditions import BANK
-from worker.retrieve import keep_name_vectors
-from worker.sprites import open_bank, write_bank
+from worker.drawings.retrieve import keep_name_vectors
+from worker.drawings.sprites import open_bank, write_bank
+from worker.painters.conditions import BANK
 from worker.text import TOKENS, open_text_encoder
 
 from .knobs import from_arguments

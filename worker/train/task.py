@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from memo import BadSetup, MemoError, Unavailable, now
-from worker.board import Board, answering
-from worker.jobs import State
+from worker.jobs.board import Board, answering
+from worker.jobs.job import State
 
 from .knobs import from_json
 

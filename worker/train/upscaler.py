@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memo.errors import BadSetup
-from worker.upscaler import SCALES, EnlargingNetwork, save_upscaler
+from worker.painters.upscaler import SCALES, EnlargingNetwork, save_upscaler
 
 from .checkpoint import STATE, LossTable, OnRow, average, generator_of, load_state, open_run, save_state
 from .knobs import from_arguments

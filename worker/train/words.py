@@ -2,7 +2,7 @@
 
 from random import Random
 
-from worker.names import indefinite, plural
+from worker.drawings.names import indefinite, plural
 
 NUMBERS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4")}
 FRAMES = (

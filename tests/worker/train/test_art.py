@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from memo.errors import BadSetup
-from worker.names import plural
-from worker.sprites import Sprite
+from worker.drawings.names import plural
+from worker.drawings.sprites import Sprite
 from worker.train import art
 from worker.train.places import COLOURS
 

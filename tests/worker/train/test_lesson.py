@@ -5,9 +5,9 @@ from random import Random
 import pytest
 import torch
 
-from worker.layout import CANVASES, SIZES, Layout, Placement, draw_layout
-from worker.plan import Wish, plan
-from worker.sheet import lay_sheet
+from worker.drawings.layout import CANVASES, SIZES, Layout, Placement, draw_layout
+from worker.drawings.plan import Wish, plan
+from worker.drawings.sheet import lay_sheet
 from worker.train.lesson import Lesson, Sheets
 
 DEPTH = 5  # four latents and opacity

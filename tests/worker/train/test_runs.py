@@ -9,8 +9,8 @@ from diffusers import AutoencoderTiny, StableDiffusionAdapterPipeline, StableDif
 
 from memo.errors import BadSetup
 from worker.catalogue import Catalogue
-from worker.latents import decode
-from worker.painter import Means, open_painter
+from worker.painters.latents import decode
+from worker.painters.painter import Means, open_painter
 from worker.text import open_text_encoder
 from worker.train import diffusion, scenes, ship, vae
 from worker.train.checkpoint import LossTable

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from tests.worker.conftest import CYAN, MAGENTA
-from worker.layout import CANVASES
-from worker.names import plural
-from worker.plan import BIG, RELATIONS, TINY
+from worker.drawings.layout import CANVASES
+from worker.drawings.names import plural
+from worker.drawings.plan import BIG, RELATIONS, TINY
 from worker.train import scenes
 from worker.train.lesson import SHEETS
 from worker.train.pairs import open_pairs

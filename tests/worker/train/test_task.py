@@ -13,7 +13,7 @@ from memo import BadSetup, Unavailable
 from tests.real import ROOT, wait_for
 from worker.celery_app import QUEUE, create_celery
 from worker.config import WorkerConfig
-from worker.jobs import State
+from worker.jobs.job import State
 from worker.train import task, vae
 from worker.train.knobs import as_json
 from worker.train.task import Order, Runner, Trainings, Watch, send_training, submit

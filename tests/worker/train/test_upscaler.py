@@ -11,9 +11,9 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 
 from memo.errors import BadSetup
+from worker.painters.upscaler import open_upscaler
 from worker.train import upscaler, vae
 from worker.train.pairs import Pairs
-from worker.upscaler import open_upscaler
 
 
 @pytest.fixture

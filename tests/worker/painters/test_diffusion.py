@@ -1,0 +1,128 @@
+"""The painter over real diffusers classes at toy size."""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import ImageChops
+
+from memo import BadSetup
+from worker.catalogue import Catalogue
+from worker.painters.painter import Means, TooLarge, open_painter
+
+
+@pytest.fixture(scope="module")
+def catalogue(tiny_models):
+    return Catalogue(tiny_models)
+
+
+@pytest.fixture(scope="module")
+def painter(catalogue):
+    return open_painter(catalogue.model("stickers"), Means())
+
+
+def paint(painter, catalogue, **wanted):
+    steps = []
+    recipe = catalogue.recipe({"prompt": "a red fox", "seed": 5, "steps": 4, **wanted})
+    image = painter(recipe, lambda progress: steps.append(progress.step))
+    return image, steps
+
+
+@pytest.mark.parametrize("sampler", ["dpm++2m", "ddim", "euler", "euler-a"])
+def test_every_sampler_paints_the_size_that_was_asked_for(painter, catalogue, sampler):
+    image, steps = paint(painter, catalogue, sampler=sampler, width=128, height=128)
+    assert image.size == (128, 128) and image.mode == "RGB" and steps == [1, 2, 3, 4]
+    assert len(image.getcolors(100_000)) > 20
+
+
+def same(one, other):
+    return ImageChops.difference(one, other).getbbox() is None
+
+
+@pytest.mark.parametrize("sampler", ["dpm++2m", "euler-a"])
+def test_the_same_recipe_is_the_same_picture(painter, catalogue, sampler):
+    assert same(paint(painter, catalogue, sampler=sampler)[0], paint(painter, catalogue, sampler=sampler)[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 6},
+        {"prompt": "a blue whale"},
+        {"negative_prompt": "blurry"},
+        {"guidance_scale": 9.0},
+        {"guidance_scale": 1.0},
+        {"schedule": "karras"},
+        {"steps": 5},
+    ],
+)
+def test_another_recipe_is_another_picture(painter, catalogue, change):
+    assert not same(paint(painter, catalogue)[0], paint(painter, catalogue, **change)[0])
+
+
+def test_in_bfloat16_the_picture_is_nearly_the_same(catalogue, painter):
+    half = open_painter(catalogue.model("stickers"), Means(device="cpu", dtype="bfloat16"))
+    (exact, _), (rough, _) = paint(painter, catalogue), paint(half, catalogue)
+    assert half.device == "cpu bfloat16" and exact != rough
+    difference = np.abs(np.asarray(exact, np.float32) - np.asarray(rough, np.float32))
+    assert difference.mean() < 4
+
+
+def test_what_on_step_raises_stops_the_painting(painter, catalogue):
+    def stop(step):
+        raise KeyError(step)
+
+    with pytest.raises(KeyError, match="1"):
+        painter(catalogue.recipe({"prompt": "fox", "seed": 1}), stop)
+
+
+def test_a_wish_must_get_a_seed_first(painter, catalogue):
+    with pytest.raises(BadSetup, match="seed"):
+        painter(catalogue.recipe({"prompt": "fox"}), lambda step: None)
+
+
+def test_a_broken_model_is_named(tmp_path, catalogue):
+    from dataclasses import replace
+
+    with warnings.catch_warnings(), pytest.raises(BadSetup, match="stickers"):
+        open_painter(replace(catalogue.model("stickers"), folder=tmp_path), Means())
+
+
+def test_recipes_of_several_threads_step_together(one_thread, catalogue):
+    together = open_painter(catalogue.model("stickers"), Means(slots=3))
+    assert sorted(together.loop.widths.seconds) == [1, 2, 3]
+    recipes = [
+        catalogue.recipe({"prompt": "a red fox", "seed": seed, "steps": steps, "sampler": sampler})
+        for seed, steps, sampler in ((1, 3, "ddim"), (2, 12, "euler-a"), (3, 7, "dpm++2m"))
+    ]
+    alone = [together(recipe, lambda step: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda recipe: together(recipe, lambda step: None), recipes))
+    for one, other in zip(found, alone, strict=True):
+        assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
+
+
+def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
+    painter = open_painter(catalogue.model("stickers"), Means(slots=3))
+    recipes = [
+        catalogue.recipe({"prompt": "a fox", "seed": seed, "steps": 3 + seed, "mode": "reproducible"})
+        for seed in range(3)
+    ]
+    alone = [painter(recipe, lambda step: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
+    assert all(same(one, other) for one, other in zip(found, alone, strict=True))
+
+
+def test_a_painting_too_large_for_the_memory_says_so_and_may_be_tried_again(catalogue):
+    painter = open_painter(catalogue.model("stickers"), Means())
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    painter.denoiser.predict = full
+    recipe = catalogue.recipe({"prompt": "a red fox", "seed": 1})
+    with pytest.raises(TooLarge, match="does not fit into the memory of cpu float32: ask for less .CUDA"):
+        painter(recipe, lambda progress: None)

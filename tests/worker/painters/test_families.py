@@ -1,0 +1,197 @@
+"""Stable Diffusion and SDXL in the step loop, beside diffusers' own pipelines over the same weights."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from PIL import Image, ImageChops
+from transformers import CLIPConfig, CLIPImageProcessor
+
+from memo import BadRecipe, BadSetup
+from tests.stock_models import write_sdxl, write_stable_diffusion
+from worker.catalogue import Catalogue
+from worker.painters.diffusion import to_image
+from worker.painters.families import Guard
+from worker.painters.painter import Means, open_painter
+from worker.painters.samplers import make_scheduler
+from worker.painters.upscaler import EnlargingNetwork, open_upscaler, save_upscaler
+
+MEANS = Means(slots=3, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stock")
+    write_stable_diffusion(folder)
+    write_sdxl(folder)
+    return Catalogue(folder)
+
+
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def painter(catalogue, name):
+    return open_painter(catalogue.model(name), MEANS)
+
+
+def official(catalogue, recipe):
+    """What diffusers' own pipeline makes of a recipe, from the same noise."""
+    pipe = DiffusionPipeline.from_pretrained(catalogue.model(recipe.model).folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), recipe.sampler, recipe.schedule)
+    noise = torch.randn(
+        1, 4, recipe.height // 8, recipe.width // 8, generator=torch.Generator().manual_seed(recipe.seed)
+    )
+    said = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt or None, "latents": noise}
+    sized = {"height": recipe.height, "width": recipe.width, "num_inference_steps": recipe.steps}
+    return pipe(**said, **sized, guidance_scale=recipe.guidance_scale, output_type="np").images[0] * 255
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
+@pytest.mark.parametrize(("guidance", "negative"), [(5.0, ""), (3.0, "blur"), (1.0, "")])
+def test_it_is_what_diffusers_own_pipeline_paints(one_thread, catalogue, painter, name, sampler, guidance, negative):
+    wanted = {"prompt": "a red fox", "negative_prompt": negative, "seed": 3, "guidance_scale": guidance}
+    recipe = catalogue.recipe({"model": name, **wanted, "sampler": sampler})
+    found = np.asarray(painter(recipe, lambda progress: None), np.float32)
+    assert np.abs(found - official(catalogue, recipe)).max() <= 1
+
+
+def with_start(catalogue, name, **more):
+    start = {"start": "0" * 32, "prompt": "a red fox", "seed": 3}
+    return catalogue.recipe({"model": name, **start, **more})
+
+
+def photo(width=96, height=64):
+    rows = np.linspace(0, 255, width)[None, :, None] * np.linspace(0.2, 1, height)[:, None, None]
+    return Image.fromarray(np.broadcast_to(rows, (height, width, 3)).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("sampler", "strength"), [("ddim", 0.5), ("dpm++2m", 0.75), ("euler", 1.0)])
+def test_from_a_picture_it_is_what_diffusers_image_to_image_paints(
+    one_thread, catalogue, painter, name, sampler, strength
+):
+    recipe = with_start(catalogue, name, sampler=sampler, strength=strength, steps=8)
+    seen = []
+    found = painter(recipe, lambda progress: seen.append(progress.step), photo())
+    pipe = AutoPipelineForImage2Image.from_pretrained(catalogue.model(name).folder)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), sampler, recipe.schedule)
+    wanted = pipe(
+        prompt=recipe.prompt,
+        image=painter.encode(photo(), painter.shape),
+        strength=strength,
+        num_inference_steps=recipe.steps,
+        guidance_scale=recipe.guidance_scale,
+        generator=torch.Generator().manual_seed(recipe.seed),
+        output_type="np",
+    ).images[0]
+    assert np.abs(np.asarray(found, np.float32) - wanted * 255).max() <= 1
+    assert seen == list(range(8 - int(8 * strength) + 1, 9))
+
+
+def test_the_less_strength_the_nearer_to_the_start(catalogue, painter, name):
+    far = []
+    for strength in (0.1, 0.9):
+        found = painter(with_start(catalogue, name, strength=strength, steps=10), lambda progress: None, photo())
+        again = to_image(painter.decode(painter.encode(photo(), painter.shape)))
+        far.append(np.abs(np.asarray(found, np.float32) - np.asarray(again, np.float32)).mean())
+    assert far[0] < far[1]
+
+
+def test_sizes_of_the_span_are_painted_as_asked_and_in_company(one_thread, catalogue, painter, name):
+    recipes = [
+        catalogue.recipe({"model": name, "prompt": "a red fox", "seed": 3, "width": width, "height": height})
+        for width, height in ((96, 64), (64, 64), (64, 96), (96, 64))
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
+    assert [image.size for image in found] == [(96, 64), (64, 64), (64, 96), (96, 64)]
+    for recipe, image in zip(recipes, found, strict=True):
+        assert np.abs(np.asarray(image, np.float32) - official(catalogue, recipe)).max() <= 1
+
+
+def test_many_go_together_and_each_comes_out_as_alone(one_thread, catalogue, painter, name):
+    recipes = [
+        catalogue.recipe({"model": name, "prompt": "fox", "seed": seed, "steps": steps, "guidance_scale": guidance})
+        for seed, steps, guidance in ((1, 2, 5.0), (2, 9, 1.0), (3, 5, 3.0))
+    ]
+    alone = [painter(recipe, lambda progress: None) for recipe in recipes]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
+    for one, other in zip(alone, found, strict=True):
+        assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1
+
+
+def test_a_preview_is_there_for_stock_autoencoders_too(catalogue, painter, name):
+    seen = []
+    recipe = catalogue.recipe({"model": name, "prompt": "fox", "seed": 1})
+    painter(recipe, lambda progress: seen.append(progress.preview()))
+    assert [image.size for image in seen] == [(8, 8)] * recipe.steps
+
+
+def changed(catalogue, tmp_path, **changes):
+    folder = tmp_path / "sd"
+    folder.mkdir()
+    about = json.loads((catalogue.model("sd").folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | changes))
+    return Catalogue(tmp_path).model("sd")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"family": "stable-confusion"}, "stable-confusion.*none of stable-diffusion"),
+        ({}, "sd in .* cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(catalogue, tmp_path, changes, said):
+    with pytest.raises(BadSetup, match=said):
+        open_painter(changed(catalogue, tmp_path, **changes), MEANS)
+
+
+def checker(threshold: float) -> StableDiffusionSafetyChecker:
+    """The real class at toy size, which refuses what is nearer than the threshold to any of its concepts."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    vision = {**sizes, "image_size": 8, "patch_size": 4, "projection_dim": 8}
+    text = {**sizes, "vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    found = StableDiffusionSafetyChecker(CLIPConfig(projection_dim=8, vision_config=vision, text_config=text)).eval()
+    found.concept_embeds_weights.data.fill_(threshold)
+    return found
+
+
+def test_what_the_safety_checker_refuses_is_no_picture(catalogue):
+    device = SimpleNamespace(name="cpu", kind=torch.float32)
+    recipe = catalogue.recipe({"model": "sd", "prompt": "fox", "seed": 1})
+    extractor = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    image = Image.new("RGB", (64, 64), "#c60")
+    Guard(SimpleNamespace(safety_checker=checker(1.5), feature_extractor=extractor), device)(image, recipe)
+    with pytest.raises(BadRecipe, match="safety checker refused"):
+        Guard(SimpleNamespace(safety_checker=checker(-1.5), feature_extractor=extractor), device)(image, recipe)
+
+
+def test_what_is_larger_than_the_model_paints_goes_through_its_upscaler(one_thread, catalogue, tmp_path):
+    network = EnlargingNetwork(scale=2, width=4, blocks=1)
+    torch.nn.init.normal_(network.tail.weight, generator=torch.Generator().manual_seed(0))
+    save_upscaler(network, tmp_path / "larger")
+    folder = write_stable_diffusion(tmp_path)
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | {"upscaler": "../larger", "sizes": [64, 256]}))
+    enlarging = Catalogue(tmp_path)
+    painter = open_painter(enlarging.model("sd"), MEANS)
+    small, large = (
+        painter(
+            enlarging.recipe({"prompt": "a red fox", "seed": 3, "width": side, "height": side}), lambda step: None
+        )
+        for side in (64, 256)
+    )
+    assert large.size == (256, 256)
+    expected = open_upscaler(tmp_path / "larger")(small).resize((256, 256), Image.Resampling.LANCZOS)
+    assert ImageChops.difference(large, expected).getbbox() is None

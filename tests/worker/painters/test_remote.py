@@ -1,0 +1,182 @@
+"""Painters elsewhere, against servers that answer as the real ones do."""
+
+import base64
+import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from memo import BadSetup
+from worker.catalogue import Catalogue
+from worker.painters import remote
+from worker.painters.painter import Means, open_painter
+from worker.painters.remote import RefusedElsewhere
+
+FAMILIES = ("huggingface-inference", "bedrock")
+
+
+def png(size=(64, 64)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, "#c60").save(file, "PNG")
+    return file.getvalue()
+
+
+class Stub:
+    """A server whose answers a test sets; the last one is repeated."""
+
+    def __init__(self):
+        self.answers, self.asked = [], []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                stub.asked.append((self.path, headers, json.loads(body)))
+                status, kind, answer = stub.answers[0] if len(stub.answers) == 1 else stub.answers.pop(0)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def stub():
+    stub = Stub()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(remote, "BACK_OFF", 0.001)
+    monkeypatch.setattr(remote, "LOOK", 0.02)
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+
+
+def opened(tmp_path, stub, family, **changes):
+    """A catalogue with one model elsewhere, and its painter."""
+    about = {"name": "far", "title": "Far", "licence": "theirs", "family": family, "source": "owner/model"}
+    about |= {"url": f"{stub.url}/models/x" if family != "bedrock" else stub.url, "region": "us-east-1"}
+    about |= {"sizes": [64], "defaults": {"width": 64, "height": 64, "steps": 4, "guidance_scale": 3.0}, "script": ""}
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "model.json").write_text(json.dumps(about | {"defaults": about["defaults"], **changes}))
+    catalogue = Catalogue(tmp_path)
+    return catalogue, open_painter(catalogue.model("far"), Means(hub_token="hf_secret"))
+
+
+def picture(family, size=(64, 64)):
+    """An answer of this family."""
+    if family == "bedrock":
+        return 200, "application/json", json.dumps({"images": [base64.b64encode(png(size)).decode()]}).encode()
+    return 200, "image/png", png(size)
+
+
+def busy(family):
+    if family == "bedrock":
+        return 429, "application/json", b'{"message": "Too many requests"}'
+    return 503, "application/json", b'{"error": "Model owner/model is currently loading", "estimated_time": 0.1}'
+
+
+def refused(family):
+    told = {"message": "This violates the policy"} if family == "bedrock" else {"error": "This violates the policy"}
+    return 400, "application/json", json.dumps(told).encode()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recipe_is_asked_for_in_their_words_and_a_picture_comes(tmp_path, stub, family, credentials):
+    catalogue, painter = opened(tmp_path, stub, family)
+    stub.answers = [picture(family, (128, 128))]
+    steps = []
+    recipe = catalogue.recipe({"prompt": "a red fox", "negative_prompt": "blur", "seed": 2**33 + 5})
+    image = painter(recipe, steps.append)
+    assert image.size == (64, 64) and image.mode == "RGB" and image.getpixel((9, 9)) == (204, 102, 0)
+    assert steps[-1].step == 4 and painter.device == f"{family} owner/model"
+    [(path, headers, body)] = stub.asked
+    if family == "bedrock":
+        assert path == "/model/owner%2Fmodel/invoke" and headers["authorization"].startswith("AWS4-HMAC-SHA256")
+        assert body["textToImageParams"] == {"text": "a red fox", "negativeText": "blur"}
+        wanted = {"numberOfImages": 1, "width": 64, "height": 64, "cfgScale": 3.0, "seed": (2**33 + 5) % (2**31 - 1)}
+        assert body["imageGenerationConfig"] == wanted
+    else:
+        assert path == "/models/x" and headers["authorization"] == "Bearer hf_secret"
+        assert body["inputs"] == "a red fox"
+        said = {"negative_prompt": "blur", "width": 64, "height": 64, "num_inference_steps": 4, "guidance_scale": 3.0}
+        assert body["parameters"] == said | {"seed": 5}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_busy_other_side_is_asked_again_and_who_waits_is_told(tmp_path, stub, family, credentials, quick):
+    catalogue, painter = opened(tmp_path, stub, family)
+    stub.answers = [busy(family), busy(family), picture(family)]
+    told = []
+    painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), told.append)
+    assert len(stub.asked) == 3
+    why = "Too many requests" if family == "bedrock" else "currently loading"
+    assert any(why in progress.said for progress in told)
+    assert all(progress.seconds_left > 0 for progress in told if why in progress.said)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_patience_has_an_end(tmp_path, stub, family, credentials, quick, monkeypatch):
+    monkeypatch.setattr(remote, "TRIES", 2)
+    catalogue, painter = opened(tmp_path, stub, family)
+    stub.answers = [busy(family)]
+    with pytest.raises(RefusedElsewhere, match=f"{family} owner/model was busy 2 times"):
+        painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_refused_is_not_asked_again(tmp_path, stub, family, credentials):
+    catalogue, painter = opened(tmp_path, stub, family)
+    stub.answers = [refused(family)]
+    with pytest.raises(RefusedElsewhere, match="refused with status 400.*violates the policy"):
+        painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
+    assert len(stub.asked) == 1
+
+
+def test_whoever_cancels_does_not_wait_for_the_answer(tmp_path, stub, quick):
+    catalogue, painter = opened(tmp_path, stub, "huggingface-inference")
+    stub.answers = [(503, "application/json", b'{"error": "loading", "estimated_time": 50}')]
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        if "loading" in progress.said:
+            raise Stop
+
+    with pytest.raises(Stop):
+        painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), stop)
+
+
+def test_a_region_that_is_missing_is_said(tmp_path, stub, monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(BadSetup, match="far cannot be reached: .*region"):
+        opened(tmp_path, stub, "bedrock", region=None)
+
+
+def test_a_job_fails_with_their_words(studio, board, recipe, tmp_path, stub):
+    _, painter = opened(tmp_path, stub, "huggingface-inference")
+    stub.answers = [refused("huggingface-inference")]
+    studio.painters = lambda name: painter
+    job = board.open_job(recipe, reason="", scope="shared")
+    assert studio.paint(recipe.model) == "failed" and "violates the policy" in board.job(job.id).error

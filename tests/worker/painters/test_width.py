@@ -1,0 +1,56 @@
+"""How many paintings a step holds, from how long steps take."""
+
+import pytest
+
+from worker.painters.width import Widths, measured
+
+
+def widths(fixed: float, each: float, most: int = 16) -> Widths:
+    return Widths({width: fixed + each * width for width in (1, 2, 4, 8, 16)}, most)
+
+
+@pytest.mark.parametrize(("fixed", "each", "knee"), [(0.0, 1.0, 1), (2.5, 0.7, 9), (10.0, 0.01, 14), (1.0, 5.0, 2)])
+def test_company_is_welcome_until_it_makes_little_cheaper(fixed, each, knee):
+    assert widths(fixed, each).knee == knee
+
+
+def test_beyond_the_knee_comes_in_who_waited_for_half_of_its_own_time():
+    slow = widths(0.0, 0.1)
+    assert slow.room(0, 0.0, 20) and not slow.room(1, 0.9, 20) and slow.room(1, 1.1, 20)
+    assert not slow.room(16, 1e9, 20)
+
+
+def test_between_measured_widths_time_is_on_a_line_and_beyond_in_proportion():
+    known = Widths({1: 1.0, 4: 2.5}, 16)
+    assert known.step_seconds(2) == pytest.approx(1.5) and known.step_seconds(8) == pytest.approx(5.0)
+    assert Widths({}, 8).step_seconds(3) == 0.0
+
+
+def test_without_any_measurement_all_may_come_in():
+    assert all(Widths({}, 8).room(active, 0.0, 30) for active in range(8))
+
+
+def test_what_steps_take_is_learned_and_a_limit_stays():
+    known = widths(0.0, 1.0)
+    for _ in range(100):
+        known.took(1, 3.0)
+    assert known.step_seconds(1) == pytest.approx(3.0, rel=0.01)
+    known.took(3, 100.0)
+    assert known.step_seconds(3) < 4
+    known.limit(4)
+    known.limit(8)
+    assert not known.room(4, 1e9, 1) and known.knee <= 4
+    known.limit(0)
+    assert known.room(0, 0.0, 1)
+
+
+def test_measuring_takes_the_middle_of_three_looks_at_each_width():
+    times = iter([9.0, 1.0, 5.0, 2.0, 3.0, 4.0, 3.0])
+    asked = []
+
+    def step(width):
+        asked.append(width)
+        return next(times)
+
+    assert measured(step, 2).seconds == {1: 2.0, 2: 3.0}
+    assert asked == [1, 1, 1, 1, 2, 2, 2]

@@ -1,0 +1,76 @@
+"""The painter's port: a recipe in, an image out, a report after every step."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from memo import BadSetup, Recipe
+from worker.catalogue import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a painting is after a step."""
+
+    step: int
+    seconds_left: float | None = None  # as steps go now
+    joules: float = 0.0  # spent on it so far
+    preview: Callable[[], Image.Image] | None = None  # what it will be, small and rough; cheap, but not free
+    said: str = ""  # in words what is waited for, where steps say nothing
+
+
+class TooLarge(Exception):
+    """A painting alone does not fit into the device's memory now; perhaps it does when others have left it."""
+
+    def __init__(self, recipe: Recipe, device: str, error: Exception) -> None:
+        size = f"{recipe.width} × {recipe.height}"
+        super().__init__(f"{size} of {recipe.model} does not fit into the memory of {device}: ask for less ({error})")
+
+
+OnStep = Callable[[Progress], None]
+
+
+class Painter(Protocol):
+    """Holds one model, for several threads. The seed alone decides the noise: the same recipe, the same image."""
+
+    device: str  # for the picture's record, for example "cpu float32"
+
+    metered: bool  # whether joules are measured, else estimated
+
+    def state(self) -> Mapping[str, float]:
+        """What it does now, for those who watch over workers: `width`, `step_ms`, `gpu_mb` …"""
+
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+        """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it.
+
+        `start` is the RGB picture that the recipe starts from, if it names one, in any size.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a painter may use; see docs/architecture.md."""
+
+    threads: int = 1
+    slots: int = 1  # pictures at once
+    device: str = "auto"
+    dtype: str = "auto"
+    compile: bool = False
+    hub_token: str | None = None  # for the Hugging Face Inference API
+    watts: float | None = None  # of a busy core or of the GPU, where energy cannot be measured
+
+
+def open_painter(model: Model, means: Means) -> Painter:
+    """Load the model's weights, or find the way to who has them; raises BadSetup when something is missing."""
+    if model.remote:
+        from .remote import open_remote
+
+        return open_remote(json.loads((model.folder / "model.json").read_text()), means)
+    try:
+        from .diffusion import open_diffusion
+    except ImportError as error:
+        raise BadSetup(f"painting needs torch and diffusers: pip install 'memoaized[gpu]' ({error})") from error
+    return open_diffusion(model, means)

@@ -1,0 +1,214 @@
+"""Models that the step loop cannot step, through diffusers' own pipelines: SD 3.5, FLUX, DDPM and others.
+
+Recipes of equal settings that wait are painted in one call. Knows tensors and pipelines; no queues.
+"""
+
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from memo import BadRecipe, BadSetup, Recipe
+
+from .adapters import PipelineAdapters, pipeline_adapters
+from .device import Device
+from .painter import OnStep, Progress
+from .samplers import make_scheduler
+
+log = logging.getLogger(__name__)
+
+SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule", "adapter", "mode")
+
+
+@dataclass(eq=False)
+class Order:
+    """One recipe that waits or is painted."""
+
+    recipe: Recipe
+    gone: bool = False  # nobody waits for it any more
+    news: "queue.SimpleQueue[int | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """What all that are painted together must share."""
+        return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt)
+
+
+class Dropped(Exception):
+    """Nobody waits for any of them."""
+
+
+class StockPainter:
+    """One pipeline in one thread; see Painter."""
+
+    metered = False
+
+    def __init__(self, pipe: Any, device: Device, most: int, adapters: PipelineAdapters | None) -> None:
+        self.pipe, self.device, self.most, self.adapters = pipe, str(device), most, adapters
+        self.takes = inspect.signature(pipe.__call__).parameters
+        self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
+        self.cell = cell_of(pipe) if "height" in self.takes else 1
+        self.waiting: list[Order] = []
+        self.changed = threading.Condition()
+        self.width = 0
+        threading.Thread(target=self.work, name="stock pipeline", daemon=True).start()
+
+    def state(self) -> Mapping[str, float]:
+        """See Painter."""
+        return {"width": self.width}
+
+    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+        """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
+        self.check(recipe)
+        order = Order(recipe)
+        with self.changed:
+            self.waiting.append(order)
+            self.changed.notify()
+        try:
+            while not isinstance(news := order.news.get(), Image.Image):
+                if isinstance(news, Exception):
+                    raise news
+                on_step(Progress(news))
+        finally:
+            order.gone = True
+        size = (recipe.width, recipe.height)
+        return news if news.size == size else news.resize(size, Image.Resampling.LANCZOS)
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise BadRecipe; guidance may count for nothing, for every recipe has some and nobody need have asked."""
+        self.check_sampler(recipe)
+        self.check_negative(recipe)
+        for name in ("width", "height"):
+            if (side := getattr(recipe, name)) % self.cell:
+                raise BadRecipe(name, side, f"{recipe.model} paints multiples of {self.cell}")
+        if recipe.adapter and self.adapters is None:
+            raise BadRecipe("adapter", recipe.adapter, f"{recipe.model} can wear none: leave it out")
+
+    def check_sampler(self, recipe: Recipe) -> None:
+        """Flow models go by Euler's method only, at steps of their own, and unconditional ones by DDIM."""
+        only = "euler" if self.flow else "ddim" if "prompt" not in self.takes else recipe.sampler
+        if recipe.sampler != only:
+            raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {only} only")
+        if self.flow and recipe.schedule != "native":
+            raise BadRecipe("schedule", recipe.schedule, f"{recipe.model} can be painted with native only")
+
+    def check_negative(self, recipe: Recipe) -> None:
+        """Not all know negative prompts."""
+        true = self.takes.get("true_cfg_scale")  # what FLUX and others guide by in earnest; off unless above 1
+        known = "negative_prompt" in self.takes and (true is None or true.default > 1)
+        if recipe.negative_prompt and not known:
+            raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{recipe.model} knows none: leave it out")
+
+    def work(self) -> None:
+        """Paint for ever, the first who waits and those like it."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting)
+                first = self.waiting[0]
+                most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
+                orders = [order for order in self.waiting if order.settings == first.settings][:most]
+                self.waiting = [order for order in self.waiting if order not in orders]
+            self.paint([order for order in orders if not order.gone])
+
+    def paint(self, orders: list[Order]) -> None:
+        """In one call; if that fails each alone, so that only the faulty one does."""
+        if not orders:
+            return
+        self.width = len(orders)
+        try:
+            images = self.painted(orders)
+        except Dropped:
+            return
+        except Exception as error:
+            log.exception("a pipeline failed with %d paintings", len(orders))
+            if len(orders) == 1:
+                orders[0].news.put(error)
+                return
+            for order in orders:
+                self.paint([order])
+            return
+        finally:
+            self.width = 0
+        for order, image in zip(orders, images, strict=True):
+            order.news.put(image)
+
+    @torch.inference_mode()
+    def painted(self, orders: list[Order]) -> list[Image.Image]:
+        """RGB images."""
+        recipe = orders[0].recipe
+        if self.adapters is not None:
+            self.adapters.put_on(recipe.adapter)
+        if not self.flow:
+            self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
+        self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable)
+        asked = {
+            "prompt": [order.recipe.prompt for order in orders],
+            "negative_prompt": [order.recipe.negative_prompt for order in orders] if recipe.negative_prompt else None,
+            "width": recipe.width,
+            "height": recipe.height,
+            "guidance_scale": recipe.guidance_scale,
+            "num_inference_steps": recipe.steps,
+            "generator": [torch.Generator("cpu").manual_seed(order.recipe.seed or 0) for order in orders],
+        }
+        asked = {name: value for name, value in asked.items() if name in self.takes}
+        if "prompt" not in self.takes:
+            asked["batch_size"] = len(orders)
+        images: list[Image.Image] = self.pipe(**asked, output_type="pil").images
+        return [image.convert("RGB") for image in images]
+
+
+class Bar:
+    """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
+
+    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None) -> None:
+        self.orders, self.iterable, self.step = orders, iterable, 0
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def __iter__(self) -> Iterator[Any]:
+        for one in () if self.iterable is None else self.iterable:
+            yield one
+            self.update()
+
+    def update(self, steps: int = 1) -> None:
+        """So many steps are done; raises Dropped."""
+        self.step += steps
+        for order in self.orders:
+            order.news.put(self.step)
+        if all(order.gone for order in self.orders):
+            raise Dropped
+
+
+def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots: int) -> StockPainter:
+    """Whatever pipeline lies there or on the hub; raises BadSetup, OSError or ValueError."""
+    source: str = about.get("source", str(folder))
+    options: dict[str, Any] = {"local_files_only": True}
+    if "source" in about:
+        options = {"revision": about["hub_revision"]}
+    options["variant"] = about.get("variant")  # of the files, "fp16" say
+    options |= dict.fromkeys(about.get("without", ()))  # parts that are left out, a large text encoder say
+    try:
+        pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
+    except AttributeError as error:
+        raise BadSetup(f"{folder}: diffusers knows no such pipeline: {error}") from error
+    return StockPainter(pipe.to(device.name), device, slots, pipeline_adapters(pipe, folder))
+
+
+def cell_of(pipe: Any) -> int:
+    """Of how many pixels the sides of its pictures must be multiples."""
+    cell: int = getattr(pipe, "vae_scale_factor", 1) * getattr(pipe, "patch_size", 1)
+    processor = getattr(pipe, "image_processor", None)  # FLUX's knows that latents are packed two by two
+    return max(cell, processor.config.vae_scale_factor) if isinstance(processor, VaeImageProcessor) else cell
