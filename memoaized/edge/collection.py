@@ -198,7 +198,11 @@ class Collection:
         with self._lock:
             shard = self._open()
             guarded(shard.flush)
-            shutil.copytree(self._current(), copy)
+            try:
+                shutil.copytree(self._current(), copy)
+            except OSError:  # shutil's errors are, too
+                shutil.rmtree(copy, ignore_errors=True)
+                raise
             self._noted = []
         return copy
 
@@ -214,9 +218,10 @@ class Collection:
                 before, old = self._open(), self._current()
                 self._repeat(shard, done)
                 guarded(shard.flush)
-                self.config = {**self.config, SHARD: copy.name}
-                write_meta(self.path, self.config)
-                self._shard, self._noted, shard = shard, None, before
+                config = {**self.config, SHARD: copy.name}
+                write_meta(self.path, config)
+                self.config, self._noted = config, None
+                self._shard, shard = shard, before
         finally:
             guarded(shard.close)  # whichever of both is not used
         shutil.rmtree(old, ignore_errors=True)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,30 @@ def test_a_builder_that_cannot_work_says_why(
     monkeypatch.setattr("memoaized.edge.graph.BUILDER", "memoaized.edge.nothing")
     with opened(folder, 2000):
         until(lambda: "No module named memoaized.edge.nothing" in caplog.text)
+
+
+@pytest.mark.parametrize("step", ["shutil.copytree", "memoaized.edge.collection.write_meta"])
+def test_a_full_disk_costs_the_graph_and_nothing_else(
+    step: str, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: Path, target: object, *_more: object) -> None:
+        if isinstance(target, Path):
+            target.mkdir()
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(step, full)
+    with opened(folder, 2000) as collections:
+        grown = collections.get("grown")
+        until(lambda: "goes on without a new graph: [Errno 28] No space left" in caplog.text)
+        until(lambda: shards(folder) == 1)
+        assert grown.info()["status"] == "green"
+        grown.upsert({"points": [point(POINTS)]})
+        assert len(everything(grown)) == POINTS + 1
+    monkeypatch.undo()
+    with opened(folder, 2000) as collections:
+        grown = collections.get("grown")
+        until(lambda: grown.unlinked() == (0, POINTS + 1))
+        assert len(everything(grown)) == POINTS + 1
 
 
 def test_whoever_closes_does_not_wait_for_a_graph(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
