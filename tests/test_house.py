@@ -28,7 +28,7 @@ TORCH_ROOMS = (
     "worker/judge/",
     "worker/train/",
     "worker/drawings/sheet.py",
-    *(f"worker/painters/{part}.py" for part in WITH_TORCH),
+    *(f"worker/painters/{part}.py" for part in WITH_TORCH.split()),
 )
 LAZY_TORCH = {
     "memo/cross_encoder.py",

@@ -23,7 +23,8 @@ from web.config import WebConfig
 from web.limits import storage_uri
 from worker import paint
 from worker.catalogue import Catalogue
-from worker.jobs.job import State, events
+from worker.jobs import events
+from worker.jobs.job import State
 from worker.jobs.keys import Keys
 from worker.painters.painter import Progress
 
