@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from .embed import OnnxEmbedder
 from .errors import BadSetup
+from .spelling import mended
 from .strange import missing
 from .verdict import Verdict, by_rule
 
@@ -55,12 +56,17 @@ class LearnedJudge:
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        settled = {old: verdict for old in remembered if (verdict := self.by_rule(old, wanted))}
+        spelt = {old: self.spelt(old, wanted) for old in remembered}
+        settled = {old: verdict for old in remembered if (verdict := self.by_rule(*spelt[old]))}
         if any(verdict.fits for verdict in settled.values()):
             return [settled.get(old) or passed_over(old) for old in remembered]
         open_ones = [old for old in remembered if old not in settled]
-        sure = dict(zip(open_ones, self.until_one_fits([(old, wanted) for old in open_ones]), strict=True))
+        sure = dict(zip(open_ones, self.until_one_fits([spelt[old] for old in open_ones]), strict=True))
         return [settled.get(old) or self.verdict(old, sure[old]) for old in remembered]
+
+    def spelt(self, old: str, wanted: str) -> Texts:
+        """Both without slips of the finger, as far as one tells what the other means."""
+        return mended(old, wanted, self.text.pieces), mended(wanted, old, self.text.pieces)
 
     def by_rule(self, old: str, wanted: str) -> Verdict | None:
         """What needs no network; words that the text model does not know whole must be in both."""
@@ -142,6 +148,7 @@ class LearnedJudge:
 
     def scores(self, pairs: Sequence[Texts]) -> list[float]:
         """Of many pairs, vetoes included, as the operating point is compared with them."""
+        pairs = [self.spelt(old, new) for old, new in pairs]
         rules = [self.by_rule(old, new) for old, new in pairs]
         return [
             rule.sure or self.card.probability(logit) * VETOED if rule else self.card.probability(logit)
