@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis as redis_py
@@ -26,6 +26,9 @@ from memoaized.up import free_port
 from worker.jobs.job import Job
 from worker.jobs.queue import Queue
 from worker.painters.painter import OnStep, Progress
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ROOT = Path(__file__).parent.parent
 IN_CI = bool(os.environ.get("CI"))
@@ -210,10 +213,24 @@ class OneAtATime:
         return call
 
 
+def closing(app: Flask) -> "WSGIApplication":
+    """The application, closing what it answers with even where Werkzeug's server forgets: a browser that left."""
+
+    def respond(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
+        answer = app(environ, start_response)
+        try:
+            yield from answer
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+
+    return respond
+
+
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
     """The base URL of a server on a port of its own."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server = make_server("127.0.0.1", 0, closing(app), threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"

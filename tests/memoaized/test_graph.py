@@ -77,8 +77,14 @@ def everything(grown: Collection) -> dict[int, dict[str, Any]]:
 
 
 def builders() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if "memoaized.edge.build" in child.cmdline()]
+    return [child for child in psutil.Process().children() if builds(child)]
+
+
+def builds(child: psutil.Process) -> bool:
+    try:
+        return "memoaized.edge.build" in child.cmdline()
+    except psutil.NoSuchProcess:  # ended a moment ago
+        return False
 
 
 def test_a_graph_finds_nearly_all_that_a_scan_finds(folder: Path) -> None:
