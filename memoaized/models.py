@@ -264,6 +264,7 @@ def guess(found: Found) -> Preset:
         sampler=samplers[0],
         samplers=samplers,
         schedules=EITHER if samplers is USUAL else ("native",),
+        negatives=prompted and not consistent and not found.kind.startswith("Flux"),
         least=round(found.gib + 2),
         note="its steps and guidance are guesses: see its card, and change model.json",
     )

@@ -31,6 +31,8 @@ class Preset:
     schedules: tuple[str, ...] = ("native",)
     span: tuple[int, int, int] | None = None
     least: int = 0
+    negatives: bool = True  # whether it knows negative prompts
+    tokens: int = 0  # of a prompt, at most; else what the pipeline takes by itself
     gated: bool = False  # the hub gives it to those who accepted its licence
     revision: str = "main"
     more: Mapping[str, object] = field(default_factory=dict)  # for model.json
@@ -58,6 +60,8 @@ class Preset:
             "samplers": list(self.samplers or (self.sampler,)),
             "schedules": list(self.schedules),
             "script": "",
+            "negatives": None if self.negatives else False,
+            "tokens": self.tokens or None,
             "least_gib": self.least or None,
             **self.more,
         }
@@ -140,6 +144,7 @@ ALL = (
         guidance_scale=8.0,
         sampler="lcm",
         least=5,
+        negatives=False,
         note="has no negative prompts",
     ),
     Preset(
@@ -169,6 +174,8 @@ ALL = (
         guidance_scale=0.0,
         sampler="euler",
         least=34,
+        negatives=False,
+        tokens=256,
         gated=True,
         note="has no guidance and no negative prompts",
     ),
@@ -183,6 +190,7 @@ ALL = (
         guidance_scale=0.0,
         sampler="ddim",
         least=1,
+        negatives=False,
         revision="c7462eb800b752f4b0e939d0dcece73b1e4283ae",  # where safetensors were added
         note="reads no prompts",
     ),
@@ -196,6 +204,7 @@ ALL = (
         steps=4,
         guidance_scale=3.5,
         sampler="euler",
+        negatives=False,
         note="wants WORKER_HUB_TOKEN; costs what the provider asks",
     ),
     Preset(

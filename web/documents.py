@@ -182,6 +182,7 @@ class ModelDocument(TypedDict):
     defaults: dict[str, Any]
     adapters: list[str]
     starts: Annotated[bool, Field(description="whether it can start from a picture")]
+    negatives: Annotated[bool, Field(description="whether it knows negative prompts")]
 
 
 class ModelsDocument(TypedDict):

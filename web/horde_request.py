@@ -13,7 +13,7 @@ from typing import Any
 
 from memo import BadRecipe
 from memo.recipe import check_whole
-from worker.catalogue import WITHOUT_KARRAS, Model, unguided
+from worker.catalogue import WITHOUT_KARRAS, Model, unheeded
 
 from .asking import COUNT, MEMO, MOST_PICTURES, WEBHOOK
 
@@ -110,9 +110,9 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> Asked:
         **({MEMO: values[MEMO]} if MEMO in values else {}),
     }
     model = models[native.get("model", next(iter(models)))]
-    if native["negative_prompt"] and unguided(native.get("guidance_scale"), model):
+    if native["negative_prompt"] and unheeded(native.get("guidance_scale"), model):
         native["negative_prompt"] = ""
-        warnings.append(warning("CfgScaleTooSmall", "nothing follows what stands behind ### without guidance"))
+        warnings.append(warning("CfgScaleTooSmall", "nothing heeds what stands behind ### at this guidance"))
     source = file_of(values.get("source_image"))
     if source and "params.denoising_strength" in values:
         native["strength"] = values["params.denoising_strength"]

@@ -20,7 +20,7 @@ from memo import BadRecipe
 from memo.picture import A1111_SAMPLERS
 from memo.recipe import check_whole
 from memo.start import KEPT, read_start
-from worker.catalogue import WITHOUT_KARRAS, Model, unguided
+from worker.catalogue import WITHOUT_KARRAS, Model, unheeded
 
 MOST_PICTURES = 64  # of one request
 LARGEST = 4096  # px, of a side
@@ -165,7 +165,7 @@ def read(body: Mapping[str, Any], models: Mapping[str, Model], *, preferred: str
         "seed": seed(body),
         "memo": read_policy(body) or policy or None,
     }
-    if unguided(given["guidance_scale"], model):
+    if unheeded(given["guidance_scale"], model):
         given["negative_prompt"] = ""  # AUTOMATIC1111 does not look at it either
     lasts = checkpoint and body.get("override_settings_restore_afterwards") is False
     batch_size, count = counts(body)

@@ -23,7 +23,7 @@ ADAPTERS = "adapters"  # the subfolder for LoRA files
 WEIGHTS_OF_ADAPTERS = (-4.0, 4.0)  # how strongly one may count
 TOLD = (  # of each model
     *("name", "revision", "title", "licence", "sizes", "span", "samplers", "schedules", "defaults"),
-    *("adapters", "starts"),
+    *("adapters", "starts", "negatives"),
 )
 WITHOUT_KARRAS = ("ddim", "lcm")  # samplers whose steps are not placed by sigmas
 
@@ -49,6 +49,7 @@ class Model:
     adapters: tuple[str, ...] = ()  # LoRA files, by name
     starts: bool = False  # whether it can start from a picture
     remote: bool = False  # painted elsewhere
+    negatives: bool = True  # whether it knows negative prompts
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
 
 
@@ -101,17 +102,17 @@ def check(recipe: Recipe, model: Model) -> None:
         )
     if recipe.start and not model.starts:
         raise BadRecipe("start", recipe.start, f"{model.name} cannot start from a picture: leave it out")
-    if recipe.negative_prompt and unguided(recipe.guidance_scale, model):
-        remedy = "it counts with a guidance_scale above 1 only: leave it out"
-        raise BadRecipe("negative_prompt", recipe.negative_prompt, remedy)
+    if recipe.negative_prompt and unheeded(recipe.guidance_scale, model):
+        why = "it counts with a guidance_scale above 1 only" if model.negatives else f"{model.name} knows none"
+        raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{why}: leave it out")
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
 
 
-def unguided(scale: object, model: Model) -> bool:
-    """Whether nothing would follow a negative prompt, at this scale or, where it is None, at the model's own."""
+def unheeded(scale: object, model: Model) -> bool:
+    """Whether nothing would heed a negative prompt, at this scale or, where it is None, at the model's own."""
     found = model.defaults.get("guidance_scale") if scale is None else scale
-    return isinstance(found, int | float) and found <= 1
+    return not model.negatives or (isinstance(found, int | float) and found <= 1)
 
 
 def check_size(recipe: Recipe, model: Model) -> None:
@@ -233,6 +234,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             adaptable=can_wear(values.get("family"), file.parent),
             starts=values.get("family", STEPPED[0]) in STEPPED and not values.get("labels"),
             remote=values.get("family") in REMOTE,
+            negatives=as_flag(values, "negatives"),
             script=values.get("script", "LATIN"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -245,6 +247,13 @@ def can_wear(family: str | None, folder: Path) -> bool:
     if family != PIPELINE or not index.is_file():
         return family in (*STEPPED, PIPELINE)
     return "text_encoder" in json.loads(index.read_text())  # those that read no words cannot
+
+
+def as_flag(values: Mapping[str, Any], name: str) -> bool:
+    """True unless it says false; raises ValueError for anything else."""
+    if not isinstance(said := values.get(name, True), bool):
+        raise ValueError(f"{name} must be true or false, not {said!r}")
+    return said
 
 
 def as_span(given: object) -> tuple[int, int, int] | None:

@@ -114,6 +114,7 @@ def test_the_catalogue_accepts_every_preset(preset, folder):
     recipe = Catalogue(folder).recipe({"prompt": "a red fox"})
     assert (recipe.steps, recipe.sampler, recipe.width) == (preset.steps, preset.sampler, recipe.height)
     assert preset.family in (*STEPPED, PIPELINE, *REMOTE) and model.remote == preset.remote
+    assert model.negatives == preset.negatives
     assert bool(preset.least) != preset.remote and model.licence == preset.licence
 
 
@@ -152,6 +153,17 @@ def test_what_was_downloaded_is_painted_without_a_hub(one_thread, stub, run, fol
     steps = []
     image = open_painter(catalogue.model(name), MEANS)(recipe, lambda progress: steps.append(progress.step))
     assert image.size == (64, 64) and steps == [1, 2] and about(folder, name)["family"] == family
+    assert catalogue.model(name).negatives == (name == "sd")
+
+
+def test_pipelines_of_flux_are_taken_to_know_no_negative_prompts():
+    parts = {
+        "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
+        "tokenizer": ("transformers", "T5Tokenizer"),
+    }
+    for kind, negatives in (("FluxPipeline", False), ("StableDiffusion3Pipeline", True)):
+        found = ours.guess(ours.Found("toy/flow", COMMIT, "MIT", kind, parts, {}))
+        assert (found.sampler, found.negatives) == ("euler", negatives)
 
 
 def test_a_gated_model_wants_a_token_and_says_where(stub, run, folder, monkeypatch):

@@ -60,6 +60,18 @@ def test_a_negative_prompt_that_nothing_follows_is_refused(catalogue):
     assert caught.value.field == "negative_prompt"
 
 
+def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
+    write_tiny_model(folder, name="deaf")
+    file = folder / "deaf" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": False}))
+    with pytest.raises(BadRecipe, match="deaf knows none: leave it out") as caught:
+        Catalogue(folder).recipe({"model": "deaf", "prompt": "fox", "negative_prompt": "snow", "guidance_scale": 5})
+    assert caught.value.field == "negative_prompt"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": "no"}))
+    with pytest.raises(BadSetup, match="negatives must be true or false, not 'no'"):
+        Catalogue(folder).models()
+
+
 def test_karras_needs_a_sampler_with_sigmas(catalogue):
     assert catalogue.recipe({"prompt": "fox", "schedule": "karras"}).schedule == "karras"
     with pytest.raises(BadRecipe, match="ddim"):

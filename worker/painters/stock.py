@@ -26,6 +26,7 @@ from .samplers import make_scheduler
 
 log = logging.getLogger(__name__)
 
+LENGTH = "max_sequence_length"  # of a prompt in tokens, as FLUX and SD 3.5 take it
 SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule", "adapter", "mode")
 
 
@@ -52,8 +53,10 @@ class StockPainter:
 
     metered = False
 
-    def __init__(self, pipe: Any, device: Device, most: int, adapters: PipelineAdapters | None) -> None:
-        self.pipe, self.device, self.most, self.adapters = pipe, str(device), most, adapters
+    def __init__(
+        self, pipe: Any, device: Device, most: int, adapters: PipelineAdapters | None, more: Mapping[str, object]
+    ) -> None:
+        self.pipe, self.device, self.most, self.adapters, self.more = pipe, str(device), most, adapters, more
         self.takes = inspect.signature(pipe.__call__).parameters
         self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         self.cell = cell_of(pipe) if "height" in self.takes else 1
@@ -162,7 +165,7 @@ class StockPainter:
         asked = {name: value for name, value in asked.items() if name in self.takes}
         if "prompt" not in self.takes:
             asked["batch_size"] = len(orders)
-        images: list[Image.Image] = self.pipe(**asked, output_type="pil").images
+        images: list[Image.Image] = self.pipe(**asked, **self.more, output_type="pil").images
         return [image.convert("RGB") for image in images]
 
 
@@ -204,7 +207,17 @@ def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots:
         pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
     except AttributeError as error:
         raise BadSetup(f"{folder}: diffusers knows no such pipeline: {error}") from error
-    return StockPainter(pipe.to(device.name), device, slots, pipeline_adapters(pipe, folder))
+    more = more_for(pipe, about, folder)
+    return StockPainter(pipe.to(device.name), device, slots, pipeline_adapters(pipe, folder), more)
+
+
+def more_for(pipe: Any, about: Mapping[str, Any], folder: Path) -> dict[str, object]:
+    """What every call says besides the recipe; raises BadSetup for a length of prompts where none can be said."""
+    if "tokens" not in about:
+        return {}
+    if LENGTH not in inspect.signature(pipe.__call__).parameters:
+        raise BadSetup(f"{folder}: tokens is {about['tokens']!r}, but {type(pipe).__name__} takes none: leave it out")
+    return {LENGTH: about["tokens"]}
 
 
 def cell_of(pipe: Any) -> int:

@@ -1,5 +1,6 @@
 """diffusers' own pipelines as painters: equal settings go together, each comes out as alone, cancelling works."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from memo import BadRecipe
+from memo import BadRecipe, BadSetup
 from tests.stock_models import write_ddpm, write_flux, write_sd3
 from worker.catalogue import Catalogue
 from worker.painters.painter import Means, open_painter
@@ -41,7 +42,7 @@ def recipe_of(catalogue, name, seed, **wanted):
     return catalogue.recipe({"model": name, "prompt": "a red fox", "seed": seed, **wanted})
 
 
-def official(catalogue, recipe):
+def official(catalogue, recipe, **more):
     """By diffusers' own pipeline, called as its documentation has it."""
     folder = catalogue.model(recipe.model).folder
     left_out = dict.fromkeys(["text_encoder_3", "tokenizer_3"] if recipe.model == "sd3" else [])
@@ -51,7 +52,7 @@ def official(catalogue, recipe):
     if recipe.negative_prompt:
         said["negative_prompt"] = recipe.negative_prompt
     sized = {"width": recipe.width, "height": recipe.height, "num_inference_steps": recipe.steps}
-    return pipe(**said, **sized, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
+    return pipe(**said, **sized, **more, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
 
 
 def paint(painter, recipe):
@@ -100,6 +101,28 @@ def test_guidance_counts_for_nothing_where_the_network_was_not_told_of_it(one_th
     painter = open_painter(catalogue.model("schnell"), MEANS)
     without, guided = (recipe_of(catalogue, "schnell", 3, guidance_scale=guidance) for guidance in (0.0, 7.0))
     assert paint(painter, without) == paint(painter, guided)
+
+
+def test_a_model_may_say_how_many_tokens_of_a_prompt_are_read(one_thread, tmp_path):
+    write_flux(tmp_path, name="short", schnell=True)
+    long = recipe_of(Catalogue(tmp_path), "short", 3, prompt="a red fox in the deep snow")
+    whole = paint(open_painter(Catalogue(tmp_path).model("short"), MEANS), long)
+    said = add(tmp_path / "short", tokens=4)
+    found = paint(open_painter(said.model("short"), MEANS), long)
+    assert apart(found, official(said, long, max_sequence_length=4)) <= 1 < apart(found, whole)
+
+
+def test_a_pipeline_without_a_length_of_prompts_is_told_none(tmp_path):
+    write_ddpm(tmp_path)
+    with pytest.raises(BadSetup, match="tokens is 4, but DDPMPipeline takes none: leave it out"):
+        open_painter(add(tmp_path / "ddpm", tokens=4).model("ddpm"), MEANS)
+
+
+def add(folder, **more):
+    """The catalogue after its model.json says more."""
+    file = folder / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    return Catalogue(folder.parent)
 
 
 def test_equal_settings_go_together_and_each_comes_out_as_alone(one_thread, catalogue, painter, name):
