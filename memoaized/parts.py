@@ -1,17 +1,14 @@
 """Child processes of `memoaized up`: started tied to us, their logs passed on line by line, ended in time."""
 
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
-TIED = Path(__file__).with_name("tied.py")
+from .tied import tied
 
 
 @dataclass(slots=True)
@@ -29,7 +26,7 @@ class Part:
     def start(self, log: Callable[[str, str], None]) -> None:
         """Start it in a session of its own, so that Ctrl-C reaches only us; call from the main thread."""
         self.process = subprocess.Popen(
-            [sys.executable, "-S", str(TIED), str(os.getpid()), *self.command],
+            tied(self.command),
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,15 +1,21 @@
 """Run a command that ends when its parent does: `python tied.py PARENT_PID COMMAND …`. Linux; elsewhere just runs it.
 
-A file of its own, run before the command is executed in its place, because a hook between fork and exec is not
-safe in a process with threads. prctl(2), PR_SET_PDEATHSIG.
+To the kernel, the parent is the thread that starts it. A file of its own, run before the command is executed in its
+place, because a hook between fork and exec is not safe in a process with threads. prctl(2), PR_SET_PDEATHSIG.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """The command, tied to the thread that starts it."""
+    return [sys.executable, "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+from memoaized.tied import tied
+
 from .collection import Collection
 from .errors import Broken, EdgeError
 
@@ -75,7 +77,7 @@ class Graphs:
 
     def _run(self, copy: Path) -> None:
         """Raises Broken with what the builder said last."""
-        command = [sys.executable, "-m", BUILDER, str(copy)]
+        command = tied([sys.executable, "-m", BUILDER, str(copy)])
         with self._starting:
             if self._stop.is_set():
                 raise Broken("the server stops")

@@ -4,6 +4,8 @@ import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +17,7 @@ import psutil
 import pytest
 
 from memoaized.edge import Collection, Collections, Missing, open_collections
+from tests.real import alive
 
 WIDTH, POINTS = 16, 3000
 MADE = {
@@ -76,13 +79,13 @@ def everything(grown: Collection) -> dict[int, dict[str, Any]]:
     return {one["id"]: one["payload"] for one in found}
 
 
-def builders() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if builds(child)]
+def builders(server: int | None = None, command: str = "-m memoaized.edge.build") -> list[psutil.Process]:
+    return [child for child in psutil.Process(server).children() if runs(child, command)]
 
 
-def builds(child: psutil.Process) -> bool:
+def runs(child: psutil.Process, command: str) -> bool:
     try:
-        return "memoaized.edge.build" in child.cmdline()
+        return command in " ".join(child.cmdline())
     except psutil.NoSuchProcess:  # ended a moment ago
         return False
 
@@ -208,6 +211,27 @@ def test_a_collection_may_go_while_its_graph_is_built(folder: Path, caplog: pyte
         with pytest.raises(Missing):
             collections.get("grown")
     assert not caplog.records
+
+
+SERVER = """
+import sys, time; from pathlib import Path; from memoaized.edge import graph, open_collections
+graph.BUILDER = "sleeper"
+collections = open_collections(Path(sys.argv[1]), flush_every=0.02, graph_points=2000); time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent's life")
+def test_a_builder_ends_when_its_server_is_killed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text("import time; time.sleep(90)")
+    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
+    with subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], env=os.environ | paths) as server:
+        until(lambda: bool(builders(server.pid, "-m sleeper")))
+        [builder] = builders(server.pid, "-m sleeper")
+        until(lambda: "tied.py" not in " ".join(builder.cmdline()))
+        server.kill()
+    until(lambda: not alive(builder.pid))
+    with opened(folder, GRAPHLESS) as collections:
+        assert len(everything(collections.get("grown"))) == POINTS
 
 
 def test_a_copy_that_a_crash_left_is_swept(folder: Path) -> None:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from memoaized.parts import Part, end_leftovers, started_at, wait_until
-from tests.real import wait_for
+from tests.real import alive, wait_for
 
 
 def python(code: str, **options) -> Part:
@@ -72,7 +72,7 @@ def test_it_ends_when_its_parent_is_killed():
         wait_for(lambda: "sleep(60)" in " ".join(psutil.Process(child).cmdline()))
         time.sleep(0.1)
         parent.kill()
-    wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: not alive(child))
 
 
 def test_what_an_earlier_run_left_is_ended_and_strangers_are_not(start):

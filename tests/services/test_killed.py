@@ -12,7 +12,7 @@ import pytest
 
 from memo import read_png
 from memoaized.up import answers
-from tests.real import running_stack, wait_for
+from tests.real import alive, running_stack, wait_for
 
 SLOW = {"model": "slow", "width": 256, "height": 256}
 
@@ -47,17 +47,13 @@ def parts(stack) -> dict[str, int]:
     return {name: pid for name, (pid, _) in record.items()}
 
 
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 def family(stack) -> list[psutil.Process]:
     me = psutil.Process(stack.process.pid)
     return [me, *me.children(recursive=True)]
 
 
 def none_left(processes: list[psutil.Process]) -> bool:
-    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    return not any(alive(process.pid) for process in processes)
 
 
 @pytest.fixture(scope="module")
