@@ -57,6 +57,7 @@ def measure(folder: Path, text_folder: Path, many: int, workers: int, spread: fl
             run.start(name)
         queue, memory = run.open_queue(), run.open_memory()
         asked = [submit(queue, str(number), STEPS) for number in range(many)]
+        wait_for_first(queue, asked)
         chaos = Chaos(run, names, spread)
         ended = wait(queue, asked, chaos)
         wait_for_backlog(queue)
@@ -114,6 +115,15 @@ class Chaos:
         time.sleep(1.0)
         self.fleet.start("redis")
         self.last_outage = time.time()
+
+
+def wait_for_first(queue: Queue, asked: list[Job]) -> None:
+    """Until workers are at work, else what goes wrong would disturb nobody; raises RuntimeError when none ever is."""
+    deadline = time.monotonic() + PATIENCE
+    while not any((job := look(queue, one.id)) and job.state.final for one in asked):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no worker finished a job in {PATIENCE:.0f} s: see their logs")
+        time.sleep(0.1)
 
 
 def wait(queue: Queue, asked: list[Job], chaos: Chaos) -> list[Job]:
