@@ -124,6 +124,13 @@ class Points:
         with self.ready():
             return self.client.count(self.collection, exact=True).count
 
+    def begun_from(self, start: str, scope: str, but: Collection[str] = ()) -> int:
+        """How many points of a scope, but for these, are started from this picture; they are all looked at."""
+        same = [equals("scope", scope), equals("start", start)]
+        with self.ready():
+            where = models.Filter(must=same, must_not=among(but))
+            return self.client.count(self.collection, where, exact=True).count
+
     def keys(self) -> Iterator[str]:
         """The names of all points, 32 hex digits each, in no certain order."""
         offset: Any = None

@@ -282,11 +282,23 @@ class Memory:
         return [one for one in near if one.cosine >= LIKE]
 
     def forget(self, key: str, scope: str | None = None) -> None:
-        """Remove point and bytes; raises Forgotten when there is neither."""
+        """Remove point and bytes, and what it alone was started from; raises Forgotten when there is neither."""
         if not self.belongs(key, scope):
             raise Forgotten(key)
+        self.forget_start(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
+
+    def forget_start(self, key: str) -> None:
+        """Remove what a picture was started from, unless another one was or is to be."""
+        try:
+            gone = self.index.get(key) or self.picture(key)
+        except (Forgotten, BadKey):
+            return
+        start, scope = gone.recipe.start, gone.scope
+        others = [points for points in (self.pending, self.index) if points]
+        if start and not any(points.begun_from(start, scope, [key]) for points in others):
+            self.store.delete(start_object(start, scope))
 
     def belongs(self, key: str, scope: str | None) -> bool:
         """Whether there are bytes or a point of this key, in this scope if one is given. Raises Unavailable."""

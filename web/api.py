@@ -236,7 +236,7 @@ def link_of(key: str) -> str | None:
 @bp.delete("/pictures/<key>")
 @described({204: Answer("It is forgotten.")}, refused=(404,))
 def delete_picture(key: str) -> ResponseReturnValue:
-    """Forget a picture: bytes, metadata and index entry."""
+    """Forget a picture: bytes, metadata and index entry, and what it alone was started from."""
     forget(key)
     return "", 204
 

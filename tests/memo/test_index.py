@@ -72,6 +72,14 @@ def test_a_picture_serves_fewer_steps_and_another_way_of_painting(index, recipe,
     assert len(index.nearest(vector(1), replace(recipe, **change), "shared", 5)) == 1
 
 
+def test_what_was_started_from_a_picture_is_counted(index, recipe):
+    begun = [picture(recipe, number, start="a" * 32) for number in range(2)]
+    for kept in (*begun, picture(recipe, 3, start="b" * 32), picture(recipe, 4)):
+        index.add(kept, vector(1))
+    assert index.begun_from("a" * 32, "shared") == 2 and index.begun_from("a" * 32, "another") == 0
+    assert index.begun_from("a" * 32, "shared", [begun[0].key]) == 1
+
+
 def test_what_is_under_way_is_found_beside_the_pictures_and_not_among_them(index, recipe):
     pending, painting = beside(index, Pending, "pending"), uuid.uuid4().hex
     pending.add(painting, recipe, "alice", vector(1, 0.2))

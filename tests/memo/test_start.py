@@ -1,12 +1,14 @@
 """Pictures to start from: what is read of an upload, and where it is kept."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from memo import BadRecipe, Forgotten, Recipe
 from memo.start import KEPT, read_start, start_name
+from tests.real import painted
 
 
 def encoded(image, kind="PNG", **options):
@@ -77,6 +79,35 @@ def test_another_start_or_strength_is_another_picture(memory, remember):
     assert all(memory.recall(recipe).match is None for recipe in asked)
     alike = Recipe(**{**words, "prompt": "the red fox"}, start=one, strength=0.5)
     assert memory.recall(alike).match and memory.recall(alike).match.how == "same meaning"
+
+
+@pytest.fixture
+def begun(memory):
+    """A recipe that starts from a picture which is kept."""
+    name = memory.keep_start(encoded(Image.new("RGB", (8, 8))), "mine")
+    return Recipe(prompt="a red fox", model="m", revision="r", width=64, height=64, start=name, strength=0.5)
+
+
+def test_a_start_goes_with_the_last_picture_that_was_begun_from_it(memory, remember, begun):
+    first, second = (remember(begun, seed=seed, scope="mine") for seed in (1, 2))
+    memory.forget(first.key)
+    assert memory.has_start(begun.start, "mine")
+    memory.forget(second.key, "mine")
+    assert not memory.has_start(begun.start, "mine")
+
+
+def test_a_start_stays_for_a_painting_under_way(memory, remember, begun):
+    kept = remember(begun, scope="mine")
+    memory.begun("ab" * 16, replace(begun, prompt="a blue fox"), "mine")
+    memory.forget(kept.key)
+    assert memory.has_start(begun.start, "mine")
+
+
+def test_a_start_goes_also_with_a_picture_that_was_never_indexed(memory, begun):
+    kept, png = painted(begun, scope="mine")
+    memory.keep(kept, png)
+    memory.forget(kept.key, "mine")
+    assert not memory.has_start(begun.start, "mine")
 
 
 def test_without_a_start_the_strength_says_nothing():

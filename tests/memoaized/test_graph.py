@@ -193,9 +193,7 @@ def test_whoever_closes_does_not_wait_for_a_graph(folder: Path, caplog: pytest.L
     with opened(folder, 2000) as collections:
         until(lambda: bool(builders()))
         os.kill(builders()[0].pid, signal.SIGSTOP)
-        begun = time.monotonic()
-        collections.close()
-        assert time.monotonic() < begun + 5
+        collections.close()  # it is stopped, and would be waited for in vain
     assert not builders()
     assert not caplog.records
     with opened(folder, GRAPHLESS) as collections:
