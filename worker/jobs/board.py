@@ -32,6 +32,7 @@ AGE = 60.0  # seconds of waiting that are worth as much as one degree of priorit
 MOST_ATTEMPTS = 3
 KEPT_SECONDS = 7 * 24 * 3600  # how long a finished job can be asked about
 RECENT_JOBS = 1000
+PAGE = 100  # jobs read at once
 LOOKUP_WATTS = 10.0  # of the core that looks up: assumed, as everywhere that nothing is measured
 WORKER_SILENCE = 20.0  # seconds after which a worker counts as gone
 BACKLOG_BATCH = 16
@@ -175,18 +176,32 @@ class Board:
 
     def job(self, job: str) -> Job | None:
         """A snapshot, or None when this id was never given or has expired."""
+        return next(iter(self.jobs([job])), None)
+
+    def jobs(self, names: Sequence[str]) -> list[Job]:
+        """Snapshots in the order of these ids, without those that were never given or have expired."""
+        return [job for start in range(0, len(names), PAGE) for job in self.page(names[start : start + PAGE])]
+
+    def page(self, names: Sequence[str]) -> list[Job]:
+        """As `jobs`, in two requests: all at once would keep others waiting."""
         with answering():
-            request = self.redis.hgetall(self.prefix + "job:" + job)
-            if not request:
-                return None
-            if not request["painting"]:
-                return from_memory(job, request)
-            painting = request["painting"]
+            pipe = self.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self.prefix + "job:" + name)
+            requests = [(name, request) for name, request in zip(names, pipe.execute(), strict=True) if request]
             pipe = self.redis.pipeline(transaction=True)
-            pipe.hgetall(self.prefix + "painting:" + painting)
-            pipe.zrank(self.prefix + "queued", painting)
-            work, position = pipe.execute()
-        return from_painting(job, request, work, position) if work else None
+            for _, request in requests:
+                if painting := request["painting"]:
+                    pipe.hgetall(self.prefix + "painting:" + painting)
+                    pipe.zrank(self.prefix + "queued", painting)
+            told = iter(pipe.execute())
+        found = (
+            from_painting(name, request, work=next(told), position=next(told))
+            if request["painting"]
+            else from_memory(name, request)
+            for name, request in requests
+        )
+        return [job for job in found if job]
 
     def preview(self, job: str) -> bytes | None:
         """What a job's picture looks like by now, if it is being painted and something can be seen."""
@@ -199,14 +214,14 @@ class Board:
         """The newest jobs first, of one scope or of all."""
         name = "jobs" if scope is None else "scope:" + digest(scope)
         with answering():
-            ids = self.redis.zrevrange(self.prefix + name, 0, limit - 1)
-        return [job for job in map(self.job, ids) if job]
+            names = self.redis.zrevrange(self.prefix + name, 0, limit - 1)
+        return self.jobs(names)
 
     def of_user(self, user: str) -> list[Job]:
         """The jobs of a user that are still known, newest first."""
         with answering():
-            ids = self.redis.zrevrange(self.prefix + "user:" + digest(user), 0, -1)
-        return [job for job in map(self.job, ids) if job]
+            names = self.redis.zrevrange(self.prefix + "user:" + digest(user), 0, -1)
+        return self.jobs(names)
 
     def cancel(self, job: str) -> bool:
         """Whether this call cancelled it; its painting goes on while others wait for it."""
@@ -462,8 +477,12 @@ def from_memory(job: str, request: Mapping[str, str]) -> Job:
     )
 
 
-def from_painting(job: str, request: Mapping[str, str], work: Mapping[str, str], position: int | None) -> Job:
-    """The job as its painting stands; a cancelled job is cancelled whatever becomes of the painting."""
+def from_painting(
+    job: str, request: Mapping[str, str], *, work: Mapping[str, str], position: int | None
+) -> Job | None:
+    """The job as its painting stands, if it still does; cancelled, it is so whatever becomes of the painting."""
+    if not work:
+        return None
     cancelled = number(request.get("cancelled"))
     state = State.CANCELLED if cancelled else State(work["state"])
     recipe = from_mapping(json.loads(work["recipe"]))

@@ -292,6 +292,24 @@ def test_the_newest_jobs_come_first(board, ask):
     assert len(board.recent(2)) == 2
 
 
+def test_many_jobs_are_read_at_once_as_they_are_each(board, ask, recipe, monkeypatch):
+    monkeypatch.setattr("worker.jobs.board.PAGE", 3)
+    picture, _ = painted(recipe)
+    remembered = board.remembered(recipe, picture, Remembered(prompt="a fox", score=1.0, how="same words"), "it was")
+    first, second, third, lost = (ask(prompt=f"fox {number}") for number in range(4))
+    board.cancel(second.id)
+    board.redis.delete(f"{board.prefix}painting:{lost.painting}")
+    found = board.jobs([third.id, remembered.id, "never given", second.id, lost.id, first.id])
+    assert found == [board.job(job.id) for job in (third, remembered, second, first)]
+    assert [(job.state, job.position) for job in found] == [
+        (State.QUEUED, 1),
+        (State.DONE, None),
+        (State.CANCELLED, None),
+        (State.QUEUED, 0),
+    ]
+    assert board.jobs([]) == []
+
+
 def test_silent_workers_are_struck_off(board, monkeypatch):
     board.beat("here", {"pid": 1})
     assert board.workers()["here"]["pid"] == 1
