@@ -2,7 +2,7 @@
 
 "A yelloow oven" asks for what "a yellow oven" shows. Only letters that were doubled, dropped or exchanged are slips:
 one letter in another's place may make another word ("stork", "store"). Names, which begin with a capital letter, and
-what stands in quotation marks stay as they are.
+what stands in quotation marks stay as they are. Media are known by themselves, for the rule of styles to see them.
 """
 
 import re
@@ -11,14 +11,15 @@ from collections.abc import Callable
 from .rules import letters, words
 
 SHORTEST = 5  # letters
+MEDIA = ("drawing", "painting", "rendering")  # others are strange words when misspelt, and these are taken for verbs
 
 
 def mended(prompt: str, other: str, pieces: Callable[[str], int]) -> str:
-    """The prompt with its misspelt words as the other one has them; `pieces` counts the text model's of a word."""
+    """The prompt with its misspelt words as they are meant; `pieces` counts the text model's of a word."""
     if letters(prompt) or letters(other):
         return prompt
     here, there = set(words(prompt)), set(words(other))
-    known = [word for word in there - here if len(word) >= SHORTEST and word.isalpha()]
+    known = [word for word in {*there, *MEDIA} - here if len(word) >= SHORTEST and word.isalpha()]
     for word in sorted(here - there):
         if word.isalpha() and (meant := [one for one in known if slip(word, one)]) and pieces(word) > 1:
             if len(meant) == 1 and pieces(meant[0]) == 1:
