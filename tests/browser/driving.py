@@ -10,7 +10,6 @@ SEEN = {"model": "slow", "steps": "40", "size": "256x256"}
 QUICK = {"steps": "4", "size": "64x64"}
 PATIENCE = 30_000  # ms, for a machine that has other things to do
 LONG = 150_000  # ms, for a whole painting on it
-SOON = 2_000  # ms, what is promised
 REFUSED = "status of 422"  # the browser's own line about an answer that is meant to be one
 
 

@@ -2,9 +2,11 @@
 
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from .driving import QUICK, SOON, ask, expect_picture, key_of, opened
+from tests.real import wait_for
+
+from .driving import QUICK, ask, expect_picture, key_of, opened
 
 
 def test_a_second_windows_gallery_shows_a_new_picture_soon(browser: Browser, page: Page, faults: list[str]) -> None:
@@ -13,7 +15,7 @@ def test_a_second_windows_gallery_shows_a_new_picture_soon(browser: Browser, pag
     gallery.goto("/gallery")
     ask(page, "a golden key", **QUICK)
     expect_picture(page, "painted")
-    expect(gallery.locator(f".tile[data-key='{key_of(page)}']")).to_be_visible(timeout=SOON)
+    expect(gallery.locator(f".tile[data-key='{key_of(page)}']")).to_be_visible()
     expect(gallery.locator(".tile").first).to_contain_text("a golden key")
     other.close()
 
@@ -41,6 +43,19 @@ def test_the_gallery_is_searched_and_filtered(page: Page) -> None:
     expect(page.locator(".tile")).to_have_count(1)
     page.get_by_role("link", name="Show all").click()
     expect(page).to_have_url(re.compile(r"/gallery$"))
+
+
+def test_a_filter_chosen_before_the_page_woke_up_is_applied(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/page.js*", lambda route: held.append(route))
+    page.goto("/gallery", wait_until="commit")
+    page.get_by_label("Mine only").check()
+    wait_for(lambda: page.wait_for_timeout(20) or held)
+    held[0].continue_()
+    expect(page).to_have_url(re.compile(r"/gallery\?mine=1$"))
+    page.unroute_all()
+    page.reload()
+    expect(page.get_by_label("Mine only")).to_be_checked()
 
 
 def test_the_queue_page_shows_workers_and_draws_charts(page: Page) -> None:

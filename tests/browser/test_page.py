@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.real import wait_for
 
-from .driving import LONG, QUICK, SEEN, SLOW, SOON, ask, cancel, expect_picture, expect_running
+from .driving import LONG, QUICK, SEEN, SLOW, ask, cancel, expect_picture, expect_running
 
 
 def test_a_new_prompt_is_painted_while_one_looks_on(page: Page) -> None:
@@ -69,7 +69,7 @@ def test_a_reload_in_mid_run_finds_the_job_again(page: Page) -> None:
     expect_running(page)
     page.reload()
     words = page.locator("[data-words]")
-    expect(words).to_have_text(re.compile(r"Step \d+ of 150"), timeout=SOON)
+    expect(words).to_have_text(re.compile(r"Step \d+ of 150"))
     expect(words).not_to_have_text(words.inner_text())
     cancel(page)
 

@@ -17,16 +17,30 @@ export function setUp(gallery) {
 }
 
 /**
- * A filter is applied when it is chosen, and fields left empty stay out of the address.
+ * A filter is applied when it is chosen, be it before the page woke up, and fields left empty stay out of the address.
  * @param {HTMLFormElement} form
  */
 export function setUpFinder(form) {
-  form.addEventListener("change", (event) => {
-    if (event.target instanceof HTMLSelectElement || (event.target instanceof HTMLInputElement && event.target.type === "checkbox")) form.requestSubmit();
-  });
+  form.addEventListener("change", ({ target }) => isFilter(target) && form.requestSubmit());
   form.addEventListener("formdata", ({ formData }) => {
     for (const [name, value] of [...formData]) if (!value) formData.delete(name);
   });
+  if ([...form.elements].some((field) => isFilter(field) && isChanged(field))) form.requestSubmit();
+}
+
+/**
+ * @param {EventTarget | null} field
+ * @returns {field is HTMLSelectElement | HTMLInputElement}
+ */
+function isFilter(field) {
+  return field instanceof HTMLSelectElement || (field instanceof HTMLInputElement && field.type === "checkbox");
+}
+
+/** @param {HTMLSelectElement | HTMLInputElement} filter */
+function isChanged(filter) {
+  if (filter instanceof HTMLInputElement) return filter.checked !== filter.defaultChecked;
+  const [first, ...others] = filter.options;
+  return !(others.find((option) => option.defaultSelected) ?? first).selected;
 }
 
 /**
