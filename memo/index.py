@@ -81,9 +81,12 @@ class Points:
 
     def put(self, *points: tuple[str, Vectors, dict[str, Any]]) -> None:
         """Insert or replace points, searchable when this returns: 32 hex digits, vector (width,), payload of each."""
-        structs = [models.PointStruct(id=str(UUID(n)), vector=v.tolist(), payload=values) for n, v, values in points]
+        told = [{"id": str(UUID(name)), "vector": v.tolist(), "payload": values} for name, v, values in points]
         with self.ready():
-            self.client.upsert(self.collection, structs, wait=True)
+            if self.rest:
+                self.rest.send("PUT", self.collection, "?wait=true", {"points": told})
+            else:
+                self.client.upsert(self.collection, [models.PointStruct(**point) for point in told], wait=True)
 
     def nearest(
         self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
@@ -117,7 +120,10 @@ class Points:
     def remove(self, name: str) -> None:
         """Forget the point; one that does not exist is no error."""
         with self.ready():
-            self.client.delete(self.collection, [str(UUID(name))], wait=True)
+            if self.rest:
+                self.rest.send("POST", self.collection, "/delete?wait=true", {"points": [str(UUID(name))]})
+            else:
+                self.client.delete(self.collection, [str(UUID(name))], wait=True)
 
     def count(self) -> int:
         """How many points there are."""

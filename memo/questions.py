@@ -1,8 +1,8 @@
-"""The two questions of every recall, put to Qdrant in plain JSON. Knows no pictures.
+"""What every recall asks of Qdrant, and every picture puts there, in plain JSON. Knows no pictures.
 
 qdrant-client makes a model of every part of a request and of every point in its answer, which takes as long as the
 search; whatever is asked less often goes through it. https://api.qdrant.tech/api-reference/search/query-points and
-https://api.qdrant.tech/api-reference/points/scroll-points have the bodies.
+https://api.qdrant.tech/api-reference/points have the bodies.
 """
 
 import json
@@ -36,23 +36,32 @@ class Rest:
 
     def __call__(self, collection: str, what: str, body: Json) -> list[Json]:
         """Points that a `query` or `scroll` finds; raises UnexpectedResponse, or Unavailable without an answer."""
-        path = f"{self.path}/collections/{quote(collection, safe='')}/points/{what}"
+        found = self.send("POST", collection, f"/{what}", body).get("points")
+        if not isinstance(found, list):
+            raise Unavailable("the index does not answer: there are no points in what it says")
+        return found
+
+    def send(self, method: str, collection: str, what: str, body: Json) -> Json:
+        """The result of what may be done twice; raises UnexpectedResponse, or Unavailable without an answer."""
+        path = f"{self.path}/collections/{quote(collection, safe='')}/points{what}"
         data = json.dumps(body)
         try:
             try:
-                answer = self.post(path, data)
+                answer = self.once(method, path, data)
             except ProtocolError:  # the server gave up a connection that was kept, just as it was used again
-                answer = self.post(path, data)
-            found: list[Json] = json.loads(answer.data)["result"]["points"] if answer.status == 200 else []
+                answer = self.once(method, path, data)
+            result = json.loads(answer.data)["result"] if answer.status == 200 else {}
         except (HTTPError, ValueError, LookupError, TypeError) as error:
             raise Unavailable(f"the index does not answer: {error}") from error
         if answer.status != 200:
             raise UnexpectedResponse(answer.status, answer.reason or "", answer.data, Headers(dict(answer.headers)))
-        return found
+        if not isinstance(result, dict):
+            raise Unavailable(f"the index does not answer: it says {result!r}")
+        return result
 
-    def post(self, path: str, data: str) -> BaseHTTPResponse:
+    def once(self, method: str, path: str, data: str) -> BaseHTTPResponse:
         """One try."""
-        return self.pool.urlopen("POST", path, body=data, headers=self.headers, retries=False)
+        return self.pool.urlopen(method, path, body=data, headers=self.headers, retries=False)
 
 
 def open_rest(client: QdrantClient) -> Rest | None:

@@ -112,13 +112,11 @@ class Studio:
     def work(self, claim: Claim) -> str:
         """Bytes are durable before the index names them, and the job is done after that."""
         key = claim.key
-        new = not self.memory.has(key)  # else a worker died between keeping it and saying so
-        if new:
-            picture, png = self.render(claim)
-            self.keep(claim, picture, png)
-        picture = self.memory.picture(key)
+        there = self.memory.has(key)  # since a worker died between keeping it and saying so
+        new = None if there else self.paint_and_keep(claim)
+        picture = new or self.memory.picture(key)
         try:
-            self.memory.index_picture(picture, new=new)
+            self.memory.index_picture(picture, new=new is not None)
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
             self.board.postpone(key)
@@ -126,6 +124,11 @@ class Studio:
             return "lost"
         self.memory.ended(claim.painting)
         return "done"
+
+    def paint_and_keep(self, claim: Claim) -> Picture | None:
+        """The new picture; None when somebody else kept one of this key meanwhile, which stays."""
+        picture, png = self.render(claim)
+        return picture if self.keep(claim, picture, png) else None
 
     def render(self, claim: Claim) -> tuple[Picture, bytes]:
         """Paint and encode."""
@@ -151,16 +154,17 @@ class Studio:
             return None
         return Image.open(io.BytesIO(self.memory.start(claim.recipe.start, claim.scope)), formats=["PNG"])
 
-    def keep(self, claim: Claim, picture: Picture, png: bytes) -> None:
-        """Store the bytes, patiently: painting them again would cost more. Raises NotStored in the end."""
-        for attempt in range(KEEP_TRIES):
+    def keep(self, claim: Claim, picture: Picture, png: bytes) -> bool:
+        """As Memory.keep, but patiently: painting again would cost more. Raises NotStored in the end."""
+        attempt = 0
+        while True:
             try:
-                self.memory.keep(picture, png)
-                return
+                return self.memory.keep(picture, png)
             except Unavailable as error:
-                if attempt == KEEP_TRIES - 1:
+                attempt += 1
+                if attempt == KEEP_TRIES:
                     raise NotStored(f"the picture could not be stored: {error}") from error
-                if self.closing.wait(KEEP_WAIT * 2**attempt):
+                if self.closing.wait(KEEP_WAIT * 2 ** (attempt - 1)):
                     raise Stopped("hand back") from error
                 log.warning("picture %s is not stored yet, trying again: %s", picture.key, error)
 

@@ -40,6 +40,20 @@ def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(studio, paint
     assert painter.painted == [] and board.job(job.id).picture == picture
 
 
+def test_a_picture_that_another_worker_kept_meanwhile_stays(studio, painter, board, memory, job):
+    first, png = painted(job.recipe, seed=job.recipe.seed)
+
+    def late(recipe, on_step, start=None):
+        memory.keep(first, png)
+        return painter(recipe, on_step)
+
+    studio.painters = lambda name: type(
+        "Late", (), {"device": "late", "metered": False, "__call__": staticmethod(late)}
+    )()
+    assert studio.paint(job.recipe.model) == "done"
+    assert painter.painted and board.job(job.id).picture == first == memory.index.get(first.key)
+
+
 def test_a_lost_claim_changes_nothing(studio, board, painter, job):
     def steal(recipe, on_step, start=None):
         board.redis.hset(board.prefix + "painting:" + job.painting, "token", "another worker")
