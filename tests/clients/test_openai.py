@@ -375,12 +375,14 @@ def test_a_try_after_the_painting_has_ended_gets_its_pictures(url, queue, painti
     assert told[0] == told[1] and told[0]["key"] != told[2]["key"]
 
 
-def test_different_requests_are_not_joined(ai, painter, painting):
+def test_different_requests_are_not_joined(ai, painter, painting, monkeypatch):
+    looked, taken = [], retries.taken
+    monkeypatch.setattr(retries, "taken", lambda *asked: looked.append(taken(*asked)) or looked[-1])
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
         body = {**FOX, "extra_body": memo("off")}
         asked = [pool.submit(ai.images.generate, **body, user=user) for user in ("a", "a", "b")]
-        wait_for(lambda: len(paintings(painting)) == 2)
+        wait_for(lambda: len(looked) == 3 and len(paintings(painting)) == 2)
         painter.go_on.set()
         first, second, other = (keys(waiting.result()) for waiting in asked)
     assert first == second != other
@@ -401,9 +403,9 @@ def test_a_painting_goes_on_when_the_client_has_gone(url, queue, painter, painti
 
 
 def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, painting):
-    monkeypatch.setattr("web.openai.WAIT_SECONDS", 0.1)
     painter.go_on.clear()
-    with pytest.raises(openai.InternalServerError) as caught:
+    with monkeypatch.context() as hurry, pytest.raises(openai.InternalServerError) as caught:
+        hurry.setattr("web.openai.WAIT_SECONDS", 0.1)
         ai.images.generate(**FOX)
     painter.go_on.set()
     headers = caught.value.response.headers

@@ -247,7 +247,7 @@ def test_a_server_that_speaks_something_else_is_unavailable(server, opened, kind
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_late_answer_is_unavailable(server, opened, kind, monkeypatch):
-    monkeypatch.setattr("memo.llm.SECONDS", 0.3)
+    monkeypatch.setattr("memo.llm.SECONDS", 1.0)
     server.says(YES)
     server.go_on.clear()
     with pytest.raises(Unavailable, match="does not answer"):

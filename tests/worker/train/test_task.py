@@ -119,12 +119,12 @@ def test_deaths_are_forgotten_once_it_gets_on(trainings, order):
 
 
 def test_the_lease_is_kept_while_it_runs_and_given_back_after(trainings, order, monkeypatch):
-    monkeypatch.setattr(task, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(task, "LEASE_SECONDS", 1.5)
     monkeypatch.setattr(task, "PERIOD", 0.05)
     training = submit(trainings, order, lambda _: None)
     _, token = trainings.claim(training)
     with Runner(trainings).leased(training, token):
-        assert not task.threading.Event().wait(0.6) and trainings.claim(training) is None
+        assert not task.threading.Event().wait(2.5) and trainings.claim(training) is None
         assert not trainings.renew(training, "another")
     assert trainings.claim(training) is not None
 
