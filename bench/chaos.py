@@ -12,6 +12,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from memoaized.reindex import re_embed
 from worker.jobs.job import Job, State
 from worker.jobs.queue import Queue
 
+Deed = Callable[[], None]
+
 JOBS, WORKERS = 500, 3
-STEPS, STEP_SECONDS = 20, 0.01
+STEPS, STEP_SECONDS = 20, 0.02
 KILL_SECONDS = 4.0  # between the kills of a worker
 DOWN_SECONDS = 5.0  # that the store and the index are away
 PATIENCE = 600.0  # seconds for all to end
-SPREAD_SECONDS = 60.0  # over which the outages are spread
+ENDED = (0.1, 0.3, 0.5)  # of the jobs, when the store, the index and Redis fail
 
 
 def main() -> None:
@@ -35,12 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--workers", type=int, default=WORKERS)
-    parser.add_argument("--spread", type=float, default=SPREAD_SECONDS)
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(Path(folder), given.text_folder.resolve(), given.jobs, given.workers, given.spread)
+        told = measure(Path(folder), given.text_folder.resolve(), given.jobs, given.workers)
     if given.json:
         print(json.dumps(told))
     else:
@@ -48,7 +50,7 @@ def main() -> None:
             print(f"{name:24} {value}")
 
 
-def measure(folder: Path, text_folder: Path, many: int, workers: int, spread: float) -> dict[str, Any]:
+def measure(folder: Path, text_folder: Path, many: int, workers: int) -> dict[str, Any]:
     """Figures by name."""
     begun = time.monotonic()
     with fleet(folder, text_folder, step_seconds=STEP_SECONDS) as run:
@@ -58,7 +60,7 @@ def measure(folder: Path, text_folder: Path, many: int, workers: int, spread: fl
         queue, memory = run.open_queue(), run.open_memory()
         asked = [submit(queue, str(number), STEPS) for number in range(many)]
         wait_for_first(queue, asked)
-        chaos = Chaos(run, names, spread)
+        chaos = Chaos(run, names)
         ended = wait(queue, asked, chaos)
         wait_for_backlog(queue)
         told: dict[str, Any] = {"jobs": many, "lost": many - len(ended), **verified(memory, ended)}
@@ -73,25 +75,29 @@ def measure(folder: Path, text_folder: Path, many: int, workers: int, spread: fl
 class Chaos:
     """What goes wrong, and when."""
 
-    def __init__(self, run: Fleet, names: list[str], spread: float) -> None:
+    def __init__(self, run: Fleet, names: list[str]) -> None:
         self.fleet, self.names, self.kills = run, names, 0
         self.random = random.Random(1)
         self.away = run.pictures.with_name("away")
         self.last_outage = 0.0  # seconds since 1970
         self.begun, self.next_kill = time.monotonic(), KILL_SECONDS
-        self.due = [
-            (spread / 4, self.store_away),
-            (spread / 4 + DOWN_SECONDS, self.store_back),
-            (spread / 2, lambda: run.kill("index")),
-            (spread / 2 + DOWN_SECONDS, lambda: run.start("index")),
-            (spread * 3 / 4, self.restart_redis),
+        self.outages: list[tuple[float, Deed, Deed]] = [
+            (ENDED[0], self.store_away, self.store_back),
+            (ENDED[1], lambda: run.kill("index"), lambda: run.start("index")),
+            (ENDED[2], self.restart_redis, lambda: None),
         ]
+        self.back: tuple[float, Deed] | None = None  # when and how what is away comes back
 
-    def tick(self) -> None:
-        """Do what is due by now."""
+    def tick(self, ended: float) -> None:
+        """Do what is due by now, when this share of the jobs has ended."""
         passed = time.monotonic() - self.begun
-        while self.due and self.due[0][0] <= passed:
-            self.due.pop(0)[1]()
+        if self.back and self.back[0] <= passed:
+            self.back[1]()
+            self.back = None
+        elif not self.back and self.outages and self.outages[0][0] <= ended:
+            _, away, back = self.outages.pop(0)
+            away()
+            self.back = passed + DOWN_SECONDS, back
         if passed >= self.next_kill:
             self.next_kill = passed + KILL_SECONDS
             name = self.random.choice(self.names)
@@ -127,15 +133,17 @@ def wait_for_first(queue: Queue, asked: list[Job]) -> None:
 
 
 def wait(queue: Queue, asked: list[Job], chaos: Chaos) -> list[Job]:
-    """The jobs that have ended, when all have and everything went wrong that should, or patience has ended."""
+    """The jobs that have ended, when all have, or patience has; raises RuntimeError when too little went wrong."""
     deadline = time.monotonic() + PATIENCE
     ended: dict[str, Job] = {}
-    while (len(ended) < len(asked) or chaos.due) and time.monotonic() < deadline:
-        time.sleep(0.5)
-        chaos.tick()
+    while (len(ended) < len(asked) or chaos.back) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        chaos.tick(len(ended) / len(asked))
         for one in asked:
             if one.id not in ended and (job := look(queue, one.id)) and job.state.final:
                 ended[one.id] = job
+    if chaos.outages:
+        raise RuntimeError(f"{len(ended)} of {len(asked)} jobs ended before everything failed: ask for more --jobs")
     return list(ended.values())
 
 

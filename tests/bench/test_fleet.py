@@ -24,7 +24,7 @@ def test_every_number_of_workers_is_measured(tmp_path):
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_in_a_small_chaos(tmp_path, monkeypatch):
     monkeypatch.setattr(chaos, "DOWN_SECONDS", 2.0)
-    told = chaos.measure(tmp_path, TEXT, 60, 3, 12.0)
+    told = chaos.measure(tmp_path, TEXT, 60, 3)
     wanted = {"jobs": 60, "lost": 0, "done": 60, "failed": 0, "done_without_bytes": 0, "painted_twice": 0}
     assert told | wanted == told
     assert (told["index_without_bytes"], told["orphans"]) == (0, 0) and told["kills"] >= 1
