@@ -21,7 +21,7 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, UNet2DCondi
 from torch import Tensor
 
 from worker.painters.denoiser import Denoiser, Given
-from worker.painters.loop import Loop, Ticket
+from worker.painters.loop import Loop, Ticket, step_times
 from worker.painters.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
 from worker.painters.width import Widths, measured
 
@@ -226,14 +226,11 @@ def stepwise(network: Denoiser, wishes: Sequence[Wish]) -> list[float]:
 def widths(network: Denoiser, tables: Tables) -> Widths:
     """What steps of some widths take, as a worker measures it at its start."""
 
-    def step(width: int) -> float:
-        loop = Loop(network, Widths({}, MOST))
-        loop.waiting = [Wish(number, 0.0, 20, "euler", 5.0).ticket(tables) for number in range(width)]
-        begun = time.process_time()
-        loop.tick()
-        return time.process_time() - begun
+    def looks(width: int) -> list[float]:
+        loop = Loop(network, Widths({}, MOST), clock=time.process_time)
+        return step_times(loop, [Wish(number, 0.0, 20, "euler", 5.0).ticket(tables) for number in range(width)])
 
-    return measured(step, MOST)
+    return measured(looks, MOST)
 
 
 def fidelity(network: Denoiser) -> dict[str, Any]:

@@ -23,8 +23,15 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[gpu,s3]" \
  && memoaized prepare --text-folder /opt/memoaized/text \
  && python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'
 
+# For WORKER_COMPILE: torch compiles its launchers of kernels by a C compiler.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev \
+ && rm -rf /var/lib/apt/lists/*
+
 COPY --chown=10001:10001 models /opt/memoaized/models
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized \
+ && install --directory --owner 10001 --group 10001 /opt/memoaized/compiled
 USER 10001:10001
 WORKDIR /opt/memoaized
 ENV HF_HUB_OFFLINE=1 \
@@ -32,7 +39,9 @@ ENV HF_HUB_OFFLINE=1 \
     MEMO_STATES= \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     PYTHONUNBUFFERED=1 \
+    TORCHINDUCTOR_CACHE_DIR=/opt/memoaized/compiled/inductor \
+    TRITON_CACHE_DIR=/opt/memoaized/compiled/triton \
     WORKER_MODELS=/opt/memoaized/models
-HEALTHCHECK --interval=30s --timeout=20s --start-period=3m --retries=3 \
+HEALTHCHECK --interval=30s --timeout=20s --start-period=30m --retries=3 \
   CMD ["memoaized", "healthcheck", "worker"]
 CMD ["celery", "--app", "worker.main:app", "worker", "--pool", "threads", "--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]

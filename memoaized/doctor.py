@@ -36,7 +36,7 @@ EXTRA = "pip install -c constraints.txt 'memoaized[gpu]'"
 GIB = 2**30
 ROOM = 1.0  # GiB that painting takes beside the weights: an estimate for one picture at a model's own size
 NEWEST = 20  # pictures whose seconds are looked at
-COMPILERS = ("g++", "c++", "clang++")
+COMPILERS = {"gcc": ("gcc", "cc", "clang"), "g++": ("g++", "c++", "clang++")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,9 @@ def speed_ups(device: Any, config: WorkerConfig) -> list[Finding]:
     return [
         Finding("bfloat16", half, state=on(kind == "bfloat16")),
         Finding("channels last", gpu, state=on(device.cuda)),
-        Finding("fused QKV", gpu, state=on(device.cuda)),
+        Finding(
+            "fused QKV", "in what is compiled alone, for adapters", state=on(config.compile != "0")
+        ),
         Finding("attention", attention(device), state="on"),
         compiling(device, config),
         Finding("CUDA graphs", "torch ties them to the thread that recorded them, and threads change", state="off"),
@@ -201,17 +203,18 @@ def attention(device: Any) -> str:
 
 def compiling(device: Any, config: WorkerConfig) -> Finding:
     """Whether networks go through torch.compile, and whether they could."""
-    name, wanted = "torch.compile", config.compile == "1"
-    if device.cuda:
-        missing = "" if find_spec("triton") else "the package triton: pip install triton"
-    else:
-        missing = "" if any(map(shutil.which, COMPILERS)) else "a C++ compiler: apt-get install g++"
+    name, wanted = "torch.compile", config.compile != "0"
+    compiler = "gcc" if device.cuda else "g++"
+    missing = "" if any(map(shutil.which, COMPILERS[compiler])) else f"a compiler: apt-get install {compiler}"
+    if device.cuda and not find_spec("triton"):
+        missing = "the package triton: pip install triton"
     if not wanted:
         more = f"; it would want {missing}" if missing else ", minutes at the start"
         return Finding(name, f"WORKER_COMPILE=1 turns it on{more}", state="off")
     if missing:
-        return Finding(name, f"WORKER_COMPILE=1 wants {missing}", fault=True)
-    return Finding(name, "for models in the step loop; each new number of rows takes a minute once", state="on")
+        return Finding(name, f"WORKER_COMPILE={config.compile} wants {missing}", fault=True)
+    said = "for models in the step loop, in their own size and without adapters; minutes for each width at the start"
+    return Finding(name, said, state="on")
 
 
 def counter(device: Any) -> Finding:

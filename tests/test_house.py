@@ -20,7 +20,7 @@ BARRED = {
 }
 TORCH = {"torch", "transformers", "sentence_transformers"}
 WITH_TORCH = (
-    "adapters conditions decoder denoiser device diffusion families glance latents loop samplers stock upscaler"
+    "adapters conditions decoder denoiser device diffusion families glance latents loop quick samplers stock upscaler"
 )
 TORCH_ROOMS = (
     "worker/export.py",

@@ -22,7 +22,7 @@ class WorkerConfig:
     slots: str = "1"  # paintings that one worker has under way at once, stepping together
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     dtype: str = "auto"  # auto, float32, bfloat16 or float16
-    compile: str = "0"  # 1: by torch.compile, for a minute or more at the start
+    compile: str = "0"  # 1: by torch.compile, minutes at the start; max: tuned besides, many minutes
 
     hub_token: str | None = None  # for models on the Hugging Face Inference API
     watts: str = ""  # of a busy core or of the GPU, where energy cannot be measured
@@ -38,8 +38,8 @@ class WorkerConfig:
         _ = Receivers(self.webhook_allow)
         if self.webhook_secret and len(self.webhook_secret) < SHORTEST_SECRET:
             raise BadSetup(f"WORKER_WEBHOOK_SECRET is too short: draw {SHORTEST_SECRET} characters or more at random")
-        if self.compile not in ("0", "1"):
-            raise BadSetup(f"WORKER_COMPILE={self.compile}: it must be 0 or 1")
+        if self.compile not in ("0", "1", "max"):
+            raise BadSetup(f"WORKER_COMPILE={self.compile}: it must be 0, 1 or max")
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise BadSetup(f"WORKER_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
 
@@ -51,8 +51,8 @@ class WorkerConfig:
     @property
     def means(self) -> Means:
         """What its painters may use."""
-        compiling, watts = self.compile == "1", self.known_watts
-        return Means(int(self.threads), int(self.slots), self.device, self.dtype, compiling, self.hub_token, watts)
+        more = self.device, self.dtype, self.compile, self.hub_token, self.known_watts
+        return Means(int(self.threads), int(self.slots), *more)
 
     @property
     def known_watts(self) -> float | None:

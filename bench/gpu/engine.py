@@ -15,7 +15,9 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.batching import CONFIG
 from worker.painters.denoiser import Denoiser, Given
-from worker.painters.device import Device, compiled, open_device
-from worker.painters.loop import Loop, Ticket
+from worker.painters.device import Device, open_device
+from worker.painters.loop import Loop, Ticket, step_times
+from worker.painters.quick import MODES, Quick
 from worker.painters.samplers import SAMPLERS, Tables
 from worker.painters.width import Widths
 
@@ -61,10 +64,11 @@ TOY_XL = {**TOY, "addition_embed_type": "text_time", "addition_time_embed_dim": 
 TOY_XL["projection_class_embeddings_input_dim"] = 6 * 8 + 16
 MODELS: dict[str, dict[str, Any]] = {"sd15": SD15, "sdxl": SDXL, "toy": TOY, "toy-xl": TOY_XL}
 TOKENS, POOLED = 77, {"sdxl": 1280, "toy-xl": 16}
-WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16)
+WIDTHS = (1, 8, 16, 4, 2, 12, 6, 3)  # those that tell most come first
 MIXED = ((4, "euler-a"), (8, "euler"), (20, "dpm++2m"), (20, "ddim"), (25, "dpm++2m"), (30, "euler"), (30, "ddim"))
 STEPS = 30  # of the pictures that pictures per second counts
 LOOKS = 7
+TICKS = 60  # steps of slots that are always full
 ORDERS = 5
 
 
@@ -72,8 +76,9 @@ def main() -> None:
     """Print a line for each measurement; the last is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=("sd15", "sdxl"), choices=tuple(MODELS))
-    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS)
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS, help="paintings a step, in this order")
+    parser.add_argument("--compile", choices=("0", *MODES), help="as WORKER_COMPILE; 1 on a GPU, else 0")
+    parser.add_argument("--seconds", type=float, default=1e9, help="after which no further width is compiled")
     parser.add_argument("--json", action="store_true", help="print the last line only")
     given = parser.parse_args()
     diffusers.logging.set_verbosity_error()
@@ -82,10 +87,10 @@ def main() -> None:
     if device.cuda:
         told["device"] = f"{torch.cuda.get_device_name()} {device}"
     told["matmul_tflops"] = round(matmul_rate(device) / 1e12, 3)
-    compiling = device.cuda if given.compile is None else given.compile
+    mode = given.compile or ("1" if device.cuda else "0")
     for name in given.models:
         bench = Bench(name, device, told["matmul_tflops"] * 1e12)
-        for line in bench.lines(given.widths, compiling=compiling):
+        for line in bench.lines(given.widths, mode, time.monotonic() + given.seconds / len(given.models)):
             told |= {f"{name}_{key}": value for key, value in line.items()}
             if not given.json:
                 print(json.dumps({"model": name, **line}), flush=True)
@@ -103,24 +108,38 @@ class Bench:
         self.side, self.width = self.unet.config.sample_size, self.unet.config.cross_attention_dim
         self.tables = Tables(CONFIG)
 
-    def lines(self, widths: Sequence[int], *, compiling: bool) -> Any:
+    def lines(self, widths: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
         """One dict of figures after the other."""
-        flops = self.flops()
+        flops = row_flops(self.name)
         yield {"tflop_per_row": round(flops / 1e12, 4)}
-        ways = [("eager", self.unet)]
-        if compiling:
-            ways.append(("compiled", compiled(self.unet, self.device)))
+        ways = {"eager": Denoiser(self.unet).eval()}
+        if mode != "0":
+            ways["compiled"] = Denoiser(self.unet).eval()
+            ways["compiled"].quick = Quick(self.unet, mode)
         alone: dict[str, float] = {}
-        for way, unet in ways:
-            for width in widths if way == ways[-1][0] else widths[:1]:
-                seconds = self.step_seconds(unet, width)
-                alone.setdefault(way, seconds)
-                yield self.figures(way, width, seconds, flops)
-        together = self.mixed_seconds(ways[-1][1])
+        for way, network in ways.items():
+            for width in widths if network is ways[list(ways)[-1]] else widths[:1]:
+                if network.quick and network.quick.rows and time.monotonic() > until:
+                    continue
+                times, first = self.step_times(network, width)
+                if not times:
+                    yield {f"{way}_{width}_fits": 0}
+                    continue
+                seconds = statistics.median(times)
+                if width == 1:
+                    alone[way] = seconds
+                yield {f"{way}_{width}_first_s": round(first, 1), **self.figures(way, width, seconds, flops)}
+        yield from self.company(network, alone)
+        yield {"bit_identical": self.bit_identical(network)}
+
+    def company(self, network: Denoiser, alone: Mapping[str, float]) -> Iterator[dict[str, float]]:
+        """Eight paintings of different steps against the same one by one, by `alone` seconds a step."""
+        together = self.mixed_seconds(network)
         steps = sum(steps for steps, _ in self.mixed())
         yield {"mixed_pictures_per_second": round(len(self.mixed()) / together, 3)}
-        yield {f"mixed_vs_{way}_one_by_one": round(steps * alone[way] / together, 3) for way, _ in ways}
-        yield {"bit_identical": self.bit_identical(ways[-1][1])}
+        yield {f"mixed_vs_{way}_one_by_one": round(steps * step / together, 3) for way, step in alone.items()}
+        full = self.full_seconds(network)
+        yield {f"full_vs_{way}_one_by_one": round(step / full, 3) for way, step in alone.items()}
 
     def figures(self, way: str, width: int, seconds: float, flops: float) -> dict[str, float]:
         """Of steps of one width."""
@@ -140,35 +159,31 @@ class Bench:
             pooled = torch.randn(rows, POOLED[self.name], generator=drawn)
             frames = torch.tensor([[8.0 * self.side, 8.0 * self.side, 0, 0, 8.0 * self.side, 8.0 * self.side]] * rows)
         table = self.tables.of(sampler, "native", steps)
-        shape = (self.unet.config.in_channels, self.side, self.side)
-        return Ticket(table, Given(states, pooled=pooled, frames=frames), guidance, drawn, shape, fixed=fixed)
+        given = Given(states, pooled=pooled, frames=frames)
+        return Ticket(table, given, guidance, drawn, sample_shape(self.unet), fixed=fixed)
 
-    def loop(self, unet: Any, most: int) -> Loop:
+    def loop(self, network: Denoiser, most: int) -> Loop:
         """A step loop whose steps we take ourselves."""
-        denoiser = Denoiser(unet).eval()
-        buckets = [2 * width for width in WIDTHS if width <= most]
-        return Loop(denoiser, Widths({}, most), device=self.device.name, buckets=buckets)
+        buckets = network.quick.rows if network.quick else ()
+        return Loop(network, Widths({}, most), device=self.device.name, buckets=buckets)
 
-    def step_seconds(self, unet: Any, width: int) -> float:
-        """The median of some steps of so many paintings."""
-        loop = self.loop(unet, width)
-        loop.waiting = [self.ticket(number, 3 + LOOKS, "dpm++2m") for number in range(width)]
-        times = []
-        for _ in range(3 + LOOKS):
-            begun = time.perf_counter()
-            loop.tick()
-            times.append(time.perf_counter() - begun)
-        return statistics.median(times[3:])
+    def step_times(self, network: Denoiser, width: int) -> tuple[list[float], float]:
+        """Seconds of some steps of so many paintings, none if memory is too small; and of the step before them."""
+        tickets = [self.ticket(number, 1 + LOOKS, "dpm++2m") for number in range(width)]
+        begun = time.perf_counter()
+        with network.quick.learning() if network.quick else nullcontext():
+            times = step_times(self.loop(network, width), tickets, LOOKS)
+        return times, time.perf_counter() - begun - sum(times)
 
     def mixed(self) -> list[tuple[int, str]]:
         """Eight paintings as users ask for them."""
         return [*MIXED, (50, "dpm++2m")]
 
-    def mixed_seconds(self, unet: Any) -> float:
-        """All of them together; the widths were seen before, so nothing is compiled now."""
+    def mixed_seconds(self, network: Denoiser) -> float:
+        """All of them together, until the longest is done; the second time counts."""
         seconds = 0.0
         for _ in range(2):
-            loop = self.loop(unet, len(self.mixed()))
+            loop = self.loop(network, len(self.mixed()))
             loop.waiting = [self.ticket(number, *one) for number, one in enumerate(self.mixed())]
             begun = time.perf_counter()
             while loop.waiting or loop.active:
@@ -176,20 +191,31 @@ class Bench:
             seconds = time.perf_counter() - begun
         return seconds
 
-    def bit_identical(self, unet: Any) -> float:
+    def full_seconds(self, network: Denoiser) -> float:
+        """Of one step of one painting, while eight are always under way: whenever one is done the next comes in."""
+        loop, coming = self.loop(network, len(self.mixed())), cycle(self.mixed())
+        begun = 0.0
+        for tick in range(1 + TICKS):
+            while len(loop.active) + len(loop.waiting) < len(self.mixed()):
+                loop.waiting.append(self.ticket(len(loop.active) + tick, *next(coming)))
+            loop.tick()
+            begun = begun or time.perf_counter()
+        return (time.perf_counter() - begun) / (TICKS * len(self.mixed()))
+
+    def bit_identical(self, network: Denoiser) -> float:
         """Of fixed paintings in other company and order, the share whose bits are those of the painting alone."""
-        alone = self.end_of(unet, [1])[1]
+        alone = self.end_of(network, [1])[1]
         drawn = random.Random(0)
         same = 0
         for _ in range(ORDERS):
             order = [1, *drawn.sample(range(2, 20), 3)]
             drawn.shuffle(order)
-            same += bool(torch.equal(self.end_of(unet, order)[1], alone))
+            same += bool(torch.equal(self.end_of(network, order)[1], alone))
         return same / ORDERS
 
-    def end_of(self, unet: Any, numbers: Sequence[int]) -> dict[int, torch.Tensor]:
+    def end_of(self, network: Denoiser, numbers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Latents of fixed paintings that came in this order, one a step."""
-        loop = self.loop(unet, 4)
+        loop = self.loop(network, 4)
         tickets = {number: self.ticket(number, 6, sorted(SAMPLERS)[number % 4], fixed=True) for number in numbers}
         for number in numbers:
             loop.waiting.append(tickets[number])
@@ -198,15 +224,24 @@ class Bench:
             loop.tick()
         return {number: ticket.latents.cpu() for number, ticket in tickets.items()}
 
-    @torch.inference_mode()
-    def flops(self) -> float:
-        """Floating-point operations of one row of the UNet, multiplications and additions counted each."""
-        ticket = self.ticket(0, 1, "ddim", guidance=1.0)
-        given = ticket.given.to(self.device.name)
-        noisy = torch.randn(1, *ticket.shape).to(self.device.name)
-        with FlopCounterMode(display=False) as counter:
-            Denoiser(self.unet)(noisy, torch.tensor([500.0], device=self.device.name), given)
-        return float(counter.get_total_flops())
+
+@torch.inference_mode()
+def row_flops(name: str) -> float:
+    """Floating-point operations of one row of this UNet, multiplications and additions counted each.
+
+    Counted without calculating: some devices' attention is one operation that the counter does not know.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        unet = UNet2DConditionModel(**MODELS[name])
+        shape, states = sample_shape(unet), torch.empty(1, TOKENS, unet.config.cross_attention_dim)
+        more = {"pooled": torch.empty(1, POOLED[name]), "frames": torch.empty(1, 6)} if name in POOLED else {}
+        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Given(states, **more))
+    return float(counter.get_total_flops())
+
+
+def sample_shape(unet: Any) -> tuple[int, int, int]:
+    """Channels, height and width of what it is made for."""
+    return unet.config.in_channels, unet.config.sample_size, unet.config.sample_size
 
 
 def matmul_rate(device: Device) -> float:

@@ -2,8 +2,11 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+
+import pytest
 
 from tests.real import ROOT
 
@@ -20,3 +23,10 @@ def test_it_runs_anywhere_in_one_command():
     for model in ("toy", "toy-xl"):
         assert told[f"{model}_bit_identical"] == 1.0
         assert 0 < told[f"{model}_eager_4_mfu"] < 1 and told[f"{model}_eager_4_ms"] > 0
+        assert told[f"{model}_full_vs_eager_one_by_one"] > 0 and told[f"{model}_mixed_pictures_per_second"] > 0
+
+
+@pytest.mark.parametrize(("name", "tera"), [("sd15", 0.803), ("sdxl", 6.76)])
+def test_operations_are_counted_as_published_for_the_real_architectures(name, tera):
+    row_flops = runpy.run_path(str(ROOT / "bench" / "gpu" / "engine.py"))["row_flops"]
+    assert row_flops(name) / 1e12 == pytest.approx(tera, rel=0.01)

@@ -66,7 +66,8 @@ def test_workers_reserve_a_gpu_unless_the_cpu_file_takes_it_away() -> None:
 
 
 def test_workers_can_be_scaled() -> None:
-    assert not {"container_name", "ports", "volumes", "hostname"} & SERVICES["worker"].keys()
+    assert not {"container_name", "ports", "hostname"} & SERVICES["worker"].keys()
+    assert SERVICES["worker"]["volumes"] == ["compiled:/opt/memoaized/compiled"]  # a cache made to be shared
 
 
 @EVERY_SERVICE

@@ -18,7 +18,14 @@ def test_the_environment_and_secret_files_are_read(tmp_path):
     assert (config.redis, config.threads) == ("redis://:s3cret@host:6379/0", "3")
 
 
-@pytest.mark.parametrize("values", [{"threads": "0"}, {"threads": "many"}, {"redis": "amqp://host"}])
+@pytest.mark.parametrize(
+    "values", [{"threads": "0"}, {"threads": "many"}, {"redis": "amqp://host"}, {"compile": "yes"}]
+)
 def test_a_wrong_setting_is_refused(values):
     with pytest.raises(BadSetup, match="WORKER_"):
         WorkerConfig(**values)
+
+
+def test_painters_may_use_what_is_set():
+    means = WorkerConfig(threads="3", slots="2", compile="max", device="cpu", watts="12.5").means
+    assert (means.threads, means.slots, means.compile, means.device, means.watts) == (3, 2, "max", "cpu", 12.5)

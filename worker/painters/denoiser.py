@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from memo import BadSetup
 
+from .quick import Quick
+
 Wear = Callable[[str], None]
 
 
@@ -31,11 +33,15 @@ class Given:
     frames: Tensor | None = None
 
     def __len__(self) -> int:
-        return next(len(part) for part in self.parts() if part is not None)
+        return len(self.tensors()[0])
 
     def parts(self) -> Iterator[Tensor | None]:
         """All of it."""
         yield from (self.states, self.labels, self.sheets, self.pooled, self.frames)
+
+    def tensors(self) -> list[Tensor]:
+        """What of it is there."""
+        return [part for part in self.parts() if part is not None]
 
     def chunk(self, parts: int) -> list["Given"]:
         """As `Tensor.chunk`, on all of it."""
@@ -62,6 +68,8 @@ class Denoiser(nn.Module):
     def __init__(self, unet: Any, adapter: Any = None, lora: Wear | None = None) -> None:
         super().__init__()
         self.unet, self.adapter, self.lora = unet, adapter, lora
+        self.quick: Quick | None = None
+        self.worn = ""
 
     def forward(self, noisy: Tensor, timesteps: Tensor, given: Given) -> Tensor:
         """What the network predicts, (n, channels, h, w), for noisy latents of that shape at one timestep each."""
@@ -79,6 +87,7 @@ class Denoiser(nn.Module):
             self.lora(adapter)
         elif adapter:
             raise BadSetup(f"this model has no adapters, so not {adapter!r}")
+        self.worn = adapter
 
     def features(self, given: Given) -> list[Tensor]:
         """The adapter's view of the sheets, by level of the UNet; empty without an adapter."""
@@ -87,8 +96,13 @@ class Denoiser(nn.Module):
         features: list[Tensor] = self.adapter(given.sheets.to(self.kind))
         return features
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
-        """As `forward`, with features computed before; they may be used again. Float32 out, whatever is within."""
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor], *, exact: bool = False
+    ) -> Tensor:
+        """As `forward`, with features computed before; they may be used again. Float32 out, whatever is within.
+
+        What is compiled may round otherwise after each start, by what was fastest then: `exact` is not compiled.
+        """
         kind = self.kind
         given = given.of(kind)
         more: dict[str, Any] = {}
@@ -100,5 +114,12 @@ class Denoiser(nn.Module):
             more["encoder_hidden_states"] = given.states
         if given.pooled is not None:
             more["added_cond_kwargs"] = {"text_embeds": given.pooled, "time_ids": given.frames}
-        predicted: Tensor = self.unet(noisy.to(kind), timesteps, **more).sample
+        network = self.unet if exact else self.network([noisy, *given.tensors(), *features])
+        predicted: Tensor = network(noisy.to(kind), timesteps, **more).sample
         return predicted.float()
+
+    def network(self, tensors: list[Tensor]) -> Any:
+        """The compiled network, if there is one that takes these, else the UNet as it is."""
+        if self.quick is not None and not self.worn and self.quick.takes(tensors):
+            return self.quick.network
+        return self.unet

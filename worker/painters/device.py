@@ -47,8 +47,6 @@ class Device:
         module = module.to(self.name, self.kind)
         if self.cuda:
             module = module.to(memory_format=torch.channels_last)
-            if hasattr(module, "fuse_qkv_projections"):
-                module.fuse_qkv_projections()
         return module
 
 
@@ -106,12 +104,3 @@ def numbers_in(path: Path) -> int:
     """Of one file, by its header."""
     with safe_open(path, "pt") as opened:
         return sum(prod(opened.get_slice(name).get_shape()) for name in opened.keys())
-
-
-def compiled(module: Any, device: Device) -> Any:
-    """The module as `torch.compile` makes it; each new number of rows takes a minute once.
-
-    Without CUDA graphs, for those that torch records belong to the thread that recorded them.
-    """
-    mode = "max-autotune-no-cudagraphs" if device.cuda else "default"
-    return torch.compile(module, mode=mode, dynamic=False)

@@ -4,7 +4,6 @@ Knows no queue and no memory. Classifier-free guidance: https://arxiv.org/abs/22
 """
 
 import json
-import time
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from torch import Tensor
 
-from memo import BadSetup, Recipe
+from memo import BadSetup, Recipe, from_mapping
 from worker.catalogue import PIPELINE, Model, as_span, painted_size
 from worker.drawings.sheet import shown_on
 from worker.energy import open_meter
@@ -27,16 +26,17 @@ from worker.energy import open_meter
 from .conditions import Conditions, open_conditions
 from .decoder import Decoder
 from .denoiser import Denoiser
-from .device import Device, check_memory, compiled, open_device, weights_in
+from .device import Device, check_memory, open_device, weights_in
 from .families import Guard, open_family
 from .glance import Glance
 from .latents import cell_of, decode, encode, patch_of
-from .loop import Loop, Step, Ticket
+from .loop import LOOKS, Loop, Step, Ticket, step_times
 from .painter import Means, OnStep, Painter, Progress, TooLarge
+from .quick import Quick
 from .samplers import Tables
 from .stock import open_pipeline
 from .upscaler import Upscaler, upscaler_of
-from .width import MEASURED, Widths, measured
+from .width import Widths, measured
 
 
 class DiffusionPainter:
@@ -58,6 +58,7 @@ class DiffusionPainter:
         self.patch = patch_of(unet.in_channels, vae)
         self.cell = cell_of(vae, self.patch)
         self.span: tuple[int, int, int] | None = None
+        self.usual: dict[str, Any] = {}  # what most recipes of this model say
         self.glance, self.decoder = Glance(vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
@@ -103,7 +104,7 @@ class DiffusionPainter:
 
     def make_loop(self, widths: Widths) -> Loop:
         """A step loop of this network."""
-        buckets = [2 * width for width in MEASURED if width <= widths.most] if self.place.cuda else ()
+        buckets = self.denoiser.quick.rows if self.denoiser.quick else ()
         loop = Loop(self.denoiser, widths, device=self.place.name, buckets=buckets, meter=self.meter.joules)
         loop.usual = self.shape
         return loop
@@ -132,20 +133,29 @@ class DiffusionPainter:
         memory = torch.cuda.memory_reserved(self.place.name) / 1e6 if self.place.cuda else 0.0
         return {"width": len(self.loop.active), "step_ms": round(1000 * self.loop.took, 2), "gpu_mb": round(memory)}
 
-    def measure(self) -> None:
-        """Learn what steps of each width take; with one slot there is nothing to learn."""
-        slots = self.loop.widths.most
-        if slots > 1:
-            self.loop.widths = measured(self.step_seconds, slots)
+    def compile(self, mode: str) -> None:
+        """Prepare a compiled network for the model's own size, at each width; raises BadSetup if it cannot be had."""
+        self.denoiser.quick = Quick(self.denoiser.unet, mode)
+        self.device += ", compiled"
+        try:
+            with self.denoiser.quick.learning():
+                self.measure()
+        except RuntimeError as error:
+            raise BadSetup(f"WORKER_COMPILE={mode}: {error}; `memoaized doctor` tells what is missing") from error
 
-    def step_seconds(self, width: int) -> float:
-        """Of one step of so many paintings that say nothing."""
-        recipe = Recipe(prompt="a", model="any", revision="any", steps=1, seed=0)
+    def measure(self) -> None:
+        """Learn what steps of each width take; raises BadSetup if not even one painting fits into the memory."""
+        widths = measured(self.step_times, self.loop.widths.most)
+        if not widths.seconds:
+            height, width = (side * self.cell for side in self.shape[1:])
+            raise BadSetup(f"a painting of {width} × {height} does not fit into the memory of {self.device}")
+        self.loop = self.make_loop(widths)
+
+    def step_times(self, width: int) -> list[float]:
+        """Of some steps of so many paintings that say nothing; none if memory is too small."""
+        wanted = {"prompt": "a", "model": "any", "revision": "any", "steps": 1 + LOOKS, "seed": 0, **self.usual}
         loop = self.make_loop(Widths({}, width))
-        loop.waiting = [self.ticket(recipe) for _ in range(width)]
-        begun = time.perf_counter()
-        loop.tick()
-        return time.perf_counter() - begun
+        return step_times(loop, [self.ticket(from_mapping(wanted)) for _ in range(width)])
 
 
 def enlarged(image: Image.Image, recipe: Recipe, upscaler: Upscaler | None) -> Image.Image:
@@ -184,9 +194,11 @@ def open_diffusion(model: Model, means: Means) -> Painter:
         painter = (open_of_family if "family" in about else open_own)(about, model.folder, device, means)
     except (OSError, ValueError, KeyError, SafetensorError, torch.OutOfMemoryError) as error:
         raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error
-    if means.compile:
-        painter.denoiser.unet = compiled(painter.denoiser.unet, device)
-    painter.measure()
+    painter.usual = {name: value for name, value in model.defaults.items() if name == "guidance_scale"}
+    if means.compile != "0":
+        painter.compile(means.compile)
+    elif means.slots > 1:
+        painter.measure()
     return painter
 
 

@@ -25,6 +25,8 @@ from .width import Widths
 log = logging.getLogger(__name__)
 
 AGE = 60.0  # seconds of waiting that are worth as much as one degree of urgency
+NEAR = 1.5  # times the rows, up to which a step is filled up: more would cost more than compiling saves
+LOOKS = 3  # steps that are timed to learn how long one takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ class Network(Protocol):
     def features(self, given: Given) -> list[Tensor]:
         """What is computed once a painting."""
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor]) -> Tensor:
-        """Rows (n, channels, height, width) at a timestep each."""
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor], *, exact: bool = False
+    ) -> Tensor:
+        """Rows (n, channels, height, width) at a timestep each; exactly as always, or as fast as can be."""
 
     def wear(self, adapter: str) -> None:
         """Calculate with this adapter (LoRA) from now on, "" for none; raises for one that cannot be had."""
@@ -81,8 +85,8 @@ class Ticket:
 class Loop:
     """Paints tickets over one network, on its device, as many at once as `widths` says.
 
-    A network that is compiled for certain numbers of rows has these as its `buckets`: each step is filled up to the
-    next of them.
+    A network that is compiled for certain numbers of rows has these as its `buckets`: a step of the usual shape is
+    filled up to the next of them, where that is near.
     """
 
     def __init__(
@@ -238,22 +242,50 @@ class Loop:
             if ticket.step == len(ticket.table):
                 ticket.news.put(ticket.latents.clone())
 
-    def bucket(self, rows: int) -> int:
-        """How many rows the network is called with for so many."""
-        return next((bucket for bucket in self.buckets if bucket >= rows), rows)
+    def bucket(self, ticket: Ticket, rows: int) -> int:
+        """How many rows the network is called with for so many of paintings like this one."""
+        if ticket.shape != self.usual or ticket.adapter:
+            return rows
+        return next((bucket for bucket in self.buckets if rows <= bucket <= NEAR * rows), rows)
 
     def predict(self, tickets: Sequence[Ticket], rows: Tensor, latents: Tensor) -> Tensor:
         """What the network says to each painting, guided; (n, channels, height, width)."""
         of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.given))]
-        width = 2 * self.widths.most if any(ticket.fixed for ticket in tickets) else self.bucket(len(of))
+        exact = any(ticket.fixed for ticket in tickets)
+        width = 2 * self.widths.most if exact else self.bucket(tickets[0], len(of))
         filled = [*of, *[of[0]] * (width - len(of))]  # the bits of a row depend on the width, not on the other rows
         given = joined([ticket.given for ticket in tickets], width)
         features = [padded(level, width) for level in zip(*(ticket.features for ticket in tickets), strict=True)]
         output = self.network.predict(
-            (rows[:, 1, None, None, None] * latents)[filled], rows[filled, 0], given, features
+            (rows[:, 1, None, None, None] * latents)[filled], rows[filled, 0], given, features, exact=exact
         )[: len(of)]
         parts = torch.split(output, [len(ticket.given) for ticket in tickets])
         return torch.stack([guided(part, ticket.guidance) for part, ticket in zip(parts, tickets, strict=True)])
+
+
+def step_times(loop: Loop, tickets: Sequence[Ticket], looks: int = LOOKS) -> list[float]:
+    """Seconds of so many steps of all together, after one that does not count; none if memory is too small for all.
+
+    Each wants one step more than that. Raises what else goes wrong.
+    """
+    loop.waiting, times = list(tickets), []
+    for number in range(1, 2 + looks):
+        begun = loop.clock()
+        loop.tick()
+        times.append(loop.clock() - begun)
+        for ticket in tickets:
+            if ticket.gone and not isinstance(error := last(ticket), torch.OutOfMemoryError):
+                raise error
+        if any(ticket.step < number for ticket in tickets):
+            return []
+    return times[1:]
+
+
+def last(ticket: Ticket) -> Exception:
+    """What a painting failed of."""
+    while not isinstance(news := ticket.news.get(), Exception):
+        continue
+    return news
 
 
 def turn(waiting: Sequence[Ticket], active: Sequence[Ticket], moment: float) -> Ticket:

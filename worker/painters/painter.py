@@ -58,7 +58,7 @@ class Means:
     slots: int = 1  # pictures at once
     device: str = "auto"
     dtype: str = "auto"
-    compile: bool = False
+    compile: str = "0"  # by torch.compile: "1", or "max" for longer
     hub_token: str | None = None  # for the Hugging Face Inference API
     watts: float | None = None  # of a busy core or of the GPU, where energy cannot be measured
 

@@ -4,12 +4,11 @@ A step of n paintings takes t(n) seconds. Where a network fills its device alone
 delays; where it does not, company is nearly free. Knows seconds, no networks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 KNEE = 0.15  # time per painting at the knee, above the least there is
 PATIENCE = 0.5  # of the time that it would take alone, before a painting is let in beyond the knee
-LOOKS = 3  # of a step's time at each width, of which the middle one counts
 MEASURED = (1, 2, 3, 4, 6, 8, 12, 16)
 LEARNING = 0.1  # share of the newest time in what is known
 
@@ -57,8 +56,18 @@ class Widths:
         self.limited = max(1, min(self.limited, most))
 
 
-def measured(step: Callable[[int], float], most: int) -> Widths:
-    """t(n) at some widths up to `most`; `step(n)` takes a step of n and answers with its seconds."""
-    widths = [width for width in MEASURED if width <= most]
-    step(1)  # the first call is slow for other reasons
-    return Widths({width: median(step(width) for _ in range(LOOKS)) for width in widths}, most)
+def widths_to(most: int) -> list[int]:
+    """Those that are measured."""
+    return sorted({*(width for width in MEASURED if width < most), most})
+
+
+def measured(looks: Callable[[int], Sequence[float]], most: int) -> Widths:
+    """t(n) at some widths up to `most`; `looks(n)` are the seconds of steps of n, none if memory is too small."""
+    seconds: dict[int, float] = {}
+    for width in widths_to(most):
+        if not (found := looks(width)):
+            break
+        seconds[width] = median(found)
+    widths = Widths(seconds, most)
+    widths.limit(max(seconds, default=1))
+    return widths

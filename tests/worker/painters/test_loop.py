@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 
 from memo import BadSetup
 from worker.painters.denoiser import Denoiser, Given
-from worker.painters.loop import AGE, Loop, Ticket, alike, turn
+from worker.painters.loop import AGE, Loop, Ticket, alike, step_times, turn
 from worker.painters.samplers import SAMPLERS, Tables
 from worker.painters.width import Widths
 
@@ -130,10 +130,10 @@ class Failing:
     def features(self, given):
         return self.network.features(given)
 
-    def predict(self, noisy, timesteps, given, features):
+    def predict(self, noisy, timesteps, given, features, *, exact=False):
         self.widths.append(len(noisy))
         self.rule(given)
-        return self.network.predict(noisy, timesteps, given, features)
+        return self.network.predict(noisy, timesteps, given, features, exact=exact)
 
 
 def test_a_poisoned_painting_fails_alone(one_thread, network):
@@ -166,6 +166,50 @@ def test_when_memory_is_full_fewer_go_on_and_nothing_is_lost(one_thread, network
         assert close(latents, alone(network, number, steps=9, guidance=7.5))
 
 
+def test_steps_are_timed_after_the_first_and_not_where_memory_is_too_small(one_thread, network):
+    def full(given):
+        if len(given) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def asked(many):
+        loop = Loop(Failing(network, full), Widths({}, many), clock=iter(range(0, 1000, 2)).__next__)
+        return step_times(loop, [ticket(number, steps=9, guidance=7.5) for number in range(many)])
+
+    assert len(asked(2)) == 3 and min(asked(2)) > 0
+    assert asked(3) == asked(5) == []
+    assert step_times(Loop(Failing(network, full), Widths({}, 1)), [ticket(1, steps=9)], looks=5) != []
+
+
+def test_what_goes_wrong_while_steps_are_timed_is_raised(network):
+    def broken(given):
+        raise ValueError("this network is broken")
+
+    loop = Loop(Failing(network, broken), Widths({}, 2))
+    with pytest.raises(ValueError, match="is broken"):
+        step_times(loop, [ticket(number, steps=9) for number in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("guidance", "many", "changes", "rows"),
+    [
+        (7.5, 1, {}, 2),
+        (7.5, 3, {}, 8),
+        (1.0, 1, {}, 1),  # twice the rows would cost more than compiling saves
+        (1.0, 7, {}, 8),
+        (7.5, 5, {}, 10),  # beyond the last
+        (7.5, 3, {"shape": (4, 8, 16)}, 6),
+        (7.5, 3, {"adapter": "ink"}, 6),
+    ],
+)
+def test_a_step_is_filled_up_to_rows_that_were_compiled(one_thread, network, guidance, many, changes, rows):
+    worn = Worn(network)
+    loop = Loop(worn, Widths({}, 8), buckets=[8, 2])
+    loop.usual = SHAPE
+    loop.waiting = [ticket(n, steps=4, guidance=guidance, **changes) for n in range(many)]
+    loop.tick()
+    assert [step[2] for step in worn.steps] == [rows]
+
+
 class Worn:
     """The network, which notes what it wears at each step, and of which shape its rows are."""
 
@@ -178,9 +222,9 @@ class Worn:
     def features(self, given):
         return self.network.features(given)
 
-    def predict(self, noisy, timesteps, given, features):
+    def predict(self, noisy, timesteps, given, features, *, exact=False):
         self.steps.append((self.worn, tuple(noisy.shape[2:]), len(noisy)))
-        return self.network.predict(noisy, timesteps, given, features)
+        return self.network.predict(noisy, timesteps, given, features, exact=exact)
 
 
 def test_only_what_shares_shape_and_adapter_shares_a_step(one_thread, network):

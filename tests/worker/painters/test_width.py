@@ -44,13 +44,18 @@ def test_what_steps_take_is_learned_and_a_limit_stays():
     assert known.room(0, 0.0, 1)
 
 
-def test_measuring_takes_the_middle_of_three_looks_at_each_width():
-    times = iter([9.0, 1.0, 5.0, 2.0, 3.0, 4.0, 3.0])
+def test_measuring_takes_the_middle_look_at_each_width_up_to_the_last():
     asked = []
 
-    def step(width):
+    def looks(width):
         asked.append(width)
-        return next(times)
+        return [9.0 * width, 1.0 * width, 2.0 * width]
 
-    assert measured(step, 2).seconds == {1: 2.0, 2: 3.0}
-    assert asked == [1, 1, 1, 1, 2, 2, 2]
+    assert measured(looks, 5).seconds == {1: 2.0, 2: 4.0, 3: 6.0, 4: 8.0, 5: 10.0} and asked == [1, 2, 3, 4, 5]
+    assert list(measured(looks, 7).seconds) == [1, 2, 3, 4, 6, 7]
+
+
+def test_widths_that_do_not_fit_into_the_memory_are_never_tried_again():
+    found = measured(lambda width: [1.0] if width <= 3 else [], 8)
+    assert list(found.seconds) == [1, 2, 3] and found.limited == found.knee == 3
+    assert measured(lambda width: [], 8).seconds == {}
