@@ -170,9 +170,7 @@ def speed_ups(device: Any, config: WorkerConfig) -> list[Finding]:
     return [
         Finding("bfloat16", half, state=on(kind == "bfloat16")),
         Finding("channels last", gpu, state=on(device.cuda)),
-        Finding(
-            "fused QKV", "in what is compiled alone, for adapters", state=on(config.compile != "0")
-        ),
+        Finding("fused QKV", "in what is compiled alone, for adapters", state=on(config.compile != "0")),
         Finding("attention", attention(device), state="on"),
         compiling(device, config),
         Finding("CUDA graphs", "torch ties them to the thread that recorded them, and threads change", state="off"),

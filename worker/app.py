@@ -1,5 +1,6 @@
 """What a worker process does: it paints; with `--queues train` it trains instead. Knows Celery, no environment."""
 
+import gc
 import logging
 import os
 import socket
@@ -32,7 +33,10 @@ Opening = Callable[[Model], Painter]
 
 
 class Painters:
-    """The painters of this process, loaded on first use and kept while their model is unchanged."""
+    """The painters of this process, loaded on first use and kept while their model is unchanged.
+
+    Those that are loaded answer while another is loading.
+    """
 
     def __init__(self, catalogue: Catalogue, opening: Opening) -> None:
         self.catalogue, self.opening = catalogue, opening
@@ -46,12 +50,19 @@ class Painters:
     def __call__(self, name: str) -> Painter:
         """The painter of this model; raises BadSetup or BadRecipe."""
         model = self.catalogue.model(name)
-        with self.loading:
-            kept = self.loaded.get((name, model.revision))
-            if kept is None:
-                log.info("loading the model %s %s", name, model.revision)
-                kept = self.loaded[name, model.revision] = self.opening(model)
+        kept = self.loaded.get((name, model.revision))
+        if kept is None:
+            with self.loading:
+                kept = self.loaded.get((name, model.revision)) or self.load(model)
         return kept
+
+    def load(self, model: Model) -> Painter:
+        """The painter of this model, in place of one of other weights, which goes with its last painting."""
+        log.info("loading the model %s %s", model.name, model.revision)
+        self.loaded = {key: painter for key, painter in self.loaded.items() if key[0] != model.name}
+        gc.collect()  # networks hold each other
+        self.loaded[model.name, model.revision] = painter = self.opening(model)
+        return painter
 
 
 def create_worker(memo: MemoConfig, config: WorkerConfig, opening: Opening | None = None) -> Celery:

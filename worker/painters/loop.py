@@ -8,7 +8,6 @@ whoever wants a painting waits in a thread of its own. Knows tensors; neither re
 
 import logging
 import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Given
+from .diligent import Diligent
 from .samplers import Table, advance
 from .width import Widths
 
@@ -102,10 +102,10 @@ class Loop:
         self.network, self.widths, self.meter, self.clock = network, widths, meter, clock
         self.device, self.buckets = torch.device(device), sorted(buckets)
         self.usual: tuple[int, ...] | None = None  # the shape whose steps `widths` tells of: the first that comes
-        self.changed = threading.Condition()
         self.waiting: list[Ticket] = []
         self.active: list[Ticket] = []
-        self.thread: threading.Thread | None = None
+        self.diligent = Diligent("step loop", lambda: self.waiting or self.active, self.tick_or_fail)
+        self.changed = self.diligent.changed
         self.took = 0.0  # seconds of the last step of all
 
     def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
@@ -113,10 +113,7 @@ class Loop:
         ticket.came = self.clock()
         with self.changed:
             self.waiting.append(ticket)
-            self.changed.notify()
-            if self.thread is None:
-                self.thread = threading.Thread(target=self.work, name="step loop", daemon=True)
-                self.thread.start()
+            self.diligent.wake()
         try:
             while not isinstance(news := ticket.news.get(), Tensor):
                 if isinstance(news, Exception):
@@ -126,16 +123,13 @@ class Loop:
         finally:
             ticket.gone = True
 
-    def work(self) -> None:
-        """Step for ever."""
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.waiting or self.active)
-            try:
-                self.tick()
-            except Exception as error:
-                log.exception("the step loop stumbled")
-                self.fail_all(error)
+    def tick_or_fail(self) -> None:
+        """One step; if the loop itself is at fault all paintings fail, and it begins anew."""
+        try:
+            self.tick()
+        except Exception as error:
+            log.exception("the step loop stumbled")
+            self.fail_all(error)
 
     def fail_all(self, error: Exception) -> None:
         """Tell everybody, and begin anew."""

@@ -6,7 +6,6 @@ Recipes of equal settings that wait are painted in one call. Knows tensors and p
 import inspect
 import logging
 import queue
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from memo import BadRecipe, BadSetup, Recipe
 
 from .adapters import PipelineAdapters, pipeline_adapters
 from .device import Device
+from .diligent import Diligent
 from .painter import OnStep, Progress
 from .samplers import make_scheduler
 
@@ -61,9 +61,8 @@ class StockPainter:
         self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         self.cell = cell_of(pipe) if "height" in self.takes else 1
         self.waiting: list[Order] = []
-        self.changed = threading.Condition()
         self.width = 0
-        threading.Thread(target=self.work, name="stock pipeline", daemon=True).start()
+        self.diligent = Diligent("stock pipeline", lambda: self.waiting, self.paint_first)
 
     def state(self) -> Mapping[str, float]:
         """See Painter."""
@@ -73,9 +72,9 @@ class StockPainter:
         """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
         order = Order(recipe)
-        with self.changed:
+        with self.diligent.changed:
             self.waiting.append(order)
-            self.changed.notify()
+            self.diligent.wake()
         try:
             while not isinstance(news := order.news.get(), Image.Image):
                 if isinstance(news, Exception):
@@ -111,16 +110,14 @@ class StockPainter:
         if recipe.negative_prompt and not known:
             raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{recipe.model} knows none: leave it out")
 
-    def work(self) -> None:
-        """Paint for ever, the first who waits and those like it."""
-        while True:
-            with self.changed:
-                self.changed.wait_for(lambda: self.waiting)
-                first = self.waiting[0]
-                most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
-                orders = [order for order in self.waiting if order.settings == first.settings][:most]
-                self.waiting = [order for order in self.waiting if order not in orders]
-            self.paint([order for order in orders if not order.gone])
+    def paint_first(self) -> None:
+        """Who waits first and those like it."""
+        with self.diligent.changed:
+            first = self.waiting[0]
+            most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
+            orders = [order for order in self.waiting if order.settings == first.settings][:most]
+            self.waiting = [order for order in self.waiting if order not in orders]
+        self.paint([order for order in orders if not order.gone])
 
     def paint(self, orders: list[Order]) -> None:
         """In one call; if that fails each alone, so that only the faulty one does."""

@@ -1,0 +1,74 @@
+"""The painters of a worker: loaded once, replaced with their model, and in nobody's way while they load."""
+
+import gc
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.real import wait_for
+from tests.stock_models import write_ddpm
+from tests.tiny_model import write_tiny_model
+from worker.app import Painters
+from worker.catalogue import Catalogue
+from worker.painters.painter import Means, open_painter
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    write_tiny_model(tmp_path, name="one")
+    write_tiny_model(tmp_path, name="two")
+    return Catalogue(tmp_path)
+
+
+def change(catalogue, name):
+    """Something else in the model's place."""
+    settings = catalogue.folder / name / "scheduler" / "scheduler_config.json"
+    settings.write_text(settings.read_text() + "\n")
+
+
+def test_a_model_is_loaded_once_and_anew_when_it_changed(catalogue):
+    opened = []
+    painters = Painters(catalogue, lambda model: opened.append(model.revision) or object())
+    first = painters("one")
+    assert painters("one") is first and painters("two") is not first
+    change(catalogue, "one")
+    assert painters("one") is not first and len(set(opened)) == 3
+    assert len(painters.loaded) == 2
+
+
+def test_who_is_loaded_answers_while_another_is_loading(catalogue):
+    begun, slow = threading.Event(), threading.Event()
+
+    def opening(model):
+        if model.name == "two":
+            begun.set()
+            assert slow.wait(20)
+        return object()
+
+    painters = Painters(catalogue, opening)
+    first = painters("one")
+    with ThreadPoolExecutor(2) as pool:
+        loading = [pool.submit(painters, "two") for _ in range(2)]
+        assert begun.wait(20)
+        assert painters("one") is first and not any(future.done() for future in loading)
+        slow.set()
+        assert len({id(future.result()) for future in loading}) == 1
+
+
+def held(painter):
+    """Its denoising network."""
+    return painter.denoiser if hasattr(painter, "denoiser") else painter.pipe.unet
+
+
+@pytest.mark.parametrize("name", ["one", "ddpm"])
+def test_replaced_weights_leave_the_memory(catalogue, name, monkeypatch):
+    monkeypatch.setattr("worker.painters.diligent.IDLE", 0.05)
+    write_ddpm(catalogue.folder)
+    painters = Painters(catalogue, lambda model: open_painter(model, Means(slots=2)))
+    painters(name)(catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2}), lambda step: None)
+    network = weakref.ref(next(held(painters(name)).parameters()))
+    change(catalogue, name)
+    painters(name)
+    assert wait_for(lambda: gc.collect() >= 0 and network() is None)
