@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from errno import ENOSPC
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -24,6 +24,8 @@ MADE = {
     "vectors": {"size": WIDTH, "distance": "Cosine", "datatype": "turbo8"},
     "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 1},
 }
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -61,11 +63,13 @@ def shards(folder: Path) -> int:
     return len(list(folder.glob("grown/shard*")))
 
 
-def until(what: Callable[[], bool]) -> None:
+def until(what: Callable[[], T]) -> T:
+    """What it says once it says something; asked again it may not: a process just being executed has no name."""
     deadline = time.monotonic() + 60
-    while not what():
+    while not (found := what()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    return found
 
 
 def nearest(grown: Collection, number: int, *, exact: bool) -> list[int]:
@@ -146,8 +150,7 @@ def test_what_changes_while_a_graph_is_built_is_kept(folder: Path) -> None:
 def test_a_builder_that_dies_is_told_and_harms_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(folder, 2000) as collections:
         grown = collections.get("grown")
-        until(lambda: bool(builders()))
-        builders()[0].kill()
+        until(builders)[0].kill()
         until(lambda: "collection grown goes on without a new graph" in caplog.text)
         assert f"the graph cannot be built: status -{signal.SIGKILL:d}" in caplog.text
         assert grown.info()["status"] == "green"
@@ -191,8 +194,7 @@ def test_a_full_disk_costs_the_graph_and_nothing_else(
 def test_whoever_closes_does_not_wait_for_a_graph(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     with opened(folder, 2000) as collections:
-        until(lambda: bool(builders()))
-        os.kill(builders()[0].pid, signal.SIGSTOP)
+        until(builders)[0].suspend()
         collections.close()  # it is stopped, and would be waited for in vain
     assert not builders()
     assert not caplog.records
@@ -203,7 +205,7 @@ def test_whoever_closes_does_not_wait_for_a_graph(folder: Path, caplog: pytest.L
 def test_a_collection_may_go_while_its_graph_is_built(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     with opened(folder, 2000) as collections:
-        until(lambda: bool(builders()))
+        until(builders)
         assert collections.delete("grown")
         until(lambda: not builders())
         with pytest.raises(Missing):
@@ -223,8 +225,7 @@ def test_a_builder_ends_when_its_server_is_killed(folder: Path, tmp_path: Path) 
     (tmp_path / "sleeper.py").write_text("import time; time.sleep(90)")
     paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
     with subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], env=os.environ | paths) as server:
-        until(lambda: bool(builders(server.pid, "-m sleeper")))
-        [builder] = builders(server.pid, "-m sleeper")
+        [builder] = until(lambda: builders(server.pid, "-m sleeper"))
         until(lambda: "tied.py" not in " ".join(builder.cmdline()))
         server.kill()
     until(lambda: not alive(builder.pid))

@@ -93,7 +93,7 @@ function chart(figure, history) {
     {
       width,
       height: 170 * scale,
-      padding: [10, 6, 0, 0],
+      padding: [10, 28 * scale, 0, 0], // half a time of day, which stands under the end
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: { x: { time: true, range: (/** @type {any} */ _, /** @type {number} */ first, /** @type {number} */ last) => [first - history.seconds / 2, last + history.seconds / 2] }, y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, top ?? (high ? high * 1.15 : 1)] } },
