@@ -7,6 +7,7 @@ whoever wants a painting waits in a thread of its own. Knows tensors; neither re
 """
 
 import logging
+import math
 import queue
 import time
 from collections import Counter
@@ -157,12 +158,17 @@ class Loop:
         came: list[Ticket] = []
         while self.waiting:
             following = turn(self.waiting, [*self.active, *came], self.clock())
-            waited = self.clock() - following.came
-            if not self.widths.room(len(self.active) + len(came), waited, len(following.table)):
+            waited, size = self.clock() - following.came, self.size(following)
+            active = sum(map(self.size, [*self.active, *came]))
+            if not self.widths.room(active, waited, len(following.table), size):
                 break
             self.waiting.remove(following)
             came.append(following)
         return came
+
+    def size(self, ticket: Ticket) -> float:
+        """Its area in pictures of the usual size: what it adds to a step, and takes of the memory, roughly."""
+        return math.prod(ticket.shape[1:]) / math.prod((self.usual or ticket.shape)[1:])
 
     def advance_or_fail(self, tickets: Sequence[Ticket]) -> None:
         """One step; if memory is full half of them wait, if anything else is wrong each is tried alone.
@@ -193,7 +199,7 @@ class Loop:
             return
         half = len(tickets) // 2
         log.warning("memory is full with %d paintings at once: %d from now on", len(tickets), half)
-        self.widths.limit(half)
+        self.widths.limit(int(sum(map(self.size, tickets[:half]))))
         with self.changed:
             back = list(tickets[half:])
             self.active = [ticket for ticket in self.active if ticket not in back]

@@ -28,7 +28,7 @@ class Widths:
         best = min(self.step_seconds(width) / width for width in range(1, self.limited + 1))
         return next(w for w in range(1, self.limited + 1) if self.step_seconds(w) / w <= best * (1 + KNEE))
 
-    def step_seconds(self, width: int) -> float:
+    def step_seconds(self, width: float) -> float:
         """Of a step of so many, between the widths that were measured on a straight line; 0 when nothing is known."""
         known = sorted(self.seconds)
         if not known:
@@ -40,11 +40,16 @@ class Widths:
         share = (width - below) / (above - below)
         return self.seconds[below] + share * (self.seconds[above] - self.seconds[below])
 
-    def room(self, active: int, waited: float, steps: int) -> bool:
-        """Whether one more may join so many, which has waited for some seconds and has so many steps to go."""
-        if active >= self.limited:
+    def room(self, active: float, waited: float, steps: int, size: float = 1.0) -> bool:
+        """Whether one more may join so many, which has waited for some seconds and has so many steps to go.
+
+        `size` is its area, and `active` that of the others, in pictures of the usual size. Alone all may come in.
+        """
+        if not active:
+            return True
+        if active + size > self.limited:
             return False
-        return active < self.knee or waited > PATIENCE * steps * self.step_seconds(1)
+        return active + size <= self.knee or waited > PATIENCE * steps * self.step_seconds(size)
 
     def took(self, width: int, seconds: float) -> None:
         """Learn from a step of a width that was measured."""

@@ -166,6 +166,20 @@ def test_when_memory_is_full_fewer_go_on_and_nothing_is_lost(one_thread, network
         assert close(latents, alone(network, number, steps=9, guidance=7.5))
 
 
+def test_when_memory_is_full_with_large_pictures_as_many_small_ones_still_fit(one_thread, network):
+    def full(given):
+        if len(given) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    loop = Loop(Failing(network, full), Widths({}, 8))
+    loop.usual = SHAPE
+    loop.waiting = [ticket(n, steps=9, guidance=7.5, shape=(4, 8, 16)) for n in range(4)]
+    loop.tick()
+    assert loop.widths.limited == 4 and len(loop.active) == len(loop.waiting) == 2
+    loop.tick()
+    assert len(loop.active) == 2
+
+
 def test_steps_are_timed_after_the_first_and_not_where_memory_is_too_small(one_thread, network):
     def full(given):
         if len(given) > 4:
@@ -237,6 +251,20 @@ def test_only_what_shares_shape_and_adapter_shares_a_step(one_thread, network):
     assert {len(group) for group in alike(loop.active)} == {2}
 
 
+def test_a_picture_of_twice_the_area_takes_the_room_of_two(network):
+    loop = Loop(network, Widths({}, 4))
+    loop.usual = SHAPE
+    large, small = {"shape": (4, 8, 16)}, {"shape": (4, 4, 8)}
+    loop.waiting = [ticket(n, steps=9, **kind) for n, kind in enumerate((large, {}, large, {}, small, small, small))]
+    for number, one in enumerate(loop.waiting):
+        one.came = number
+    loop.tick()
+    assert [one.shape for one in loop.active] == [large["shape"], SHAPE]  # and nobody overtakes the next
+    loop.active.clear()
+    loop.tick()
+    assert [one.shape for one in loop.active] == [large["shape"], SHAPE, small["shape"], small["shape"]]
+
+
 def test_shapes_in_company_come_out_as_alone(one_thread, network):
     kinds = [{}, {"shape": (4, 8, 16)}, {"shape": (4, 16, 8)}]
     loop = Loop(network, Widths({}, 6))
@@ -302,11 +330,11 @@ class Stumbling(Widths):
 
     stumbled = False
 
-    def room(self, active, waited, steps):
+    def room(self, *given):
         if not self.stumbled:
             self.stumbled = True
             raise ZeroDivisionError("nothing was measured")
-        return super().room(active, waited, steps)
+        return super().room(*given)
 
 
 def test_a_fault_of_the_loop_itself_is_told_and_it_goes_on(network, caplog):

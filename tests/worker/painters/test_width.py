@@ -44,6 +44,14 @@ def test_what_steps_take_is_learned_and_a_limit_stays():
     assert known.room(0, 0.0, 1)
 
 
+def test_larger_pictures_take_more_room_and_smaller_ones_less():
+    known = widths(2.5, 0.7)  # with a knee of 9
+    assert known.room(8, 0.0, 20) and not known.room(8, 0.0, 20, size=4) and known.room(5, 0.0, 20, size=4)
+    assert known.room(8.8, 0.0, 20, size=0.2) and not known.room(9, 0.0, 20)
+    assert not known.room(8, 50.0, 20, size=4) and known.room(8, 54.0, 20, size=4)  # half of 20 steps of 5.3 s
+    assert not known.room(13, 1e9, 20, size=4) and known.room(0, 0.0, 20, size=40)
+
+
 def test_measuring_takes_the_middle_look_at_each_width_up_to_the_last():
     asked = []
 
