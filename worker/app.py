@@ -71,9 +71,10 @@ def create_worker(memo: MemoConfig, config: WorkerConfig, opening: Opening | Non
     `opening` makes the painter of a model; by default its weights are loaded.
     """
     app = create_celery(config)
+    worker_init.connect(log_to_stderr, weak=False)  # before models are loaded; Celery would do it after that
+    setup_logging.connect(log_to_stderr, weak=False)
     connect_painting(app, memo, config, opening or (lambda model: open_painter(model, config.means)))
     connect_training(app, config)
-    setup_logging.connect(log_to_stderr, weak=False)
     worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)
     return app
 

@@ -111,7 +111,7 @@ class Bench:
     def lines(self, widths: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
         """One dict of figures after the other."""
         flops = row_flops(self.name)
-        yield {"tflop_per_row": round(flops / 1e12, 4)}
+        yield {"tflop_per_row": float(f"{flops / 1e12:.4g}")}
         ways = {"eager": Denoiser(self.unet).eval()}
         if mode != "0":
             ways["compiled"] = Denoiser(self.unet).eval()

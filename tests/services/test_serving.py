@@ -16,6 +16,8 @@ def test_a_model_that_comes_later_is_served_without_a_restart(tmp_path, tiny_mod
     models = tmp_path / "models"
     shutil.copytree(tiny_models / "stickers", models / "stickers")
     with running_stack(tmp_path / "data", models) as stack:
+        told = [line for line in stack.lines if line.startswith("worker-1")]
+        assert "loading the model stickers" in told[0]  # what loading may take, and nothing before
         write_tiny_model(tmp_path, name="new", seed=1)
         (tmp_path / "new").rename(models / "new")
         done = finish(stack, ask(stack, "a red fox", model="new", steps=2))

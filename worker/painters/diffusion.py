@@ -4,6 +4,8 @@ Knows no queue and no memory. Classifier-free guidance: https://arxiv.org/abs/22
 """
 
 import json
+import logging
+import time
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,8 @@ from .samplers import Tables
 from .stock import open_pipeline
 from .upscaler import Upscaler, upscaler_of
 from .width import Widths, measured
+
+log = logging.getLogger(__name__)
 
 
 class DiffusionPainter:
@@ -154,8 +158,11 @@ class DiffusionPainter:
     def step_times(self, width: int) -> list[float]:
         """Of some steps of so many paintings that say nothing; none if memory is too small."""
         wanted = {"prompt": "a", "model": "any", "revision": "any", "steps": 1 + LOOKS, "seed": 0, **self.usual}
-        loop = self.make_loop(Widths({}, width))
-        return step_times(loop, [self.ticket(from_mapping(wanted)) for _ in range(width)])
+        loop, begun = self.make_loop(Widths({}, width)), time.monotonic()
+        times = step_times(loop, [self.ticket(from_mapping(wanted)) for _ in range(width)])
+        if self.denoiser.quick:
+            log.info("steps of %d at once are compiled, after %.0f s", width, time.monotonic() - begun)
+        return times
 
 
 def enlarged(image: Image.Image, recipe: Recipe, upscaler: Upscaler | None) -> Image.Image:
