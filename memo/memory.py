@@ -295,9 +295,13 @@ class Memory:
             gone = self.index.get(key) or self.picture(key)
         except (Forgotten, BadKey):
             return
-        start, scope = gone.recipe.start, gone.scope
+        if gone.recipe.start:
+            self.let_go(gone.recipe.start, gone.scope, [key])
+
+    def let_go(self, start: str, scope: str = SHARED, but: Collection[str] = ()) -> None:
+        """Remove a picture to start from, unless one was or is to be started from it; these do not count."""
         others = [points for points in (self.pending, self.index) if points]
-        if start and not any(points.begun_from(start, scope, [key]) for points in others):
+        if not any(points.begun_from(start, scope, but) for points in others):
             self.store.delete(start_object(start, scope))
 
     def belongs(self, key: str, scope: str | None) -> bool:

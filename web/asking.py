@@ -100,13 +100,21 @@ def preview_of(job: Job) -> bytes | None:
 
 def start_of(data: bytes) -> str:
     """Keep a PNG, JPEG or WebP picture to start from; answers with the value of `start`. Raises BadRecipe."""
-    return memory().keep_start(data, who().scope)
+    return noted(memory().keep_start(data, who().scope))
+
+
+def noted(start: str) -> str:
+    """The name of a start picture that was sent or asked for now, for it to be kept as long again."""
+    queue().board.wanted(start, who().scope)
+    return start
 
 
 def with_start(recipe: Recipe) -> Recipe:
     """The recipe with a start picture that is kept; a painted one may be named by its key. Raises BadRecipe."""
-    if not recipe.start or memory().has_start(recipe.start, who().scope):
+    if not recipe.start:
         return recipe
+    if memory().has_start(recipe.start, who().scope):
+        return replace(recipe, start=noted(recipe.start))
     try:
         return replace(recipe, start=start_of(image_of(recipe.start)))
     except Forgotten as error:

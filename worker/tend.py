@@ -1,4 +1,7 @@
-"""What every worker does beside painting: renew its leases, bring back the dead's work, index what had to wait."""
+"""What every worker does beside painting: renew its leases, bring back the dead's work, index what had to wait.
+
+And pictures that were sent to start from, and never were, are removed.
+"""
 
 import logging
 import threading
@@ -72,6 +75,7 @@ class Tender:
         for model in models:
             self.listen(model)
         self.index_backlog()
+        self.forget_uploads()
 
     def listen(self, model: str) -> None:
         """Ring for what waits for long although we are free."""
@@ -94,3 +98,10 @@ class Tender:
             except (Forgotten, BadKey) as error:
                 log.warning("backlog: %s cannot be indexed any more: %s", key, error)
             self.studio.board.settled(entry)
+
+    def forget_uploads(self) -> None:
+        """Remove old pictures to start from that nothing began from; the others go with the last that did."""
+        board = self.studio.board
+        for start, scope in board.old_starts():
+            self.studio.memory.let_go(start, scope)
+            board.looked_after(start, scope)

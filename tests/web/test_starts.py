@@ -44,6 +44,20 @@ def test_a_painted_picture_may_be_named_by_its_key(client, queue, working, paint
     assert painter.starts[-1].size == (64, 64)
 
 
+def test_the_week_that_an_upload_is_kept_begins_anew_whenever_it_is_asked_for(client, board, working, monkeypatch):
+    def noted():
+        with monkeypatch.context() as hurried:
+            hurried.setattr("worker.jobs.board.KEPT_SECONDS", -0.001)
+            return board.old_starts()
+
+    start = upload(client, data=picture(), content_type="image/png")
+    [(name, scope)] = noted()
+    assert name == start
+    board.looked_after(start, scope)
+    assert client.post("/api/v1/jobs", json={**FOX, "start": start}).status_code == 202
+    assert noted() == [(start, scope)]
+
+
 def test_what_was_never_uploaded_cannot_be_started_from(client):
     answer = client.post("/api/v1/jobs", json={**FOX, "start": "0" * 32})
     assert (answer.status_code, answer.json["field"]) == (422, "start")

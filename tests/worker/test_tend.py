@@ -1,11 +1,15 @@
 """What a worker does beside painting, so that nothing waits for ever."""
 
+import io
+import time
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from memo.index import open_index
 from tests.real import painted, wait_for
+from worker.jobs.board import KEPT_SECONDS
 from worker.jobs.job import State
 from worker.tend import Tender
 
@@ -69,6 +73,31 @@ def test_the_backlog_is_indexed_when_the_index_is_back(tender, studio, board, me
     tender.round()
     assert memory.index.get(picture.key) == picture and board.postponed() == []
     assert "f" * 32 in caplog.text
+
+
+def test_a_picture_to_start_from_goes_if_nothing_began_from_it_for_long(tender, board, memory, recipe, monkeypatch):
+    names = [memory.keep_start(png_of(colour), "mine") for colour in ("red", "green", "blue")]
+    for name in names:
+        board.wanted(name, "mine")
+    used, png = painted(replace(recipe, start=names[1], strength=0.5), scope="mine")
+    memory.keep(used, png)
+    memory.index_picture(used)
+    tender.round()
+    assert all(memory.has_start(name, "mine") for name in names)
+    later = time.time() + KEPT_SECONDS + 1
+    monkeypatch.setattr("worker.jobs.board.now", lambda: later)
+    board.wanted(names[2], "mine")  # sent again
+    tender.round()
+    assert [memory.has_start(name, "mine") for name in names] == [False, True, True]
+    assert board.old_starts() == []
+    memory.forget(used.key, "mine")
+    assert not memory.has_start(names[1], "mine")
+
+
+def png_of(colour):
+    written = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(written, "PNG")
+    return written.getvalue()
 
 
 def test_it_beats_from_the_start_and_leaves_at_the_end(tender, studio, board, rung):

@@ -389,6 +389,22 @@ class Board:
         with answering():
             self.redis.xdel(self.prefix + "unindexed", entry)
 
+    def wanted(self, start: str, scope: str) -> None:
+        """Note that a picture to start from was sent or asked for now."""
+        with answering():
+            self.redis.zadd(self.prefix + "starts", {json.dumps([start, scope]): now()})
+
+    def old_starts(self) -> list[tuple[str, str]]:
+        """Some of those noted longest ago, by name and scope, if that is longer than finished jobs are known."""
+        with answering():
+            old = self.redis.zrangebyscore(self.prefix + "starts", "-inf", now() - KEPT_SECONDS, 0, BACKLOG_BATCH)
+        return [(start, scope) for start, scope in map(json.loads, old)]
+
+    def looked_after(self, start: str, scope: str) -> None:
+        """This one need not be looked at again, unless it is wanted again."""
+        with answering():
+            self.redis.zrem(self.prefix + "starts", json.dumps([start, scope]))
+
     def ping(self) -> None:
         """Raise Unavailable unless Redis answers."""
         with answering():
