@@ -11,6 +11,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = REPOSITORY / "docker-compose.yml"
 WITHOUT_GPU = REPOSITORY / "deploy" / "compose.cpu.yml"
+WITH_WEBHOOKS = REPOSITORY / "deploy" / "compose.webhooks.yml"
 DOCKERFILES = sorted((REPOSITORY / "deploy").glob("*.Dockerfile"))
 
 RESET = "!reset"

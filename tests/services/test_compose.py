@@ -47,8 +47,9 @@ def test_the_compose_file_follows_the_compose_specification(schema: dict[str, An
     jsonschema.validate(compose.load(), schema)
 
 
-def test_without_gpu_the_two_files_together_follow_the_specification(schema: dict[str, Any]) -> None:
-    jsonschema.validate(compose.merged(compose.load(), compose.load(compose.WITHOUT_GPU)), schema)
+@pytest.mark.parametrize("other", [compose.WITHOUT_GPU, compose.WITH_WEBHOOKS], ids=lambda path: path.stem)
+def test_two_files_together_follow_the_specification(schema: dict[str, Any], other: Path) -> None:
+    jsonschema.validate(compose.merged(compose.load(), compose.load(other)), schema)
 
 
 def test_the_schema_knows_a_wrong_word(schema: dict[str, Any]) -> None:
@@ -128,6 +129,25 @@ def test_only_the_web_is_published_and_only_on_this_machine() -> None:
 def test_everything_else_is_on_a_network_without_a_way_out() -> None:
     assert compose.load()["networks"]["back"]["internal"] is True
     assert [name for name in SERVICES if SERVICES[name]["networks"] != ["back"]] == ["web"]
+
+
+def test_for_webhooks_workers_have_a_way_out_and_nothing_else_changes() -> None:
+    whole = compose.merged(compose.load(), compose.load(compose.WITH_WEBHOOKS))
+    found = compose.interpolated(whole["services"], {"WORKER_WEBHOOK_ALLOW": "hooks.lan"})
+    assert found["worker"]["networks"] == ["back", "out"] and not whole["networks"]["out"]
+    for name in ("web", "worker"):
+        plain, signed = SERVICES[name], found[name]
+        assert [*plain["secrets"], "webhook-secret"] == signed["secrets"]
+        assert signed["environment"] == plain["environment"] | {
+            "WORKER_WEBHOOK_SECRET_FILE": "/run/secrets/webhook-secret",
+            "WORKER_WEBHOOK_ALLOW": "hooks.lan",
+        }
+        assert changed(plain, signed) <= {"environment", "secrets", "networks"}
+    assert changed(SERVICES, found) == {"web", "worker"}
+
+
+def changed(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
 
 
 def test_every_volume_is_named_and_used() -> None:

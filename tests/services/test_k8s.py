@@ -112,4 +112,4 @@ def test_workers_listen_at_the_queue_of_a_model_that_there_is_and_are_scaled_by_
 def test_the_settings_name_secrets_that_are_made():
     made = (ROOT / "deploy" / "make-secrets.sh").read_text()
     paths = [value for name, value in only("ConfigMap")["data"].items() if name.endswith("_FILE")]
-    assert len(paths) == 4 and all(path.rpartition("/")[2] in made for path in paths)
+    assert len(paths) == 5 and all(path.rpartition("/")[2] in made for path in paths)
