@@ -31,6 +31,7 @@ KILL_SECONDS = 4.0  # between the kills of a worker
 DOWN_SECONDS = 5.0  # that the store and the index are away
 PATIENCE = 600.0  # seconds for all to end
 ENDED = (0.1, 0.3, 0.5)  # of the jobs, when the store, the index and Redis fail
+HELD = 0.25  # of the jobs, asked for when the last of these has failed: or a fast fleet might end before that
 
 
 def main() -> None:
@@ -58,10 +59,10 @@ def measure(folder: Path, text_folder: Path, many: int, workers: int) -> dict[st
         for name in names:
             run.start(name)
         queue, memory = run.open_queue(), run.open_memory()
-        asked = [submit(queue, str(number), STEPS) for number in range(many)]
+        asked = [submit(queue, str(number), STEPS) for number in range(many - int(HELD * many))]
         wait_for_first(queue, asked)
         chaos = Chaos(run, names)
-        ended = wait(queue, asked, chaos)
+        ended = wait(queue, asked, many, chaos)
         wait_for_backlog(queue)
         told: dict[str, Any] = {"jobs": many, "lost": many - len(ended), **verified(memory, ended)}
         run.end(*names)
@@ -132,18 +133,23 @@ def wait_for_first(queue: Queue, asked: list[Job]) -> None:
         time.sleep(0.1)
 
 
-def wait(queue: Queue, asked: list[Job], chaos: Chaos) -> list[Job]:
-    """The jobs that have ended, when all have, or patience has; raises RuntimeError when too little went wrong."""
+def wait(queue: Queue, asked: list[Job], many: int, chaos: Chaos) -> list[Job]:
+    """The jobs that have ended, of so many, when all have or patience has; asks for the rest when all has failed.
+
+    Raises RuntimeError when not all has.
+    """
     deadline = time.monotonic() + PATIENCE
     ended: dict[str, Job] = {}
-    while (len(ended) < len(asked) or chaos.back) and time.monotonic() < deadline:
+    while (len(ended) < many or chaos.back) and time.monotonic() < deadline:
         time.sleep(0.2)
-        chaos.tick(len(ended) / len(asked))
+        chaos.tick(len(ended) / many)
+        if not chaos.outages:
+            asked += [submit(queue, str(number), STEPS) for number in range(len(asked), many)]
         for one in asked:
             if one.id not in ended and (job := look(queue, one.id)) and job.state.final:
                 ended[one.id] = job
     if chaos.outages:
-        raise RuntimeError(f"{len(ended)} of {len(asked)} jobs ended before everything failed: ask for more --jobs")
+        raise RuntimeError(f"{len(ended)} of {many} jobs ended in {PATIENCE:.0f} s, before everything had failed")
     return list(ended.values())
 
 
