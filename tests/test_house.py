@@ -20,7 +20,8 @@ BARRED = {
 }
 TORCH = {"torch", "transformers", "sentence_transformers"}
 WITH_TORCH = (
-    "adapters conditions decoder denoiser device diffusion families glance latents loop quick samplers stock upscaler"
+    "adapters compiled conditions decoder denoiser device diffusion families glance latents loop samplers stock"
+    " upscaler"
 )
 TORCH_ROOMS = (
     "worker/export.py",

@@ -30,10 +30,10 @@ from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.batching import CONFIG
+from worker.painters.compiled import MODES, Compiled
 from worker.painters.denoiser import Denoiser, Given
 from worker.painters.device import Device, open_device
 from worker.painters.loop import Loop, Ticket, step_times
-from worker.painters.quick import MODES, Quick
 from worker.painters.samplers import SAMPLERS, Tables
 from worker.painters.width import Widths
 
@@ -115,11 +115,11 @@ class Bench:
         ways = {"eager": Denoiser(self.unet).eval()}
         if mode != "0":
             ways["compiled"] = Denoiser(self.unet).eval()
-            ways["compiled"].quick = Quick(self.unet, mode)
+            ways["compiled"].compiled = Compiled(self.unet, mode)
         alone: dict[str, float] = {}
         for way, network in ways.items():
             for width in widths if network is ways[list(ways)[-1]] else widths[:1]:
-                if network.quick and network.quick.rows and time.monotonic() > until:
+                if network.compiled and network.compiled.rows and time.monotonic() > until:
                     continue
                 times, first = self.step_times(network, width)
                 if not times:
@@ -164,14 +164,14 @@ class Bench:
 
     def loop(self, network: Denoiser, most: int) -> Loop:
         """A step loop whose steps we take ourselves."""
-        buckets = network.quick.rows if network.quick else ()
+        buckets = network.compiled.rows if network.compiled else ()
         return Loop(network, Widths({}, most), device=self.device.name, buckets=buckets)
 
     def step_times(self, network: Denoiser, width: int) -> tuple[list[float], float]:
         """Seconds of some steps of so many paintings, none if memory is too small; and of the step before them."""
         tickets = [self.ticket(number, 1 + LOOKS, "dpm++2m") for number in range(width)]
         begun = time.perf_counter()
-        with network.quick.learning() if network.quick else nullcontext():
+        with network.compiled.learning() if network.compiled else nullcontext():
             times = step_times(self.loop(network, width), tickets, LOOKS)
         return times, time.perf_counter() - begun - sum(times)
 

@@ -64,7 +64,7 @@ def held(painter):
 
 @pytest.mark.parametrize("name", ["one", "ddpm"])
 def test_replaced_weights_leave_the_memory(catalogue, name, monkeypatch):
-    monkeypatch.setattr("worker.painters.diligent.IDLE", 0.05)
+    monkeypatch.setattr("worker.painters.on_demand.IDLE", 0.05)
     write_ddpm(catalogue.folder)
     painters = Painters(catalogue, lambda model: open_painter(model, Means(slots=2)))
     painters(name)(catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2}), lambda step: None)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from memo import BadSetup
 
-from .quick import Quick
+from .compiled import Compiled
 
 Wear = Callable[[str], None]
 
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
     def __init__(self, unet: Any, adapter: Any = None, lora: Wear | None = None) -> None:
         super().__init__()
         self.unet, self.adapter, self.lora = unet, adapter, lora
-        self.quick: Quick | None = None
+        self.compiled: Compiled | None = None
         self.worn = ""
 
     def forward(self, noisy: Tensor, timesteps: Tensor, given: Given) -> Tensor:
@@ -120,6 +120,6 @@ class Denoiser(nn.Module):
 
     def network(self, tensors: list[Tensor]) -> Any:
         """The compiled network, if there is one that takes these, else the UNet as it is."""
-        if self.quick is not None and not self.worn and self.quick.takes(tensors):
-            return self.quick.network
+        if self.compiled is not None and not self.worn and self.compiled.takes(tensors):
+            return self.compiled.network
         return self.unet

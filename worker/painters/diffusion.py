@@ -25,6 +25,7 @@ from worker.catalogue import PIPELINE, Model, as_span, painted_size
 from worker.drawings.sheet import shown_on
 from worker.energy import open_meter
 
+from .compiled import Compiled
 from .conditions import Conditions, open_conditions
 from .decoder import Decoder
 from .denoiser import Denoiser
@@ -34,7 +35,6 @@ from .glance import Glance
 from .latents import cell_of, decode, encode, patch_of
 from .loop import LOOKS, Loop, Step, Ticket, step_times
 from .painter import Means, OnStep, Painter, Progress, TooLarge
-from .quick import Quick
 from .samplers import Tables
 from .stock import open_pipeline
 from .upscaler import Upscaler, upscaler_of
@@ -62,7 +62,7 @@ class DiffusionPainter:
         self.patch = patch_of(unet.in_channels, vae)
         self.cell = cell_of(vae, self.patch)
         self.span: tuple[int, int, int] | None = None
-        self.usual: dict[str, Any] = {}  # what most recipes of this model say
+        self.preset: dict[str, Any] = {}  # what most recipes of this model say
         self.glance, self.decoder = Glance(vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
@@ -108,7 +108,7 @@ class DiffusionPainter:
 
     def make_loop(self, widths: Widths) -> Loop:
         """A step loop of this network."""
-        buckets = self.denoiser.quick.rows if self.denoiser.quick else ()
+        buckets = self.denoiser.compiled.rows if self.denoiser.compiled else ()
         loop = Loop(self.denoiser, widths, device=self.place.name, buckets=buckets, meter=self.meter.joules)
         loop.usual = self.shape
         return loop
@@ -139,10 +139,10 @@ class DiffusionPainter:
 
     def compile(self, mode: str) -> None:
         """Prepare a compiled network for the model's own size, at each width; raises BadSetup if it cannot be had."""
-        self.denoiser.quick = Quick(self.denoiser.unet, mode)
+        self.denoiser.compiled = Compiled(self.denoiser.unet, mode)
         self.device += ", compiled"
         try:
-            with self.denoiser.quick.learning():
+            with self.denoiser.compiled.learning():
                 self.measure()
         except RuntimeError as error:
             raise BadSetup(f"WORKER_COMPILE={mode}: {error}; `memoaized doctor` tells what is missing") from error
@@ -157,10 +157,10 @@ class DiffusionPainter:
 
     def step_times(self, width: int) -> list[float]:
         """Of some steps of so many paintings that say nothing; none if memory is too small."""
-        wanted = {"prompt": "a", "model": "any", "revision": "any", "steps": 1 + LOOKS, "seed": 0, **self.usual}
+        wanted = {"prompt": "a", "model": "any", "revision": "any", "steps": 1 + LOOKS, "seed": 0, **self.preset}
         loop, begun = self.make_loop(Widths({}, width)), time.monotonic()
         times = step_times(loop, [self.ticket(from_mapping(wanted)) for _ in range(width)])
-        if self.denoiser.quick:
+        if self.denoiser.compiled:
             log.info("steps of %d at once are compiled, after %.0f s", width, time.monotonic() - begun)
         return times
 
@@ -201,7 +201,7 @@ def open_diffusion(model: Model, means: Means) -> Painter:
         painter = (open_of_family if "family" in about else open_own)(about, model.folder, device, means)
     except (OSError, ValueError, KeyError, SafetensorError, torch.OutOfMemoryError) as error:
         raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error
-    painter.usual = {name: value for name, value in model.defaults.items() if name == "guidance_scale"}
+    painter.preset = {name: value for name, value in model.defaults.items() if name == "guidance_scale"}
     if means.compile != "0":
         painter.compile(means.compile)
     elif means.slots > 1:

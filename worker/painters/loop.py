@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Given
-from .diligent import Diligent
+from .on_demand import OnDemandThread
 from .samplers import Table, advance
 from .width import Widths
 
@@ -105,8 +105,8 @@ class Loop:
         self.usual: tuple[int, ...] | None = None  # the shape whose steps `widths` tells of: the first that comes
         self.waiting: list[Ticket] = []
         self.active: list[Ticket] = []
-        self.diligent = Diligent("step loop", lambda: self.waiting or self.active, self.tick_or_fail)
-        self.changed = self.diligent.changed
+        self.thread = OnDemandThread("step loop", lambda: self.waiting or self.active, self.tick_or_fail)
+        self.changed = self.thread.changed
         self.took = 0.0  # seconds of the last step of all
 
     def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
@@ -114,7 +114,7 @@ class Loop:
         ticket.came = self.clock()
         with self.changed:
             self.waiting.append(ticket)
-            self.diligent.wake()
+            self.thread.wake()
         try:
             while not isinstance(news := ticket.news.get(), Tensor):
                 if isinstance(news, Exception):
@@ -128,7 +128,7 @@ class Loop:
         """One step; if the loop itself is at fault all paintings fail, and it begins anew."""
         try:
             self.tick()
-        except Exception as error:
+        except Exception as error:  # whatever it is, all who wait for a painting are told, and none waits for ever
             log.exception("the step loop stumbled")
             self.fail_all(error)
 

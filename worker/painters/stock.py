@@ -20,7 +20,7 @@ from memo import BadRecipe, BadSetup, Recipe
 
 from .adapters import PipelineAdapters, pipeline_adapters
 from .device import Device
-from .diligent import Diligent
+from .on_demand import OnDemandThread
 from .painter import OnStep, Progress
 from .samplers import make_scheduler
 
@@ -62,7 +62,7 @@ class StockPainter:
         self.cell = cell_of(pipe) if "height" in self.takes else 1
         self.waiting: list[Order] = []
         self.width = 0
-        self.diligent = Diligent("stock pipeline", lambda: self.waiting, self.paint_first)
+        self.thread = OnDemandThread("stock pipeline", lambda: self.waiting, self.paint_first)
 
     def state(self) -> Mapping[str, float]:
         """See Painter."""
@@ -72,9 +72,9 @@ class StockPainter:
         """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
         order = Order(recipe)
-        with self.diligent.changed:
+        with self.thread.changed:
             self.waiting.append(order)
-            self.diligent.wake()
+            self.thread.wake()
         try:
             while not isinstance(news := order.news.get(), Image.Image):
                 if isinstance(news, Exception):
@@ -112,7 +112,7 @@ class StockPainter:
 
     def paint_first(self) -> None:
         """Who waits first and those like it."""
-        with self.diligent.changed:
+        with self.thread.changed:
             first = self.waiting[0]
             most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
             orders = [order for order in self.waiting if order.settings == first.settings][:most]

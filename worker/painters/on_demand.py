@@ -9,8 +9,8 @@ from collections.abc import Callable
 IDLE = 30.0  # seconds
 
 
-class Diligent:
-    """Calls `work` again and again while `wanted` says so; `changed` guards what `wanted` looks at."""
+class OnDemandThread:
+    """Calls `work`, which raises nothing, while `wanted` says so; `changed` guards what `wanted` looks at."""
 
     def __init__(self, name: str, wanted: Callable[[], object], work: Callable[[], None]) -> None:
         self.name, self.wanted, self.work = name, wanted, work

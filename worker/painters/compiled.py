@@ -20,7 +20,7 @@ MOST = 64  # shapes of one network, beyond which torch would compile no more, an
 Shapes = tuple[tuple[int, ...], ...]
 
 
-class Quick:
+class Compiled:
     """One network's compiled twin; `rows` are the numbers of rows that it is prepared for."""
 
     def __init__(self, network: nn.Module, mode: str) -> None:

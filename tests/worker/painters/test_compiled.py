@@ -12,8 +12,8 @@ from memo import BadSetup
 from tests.stock_models import write_stable_diffusion
 from tests.worker.painters.test_adapters import write_lora
 from worker.catalogue import Catalogue
+from worker.painters.compiled import Compiled, fused, twin
 from worker.painters.painter import Means, open_painter
-from worker.painters.quick import Quick, fused, twin
 
 MEANS = Means(device="cpu", dtype="float32")
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself, while compiling
@@ -50,10 +50,10 @@ def graphs():
 @contextmanager
 def calls(quick):
     """The rows that its compiled network is called with meanwhile."""
-    compiled, called = quick.denoiser.quick.network, []
-    quick.denoiser.quick.network = lambda *given, **more: called.append(len(given[0])) or compiled(*given, **more)
+    compiled, called = quick.denoiser.compiled.network, []
+    quick.denoiser.compiled.network = lambda *given, **more: called.append(len(given[0])) or compiled(*given, **more)
     yield called
-    quick.denoiser.quick.network = compiled
+    quick.denoiser.compiled.network = compiled
 
 
 def test_it_is_compiled_before_the_first_painting(one_thread, catalogue, plain, quick):
@@ -80,7 +80,7 @@ def test_reproducible_pictures_have_the_bits_that_they_have_without(one_thread, 
 
 
 def test_each_width_is_prepared_in_the_rows_that_are_usual_for_the_model(one_thread, catalogue, monkeypatch):
-    monkeypatch.setattr("worker.painters.quick.torch.compile", lambda network, **_: network)
+    monkeypatch.setattr("worker.painters.compiled.torch.compile", lambda network, **_: network)
     means = replace(MEANS, compile="max", slots=5)
     guided = open_painter(catalogue.model("sd"), means)
     assert guided.loop.buckets == [2, 4, 6, 8, 10] and sorted(guided.loop.widths.seconds) == [1, 2, 3, 4, 5]
@@ -94,7 +94,7 @@ def test_more_shapes_are_compiled_than_torch_would_by_itself():
             return noisy + 1
 
     before = graphs()
-    for quick in (Quick(Add(), "1"), Quick(Add(), "1")):  # two models of one class share a cache
+    for quick in (Compiled(Add(), "1"), Compiled(Add(), "1")):  # two models of one class share a cache
         for rows in range(1, 11):
             quick.network(torch.zeros(rows, 3))
     assert graphs() == before + 10
@@ -112,6 +112,6 @@ def test_what_cannot_be_compiled_ends_the_worker_with_the_reason(catalogue, monk
     def broken(*_, **__):
         raise RuntimeError("no working C++ compiler found")
 
-    monkeypatch.setattr("worker.painters.quick.torch.compile", lambda network, **_: broken)
+    monkeypatch.setattr("worker.painters.compiled.torch.compile", lambda network, **_: broken)
     with pytest.raises(BadSetup, match="WORKER_COMPILE=1: no working C.. compiler found; `memoaized doctor`"):
         open_painter(catalogue.model("sd"), replace(MEANS, compile="1"))
