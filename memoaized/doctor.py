@@ -27,6 +27,7 @@ from worker.catalogue import PIPELINE, Catalogue, Model
 from worker.config import WorkerConfig
 from worker.energy import nvml_counter
 from worker.jobs.board import open_board
+from worker.painters.painter import AUTO
 
 from .redis_server import find_redis
 
@@ -114,6 +115,7 @@ def painting(data: Path, models: Path, environment: Mapping[str, str]) -> list[F
         return [Finding("painting on", str(error), fault=True)]
     return [
         Finding("painting on", f"{device}, {where(device, config)}"),
+        Finding("at once", f"up to {config.means().slots} in one step (WORKER_SLOTS={config.slots})"),
         *speed_ups(device, config),
         *(room(model, device) for model in local_models(models)),
         Finding("seconds", seconds(data / "pictures", models)),
@@ -128,7 +130,7 @@ def device_of(config: WorkerConfig) -> Any:
         raise BadSetup(f"torch is not installed: {EXTRA}")
     import torch
 
-    from worker.painters.device import AUTO, open_device
+    from worker.painters.device import open_device
 
     device = open_device(config.device, config.dtype)
     if config.device == AUTO and not device.cuda and (gpus := gpus_of_driver()):

@@ -73,13 +73,13 @@ def create_worker(memo: MemoConfig, config: WorkerConfig, opening: Opening | Non
     app = create_celery(config)
     worker_init.connect(log_to_stderr, weak=False)  # before models are loaded; Celery would do it after that
     setup_logging.connect(log_to_stderr, weak=False)
-    connect_painting(app, memo, config, opening or (lambda model: open_painter(model, config.means)))
+    connect_painting(app, memo, config, opening)
     connect_training(app, config)
     worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)
     return app
 
 
-def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, opening: Opening) -> None:
+def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, opening: Opening | None) -> None:
     """The task of painting, and what workers that paint do beside it."""
     open_for_work: list[Studio] = []
 
@@ -92,16 +92,17 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         line = Line(sender, Catalogue(Path(config.models)))
         if not line.paints:
             return
+        means = config.means()
+        sender.concurrency = means.slots
         board = open_board(config.redis)
-        painters = Painters(line.catalogue, opening)
+        painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, means)))
         device = painters(line.listen()[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
         studio = Studio(board, memory, painters)
         studio.painting = painters.state
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
-        slots = int(config.slots)
-        tender = Tender(studio, lambda m: ring(app, m), line.listen, slots=slots, name=name, facts=facts)
+        tender = Tender(studio, lambda m: ring(app, m), line.listen, slots=means.slots, name=name, facts=facts)
         open_for_work.append(studio)
         worker_ready.connect(line.opened, weak=False)
         worker_ready.connect(lambda **_: tender.start(), weak=False)

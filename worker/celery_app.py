@@ -20,7 +20,7 @@ def create_celery(config: WorkerConfig) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        worker_concurrency=int(config.slots),
+        worker_concurrency=1,  # of a worker that paints, as many as it has slots
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,

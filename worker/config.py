@@ -7,7 +7,7 @@ from memo import BadSetup
 from memo.config import from_env
 
 from .jobs.receivers import Receivers
-from .painters.painter import Means
+from .painters.painter import AUTO, Means, usual_slots
 
 SHORTEST_SECRET = 16  # characters
 
@@ -19,9 +19,9 @@ class WorkerConfig:
     redis: str = "redis://127.0.0.1:6379/0"
     models: str = "models"
     threads: str = "1"  # CPU threads of one worker's torch
-    slots: str = "1"  # paintings that one worker has under way at once, stepping together
-    device: str = "auto"  # auto, cpu, cuda or cuda:N
-    dtype: str = "auto"  # auto, float32, bfloat16 or float16
+    slots: str = AUTO  # paintings that one worker has under way at once, stepping together
+    device: str = AUTO  # auto, cpu, cuda or cuda:N
+    dtype: str = AUTO  # auto, float32, bfloat16 or float16
     compile: str = "0"  # 1: by torch.compile, minutes at the start; max: tuned besides, many minutes
 
     hub_token: str | None = None  # for models on the Hugging Face Inference API
@@ -32,6 +32,8 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         for name, most in (("threads", 512), ("slots", 64)):
             value = getattr(self, name)
+            if (name, value) == ("slots", AUTO):
+                continue
             if not value.isdecimal() or not 1 <= int(value) <= most:
                 raise BadSetup(f"WORKER_{name.upper()}={value}: it must be a whole number from 1 to {most}")
         _ = self.known_watts
@@ -48,11 +50,11 @@ class WorkerConfig:
         """The fields that the environment sets."""
         return cls(**from_env(cls, "WORKER_", env))
 
-    @property
     def means(self) -> Means:
-        """What its painters may use."""
+        """What its painters may use; raises BadSetup if the GPU that is asked for is not there."""
+        slots = usual_slots(self.device) if self.slots == AUTO else int(self.slots)
         more = self.device, self.dtype, self.compile, self.hub_token, self.known_watts
-        return Means(int(self.threads), int(self.slots), *more)
+        return Means(int(self.threads), slots, *more)
 
     @property
     def known_watts(self) -> float | None:

@@ -48,6 +48,7 @@ class Fleet:
             "MEMO_TEXT_FOLDER": str(text_folder),
             "MEMO_STATES": "",
             "WORKER_REDIS": plan.url,
+            "WORKER_SLOTS": "1",
             "WORKER_MODELS": str(MODELS),
             "INDEX_SERVER_FOLDER": str(folder / "index"),
             "INDEX_SERVER_KEY": key,

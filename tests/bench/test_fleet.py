@@ -3,8 +3,9 @@
 import pytest
 
 from bench import chaos, scale
+from bench.fleet import fleet, submit
 from memo.memory import object_name
-from tests.real import ROOT, painted, redis_server
+from tests.real import ROOT, painted, redis_server, wait_for
 
 TEXT = ROOT / "var" / "text"
 
@@ -28,6 +29,25 @@ def test_nothing_is_lost_in_a_small_chaos(tmp_path, monkeypatch):
     wanted = {"jobs": 60, "lost": 0, "done": 60, "failed": 0, "done_without_bytes": 0, "painted_twice": 0}
     assert told | wanted == told
     assert (told["index_without_bytes"], told["orphans"]) == (0, 0) and told["kills"] >= 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("slots", "together"), [("3", 3), ("auto", 1)])  # on a CPU, which one fills
+def test_a_worker_has_as_many_paintings_under_way_as_it_has_slots(tmp_path, slots, together):
+    with fleet(tmp_path, TEXT, step_seconds=0.2) as running:
+        running.environment |= {"WORKER_SLOTS": slots, "WORKER_DEVICE": "cpu"}
+        queue = running.open_queue()
+        jobs = [submit(queue, f"slot {number}", 4) for number in range(4)]
+        running.start("worker-1")
+        seen = set()
+
+        def ended():
+            states = [queue.board.job(job.id).state for job in jobs]
+            seen.add(states.count("running"))
+            return states == ["done"] * 4
+
+        assert wait_for(ended, 60) and max(seen) == together
+        assert [facts["slots"] for facts in queue.board.workers().values()] == [together]
 
 
 def test_what_is_wrong_is_counted(board, memory, recipe):

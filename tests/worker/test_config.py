@@ -19,7 +19,16 @@ def test_the_environment_and_secret_files_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [{"threads": "0"}, {"threads": "many"}, {"redis": "amqp://host"}, {"compile": "yes"}]
+    "values",
+    [
+        {"threads": "0"},
+        {"slots": "0"},
+        {"slots": "all"},
+        {"threads": "auto"},
+        {"threads": "many"},
+        {"redis": "amqp://host"},
+        {"compile": "yes"},
+    ],
 )
 def test_a_wrong_setting_is_refused(values):
     with pytest.raises(BadSetup, match="WORKER_"):
@@ -27,5 +36,18 @@ def test_a_wrong_setting_is_refused(values):
 
 
 def test_painters_may_use_what_is_set():
-    means = WorkerConfig(threads="3", slots="2", compile="max", device="cpu", watts="12.5").means
+    means = WorkerConfig(threads="3", slots="2", compile="max", device="cpu", watts="12.5").means()
     assert (means.threads, means.slots, means.compile, means.device, means.watts) == (3, 2, "max", "cpu", 12.5)
+
+
+@pytest.mark.parametrize(("asked", "gpus", "slots"), [("auto", 1, 8), ("auto", 0, 1), ("cpu", 1, 1), ("cuda", 2, 8)])
+def test_unless_told_otherwise_a_gpu_paints_several_at_once(monkeypatch, asked, gpus, slots):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert WorkerConfig(device=asked).means().slots == slots
+
+
+def test_a_gpu_that_is_missing_is_told_before_slots_are_counted(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BadSetup, match="no such GPU"):
+        WorkerConfig(device="cuda").means()

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from memo import BadSetup
 from worker.catalogue import ADAPTERS
 
+from .painter import AUTO
+
 KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)

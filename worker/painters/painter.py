@@ -30,6 +30,9 @@ class TooLarge(Exception):
         super().__init__(f"{size} of {recipe.model} does not fit into the memory of {device}: ask for less ({error})")
 
 
+AUTO = "auto"
+GPU_SLOTS = 8  # of which as many step together as the measured times say
+
 OnStep = Callable[[Progress], None]
 
 
@@ -56,11 +59,25 @@ class Means:
 
     threads: int = 1
     slots: int = 1  # pictures at once
-    device: str = "auto"
-    dtype: str = "auto"
+    device: str = AUTO
+    dtype: str = AUTO
     compile: str = "0"  # by torch.compile: "1", or "max" for longer
     hub_token: str | None = None  # for the Hugging Face Inference API
     watts: float | None = None  # of a busy core or of the GPU, where energy cannot be measured
+
+
+def usual_slots(device: str) -> int:
+    """How many pictures at once are worth it there: several on a GPU; a CPU is filled by one, and so without torch.
+
+    Raises BadSetup if the device is not there.
+    """
+    if device == "cpu":
+        return 1
+    try:
+        from .device import open_device
+    except ImportError:  # then it paints only what others do for it
+        return 1
+    return GPU_SLOTS if open_device(device).cuda else 1
 
 
 def open_painter(model: Model, means: Means) -> Painter:
