@@ -3,6 +3,7 @@
 The same states come from `StableDiffusionPipeline` when MiniLM's BertModel is its text encoder. Knows no pictures.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,10 +19,11 @@ BATCH = 128
 
 
 class TextEncoder:
-    """MiniLM with its tokenizer."""
+    """MiniLM with its tokenizer, for several threads."""
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         self.tokenizer, self.model = tokenizer, model
+        self.lock = threading.Lock()  # a tokenizer of transformers is set to its padding, then called
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """n prompts to (n, 24, 384) float32 states; the empty prompt is the unconditional one."""
@@ -37,13 +39,11 @@ class TextEncoder:
     def batches(self, texts: Sequence[str], *, padding: str) -> Iterator[tuple[Tensor, Tensor]]:
         """(states (n, tokens, 384), mask (n, tokens, 1)) of some of the texts at a time."""
         for start in range(0, len(texts), BATCH):
-            tokens = self.tokenizer(
-                list(texts[start : start + BATCH]),
-                padding=padding,
-                truncation=True,
-                max_length=TOKENS,
-                return_tensors="pt",
-            )
+            some = list(texts[start : start + BATCH])
+            with self.lock:
+                tokens = self.tokenizer(
+                    some, padding=padding, truncation=True, max_length=TOKENS, return_tensors="pt"
+                )
             states = self.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
             yield states.last_hidden_state.float(), tokens["attention_mask"][..., None].float()
 

@@ -1,5 +1,7 @@
 """What the networks go by, from real text states and a bank of made-up drawings."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 
@@ -46,6 +48,21 @@ def test_there_are_two_rows_where_something_is_to_be_guided(text):
     assert conditions(recipe("a fox", guidance_scale=1.0)).states.shape == (1, 24, 384)
     given = conditions(recipe("a fox", guidance_scale=3.0, negative_prompt="snow"))
     assert torch.allclose(given.states, text(["snow", "a fox"]))
+
+
+def test_threads_do_not_change_each_others_padding(text, monkeypatch):
+    """The tokenizer of all is set to a padding and then called: whoever came between cut the other's states short."""
+    setting = text.tokenizer.set_truncation_and_padding
+
+    def and_wait(*given, **named):
+        setting(*given, **named)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(text.tokenizer, "set_truncation_and_padding", and_wait)
+    alone = text(["a fox"])
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(how, ["a fox"]) for _ in range(8) for how in (text, text.pooled)]
+    assert all(torch.equal(whole.result(), alone) for whole in asked[::2])
 
 
 @pytest.mark.parametrize(
