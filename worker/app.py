@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -100,6 +101,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
         studio = Studio(board, memory, painters)
         studio.painting = painters.state
+        studio.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back what else is under way
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
         tender = Tender(studio, lambda m: ring(app, m), line.listen, slots=means.slots, name=name, facts=facts)

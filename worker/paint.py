@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from PIL import Image
 
@@ -23,16 +24,14 @@ from .painters.painter import Painter, Progress, TooLarge
 log = logging.getLogger(__name__)
 
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
-KEEP_TRIES = 8
-KEEP_WAIT = 0.5  # seconds before the second try; doubled each time, so about a minute in all
+STORE_WAIT = 0.5, 5.0  # seconds before the store is asked again: the first time, doubled each time, and at most
+FAULTY = 3  # different paintings with unexpected faults in a row: then it is the worker that is broken
+
+Answer = TypeVar("Answer")
 
 
 class Stopped(Exception):
     """The painting ends here without a picture: "cancel", "lost" or "hand back"."""
-
-
-class NotStored(Exception):
-    """The store stayed down for longer than we wait."""
 
 
 class Studio:
@@ -47,12 +46,14 @@ class Studio:
         self.painting: Callable[[], dict[str, dict[str, float]]] = dict  # what each painter does now
         self.models: Sequence[str] = ()  # what this worker serves beside what it is rung for
         self.unheeded: list[str] = []  # models that we were rung for, and did not paint for since we close
+        self.faulty: set[str] = set()  # paintings with unexpected faults since the last that was done
+        self.give_up: Callable[[], None] = self.closing.set  # ends this worker; another is started in its place
 
     def answer(self, model: str) -> str:
         """A ring: paint for our models, in turn, until nothing waits. Others who were rung find nothing then."""
         words: list[str] = []
         while not self.closing.is_set():
-            if (word := self.paint(model, *self.models)) == "left":
+            if (word := self.paint(model, *self.models)) == "nothing":
                 break
             words.append(word)
         else:
@@ -65,9 +66,9 @@ class Studio:
             claim = self.board.claim(*models)
         except Unavailable as error:
             log.warning("rung for %s in vain, another will be: %s", models[0], error)
-            return "left"
+            return "nothing"
         if claim is None:
-            return "left"
+            return "nothing"
         word = self.paint_claimed(claim)
         self.ended[word] += 1
         return word
@@ -83,38 +84,51 @@ class Studio:
         log.info("painting %s: %r, try %d", painting, claim.recipe.prompt, claim.attempt)
         self.claims[painting] = claim
         try:
-            return self.work(claim)
-        except Stopped as stop:
-            return self.stop(claim, str(stop))
+            return self.attempt(claim)
         except Unavailable as error:
             log.warning("painting %s is left to its lease, then tried again: %s", painting, error)
             return "left"
-        except TooLarge as error:
-            return self.try_later(claim, error)
-        except (MemoError, NotStored) as error:
-            self.fail(claim, str(error))
-            return "failed"
-        except Exception as error:
-            log.exception("painting %s failed", painting)
-            self.fail(claim, f"{type(error).__name__}: {error}")
-            return "failed"
         finally:
             self.claims.pop(painting, None)
 
-    def try_later(self, claim: Claim, error: TooLarge) -> str:
+    def attempt(self, claim: Claim) -> str:
+        """Paint, or settle what comes of it; raises Unavailable while the queue does not answer."""
+        try:
+            return self.work(claim)
+        except Stopped as stop:
+            return self.stop(claim, str(stop))
+        except Unavailable:
+            raise
+        except TooLarge as error:
+            return self.try_later(claim, str(error))
+        except MemoError as error:
+            return self.fail(claim, str(error))
+        except Exception as error:
+            log.exception("painting %s failed", claim.painting)
+            self.suspect(claim.painting)
+            return self.try_later(claim, f"{type(error).__name__}: {error}")
+
+    def try_later(self, claim: Claim, error: str) -> str:
         """Leave it to its lease, so that it is tried again a little later, unless this was the last try."""
-        if claim.attempt < MOST_ATTEMPTS:
-            log.warning("painting %s is left to its lease, try %d failed: %s", claim.painting, claim.attempt, error)
-            return "left"
-        self.fail(claim, str(error))
-        return "failed"
+        if claim.attempt >= MOST_ATTEMPTS:
+            return self.fail(claim, error)
+        log.warning("painting %s is left to its lease, try %d failed: %s", claim.painting, claim.attempt, error)
+        self.board.says(claim, f"soon tried again, since try {claim.attempt} failed: {error}", fault=error)
+        return "left"
+
+    def suspect(self, painting: str) -> None:
+        """Give up if nothing succeeds here any more, as after a fault of the GPU: others would do better."""
+        self.faulty.add(painting)
+        if len(self.faulty) >= FAULTY:
+            log.critical("%d paintings failed here in a row: this worker ends, to be started anew", FAULTY)
+            self.give_up()
 
     def work(self, claim: Claim) -> str:
         """Bytes are durable before the index names them, and the job is done after that."""
         key = claim.key
-        there = self.memory.has(key)  # since a worker died between keeping it and saying so
+        there = self.stored(claim, lambda: self.memory.has(key))  # by a worker that died before it said so
         new = None if there else self.paint_and_keep(claim)
-        picture = new or self.memory.picture(key)
+        picture = new or self.stored(claim, lambda: self.memory.picture(key))
         try:
             self.memory.index_picture(picture, new=new is not None)
         except Unavailable as error:
@@ -123,12 +137,39 @@ class Studio:
         if not self.board.done(claim, picture):
             return "lost"
         self.memory.ended(claim.painting)
+        self.faulty.clear()
         return "done"
+
+    def stored(self, claim: Claim, ask: Callable[[], Answer]) -> Answer:
+        """What the picture store answers, as soon as it does; meanwhile it is told that it does not.
+
+        What is painted is not thrown away, and nothing fails for it. Raises Stopped.
+        """
+        wait, longest = STORE_WAIT
+        while True:
+            try:
+                return ask()
+            except Unavailable as error:
+                log.warning("painting %s waits for the picture store: %s", claim.painting, error)
+            self.tell(claim, "waiting for the picture store, which does not answer")
+            if self.closing.wait(wait):
+                raise Stopped("hand back")
+            wait = min(2 * wait, longest)
+
+    def tell(self, claim: Claim, said: str) -> None:
+        """Say what a painting waits for; raises Stopped when nobody wants it any more."""
+        try:
+            answer = self.board.says(claim, said)
+        except Unavailable as error:
+            log.warning("%s cannot be said of %s: %s", said, claim.painting, error)
+            return
+        if answer != "go on":
+            raise Stopped(answer)
 
     def paint_and_keep(self, claim: Claim) -> Picture | None:
         """The new picture; None when somebody else kept one of this key meanwhile, which stays."""
         picture, png = self.render(claim)
-        return picture if self.keep(claim, picture, png) else None
+        return picture if self.stored(claim, lambda: self.memory.keep(picture, png)) else None
 
     def render(self, claim: Claim) -> tuple[Picture, bytes]:
         """Paint and encode."""
@@ -152,26 +193,14 @@ class Studio:
         """The picture that the recipe starts from; raises Forgotten."""
         if not claim.recipe.start:
             return None
-        return Image.open(io.BytesIO(self.memory.start(claim.recipe.start, claim.scope)), formats=["PNG"])
+        start = self.stored(claim, lambda: self.memory.start(claim.recipe.start, claim.scope))
+        return Image.open(io.BytesIO(start), formats=["PNG"])
 
-    def keep(self, claim: Claim, picture: Picture, png: bytes) -> bool:
-        """As Memory.keep, but patiently: painting again would cost more. Raises NotStored in the end."""
-        attempt = 0
-        while True:
-            try:
-                return self.memory.keep(picture, png)
-            except Unavailable as error:
-                attempt += 1
-                if attempt == KEEP_TRIES:
-                    raise NotStored(f"the picture could not be stored: {error}") from error
-                if self.closing.wait(KEEP_WAIT * 2 ** (attempt - 1)):
-                    raise Stopped("hand back") from error
-                log.warning("picture %s is not stored yet, trying again: %s", picture.key, error)
-
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: Claim, error: str) -> str:
         """End a painting that cannot be made."""
         self.board.failed(claim, error)
         self.memory.ended(claim.painting)
+        return "failed"
 
     def stop(self, claim: Claim, why: str) -> str:
         """End a painting that gives no picture."""

@@ -49,7 +49,7 @@ class Board:
         self.redis, self.prefix = client, prefix
         self.script = {
             name: client.register_script(getattr(scripts, name))
-            for name in ("OPEN", "JOIN", "CLAIM", "PROGRESS", "RENEW", "FINISH", "RELEASE", "CANCEL", "ONCE")
+            for name in ("OPEN", "JOIN", "CLAIM", "PROGRESS", "SAY", "RENEW", "FINISH", "RELEASE", "CANCEL", "ONCE")
         }
 
     # What people do
@@ -270,6 +270,10 @@ class Board:
         """
         left = "" if seconds_left is None else round(seconds_left, 3)
         return str(self.run("PROGRESS", claim.painting, claim.token, step, left, preview, said))
+
+    def says(self, claim: Claim, said: str, *, fault: str = "") -> str:
+        """Tell what is waited for while no step is taken, or what this try failed of; answers as `progress`."""
+        return str(self.run("SAY", claim.painting, claim.token, said, fault))
 
     def renew(self, claim: Claim) -> bool:
         """Prolong the lease; False when the claim is lost."""

@@ -137,7 +137,9 @@ while true do
   local p = prefix..'painting:'..id
   local attempts = redis.call('HINCRBY', p, 'attempts', 1)
   if attempts > tonumber(ARGV[5]) then
-    redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it')
+    local fault = redis.call('HGET', p, 'fault')
+    fault = fault and ', and one of them said: '..fault or ''
+    redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it'..fault)
     final(p, id, prefix, 'failed', now, ARGV[6])
   else
     redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0)
@@ -161,6 +163,18 @@ local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
 redis.call('HSET', p, 'step', ARGV[4], 'left', ARGV[5], 'said', ARGV[7])
 if ARGV[6] ~= '' then redis.call('HSET', p, 'preview', ARGV[6], 'previewed', ARGV[4]) end
+redis.call('PUBLISH', prefix..'painting:'..id, 'step')
+if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
+return 'go on'
+"""
+
+# ARGV: prefix, painting id, token, words, what went wrong ('' = nothing). Returns as PROGRESS.
+SAY = """
+local prefix, id = ARGV[1], ARGV[2]
+local p = prefix..'painting:'..id
+if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
+redis.call('HSET', p, 'said', ARGV[4])
+if ARGV[5] ~= '' then redis.call('HSET', p, 'fault', ARGV[5]) end
 redis.call('PUBLISH', prefix..'painting:'..id, 'step')
 if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
