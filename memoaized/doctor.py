@@ -103,7 +103,9 @@ def text_model(folder: Path) -> str:
 
 def picture_models(folder: Path) -> str:
     """The models with their revisions; raises BadSetup."""
-    return ", ".join(f"{model.name} {model.revision}" for model in Catalogue(folder).models().values())
+    catalogue = Catalogue(folder)
+    catalogue.check()
+    return ", ".join(f"{model.name} {model.revision}" for model in catalogue.models().values())
 
 
 def painting(data: Path, models: Path, environment: Mapping[str, str]) -> list[Finding]:

@@ -93,6 +93,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         line = Line(sender, Catalogue(Path(config.models)))
         if not line.paints:
             return
+        line.catalogue.check()
         means = config.means()
         sender.concurrency = means.slots
         board = open_board(config.redis)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
 from memo.recipe import SAMPLERS, SCHEDULES, check_choice
+
+log = logging.getLogger(__name__)
 
 STEPPED = ("stable-diffusion", "stable-diffusion-xl")  # families of diffusers that the step loop steps
 PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline for
@@ -58,19 +61,44 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.told: set[str] = set()  # what was logged already
 
     def models(self) -> dict[str, Model]:
-        """All models by name, the default one first; raises BadSetup naming a model.json that is wrong."""
-        files = sorted(self.folder.glob("[!.]*/model.json"))  # a model being replaced begins with a dot
-        models = [with_adapters(read_model(file, fingerprint(file.parent))) for file in files]
+        """All models by name, the default one first. One that is wrong is left out, for the others' sake, and logged.
+
+        Raises BadSetup if none is left.
+        """
+        models, faults = self.read()
         if not models:
-            raise BadSetup(f"there is no model in {self.folder}: each subfolder with a model.json is one")
+            none = f"there is no model in {self.folder}: each subfolder with a model.json is one"
+            raise BadSetup("; ".join(faults.values()) or none)
+        for fault in faults.values():
+            if fault not in self.told:
+                log.error("%s: it is left out", fault)
+                self.told.add(fault)
+        return models
+
+    def check(self) -> None:
+        """Raise BadSetup naming a model.json that is wrong, as one should know before work begins."""
+        if faults := self.read()[1]:
+            raise BadSetup("; ".join(faults.values()))
+
+    def read(self) -> tuple[dict[str, Model], dict[str, str]]:
+        """All models by name, the default one first, and by their folders' names what is wrong with others."""
+        models, faults = [], {}
+        for file in sorted(self.folder.glob("[!.]*/model.json")):  # a model being replaced begins with a dot
+            try:
+                models.append(with_adapters(read_model(file, fingerprint(file.parent))))
+            except (BadSetup, OSError) as error:  # the latter for files that vanish meanwhile
+                faults[file.parent.name] = str(error)
         models.sort(key=lambda model: (model.name != "stickers", model.name))
-        return {model.name: model for model in models}
+        return {model.name: model for model in models}, faults
 
     def model(self, name: str) -> Model:
-        """The model of this name; raises BadRecipe naming those there are."""
-        models = self.models()
+        """The model of this name; raises BadSetup if it is there and wrong, or BadRecipe naming those there are."""
+        models, faults = self.read()
+        if name not in models and name in faults:
+            raise BadSetup(faults[name])
         check_choice("model", name, tuple(models))
         return models[name]
 

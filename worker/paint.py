@@ -40,6 +40,7 @@ class Studio:
     def __init__(self, board: Board, memory: Memory, painters: Callable[[str], Painter]) -> None:
         self.board, self.memory, self.painters = board, memory, painters
         self.claims: dict[str, Claim] = {}
+        self.heard: dict[str, float] = {}  # of these, when a step was taken or something said last; monotonic
         self.closing = threading.Event()
         self.ended: Counter[str] = Counter()  # paintings by how they ended here
         self.spent = 0.0  # joules
@@ -82,7 +83,7 @@ class Studio:
         """Paint; whatever goes wrong is told where it is waited for."""
         painting = claim.painting
         log.info("painting %s: %r, try %d", painting, claim.recipe.prompt, claim.attempt)
-        self.claims[painting] = claim
+        self.claims[painting], self.heard[painting] = claim, time.monotonic()
         try:
             return self.attempt(claim)
         except Unavailable as error:
@@ -90,6 +91,7 @@ class Studio:
             return "left"
         finally:
             self.claims.pop(painting, None)
+            self.heard.pop(painting, None)
 
     def attempt(self, claim: Claim) -> str:
         """Paint, or settle what comes of it; raises Unavailable while the queue does not answer."""
@@ -158,6 +160,7 @@ class Studio:
 
     def tell(self, claim: Claim, said: str) -> None:
         """Say what a painting waits for; raises Stopped when nobody wants it any more."""
+        self.heard[claim.painting] = time.monotonic()
         try:
             answer = self.board.says(claim, said)
         except Unavailable as error:
@@ -217,12 +220,13 @@ class Reporter:
 
     def __init__(self, studio: Studio, claim: Claim) -> None:
         self.board, self.memory, self.closing, self.claim = studio.board, studio.memory, studio.closing, claim
+        self.heard = studio.heard
         self.shown = time.monotonic()
         self.joules = 0.0
 
     def __call__(self, progress: Progress) -> None:
         """Raises Stopped."""
-        self.joules = progress.joules
+        self.joules, self.heard[self.claim.painting] = progress.joules, time.monotonic()
         if self.closing.is_set():
             raise Stopped("hand back")
         try:

@@ -1,6 +1,7 @@
 """What every worker does beside painting: renew its leases, bring back the dead's work, index what had to wait.
 
-And pictures that were sent to start from, and never were, are removed.
+And pictures that were sent to start from, and never were, are removed. Leases have a thread of their own, for what
+is looked after beside them may take long: a large model that is new is read whole, a store may be slow.
 """
 
 import logging
@@ -10,16 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from memo import BadKey, Forgotten, MemoError, Unavailable
 
+from .jobs.board import LEASE_SECONDS
 from .paint import Studio
 
 log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
+SILENT_SECONDS = 3600.0  # without a step or a word: it hangs, and another worker should try
 UNHEARD_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
 
 
 class Tender:
-    """A background thread; `ring` calls a worker for a model, `serving` tells which models this worker serves."""
+    """Background threads; `ring` calls a worker for a model, `serving` tells which models this worker serves."""
 
     def __init__(
         self,
@@ -34,17 +37,25 @@ class Tender:
         self.studio, self.ring, self.serving, self.slots = studio, ring, serving, slots
         self.name, self.facts = name, facts
         self.unheard: dict[str, float] = {}  # models by when something was first seen to wait although we were free
+        self.models: Sequence[str] | None = None  # that are served, as was seen last
+        self.patient_until = 0.0  # others' leases may have run out while nobody could renew them
+        self.hanging: set[str] = set()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="tender", daemon=True)
+        self.threads = [
+            threading.Thread(target=self.run, args=(task,), name=task.__name__, daemon=True)
+            for task in (self.keep_leases, self.look_after)
+        ]
 
     def start(self) -> None:
-        """Begin; the first round is at once."""
-        self.thread.start()
+        """Begin; the first rounds are at once."""
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End after the current round, call others for what we leave, and strike this worker off."""
+        """End after the current rounds, call others for what we leave, and strike this worker off."""
         self.stopping.set()
-        self.thread.join(timeout=PERIOD * 2)
+        for thread in self.threads:
+            thread.join(timeout=PERIOD * 2)
         try:
             for model in self.studio.unheeded:
                 self.ring(model)
@@ -52,27 +63,46 @@ class Tender:
         except Unavailable as error:
             log.warning("stopped without a farewell: %s", error)
 
-    def run(self) -> None:
+    def run(self, task: Callable[[], None]) -> None:
         """Rounds until stopped; an outage of a part is waited for."""
         while True:
             try:
-                self.round()
+                task()
             except MemoError as error:
                 log.warning("%s", error)
+            except Exception:  # whatever it is, leases must be renewed in the next round
+                log.exception("a round went wrong")
             if self.stopping.wait(PERIOD):
                 return
 
-    def round(self) -> None:
-        """One round of everything."""
+    def keep_leases(self) -> None:
+        """One round of renewing ours, bringing back the dead's work, and saying that we live."""
         board = self.studio.board
-        for claim in list(self.studio.claims.values()):
-            board.renew(claim)
-        for model in board.reclaim():
-            self.ring(model)
-        models = self.serving()
-        self.studio.models = models
-        board.beat(self.name, {**self.facts, **self.studio.state(), "models": models, "slots": self.slots})
-        for model in models:
+        if self.models is None:
+            self.models = self.serving()
+        try:
+            self.renew()
+            if time.monotonic() >= self.patient_until:
+                for model in board.reclaim():
+                    self.ring(model)
+            board.beat(self.name, {**self.facts, **self.studio.state(), "models": self.models, "slots": self.slots})
+        except Unavailable:
+            self.patient_until = time.monotonic() + LEASE_SECONDS
+            raise
+
+    def renew(self) -> None:
+        """The leases of what we paint, unless nothing was heard of it for very long."""
+        for painting, claim in list(self.studio.claims.items()):
+            if time.monotonic() - self.studio.heard.get(painting, time.monotonic()) < SILENT_SECONDS:
+                self.studio.board.renew(claim)
+            elif painting not in self.hanging:
+                self.hanging.add(painting)
+                log.error("painting %s hangs here: it is left to others, and this worker wants a look", painting)
+
+    def look_after(self) -> None:
+        """One round of everything else."""
+        self.models = self.studio.models = self.serving()
+        for model in self.models:
             self.listen(model)
         self.index_backlog()
         self.forget_uploads()

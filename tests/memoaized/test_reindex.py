@@ -324,10 +324,10 @@ def test_a_picture_painted_while_refused_is_indexed_afterwards(studio, board, me
     tender = Tender(studio, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
     assert studio.paint(job.recipe.model) == "done"
     with pytest.raises(Unavailable, match="memoaized reindex"):
-        tender.round()
+        tender.look_after()
     assert len(board.postponed()) == 1
     re_embed(memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.width), store, said.append)
-    tender.round()
+    tender.look_after()
     assert board.postponed() == [] and memory.index.count() == 2
     assert memory.recall(recipe).match is not None
 

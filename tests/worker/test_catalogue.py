@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
     assert caught.value.field == "negative_prompt"
     file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": "no"}))
     with pytest.raises(BadSetup, match="negatives must be true or false, not 'no'"):
-        Catalogue(folder).models()
+        Catalogue(folder).check()
 
 
 def test_karras_needs_a_sampler_with_sigmas(catalogue):
@@ -101,6 +102,30 @@ def test_a_wrong_model_file_is_named(catalogue, folder):
     (folder / "stickers" / "model.json").write_text(json.dumps({"name": "stickers"}))
     with pytest.raises(BadSetup, match="model.json"):
         catalogue.models()
+
+
+def test_a_wrong_model_file_is_left_out_for_the_others_sake(catalogue, folder, caplog):
+    write_tiny_model(folder, name="another", seed=1)
+    (folder / "another" / "model.json").write_text("{")
+    for _ in range(2):
+        assert list(catalogue.models()) == ["stickers"]
+    assert catalogue.model("stickers") and caplog.text.count("another/model.json") == 1
+    for strict in (catalogue.check, lambda: catalogue.model("another")):
+        with pytest.raises(BadSetup, match=r"another/model\.json does not describe a model"):
+            strict()
+
+
+def test_a_model_that_is_moved_while_it_is_looked_at_is_left_out(catalogue, folder, monkeypatch):
+    write_tiny_model(folder, name="another", seed=1)
+    real = Path.stat
+
+    def stat(path, **named):
+        if path.suffix == ".safetensors" and "another" in path.parts:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert list(catalogue.models()) == ["stickers"]
 
 
 def test_no_model_at_all_is_said(tmp_path):

@@ -1,17 +1,20 @@
 """What a worker does beside painting, so that nothing waits for ever."""
 
 import io
+import threading
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
+from memo import Unavailable
 from memo.index import open_index
 from tests.real import painted, wait_for
-from worker.jobs.board import KEPT_SECONDS
+from worker.jobs.board import KEPT_SECONDS, LEASE_SECONDS
 from worker.jobs.job import State
-from worker.tend import Tender
+from worker.tend import SILENT_SECONDS, Tender
 
 
 @pytest.fixture
@@ -24,11 +27,17 @@ def tender(studio, rung):
     return Tender(studio, rung.append, lambda: ["stickers"], slots=1, name="here", facts={"pid": 1})
 
 
+def tend(tender):
+    """One round of everything."""
+    tender.keep_leases()
+    tender.look_after()
+
+
 def test_others_are_rung_for_a_dead_workers_painting(tender, board, recipe, rung, monkeypatch):
     monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
     job = board.open_job(recipe, reason="", scope="shared", joinable=True)
     board.claim(recipe.model)
-    tender.round()
+    tend(tender)
     assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
 
 
@@ -37,7 +46,7 @@ def test_the_claims_of_a_living_worker_are_renewed(tender, studio, board, recipe
     monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
     studio.claims[job.painting] = board.claim(job.recipe.model)
     monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", 60.0)
-    tender.round()
+    tend(tender)
     assert board.reclaim() == [] and board.job(job.id).state is State.RUNNING
 
 
@@ -46,17 +55,17 @@ def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(tender, studio, boar
     for number in range(3):
         board.open_job(replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True)
     studio.claims["busy"] = board.claim(recipe.model)
-    tender.round()
+    tend(tender)
     assert rung == []
     studio.claims.clear()
-    tender.round()
+    tend(tender)
     assert rung == ["stickers"] * tender.slots
 
 
 def test_what_was_just_asked_for_is_left_to_its_own_ring(tender, board, recipe, rung):
     board.open_job(recipe, reason="", scope="shared", joinable=True)
-    tender.round()
-    tender.round()
+    tend(tender)
+    tend(tender)
     assert rung == []
 
 
@@ -67,10 +76,10 @@ def test_the_backlog_is_indexed_when_the_index_is_back(tender, studio, board, me
     board.postpone("f" * 32)
     index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.width)
     with pytest.raises(Exception, match="index"):
-        tender.round()
+        tend(tender)
     assert len(board.postponed()) == 2
     memory.index = index
-    tender.round()
+    tend(tender)
     assert memory.index.get(picture.key) == picture and board.postponed() == []
     assert "f" * 32 in caplog.text
 
@@ -82,12 +91,12 @@ def test_a_picture_to_start_from_goes_if_nothing_began_from_it_for_long(tender, 
     used, png = painted(replace(recipe, start=names[1], strength=0.5), scope="mine")
     memory.keep(used, png)
     memory.index_picture(used)
-    tender.round()
+    tend(tender)
     assert all(memory.has_start(name, "mine") for name in names)
     later = time.time() + KEPT_SECONDS + 1
     monkeypatch.setattr("worker.jobs.board.now", lambda: later)
     board.wanted(names[2], "mine")  # sent again
-    tender.round()
+    tend(tender)
     assert [memory.has_start(name, "mine") for name in names] == [False, True, True]
     assert board.old_starts() == []
     memory.forget(used.key, "mine")
@@ -110,18 +119,70 @@ def test_it_beats_from_the_start_and_leaves_at_the_end(tender, studio, board, ru
     assert board.workers() == {} and rung == ["stickers"]
 
 
-def test_an_outage_does_not_end_it(tender, board, monkeypatch, caplog):
-    from memo import Unavailable
-
+@pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), FileNotFoundError("a model was moved")])
+@pytest.mark.parametrize("task", ["renew", "serving"])
+def test_nothing_that_goes_wrong_ends_it(studio, board, rung, monkeypatch, caplog, task, fault):
     monkeypatch.setattr("worker.tend.PERIOD", 0.01)
     rounds = []
 
     def fail():
         rounds.append(1)
-        raise Unavailable("the queue does not answer")
+        raise fault
 
-    monkeypatch.setattr(tender, "round", fail)
+    monkeypatch.setattr(Tender, "renew", lambda self: fail() if task == "renew" else None)
+    serving = fail if task == "serving" else lambda: ["stickers"]
+    tender = Tender(studio, rung.append, serving, slots=1, name="here", facts={})
     tender.start()
-    wait_for(lambda: len(rounds) > 2)
+    wait_for(lambda: len(rounds) > 4)
     tender.stop()
-    assert "does not answer" in caplog.text
+    assert str(fault) in caplog.text
+
+
+def test_leases_are_renewed_while_a_new_model_is_read(studio, board, recipe, rung, monkeypatch):
+    monkeypatch.setattr("worker.tend.PERIOD", 0.01)
+    reading, read = threading.Event(), threading.Event()
+
+    def serving():
+        if tender.models is not None:
+            reading.set()
+            assert read.wait(20)
+        return ["stickers"]
+
+    tender = Tender(studio, rung.append, serving, slots=1, name="here", facts={})
+    board.open_job(recipe, reason="", scope="shared")
+    claim = board.claim(recipe.model)
+    studio.claims[claim.painting] = claim
+    tender.start()
+    assert reading.wait(20)
+    leases = board.prefix + "leases"
+    before = board.redis.zscore(leases, claim.painting)
+    assert wait_for(lambda: board.redis.zscore(leases, claim.painting) > before)
+    read.set()
+    tender.stop()
+
+
+def test_after_an_outage_others_may_renew_their_leases_first(tender, board, recipe, rung, monkeypatch):
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
+    job = board.open_job(recipe, reason="", scope="shared")
+    board.claim(recipe.model)
+    with monkeypatch.context() as patched:
+        patched.setattr(board, "reclaim", Mock(side_effect=Unavailable("Redis is loading")))
+        with pytest.raises(Unavailable):
+            tender.keep_leases()
+    tender.keep_leases()
+    assert rung == [] and board.job(job.id).state is State.RUNNING
+    tender.patient_until -= LEASE_SECONDS
+    tender.keep_leases()
+    assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
+
+
+def test_what_hangs_here_is_left_to_others(tender, studio, board, recipe, rung, monkeypatch, caplog):
+    job = board.open_job(recipe, reason="", scope="shared")
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
+    claim = studio.claims[job.painting] = board.claim(recipe.model)
+    studio.heard[claim.painting] = time.monotonic() - SILENT_SECONDS - 1
+    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", 60.0)
+    for _ in range(2):
+        tender.keep_leases()
+    assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
+    assert caplog.text.count("hangs here") == 1

@@ -186,6 +186,9 @@ class Deliverer:
             except MemoError as error:
                 log.warning("webhooks: %s", error)
                 worked = False
+            except Exception:  # a delivery that a newer version wrote, say; the others must be made
+                log.exception("a webhook cannot be delivered from here")
+                worked = False
             if not worked:
                 self.stopping.wait(PERIOD)
 

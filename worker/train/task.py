@@ -328,5 +328,7 @@ class Watch:
                     self.send(training)
             except Unavailable as error:
                 log.warning("%s", error)
+            except Exception:  # Celery's own, when the broker is away, say; orphans must be seen in the next round
+                log.exception("a round went wrong")
             if self.stopping.wait(PERIOD):
                 return

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from PIL import Image
 
-from memo import BadRecipe, BadSetup, Match
+from memo import BadRecipe, BadSetup, Match, Unavailable
 from tests.real import ROOT, finished, wait_for
 from worker.config import WorkerConfig
 from worker.jobs.receivers import Receivers, Undelivered, read_url
@@ -254,21 +254,20 @@ def test_workers_deliver_in_the_background(deliverer, studio, asked, receiver, m
     assert not any(thread.is_alive() for thread in deliverer.threads)
 
 
-def test_an_outage_of_redis_does_not_end_a_deliverer(deliverer, monkeypatch, caplog):
-    from memo import Unavailable
-
+@pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), TypeError("a field of a newer version")])
+def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog, fault):
     monkeypatch.setattr("worker.jobs.webhooks.PERIOD", 0.01)
     rounds = []
 
     def fail():
         rounds.append(1)
-        raise Unavailable("the queue does not answer")
+        raise fault
 
     monkeypatch.setattr(deliverer, "round", fail)
     deliverer.start()
-    wait_for(lambda: len(rounds) > 2)
+    wait_for(lambda: len(rounds) > 4)
     deliverer.stop()
-    assert "does not answer" in caplog.text
+    assert str(fault) in caplog.text
 
 
 def test_the_horde_is_told_in_its_own_words(deliverer, hooks, board, memory, studio, recipe, receiver):

@@ -200,3 +200,19 @@ def test_a_watch_begins_and_ends(trainings, order, monkeypatch):
     wait_for(lambda: sent == [training], 5)
     watch.stop()
     assert not watch.thread.is_alive()
+
+
+def test_a_watch_survives_a_broker_that_is_away(trainings, monkeypatch, caplog):
+    monkeypatch.setattr(task, "PERIOD", 0.01)
+    rounds = []
+
+    def orphans():
+        rounds.append(1)
+        raise ConnectionError("the broker is away")
+
+    monkeypatch.setattr(trainings, "orphans", orphans)
+    watch = Watch(trainings, lambda training: None)
+    watch.start()
+    wait_for(lambda: len(rounds) > 2, 5)
+    watch.stop()
+    assert "the broker is away" in caplog.text and not watch.thread.is_alive()
