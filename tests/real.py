@@ -26,7 +26,7 @@ from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
 from worker.jobs.job import Job
 from worker.jobs.queue import Queue
-from worker.painters.painter import OnStep, Progress
+from worker.painters.painter import ANY, OnStep, Progress, Turn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -115,7 +115,9 @@ class QuickPainter:
         """See Painter."""
         return {}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+    def __call__(
+        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+    ) -> Image.Image:
         for step in range(1, recipe.steps + 1):
             assert self.go_on.wait(20)
             if self.fault:

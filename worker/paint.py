@@ -19,7 +19,7 @@ from memo import MemoError, Memory, Picture, Unavailable, now, write_png
 
 from .jobs.board import MOST_ATTEMPTS, Board
 from .jobs.job import Claim
-from .painters.painter import Painter, Progress, TooLarge
+from .painters.painter import Painter, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class Studio:
         painter = self.painters(claim.recipe.model)
         started = time.perf_counter()
         reporter = Reporter(self, claim)
-        image = painter(claim.recipe, reporter, self.start_of(claim))
+        image = painter(claim.recipe, reporter, self.start_of(claim), Turn(claim.owner, claim.place))
         picture = Picture(
             recipe=claim.recipe,
             created=now(),

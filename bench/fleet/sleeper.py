@@ -8,7 +8,7 @@ from PIL import Image
 from memo import MemoConfig, Recipe
 from worker.app import create_worker
 from worker.config import WorkerConfig
-from worker.painters.painter import OnStep, Progress
+from worker.painters.painter import ANY, OnStep, Progress, Turn
 
 
 class Sleeper:
@@ -24,7 +24,9 @@ class Sleeper:
         """See Painter."""
         return {}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+    def __call__(
+        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+    ) -> Image.Image:
         """See Painter."""
         begun = time.monotonic()
         for step in range(1, recipe.steps + 1):

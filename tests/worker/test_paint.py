@@ -43,7 +43,7 @@ def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(studio, paint
 def test_a_picture_that_another_worker_kept_meanwhile_stays(studio, painter, board, memory, job):
     first, png = painted(job.recipe, seed=job.recipe.seed)
 
-    def late(recipe, on_step, start=None):
+    def late(recipe, on_step, start=None, turn=None):
         memory.keep(first, png)
         return painter(recipe, on_step)
 
@@ -55,7 +55,7 @@ def test_a_picture_that_another_worker_kept_meanwhile_stays(studio, painter, boa
 
 
 def test_a_lost_claim_changes_nothing(studio, board, painter, job):
-    def steal(recipe, on_step, start=None):
+    def steal(recipe, on_step, start=None, turn=None):
         board.redis.hset(board.prefix + "painting:" + job.painting, "token", "another worker")
         return type(painter).__call__(painter, recipe, on_step)
 
@@ -232,7 +232,7 @@ def test_previews_come_now_and_then_and_not_at_the_end(studio, board, job, monke
     monkeypatch.setattr("worker.paint.PREVIEW_SECONDS", 0.0)
     looked, seen = [], []
 
-    def painter(recipe, on_step, start=None):
+    def painter(recipe, on_step, start=None, turn=None):
         for step in range(1, recipe.steps + 1):
             on_step(Progress(step, 1.0, 2.0 * step, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
             seen.append(board.preview(job.id))

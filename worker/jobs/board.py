@@ -258,8 +258,8 @@ class Board:
         got = self.run("CLAIM", token, moment, moment + LEASE_SECONDS, MOST_ATTEMPTS, KEPT_SECONDS, *models)
         if got is None:
             return None
-        painting, recipe, scope, attempt = got
-        return Claim(painting, token, from_mapping(json.loads(recipe)), scope, int(attempt))
+        painting, recipe, scope, attempt, owner, place = got
+        return Claim(painting, token, from_mapping(json.loads(recipe)), scope, int(attempt), owner, float(place))
 
     def progress(
         self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "", said: str = ""

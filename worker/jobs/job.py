@@ -81,6 +81,8 @@ class Claim:
     recipe: Recipe
     scope: str
     attempt: int
+    owner: str = ""  # whose turn it was
+    place: float = 0.0  # in their line: less is sooner
 
     @property
     def key(self) -> str:

@@ -104,7 +104,7 @@ return 1
 
 # ARGV: prefix, token, now, lease end, most attempts, ttl, model, model … Claims the painting whose turn it is: the
 # first of the owner who has fewest under way, and among such was served longest ago.
-# Returns {painting, recipe, scope, attempt}, or nil when nothing waits for these models.
+# Returns {painting, recipe, scope, attempt, owner, place}, or nil when nothing waits for these models.
 CLAIM = (
     FINAL
     + """
@@ -149,7 +149,8 @@ while true do
     redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[6])
     redis.call('EXPIRE', prefix..'served', ARGV[6])
     redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-    return {id, redis.call('HGET', p, 'recipe'), redis.call('HGET', p, 'scope'), attempts}
+    local told = redis.call('HMGET', p, 'recipe', 'scope', 'place')
+    return {id, told[1], told[2], attempts, owner, told[3]}
   end
 end
 """

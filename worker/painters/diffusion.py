@@ -34,7 +34,7 @@ from .families import Guard, open_family
 from .glance import Glance
 from .latents import cell_of, decode, encode, patch_of
 from .loop import LOOKS, Loop, Step, Ticket, step_times
-from .painter import Means, OnStep, Painter, Progress, TooLarge
+from .painter import ANY, Means, OnStep, Painter, Progress, TooLarge, Turn
 from .samplers import Tables
 from .stock import open_pipeline
 from .upscaler import Upscaler, upscaler_of
@@ -53,7 +53,7 @@ class DiffusionPainter:
         self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, tables, conditions
         self.meter = open_meter(device.name, watts)
         self.metered = self.meter.measured
-        self.place, self.device = device, f"{device}, {slots} at once" if slots > 1 else str(device)
+        self.place, self.at_once = device, slots
         unet = denoiser.unet.config
         self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
         self.loop = self.make_loop(Widths({}, slots))
@@ -66,9 +66,12 @@ class DiffusionPainter:
         self.glance, self.decoder = Glance(vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
-    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+    def __call__(
+        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+    ) -> Image.Image:
         """See Painter. What is not painted in the recipe's size is enlarged to it."""
         ticket = self.ticket(recipe)
+        ticket.owner, ticket.place = turn.owner, turn.place
         sheets = ticket.given.sheets
         base = torch.zeros(()) if sheets is None else shown_on(sheets[:1])
         if start is not None:
@@ -88,6 +91,12 @@ class DiffusionPainter:
             self.guard(image, recipe)
         return enlarged(image, recipe, self.upscaler)
 
+    @property
+    def device(self) -> str:
+        """See Painter; what decides about the bits of reproducible pictures is all in it."""
+        together = f", {self.at_once} at once" if self.at_once > 1 else ""
+        return f"{self.place}{together}{', compiled' if self.denoiser.compiled else ''}"
+
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents, on the CPU in float32."""
@@ -106,10 +115,13 @@ class DiffusionPainter:
         """What the latents will be, small."""
         return self.glance(base + clean.cpu()[None])
 
-    def make_loop(self, widths: Widths) -> Loop:
+    def make_loop(self, widths: Widths, exact_rows: int = 0) -> Loop:
         """A step loop of this network."""
         buckets = self.denoiser.compiled.rows if self.denoiser.compiled else ()
-        loop = Loop(self.denoiser, widths, device=self.place.name, buckets=buckets, meter=self.meter.joules)
+        meter = self.meter.joules
+        loop = Loop(
+            self.denoiser, widths, device=self.place.name, buckets=buckets, exact_rows=exact_rows, meter=meter
+        )
         loop.usual = self.shape
         return loop
 
@@ -140,7 +152,6 @@ class DiffusionPainter:
     def compile(self, mode: str) -> None:
         """Prepare a compiled network for the model's own size, at each width; raises BadSetup if it cannot be had."""
         self.denoiser.compiled = Compiled(self.denoiser.unet, mode)
-        self.device += ", compiled"
         try:
             with self.denoiser.compiled.learning():
                 self.measure()
@@ -148,18 +159,26 @@ class DiffusionPainter:
             raise BadSetup(f"WORKER_COMPILE={mode}: {error}; `memoaized doctor` tells what is missing") from error
 
     def measure(self) -> None:
-        """Learn what steps of each width take; raises BadSetup if not even one painting fits into the memory."""
+        """Learn what steps of each width take; raises BadSetup if not even one painting fits into the memory.
+
+        Fixed paintings are calculated at as many rows as the widest that fits has, which is known to fit, too.
+        """
         widths = measured(self.step_times, self.loop.widths.most)
         if not widths.seconds:
             height, width = (side * self.cell for side in self.shape[1:])
             raise BadSetup(f"a painting of {width} × {height} does not fit into the memory of {self.device}")
-        self.loop = self.make_loop(widths)
+        self.at_once = widths.limited
+        self.loop = self.make_loop(widths, max(2, widths.limited * len(self.probe().given)))
+
+    def probe(self) -> Ticket:
+        """A painting that says nothing, as guided as most of this model are."""
+        wanted = {"prompt": "a", "model": "any", "revision": "any", "steps": 1 + LOOKS, "seed": 0, **self.preset}
+        return self.ticket(from_mapping(wanted))
 
     def step_times(self, width: int) -> list[float]:
         """Of some steps of so many paintings that say nothing; none if memory is too small."""
-        wanted = {"prompt": "a", "model": "any", "revision": "any", "steps": 1 + LOOKS, "seed": 0, **self.preset}
         loop, begun = self.make_loop(Widths({}, width)), time.monotonic()
-        times = step_times(loop, [self.ticket(from_mapping(wanted)) for _ in range(width)])
+        times = step_times(loop, [self.probe() for _ in range(width)])
         if self.denoiser.compiled:
             log.info("steps of %d at once are compiled, after %.0f s", width, time.monotonic() - begun)
         return times

@@ -2,8 +2,8 @@
 
 Paintings at different steps, of different samplers, guidance and lengths share every call of the network, if they are
 of one shape and wear the same adapter; they come and go between any two steps, so that a short one never waits for a
-long one to end. One thread owns the network;
-whoever wants a painting waits in a thread of its own. Knows tensors; neither recipes nor queues nor images.
+long one to end. One thread owns the network; whoever wants a painting waits in a thread of its own. Knows tensors;
+neither recipes nor queues nor images.
 """
 
 import logging
@@ -25,7 +25,6 @@ from .width import Widths
 
 log = logging.getLogger(__name__)
 
-AGE = 60.0  # seconds of waiting that are worth as much as one degree of urgency
 NEAR = 1.5  # times the rows, up to which a step is filled up: more would cost more than compiling saves
 LOOKS = 3  # steps that are timed to learn how long one takes
 
@@ -70,8 +69,8 @@ class Ticket:
     fixed: bool = False  # calculated at one width always, so that its bits are the same in any company
     picture: Tensor | None = None  # latents to start from, shaped alike, for a table that keeps something of them
     adapter: str = ""
-    urgency: int = 0  # more is sooner
     owner: str = ""
+    place: float = 0.0  # in the line: less is sooner
     came: float = 0.0
     begun: bool = False
     gone: bool = False  # nobody waits for it any more
@@ -82,12 +81,17 @@ class Ticket:
     joules: float = 0.0  # its rows' share of what its steps cost
     news: "queue.SimpleQueue[Step | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What all that share a step have in common."""
+        return self.shape, self.adapter, self.fixed
+
 
 class Loop:
     """Paints tickets over one network, on its device, as many at once as `widths` says.
 
     A network that is compiled for certain numbers of rows has these as its `buckets`: a step of the usual shape is
-    filled up to the next of them, where that is near.
+    filled up to the next of them, where that is near. Fixed paintings are calculated at `exact_rows` rows always.
     """
 
     def __init__(
@@ -97,11 +101,13 @@ class Loop:
         *,
         device: str = "cpu",
         buckets: Sequence[int] = (),
+        exact_rows: int = 0,
         meter: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.network, self.widths, self.meter, self.clock = network, widths, meter, clock
         self.device, self.buckets = torch.device(device), sorted(buckets)
+        self.exact_rows = exact_rows or 2 * widths.most
         self.usual: tuple[int, ...] | None = None  # the shape whose steps `widths` tells of: the first that comes
         self.waiting: list[Ticket] = []
         self.active: list[Ticket] = []
@@ -148,7 +154,8 @@ class Loop:
             self.active += self.admitted()
         begun = self.clock()
         for group in alike(self.active):
-            self.advance_or_fail(group)
+            for tickets in within(group, self.exact_rows) if group[0].fixed else [group]:
+                self.advance_or_fail(tickets)
         if self.active:
             self.took = self.clock() - begun
             self.active = [ticket for ticket in self.active if ticket.step < len(ticket.table) and not ticket.gone]
@@ -157,10 +164,11 @@ class Loop:
         """Who may come in now, in turn."""
         came: list[Ticket] = []
         while self.waiting:
-            following = turn(self.waiting, [*self.active, *came], self.clock())
+            following = turn(self.waiting, [*self.active, *came])
             waited, size = self.clock() - following.came, self.size(following)
-            active = sum(map(self.size, [*self.active, *came]))
-            if not self.widths.room(active, waited, len(following.table), size):
+            others = [*self.active, *came]
+            beside = sum(self.size(other) for other in others if other.kind == following.kind)
+            if not self.widths.room(sum(map(self.size, others)), waited, len(following.table), size, beside=beside):
                 break
             self.waiting.remove(following)
             came.append(following)
@@ -191,11 +199,15 @@ class Loop:
                 self.advance_or_fail([ticket])
 
     def make_room(self, tickets: Sequence[Ticket], error: Exception) -> None:
-        """Halve the width; who came last waits with all its steps done so far. Alone, a painting fails."""
+        """Halve the width; who came last waits with all its steps done so far. Alone, a painting fails.
+
+        Fixed ones fail together: fewer would be filled up to the same width.
+        """
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if len(tickets) == 1:
-            fail(tickets[0], error)
+        if len(tickets) == 1 or tickets[0].fixed:
+            for ticket in tickets:
+                fail(ticket, error)
             return
         half = len(tickets) // 2
         log.warning("memory is full with %d paintings at once: %d from now on", len(tickets), half)
@@ -230,7 +242,7 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         took = self.clock() - begun
-        if tickets[0].shape == self.usual and not any(ticket.fixed for ticket in tickets):
+        if tickets[0].shape == self.usual and not tickets[0].fixed:
             self.widths.took(len(tickets), took)
         cost = (self.meter() - before) / sum(len(ticket.given) for ticket in tickets)
         for number, ticket in enumerate(tickets):
@@ -251,8 +263,8 @@ class Loop:
     def predict(self, tickets: Sequence[Ticket], rows: Tensor, latents: Tensor) -> Tensor:
         """What the network says to each painting, guided; (n, channels, height, width)."""
         of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.given))]
-        exact = any(ticket.fixed for ticket in tickets)
-        width = 2 * self.widths.most if exact else self.bucket(tickets[0], len(of))
+        exact = tickets[0].fixed
+        width = self.exact_rows if exact else self.bucket(tickets[0], len(of))
         filled = [*of, *[of[0]] * (width - len(of))]  # the bits of a row depend on the width, not on the other rows
         given = joined([ticket.given for ticket in tickets], width)
         features = [padded(level, width) for level in zip(*(ticket.features for ticket in tickets), strict=True)]
@@ -288,25 +300,31 @@ def last(ticket: Ticket) -> Exception:
     return news
 
 
-def turn(waiting: Sequence[Ticket], active: Sequence[Ticket], moment: float) -> Ticket:
-    """Whose turn it is: of those whose owner has fewest under way the most urgent, who came first of these.
+def turn(waiting: Sequence[Ticket], active: Sequence[Ticket]) -> Ticket:
+    """Whose turn it is: of those whose owner has fewest under way the first in line, who came first of these.
 
-    Waiting makes urgent. Whoever asks for hundreds delays another's first by what is under way, and no more.
+    Whoever asks for hundreds delays another's first by what is under way, and no more.
     """
     under_way = Counter(ticket.owner for ticket in active)
-
-    def place(ticket: Ticket) -> tuple[float, ...]:
-        return under_way[ticket.owner], -(ticket.urgency + (moment - ticket.came) // AGE), ticket.came
-
-    return min(waiting, key=place)
+    return min(waiting, key=lambda ticket: (under_way[ticket.owner], ticket.place, ticket.came))
 
 
 def alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
-    """Those that can share a step: of one shape, with one adapter."""
+    """Those that can share a step: of one shape, with one adapter, all of them fixed or none."""
     groups: dict[tuple[object, ...], list[Ticket]] = {}
     for ticket in tickets:
-        groups.setdefault((ticket.shape, ticket.adapter), []).append(ticket)
+        groups.setdefault(ticket.kind, []).append(ticket)
     return list(groups.values())
+
+
+def within(tickets: Sequence[Ticket], rows: int) -> list[list[Ticket]]:
+    """In parts of at most so many rows each, or of one."""
+    parts: list[list[Ticket]] = [[]]
+    for ticket in tickets:
+        if parts[-1] and sum(len(one.given) for one in parts[-1]) + len(ticket.given) > rows:
+            parts.append([])
+        parts[-1].append(ticket)
+    return parts
 
 
 def noise(ticket: Ticket) -> Tensor:

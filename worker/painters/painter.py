@@ -33,23 +33,38 @@ class TooLarge(Exception):
 AUTO = "auto"
 GPU_SLOTS = 8  # of which as many step together as the measured times say
 
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose a painting is, and its place in the line of all that they wait for: less is sooner."""
+
+    owner: str = ""
+    place: float = 0.0
+
+
+ANY = Turn()
 OnStep = Callable[[Progress], None]
 
 
 class Painter(Protocol):
     """Holds one model, for several threads. The seed alone decides the noise: the same recipe, the same image."""
 
-    device: str  # for the picture's record, for example "cpu float32"
+    @property
+    def device(self) -> str:
+        """For the picture's record, for example "cpu float32"."""
 
     metered: bool  # whether joules are measured, else estimated
 
     def state(self) -> Mapping[str, float]:
         """What it does now, for those who watch over workers: `width`, `step_ms`, `gpu_mb` …"""
 
-    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+    def __call__(
+        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+    ) -> Image.Image:
         """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it.
 
-        `start` is the RGB picture that the recipe starts from, if it names one, in any size.
+        `start` is the RGB picture that the recipe starts from, if it names one, in any size. `turn` counts where
+        not all who ask can be served at once.
         """
 
 

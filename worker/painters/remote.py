@@ -20,7 +20,7 @@ from PIL import Image
 
 from memo import BadSetup, MemoError, Recipe
 
-from .painter import Means, OnStep, Progress
+from .painter import ANY, Means, OnStep, Progress, Turn
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ class RemotePainter:
         """See Painter."""
         return {"width": self.waiting}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+    def __call__(
+        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+    ) -> Image.Image:
         """See Painter; raises RefusedElsewhere or what `on_step` raises."""
         with self.lock:
             self.waiting += 1

@@ -21,7 +21,7 @@ from memo import BadRecipe, BadSetup, Recipe
 from .adapters import PipelineAdapters, pipeline_adapters
 from .device import Device
 from .on_demand import OnDemandThread
-from .painter import OnStep, Progress
+from .painter import ANY, OnStep, Progress, Turn
 from .samplers import make_scheduler
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class StockPainter:
         """See Painter."""
         return {"width": self.width}
 
-    def __call__(self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None) -> Image.Image:
+    def __call__(
+        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+    ) -> Image.Image:
         """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
         order = Order(recipe)

@@ -40,16 +40,23 @@ class Widths:
         share = (width - below) / (above - below)
         return self.seconds[below] + share * (self.seconds[above] - self.seconds[below])
 
-    def room(self, active: float, waited: float, steps: int, size: float = 1.0) -> bool:
+    def room(
+        self, active: float, waited: float, steps: int, size: float = 1.0, *, beside: float | None = None
+    ) -> bool:
         """Whether one more may join so many, which has waited for some seconds and has so many steps to go.
 
-        `size` is its area, and `active` that of the others, in pictures of the usual size. Alone all may come in.
+        `size` is its area, and `active` that of the others, in pictures of the usual size. All take time, but in
+        memory there are at once only those it would share its steps with: `beside`, all of them if nothing is said.
+        Where it is alone it may come in.
         """
         if not active:
             return True
-        if active + size > self.limited:
+        together = active if beside is None else beside
+        if together and together + size > self.limited:
             return False
-        return active + size <= self.knee or waited > PATIENCE * steps * self.step_seconds(size)
+        if active + size <= self.knee:
+            return True
+        return bool(self.seconds) and waited > PATIENCE * steps * self.step_seconds(size)
 
     def took(self, width: int, seconds: float) -> None:
         """Learn from a step of a width that was measured."""

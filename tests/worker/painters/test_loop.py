@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 
 from memo import BadSetup
 from worker.painters.denoiser import Denoiser, Given
-from worker.painters.loop import AGE, Loop, Ticket, alike, step_times, turn
+from worker.painters.loop import Loop, Ticket, alike, step_times, turn
 from worker.painters.samplers import SAMPLERS, Tables
 from worker.painters.width import Widths
 
@@ -330,11 +330,11 @@ class Stumbling(Widths):
 
     stumbled = False
 
-    def room(self, *given):
+    def room(self, *given, **named):
         if not self.stumbled:
             self.stumbled = True
             raise ZeroDivisionError("nothing was measured")
-        return super().room(*given)
+        return super().room(*given, **named)
 
 
 def test_a_fault_of_the_loop_itself_is_told_and_it_goes_on(network, caplog):
@@ -361,14 +361,14 @@ def test_a_short_one_does_not_wait_for_a_long_one(network):
         long.result()
 
 
-def test_turns_go_to_who_has_least_under_way_then_to_urgent_and_old_ones():
-    flood = [ticket(n, owner="ann", came=float(n)) for n in range(3)]
-    other = ticket(9, owner="bob", came=50.0)
-    urgent = ticket(10, owner="ann", came=55.0, urgency=1)
-    assert turn([*flood, other], [flood[0]], 60) is other
-    assert turn([*flood, urgent], [], 58) is urgent
-    assert turn([*flood, urgent], [], 50 + AGE) is flood[0]
-    assert turn(flood, [], 60) is flood[0]
+def test_turns_go_to_who_has_least_under_way_then_by_place():
+    flood = [ticket(n, owner="ann", came=float(n), place=100.0 + n) for n in range(3)]
+    other = ticket(9, owner="bob", came=50.0, place=150.0)
+    urgent = ticket(10, owner="ann", came=55.0, place=95.0)
+    assert turn([*flood, other], [flood[0]]) is other
+    assert turn([*flood, urgent, other], []) is urgent
+    assert turn([flood[1], ticket(11, came=0.5, place=101.0)], []).came == 0.5
+    assert turn(flood, []) is flood[0]
 
 
 def test_nobody_is_let_in_beyond_the_most(network):
