@@ -64,17 +64,18 @@ class Board:
         job, painting, moment = secrets.token_hex(16), secrets.token_hex(16), now()
         seeded = recipe if recipe.seed is not None else with_seed(recipe)
         wish = f"{scope}:{recipe.key}" if joinable else ""
-        work = {"recipe": dump(as_mapping(seeded)), "scope": scope, "owner": digest(user), "model": recipe.model}
-        served = str(self.run("OPEN", painting, wish, moment, moment - AGE * priority, *flat(work)))
+        work = {"recipe": dump(as_mapping(seeded)), "scope": scope, "model": recipe.model}
+        place = moment - AGE * priority
+        served = str(self.run("OPEN", painting, wish, moment, place, digest(user), *flat(work)))
         joined = served != painting
         reason = "the same is being painted for someone already" if joined else reason
         origin = Origin.JOINED if joined else Origin.PAINTED
         asked = {"drawn": int(recipe.seed is None), "alone": int(not joinable), "scope": scope}
         return self.record_waiting(job, served, origin=origin, reason=reason, created=moment, user=user, **asked)
 
-    def join(self, painting: str, reason: str, user: str = "") -> Job | None:
+    def join(self, painting: str, reason: str, user: str = "", priority: int = 0) -> Job | None:
         """Record a job that waits for a painting under way; None when it has ended meanwhile."""
-        if not self.run("JOIN", painting):
+        if not self.run("JOIN", painting, digest(user), now() - AGE * priority):
             return None
         job, asked = secrets.token_hex(16), {"reason": reason, "created": now(), "user": user}
         with answering():
@@ -320,11 +321,7 @@ class Board:
     def waiting(self, model: str) -> int:
         """How many paintings wait for this model."""
         with answering():
-            owners = self.redis.smembers(self.prefix + "owners:" + model)
-            pipe = self.redis.pipeline(transaction=False)
-            for owner in owners:
-                pipe.zcard(f"{self.prefix}queued:{owner}:{model}")
-            return sum(pipe.execute())
+            return int(self.redis.zcard(self.prefix + "waiting:" + model))
 
     def queued(self) -> int:
         """How many paintings wait, for any model."""

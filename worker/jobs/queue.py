@@ -44,9 +44,9 @@ class Queue:
                 log.warning("painting %s is recorded, and a worker must find it by itself: %s", job.painting, error)
         return job
 
-    def join(self, painting: str, reason: str, user: str = "") -> Job | None:
+    def join(self, painting: str, reason: str, user: str = "", priority: int = 0) -> Job | None:
         """Wait for a painting under way that means the same; None when it has ended meanwhile."""
-        return self.board.join(painting, f"the same is being painted for someone already: {reason}", user)
+        return self.board.join(painting, f"the same is being painted for someone already: {reason}", user, priority)
 
     def remembered(self, recipe: Recipe, match: Match, reason: str, user: str = "", took: float = 0.0) -> Job:
         """Record a job that memory answered, after so many seconds of looking up."""

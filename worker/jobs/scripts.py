@@ -6,7 +6,8 @@ Keys, all under one prefix:
   wish:<key>      string the painting that will fulfil this wish, while it is queued or running
   user:<digest>   zset   the jobs of whoever asked, by the time they asked
   queued          zset   paintings that wait, by their place: the time they were asked for, less what urgency is worth
-  queued:<owner>:<model>  zset  those that one owner wants of one model, the same
+  waiting:<model>  zset  those of one model, the same
+  queued:<owner>:<model>  zset  those of them that one owner waits for; who joins one has it in their own line, too
   owners:<model>  set    who has something waiting there
   served          zset   owners by the time that something of theirs was claimed last
   hooks           zset   who is to be told that a job is final, by when that is due; see webhooks.py
@@ -20,22 +21,31 @@ Every change of a painting is published on `painting:<id>`.
 
 # Into the queue at its place and out of it; used by several scripts below.
 LINES = """
-local function line(p, prefix)
-  local of = redis.call('HMGET', p, 'owner', 'model')
-  return prefix..'queued:'..of[1]..':'..of[2], prefix..'owners:'..of[2], of[1]
-end
 local function enqueue(p, id, prefix)
-  local mine, owners, owner = line(p, prefix)
-  local place = redis.call('HGET', p, 'place')
-  redis.call('ZADD', prefix..'queued', place, id)
-  redis.call('ZADD', mine, place, id)
-  redis.call('SADD', owners, owner)
+  local of = redis.call('HMGET', p, 'owners', 'model', 'place')
+  redis.call('ZADD', prefix..'queued', of[3], id)
+  redis.call('ZADD', prefix..'waiting:'..of[2], of[3], id)
+  for owner in string.gmatch(of[1], '%S+') do
+    redis.call('ZADD', prefix..'queued:'..owner..':'..of[2], of[3], id)
+    redis.call('SADD', prefix..'owners:'..of[2], owner)
+  end
 end
 local function dequeue(p, id, prefix)
-  local mine, owners, owner = line(p, prefix)
+  local of = redis.call('HMGET', p, 'owners', 'model')
   redis.call('ZREM', prefix..'queued', id)
-  redis.call('ZREM', mine, id)
-  if redis.call('EXISTS', mine) == 0 then redis.call('SREM', owners, owner) end
+  redis.call('ZREM', prefix..'waiting:'..of[2], id)
+  for owner in string.gmatch(of[1], '%S+') do
+    local mine = prefix..'queued:'..owner..':'..of[2]
+    redis.call('ZREM', mine, id)
+    if redis.call('EXISTS', mine) == 0 then redis.call('SREM', prefix..'owners:'..of[2], owner) end
+  end
+end
+local function join(p, id, prefix, owner, place)
+  redis.call('HINCRBY', p, 'waiters', 1)
+  local of = redis.call('HMGET', p, 'owners', 'place', 'state')
+  if not string.find(of[1], owner, 1, true) then redis.call('HSET', p, 'owners', of[1]..' '..owner) end
+  if tonumber(place) < tonumber(of[2]) then redis.call('HSET', p, 'place', place) end
+  if of[3] == 'queued' then enqueue(p, id, prefix) end
 end
 """
 
@@ -62,24 +72,20 @@ end
 """
 )
 
-# ARGV: prefix, painting id, wish ('' = do not join), now, place, then field, value … of the painting, owner and model
+# ARGV: prefix, painting id, wish ('' = do not join), now, place, owner, then field, value … of the painting, model
 # among them. Returns the id of the painting that will serve: the new one, or one under way, which moves up to the
-# place of whoever joins it.
+# place of whoever joins it, and stands in their line as well.
 OPEN = (
     LINES
     + """
-local prefix, id, wish, now, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local prefix, id, wish, now, place, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if wish ~= '' then
   local other = redis.call('GET', prefix..'wish:'..wish)
   if other then
     local p = prefix..'painting:'..other
     local state = redis.call('HGET', p, 'state')
     if (state == 'queued' or state == 'running') and redis.call('HGET', p, 'cancel') ~= '1' then
-      redis.call('HINCRBY', p, 'waiters', 1)
-      if state == 'queued' and tonumber(place) < tonumber(redis.call('HGET', p, 'place')) then
-        redis.call('HSET', p, 'place', place)
-        enqueue(p, other, prefix)
-      end
+      join(p, other, prefix, owner, place)
       return other
     end
   end
@@ -87,20 +93,23 @@ if wish ~= '' then
 end
 local p = prefix..'painting:'..id
 redis.call('HSET', p, 'state', 'queued', 'waiters', 1, 'wish', wish, 'attempts', 0, 'created', now, 'step', 0)
-redis.call('HSET', p, 'place', place, unpack(ARGV, 6))
+redis.call('HSET', p, 'place', place, 'owner', owner, 'owners', owner, unpack(ARGV, 7))
 enqueue(p, id, prefix)
 return id
 """
 )
 
-# ARGV: prefix, painting id. Returns 1 when the painting is under way, and one more waits for it.
-JOIN = """
+# ARGV: prefix, painting id, owner, place. Returns 1 when the painting is under way, and one more waits for it.
+JOIN = (
+    LINES
+    + """
 local p = ARGV[1]..'painting:'..ARGV[2]
 local state = redis.call('HGET', p, 'state')
 if (state ~= 'queued' and state ~= 'running') or redis.call('HGET', p, 'cancel') == '1' then return 0 end
-redis.call('HINCRBY', p, 'waiters', 1)
+join(p, ARGV[2], ARGV[1], ARGV[3], ARGV[4])
 return 1
 """
+)
 
 # ARGV: prefix, token, now, lease end, most attempts, ttl, model, model … Claims the painting whose turn it is: the
 # first of the owner who has fewest under way, and among such was served longest ago.
@@ -142,7 +151,7 @@ while true do
     redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it'..fault)
     final(p, id, prefix, 'failed', now, ARGV[6])
   else
-    redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0)
+    redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'owner', owner)
     dequeue(p, id, prefix)
     redis.call('ZADD', prefix..'leases', ARGV[4], id)
     redis.call('ZADD', prefix..'served', now, owner)

@@ -251,6 +251,43 @@ def test_an_urgent_job_hurries_the_painting_that_it_joins(board, ask):
     assert claimed(board, 2) == ["second", "first"]
 
 
+@pytest.mark.parametrize("by", ["wish", "name"])
+def test_who_joins_does_not_wait_for_all_that_the_other_asked_for(board, ask, by):
+    """Bob wants what is Ada's last: it comes in his turn, is painted once, and leaves her line."""
+    for number in range(20):
+        last = ask(prompt=f"ada {number}", user="ada")
+    joined = ask(prompt="ada 19", user="bob") if by == "wish" else board.join(last.painting, "alike", "bob")
+    assert joined.painting == last.painting and board.waiting("stickers") == 20
+    assert claimed(board, 3) == ["ada 0", "ada 19", "ada 1"]  # the last of them since Ada has but one under way
+    assert board.waiting("stickers") == 17 and len(claimed(board, 17)) == 17 and board.claim("stickers") is None
+
+
+def test_what_is_joined_counts_as_theirs_in_whose_turn_it_was_claimed(board, ask):
+    for number in range(3):
+        ask(prompt=f"ada {number}", user="ada")
+    ask(prompt="ada 2", user="bob")
+    ask(prompt="bob 1", user="bob")
+    assert claimed(board, 4) == ["ada 0", "ada 2", "ada 1", "bob 1"]
+
+
+def test_what_is_joined_while_it_runs_comes_back_in_both_lines(board, ask, monkeypatch):
+    monkeypatch.setattr(board_module, "LEASE_SECONDS", -1.0)
+    first = ask(prompt="first", user="ada")
+    board.claim("stickers")
+    board.join(first.painting, "alike", "bob")
+    monkeypatch.setattr(board_module, "LEASE_SECONDS", 60.0)
+    for number in range(3):
+        ask(prompt=f"ada {number}", user="ada", priority=9)
+    board.claim("stickers")
+    assert board.reclaim() == ["stickers"] and claimed(board, 1) == ["first"]
+
+
+def test_a_claim_tells_whose_turn_it_was(board, ask):
+    ask(prompt="a", user="ada", priority=2)
+    claim = board.claim("stickers")
+    assert claim.owner == digest("ada") and abs(claim.place - (board_module.now() - 2 * AGE)) < 10
+
+
 def test_a_model_has_a_queue_of_its_own(board, ask):
     ask(prompt="one")
     ask(prompt="two", model="other")

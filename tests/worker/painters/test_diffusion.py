@@ -10,7 +10,8 @@ from PIL import ImageChops
 
 from memo import BadSetup
 from worker.catalogue import Catalogue
-from worker.painters.painter import Means, TooLarge, open_painter
+from worker.painters.loop import Loop
+from worker.painters.painter import Means, TooLarge, Turn, open_painter
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,33 @@ def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
     assert all(same(one, other) for one, other in zip(found, alone, strict=True))
+
+
+def test_reproducible_ones_are_as_wide_as_what_fits(catalogue, monkeypatch):
+    """Three do not fit into the memory here: two are the most, and the record says so."""
+    step = Loop.advance
+
+    def advance(loop, tickets):
+        if len(tickets) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        step(loop, tickets)
+
+    monkeypatch.setattr(Loop, "advance", advance)
+    painter = open_painter(catalogue.model("stickers"), Means(slots=3))
+    rows = 4 if painter.probe().guidance > 1 else 2
+    assert painter.loop.exact_rows == rows and painter.device == "cpu float32, 2 at once"
+
+
+def test_whose_turn_it_is_reaches_the_loop(catalogue):
+    painter = open_painter(catalogue.model("stickers"), Means())
+    recipe = catalogue.recipe({"prompt": "a fox", "seed": 1, "steps": 2})
+    seen = []
+
+    def on_step(progress):
+        seen.extend((one.owner, one.place) for one in painter.loop.active)
+
+    painter(recipe, on_step, None, Turn("ann", 5.0))
+    assert ("ann", 5.0) in seen
 
 
 def test_a_painting_too_large_for_the_memory_says_so_and_may_be_tried_again(catalogue):

@@ -86,6 +86,36 @@ def test_fixed_ones_are_the_same_to_the_bit_in_any_company(one_thread, network):
     assert torch.equal(first[3], alone(network, 3, fixed=True))
 
 
+def test_fixed_ones_step_apart_from_others_and_at_their_own_width(one_thread, network):
+    """Others are not slowed down by the rows that fixed ones are filled up with."""
+    failing = Failing(network, lambda given: None)
+    loop = Loop(failing, Widths({}, MOST), exact_rows=4)
+    fixed = [ticket(n, steps=4, guidance=7.5, fixed=True) for n in range(3)]
+    others = [ticket(n, steps=4, guidance=1.0) for n in range(3, 4)]
+    loop.waiting = [*fixed, *others]
+    loop.tick()
+    assert sorted(failing.widths) == [1, 4, 4]  # two fixed ones of two rows fill a call
+    while loop.active:
+        loop.tick()
+    for number, one in enumerate(fixed):
+        lone = Loop(network, Widths({}, 2), exact_rows=4).paint(
+            ticket(number, steps=4, guidance=7.5, fixed=True), lambda step: None
+        )
+        assert torch.equal(one.latents, lone)
+
+
+def test_fixed_ones_that_do_not_fit_take_nobodys_room(network):
+    def full(given):
+        if len(given) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    loop = Loop(Failing(network, full), Widths({}, MOST))
+    fixed = [ticket(n, steps=4, fixed=True) for n in range(2)]
+    loop.waiting = [*fixed, ticket(2, steps=4), ticket(3, steps=4)]
+    loop.tick()
+    assert loop.widths.limited == MOST and all(one.gone for one in fixed) and len(loop.active) == 2
+
+
 def test_every_step_is_told_to_whoever_waits(network):
     told = []
     Loop(network, Widths({}, MOST)).paint(ticket(1, steps=6), told.append)

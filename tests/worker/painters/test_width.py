@@ -52,6 +52,13 @@ def test_larger_pictures_take_more_room_and_smaller_ones_less():
     assert not known.room(13, 1e9, 20, size=4) and known.room(0, 0.0, 20, size=40)
 
 
+def test_those_of_another_shape_cost_time_but_no_memory_at_once():
+    known = Widths({1: 1.0, 8: 8.0}, 8)
+    known.limit(4)
+    assert not known.room(4, 1e9, 20) and known.room(4, 1e9, 20, beside=3) and known.room(8, 1e9, 20, beside=0)
+    assert not known.room(4, 0.0, 20, beside=3)  # beyond the knee, whatever its shape
+
+
 def test_measuring_takes_the_middle_look_at_each_width_up_to_the_last():
     asked = []
 
