@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from memo import BadSetup, MemoConfig, open_memory
+from memo import BadSetup, MemoConfig, Recipe, open_memory
 
 from .catalogue import Catalogue, Model
 from .celery_app import PAINT, QUEUE, create_celery, queue_of
@@ -56,6 +56,14 @@ class Painters:
             with self.loading:
                 kept = self.loaded.get((name, model.revision)) or self.load(model)
         return kept
+
+    def of(self, recipe: Recipe) -> Painter:
+        """Who paints this recipe; raises BadSetup if its model was replaced, for it would be another picture."""
+        revision = self.catalogue.model(recipe.model).revision
+        if revision != recipe.revision:
+            was = f"{recipe.model} was replaced since this was asked for (now {revision}, then {recipe.revision})"
+            raise BadSetup(f"{was}: ask again")
+        return self(recipe.model)
 
     def load(self, model: Model) -> Painter:
         """The painter of this model, in place of one of other weights, which goes with its last painting."""
@@ -100,7 +108,7 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, means)))
         device = painters(line.listen()[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
-        studio = Studio(board, memory, painters)
+        studio = Studio(board, memory, painters.of)
         studio.painting = painters.state
         studio.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back what else is under way
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}

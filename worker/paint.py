@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from memo import MemoError, Memory, Picture, Unavailable, now, write_png
+from memo import MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
 
 from .jobs.board import MOST_ATTEMPTS, Board
 from .jobs.job import Claim
@@ -37,7 +37,7 @@ class Stopped(Exception):
 class Studio:
     """Paints claimed paintings with the painters it is given."""
 
-    def __init__(self, board: Board, memory: Memory, painters: Callable[[str], Painter]) -> None:
+    def __init__(self, board: Board, memory: Memory, painters: Callable[[Recipe], Painter]) -> None:
         self.board, self.memory, self.painters = board, memory, painters
         self.claims: dict[str, Claim] = {}
         self.heard: dict[str, float] = {}  # of these, when a step was taken or something said last; monotonic
@@ -176,7 +176,7 @@ class Studio:
 
     def render(self, claim: Claim) -> tuple[Picture, bytes]:
         """Paint and encode."""
-        painter = self.painters(claim.recipe.model)
+        painter = self.painters(claim.recipe)
         started = time.perf_counter()
         reporter = Reporter(self, claim)
         image = painter(claim.recipe, reporter, self.start_of(claim), Turn(claim.owner, claim.place))

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from memo import BadSetup
 from tests.real import wait_for
 from tests.stock_models import write_ddpm
 from tests.tiny_model import write_tiny_model
@@ -36,6 +37,16 @@ def test_a_model_is_loaded_once_and_anew_when_it_changed(catalogue):
     change(catalogue, "one")
     assert painters("one") is not first and len(set(opened)) == 3
     assert len(painters.loaded) == 2
+
+
+def test_what_was_asked_of_other_weights_is_not_painted_with_these(catalogue):
+    painters = Painters(catalogue, lambda model: model.revision)
+    asked = catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})
+    assert painters.of(asked) == asked.revision
+    change(catalogue, "one")
+    with pytest.raises(BadSetup, match="one was replaced since this was asked for .*: ask again"):
+        painters.of(asked)
+    assert painters.of(catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})) != asked.revision
 
 
 def test_who_is_loaded_answers_while_another_is_loading(catalogue):

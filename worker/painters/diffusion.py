@@ -216,7 +216,7 @@ def open_diffusion(model: Model, means: Means) -> Painter:
         about = json.loads((model.folder / "model.json").read_text())
         check_memory(model.name, weights_in(model.folder), device)
         if about.get("family") == PIPELINE:
-            return open_pipeline(about, model.folder, device, means.slots)
+            return open_pipeline(about, model.folder, device, means)
         painter = (open_of_family if "family" in about else open_own)(about, model.folder, device, means)
     except (OSError, ValueError, KeyError, SafetensorError, torch.OutOfMemoryError) as error:
         raise BadSetup(f"the model {model.name} in {model.folder} cannot be loaded: {error}") from error

@@ -6,7 +6,7 @@ Recipes of equal settings that wait are painted in one call. Knows tensors and p
 import inspect
 import logging
 import queue
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from memo import BadRecipe, BadSetup, Recipe
+from worker.energy import Meter, open_meter
 
 from .adapters import PipelineAdapters, pipeline_adapters
 from .device import Device
 from .on_demand import OnDemandThread
-from .painter import ANY, OnStep, Progress, Turn
+from .painter import ANY, Means, OnStep, Progress, TooLarge, Turn
 from .samplers import make_scheduler
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,9 @@ class Order:
     """One recipe that waits or is painted."""
 
     recipe: Recipe
+    turn: Turn = ANY
     gone: bool = False  # nobody waits for it any more
-    news: "queue.SimpleQueue[int | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
+    news: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
 
     @property
     def settings(self) -> tuple[object, ...]:
@@ -51,12 +53,11 @@ class Dropped(Exception):
 class StockPainter:
     """One pipeline in one thread; see Painter."""
 
-    metered = False
-
-    def __init__(
-        self, pipe: Any, device: Device, most: int, adapters: PipelineAdapters | None, more: Mapping[str, object]
-    ) -> None:
-        self.pipe, self.device, self.most, self.adapters, self.more = pipe, str(device), most, adapters, more
+    def __init__(self, pipe: Any, device: Device, most: int, meter: Meter) -> None:
+        self.pipe, self.device, self.most, self.meter = pipe, str(device), most, meter
+        self.metered = meter.measured
+        self.adapters: PipelineAdapters | None = None
+        self.more: Mapping[str, object] = {}  # what every call says besides the recipe
         self.takes = inspect.signature(pipe.__call__).parameters
         self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         self.cell = cell_of(pipe) if "height" in self.takes else 1
@@ -73,7 +74,7 @@ class StockPainter:
     ) -> Image.Image:
         """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
-        order = Order(recipe)
+        order = Order(recipe, turn)
         with self.thread.changed:
             self.waiting.append(order)
             self.thread.wake()
@@ -81,7 +82,7 @@ class StockPainter:
             while not isinstance(news := order.news.get(), Image.Image):
                 if isinstance(news, Exception):
                     raise news
-                on_step(Progress(news))
+                on_step(news)
         finally:
             order.gone = True
         size = (recipe.width, recipe.height)
@@ -115,20 +116,24 @@ class StockPainter:
     def paint_first(self) -> None:
         """Who waits first and those like it."""
         with self.thread.changed:
-            first = self.waiting[0]
+            in_turn = sorted(self.waiting, key=lambda order: order.turn.place)
+            first = in_turn[0]
             most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
-            orders = [order for order in self.waiting if order.settings == first.settings][:most]
+            orders = [order for order in in_turn if order.settings == first.settings][:most]
             self.waiting = [order for order in self.waiting if order not in orders]
         self.paint([order for order in orders if not order.gone])
 
     def paint(self, orders: list[Order]) -> None:
-        """In one call; if that fails each alone, so that only the faulty one does."""
+        """In one call; if memory is full in halves, if anything else is wrong each alone, so that only that fails."""
         if not orders:
             return
         self.width = len(orders)
         try:
             images = self.painted(orders)
         except Dropped:
+            return
+        except torch.OutOfMemoryError as error:
+            self.make_room(orders, error)
             return
         except Exception as error:
             log.exception("a pipeline failed with %d paintings", len(orders))
@@ -143,6 +148,18 @@ class StockPainter:
         for order, image in zip(orders, images, strict=True):
             order.news.put(image)
 
+    def make_room(self, orders: list[Order], error: Exception) -> None:
+        """Fewer from now on; alone, it is too large for now."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(orders) == 1:
+            orders[0].news.put(TooLarge(orders[0].recipe, self.device, error))
+            return
+        self.most = len(orders) // 2
+        log.warning("memory is full with %d paintings at once: %d from now on", len(orders), self.most)
+        for start in range(0, len(orders), self.most):
+            self.paint(orders[start : start + self.most])
+
     @torch.inference_mode()
     def painted(self, orders: list[Order]) -> list[Image.Image]:
         """RGB images."""
@@ -151,7 +168,7 @@ class StockPainter:
             self.adapters.put_on(recipe.adapter)
         if not self.flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
-        self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable)
+        self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable, self.meter.joules)
         asked = {
             "prompt": [order.recipe.prompt for order in orders],
             "negative_prompt": [order.recipe.negative_prompt for order in orders] if recipe.negative_prompt else None,
@@ -171,8 +188,9 @@ class StockPainter:
 class Bar:
     """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
 
-    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None) -> None:
+    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None, meter: Callable[[], float]) -> None:
         self.orders, self.iterable, self.step = orders, iterable, 0
+        self.meter, self.before = meter, meter()
 
     def __enter__(self) -> "Bar":
         return self
@@ -188,13 +206,14 @@ class Bar:
     def update(self, steps: int = 1) -> None:
         """So many steps are done; raises Dropped."""
         self.step += steps
+        joules = (self.meter() - self.before) / len(self.orders)
         for order in self.orders:
-            order.news.put(self.step)
+            order.news.put(Progress(self.step, joules=joules))
         if all(order.gone for order in self.orders):
             raise Dropped
 
 
-def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots: int) -> StockPainter:
+def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, means: Means) -> StockPainter:
     """Whatever pipeline lies there or on the hub; raises BadSetup, OSError or ValueError."""
     source: str = about.get("source", str(folder))
     options: dict[str, Any] = {"local_files_only": True}
@@ -206,8 +225,9 @@ def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, slots:
         pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
     except AttributeError as error:
         raise BadSetup(f"{folder}: diffusers knows no such pipeline: {error}") from error
-    more = more_for(pipe, about, folder)
-    return StockPainter(pipe.to(device.name), device, slots, pipeline_adapters(pipe, folder), more)
+    painter = StockPainter(pipe.to(device.name), device, means.slots, open_meter(device.name, means.watts))
+    painter.more, painter.adapters = more_for(pipe, about, folder), pipeline_adapters(pipe, folder)
+    return painter
 
 
 def more_for(pipe: Any, about: Mapping[str, Any], folder: Path) -> dict[str, object]:

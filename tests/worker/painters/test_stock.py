@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from memo import BadRecipe, BadSetup
 from tests.stock_models import write_ddpm, write_flux, write_sd3
 from worker.catalogue import Catalogue
-from worker.painters.painter import Means, open_painter
-from worker.painters.stock import Dropped
+from worker.painters.painter import Means, TooLarge, open_painter
+from worker.painters.stock import Dropped, Order
 
 MEANS = Means(slots=3, device="cpu", dtype="float32")
 
@@ -146,6 +148,48 @@ def test_equal_settings_go_together_and_each_comes_out_as_alone(one_thread, cata
         found = [future.result() for future in found]
     assert max(map(apart, alone, found)) <= 1
     assert 3 in seen or 2 in seen
+
+
+def test_what_painting_costs_is_counted_and_shared(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), replace(MEANS, watts=20.0))
+    alone, told = [], []
+    painter(recipe_of(catalogue, name, 1), lambda progress: alone.append(progress.joules))
+    orders = [Order(recipe_of(catalogue, name, seed)) for seed in range(2)]
+    before = time.process_time()
+    painter.paint(orders)
+    spent = 20.0 * (time.process_time() - before)
+    for order in orders:
+        while not isinstance(news := order.news.get(), Image.Image):
+            told.append(news.joules)
+    assert 0 < alone[0] < alone[1] < alone[2] and not painter.metered
+    assert told[:3] == told[3:] and 0 < told[2] * 2 <= spent
+
+
+def test_when_memory_is_full_fewer_are_painted_at_once(one_thread, catalogue, painter, name, monkeypatch):
+    """And one that is too large alone says so, to be tried again."""
+    painted, room = type(painter).painted, [2, 0]
+
+    def full(self, orders):
+        if len(orders) > room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return painted(self, orders)
+
+    monkeypatch.setattr(type(painter), "painted", full)
+    orders = [Order(recipe_of(catalogue, name, seed)) for seed in range(5)]
+    monkeypatch.setattr(painter, "most", 5)
+    painter.paint(orders)
+    assert painter.most == 2 and not any(isinstance(last(order), Exception) for order in orders)
+    room[0] = 0
+    with pytest.raises(TooLarge, match="does not fit into the memory of cpu"):
+        paint(painter, recipe_of(catalogue, name, 1))
+    assert painter.most == 2
+
+
+def last(order):
+    """What an order was told at last."""
+    while not isinstance(news := order.news.get(timeout=5), Image.Image | Exception):
+        continue
+    return news
 
 
 def test_reproducible_ones_are_painted_alone(one_thread, catalogue, painter, name):
