@@ -189,6 +189,10 @@ class Memory:
         except Unavailable as error:
             log.warning("painting %s is still among those under way: %s", painting, error)
 
+    def under_way(self) -> list[str]:
+        """The paintings that can be joined, as far as is known here. Raises Unavailable."""
+        return list(self.pending.keys()) if self.pending else []
+
     def label(self, picture: Picture, wanted: str, *, right: bool, source: str) -> None:
         """Remember what someone said of an answer from memory. Raises Unavailable."""
         if self.labels is None:

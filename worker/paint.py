@@ -17,12 +17,13 @@ from PIL import Image
 
 from memo import MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
 
-from .jobs.board import MOST_ATTEMPTS, Board
+from .jobs.board import Board
 from .jobs.job import Claim
 from .painters.painter import Painter, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
+MOST_ATTEMPTS = 3
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
 STORE_WAIT = 0.5, 5.0  # seconds before the store is asked again: the first time, doubled each time, and at most
 FAULTY = 3  # different paintings with unexpected faults in a row: then it is the worker that is broken
@@ -95,6 +96,9 @@ class Studio:
 
     def attempt(self, claim: Claim) -> str:
         """Paint, or settle what comes of it; raises Unavailable while the queue does not answer."""
+        if claim.attempt > MOST_ATTEMPTS:
+            said = f", and one of them said: {claim.fault}" if claim.fault else ""
+            return self.fail(claim, f"its worker died {MOST_ATTEMPTS} times while painting it{said}")
         try:
             return self.work(claim)
         except Stopped as stop:

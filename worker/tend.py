@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
 SILENT_SECONDS = 3600.0  # without a step or a word: it hangs, and another worker should try
+SWEEP_SECONDS = 300.0  # between two looks at paintings that ended unseen: cancelled while they waited, say
 UNHEARD_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
 
 
@@ -40,6 +41,7 @@ class Tender:
         self.models: Sequence[str] | None = None  # that are served, as was seen last
         self.patient_until = 0.0  # others' leases may have run out while nobody could renew them
         self.hanging: set[str] = set()
+        self.swept = -SWEEP_SECONDS
         self.stopping = threading.Event()
         self.threads = [
             threading.Thread(target=self.run, args=(task,), name=task.__name__, daemon=True)
@@ -105,6 +107,9 @@ class Tender:
         for model in self.models:
             self.listen(model)
         self.index_backlog()
+        if time.monotonic() >= self.swept + SWEEP_SECONDS:
+            self.sweep()
+            self.swept = time.monotonic()
         self.forget_uploads()
 
     def listen(self, model: str) -> None:
@@ -128,6 +133,16 @@ class Tender:
             except (Forgotten, BadKey) as error:
                 log.warning("backlog: %s cannot be indexed any more: %s", key, error)
             self.studio.board.settled(entry)
+
+    def sweep(self) -> None:
+        """Strike off what memory takes for under way and the board does not; neither is waited for."""
+        try:
+            known = self.studio.memory.under_way()
+        except Unavailable as error:
+            log.warning("paintings under way are looked through later: %s", error)
+            return
+        for painting in set(known) - self.studio.board.under_way(known):
+            self.studio.memory.ended(painting)
 
     def forget_uploads(self) -> None:
         """Remove old pictures to start from that nothing began from; the others go with the last that did."""

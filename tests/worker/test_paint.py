@@ -10,8 +10,8 @@ from PIL import Image
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from tests.real import painted
-from worker.jobs.board import MOST_ATTEMPTS
 from worker.jobs.job import State
+from worker.paint import MOST_ATTEMPTS
 from worker.painters.painter import Progress, TooLarge
 
 
@@ -121,8 +121,18 @@ def test_what_went_wrong_is_told_even_if_the_worker_dies_at_last(studio, board, 
         lapse(board, job)
         assert board.claim(job.recipe.model)
     lapse(board, job)
-    assert board.claim(job.recipe.model) is None
+    assert studio.paint(job.recipe.model) == "failed"
     assert "died 3 times" in board.job(job.id).error and "out of ochre" in board.job(job.id).error
+
+
+def test_a_painting_that_kills_its_workers_fails_in_the_end(studio, board, painter, memory, job):
+    memory.begun(job.painting, job.recipe, job.scope)
+    for _ in range(MOST_ATTEMPTS):
+        assert board.claim(job.recipe.model)
+        lapse(board, job)
+    assert studio.paint(job.recipe.model) == "failed" and studio.ended["failed"] == 1 and painter.painted == []
+    assert board.job(job.id).error == "its worker died 3 times while painting it"
+    assert memory.under_way() == []
 
 
 def test_a_worker_at_which_everything_fails_gives_up(studio, board, painter, recipe):

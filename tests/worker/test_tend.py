@@ -14,7 +14,7 @@ from memo.index import open_index
 from tests.real import painted, wait_for
 from worker.jobs.board import KEPT_SECONDS, LEASE_SECONDS
 from worker.jobs.job import State
-from worker.tend import SILENT_SECONDS, Tender
+from worker.tend import SILENT_SECONDS, SWEEP_SECONDS, Tender
 
 
 @pytest.fixture
@@ -107,6 +107,24 @@ def png_of(colour):
     written = io.BytesIO()
     Image.new("RGB", (8, 8), colour).save(written, "PNG")
     return written.getvalue()
+
+
+def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(tender, board, memory, recipe, monkeypatch):
+    start = memory.keep_start(png_of("red"), "mine")
+    board.wanted(start, "mine")
+    wanted = replace(recipe, start=start, strength=0.5)
+    waits, gone = (board.open_job(replace(wanted, seed=seed), reason="", scope="mine") for seed in (1, 2))
+    for job in (waits, gone):
+        memory.begun(job.painting, job.recipe, job.scope)
+    board.cancel(gone.id)
+    tender.look_after()
+    assert memory.under_way() == [waits.painting]
+    board.cancel(waits.id)
+    later = time.time() + KEPT_SECONDS + 1
+    monkeypatch.setattr("worker.jobs.board.now", lambda: later)
+    tender.swept -= SWEEP_SECONDS
+    tender.look_after()
+    assert memory.under_way() == [] and not memory.has_start(start, "mine")
 
 
 def test_it_beats_from_the_start_and_leaves_at_the_end(tender, studio, board, rung):

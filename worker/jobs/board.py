@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 PREFIX = "memoaized:"
 LEASE_SECONDS = 15.0
 AGE = 60.0  # seconds of waiting that are worth as much as one degree of priority
-MOST_ATTEMPTS = 3
 KEPT_SECONDS = 7 * 24 * 3600  # how long a finished job can be asked about
 RECENT_JOBS = 1000
 PAGE = 100  # jobs read at once
@@ -250,17 +249,15 @@ class Board:
     # What workers do
 
     def claim(self, *models: str) -> Claim | None:
-        """Take the painting of these models whose turn it is, owners taking turns; None when none waits.
-
-        One that failed too often is not given out again: it ends here.
-        """
+        """Take the painting of these models whose turn it is, owners taking turns; None when none waits."""
         token = secrets.token_hex(16)
         moment = now()
-        got = self.run("CLAIM", token, moment, moment + LEASE_SECONDS, MOST_ATTEMPTS, KEPT_SECONDS, *models)
+        got = self.run("CLAIM", token, moment, moment + LEASE_SECONDS, KEPT_SECONDS, *models)
         if got is None:
             return None
-        painting, recipe, scope, attempt, owner, place = got
-        return Claim(painting, token, from_mapping(json.loads(recipe)), scope, int(attempt), owner, float(place))
+        painting, recipe, scope, attempt, owner, place, fault = got
+        wanted = from_mapping(json.loads(recipe))
+        return Claim(painting, token, wanted, scope, int(attempt), owner, float(place), fault)
 
     def progress(
         self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "", said: str = ""
@@ -371,6 +368,15 @@ class Board:
             if gone:
                 self.redis.hdel(self.prefix + "workers", *gone)
         return {name: fact for name, fact in facts.items() if name not in gone}
+
+    def under_way(self, paintings: Sequence[str]) -> set[str]:
+        """Those of them that are queued or running."""
+        with answering():
+            pipe = self.redis.pipeline(transaction=False)
+            for painting in paintings:
+                pipe.hget(self.prefix + "painting:" + painting, "state")
+            states = zip(paintings, pipe.execute(), strict=True)
+        return {painting for painting, state in states if state in (State.QUEUED, State.RUNNING)}
 
     # Pictures that wait for the index
 

@@ -83,6 +83,7 @@ class Claim:
     attempt: int
     owner: str = ""  # whose turn it was
     place: float = 0.0  # in their line: less is sooner
+    fault: str = ""  # what an earlier attempt failed of, if it could say so
 
     @property
     def key(self) -> str:

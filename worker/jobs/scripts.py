@@ -111,11 +111,11 @@ return 1
 """
 )
 
-# ARGV: prefix, token, now, lease end, most attempts, ttl, model, model … Claims the painting whose turn it is: the
-# first of the owner who has fewest under way, and among such was served longest ago.
-# Returns {painting, recipe, scope, attempt, owner, place}, or nil when nothing waits for these models.
+# ARGV: prefix, token, now, lease end, ttl of whom was served when, model, model … Claims the painting whose turn it
+# is: the first of the owner who has fewest under way, and among such was served longest ago.
+# Returns {painting, recipe, scope, attempt, owner, place, what went wrong}, or nil when nothing waits for them.
 CLAIM = (
-    FINAL
+    LINES
     + """
 local prefix, token, now = ARGV[1], ARGV[2], ARGV[3]
 local held = {}
@@ -130,7 +130,7 @@ local function sooner(a, b)
 end
 local function following()
   local best
-  for m = 7, #ARGV do
+  for m = 6, #ARGV do
     for _, owner in ipairs(redis.call('SMEMBERS', prefix..'owners:'..ARGV[m])) do
       local head = redis.call('ZRANGE', prefix..'queued:'..owner..':'..ARGV[m], 0, 0, 'WITHSCORES')
       local served = tonumber(redis.call('ZSCORE', prefix..'served', owner) or 0)
@@ -140,28 +140,19 @@ local function following()
   end
   if best then return best[4], best[5] end
 end
-while true do
-  local id, owner = following()
-  if not id then return nil end
-  local p = prefix..'painting:'..id
-  local attempts = redis.call('HINCRBY', p, 'attempts', 1)
-  if attempts > tonumber(ARGV[5]) then
-    local fault = redis.call('HGET', p, 'fault')
-    fault = fault and ', and one of them said: '..fault or ''
-    redis.call('HSET', p, 'error', 'its worker died '..(attempts - 1)..' times while painting it'..fault)
-    final(p, id, prefix, 'failed', now, ARGV[6])
-  else
-    redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'owner', owner)
-    dequeue(p, id, prefix)
-    redis.call('ZADD', prefix..'leases', ARGV[4], id)
-    redis.call('ZADD', prefix..'served', now, owner)
-    redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[6])
-    redis.call('EXPIRE', prefix..'served', ARGV[6])
-    redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-    local told = redis.call('HMGET', p, 'recipe', 'scope', 'place')
-    return {id, told[1], told[2], attempts, owner, told[3]}
-  end
-end
+local id, owner = following()
+if not id then return nil end
+local p = prefix..'painting:'..id
+local attempts = redis.call('HINCRBY', p, 'attempts', 1)
+redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'owner', owner)
+dequeue(p, id, prefix)
+redis.call('ZADD', prefix..'leases', ARGV[4], id)
+redis.call('ZADD', prefix..'served', now, owner)
+redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[5])
+redis.call('EXPIRE', prefix..'served', ARGV[5])
+redis.call('PUBLISH', prefix..'painting:'..id, 'running')
+local told = redis.call('HMGET', p, 'recipe', 'scope', 'place', 'fault')
+return {id, told[1], told[2], attempts, owner, told[3], told[4] or ''}
 """
 )
 

@@ -9,7 +9,7 @@ import pytest
 from memo import Unavailable
 from tests.real import painted
 from worker.jobs import board as board_module
-from worker.jobs.board import AGE, KEPT_SECONDS, MOST_ATTEMPTS, Board, digest, open_board
+from worker.jobs.board import AGE, KEPT_SECONDS, Board, digest, open_board
 from worker.jobs.job import Origin, Remembered, State
 
 
@@ -180,14 +180,12 @@ def test_a_renewed_lease_keeps_the_painting(board, ask):
     assert board.renew(claim) and board.reclaim() == []
 
 
-def test_a_painting_that_kills_its_workers_fails_in_the_end(board, ask, monkeypatch):
-    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
-    job = ask()
-    for _ in range(MOST_ATTEMPTS):
-        assert board.claim(job.recipe.model)
-        board.reclaim()
-    assert board.claim(job.recipe.model) is None
-    assert board.job(job.id).state is State.FAILED and "died 3 times" in board.job(job.id).error
+def test_what_is_still_under_way_is_told_of_many(board, ask):
+    waits, runs, ended = (ask(prompt=prompt).painting for prompt in ("b", "c", "a"))
+    board.cancel(ask(prompt="d").id)
+    for _ in range(2):
+        board.claim("stickers")
+    assert board.under_way([waits, runs, ended, "unknown"]) == {waits, runs, ended}
 
 
 def test_a_painting_handed_back_keeps_its_place_and_its_tries(board, ask):
