@@ -93,7 +93,7 @@ class Board:
     ) -> Job:
         """Record a job that memory answered at once, `took` being the seconds of looking up.
 
-        It saved what such paintings cost on average, less the looking up.
+        It saved what such paintings cost on average, less the looking up; nothing where that is not known.
         """
         job, moment = secrets.token_hex(16), now()
         request = {
@@ -109,7 +109,8 @@ class Board:
         }
         self.record_job(job, request)
         seconds, joules = self.mean_cost(picture)
-        self.count(seconds_saved=seconds - took, joules_saved=joules - took * LOOKUP_WATTS)
+        spared = {"seconds_saved": seconds - took, "joules_saved": joules - took * LOOKUP_WATTS}
+        self.count(**{what: max(0.0, value) for what, value in spared.items()})
         found = self.job(job)
         assert found is not None
         return found

@@ -321,6 +321,13 @@ def test_memorys_answer_is_a_finished_job(board, recipe):
     assert not board.cancel(job.id)
 
 
+def test_what_was_saved_never_shrinks(board, recipe):
+    """A picture that was painted elsewhere has no known joules: to look it up has cost some nevertheless."""
+    picture = replace(painted(recipe)[0], joules=0.0, seconds=2.0)
+    board.remembered(recipe, picture, Remembered(prompt="a", score=1.0, how="same"), "why", took=0.5)
+    assert (board.counts()["joules_saved"], board.counts()["seconds_saved"]) == (0.0, 1.5)
+
+
 def test_the_newest_jobs_come_first(board, ask):
     jobs = [ask(prompt=f"fox {number}").id for number in range(3)]
     assert sorted(job.id for job in board.recent(3)) == sorted(jobs)
