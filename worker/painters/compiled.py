@@ -40,15 +40,21 @@ class Compiled:
 
     def takes(self, tensors: list[Tensor]) -> bool:
         """Whether it is prepared for tensors of these shapes, or is to be now."""
-        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
-        if self.preparing:
-            self.prepared.add(shapes)
-        return shapes in self.prepared
+        return self.preparing or shapes_of(tensors) in self.prepared
+
+    def took(self, tensors: list[Tensor]) -> None:
+        """It did what it was asked for with tensors of these shapes: from now on it is prepared for them."""
+        self.prepared.add(shapes_of(tensors))
 
     @property
     def rows(self) -> list[int]:
         """In order, without repeats."""
         return sorted({first[0] for first, *_ in self.prepared})
+
+
+def shapes_of(tensors: list[Tensor]) -> Shapes:
+    """Of each."""
+    return tuple(tuple(tensor.shape) for tensor in tensors)
 
 
 def twin(network: nn.Module) -> Any:

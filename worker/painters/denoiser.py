@@ -4,7 +4,7 @@ Stock diffusers modules: a UNet, and for a sheet a T2I-Adapter (Mou et al. 2023)
 picture and added to the UNet's way down. Knows no prompts and no noise schedule.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,12 +114,16 @@ class Denoiser(nn.Module):
             more["encoder_hidden_states"] = given.states
         if given.pooled is not None:
             more["added_cond_kwargs"] = {"text_embeds": given.pooled, "time_ids": given.frames}
-        network = self.unet if exact else self.network([noisy, *given.tensors(), *features])
-        predicted: Tensor = network(noisy.to(kind), timesteps, **more).sample
-        return predicted.float()
+        tensors = [noisy, *given.tensors(), *features]
+        compiled = self.compiled if not exact and not self.worn else None
+        if compiled is None or not compiled.takes(tensors):
+            return said_by(self.unet, noisy.to(kind), timesteps, more)
+        predicted = said_by(compiled.network, noisy.to(kind), timesteps, more)
+        compiled.took(tensors)
+        return predicted
 
-    def network(self, tensors: list[Tensor]) -> Any:
-        """The compiled network, if there is one that takes these, else the UNet as it is."""
-        if self.compiled is not None and not self.worn and self.compiled.takes(tensors):
-            return self.compiled.network
-        return self.unet
+
+def said_by(network: Any, noisy: Tensor, timesteps: Tensor, more: Mapping[str, Any]) -> Tensor:
+    """What this network predicts, in float32."""
+    predicted: Tensor = network(noisy, timesteps, **more).sample
+    return predicted.float()

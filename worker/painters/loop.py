@@ -114,6 +114,7 @@ class Loop:
         self.thread = OnDemandThread("step loop", lambda: self.waiting or self.active, self.tick_or_fail)
         self.changed = self.thread.changed
         self.took = 0.0  # seconds of the last step of all
+        self.fault: Exception | None = None  # the last of a step, but for full memory
 
     def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
         """The latents (channels, height, width); `on_step` after each step, and what it raises stops the painting."""
@@ -192,6 +193,7 @@ class Loop:
             self.make_room(tickets, error)
         except Exception as error:
             log.exception("a step of %d paintings failed", len(tickets))
+            self.fault = error
             if len(tickets) == 1:
                 fail(tickets[0], error)
                 return
@@ -285,19 +287,11 @@ def step_times(loop: Loop, tickets: Sequence[Ticket], looks: int = LOOKS) -> lis
         begun = loop.clock()
         loop.tick()
         times.append(loop.clock() - begun)
-        for ticket in tickets:
-            if ticket.gone and not isinstance(error := last(ticket), torch.OutOfMemoryError):
-                raise error
+        if loop.fault is not None:
+            raise loop.fault
         if any(ticket.step < number for ticket in tickets):
             return []
     return times[1:]
-
-
-def last(ticket: Ticket) -> Exception:
-    """What a painting failed of."""
-    while not isinstance(news := ticket.news.get(), Exception):
-        continue
-    return news
 
 
 def turn(waiting: Sequence[Ticket], active: Sequence[Ticket]) -> Ticket:

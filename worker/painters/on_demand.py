@@ -1,12 +1,14 @@
-"""A thread that is there while there is something to do: it owns what one thread only may use.
+"""A thread that owns what one thread only may use: a GPU's libraries keep for each thread what they planned for it.
 
-It ends when nothing came for a while, so that a painter that nobody needs any more is not kept alive by it.
+It begins with the first thing to do and lasts as long as its owner. It holds the owner only while it works, so that a
+painter that nobody needs any more is not kept alive by it.
 """
 
 import threading
+import weakref
 from collections.abc import Callable
 
-IDLE = 30.0  # seconds
+IDLE = 30.0  # seconds after which it looks whether its owner is still there
 
 
 class OnDemandThread:
@@ -21,14 +23,17 @@ class OnDemandThread:
         """There is something to do now; for whoever holds `changed`."""
         self.changed.notify()
         if self.thread is None:
-            self.thread = threading.Thread(target=self.run, name=self.name, daemon=True)
+            told = weakref.ref(self), self.changed
+            self.thread = threading.Thread(target=run, args=told, name=self.name, daemon=True)
             self.thread.start()
 
-    def run(self) -> None:
-        """Until nothing was wanted for a while."""
-        while True:
-            with self.changed:
-                if not self.changed.wait_for(self.wanted, IDLE):
-                    self.thread = None
-                    return
-            self.work()
+
+def run(owner: "weakref.ref[OnDemandThread]", changed: threading.Condition) -> None:
+    """Until the owner is gone."""
+    while (found := owner()) is not None:
+        with changed:
+            if not found.wanted():
+                del found
+                changed.wait(IDLE)
+                continue
+        found.work()
