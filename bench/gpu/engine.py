@@ -4,9 +4,10 @@
     python bench/gpu/engine.py --models toy      # anywhere: that it runs, not how fast
 
 For each architecture: steps of 1 to 16 paintings, as they are and compiled; eight paintings of different steps,
-samplers and guidance, one by one and together; the share of what a large matrix product of bfloat16 reaches, measured
-here; and whether fixed paintings keep their bits in any company. The UNet alone: text and decoding stay out, as they
-stay out of the loop.
+samplers and guidance against the same one by one, `full` while another comes in for each that is done (pictures per
+second of a busy worker: what its target means) and `mixed` until the longest is done alone; the share of what a large
+matrix product of bfloat16 reaches, measured here; how far what is compiled is from what is not; and whether fixed
+paintings keep their bits in any company. The UNet alone: text and decoding stay out, as they stay out of the loop.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,18 @@ TOY_XL = {**TOY, "addition_embed_type": "text_time", "addition_time_embed_dim": 
 TOY_XL["projection_class_embeddings_input_dim"] = 6 * 8 + 16
 MODELS: dict[str, dict[str, Any]] = {"sd15": SD15, "sdxl": SDXL, "toy": TOY, "toy-xl": TOY_XL}
 TOKENS, POOLED = 77, {"sdxl": 1280, "toy-xl": 16}
-WIDTHS = (1, 8, 16, 4, 2, 12, 6, 3)  # those that tell most come first
-MIXED = ((4, "euler-a"), (8, "euler"), (20, "dpm++2m"), (20, "ddim"), (25, "dpm++2m"), (30, "euler"), (30, "ddim"))
+WIDTHS = (1, 8, 4, 16, 2, 12, 6, 3)  # those that tell most come first
+COMPANY = 3  # widths, after which eight paintings are tried: every number of them is filled up to one of these
+MIXED = (  # steps, sampler, guidance
+    (4, "euler-a", 2.0),
+    (8, "euler", 3.0),
+    (20, "dpm++2m", 7.5),
+    (20, "ddim", 5.0),
+    (25, "dpm++2m", 6.0),
+    (30, "euler", 7.5),
+    (30, "ddim", 9.0),
+    (50, "dpm++2m", 7.5),
+)
 STEPS = 30  # of the pictures that pictures per second counts
 LOOKS = 7
 TICKS = 60  # steps of slots that are always full
@@ -105,51 +116,75 @@ class Bench:
         self.name, self.device, self.ceiling = name, device, ceiling
         with torch.device(device.name):
             self.unet = device.take(UNet2DConditionModel(**MODELS[name])).eval()
+        self.flops, self.alone = row_flops(name), dict[str, float]()  # seconds of a painting's step, by way
         self.side, self.width = self.unet.config.sample_size, self.unet.config.cross_attention_dim
         self.tables = Tables(CONFIG)
 
     def lines(self, widths: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
-        """One dict of figures after the other."""
-        flops = row_flops(self.name)
-        yield {"tflop_per_row": float(f"{flops / 1e12:.4g}")}
-        ways = {"eager": Denoiser(self.unet).eval()}
+        """One dict of figures after the other; the targets' come before further widths are compiled."""
+        yield {"tflop_per_row": float(f"{self.flops / 1e12:.4g}")}
+        network = eager = Denoiser(self.unet).eval()
+        if mode == "0":
+            yield from self.timed("eager", eager, widths, until)
+        else:
+            network = Denoiser(self.unet).eval()
+            network.compiled = Compiled(self.unet, mode)
+            yield from self.timed("eager", eager, widths[:1], until)
+            yield from self.timed("compiled", network, widths[:COMPANY], until)
+            yield {"compiled_difference": self.difference(eager, network)}
+        yield from self.company(network)
+        yield from self.bits(network)
         if mode != "0":
-            ways["compiled"] = Denoiser(self.unet).eval()
-            ways["compiled"].compiled = Compiled(self.unet, mode)
-        alone: dict[str, float] = {}
-        for way, network in ways.items():
-            for width in widths if network is ways[list(ways)[-1]] else widths[:1]:
-                if network.compiled and network.compiled.rows and time.monotonic() > until:
-                    continue
-                times, first = self.step_times(network, width)
-                if not times:
-                    yield {f"{way}_{width}_fits": 0}
-                    continue
-                seconds = statistics.median(times)
-                if width == 1:
-                    alone[way] = seconds
-                yield {f"{way}_{width}_first_s": round(first, 1), **self.figures(way, width, seconds, flops)}
-        yield from self.company(network, alone)
-        yield {"bit_identical": self.bit_identical(network)}
+            yield from self.timed("compiled", network, widths[COMPANY:], until)
 
-    def company(self, network: Denoiser, alone: Mapping[str, float]) -> Iterator[dict[str, float]]:
-        """Eight paintings of different steps against the same one by one, by `alone` seconds a step."""
-        together = self.mixed_seconds(network)
-        steps = sum(steps for steps, _ in self.mixed())
-        yield {"mixed_pictures_per_second": round(len(self.mixed()) / together, 3)}
-        yield {f"mixed_vs_{way}_one_by_one": round(steps * step / together, 3) for way, step in alone.items()}
+    def timed(self, way: str, network: Denoiser, widths: Sequence[int], until: float) -> Iterator[dict[str, float]]:
+        """Steps of each width, while the next can be expected to be compiled in time."""
+        first = 0.0
+        for width in widths:
+            if network.compiled and network.compiled.rows and time.monotonic() + first > until:
+                yield {f"{way}_{width}_left_out": 1}
+                continue
+            times, first = self.step_times(network, width)
+            if not times:
+                yield {f"{way}_{width}_fits": 0}
+                continue
+            seconds = statistics.median(times)
+            if width == 1:
+                self.alone[way] = seconds
+            yield {f"{way}_{width}_first_s": round(first, 1), **self.figures(way, width, seconds)}
+
+    def company(self, network: Denoiser) -> Iterator[dict[str, float]]:
+        """Eight paintings of different steps against the same one by one."""
         full = self.full_seconds(network)
-        yield {f"full_vs_{way}_one_by_one": round(step / full, 3) for way, step in alone.items()}
+        yield {"full_pictures_per_second": round(1 / (full * STEPS), 3)}
+        yield {f"full_vs_{way}_one_by_one": round(step / full, 3) for way, step in self.alone.items()}
+        together = self.mixed_seconds(network)
+        steps = sum(steps for steps, *_ in MIXED)
+        yield {"mixed_pictures_per_second": round(len(MIXED) / together, 3)}
+        yield {f"mixed_vs_{way}_one_by_one": round(steps * step / together, 3) for way, step in self.alone.items()}
 
-    def figures(self, way: str, width: int, seconds: float, flops: float) -> dict[str, float]:
+    @torch.inference_mode()
+    def difference(self, eager: Denoiser, network: Denoiser) -> float:
+        """Of what they say to eight paintings, relative to its size; not a number if something overflowed."""
+        loop = self.loop(network, len(MIXED))
+        tickets = [self.ticket(number, *one) for number, one in enumerate(MIXED)]
+        said = []
+        for loop.network in (eager, network):
+            for ticket in tickets:
+                loop.begin(ticket)
+            rows = torch.stack([ticket.table.rows[0] for ticket in tickets]).to(loop.device)
+            said.append(loop.predict(tickets, rows, torch.stack([ticket.latents for ticket in tickets])))
+        return float(f"{(said[1] - said[0]).norm() / said[0].norm():.3g}")
+
+    def figures(self, way: str, width: int, seconds: float) -> dict[str, float]:
         """Of steps of one width."""
         name = f"{way}_{width}"
-        share = 2 * width * flops / seconds / self.ceiling
+        share = 2 * width * self.flops / seconds / self.ceiling
         rate = width / (STEPS * seconds)
         told = {"ms": 1000 * seconds, "per_second": rate, "mfu": share}
         return {f"{name}_{what}": round(value, 4) for what, value in told.items()}
 
-    def ticket(self, number: int, steps: int, sampler: str, *, guidance: float = 7.5, fixed: bool = False) -> Ticket:
+    def ticket(self, number: int, steps: int, sampler: str, guidance: float = 7.5, *, fixed: bool = False) -> Ticket:
         """A painting that is known by its number."""
         drawn = torch.Generator().manual_seed(number)
         rows = 2 if guidance > 1 else 1
@@ -175,16 +210,12 @@ class Bench:
             times = step_times(self.loop(network, width), tickets, LOOKS)
         return times, time.perf_counter() - begun - sum(times)
 
-    def mixed(self) -> list[tuple[int, str]]:
-        """Eight paintings as users ask for them."""
-        return [*MIXED, (50, "dpm++2m")]
-
     def mixed_seconds(self, network: Denoiser) -> float:
         """All of them together, until the longest is done; the second time counts."""
         seconds = 0.0
         for _ in range(2):
-            loop = self.loop(network, len(self.mixed()))
-            loop.waiting = [self.ticket(number, *one) for number, one in enumerate(self.mixed())]
+            loop = self.loop(network, len(MIXED))
+            loop.waiting = [self.ticket(number, *one) for number, one in enumerate(MIXED)]
             begun = time.perf_counter()
             while loop.waiting or loop.active:
                 loop.tick()
@@ -193,25 +224,36 @@ class Bench:
 
     def full_seconds(self, network: Denoiser) -> float:
         """Of one step of one painting, while eight are always under way: whenever one is done the next comes in."""
-        loop, coming = self.loop(network, len(self.mixed())), cycle(self.mixed())
+        loop, most = self.loop(network, len(MIXED)), len(MIXED)
+        coming = [self.ticket(number, *one) for number, one in enumerate(islice(cycle(MIXED), most * TICKS))]
         begun = 0.0
-        for tick in range(1 + TICKS):
-            while len(loop.active) + len(loop.waiting) < len(self.mixed()):
-                loop.waiting.append(self.ticket(len(loop.active) + tick, *next(coming)))
+        for _ in range(1 + TICKS):
+            free = most - len(loop.active) - len(loop.waiting)
+            loop.waiting += [coming.pop() for _ in range(free)]
             loop.tick()
             begun = begun or time.perf_counter()
-        return (time.perf_counter() - begun) / (TICKS * len(self.mixed()))
+        return (time.perf_counter() - begun) / (TICKS * most)
 
-    def bit_identical(self, network: Denoiser) -> float:
-        """Of fixed paintings in other company and order, the share whose bits are those of the painting alone."""
-        alone = self.end_of(network, [1])[1]
-        drawn = random.Random(0)
-        same = 0
+    def bits(self, network: Denoiser) -> Iterator[dict[str, float]]:
+        """Of fixed paintings, the share whose bits are those of the painting alone: again, and in other company.
+
+        What differs tells why: alone again, calculating is not repeatable; among others at the same place in the
+        rows, it is the others; else it is the place.
+        """
+        alone, drawn = self.end_of(network, [1])[1], random.Random(0)
+        orders: dict[str, list[list[int]]] = {"again": [], "same_place": [], "any_place": []}
         for _ in range(ORDERS):
-            order = [1, *drawn.sample(range(2, 20), 3)]
-            drawn.shuffle(order)
-            same += bool(torch.equal(self.end_of(network, order)[1], alone))
-        return same / ORDERS
+            others = drawn.sample(range(2, 20), 3)
+            place = drawn.randrange(1, 4)
+            orders["again"].append([1])
+            orders["same_place"].append([1, *others])
+            orders["any_place"].append([*others[:place], 1, *others[place:]])
+        same = {
+            name: [bool(torch.equal(self.end_of(network, order)[1], alone)) for order in some]
+            for name, some in orders.items()
+        }
+        yield {f"bits_{name}": sum(found) / ORDERS for name, found in same.items()}
+        yield {"bit_identical": sum(sum(found) for found in same.values()) / (3 * ORDERS)}
 
     def end_of(self, network: Denoiser, numbers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Latents of fixed paintings that came in this order, one a step."""
@@ -245,17 +287,18 @@ def sample_shape(unet: Any) -> tuple[int, int, int]:
 
 
 def matmul_rate(device: Device) -> float:
-    """Operations a second of a large product in the device's numbers, the best of some."""
-    side = 8192 if device.cuda else 1024
+    """Operations a second of a large product in the device's numbers, when it is warm: the best of some rounds."""
+    side, many = (8192, 10) if device.cuda else (1024, 1)
     one, other = (torch.randn(side, side).to(device.name, device.kind) for _ in range(2))
     times = []
-    for _ in range(LOOKS):
+    for _ in range(1 + LOOKS):
         begun = time.perf_counter()
-        one @ other
+        for _ in range(many):
+            one @ other
         if device.cuda:
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - begun)
-    return 2 * side**3 / min(times)
+        times.append((time.perf_counter() - begun) / many)
+    return 2 * side**3 / min(times[1:])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the shipped picture model on a lent accelerator, in one command there.
+"""Train the shipped picture model on an accelerator, in one command there.
 
     python bench/gpu/train_stickers.py pack                     # where there is a network: var/gpu, under 60 MB
     python3 bench/gpu/train_stickers.py train --out $OUT         # on the accelerator, from the repository's root
