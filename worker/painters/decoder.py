@@ -41,9 +41,11 @@ class Decoder:
         return mine.result()
 
     def serve(self) -> None:
-        """Decode for the first who wait; if that fails, each alone, so that only the faulty one does."""
+        """Decode for the first of one size who wait; if that fails, each alone, so that only the faulty one does."""
         with self.lock:
-            batch, self.waiting = self.waiting[: self.most], self.waiting[self.most :]
+            size = self.waiting[0][0].shape
+            batch = [entry for entry in self.waiting if entry[0].shape == size][: self.most]
+            self.waiting = [entry for entry in self.waiting if not any(entry is one for one in batch)]
         try:
             found = self.decode(torch.cat([latents for latents, _ in batch]))
         except Exception as error:

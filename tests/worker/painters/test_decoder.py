@@ -44,6 +44,22 @@ def test_who_waits_meanwhile_is_served_together():
     assert slow.widths == [1, MOST, 2]
 
 
+def test_pictures_of_different_sizes_are_decoded_apart(caplog):
+    slow = Slow()
+    decoder = Decoder(slow)
+    sizes = [(2, 2), (2, 2), (4, 2), (2, 2), (4, 2)]
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        first = pool.submit(decoder, torch.ones(1, 4, *sizes[0]))
+        while not slow.widths:
+            time.sleep(0.001)
+        rest = [pool.submit(decoder, torch.ones(1, 4, *size)) for size in sizes[1:]]
+        while len(decoder.waiting) < len(rest):
+            time.sleep(0.001)
+        slow.go_on.set()
+    assert [one.result().shape[2:] for one in [first, *rest]] == sizes
+    assert slow.widths == [1, 2, 2] and caplog.text == ""
+
+
 def test_a_faulty_one_fails_alone(caplog):
     slow = Slow()
     found = asked(Decoder(slow), slow, [1, 2, -3, 4])
