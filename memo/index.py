@@ -354,7 +354,7 @@ class Pending(Points):
 class Labels(Points):
     """Labels as points: vector = the wanted prompt's embedding. Raises Unavailable when the index does not answer."""
 
-    keywords = ("key", "scope", "source")
+    keywords = ("key", "remembered", "scope", "source")
     integers: tuple[str, ...] = ()
     floats = ("created",)
 
@@ -365,6 +365,10 @@ class Labels(Points):
     def of(self, key: str, scope: str) -> list[Label]:
         """All labels of a picture."""
         return list(self.read([equals("key", key), equals("scope", scope)]))
+
+    def about(self, remembered: str, scope: str) -> list[Label]:
+        """All labels of the pictures of a prompt."""
+        return list(self.read([equals("remembered", remembered), equals("scope", scope)]))
 
     def all(self) -> Iterator[Label]:
         """Every label, in no certain order."""

@@ -15,6 +15,7 @@ from .labels import Label, doubt
 from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .recipe import Recipe, check_choice
 from .relaxed import without_more
+from .rules import same_words
 from .start import read_start, start_name, start_object
 from .store import Store
 from .verdict import Verdict
@@ -156,12 +157,22 @@ class Memory:
         for verdict, pool in sorted(zip(verdicts, near.values(), strict=True), key=lambda pair: -pair[0].sure):
             if not verdict.fits:
                 break
-            for one in pool:
-                if given := give(one, recipe, verdict):
-                    return given
+            trusted_ones = () if self.mistaken(pool[0], recipe, verdict) else pool
+            if given := next(filter(None, (give(one, recipe, verdict) for one in trusted_ones)), None):
+                return given
         if verdicts[0].fits:
             return Recall(None, f"what is remembered of {next(iter(near))!r} was called wrong")
         return Recall(None, verdicts[0].reason)
+
+    def mistaken(self, near: Near, recipe: Recipe, verdict: Verdict) -> bool:
+        """Whether a picture of this prompt was called wrong for these words, or too many for a judge that is so sure.
+
+        It was the prompt that was taken for another: no other picture of it would do. Whoever asked in its very words
+        meant that picture alone.
+        """
+        said = self.labels.about(near.prompt, near.payload["scope"]) if self.labels else []
+        wrong = [one.wanted for one in said if not one.right and not same_words(one.wanted, near.prompt)]
+        return not trusted(wrong, recipe, verdict)
 
     def give(self, near: Near, recipe: Recipe, verdict: Verdict) -> Recall | None:
         """The picture, unless it is gone or was called wrong."""

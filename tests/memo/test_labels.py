@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memo import Memory, Unavailable
+from memo import Memory, Recall, Unavailable
 from memo.index import Labels, beside, open_index
 from memo.labels import Label, doubt
 from memo.verdict import Verdict
@@ -106,8 +106,27 @@ def test_complaints_outlive_that_their_picture_is_indexed_anew(memory, remember,
     sure.label(kept, wolf.prompt, right=False, source="user")
     memory.index_picture(kept)
     assert sure.recall(wolf).match is None
-    memory.index.accuse(kept.key, [])
-    assert sure.recall(wolf).match
+
+
+def test_what_was_taken_for_another_is_so_whatever_picture_of_it_comes_next(memory, remember, recipe):
+    """One already there, one painted since, and one under way."""
+    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    remember(recipe, seed=7)
+    sure = with_judge(memory, 1.0)
+    sure.label(kept, wolf.prompt, right=False, source="user")
+    assert sure.recall(wolf, seen=[kept.key]).match is None
+    remember(recipe, seed=8)
+    sure.begun("0" * 32, replace(recipe, seed=9), "shared")
+    assert sure.recall(wolf) == Recall(None, "what is remembered of 'a red fox in the snow' was called wrong")
+    assert sure.recall(replace(recipe, prompt="a husky in the snow"), seen=[kept.key]).match
+
+
+def test_a_picture_that_fails_its_own_words_says_nothing_of_the_next(memory, remember, recipe):
+    kept = remember(recipe)
+    second = remember(recipe, seed=7)
+    memory.label(kept, "Red fox in the snow, please", right=False, source="user")
+    found = with_judge(memory, 1.0).recall(replace(recipe, prompt="red fox in snow"))
+    assert found.match and found.match.picture.key == second.key
 
 
 def test_who_takes_a_complaint_back_has_the_picture_again(memory, remember, recipe):
