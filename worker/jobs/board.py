@@ -86,6 +86,7 @@ class Board:
         self.record_job(job, {"painting": painting, **request})
         found = self.job(job)
         assert found is not None
+        self.link(found.key, job, painting)
         return found
 
     def remembered(
@@ -108,6 +109,7 @@ class Board:
             "picture": dump_picture(picture),
         }
         self.record_job(job, request)
+        self.link(picture.key, job)
         seconds, joules = self.mean_cost(picture)
         spared = {"seconds_saved": seconds - took, "joules_saved": joules - took * LOOKUP_WATTS}
         self.count(**{what: max(0.0, value) for what, value in spared.items()})
@@ -168,6 +170,37 @@ class Board:
             if request["user"]:
                 self.remember(pipe, "user:" + digest(request["user"]), job, request["created"])
             pipe.execute()
+
+    def link(self, key: str, job: str, painting: str = "") -> None:
+        """Note what is to be forgotten with the picture of this key."""
+        name = self.prefix + "of:" + key
+        with answering():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.sadd(name, "job:" + job, *(["painting:" + painting] if painting else []))
+            pipe.expire(name, KEPT_SECONDS)
+            pipe.execute()
+
+    def forget(self, key: str) -> None:
+        """Remove what is known of the jobs and paintings that led to this picture; what is under way goes on."""
+        stream = self.prefix + FINISHED
+        with answering():
+            names = self.redis.smembers(self.prefix + "of:" + key)
+            paintings = {name: self.painting_of(name) for name in names}
+            living = self.under_way(list(set(paintings.values())))
+            gone = [name for name, painting in paintings.items() if painting not in living]
+            pipe = self.redis.pipeline(transaction=True)
+            for name in gone:
+                pipe.delete(self.prefix + name)
+                pipe.srem(self.prefix + "of:" + key, name)
+            for entry, fields in self.redis.xrange(stream):
+                if (picture := load_picture(fields["picture"])) and picture.key == key:
+                    pipe.xdel(stream, entry)
+            pipe.execute()
+
+    def painting_of(self, name: str) -> str:
+        """The painting that job:<id> or painting:<id> is about; "" for what memory answered."""
+        kind, _, number = name.partition(":")
+        return number if kind == "painting" else self.redis.hget(self.prefix + name, "painting") or ""
 
     def remember(self, pipe: Any, of: str, job: str, created: float) -> None:
         """Put a job on a list of recent ones that is kept as long as the newest of them."""

@@ -13,6 +13,7 @@ Keys, all under one prefix:
   hooks           zset   who is to be told that a job is final, by when that is due; see webhooks.py
   hooks-of:<painting>  set  who is to be told that this painting is final
   leases          zset   paintings that run, by the time their lease ends
+  of:<key>        set    jobs and paintings of one picture, as job:<id> and painting:<id>
   group:<id>      string the jobs that were asked for as one, and what else is to be known of them
   once:<digest>   string what a request that may be sent twice has led to
   finished        stream the last 500 pictures, for those who watch the gallery; told on `painting:finished`

@@ -321,6 +321,23 @@ def test_memorys_answer_is_a_finished_job(board, recipe):
     assert not board.cancel(job.id)
 
 
+def test_a_picture_is_forgotten_with_all_that_was_known_of_its_jobs(board, ask, recipe):
+    made, joined = ask(prompt="secret"), ask(prompt="secret")
+    other = ask(prompt="other")
+    for _ in range(2):
+        claim = board.claim("stickers")
+        board.done(claim, painted(claim.recipe, seed=claim.recipe.seed)[0])
+    picture = board.job(made.id).picture
+    again = board.remembered(recipe, picture, Remembered(prompt="secret", score=1.0, how="same"), "why")
+    running = ask(prompt="secret", seed=picture.recipe.seed)  # to be painted anew
+    board.forget(picture.key)
+    assert [board.job(job.id) for job in (made, joined, again)] == [None] * 3
+    assert [job.id for job in board.recent(9)] == [running.id, other.id]
+    assert [found.key for _, found in board.finished("0-0")] == [board.job(other.id).picture.key]
+    assert not any("secret" in str(board.redis.hgetall(name)) for name in board.redis.keys(board.prefix + "job:*"))
+    assert board.claim("stickers").painting == running.painting
+
+
 def test_what_was_saved_never_shrinks(board, recipe):
     """A picture that was painted elsewhere has no known joules: to look it up has cost some nevertheless."""
     picture = replace(painted(recipe)[0], joules=0.0, seconds=2.0)
@@ -389,6 +406,6 @@ def test_a_finished_job_expires_and_leaves_no_lock_behind(board, ask):
     left = {key.removeprefix(board.prefix) for key in board.redis.keys(board.prefix + "*")}
     shared = f"scope:{digest('shared')}"
     left = {name for name in left if not name.startswith("minute:")}
-    assert left == {f"job:{job.id}", f"painting:{job.painting}", "jobs", shared, "counts", "served"}
+    assert left == {f"job:{job.id}", f"painting:{job.painting}", f"of:{job.key}", "jobs", shared, "counts", "served"}
     for name in (f"job:{job.id}", f"painting:{job.painting}"):
         assert 0 < board.redis.ttl(board.prefix + name) <= KEPT_SECONDS
