@@ -18,6 +18,7 @@ from .relaxed import without_more
 from .rules import same_words
 from .start import read_start, start_name, start_object
 from .store import Store
+from .thumbnail import thumbnail_object, write_thumbnail
 from .verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -275,6 +276,23 @@ class Memory:
             raise Forgotten(key)
         return data
 
+    def thumbnail(self, key: str, scope: str | None = None) -> bytes:
+        """WebP bytes of a small copy, which is kept beside the picture once it was asked for; raises as `image`."""
+        name = thumbnail_object(key)
+        if not self.belongs(key, scope):
+            raise Forgotten(key)
+        try:
+            return self.store.get(name)
+        except Forgotten:
+            made = write_thumbnail(self.image(key, scope))
+        try:
+            self.store.put(name, made, "image/webp")
+            if not self.has(key):  # forgotten meanwhile
+                self.store.delete(name)
+        except Unavailable as error:
+            log.warning("the thumbnail of %s is not kept: %s", key, error)
+        return made
+
     def link(self, key: str, scope: str | None = None) -> str | None:
         """A URL that serves the bytes from the store itself, when the store can and the picture is everybody's.
 
@@ -303,6 +321,7 @@ class Memory:
         self.forget_start(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
+        self.store.delete(thumbnail_object(key))
 
     def forget_start(self, key: str) -> None:
         """Remove what a picture was started from, unless another one was or is to be."""

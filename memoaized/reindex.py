@@ -24,6 +24,7 @@ from memo.labels import Label
 from memo.memory import object_name
 from memo.start import STARTS
 from memo.store import Store, open_store
+from memo.thumbnail import THUMBNAILS
 
 from .edge import CannotStart
 from .index_server import collections_of, create_app
@@ -107,8 +108,8 @@ def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label])
 
 
 def listed(store: Store, say: Say) -> list[str]:
-    """The names of all pictures, sorted; what else is there is told, but for what pictures were started from."""
-    names = sorted(name for name in store.names() if not name.startswith(STARTS))
+    """The names of all pictures, sorted; what else is there is told, but for thumbnails and pictures to start from."""
+    names = sorted(name for name in store.names() if not name.startswith((STARTS, THUMBNAILS)))
     pngs = [name for name in names if name.endswith(".png")]
     if others := sorted(set(names) - set(pngs)):
         say(f"left alone, since they are no PNG files: {len(others)}, the first {others[0]!r}")

@@ -1,13 +1,17 @@
 """Recall answers with the right picture and the reason, or with a miss and the reason."""
 
+import io
 from dataclasses import replace
 from threading import Event
+from unittest.mock import Mock
 
 import pytest
+from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
 from memo.index import Pending, beside, open_index
 from memo.memory import object_name
+from memo.thumbnail import thumbnail_object
 from memo.verdict import Verdict
 from tests.real import ROOT, painted
 
@@ -237,6 +241,28 @@ def test_keeping_twice_keeps_the_first(memory, recipe):
     assert not memory.keep(picture, b"other bytes")
     assert memory.image(picture.key) == png and memory.picture(picture.key) == picture
     assert memory.has(picture.key)
+
+
+def test_a_thumbnail_is_made_once_and_goes_with_its_picture(memory, recipe, remember):
+    kept = remember(replace(recipe, width=1024, height=512), scope="mine")
+    small = memory.thumbnail(kept.key, "mine")
+    with Image.open(io.BytesIO(small)) as image:
+        assert (image.format, image.size, image.info.get("xmp")) == ("WEBP", (384, 192), None)
+    assert sorted(memory.store.names()) == [object_name(kept.key), thumbnail_object(kept.key)]
+    memory.store.delete(object_name(kept.key))
+    assert memory.thumbnail(kept.key, "mine") == small  # what was made is given again
+    with pytest.raises(Forgotten):
+        memory.thumbnail(kept.key, "another")
+    memory.forget(kept.key, "mine")
+    assert list(memory.store.names()) == []
+    with pytest.raises(Forgotten):
+        memory.thumbnail(kept.key, "mine")
+
+
+def test_a_thumbnail_that_cannot_be_kept_is_given_all_the_same(memory, recipe, remember, monkeypatch):
+    kept = remember(recipe)
+    monkeypatch.setattr(memory.store, "put", Mock(side_effect=Unavailable("the disk is full")))
+    assert memory.thumbnail(kept.key)[:4] == b"RIFF"
 
 
 def test_what_is_forgotten_is_gone_everywhere(memory, remember, recipe):
