@@ -26,16 +26,20 @@ def main() -> None:
 
 
 @main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the web listens; 0.0.0.0 is everywhere.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--data", default="var", show_default=True, type=DATA, help="Folder that holds all data.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
 @click.option("--models", default=ROOT / "models", type=DATA, help="Folder of picture models.")
-def up(port: int, data: Path, workers: int, models: Path) -> None:
-    """Run everything on this machine: web, worker, redis and index."""
+def up(host: str, port: int, data: Path, workers: int, models: Path) -> None:
+    """Run everything on this machine: web, worker, redis and index.
+
+    Where others can reach the web, everybody needs a key: `memoaized key add NAME`.
+    """
     from .up import Plan
     from .up import up as run
 
-    sys.exit(told(lambda: run(Plan(data, port, workers, models), os.environ)))
+    sys.exit(told(lambda: run(Plan(data, port, workers, models, host), os.environ)))
 
 
 @main.command()

@@ -108,7 +108,7 @@ def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label])
 
 
 def listed(store: Store, say: Say) -> list[str]:
-    """The names of all pictures, sorted; what else is there is told, but for thumbnails and pictures to start from."""
+    """The names of all pictures, sorted; others are told, but for thumbnails and pictures to start from."""
     names = sorted(name for name in store.names() if not name.startswith((STARTS, THUMBNAILS)))
     pngs = [name for name in names if name.endswith(".png")]
     if others := sorted(set(names) - set(pngs)):

@@ -6,6 +6,7 @@ killed; what is left elsewhere is ended at the next start.
 """
 
 import fcntl
+import ipaddress
 import json
 import os
 import secrets
@@ -28,7 +29,8 @@ from memo.embed import ONNX_NAME, intact
 from .parts import Part, end_leftovers, started_at, wait_until
 from .redis_server import RedisPlan, find_redis, plan_redis
 
-HOST = "127.0.0.1"
+HOST = "127.0.0.1"  # where all parts listen, and the web unless it is told otherwise
+EVERYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # what means every address, and which of them is here
 START_SECONDS = 180.0  # a slow disk loads torch for a minute
 DEATHS, DEATHS_SECONDS = 5, 60.0  # so many deaths of one part within so long end everything
 
@@ -41,6 +43,17 @@ class Plan:
     port: int
     workers: int
     models: Path
+    host: str = HOST  # where the web listens
+
+    @property
+    def address(self) -> str:
+        """Where the web listens, with its port."""
+        return f"{bracketed(self.host)}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Where the web is reached from this machine."""
+        return f"http://{bracketed(EVERYWHERE.get(self.host, self.host))}:{self.port}"
 
 
 class Trouble(Exception):
@@ -54,7 +67,7 @@ def up(plan: Plan, environment: Mapping[str, str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     (data / "secrets").chmod(0o700)
     with claimed(data):
-        check_port(plan.port)
+        check_port(plan.host, plan.port)
         prepare_text_model(data / "text")
         stack = Stack(plan, data, environment)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -100,6 +113,7 @@ class Stack:
     def __init__(self, plan: Plan, data: Path, environment: Mapping[str, str]) -> None:
         self.plan, self.data = plan, data
         self.stopping = threading.Event()
+        self.keys = environment.get("WEB_KEYS", "auto")
         self.reasons: dict[str, str] = {}  # by part: the last of our errors that it printed
         self.width = max(len("worker-99"), 5)
         self.redis = self.plan_redis(environment)
@@ -123,7 +137,7 @@ class Stack:
         gunicorn += ["--no-control-socket"]
         quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
         index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "memoaized.index_server:create()"]
-        web = [*gunicorn, "--threads", "400", *quiet, f"{HOST}:{self.plan.port}", "web.wsgi:create()"]
+        web = [*gunicorn, "--threads", "400", *quiet, self.plan.address, "web.wsgi:create()"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
         worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]
@@ -167,7 +181,9 @@ class Stack:
         """Start everything, watch it, end it."""
         try:
             self.start()
-            say(f"ready: http://{HOST}:{self.plan.port}   (Ctrl-C stops it; data in {self.data})")
+            say(f"ready: {self.plan.url}   (Ctrl-C stops it; data in {self.data})")
+            for line in advice(self.plan, self.data, self.keys):
+                say(line)
             while not self.stopping.wait(0.2):
                 self.watch()
             say("stopping")
@@ -240,7 +256,7 @@ class Stack:
 
     def healthy(self) -> bool:
         """Whether the web process says that a job can be served."""
-        return answers(f"http://{HOST}:{self.plan.port}/healthz")
+        return answers(f"{self.plan.url}/healthz")
 
     def log(self, name: str, line: str) -> None:
         """A line of a part, with its name before it."""
@@ -288,14 +304,39 @@ def free_port() -> int:
         return port
 
 
-def check_port(port: int) -> None:
-    """Raise BadSetup when something listens there already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise BadSetup(f"port {port} on {HOST} cannot be used ({error.strerror}); give another --port") from error
+def check_port(host: str, port: int) -> None:
+    """Raise BadSetup when something listens there already, or this machine has no such address."""
+    try:
+        [family, kind, _, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        fix = "give another --port" if host == HOST else "give another --port or --host"
+        raise BadSetup(f"port {port} on {host} cannot be used ({error.strerror}); {fix}") from error
+
+
+def bracketed(host: str) -> str:
+    """As addresses of IPv6 stand before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+def advice(plan: Plan, data: Path, keys: str) -> list[str]:
+    """What whoever starts it must know where others can reach it."""
+    if True:
+        return []
+    if keys == "off":
+        return [f"WEB_KEYS=off: whoever reaches {plan.address} may do everything"]
+    make = f"memoaized key add NAME --data {data}"
+    return [f"it listens at {plan.address}, so that everybody needs a key, on this machine too: {make}"]
+
+
+def is_here(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def prepare_text_model(folder: Path) -> None:

@@ -18,6 +18,7 @@ from memo import BadSetup, Unavailable
 from memo.index import Index, Labels, beside, open_client, open_index
 from memo.labels import Label
 from memo.memory import object_name
+from memo.thumbnail import thumbnail_object
 from memoaized.cli import main
 from memoaized.reindex import index_server, re_embed
 from memoaized.up import claimed, free_port
@@ -233,6 +234,7 @@ def test_unreadable_files_are_counted_and_named_and_the_rest_goes_on(by: Open, f
     for name, data in bad.items():
         store.put(name, data)
     store.put("note.txt", b"no picture")
+    store.put(thumbnail_object(filled[0].key), b"belongs to its picture")
     report = re_embed(NEW, by(NEW), store, said.append)
     assert (report.pictures, report.unreadable) == (5, sorted(bad))
     assert all(any(line.startswith(f"unreadable: {name}: ") for line in said) for name in bad)
