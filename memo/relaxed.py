@@ -7,6 +7,7 @@ are never left out, so that a judge of equal meaning can decide on what is left.
 """
 
 import re
+from itertools import compress, pairwise
 
 from .rules import PRAISE, words
 
@@ -16,8 +17,8 @@ QUALITIES = frozenset(
     delicious dense detailed elegant empty fine fluffy fresh friendly furry gentle glossy gorgeous graceful
     grassy happy large leafy little lone lonely long lovely lush magnificent majestic mossy neat nice peaceful
     plain playful pleasant polished pretty proud quiet realistic rocky round rustic sandy serene shaggy shiny
-    short silky sleek small smooth snowy soft solitary stunning sunlit sunny sweet tall tasty thick tidy
-    traditional vibrant vintage warm weathered wild wise wonderful wooden young
+    short silky sleek small smooth snowy soft solitary stunning sunlit sunny tall tasty thick tidy
+    traditional vibrant vintage warm weathered wild wise wonderful young
     """.split()
 )
 COLOURS = frozenset("beige black blond brown dark golden gray grey orange red silver tan white yellow".split())
@@ -50,8 +51,34 @@ OF_PLACES = frozenset(
     """
     ancient blue bluish brick busy city cloudy cobbled cold country distant dusty flowery foggy front frozen
     full green hot muddy narrow old open overcast paved purple rainy smoky starry stormy turquoise warm wet
-    white wide windy
+    white wide windy wooden
     """.split()
+)
+NAMES = frozenset(  # other things than without their first word: a red panda is no panda that happens to be red
+    f"{first} {second}"
+    for row in """
+    big:apple/ben/bird/cat/top/wheel
+    black:bean/bear/belt/berry/bird/board/box/cherry/coffee/currant/hole/knight/magic/mamba/olive/panther/pepper
+    black:pudding/sheep/swan/tea/widow brown:bear/bread/rice/sugar curly:fries/kale
+    dark:chocolate/elf/elves/knight/lord deep:dish/sea/space fine:art friendly:ghost
+    golden:apple/eagle/fleece/gate/globe/goose/hour/jackal/oriole/pheasant/plover/retriever/snitch/temple
+    gray:fox/foxes/heron/seal/whale/wolf/wolves grey:fox/foxes/heron/seal/whale/wolf/wolves
+    happy:birthday/meal leafy:seadragon little:mermaid/owl/prince/red/women long:boat/jump/jumper
+    orange:blossom/cake/grove/juice/marmalade/peel/sauce/slice/soda/tree
+    red:cabbage/carpet/cross/deer/devil/dragon/dwarf/giant/kangaroo/kite/light/meat/onion/panda/pepper/planet
+    red:snapper/squirrel/wine rocky:mountain/road silver:birch/fish/fox/foxes/medal/surfer
+    snowy:egret/leopard/owl/plover soft:drink/pretzel/serve/shell/toy tall:ship
+    white:board/bread/chocolate/christmas/dwarf/elephant/house/lion/meat/pepper/rabbit/rhino/rice/shark/tea/tiger
+    white:walker/whale/wine wild:berry/boar/card/cat/dog/flower/fire/goose/geese/rice/turkey/west wise:man/men
+    yellow:cab/jacket/submarine
+    gazing:ball/globe looking:glass/glasses playing:card/field/ground resting:place
+    running:board/gear/machine/short/shoe/track/water sitting:bull/duck/room
+    sleeping:bag/beauty/car/giant/mask/mat/pad/pill/policeman
+    standing:desk/lamp/mirror/stone/water/wave steaming:basket/pot
+    waiting:area/line/list/room walking:boot/cane/dead/frame/palm/shoe/stick
+    """.split()
+    for first, seconds in [row.split(":")]
+    for second in seconds.split("/")
 )
 DESCRIBING = QUALITIES | COLOURS
 TOKEN = re.compile(r"[\w'’-]+|[^\w\s]")
@@ -68,9 +95,9 @@ def without_more(old: str, wanted: str) -> tuple[str, list[str]]:
         if number and harmless(phrase, asked):
             extras.append(" ".join(phrase).strip(" ,"))
         else:
-            left = [word for word in phrase if not extra(word, asked)]
-            extras += [word for word in phrase if extra(word, asked)]
-            kept.append(left)
+            found = [extra(word, behind, asked) for word, behind in pairwise([*phrase, ""])]
+            extras += compress(phrase, found)
+            kept.append([word for word, more in zip(phrase, found, strict=True) if not more])
     text = re.sub(r"\s+([,.;!?])", r"\1", " ".join(word for phrase in kept for word in phrase)).strip(" ,")
     return (text, extras) if extras and words(text) else (old, [])
 
@@ -101,9 +128,11 @@ def harmless(phrase: list[str], asked: set[str]) -> bool:
     return telling[-1] in PLACES and all(word in PLACES | DESCRIBING | POSES | OF_PLACES for word in telling)
 
 
-def extra(word: str, asked: set[str]) -> bool:
-    """Whether a single word describes, harmlessly, and is not asked for."""
-    low = word.casefold()
+def extra(word: str, behind: str, asked: set[str]) -> bool:
+    """Whether a single word describes, harmlessly, and is not asked for, nor makes a name with the one behind it."""
+    low, noun = word.casefold(), behind.casefold()
+    if f"{low} {noun}" in NAMES or f"{low} {noun.removesuffix('s')}" in NAMES:
+        return False
     return low in DESCRIBING | POSES and low not in asked and stem(low) not in asked
 
 

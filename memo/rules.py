@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import combinations, takewhile
 
 Veto = Callable[[str, str], str | None]
 
@@ -42,9 +43,15 @@ COLOURS: Mapping[str, str] = {
         "beige",
         "turquoise/teal",
         "maroon",
+        "cyan",
+        "magenta",
+        "coral",
+        "lavender",
+        "mauve",
     )
     for word in words.split("/")
 }
+THINGS = frozenset(("coral", "lavender"))  # that colours have their names of: "red coral" is a thing
 NOT = re.compile(  # "hatless" is without a hat, "seamless" without nothing that is seen
     r"\b(?:no|not|without|none|never|cannot|nobody|nothing|lacks?|lacking|absent|absence|barefoot|\w+n't|"
     r"(?!seam|wire|time|end|count|flaw|price|home|tire|un)\w{3,}less)\b"
@@ -120,19 +127,43 @@ SHORT = 3  # words of a prompt in which each one counts
 FEW = 25  # words up to which every number counts; long prompts carry numbers that no one counts
 
 
-OPPOSITES = [
-    tuple(frozenset(side.split("/")) for side in pair.split(":"))
-    for pair in """
-    open/opened:closed/shut wet:dry empty:full/filled daytime/daylight:night/nighttime morning:evening/night
-    indoors/indoor:outdoors/outdoor inside:outside young:old/elderly big/large/huge/giant:small/tiny/little
-    happy/smiling:sad/crying/frowning standing:sitting/seated/lying/kneeling asleep/sleeping:awake clean:dirty
-    hot:cold/icy summer:winter sunny:rainy/cloudy/snowy sharp:blurry/blurred dark:bright ancient/old:modern
-    wooden:metal/plastic/glass/stone rough:smooth soft:hard thick:thin wide:narrow
-    male/man/men/boy/boys:female/woman/women/girl/girls crowded:deserted/empty sunrise:sunset
+def exclusive(groups: str) -> list[tuple[frozenset[str], frozenset[str]]]:
+    """Any two sides of each group, each of words that mean the same here: "rainy/stormy:foggy:sunny wet:dry".
+
+    A narrow group beside a wider one speaks where a prompt says both of the wider one's sides.
+    """
+    sides = ([frozenset(side.split("/")) for side in group.split(":")] for group in groups.split())
+    return [pair for group in sides for pair in combinations(group, 2)]
+
+
+OPPOSITES = exclusive("""
+    daytime/daylight:night/nighttime morning:evening/night sunrise:sunset sunny:rainy/cloudy/snowy
+    open/opened:closed/shut wet:dry empty:full/filled young:old/elderly big/large/huge/giant:small/tiny/little
+    daytime/daylight/dawn/sunrise/daybreak/morning/noon/midday/afternoon:night/nighttime/midnight
+    dawn/sunrise/daybreak/morning:noon/midday/afternoon:dusk/sunset/nightfall/evening dusk:night/nighttime
+    dusk/sunset/evening:midnight indoors/indoor:outdoors/outdoor inside:outside asleep/sleeping:awake clean:dirty
+    happy/smiling:sad/crying/frowning standing:sitting/seated/lying/kneeling hot:cold/icy
+    summer:winter sharp:blurry/blurred dark:bright dress/dresses:skirt/skirts gloves:mittens ancient/old:modern
+    rainy/rain/raining/stormy:foggy/fog/misty/mist/hazy:cloudy/overcast:snowy/snow/snowing:sunny thick:thin
+    wooden:metal/plastic/glass/stone rough:smooth soft:hard wide:narrow transparent/translucent:opaque
+    male/man/men/boy/boys:female/woman/women/girl/girls crowded:deserted/empty burning/lit:extinguished
     vertical/vertically:horizontal/horizontally colorful/colourful:colorless/monochrome alive:dead
-    arriving:leaving/departing on:off up:down
-    """.split()
-]
+    arriving:leaving/departing giving:receiving on:off up:down complete/completed:incomplete visible:invisible
+    alligator/alligators:crocodile/crocodiles
+    leopard/leopards:tiger/tigers:lynx:jaguar/jaguars:panther/panthers:puma/pumas/cougar/cougars
+    ogre/ogres:goblin/goblins:gnome/gnomes:zombie/zombies:dwarf/dwarfs/dwarves:troll/trolls:wizard/wizards
+""")
+GROWING = exclusive("""
+    puppy/puppies/pup/pups:dog/dogs kitten/kittens:cat/cats foal/foals/colt/colts:horse/horses lamb/lambs:sheep
+    calf/calves:cow/cows/bull/bulls duckling/ducklings:duck/ducks gosling/goslings:goose/geese
+    chick/chicks:chicken/chickens/hen/hens piglet/piglets:pig/pigs fawn/fawns:deer tadpole/tadpoles:frog/frogs
+""")
+YOUNG = frozenset("young baby little small tiny newborn infant juvenile".split())
+UNDONE = 4  # letters of a word before which "un" may stand
+HEIGHTS: Mapping[str, str] = {
+    **dict.fromkeys("under below beneath underneath".split(), "under"),
+    **dict.fromkeys("on onto atop above over".split(), "on or above"),
+}
 
 
 @lru_cache(READ)
@@ -219,8 +250,9 @@ def spoken(found: Iterable[object]) -> str:
 
 
 def colours(prompt: str) -> set[str]:
-    """The colours it names, by their usual names; that of "black and white" is a style."""
-    return {COLOURS[word] for word in words(STYLES["black and white"].sub(" ", prompt.casefold())) if word in COLOURS}
+    """The colours it names, by their usual names; that of "black and white" is a style, a coral reef has none."""
+    text = STYLES["black and white"].sub(" ", prompt.casefold()).replace("coral reef", "reef")
+    return {COLOURS[word] for word in words(text) if word in COLOURS}
 
 
 def other_colour(old: str, new: str) -> str | None:
@@ -240,7 +272,7 @@ def bound(prompt: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     chain: set[str] = set()
     for word in words(prompt):
-        if word in COLOURS:
+        if word in COLOURS and not (chain and word in THINGS):
             chain.add(COLOURS[word])
         elif chain and word not in ("and", "or"):
             if word not in NO_NOUN:
@@ -327,10 +359,54 @@ def opposite(old: str, new: str) -> str | None:
     return None
 
 
+def undone(old: str, new: str) -> str | None:
+    """A word in one, "un" before it in the other: "a finished puzzle" and "an unfinished puzzle"."""
+    before, after = set(words(old)), set(words(new))
+    for said, told in ((before - after, after - before), (after - before, before - after)):
+        if word := next((word for word in sorted(said) if len(word) >= UNDONE and f"un{word}" in told), None):
+            return f"one says {word!r}, the other {f'un{word}'!r}"
+    return None
+
+
+def other_age(old: str, new: str) -> str | None:
+    """A young animal in one, a grown one in the other, which does not say that it is young."""
+    before, after = set(words(old)), set(words(new))
+    for young, grown in GROWING:
+        for some, others in ((before, after), (after, before)):
+            if some & young and others & grown and not (some & grown or others & (young | YOUNG)):
+                return f"one says {spoken(sorted(some & young))}, the other {spoken(sorted(others & grown))}"
+    return None
+
+
+def other_height(old: str, new: str) -> str | None:
+    """Under a thing in one, on or above it in the other."""
+    before, after = heights(old), heights(new)
+    for noun in before:
+        if noun in after and not before[noun] & after[noun]:
+            return f"it is {spoken(before[noun])} the {noun}, not {spoken(after[noun])} it"
+    return None
+
+
+def heights(prompt: str) -> dict[str, set[str]]:
+    """How high above what: "a cat under a green table" → {"green": {"under"}, "table": {"under"}}."""
+    found: dict[str, set[str]] = {}
+    said = [word for word in words(prompt.replace("on top of", "on")) if word not in ("a", "an", "the")]
+    for place, height in enumerate(said, 1):
+        if height in HEIGHTS:
+            for word in takewhile(is_noun, said[place : place + BEFORE_NOUN]):
+                found.setdefault(word, set()).add(HEIGHTS[height])
+    return found
+
+
+def is_noun(word: str) -> bool:
+    """Whether it may name a thing, or stand before what does."""
+    return word not in NO_NOUN and word not in HEIGHTS
+
+
 def other_text(old: str, new: str) -> str | None:
     """Another wording in quotation marks."""
     before, after = (quoted(prompt) for prompt in (old, new))
-    before, after = unsaid(before, new), unsaid(after, old)
+    before, after = unwritten(before - after, new), unwritten(after - before, old)
     if not (before or after):
         return None
     return f"the words to be read are {spoken(sorted(before)) or 'none'}, not {spoken(sorted(after)) or 'none'}"
@@ -346,10 +422,23 @@ def letters(prompt: str) -> list[str]:
     return ["".join(parts) for parts in QUOTED.findall(prompt)]
 
 
-def unsaid(texts: set[str], prompt: str) -> set[str]:
-    """Those that the prompt does not say at all, in quotation marks or not."""
-    said = f" {' '.join(words(prompt))} "
-    return {text for text in texts if f" {text} " not in said}
+LETTERING = (
+    r"(?:say|says|saying|said|read|reads|reading|titled|entitled|called|named|labell?ed|label|spell|spells|spelling|"
+    r"sign|signs|word|words|letter|letters|lettering|text|written|writing|inscription|inscribed|caption|slogan|title|"
+    r"logo|printed|engraved)"
+)
+
+
+def unwritten(texts: set[str], prompt: str) -> set[str]:
+    """Those that the prompt does not say to be written, without quotation marks: "a sign that says open"."""
+    said = " ".join(words(prompt))
+    return {text for text in texts if not written(re.escape(text), said)}
+
+
+def written(text: str, said: str) -> bool:
+    """Whether a word of lettering stands at most two words before a text, or right behind it."""
+    before, behind = rf"\b{LETTERING} (?:\S+ ){{0,2}}{text}(?!\S)", rf"(?<!\S){text} (?:is )?{LETTERING}\b"
+    return re.search(rf"{before}|{behind}", said) is not None
 
 
 def other_signs(old: str, new: str) -> str | None:
@@ -401,7 +490,24 @@ def few(names: Sequence[str], prompt: str) -> bool:
     return len(names) < len(prompt.split()) / 2
 
 
-STANDING = re.compile(r"\bstanding\b(?! (?:desk|lamp|ovation|stone|room|upright|up|on (?:its|his|her|their|one)))")
+GROUND = (  # what one stands on, in or at unless more is said
+    r"(?:(?:a|an|the|some|tall|high|deep|fresh|thick|white|green|dry|wet|snowy|grassy|sandy|muddy|rocky|dusty|busy|"
+    r"empty|city|open|big|large|small|wide|narrow|top of an?|top of the) )*(?:snow|grass|hay|sand|mud|dirt|gravel|"
+    r"ground|floor|field|meadow|pasture|lawn|garden|yard|park|forest|woods|jungle|desert|savanna|swamp|beach|shore|"
+    r"coast|riverbank|hill|hilltop|hillside|mountain|cliff|rock|valley|street|road|sidewalk|pavement|path|trail|"
+    r"corner|crosswalk|intersection|square|plaza|town|city|village|farm|barn|stable|pen|platform|stage|bridge|pier|"
+    r"dock|porch|balcony|roof|rooftop|terrace|room|kitchen|hallway|corridor|doorway|door|gate|rain|fog|mist|"
+    r"wind|storm|sun|sunlight|moonlight|shade|shadow|dark|line|row|circle|crowd)s?(?=$|[,.;:!?]| (?:and|with|in|on|"
+    r"at|by|near|next|beside|behind|under|during|while|as|is|are|holding|wearing|looking)\b)"  # no park bench
+)
+BESIDE = r"(?:next to|beside|near|by|close to|adjacent to|in front of|behind|under|outside|among|between|against)"
+STANDING = re.compile(rf"(?<![\w-])standing(?=$|,| {BESIDE} | (?:on|in|at) {GROUND})")
+NOT_STANDING = re.compile(  # where it may be that whatever is shown does not stand: on a horse, at a desk, a baby
+    rf"\b(?:on|in|into|at|atop|inside|aboard|astride)\b(?! front of | {GROUND})|"
+    r"\b(?:last|only|still|left|half|sitting|sits?|seated|lying|lies|laying|kneeling|sleeping|riding|rides|hanging|"
+    r"bab(?:y|ies)|infants?|riders?|cyclists?|beds?|blankets?|wheels?|desks?|tables?|computers?|laptops?|pianos?|"
+    r"televisions?|tv|screens?)\b"
+)
 FRAME = re.compile(  # "paint a can" asks for a can, "a paint can" for paint
     r"^(?:(?:please|can you|could you|i want|i would like|give me|show me|draw|create|generate|this is|there is|"
     r"there are|me|(?:paint|make)(?= (?:me|an?|the)\b)|(?:(?:an?|the) )?(?:image shows|(?:picture|image)s? "
@@ -418,12 +524,12 @@ PRAISE = frozenset(
 def core(prompt: str) -> tuple[str, ...]:
     """The words that ask for something to be seen: no politeness, no articles, no praise behind commas.
 
-    Nor "standing", which whatever does nothing else does anyway.
+    Nor "standing" on the ground, which whatever does nothing else does anyway.
     """
     text = " ".join(prompt.casefold().replace("’", "'").split()).strip(" .!?")
     head, *tags = (part.strip() for part in text.split(","))
     kept = ", ".join([FRAME.sub("", f"{head} ").strip() or head, *(tag for tag in tags if tag not in PRAISE)])
-    kept = STANDING.sub(" ", kept)
+    kept = kept if NOT_STANDING.search(kept) else STANDING.sub(" ", kept)
     seen = [word for word in SEEN.findall(kept) if word not in ("a", "an", "the", "please")]
     return tuple(COLOURS.get(word, word) for word in seen)
 
@@ -435,9 +541,14 @@ def same_words(old: str, new: str) -> bool:
 
 def more_or_less(old: str, new: str) -> str | None:
     """In a few words one more: "a train" and "a subway train", "a chair" and "an armchair"."""
-    if max(len(core(old)), len(core(new))) > SHORT:
+    if max(len(core(prompt)) - core(prompt).count(POSE) for prompt in (old, new)) > SHORT:
         return None
     before, after = counting(old), counting(new)
+    return one_more(before, after, old, new) or one_more(before - {POSE}, after - {POSE}, old, new)
+
+
+def one_more(before: set[str], after: set[str], old: str, new: str) -> str | None:
+    """A word that counts in one, with all that count in the other."""
     lost, added = before - after, after - before
     if before < after or longer(added, lost, old):
         return f"{spoken(sorted(added))} is asked for, which it does not say"
@@ -461,12 +572,34 @@ def longer(some: set[str], others: set[str], prompt: str) -> bool:
     return min(len(short), len(before)) >= ENDING and before != long and before not in core(prompt)
 
 
+POSE = "standing"  # of the things that one prompt has more it tells nothing
 UNSEEN = LITTLE | frozenset(  # what changes nothing that is seen, and what other rules and the networks look at
     " ".join(PRAISE).split()
     + """amazing gorgeous lovely nice perfect pretty little positioned placed located and under behind near by at
     beside above below next over group couple pair flock herd pack bunch several many some few lot set row dozen
     twelve photograph painting oil open""".split()
 )
+
+
+WHOLE = 254  # pieces that the text model reads of a prompt; embed.LONGEST and its two marks
+PIECE = re.compile(  # at most so many: its vocabulary has all letters, and inside a word these pairs of them
+    r"(?<=[a-z])(?:[aeiou][bcdfghjklmnprstyz]|[bcdfghjklmnprstyz][aeiou])|\S"
+)
+
+
+def unread(old: str, new: str) -> str | None:
+    """Another wording behind what the text model surely reads of a long prompt."""
+    before, after = old.split(), new.split()
+    while before and after and before[-1] == after[-1]:
+        before, after = before[:-1], after[:-1]
+    if max(pieces(old), pieces(new)) <= WHOLE or max(map(pieces, map(" ".join, (before, after)))) <= WHOLE:
+        return None
+    return "they differ behind what is read of prompts as long as these"
+
+
+def pieces(text: str) -> int:
+    """No fewer than the text model makes of it."""
+    return len(PIECE.findall(unicodedata.normalize("NFD", text).lower()))
 
 
 VETOES: Mapping[str, Veto] = {
@@ -478,11 +611,15 @@ VETOES: Mapping[str, Veto] = {
     "negation": negated,
     "style": other_style,
     "opposite": opposite,
+    "undone": undone,
+    "age": other_age,
+    "height": other_height,
     "side": other_side,
     "text": other_text,
     "name": other_name,
     "signs": other_signs,
     "more": more_or_less,
+    "unread": unread,
 }
 
 

@@ -36,7 +36,7 @@ def test_the_same_words_fit_for_sure(remembered, wanted):
         ("a red fox in the snow", "a blue fox in the snow", "it is red, not blue"),
         ("three dogs", "two dogs", "it has 3, not 2"),
         ("a dog chases a cat", "a cat chases a dog", "another order or number"),
-        ("a cat on a mat", "a cat under a mat", "new is 'under' and missing is 'on'"),
+        ("a cat on a mat", "a cat beside a mat", "new is 'beside' and missing is 'on'"),
         ("a cat", "a cat and a dog", "dog is asked for"),
         ("a cat with a hat", "a cat", "it shows hat, which is not asked for"),
         ("a cat with a hat", "a hat with a cat on it", "new is 'on', 'it'"),

@@ -1,9 +1,13 @@
 """Vetoes speak where two prompts ask for different pictures beyond doubt, and only there."""
 
+from random import Random
+
 import pytest
 
-from memo.rules import VETOES, same_words, veto
+from memo.embed import LONGEST
+from memo.rules import VETOES, WHOLE, pieces, same_words, veto
 
+LONG = "a wide harbour with fishing boats and small houses on a hill, " * 29
 DIFFERENT = {
     "number": [
         ("two dogs", "three dogs", "it has 2, not 3"),
@@ -32,10 +36,14 @@ DIFFERENT = {
         ("a red car", "a car", "it is red, which is not asked for"),
         ("a car", "a red car", "red is asked for"),
         ("a red and black bus", "a red bus", "it is black, which is not asked for"),
+        ("a cyan dress", "a magenta dress", "it is cyan, not magenta"),
+        ("a coral dress", "a lavender dress", "it is coral, not lavender"),
+        ("a mauve dress", "a dress", "it is mauve, which is not asked for"),
     ],
     "owner": [
         ("red hair and blue eyes", "blue hair and red eyes", "its hair is red, not blue"),
         ("a white cup beside a black book", "a black cup beside a white book", "its cup is white, not black"),
+        ("red coral and blue fish", "blue coral and red fish", "its coral is red, not blue"),
         (
             "a gold and red door, a blue roof",
             "a gold and red roof, a blue door",
@@ -68,6 +76,32 @@ DIFFERENT = {
         ("a man on a bench", "a woman on a bench", "it says man, not woman"),
         ("a big house", "a tiny house", "it says big, not tiny"),
         ("a cat lying down", "a cat standing", "it says lying, not standing"),
+        ("a city at dawn", "a city at sunset", "it says dawn, not sunset"),
+        ("a lake at noon in spring", "a lake at nightfall in spring", "it says noon, not nightfall"),
+        ("a rainy street", "a foggy street", "it says rainy, not foggy"),
+        ("a foggy street", "a cloudy street", "it says foggy, not cloudy"),
+        ("a sunny street with snow", "a snowy street", "it says sunny, not snowy"),
+        ("an alligator in a swamp", "a crocodile in a swamp", "it says alligator, not crocodile"),
+        ("a cave with a gnome", "a zombie in a cave", "it says gnome, not zombie"),
+    ],
+    "undone": [
+        (
+            "a finished puzzle on a table",
+            "an unfinished puzzle on a table",
+            "one says 'finished', the other 'unfinis",
+        ),
+        ("a covered bridge", "a bridge, uncovered", "one says 'covered', the other 'uncovered'"),
+        ("a bowl of unripe bananas", "a bowl of ripe bananas", "one says 'ripe', the other 'unripe'"),
+    ],
+    "age": [
+        ("a puppy on a sofa", "a dog on a sofa", "one says puppy, the other dog"),
+        ("two kittens", "two cats", "one says kittens, the other cats"),
+        ("a young man with a foal", "a man with a horse", "one says foal, the other horse"),
+    ],
+    "height": [
+        ("a cat under a table", "a cat above the green table", "it is under the table, not on or above it"),
+        ("a cat on top of a table", "below a table, a cat", "it is on or above the table, not under it"),
+        ("a lamp over a bed", "a lamp beneath a bed", "it is on or above the bed, not under it"),
     ],
     "side": [
         ("a cat to the left of a dog", "a cat to the right of a dog", "it says left, not right"),
@@ -79,6 +113,9 @@ DIFFERENT = {
         ("a shirt", "a shirt with “best dad” on it", "to be read are none, not best dad"),
         ('a sign "art"', "a sign on a cart", "to be read are art, not none"),
         ('a sign "狐"', 'a sign "猫"', "to be read are 狐, not 猫"),
+        ('a book titled "cats"', "a book about cats", "to be read are cats, not none"),
+        ("a mug of coffee", 'a mug that says "coffee"', "to be read are none, not coffee"),
+        ('a sign that says "coffee"', "a sign that says hello beside a coffee", "to be read are coffee, not none"),
     ],
     "name": [
         ("a statue of Lincoln", "a statue of Einstein", "Einstein is asked for"),
@@ -97,6 +134,13 @@ DIFFERENT = {
         ("a photo of a chair", "show me a picture of an armchair", "armchair is asked for"),
         ("sunflowers", "flowers", "it shows sunflowers, which is not asked for"),
         ("a boat in a storm", "a boat", "it shows storm, which is not asked for"),
+        ("an ostrich standing on a couch", "an ostrich", "it shows couch"),
+        ("a fox beneath a moose", "a moose standing over a fox", "it shows beneath, which is not asked for"),
+    ],
+    "unread": [
+        (LONG + "a cat", LONG + "a robot", "they differ behind what is read"),
+        (LONG, LONG + "and a robot", "they differ behind what is read"),
+        ("🐱 " * 250 + "a cat and a dog", "🐱 " * 250 + "a dog and a cat", "they differ behind what is read"),
     ],
 }
 RIGHT = {
@@ -135,6 +179,7 @@ RIGHT = {
         ("a bored cat", "a tired cat"),
         ("a photo in black and white", "a monochrome photo"),
         ("a black & white photo", "a black and white photo"),
+        ("a coral reef with fishes", "fishes on a reef"),
     ],
     "owner": [
         ("a black and white cat", "a white and black cat"),
@@ -164,6 +209,26 @@ RIGHT = {
         ("a young and an old man", "an old man and a young one"),
         ("a big house", "a large house"),
         ("an open door in a wall of old bricks", "a door in a wall of old bricks"),
+        ("a city at dawn", "a city at sunrise"),
+        ("a cloudy, rainy street", "a street in the rain under an overcast sky"),
+    ],
+    "undone": [
+        ("an unfinished puzzle", "a puzzle, unfinished"),
+        ("a glass unit", "a glass of it"),
+        ("an unripe banana and a ripe one", "a ripe banana and an unripe one"),
+    ],
+    "age": [
+        ("a kitten on a sofa", "a young cat on a sofa"),
+        ("a puppy with its mother dog", "a dog with its puppy"),
+        ("a small dog next to a red barn", "a puppy next to a red barn"),
+    ],
+    "height": [
+        ("a cat under a big table", "a cat beneath a big table"),
+        ("a bridge over a river", "a river under a bridge"),
+        ("a man under an umbrella on a beach", "a man on a beach under an umbrella"),
+        ("a cat on a box under a table", "under a table, a cat on a box"),
+        ("a boat on the water", "a boat over water"),
+        ("a book on a table by a lamp", "a book under a lamp on a table"),
     ],
     "side": [
         ("a cat to the left of a dog", "a dog to the right of a cat"),
@@ -174,6 +239,9 @@ RIGHT = {
     "text": [
         ('a sign that says "open"', "a sign that says open"),
         ('a sign that says "Open!"', "a sign that says 'open'"),
+        ('a book titled "cats and dogs"', "a book called Cats and Dogs"),
+        ('a shirt with "love" on it', "a shirt with the word love on it"),
+        ('a wall with "love" in red paint', "a wall with love written in red paint"),
         ("the dogs' bowl and the cats' bowl", "the bowls of the dogs and the cats"),
         ('a "..." bubble', "a bubble"),
     ],
@@ -190,7 +258,7 @@ RIGHT = {
         ("🦊 in the snow", "in the snow, 🦊"),
         ("a café in Île-de-France", "a cafe in Ile-de-France"),
         ("a fox™", "a fox"),
-        ("a fox — in “snow”", "a fox - in snow"),
+        ("a fox — in snow", "a fox - in snow"),
     ],
     "more": [
         ("a train", "show me a lovely picture of the train, 4k"),
@@ -200,6 +268,11 @@ RIGHT = {
         ("a sunflower", "a sun flower"),
         ("a fox", "an ox"),
         ("a cat on a red sofa with a cushion", "a cat on a red sofa with a striped cushion"),
+    ],
+    "unread": [
+        ("a cat and a dog, " + LONG, "a dog and a cat, " + LONG),
+        ("a wide harbour with " * 9 + "a cat on a mat", "a wide harbour with " * 9 + "a cat on a rug"),
+        (LONG, LONG.replace(" a hill", " the hill", 1)),
     ],
 }
 
@@ -242,6 +315,12 @@ def test_the_first_rule_that_knows_a_reason_speaks():
         ("a fox", "fox"),
         ("a fox in the snow", "Fox, in snow"),
         ("a red fox in the snow", "red fox standing in snow"),
+        ("a fox", "a fox standing"),
+        ("a fox, cartoon", "a fox standing, cartoon"),
+        ("a cow in a green field", "a cow standing in a green field"),
+        ("two men on the busy street with umbrellas", "two men standing on the busy street with umbrellas"),
+        ("a cow next to a tree", "a cow standing next to a tree"),
+        ("a girl in front of a house", "a girl standing in front of a house"),
         ("a fox", "please draw me a fox"),
         ("a fox", "Could you paint a fox, please?"),
         ("a fox", "a picture of the fox!"),
@@ -268,6 +347,18 @@ def test_politeness_praise_articles_and_case_make_no_other_words(old, new):
         ("a desk", "a standing desk"),
         ("a dog", "a dog standing on its hind legs"),
         ("a fox sitting in snow", "a fox standing in snow"),
+        ("a man on a horse", "a man standing on a horse"),
+        ("a man on a horse", "a man on a horse, standing"),
+        ("a man on a horse in snow", "a man standing on a horse in snow"),
+        ("a man in a wheelchair", "a man standing in a wheelchair"),
+        ("a girl on a park swing", "a girl standing on a park swing"),
+        ("a man in the middle of a bed", "a man standing in the middle of a bed"),
+        ("a cat on a sofa", "a cat standing on a sofa"),
+        ("a woman in front of a computer", "a woman standing in front of a computer"),
+        ("a baby on the grass", "a baby standing on the grass"),
+        ("a wave", "a standing wave"),
+        ("water in a field", "standing water in a field"),
+        ("the last man", "the last man standing"),
         ("a fox, fox", "a fox"),
         ("a masterpiece in a museum", "a museum"),
         ("a paint can", "a can"),
@@ -290,3 +381,13 @@ def test_politeness_praise_articles_and_case_make_no_other_words(old, new):
 )
 def test_order_number_writing_and_other_words_make_other_words(old, new):
     assert not same_words(old, new) and not same_words(new, old)
+
+
+def test_no_prompt_is_cut_that_is_taken_to_be_read_whole(embedder):
+    """What a rule counts is never less than the text model has, of which it reads LONGEST with a mark at each end."""
+    letters = "abcdefghijklmnopqrstuvwxyzé한字ßÅ1,-_ 😀"
+    random = Random(1)
+    texts = ["".join(random.choices(some, k=40)) for some in (letters, letters[:26]) for _ in range(500)]
+    assert WHOLE == LONGEST - 2
+    assert [text for text in texts if pieces(text) < embedder.pieces(text)] == []
+    assert pieces("a wide harbour with fishing boats") <= 20
