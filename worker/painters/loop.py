@@ -77,6 +77,7 @@ class Ticket:
     step: int = 0
     latents: Tensor = field(default_factory=lambda: torch.zeros(()))
     kept: Tensor = field(default_factory=lambda: torch.zeros(()))
+    drawn: Tensor | None = None  # noise of a step that is not done: should it be tried again, it is the same
     features: list[Tensor] = field(default_factory=list)
     joules: float = 0.0  # its rows' share of what its steps cost
     news: "queue.SimpleQueue[Step | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
@@ -223,14 +224,14 @@ class Loop:
         """First noise, and what is computed once."""
         self.usual = self.usual or ticket.shape
         if not ticket.begun:
-            latents = torch.randn(ticket.shape, generator=ticket.generator) * ticket.table.start
+            latents = drawn(ticket) * ticket.table.start
             if ticket.picture is not None:
                 latents += ticket.table.kept * ticket.picture
             ticket.latents = latents.to(self.device)
             ticket.kept = torch.zeros(ticket.shape, device=self.device)
             ticket.given = ticket.given.to(self.device)
             ticket.features = self.network.features(ticket.given)
-            ticket.begun = True
+            ticket.begun, ticket.drawn = True, None
 
     def advance(self, tickets: Sequence[Ticket]) -> None:
         """One step of some paintings."""
@@ -249,7 +250,7 @@ class Loop:
         cost = (self.meter() - before) / sum(len(ticket.given) for ticket in tickets)
         for number, ticket in enumerate(tickets):
             ticket.joules += cost * len(ticket.given)
-            ticket.latents, ticket.kept = latents[number], kept[number]
+            ticket.latents, ticket.kept, ticket.drawn = latents[number], kept[number], None
             ticket.step += 1
             left = max(took, self.took) * (len(ticket.table) - ticket.step)
             ticket.news.put(Step(ticket.step, left, ticket.joules, kept[number]))
@@ -323,9 +324,14 @@ def within(tickets: Sequence[Ticket], rows: int) -> list[list[Ticket]]:
 
 def noise(ticket: Ticket) -> Tensor:
     """What a painting's sampler adds at this step."""
-    if ticket.table.rows[ticket.step, -1]:
-        return torch.randn(ticket.shape, generator=ticket.generator)
-    return torch.zeros(ticket.shape)
+    return drawn(ticket) if ticket.table.rows[ticket.step, -1] else torch.zeros(ticket.shape)
+
+
+def drawn(ticket: Ticket) -> Tensor:
+    """The painting's next noise, drawn once."""
+    if ticket.drawn is None:
+        ticket.drawn = torch.randn(ticket.shape, generator=ticket.generator)
+    return ticket.drawn
 
 
 def guided(output: Tensor, scale: float) -> Tensor:

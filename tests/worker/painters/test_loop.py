@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from memo import BadSetup
 from worker.painters.denoiser import Denoiser, Given
 from worker.painters.loop import Loop, Ticket, alike, step_times, turn
-from worker.painters.samplers import SAMPLERS, Tables
+from worker.painters.samplers import SAMPLERS, Tables, advance
 from worker.painters.width import Widths
 
 CONFIG = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -194,6 +194,41 @@ def test_when_memory_is_full_fewer_go_on_and_nothing_is_lost(one_thread, network
     assert max(failing.widths) > 4 and loop.widths.limited <= 2 and max(failing.widths[-10:]) <= 4
     for number, latents in zip(numbers, found, strict=True):
         assert close(latents, alone(network, number, steps=9, guidance=7.5))
+
+
+@pytest.mark.parametrize("at", ["features", "advance"])
+def test_a_step_that_is_tried_again_has_the_same_noise(one_thread, network, monkeypatch, at):
+    """At its beginning as at its end: both come after noise was drawn."""
+    failing, full = Failing(network, lambda given: None), [1, 1]
+
+    def once(real):
+        def call(*given):
+            if full and full.pop():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(*given)
+
+        return call
+
+    if at == "features":
+        failing.features = once(failing.features)
+    else:
+        monkeypatch.setattr("worker.painters.loop.advance", once(advance))
+    loop = Loop(failing, Widths({}, MOST))
+    wanted = [table_of(ticket(n, steps=4), "euler-a") for n in range(4)]
+    loop.waiting = list(wanted)
+    while loop.waiting or loop.active:
+        loop.tick()
+    assert not full and loop.widths.limited < MOST
+    monkeypatch.undo()
+    for number, one in enumerate(wanted):
+        lone = table_of(ticket(number, steps=4), "euler-a")
+        assert close(one.latents, Loop(network, Widths({}, MOST)).paint(lone, lambda step: None))
+
+
+def table_of(one, sampler):
+    """The same painting by another sampler."""
+    one.table = TABLES.of(sampler, "native", len(one.table))
+    return one
 
 
 def test_when_memory_is_full_with_large_pictures_as_many_small_ones_still_fit(one_thread, network):
