@@ -323,7 +323,7 @@ def bracketed(host: str) -> str:
 
 def advice(plan: Plan, data: Path, keys: str) -> list[str]:
     """What whoever starts it must know where others can reach it."""
-    if True:
+    if is_here(plan.host):
         return []
     if keys == "off":
         return [f"WEB_KEYS=off: whoever reaches {plan.address} may do everything"]

@@ -26,6 +26,7 @@ from . import (
     people,
     problems,
     starts,
+    streams,
     workers,
 )
 from .config import WebConfig
@@ -70,6 +71,7 @@ def create_app(
     app.config.from_mapping(MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.config.from_mapping(config)
     app.extensions.update(memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=Keys(queue.board))
+    app.extensions["streams"] = streams.streams_of(who_may)
     problems.register(app)
     app.before_request(refuse_other_sites)
     app.before_request(starts.make_room)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from flask import Blueprint, Response, abort, redirect, request, send_file, stream_with_context
+from flask import Blueprint, Response, abort, redirect, request, send_file
 from flask.typing import ResponseReturnValue
 
 from memo import BadRecipe, Forgotten, Unavailable
@@ -36,6 +36,7 @@ from .gallery import LONGEST_SEARCH, own
 from .once import HEADER, LONGEST, once
 from .openapi import Answer, Parameter, described, told
 from .parts import catalogue, memory, queue
+from .streams import streamed
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -147,8 +148,7 @@ def preview(job_id: str) -> ResponseReturnValue:
 def events(job_id: str) -> ResponseReturnValue:
     """The job as Server-Sent Events, from now until it is final."""
     job_of(job_id)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Response(stream_with_context(messages(job_id)), mimetype="text/event-stream", headers=headers)
+    return streamed(messages(job_id))
 
 
 def messages(job_id: str) -> Iterator[str]:

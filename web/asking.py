@@ -1,13 +1,14 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from flask import abort, url_for
 
-from memo import POLICIES, SHARED, BadRecipe, Forgotten, Memory, Picture, Recall, Recipe, to_text
+from memo import POLICIES, SHARED, BadRecipe, Forgotten, Memory, Picture, Recall, Recipe, Unavailable, to_text
 from memo.picture import without_scope
 from memo.recipe import LARGEST_SEED, as_strength, check_choice, check_whole
 from worker.catalogue import Catalogue
@@ -41,9 +42,49 @@ class Wanted:
     webhook: str = ""  # the URL of whoever is to be told when it is final; "" = nobody
 
 
-def ask(body: Mapping[str, object], beside: Sequence[Job] = ()) -> list[Job]:
-    """`submit` for whoever is behind this request: all that a dialect needs to ask for pictures."""
-    return submit(body, who().name, beside)
+def ask(body: Mapping[str, object], count: int = 0) -> list[Job]:
+    """One job for each picture, none of them twice: what memory has, and the rest is painted. Raises BadRecipe.
+
+    All that a dialect needs to ask for pictures; it may say a count that no body can.
+    """
+    wanted = wanted_of(body)
+    with as_one(count or wanted.count) as jobs:
+        begin(wanted, jobs, count or wanted.count)
+    return jobs
+
+
+def wanted_of(body: Mapping[str, object]) -> Wanted:
+    """What whoever is behind this request asks for; raises BadRecipe."""
+    return read(body, catalogue(), who().name)
+
+
+@contextmanager
+def as_one(count: int) -> Iterator[list[Job]]:
+    """A list for the jobs that a request for so many pictures begins: they are begun all, or none.
+
+    When it is refused halfway, those begun already are cancelled, and nothing is counted. Aborts with 429.
+    """
+    charge(count, only_look=True)
+    jobs: list[Job] = []
+    try:
+        yield jobs
+        charge(len(jobs))
+    except BaseException:
+        with suppress(Unavailable):
+            for job in jobs:
+                queue().cancel(job.id)
+        raise
+
+
+def begin(wanted: Wanted, jobs: list[Job], many: int) -> None:
+    """Add so many jobs to those that the request has begun: seeds count up, and no picture is another one's."""
+    begun = len(jobs)
+    for number in range(begun, begun + many):
+        seed = wanted.recipe.seed
+        recipe = wanted.recipe if seed is None else replace(wanted.recipe, seed=(seed + number) % (LARGEST_SEED + 1))
+        jobs.append(serve(replace(wanted, recipe=recipe), given(jobs)))
+    if wanted.webhook:
+        notify(jobs[begun:], wanted.webhook)
 
 
 def job_of(job_id: str) -> Job:
@@ -121,23 +162,6 @@ def with_start(recipe: Recipe) -> Recipe:
         raise BadRecipe("start", recipe.start, "upload it first, or name a kept picture by its key") from error
 
 
-def submit(body: Mapping[str, object], user: str = "", beside: Sequence[Job] = ()) -> list[Job]:
-    """One job for each picture, none of them twice: what memory has, and the rest is painted. Raises BadRecipe.
-
-    None of them is a picture of the jobs `beside` either.
-    """
-    wanted = read(body, catalogue(), user)
-    charge(wanted.count)
-    jobs: list[Job] = []
-    for number in range(wanted.count):
-        seed = wanted.recipe.seed
-        recipe = wanted.recipe if seed is None else replace(wanted.recipe, seed=(seed + number) % (LARGEST_SEED + 1))
-        jobs.append(serve(replace(wanted, recipe=recipe), given([*beside, *jobs])))
-    if wanted.webhook:
-        notify(jobs, wanted.webhook)
-    return jobs
-
-
 def notify(jobs: Collection[Job], url: str) -> None:
     """Have a receiver told of each of these jobs when it is final. Raises Unavailable."""
     for job in jobs:
@@ -157,24 +181,28 @@ def check_webhook(url: object) -> str:
 def another(job: Job, user: str = "") -> Job:
     """A picture of the same meaning that neither this job nor this user was given: from memory, else painted."""
     user = user or job.user or job.id
-    charge(1)
     first = queue().job(user)  # a chain without a name is called after its first job
     wanted = Wanted(job.recipe.wish, user=user, scope=who().scope)
-    return serve(wanted, given([job, *([first] if first else []), *queue().of_user(user)]))
+    return one(wanted, given([job, *([first] if first else []), *queue().of_user(user)]))
 
 
 def again(job: Job, user: str = "") -> Job:
     """The same once more, as it was asked for: a seed that was drawn by chance is not asked for."""
-    charge(1)
     recipe = job.recipe.wish if job.drawn else job.recipe
     policy = "refresh" if job.alone else "auto"
-    return serve(Wanted(recipe, policy, user=user or job.user, scope=who().scope), ())
+    return one(Wanted(recipe, policy, user=user or job.user, scope=who().scope))
 
 
 def anew(job: Job, user: str = "") -> Job:
     """The same words and settings, painted now whatever is remembered."""
-    charge(1)
-    return serve(Wanted(job.recipe.wish, "refresh", user=user or job.user, scope=who().scope), ())
+    return one(Wanted(job.recipe.wish, "refresh", user=user or job.user, scope=who().scope))
+
+
+def one(wanted: Wanted, seen: Collection[str] = ()) -> Job:
+    """The job of a request for one picture, none of those seen."""
+    with as_one(1) as jobs:
+        jobs.append(serve(wanted, seen))
+    return jobs[0]
 
 
 def given(jobs: Collection[Job]) -> set[str]:

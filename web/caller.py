@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from flask import abort, current_app, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -27,6 +28,7 @@ LONGEST_NAME = 128  # characters
 VISITOR = "visitor"  # the cookie by which a browser is known again
 SIGNED_IN = "key"  # in the session: the name of the key that was signed in with
 OPEN = ("static", "health.health", "people.sign_in", "people.enter", "links.file", "horde.heartbeat")  # for everybody
+PASSED_ON = ("X-Forwarded-For", "Forwarded", "X-Real-IP")  # what a proxy says of whom it asks for
 REALM = "memoAIzed"
 TOKEN_HEADER, TOKEN_FIELD = "X-CSRF-Token", "csrf_token"
 
@@ -79,16 +81,45 @@ def identify() -> ResponseReturnValue | None:
 def keys_required() -> bool:
     """Whether this request needs a key: as WEB_KEYS says, by itself unless both ends are this machine."""
     config: WebConfig = current_app.extensions["config"]
-    if config.keys != "auto":
-        return config.keys == "required"
-    ends = (request.environ.get("SERVER_NAME", ""), request.environ.get("REMOTE_ADDR", ""))
-    return not all(map(is_loopback, ends))
+    return bool(elsewhere()) if config.keys == "auto" else config.keys == "required"
+
+
+def why_required() -> str:
+    """What makes a key needed where WEB_KEYS leaves that open, and how to do without one; "" elsewhere."""
+    config: WebConfig = current_app.extensions["config"]
+    found = elsewhere() if config.keys == "auto" else ""
+    return f"a key is needed because {found}; WEB_KEYS=off asks nobody for one" if found else ""
+
+
+def elsewhere() -> str:
+    """Why this request may come from beyond this machine, in words; "" when it cannot.
+
+    A browser of this machine can be sent here by a foreign page whose name leads to a loopback address (DNS
+    rebinding), and a proxy on it asks for others: the first shows in the header Host, the other in what it adds.
+    """
+    if not is_loopback(request.environ.get("SERVER_NAME", "")):
+        return "this server listens beyond its own machine"
+    if not is_loopback(request.environ.get("REMOTE_ADDR", "")) or any(name in request.headers for name in PASSED_ON):
+        return "the request comes from another machine, or by way of a proxy"
+    if not is_loopback(name_in(request.host)):
+        return "this server was called by another name than localhost or 127.0.0.1"
+    return ""
+
+
+def name_in(host: str) -> str:
+    """The name or address in a header Host, without the port; "" for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine can be there."""
+    if address == "localhost" or address.endswith(".localhost"):
+        return True
     try:
-        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 
@@ -136,7 +167,8 @@ def refuse(offered: str | None) -> ResponseReturnValue:
     said = "no key was sent: " if offered is None else "this key is not known: "
     more: dict[str, str | None] = {"error": "invalid_token"} if offered else {}
     how = WWWAuthenticate("bearer", {"realm": REALM, **more})
-    raise Unauthorized(f"{said}send `Authorization: Bearer KEY`, or sign in", www_authenticate=how)
+    why = f" ({reason})" if (reason := why_required()) else ""
+    raise Unauthorized(f"{said}send `Authorization: Bearer KEY`, or sign in{why}", www_authenticate=how)
 
 
 def for_admins(view: Callable[P, R]) -> Callable[P, R]:

@@ -21,12 +21,15 @@ class WebConfig:
     rate: str = "120/minute"  # requests for pictures by one key; "" = any number
     daily: str = "1000"  # pictures for one key in 24 hours; "" = any number
     queue_cap: str = "1000"  # paintings that may wait
+    streams: str = "30"  # event streams that one caller may hold of one web process; "" = any number
     limits: str = ""  # where requests are counted; "" = in the Redis of WORKER_REDIS
 
     def __post_init__(self) -> None:
         if self.keys not in KEYS:
             raise BadSetup(f"WEB_KEYS={self.keys}: choose one of {', '.join(KEYS)}")
-        for name, value in (("PROXIES", self.proxies), ("QUEUE_CAP", self.queue_cap), ("DAILY", self.daily or "0")):
+        whole = {"PROXIES": self.proxies, "QUEUE_CAP": self.queue_cap}
+        whole |= {"DAILY": self.daily or "0", "STREAMS": self.streams or "0"}
+        for name, value in whole.items():
             if not (value.isascii() and value.isdigit() and len(value) < 10):
                 raise BadSetup(f"WEB_{name}={value}: it must be a whole number")
         try:

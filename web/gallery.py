@@ -5,11 +5,12 @@ Knows HTML; what a search finds is decided in `memo`, what was finished stands o
 
 import json
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request, stream_with_context, url_for
+from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from memo import Picture, Unavailable
@@ -17,6 +18,7 @@ from memo import Picture, Unavailable
 from .caller import who
 from .pages import last_finished
 from .parts import catalogue, memory, queue
+from .streams import streamed
 
 bp = Blueprint("gallery", __name__, url_prefix="/gallery")
 
@@ -25,6 +27,9 @@ FOUND = 60  # pictures that a search shows
 LONGEST_SEARCH = 200  # characters
 HEARTBEAT = 10.0  # seconds; a closed window is noticed at the next
 SPECIMENS = 1000  # pictures of one's own that are known
+OWN_SECONDS = 3.0  # between two times that a stream reads which those are
+
+Finished = tuple[str, Picture]  # with its name on the board
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,7 @@ def gallery() -> ResponseReturnValue:
 def events() -> ResponseReturnValue:
     """Tiles of pictures as they are finished, as Server-Sent Events, for ever."""
     since = as_name(request.headers.get("Last-Event-ID") or request.args.get("since"))
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    told = stream_with_context(messages(since, chosen()))
-    return Response(told, mimetype="text/event-stream", headers=headers)
+    return streamed(messages(since, chosen()))
 
 
 @bp.get("/new")
@@ -76,23 +79,44 @@ def news() -> ResponseReturnValue:
     """The same as JSON, for those whom event streams do not reach: tiles, and where to ask next time."""
     choice = chosen()
     finished = queue().finished(as_name(request.args.get("since")))
-    seen = [picture for _, picture in finished if is_shown(picture, choice)]
+    seen = [picture for _, picture in fitting(finished, choice)]
     since = finished[-1][0] if finished else as_name(request.args.get("since"))
     again = url_for("gallery.news", **choice.arguments(since=since))
     return {"tiles": tiles(list(reversed(seen))), "next": again}
 
 
 def messages(since: str, choice: Choice) -> Iterator[str]:
-    """One message a picture, a comment when nothing happens; the stream ends when the queue does not answer."""
+    """One message a picture, else a comment: only who is written to is known to be gone.
+
+    The stream ends when the queue does not answer.
+    """
     yield "retry: 1000\n\n"
     try:
-        for found in queue().watch_finished(since, heartbeat=HEARTBEAT):
-            if found is None:
+        for seen in shown(since, choice):
+            for name, picture in seen:
+                yield f"id: {name}\nevent: picture\ndata: {json.dumps(tiles([picture]))}\n\n"
+            if not seen:
                 yield ": still here\n\n"
-            elif is_shown(found[1], choice):
-                yield f"id: {found[0]}\nevent: picture\ndata: {json.dumps(tiles([found[1]]))}\n\n"
     except Unavailable as error:
         yield f": {error}\n\n"
+
+
+def shown(since: str, choice: Choice) -> Iterator[list[Finished]]:
+    """What belongs into this gallery as it is finished; nothing for what does not, and when nothing happens.
+
+    What is one's own costs reading all that one asked for, so then several are looked at together.
+    """
+    pause = OWN_SECONDS if choice.mine else 0.0
+    heard: list[Finished] = []
+    next_look = 0.0
+    for found in queue().watch_finished(since, heartbeat=pause or HEARTBEAT):
+        heard += [found] if found else []
+        if not heard or time.monotonic() < next_look:
+            yield []
+            continue
+        next_look = time.monotonic() + pause
+        yield fitting(heard, choice)
+        heard = []
 
 
 def helping(choice: Choice, before: float | None) -> tuple[list[Picture], float | None]:
@@ -110,17 +134,20 @@ def searched(choice: Choice) -> list[Picture]:
     """The pictures that show something like the words, nearest first."""
     near = memory().search(choice.words, scope=who().scope, limit=FOUND, model=choice.model)
     pictures = [one.found.picture for one in near]
-    return [picture for picture in pictures if picture.key in own()] if choice.mine else pictures
+    keys = own() if choice.mine else None
+    return [picture for picture in pictures if keys is None or picture.key in keys]
 
 
-def is_shown(picture: Picture, choice: Choice) -> bool:
-    """Whether a new picture belongs into this gallery."""
-    there = picture.scope == who().scope and choice.model in ("", picture.recipe.model)
-    return there and (not choice.mine or picture.key in own())
+def fitting(finished: Sequence[Finished], choice: Choice) -> list[Finished]:
+    """Those new pictures that belong into this gallery."""
+    scope = who().scope
+    there = [one for one in finished if one[1].scope == scope and choice.model in ("", one[1].recipe.model)]
+    keys = own() if choice.mine and there else None
+    return [one for one in there if keys is None or one[1].key in keys]
 
 
 def own() -> set[str]:
-    """The keys of pictures that this caller was given in the last days."""
+    """The keys of pictures that this caller was given in the last days; it reads many jobs, so ask once."""
     name = who().name
     jobs = queue().of_user(name)[:SPECIMENS] if name else []
     return {job.picture.key for job in jobs if job.picture}

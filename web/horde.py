@@ -66,15 +66,16 @@ def generate() -> ResponseReturnValue:
     webhook = asking.check_webhook(asked.webhook)
     start = {"start": asking.start_of(asked.source)} if asked.source else {}
     native = {**asked.native, **start}
+    wanted = asking.wanted_of(native)
     if asked.dry_run:
-        asking.read(native, catalogue(), who().name)
         return {"kudos": 0}
-    jobs = asking.ask(native)
     name = str(uuid.uuid4())
-    queue().board.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
-    for job in jobs if webhook else ():
-        img = link_to(job.key, FORM, kept=True) if asked.as_url else ""
-        queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=name, img=img))
+    with asking.as_one(wanted.count) as jobs:
+        asking.begin(wanted, jobs, wanted.count)
+        queue().board.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
+        for job in jobs if webhook else ():
+            img = link_to(job.key, FORM, kept=True) if asked.as_url else ""
+            queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=name, img=img))
     return accepted(name, asked, jobs), 202
 
 

@@ -42,15 +42,15 @@ class Limits:
             swallow_errors=True,
         )
 
-    def spend(self, limit: RateLimitItem, name: str, cost: int) -> None:
-        """Count for a name; 429 with the time to come back when that is too much."""
+    def spend(self, limit: RateLimitItem, name: str, cost: int, *, only_look: bool) -> None:
+        """Count for a name, or look whether one might; 429 with the time to come back when that is too much."""
         strategy = self.limiter.limiter
         try:
-            if strategy.hit(limit, name, cost=cost):
+            if (strategy.test if only_look else strategy.hit)(limit, name, cost=cost):
                 return
             wait = strategy.get_window_stats(limit, name).reset_time - time.time()
         except StorageError as error:
-            self.unlimited += 1
+            self.unlimited += not only_look
             log.warning("not counted: %s", error.storage_error)
             return
         raise TooManyRequests(f"no more than {limit} may be asked for", retry_after=max(1, round(wait)))
@@ -63,18 +63,21 @@ def register(app: Flask, config: WebConfig, door: Blueprint) -> None:
         limits.limiter.limit(SIGN_INS, methods=["POST"])(door)
 
 
-def charge(pictures: int) -> None:
-    """Count a request of the caller for so many pictures; 429 when it is too much. Without keys nothing counts."""
+def charge(pictures: int, *, only_look: bool = False) -> None:
+    """Count a request of the caller for so many pictures, or look whether it might be one too many: then 429.
+
+    Without keys nothing counts.
+    """
     limits: Limits | None = current_app.extensions.get("limits")
     holder = who().holder
     if limits is None or holder is None:
         return
     config: WebConfig = current_app.extensions["config"]
     for limit in parse_many(config.rate) if config.rate else ():
-        limits.spend(limit, f"requests of {holder.name}", 1)
+        limits.spend(limit, f"requests of {holder.name}", 1, only_look=only_look)
     daily = config.daily if holder.daily is None else str(holder.daily)
     if daily:
-        limits.spend(parse(f"{daily}/day"), f"pictures of {holder.name}", pictures)
+        limits.spend(parse(f"{daily}/day"), f"pictures of {holder.name}", pictures, only_look=only_look)
 
 
 def unlimited() -> int:

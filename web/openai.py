@@ -16,12 +16,11 @@ from flask import Blueprint, Response, abort, request, stream_with_context
 from flask.typing import ResponseReturnValue
 
 from memo import BadRecipe, MemoError, Picture
-from memo.recipe import LARGEST_SEED
 from worker.catalogue import Model
 from worker.jobs.job import Job, Origin, State
 
 from .api import read_object
-from .asking import MOST_PICTURES, asdict_match, ask, follow, image_of, preview_of, saved_by, start_of
+from .asking import asdict_match, ask, follow, image_of, preview_of, saved_by, start_of
 from .caller import who
 from .formats import Form, converted, rough
 from .links import link_to
@@ -150,16 +149,9 @@ def fulfilled(order: Order, kind: str) -> ResponseReturnValue:
 
 
 def ask_all(order: Order) -> list[Job]:
-    """One job for each picture, none of them twice; as many at a time as can be asked for."""
-    body = dict(order.body)
-    if order.user and not who().name:
-        body["user"] = order.user  # a caller with a key is known by that
-    jobs: list[Job] = []
-    while len(jobs) < order.count:
-        jobs += ask({**body, "count": min(MOST_PICTURES, order.count - len(jobs))}, jobs)
-        if "seed" in body:
-            body["seed"] = (order.body["seed"] + len(jobs)) % (LARGEST_SEED + 1)
-    return jobs
+    """One job for each picture, none of them twice."""
+    named = {"user": order.user} if order.user and not who().name else {}  # a caller with a key is known by that
+    return ask({**order.body, **named}, order.count)
 
 
 def answered(order: Order, jobs: Sequence[Job]) -> ResponseReturnValue:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests
 
 from memo import BadKey, BadRecipe, Forgotten, Picture, Unavailable, to_text
 from memo.recipe import STRENGTH
@@ -22,6 +23,7 @@ from . import asking
 from .asking import describe, job_of, picture_of
 from .caller import VISITOR, visitor, who
 from .parts import catalogue, memory, queue
+from .starts import LARGEST_UPLOAD
 
 bp = Blueprint("pages", __name__)
 
@@ -30,6 +32,7 @@ DECIMAL = ("guidance_scale", "strength")
 TEXTS = ("prompt", "negative_prompt", "model", "adapter", "sampler", "schedule", "mode", "start", "memo")
 FIELDS = (*TEXTS, *WHOLE, *DECIMAL)
 SHAPES = ((3, 2), (2, 3), (16, 9), (9, 16))  # offered besides squares where a model paints other sizes
+TOO_LARGE = f"a picture to start from may have {LARGEST_UPLOAD // 2**20} MB at most"
 NEWEST = 12  # pictures below the form
 VISITOR_SECONDS = 365 * 24 * 3600
 MOST_SHOWN = asking.MOST_PICTURES  # jobs on one page
@@ -52,15 +55,30 @@ def ask() -> ResponseReturnValue:
         return form_page(form, fault=error), 422
     except Unavailable as error:
         return form_page(form, trouble=str(error)), 503
+    except TooManyRequests as error:
+        return form_page(form, trouble=error.description), 429, later(error)
     if len(jobs) > 1:
         return redirect(url_for("pages.several", id=[job.id for job in jobs]), 303)
     return to_job(jobs[0])
+
+
+def later(error: TooManyRequests) -> dict[str, str]:
+    """When to come again, as a header."""
+    return {name: value for name, value in error.get_headers() if name == "Retry-After"}
+
+
+@bp.errorhandler(RequestEntityTooLarge)
+def too_large(error: RequestEntityTooLarge) -> ResponseReturnValue:
+    """The form again; what was typed into one that is too large to be read is not known."""
+    return form_page({}, trouble=f"this was too large: {TOO_LARGE}"), 413
 
 
 def uploaded() -> dict[str, str]:
     """The picture to start from that came with the form, as its field; nothing if none did. Raises BadRecipe."""
     file = request.files.get("image")
     data = file.read() if file else b""
+    if len(data) > LARGEST_UPLOAD:
+        raise BadRecipe("image", f"{len(data)} bytes", TOO_LARGE)
     return {"start": asking.start_of(data)} if data else {}
 
 

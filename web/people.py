@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from memo import Unavailable
 
-from .caller import SIGNED_IN, TOKEN_FIELD, check_token, keys, keys_required, who
+from .caller import SIGNED_IN, TOKEN_FIELD, check_token, keys, keys_required, who, why_required
 
 bp = Blueprint("people", __name__)
 
@@ -23,7 +23,7 @@ SESSION_DAYS = 30
 def sign_in() -> ResponseReturnValue:
     """The form."""
     target = way_on(request.args.get("next", ""))
-    return render_template("sign-in.html", next=target) if keys_required() else redirect(target)
+    return door(target) if keys_required() else redirect(target)
 
 
 @bp.post("/sign-in")
@@ -35,11 +35,16 @@ def enter() -> ResponseReturnValue:
     check_token()
     holder = keys().holder(request.form.get("key", "").strip())
     if holder is None:
-        return render_template("sign-in.html", next=target, fault=True), 401
+        return door(target, fault=True), 401
     session.clear()  # nobody can have prepared this one
     session.permanent = True
     session[SIGNED_IN] = holder.id
     return redirect(target, 303)
+
+
+def door(target: str, *, fault: bool = False) -> str:
+    """The form, which leads on to a path of this server; a fault is that the key is not known."""
+    return render_template("sign-in.html", next=target, fault=fault, why=why_required())
 
 
 @bp.post("/sign-out")

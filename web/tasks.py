@@ -16,7 +16,7 @@ from memo import BadRecipe, Unavailable, now
 from worker.jobs.callers import Callers, Task
 from worker.jobs.job import Job, State
 
-from .asking import MOST_PICTURES, ask, cancel, follow, job_of, preview_of, start_of
+from .asking import MOST_PICTURES, Wanted, as_one, begin, cancel, follow, job_of, preview_of, start_of, wanted_of
 from .caller import who
 from .formats import Form, rough
 from .sdapi import Asked
@@ -42,34 +42,30 @@ def jobs_of(name: str, asked: Asked) -> list[Job]:
     """The jobs of a request, or those of the request that this caller sent under the same name before."""
     if not callers().begin(caller(), name):
         return jobs_before(name)
-    jobs: list[Job] = []
     try:
-        while len(jobs) < asked.count:
-            jobs += ask_more(asked, jobs)
-            callers().record(caller(), name, [job.id for job in jobs], whole=len(jobs) == asked.count)
-            if stopped(name):
-                callers().record(caller(), name, [job.id for job in jobs], whole=True)
-                return [cancel(job.id) for job in jobs]
+        wanted = wanted_by(asked)
+        with as_one(asked.count) as jobs:
+            while len(jobs) < asked.count:
+                begin(wanted, jobs, min(MOST_PICTURES, asked.count - len(jobs)))
+                callers().record(caller(), name, [job.id for job in jobs], whole=len(jobs) == asked.count)
+                if stopped(name):
+                    callers().record(caller(), name, [job.id for job in jobs], whole=True)
+                    return [cancel(job.id) for job in jobs]
     except BaseException:
-        for job in jobs:
-            cancel(job.id)
         callers().forget(caller(), name)
         raise
     return jobs
 
 
-def ask_more(asked: Asked, jobs: Sequence[Job]) -> list[Job]:
-    """The next of the request's jobs, as many as are asked for at a time; none has a picture of those before."""
+def wanted_by(asked: Asked) -> Wanted:
+    """The request, checked; raises BadRecipe."""
     native = dict(asked.native)
-    native["count"] = min(MOST_PICTURES, asked.count - len(jobs))
-    if isinstance(first := native["seed"], int):
-        native["seed"] = first + len(jobs)
     if not who().name:
         native["user"] = address()
     if asked.start is not None:
         native["start"] = start_of(asked.start)
     try:
-        return ask(native, jobs)
+        return wanted_of(native)
     except BadRecipe as error:
         if asked.enlarged and error.field in ("width", "height"):
             raise BadRecipe("hr_scale", f"{native['width']}x{native['height']}", error.remedy) from error

@@ -52,6 +52,19 @@ def test_a_stranger_signs_in_asks_and_signs_out(page, queue, working):
     expect(page.get_by_label("Key")).to_be_visible()
 
 
+def test_a_button_that_is_refused_says_why(browser, memory, queue, working, tiny_models, redis_url):
+    config = WebConfig(keys="required", limits=storage_uri(redis_url), daily="1")
+    with serving(web.create_app(memory, queue, Catalogue(tiny_models), config)) as url:
+        page = browser.new_context(base_url=url).new_page()
+        page.goto("/")
+        sign_in(page, Keys(queue.board).add("ada")[1])
+        ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
+        expect_picture(page, "painted")
+        page.get_by_role("button", name="Another one").click()
+        expect(page.locator(".trouble:not([data-trouble])")).to_have_text("no more than 1 per 1 day may be asked for")
+        page.context.close()
+
+
 def test_two_people_see_their_own_pictures_only(page, browser, door, faults, queue, working):
     sign_in(page, Keys(queue.board).add("ada")[1])
     ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})

@@ -27,3 +27,20 @@ def test_a_file_that_is_no_picture_is_said_at_its_field(page: Page) -> None:
     ask(page, "an orange kite", **QUICK)
     expect(page.locator("#image-fault")).to_contain_text("send a PNG, JPEG or WebP picture", ignore_case=True)
     expect(page.get_by_label("What the picture shows")).to_have_value("an orange kite")
+
+
+def test_what_a_model_cannot_start_from_is_not_sent_and_a_fault_is_never_hidden(page: Page) -> None:
+    page.evaluate("""() => {
+        const slow = document.querySelector("#model option[value=slow]");
+        slow.dataset.model = JSON.stringify({ ...JSON.parse(slow.dataset.model), starts: false });
+    }""")
+    page.locator("details.settings").evaluate("fold => fold.open = true")
+    image = page.locator("#image")
+    image.set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.locator("#model").select_option("slow")
+    expect(image).to_be_hidden()
+    assert image.evaluate("input => input.files.length") == 0
+    problem = {"field": "start", "fix": "choose another model", "detail": "start: cannot be used"}
+    page.route("**/api/v1/jobs", lambda route: route.fulfill(status=422, json=problem))
+    ask(page, "an orange kite")
+    expect(page.get_by_role("alert")).to_have_text("start: cannot be used")

@@ -1,5 +1,7 @@
 """The command: keys, doctor, and clear refusals."""
 
+import os
+
 import pytest
 from click.testing import CliRunner
 
@@ -7,6 +9,7 @@ from memo import to_text
 from memo.memory import object_name
 from memo.store import FolderStore
 from memoaized.cli import main
+from memoaized.up import Plan, Stack, advice
 from tests.real import painted
 
 
@@ -86,6 +89,38 @@ def test_a_port_in_use_is_refused_with_the_remedy(run, tmp_path, tiny_models):
         port = taken.getsockname()[1]
         answer = run("up", "--port", port, "--data", tmp_path, "--models", tiny_models)
     assert answer.exit_code == 1 and f"port {port}" in answer.output and "--port" in answer.output
+
+
+def test_an_address_that_this_machine_has_not_is_refused_with_the_remedy(run, tmp_path, tiny_models):
+    answer = run("up", "--host", "192.0.2.1", "--port", 8000, "--data", tmp_path, "--models", tiny_models)
+    assert answer.exit_code == 1 and "192.0.2.1" in answer.output and "--host" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "reached"),
+    [
+        ("127.0.0.1", "127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("::", "[::]:8000", "http://[::1]:8000"),
+        ("192.0.2.1", "192.0.2.1:8000", "http://192.0.2.1:8000"),
+    ],
+)
+def test_the_web_alone_listens_where_it_is_told(tmp_path, host, bound, reached):
+    plan = Plan(tmp_path, 8000, 1, tmp_path, host)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secrets").mkdir()
+    redis, index, web, worker = Stack(plan, tmp_path, dict(os.environ)).parts
+    assert web.command[web.command.index("--bind") + 1] == bound and plan.url == reached
+    assert index.command[index.command.index("--bind") + 1].startswith("127.0.0.1:")
+
+
+def test_whoever_lets_others_in_is_told_how_to_make_a_key(tmp_path):
+    def told(host, keys="auto"):
+        return " ".join(advice(Plan(tmp_path, 8000, 1, tmp_path, host), tmp_path, keys))
+
+    assert told("127.0.0.1") == told("::1") == told("localhost") == ""
+    assert f"memoaized key add NAME --data {tmp_path}" in told("0.0.0.0")
+    assert "may do everything" in told("0.0.0.0", "off")
 
 
 def test_a_second_start_on_the_same_data_is_refused(run, live_stack, tiny_models):

@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 from flask.testing import FlaskClient
 
-from memo import Memory, Picture, Recipe, Unavailable
+from memo import SHARED, Memory, Picture, Recipe, Unavailable
 from tests.real import finished
+from tests.web.conftest import Enter, Serve
 from tests.web.test_pages import shown
+from web import gallery
+from web.caller import VISITOR
 from worker.jobs.board import Board
 from worker.jobs.queue import Queue
 from worker.paint import Studio
@@ -133,11 +136,96 @@ def test_a_broken_place_in_the_stream_means_its_beginning(
 
 def test_another_scopes_pictures_are_no_news(client: FlaskClient, board: Board, recipe: Recipe) -> None:
     news = live(client)
-    board.open_job(recipe, reason="", scope="alice")
+    finish(board, recipe, scope="alice")
+    assert shown(client.get(news).json["tiles"]) == []
+
+
+def finish(board: Board, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
+    """A job that is painted at once, by nobody; the key of its picture."""
+    board.open_job(recipe, reason="", scope=scope, user=user, joinable=False)
     claim = board.claim("stickers")
     assert claim
-    assert board.done(claim, Picture(recipe=claim.recipe, created=1.0, seconds=1.0, scope="alice"))
-    assert shown(client.get(news).json["tiles"]) == []
+    picture = Picture(recipe=claim.recipe, created=1.0, seconds=1.0, scope=scope)
+    assert board.done(claim, picture)
+    return picture.key
+
+
+def test_whoever_holds_a_stream_is_written_to_at_pictures_that_are_not_shown(
+    client: FlaskClient, board: Board, recipe: Recipe
+) -> None:
+    """Only then is it noticed that a window was closed."""
+    finish(board, recipe, scope="alice")
+    key = finish(board, recipe)
+    answer = client.get("/gallery/events?since=0-0")
+    _, comment, event = (next(answer.response) for _ in range(3))
+    answer.close()
+    assert comment == b": still here\n\n" and key in event.decode()
+
+
+def test_what_is_mine_is_read_once_for_many_pictures_and_none_is_missed(
+    client: FlaskClient, queue: Queue, board: Board, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "OWN_SECONDS", 0.5)
+    read = count_calls(monkeypatch, queue, "of_user")
+    client.get("/")  # which names this browser
+    visitor = client.get_cookie(VISITOR)
+    assert visitor
+    keys = [finish(board, recipe, user=user) for user in ("", "", visitor.value, "", "", visitor.value, "")]
+    answer = client.get("/gallery/events?mine=1&since=0-0")
+    told = ""
+    while keys[5] not in told:
+        told += next(answer.response).decode()
+    answer.close()
+    assert shown(told.replace('\\"', '"')) == [keys[2], keys[5]] and len(read) <= 2
+    assert shown(client.get("/gallery/new?mine=1&since=0-0").json["tiles"]) == [keys[5], keys[2]]
+    assert len(read) <= 3
+
+
+def test_a_search_of_mine_reads_what_is_mine_once(
+    client: FlaskClient, queue: Queue, remember: Remember, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(3):
+        remember(recipe, seed=seed)
+    client.get("/")  # which names this browser
+    read = count_calls(monkeypatch, queue, "of_user")
+    assert shown(client.get("/gallery?mine=1&q=fox").text) == [] and len(read) == 1
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, whose: object, name: str) -> list[object]:
+    """Grows with every call of a method."""
+    calls: list[object] = []
+    method = getattr(whose, name)
+    monkeypatch.setattr(whose, name, lambda *given: calls.append(given) or method(*given))
+    return calls
+
+
+def test_a_caller_holds_so_many_streams_of_every_kind_and_no_more(serve: Serve, enter: Enter) -> None:
+    app = serve(streams="3")
+    ada, bob = enter(app, "ada"), enter(app, "bob")
+    job = ada.post("/api/v1/jobs", json={"prompt": "a red fox", **SMALL}).json["links"]["events"]
+    held = [ada.get(path) for path in ("/gallery/events", "/gallery/events", job)]
+    for path in ("/gallery/events", job):
+        refused = ada.get(path)
+        assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
+        assert "3 event streams" in refused.text
+    assert ada.head("/gallery/events").status_code == 429
+    beside = bob.get("/gallery/events")
+    assert beside.status_code == 200
+    for answer in (beside, beside, *reversed(held)):  # the last first, for one thread holds them all
+        answer.close()
+    with ada.head(job) as answer:  # of which nothing is ever sent
+        assert answer.status_code == 200
+    assert not app.extensions["streams"].open
+
+
+def test_without_keys_streams_are_counted_by_address(serve: Serve) -> None:
+    client = serve(keys="off", streams="1").test_client()
+    held = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": "10.0.0.7"})
+    for address, status in (("10.0.0.7", 429), ("10.0.0.8", 200)):
+        answer = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": address})
+        assert answer.status_code == status
+        answer.close()
+    held.close()
 
 
 def test_the_gallery_says_when_memory_is_away(

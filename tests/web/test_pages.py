@@ -1,3 +1,4 @@
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,10 @@ from flask.testing import FlaskClient
 
 from memo import Memory, Picture, Recipe, Unavailable
 from tests.real import QuickPainter, finished
+from tests.web.conftest import Enter, Serve
+from web import pages
 from web.pages import as_body, duration, energy, offered, sentence
+from web.starts import ROOM
 from worker.jobs.job import Job
 from worker.jobs.queue import Queue
 from worker.paint import Studio
@@ -130,6 +134,39 @@ def test_a_fault_that_no_field_shows_stands_above_the_form(
     assert answer.status_code == 503
     assert "The queue does not answer." in answer.text
     assert f"{PROMPT}</textarea>" in answer.text
+
+
+def test_whoever_may_ask_for_no_more_keeps_the_form_and_is_told(serve: Serve, enter: Enter) -> None:
+    ada = enter(serve(daily="1"), "ada")
+    sent(ada, prompt=PROMPT)
+    answer = ada.post("/", data={"prompt": "a <b>", "seed": "12"})
+    assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0
+    assert "No more than 1 per 1 day may be asked for." in answer.text
+    assert "a &lt;b&gt;</textarea>" in answer.text and 'value="12"' in tag(answer.text, '<input id="seed"')
+
+
+def test_a_picture_that_is_too_large_is_told_at_its_field(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LARGEST_UPLOAD", 10)
+    answer = client.post("/", data={"prompt": PROMPT, "seed": "12", "image": (io.BytesIO(b"x" * 11), "x.png")})
+    assert answer.status_code == 422 and 'aria-invalid="true"' in tag(answer.text, '<input id="image"')
+    assert "16 MB at most" in answer.text and 'value="12"' in tag(answer.text, '<input id="seed"')
+
+
+def test_a_form_too_large_to_be_read_is_shown_anew_with_the_reason(client: FlaskClient) -> None:
+    form = b"x" * (ROOM["pages.ask"] + 1)
+    answer = client.post("/", data=form, content_type="multipart/form-data; boundary=x")
+    assert answer.status_code == 413 and "16 MB at most" in answer.text and '<textarea id="prompt"' in answer.text
+
+
+def test_a_fault_of_what_a_model_cannot_do_is_not_hidden(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = app.extensions["catalogue"]
+    without = [{**model, "starts": False} for model in catalogue.describe()]
+    monkeypatch.setattr(catalogue, "describe", lambda: without)
+    page = app.test_client().post("/", data={"prompt": PROMPT, "strength": "much"}).text
+    assert "hidden" in tag(app.test_client().get("/").text, '<div class="field wide start"')
+    assert "hidden" not in tag(page, '<div class="field wide start"') and 'aria-invalid="true"' in page
 
 
 def test_a_sent_form_is_read_as_the_json_that_a_client_would_send() -> None:

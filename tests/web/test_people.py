@@ -12,6 +12,7 @@ from tests.real import ROOT, wait_for
 from web.caller import OPEN
 from web.config import WebConfig
 from worker.jobs.board import open_board
+from worker.jobs.job import State
 from worker.jobs.keys import Keys
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
@@ -116,6 +117,41 @@ def test_every_open_route_exists(guarded):
 def test_keys_are_asked_for_by_itself_unless_both_ends_are_here(app: Flask, server, client, status):
     ends = {"SERVER_NAME": server, "REMOTE_ADDR": client}
     assert app.test_client().get("/api/v1/models", environ_overrides=ends).status_code == status
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8000", "LOCALHOST", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "a.localhost"]
+)
+def test_no_key_is_asked_for_by_itself_under_a_name_of_this_machine(app: Flask, host):
+    assert app.test_client().get("/api/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example:8000"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "evillocalhost"},
+        {"Host": "10.0.0.7"},
+        {"Host": "[::1"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Forwarded": "for=127.0.0.1"},
+        {"X-Real-IP": "127.0.0.1"},
+    ],
+)
+def test_a_foreign_page_or_a_proxy_on_this_machine_needs_a_key_and_is_told_why(app: Flask, serve, headers):
+    client = app.test_client()
+    refused = client.get("/api/v1/models", headers=headers)
+    assert refused.status_code == 401 and "WEB_KEYS=off" in refused.json["detail"]
+    assert "WEB_KEYS=off" in client.get("/sign-in", headers=headers).text
+    told = serve(keys="required").test_client()
+    assert "WEB_KEYS" not in told.get("/sign-in").text + told.get("/api/v1/models").text
+    assert serve(keys="off").test_client().get("/api/v1/models", headers=headers).status_code == 200
+
+
+def test_a_proxy_that_is_believed_lets_nobody_in_without_a_key(serve):
+    client = serve(keys="auto", proxies="1").test_client()
+    assert client.get("/api/v1/models", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
 
 
 def test_switched_off_keys_are_not_asked_for_anywhere(serve):
@@ -236,6 +272,41 @@ def test_what_cannot_be_followed_is_not_counted(serve, enter):
     ada = enter(serve(daily="1"), "ada")
     assert ada.post("/api/v1/jobs", json={**FOX, "steps": 0}).status_code == 422
     assert ada.post("/api/v1/jobs", json=FOX).status_code == 202
+
+
+SIZE = {"width": 64, "height": 64}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/jobs", {**FOX, "count": 8}),
+        ("/v1/images/generations", {"prompt": FOX["prompt"], "size": "64x64", "n": 10}),
+        ("/sdapi/v1/txt2img", {**FOX, "batch_size": 8, "n_iter": 2}),
+        ("/api/v2/generate/async", {"prompt": FOX["prompt"], "params": {**SIZE, "n": 8}}),
+    ],
+)
+def test_of_a_request_that_is_refused_halfway_nothing_goes_on_and_nothing_counts(serve, enter, queue, path, body):
+    ada = enter(serve(queue_cap="3", daily="16", rate="1/hour"), "ada")
+    assert ada.post(path, json=body).status_code == 503
+    assert {job.state for job in queue.recent(9)} == {State.CANCELLED} and queue.board.queued() == 0
+    assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 202
+
+
+def test_whoever_was_overtaken_by_another_request_of_their_own_is_refused_whole(serve, enter, queue, monkeypatch):
+    app = serve(daily="2")
+    monkeypatch.setattr(app.extensions["limits"].limiter.limiter, "test", lambda *_, **__: True)
+    ada = enter(app, "ada")
+    assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 429
+    assert {job.state for job in queue.recent(9)} == {State.CANCELLED}
+
+
+def test_another_one_that_the_full_queue_refuses_does_not_count(serve, enter, queue):
+    ada = enter(serve(queue_cap="1", daily="2"), "ada")
+    job = ada.post("/api/v1/jobs", json=FOX).json["id"]
+    assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 503
+    queue.cancel(job)
+    assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 202
 
 
 def test_a_full_queue_takes_no_more_but_memory_answers(serve, enter, queue, working, painter):

@@ -13,6 +13,8 @@
  * @property {{self: string, events: string, preview?: string}} links
  */
 
+const PAGE = "text/html;q=0.9, application/json"; // a page, but what goes wrong is to be told as JSON
+
 /** What went wrong, as RFC 9457 problem details tell it. */
 export class Problem extends Error {
   /**
@@ -51,7 +53,7 @@ export async function call(method, url, body) {
  * @throws {Problem}
  */
 export async function page(url) {
-  const answer = await reach(url, { headers: { Accept: "text/html" } });
+  const answer = await reach(url, { headers: { Accept: PAGE } });
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
@@ -62,7 +64,7 @@ export async function page(url) {
  * @throws {Problem}
  */
 export async function send(url) {
-  const answer = await reach(url, { method: "POST", headers: { Accept: "text/html", ...token() } });
+  const answer = await reach(url, { method: "POST", headers: { Accept: PAGE, ...token() } });
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 

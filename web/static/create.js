@@ -138,7 +138,7 @@ function adopt(form, before, after) {
   offer(control(form, "sampler"), after.samplers);
   offer(control(form, "schedule"), after.schedules);
   offerAdapters(form, after.adapters ?? []);
-  control(form, "image")?.closest(".start")?.toggleAttribute("hidden", !after.starts);
+  offerStart(form, after.starts);
   for (const name of untouched) {
     const field = control(form, name);
     if (field) field.value = standard(after, name);
@@ -178,6 +178,19 @@ function offerAdapters(form, names) {
   if (!(select instanceof HTMLSelectElement)) return;
   select.replaceChildren(new Option("none", ""), ...names.map((name) => new Option(name)));
   select.closest(".field")?.toggleAttribute("hidden", !names.length);
+}
+
+/**
+ * Where a model starts from nothing, the field is hidden and nothing stays chosen in it.
+ * @param {HTMLFormElement} form
+ * @param {boolean} starts
+ */
+function offerStart(form, starts) {
+  const [image, kept] = [control(form, "image"), control(form, "start")];
+  image?.closest(".start")?.toggleAttribute("hidden", !starts);
+  if (starts) return;
+  if (image) image.value = "";
+  if (kept instanceof HTMLInputElement) kept.checked = false;
 }
 
 /**

@@ -14,7 +14,7 @@ export function clearFaults(form) {
  */
 export function showFault(form, problem) {
   const field = problem.field && form.querySelector(`[data-field~="${CSS.escape(problem.field)}"]`);
-  if (!field) return write(form.querySelector("[data-trouble]"), problem.message);
+  if (!field || field.closest("[hidden]")) return write(form.querySelector("[data-trouble]"), problem.message);
   const control = field.querySelector("input, select, textarea");
   const fold = field.closest("details");
   if (fold) fold.open = true;
