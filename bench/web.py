@@ -8,6 +8,7 @@ goes on with the next job when its own is done.
 import argparse
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -143,7 +144,7 @@ def product(folder: Path, models: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "memoaized.cli", "up", "--port", address.partition(":")[2]]
     command += ["--data", str(folder), "--models", str(models)]
     with (folder / "log").open("w") as log:
-        stack = subprocess.Popen(command, stdout=log, stderr=log)
+        stack = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WEB_STREAMS": ""})
         try:
             wait(lambda: call(f"http://{address}/healthz") is not None)
             yield address

@@ -29,6 +29,7 @@ from .asking import (
     picture_of,
     preview_of,
     recent,
+    thumbnail_of,
 )
 from .caller import who
 from .documents import JobBody, JobDocument, JobsDocument, ModelsDocument, PictureDocument, PicturesDocument
@@ -77,6 +78,7 @@ ASKED = {
     202: Answer("One is painted.", JobDocument | JobsDocument, headers={"Location": "the first job"}, links=AFTER),
 }
 ONE = {status: replace(answer, document=JobDocument) for status, answer in ASKED.items()}
+FOREVER = "private, max-age=31536000, immutable"
 FILE = {"ETag": "of the file", "Cache-Control": "it never changes"}
 
 
@@ -221,7 +223,23 @@ def image(key: str) -> ResponseReturnValue:
     else:
         data = write_webp(png, lossy)
     answer = send_file(io.BytesIO(data), f"image/{kind}", download_name=name, etag=etag, conditional=True)
-    answer.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    answer.headers["Cache-Control"] = FOREVER
+    return answer
+
+
+@bp.get("/pictures/<key>/thumbnail")
+@described(
+    {
+        200: Answer("A small copy without its recipe.", media=("image/webp",), headers=FILE),
+        304: Answer("It is known, as If-None-Match says.", headers=FILE),
+    },
+    refused=(404,),
+)
+def thumbnail(key: str) -> ResponseReturnValue:
+    """WebP of at most 384 pixels a side, for pages that show many pictures."""
+    found = io.BytesIO(thumbnail_of(key))
+    answer = send_file(found, "image/webp", download_name=f"{key}.webp", etag=f"{key}-small", conditional=True)
+    answer.headers["Cache-Control"] = FOREVER
     return answer
 
 

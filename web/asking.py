@@ -1,7 +1,7 @@
 """What a request for a picture means: its body as a recipe, looked up in memory, queued on a miss."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -90,8 +90,16 @@ def begin(wanted: Wanted, jobs: list[Job], many: int) -> None:
 def job_of(job_id: str) -> Job:
     """A job as it stands now; 404 for one that is not known, or not the caller's to see."""
     if (found := queue().job(job_id)) is None or who().sees not in (None, found.scope):
-        abort(404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days")
+        abort(
+            404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days, or until their picture is deleted"
+        )
     return found
+
+
+def jobs_of(names: Sequence[str]) -> list[Job]:
+    """Those of these jobs, at least one, that are still known and the caller's to see; 404 where none is."""
+    sees = who().sees
+    return [job for job in queue().board.jobs(names) if sees in (None, job.scope)] or [job_of(names[0])]
 
 
 def follow(job: Job, seconds: float) -> Iterator[Job]:
@@ -119,9 +127,15 @@ def image_of(key: str) -> bytes:
     return without_scope(memory().image(key, who().sees))
 
 
+def thumbnail_of(key: str) -> bytes:
+    """A small WebP of it; raises Forgotten, or BadKey."""
+    return memory().thumbnail(key, who().sees)
+
+
 def forget(key: str) -> None:
-    """Forget a picture that is the caller's; raises Forgotten, or BadKey."""
+    """Forget a picture that is the caller's, and the jobs that led to it; raises Forgotten, or BadKey."""
     memory().forget(key, who().sees)
+    queue().forget(key)
 
 
 def recent(limit: int) -> list[Job]:
@@ -235,7 +249,7 @@ def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str])
     for _ in range(MOST_ENDED):
         if recall.painting is None:
             break
-        if joined := queue.join(recall.painting, recall.reason, wanted.user):
+        if joined := queue.join(recall.painting, recall.reason, wanted.user, wanted.priority):
             return recall, joined
         memory.ended(recall.painting)  # a moment ago: its picture may be remembered by now
         recall = memory.recall(wanted.recipe, **asked)

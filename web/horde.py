@@ -155,7 +155,7 @@ def group(name: str) -> tuple[list[Job], bool]:
     found = queue().board.group(name)
     with contextlib.suppress(NotFound):
         if found is not None:
-            return [asking.job_of(job) for job in found["jobs"]], bool(found["as_url"])
+            return asking.jobs_of(found["jobs"]), bool(found["as_url"])
     abort(404, f"there is no request {name[:40]!r}; requests are kept for seven days")
 
 

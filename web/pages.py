@@ -20,7 +20,7 @@ from memo.recipe import STRENGTH
 from worker.jobs.job import Job, Origin
 
 from . import asking
-from .asking import describe, job_of, picture_of
+from .asking import describe, job_of, jobs_of, picture_of
 from .caller import VISITOR, visitor, who
 from .parts import catalogue, memory, queue
 from .starts import LARGEST_UPLOAD
@@ -93,7 +93,7 @@ def several() -> ResponseReturnValue:
     names = request.args.getlist("id")[:MOST_SHOWN]
     if not names:
         return redirect(url_for("pages.create"), 303)
-    return render_template("jobs.html", cards=[as_card(job_of(name)) for name in names])
+    return render_template("jobs.html", cards=[as_card(job) for job in jobs_of(names)])
 
 
 @bp.get("/jobs/<job_id>")

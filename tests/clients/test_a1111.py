@@ -15,7 +15,7 @@ import webuiapi
 from PIL import Image
 
 import web
-from memo import read_png
+from memo import BadSetup, read_png
 from tests.real import ROOT, serving, wait_for
 from web import sdapi
 from web.config import WebConfig
@@ -373,7 +373,7 @@ def test_errors_of_every_kind_have_the_dialects_shape(http, board):
 
 
 def test_a_painting_that_failed_is_an_error_with_its_reason(http, painting, painter):
-    painter.fault = ValueError("no canvas")
+    painter.fault = BadSetup("no canvas")
     answer = http.post("txt2img", json=FOX)
     assert answer.status_code == 500 and "no canvas" in answer.json()["detail"]
 

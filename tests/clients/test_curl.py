@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+from PIL import Image
 
 from tests.real import ROOT, serving
 
@@ -17,12 +18,18 @@ def examples(name):
     return [line.partition("  #")[0] for line in lines if line.startswith("curl") and "<id>" not in line]
 
 
-@pytest.mark.parametrize(("name", "many"), [("README.md", 2), ("docs/api.md", 2)])
-def test_what_the_documentation_asks_for_is_painted_or_remembered(app, working, name, many):
+@pytest.mark.parametrize(("name", "many"), [("README.md", 2), ("docs/api.md", 3)])
+def test_what_the_documentation_asks_for_is_done(app, working, tmp_path, name, many):
     commands = examples(name)
     assert len(commands) == many
+    Image.new("RGB", (64, 64), "#c60").save(tmp_path / "sketch.png")
     with serving(app) as url:
         for command in commands:
             shell = command.replace("localhost:8000", url)
-            told = json.loads(subprocess.run(["bash", "-c", shell], check=True, capture_output=True).stdout)
-            assert told["state"] in ("queued", "running", "done") and told["prompt"].lower().startswith("a red fox")
+            ended = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
+            told = json.loads(ended.stdout)
+            if "/starts" in shell:
+                assert len(told["start"]) == 32
+            else:
+                assert told["state"] in ("queued", "running", "done")
+                assert told["prompt"].lower().startswith("a red fox")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import web
-from memo import read_png
+from memo import BadSetup, read_png
 from memo.picture import parameters
 from tests.real import ROOT, finished, serving, wait_for
 from web import links, retries
@@ -333,7 +333,7 @@ def test_a_stream_from_memory_is_whole_at_once(ai, memory, painting):
 
 
 def test_a_painting_that_fails_is_told_and_not_tried_again(ai, painter, painting):
-    painter.fault = RuntimeError("out of paint")
+    painter.fault = BadSetup("out of paint")
     with pytest.raises(openai.InternalServerError, match="out of paint") as caught:
         ai.with_options(max_retries=2).images.generate(**FOX)
     assert caught.value.code == "painting_failed"

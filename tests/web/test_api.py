@@ -100,6 +100,26 @@ def test_a_deleted_picture_is_gone_and_is_painted_anew(client, queue, working):
     assert client.post("/api/v1/jobs", json=FOX).status_code == 202
 
 
+def test_the_jobs_of_a_deleted_picture_are_forgotten_and_those_beside_them_are_not(client, queue, working):
+    gone, stays = paint(client, queue), paint(client, queue, prompt="two dogs")
+    assert client.delete(f"/api/v1/pictures/{gone.picture.key}").status_code == 204
+    answer = client.get(f"/api/v1/jobs/{gone.id}")
+    assert answer.status_code == 404 and "until their picture is deleted" in answer.json["detail"]
+    assert [job["id"] for job in client.get("/api/v1/jobs").json["jobs"]] == [stays.id]
+    assert FOX["prompt"] not in client.get(f"/jobs?id={gone.id}&id={stays.id}").text
+    assert client.get(f"/jobs?id={gone.id}").status_code == 404
+
+
+def test_a_thumbnail_is_small_and_known_by_its_name(client, queue, working):
+    url = f"/api/v1/pictures/{paint(client, queue).picture.key}/thumbnail"
+    small = client.get(url)
+    assert small.mimetype == "image/webp" and "immutable" in small.headers["Cache-Control"]
+    assert Image.open(io.BytesIO(small.data)).size == (64, 64)
+    assert client.get(url, headers={"If-None-Match": small.headers["ETag"]}).status_code == 304
+    assert url in client.get("/gallery").text
+    assert client.get("/api/v1/pictures/nope/thumbnail").status_code == 404
+
+
 def test_the_gallery_pages_newest_first(client, queue, working):
     keys = [paint(client, queue, prompt=f"{number} foxes").picture.key for number in ("two", "three", "four")]
     first = client.get("/api/v1/pictures?limit=2").json

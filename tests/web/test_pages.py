@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from memo import Memory, Picture, Recipe, Unavailable
+from memo import BadSetup, Memory, Picture, Recipe, Unavailable
 from tests.real import QuickPainter, finished
 from tests.web.conftest import Enter, Serve
 from web import pages
@@ -236,7 +236,7 @@ def test_cancelling_an_unknown_job_is_a_404(client: FlaskClient) -> None:
 
 def failed(client: FlaskClient, queue: Queue, painter: QuickPainter, **form: str) -> Job:
     """A job whose painting fails."""
-    painter.fault = ValueError("no paint left")
+    painter.fault = BadSetup("there is no paint left")
     job = finished(queue, sent(client, **form).rpartition("/")[2])
     painter.fault = None
     return job

@@ -133,6 +133,7 @@ BY_NAME = {
     "api.preview": lambda b, job, key: b.get(f"/api/v1/jobs/{job}/preview"),
     "api.picture": lambda b, job, key: b.get(f"/api/v1/pictures/{key}"),
     "api.image": lambda b, job, key: b.get(f"/api/v1/pictures/{key}/image"),
+    "api.thumbnail": lambda b, job, key: b.get(f"/api/v1/pictures/{key}/thumbnail"),
     "api.delete_picture": lambda b, job, key: b.delete(f"/api/v1/pictures/{key}"),
     "audit.label_job": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/label", json={"right": False}),
     "audit.feedback": lambda b, job, key: b.post(f"/api/v1/pictures/{key}/feedback", json={"right": False}),

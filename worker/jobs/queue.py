@@ -48,6 +48,10 @@ class Queue:
         """Wait for a painting under way that means the same; None when it has ended meanwhile."""
         return self.board.join(painting, f"the same is being painted for someone already: {reason}", user, priority)
 
+    def forget(self, key: str) -> None:
+        """Remove what is known of the jobs that led to a picture."""
+        self.board.forget(key)
+
     def remembered(self, recipe: Recipe, match: Match, reason: str, user: str = "", took: float = 0.0) -> Job:
         """Record a job that memory answered, after so many seconds of looking up."""
         note = Remembered(prompt=match.picture.recipe.prompt, score=match.score, how=match.how)
