@@ -4,25 +4,63 @@ Knows neither pictures nor queues.
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 
 log = logging.getLogger(__name__)
 
 CPU_WATTS, GPU_WATTS = 10.0, 350.0  # of one busy core, and of a GPU at work: assumed where nothing can be measured
 
 
-@dataclass(frozen=True, slots=True)
 class Meter:
-    """Joules since some moment; `measured` by the device itself, or estimated."""
+    """Joules of a device since some moment; `measured` by the device itself, or estimated.
 
-    joules: Callable[[], float]
-    measured: bool
+    It tells what all have used, so those who use it at the same time share that.
+    """
+
+    def __init__(self, joules: Callable[[], float], *, measured: bool) -> None:
+        self.joules, self.measured = joules, measured
+        self.lock = threading.Lock()
+        self.shares: list[list[float]] = []  # of those who use it now
+        self.seen = 0.0
+
+    @contextmanager
+    def used(self) -> Iterator[Callable[[], float]]:
+        """Joules of one's own since it began, as a function."""
+        mine = [0.0]
+        with self.lock:
+            self.settle()
+            self.shares.append(mine)
+        try:
+            yield lambda: self.share_of(mine)
+        finally:
+            with self.lock:
+                self.settle()
+                self.shares = [share for share in self.shares if share is not mine]
+
+    def share_of(self, mine: list[float]) -> float:
+        """What has come together there by now."""
+        with self.lock:
+            self.settle()
+        return mine[0]
+
+    def settle(self) -> None:
+        """Share in equal parts what was used since the last time; for whoever holds the lock."""
+        now = self.joules()
+        for share in self.shares:
+            share[0] += (now - self.seen) / len(self.shares)
+        self.seen = now
 
 
+@cache
 def open_meter(device: str, watts: float | None = None) -> Meter:
-    """Of `cpu` or `cuda:N`. Estimates are `watts` for each second of a core's work, or of a GPU's time."""
+    """Of `cpu` or `cuda:N`, the same for all of this process.
+
+    Estimates are `watts` for each second of a core's work, or of a GPU's time.
+    """
     if not device.startswith("cuda"):
         return Meter(lambda: (watts or CPU_WATTS) * time.process_time(), measured=False)
     try:

@@ -5,7 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.energy import CPU_WATTS, GPU_WATTS, open_meter
+from worker.energy import CPU_WATTS, GPU_WATTS, Meter, open_meter
+
+
+@pytest.fixture(autouse=True)
+def opened_anew():
+    open_meter.cache_clear()
+    yield
+    open_meter.cache_clear()
 
 
 def test_on_the_cpu_work_is_estimated_and_idling_costs_nothing():
@@ -15,6 +22,28 @@ def test_on_the_cpu_work_is_estimated_and_idling_costs_nothing():
     spent = meter.joules() - begun
     assert not meter.measured and 0.1 < spent < 100
     assert open_meter("cpu", 2 * CPU_WATTS).joules() == pytest.approx(2 * meter.joules(), rel=0.05)
+
+
+def test_who_uses_a_meter_at_the_same_time_shares_what_it_tells():
+    now = [100.0]
+    meter = Meter(lambda: now[0], measured=True)
+
+    def use(joules):
+        now[0] += joules
+
+    use(7)  # nobody's
+    with meter.used() as one:
+        use(10)
+        with meter.used() as two:
+            use(20)
+            assert (one(), two()) == (20, 10)
+            use(2)
+        use(5)
+        assert one() == 26
+    use(9)
+    with meter.used() as three:
+        assert three() == 0
+    assert open_meter("cpu") is open_meter("cpu")
 
 
 def test_a_gpus_own_counter_is_read_in_joules(monkeypatch):

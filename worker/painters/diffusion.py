@@ -118,9 +118,13 @@ class DiffusionPainter:
     def make_loop(self, widths: Widths, exact_rows: int = 0) -> Loop:
         """A step loop of this network."""
         buckets = self.denoiser.compiled.rows if self.denoiser.compiled else ()
-        meter = self.meter.joules
         loop = Loop(
-            self.denoiser, widths, device=self.place.name, buckets=buckets, exact_rows=exact_rows, meter=meter
+            self.denoiser,
+            widths,
+            device=self.place.name,
+            buckets=buckets,
+            exact_rows=exact_rows,
+            meter=self.meter,
         )
         loop.usual = self.shape
         return loop

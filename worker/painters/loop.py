@@ -18,6 +18,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worker.energy import Meter
+
 from .denoiser import Given
 from .on_demand import OnDemandThread
 from .samplers import Table, advance
@@ -103,10 +105,11 @@ class Loop:
         device: str = "cpu",
         buckets: Sequence[int] = (),
         exact_rows: int = 0,
-        meter: Callable[[], float] = lambda: 0.0,
+        meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.network, self.widths, self.meter, self.clock = network, widths, meter, clock
+        self.network, self.widths, self.clock = network, widths, clock
+        self.meter = meter or Meter(lambda: 0.0, measured=False)
         self.device, self.buckets = torch.device(device), sorted(buckets)
         self.exact_rows = exact_rows or 2 * widths.most
         self.usual: tuple[int, ...] | None = None  # the shape whose steps `widths` tells of: the first that comes
@@ -238,16 +241,17 @@ class Loop:
         rows = torch.stack([ticket.table.rows[ticket.step] for ticket in tickets]).to(self.device)
         latents = torch.stack([ticket.latents for ticket in tickets])
         kept = torch.stack([ticket.kept for ticket in tickets])
-        begun, before = self.clock(), self.meter()
-        output = self.predict(tickets, rows, latents)
-        added = torch.stack([noise(ticket) for ticket in tickets]).to(self.device)
-        latents, kept = advance(rows, latents, output, kept, added)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        took = self.clock() - begun
+        with self.meter.used() as spent:
+            begun = self.clock()
+            output = self.predict(tickets, rows, latents)
+            added = torch.stack([noise(ticket) for ticket in tickets]).to(self.device)
+            latents, kept = advance(rows, latents, output, kept, added)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            took, joules = self.clock() - begun, spent()
         if tickets[0].shape == self.usual and not tickets[0].fixed:
             self.widths.took(len(tickets), took)
-        cost = (self.meter() - before) / sum(len(ticket.given) for ticket in tickets)
+        cost = joules / sum(len(ticket.given) for ticket in tickets)
         for number, ticket in enumerate(tickets):
             ticket.joules += cost * len(ticket.given)
             ticket.latents, ticket.kept, ticket.drawn = latents[number], kept[number], None

@@ -168,7 +168,6 @@ class StockPainter:
             self.adapters.put_on(recipe.adapter)
         if not self.flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
-        self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable, self.meter.joules)
         asked = {
             "prompt": [order.recipe.prompt for order in orders],
             "negative_prompt": [order.recipe.negative_prompt for order in orders] if recipe.negative_prompt else None,
@@ -181,16 +180,17 @@ class StockPainter:
         asked = {name: value for name, value in asked.items() if name in self.takes}
         if "prompt" not in self.takes:
             asked["batch_size"] = len(orders)
-        images: list[Image.Image] = self.pipe(**asked, **self.more, output_type="pil").images
+        with self.meter.used() as spent:
+            self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable, spent)
+            images: list[Image.Image] = self.pipe(**asked, **self.more, output_type="pil").images
         return [image.convert("RGB") for image in images]
 
 
 class Bar:
     """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
 
-    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None, meter: Callable[[], float]) -> None:
-        self.orders, self.iterable, self.step = orders, iterable, 0
-        self.meter, self.before = meter, meter()
+    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None, spent: Callable[[], float]) -> None:
+        self.orders, self.iterable, self.spent, self.step = orders, iterable, spent, 0
 
     def __enter__(self) -> "Bar":
         return self
@@ -206,7 +206,7 @@ class Bar:
     def update(self, steps: int = 1) -> None:
         """So many steps are done; raises Dropped."""
         self.step += steps
-        joules = (self.meter() - self.before) / len(self.orders)
+        joules = self.spent() / len(self.orders)
         for order in self.orders:
             order.news.put(Progress(self.step, joules=joules))
         if all(order.gone for order in self.orders):

@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from memo import BadSetup
+from worker.energy import Meter
 from worker.painters.denoiser import Denoiser, Given
 from worker.painters.loop import Loop, Ticket, alike, step_times, turn
 from worker.painters.samplers import SAMPLERS, Tables, advance
@@ -382,7 +383,7 @@ def test_what_it_will_be_comes_nearer_with_every_step(one_thread, network, sampl
 
 def test_a_step_costs_each_its_rows_share(one_thread, network):
     spent = iter(range(1000))
-    loop = Loop(network, Widths({}, MOST), meter=lambda: 30.0 * next(spent))
+    loop = Loop(network, Widths({}, MOST), meter=Meter(lambda: 30.0 * next(spent), measured=False))
     loop.waiting = [ticket(1, steps=4, guidance=1.0), ticket(2, steps=4, guidance=7.5)]
     one, two = loop.waiting
     for _ in range(4):
