@@ -220,9 +220,12 @@ class Memory:
         return [label.wanted for label in labels if not label.right]
 
     def kept(self, picture: Picture) -> bool:
-        """Whether the bytes are really there; a point without bytes is removed."""
+        """Whether the bytes are really there; a point without bytes is removed, unless the store has lost them all."""
         if self.store.exists(object_name(picture.key)):
             return True
+        if next(iter(self.store.names()), None) is None:
+            log.error("the store holds nothing, although the index names %s: is it the right one?", picture.key)
+            return False
         log.error("the index names %s, which the store does not hold; removed from the index", picture.key)
         self.index.remove(picture.key)
         return False

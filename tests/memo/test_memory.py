@@ -222,11 +222,22 @@ def test_another_scope_is_not_searched(memory, remember, recipe):
 
 
 def test_a_point_without_bytes_is_no_match_and_is_removed(memory, remember, recipe, caplog):
+    remember(replace(recipe, prompt="two owls"))
     kept = remember(recipe)
     memory.store.delete(object_name(kept.key))
     assert memory.recall(recipe).match is None
     assert memory.index.get(kept.key) is None
     assert kept.key in caplog.text
+
+
+def test_a_store_that_is_empty_of_a_sudden_costs_the_index_nothing(memory, remember, recipe, caplog):
+    """Its folder may not be mounted."""
+    kept = remember(recipe)
+    data = memory.store.get(object_name(kept.key))
+    memory.store.delete(object_name(kept.key))
+    assert memory.recall(recipe).match is None and "is it the right one?" in caplog.text
+    memory.store.put(object_name(kept.key), data)
+    assert memory.recall(recipe).match
 
 
 def test_an_index_that_is_down_is_a_miss_that_says_so(embedder, memory, recipe, unused_port):
