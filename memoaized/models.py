@@ -105,7 +105,8 @@ def add(wanted: str, name: str | None, models: Path, revision: str | None, downl
     if found and download:
         click.echo(f"fetching {found.gib:.1f} GiB to {fetch(found)}")
     preset = preset or guess(found)  # type: ignore[arg-type]  # either is there
-    file = write(preset.about(name, found.commit if found else None), models)
+    kind = {"pipeline": found.kind} if found and preset.family == PIPELINE else {}
+    file = write({**preset.about(name, found.commit if found else None), **kind}, models)
     click.echo(f"{file}: {preset.source}{f' at {found.commit}' if found else ''}; {preset.licence}")
     if preset.least:
         click.echo(f"it wants a GPU with about {preset.least} GiB; {preset.note or 'workers find it by themselves'}")

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 STEPPED = ("stable-diffusion", "stable-diffusion-xl")  # families of diffusers that the step loop steps
 PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline for
+REDRAWN = ("StableDiffusion3Pipeline", "FluxPipeline")  # beside which diffusers has one that starts from a picture
 REMOTE = ("huggingface-inference", "bedrock")  # families whose weights are elsewhere
 PIECE = 2**24  # bytes read at once
 USUAL = tuple(name for name in SAMPLERS if name != "lcm")  # which wants a model that was distilled for it
@@ -260,7 +261,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             schedules=tuple(values.get("schedules", SCHEDULES)),
             span=as_span(values.get("span")),
             adaptable=can_wear(values.get("family"), file.parent),
-            starts=values.get("family", STEPPED[0]) in STEPPED and not values.get("labels"),
+            starts=can_start(values, file.parent),
             remote=values.get("family") in REMOTE,
             negatives=as_flag(values, "negatives"),
             script=values.get("script", "LATIN"),
@@ -275,6 +276,15 @@ def can_wear(family: str | None, folder: Path) -> bool:
     if family != PIPELINE or not index.is_file():
         return family in (*STEPPED, PIPELINE)
     return "text_encoder" in json.loads(index.read_text())  # those that read no words cannot
+
+
+def can_start(values: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the model can start from a picture; of a pipeline on the hub model.json says what it is."""
+    family, index = values.get("family", STEPPED[0]), folder / "model_index.json"
+    if family != PIPELINE:
+        return family in STEPPED and not values.get("labels")
+    kind = json.loads(index.read_text()).get("_class_name") if index.is_file() else values.get("pipeline")
+    return kind in REDRAWN
 
 
 def as_flag(values: Mapping[str, Any], name: str) -> bool:

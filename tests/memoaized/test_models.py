@@ -154,6 +154,8 @@ def test_what_was_downloaded_is_painted_without_a_hub(one_thread, stub, run, fol
     image = open_painter(catalogue.model(name), MEANS)(recipe, lambda progress: steps.append(progress.step))
     assert image.size == (64, 64) and steps == [1, 2] and about(folder, name)["family"] == family
     assert catalogue.model(name).negatives == (name == "sd")
+    kinds = {"cats": "DDPMPipeline", "lcm": "LatentConsistencyModelPipeline"}
+    assert about(folder, name).get("pipeline") == kinds.get(name) and catalogue.model(name).starts == (name == "sd")
 
 
 def test_pipelines_of_flux_are_taken_to_know_no_negative_prompts():

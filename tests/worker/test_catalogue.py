@@ -73,6 +73,14 @@ def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
         Catalogue(folder).check()
 
 
+@pytest.mark.parametrize(("kind", "starts"), [("FluxPipeline", True), ("DDPMPipeline", False), (None, False)])
+def test_what_a_pipeline_on_the_hub_can_start_from_is_told_by_its_kind(folder, kind, starts):
+    write_tiny_model(folder, name="far")
+    file = folder / "far" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "family": "pipeline", "pipeline": kind}))
+    assert Catalogue(folder).model("far").starts == starts
+
+
 def test_karras_needs_a_sampler_with_sigmas(catalogue):
     assert catalogue.recipe({"prompt": "fox", "schedule": "karras"}).schedule == "karras"
     with pytest.raises(BadRecipe, match="ddim"):

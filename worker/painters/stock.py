@@ -5,18 +5,21 @@ Recipes of equal settings that wait are painted in one call. Knows tensors and p
 
 import inspect
 import logging
+import math
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
-from PIL import Image
+from PIL import Image, ImageOps
 
 from memo import BadRecipe, BadSetup, Recipe
+from worker.catalogue import REDRAWN
 from worker.energy import Meter, open_meter
 
 from .adapters import PipelineAdapters, pipeline_adapters
@@ -36,6 +39,7 @@ class Order:
     """One recipe that waits or is painted."""
 
     recipe: Recipe
+    start: Image.Image | None = None
     turn: Turn = ANY
     gone: bool = False  # nobody waits for it any more
     news: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
@@ -43,7 +47,8 @@ class Order:
     @property
     def settings(self) -> tuple[object, ...]:
         """What all that are painted together must share."""
-        return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt)
+        begun = self.start and self.recipe.strength
+        return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt), begun
 
 
 class Dropped(Exception):
@@ -61,6 +66,7 @@ class StockPainter:
         self.takes = inspect.signature(pipe.__call__).parameters
         self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         self.cell = cell_of(pipe) if "height" in self.takes else 1
+        self.redrawing = redrawing(pipe)  # over the same parts
         self.waiting: list[Order] = []
         self.width = 0
         self.thread = OnDemandThread("stock pipeline", lambda: self.waiting, self.paint_first)
@@ -74,7 +80,8 @@ class StockPainter:
     ) -> Image.Image:
         """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
-        order = Order(recipe, turn)
+        fitted = start and ImageOps.fit(start, (recipe.width, recipe.height), Image.Resampling.LANCZOS)
+        order = Order(recipe, fitted, turn)
         with self.thread.changed:
             self.waiting.append(order)
             self.thread.wake()
@@ -95,8 +102,20 @@ class StockPainter:
         for name in ("width", "height"):
             if (side := getattr(recipe, name)) % self.cell:
                 raise BadRecipe(name, side, f"{recipe.model} paints multiples of {self.cell}")
+        if recipe.start:
+            self.check_start(recipe)
         if recipe.adapter and self.adapters is None:
             raise BadRecipe("adapter", recipe.adapter, f"{recipe.model} can wear none: leave it out")
+
+    def check_start(self, recipe: Recipe) -> None:
+        """Some pipelines only paint anew, and the others want a step at least."""
+        if self.redrawing is None:
+            raise BadRecipe("start", recipe.start, f"{recipe.model} cannot start from a picture: leave it out")
+        if recipe.steps * recipe.strength < 1:
+            least = math.ceil(100 / recipe.steps) / 100
+            raise BadRecipe(
+                "strength", recipe.strength, f"of {recipe.steps} steps nothing is left: at least {least:g}"
+            )
 
     def check_sampler(self, recipe: Recipe) -> None:
         """Flow models go by Euler's method only, at steps of their own, and unconditional ones by DDIM."""
@@ -168,7 +187,7 @@ class StockPainter:
             self.adapters.put_on(recipe.adapter)
         if not self.flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
-        asked = {
+        asked: dict[str, Any] = {
             "prompt": [order.recipe.prompt for order in orders],
             "negative_prompt": [order.recipe.negative_prompt for order in orders] if recipe.negative_prompt else None,
             "width": recipe.width,
@@ -180,17 +199,23 @@ class StockPainter:
         asked = {name: value for name, value in asked.items() if name in self.takes}
         if "prompt" not in self.takes:
             asked["batch_size"] = len(orders)
+        pipe = self.pipe
+        if orders[0].start is not None:
+            pipe, asked["image"], asked["strength"] = self.redrawing, [one.start for one in orders], recipe.strength
         with self.meter.used() as spent:
-            self.pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable, spent)
-            images: list[Image.Image] = self.pipe(**asked, **self.more, output_type="pil").images
+            pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable, total, spent)
+            images: list[Image.Image] = pipe(**asked, **self.more, output_type="pil").images
         return [image.convert("RGB") for image in images]
 
 
 class Bar:
     """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
 
-    def __init__(self, orders: list[Order], iterable: Iterable[Any] | None, spent: Callable[[], float]) -> None:
-        self.orders, self.iterable, self.spent, self.step = orders, iterable, spent, 0
+    def __init__(
+        self, orders: list[Order], iterable: Iterable[Any] | None, total: int | None, spent: Callable[[], float]
+    ) -> None:
+        self.orders, self.iterable, self.spent = orders, iterable, spent
+        self.step = 0 if total is None else max(0, orders[0].recipe.steps - total)  # some are left out with a start
 
     def __enter__(self) -> "Bar":
         return self
@@ -228,6 +253,16 @@ def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, means:
     painter = StockPainter(pipe.to(device.name), device, means.slots, open_meter(device.name, means.watts))
     painter.more, painter.adapters = more_for(pipe, about, folder), pipeline_adapters(pipe, folder)
     return painter
+
+
+def redrawing(pipe: Any) -> Any:
+    """The pipeline that starts from a picture, over the same parts; None where diffusers has none that we know."""
+    kind = type(pipe).__name__
+    if kind not in REDRAWN:
+        return None
+    redraws = getattr(diffusers, kind.replace("Pipeline", "Img2ImgPipeline"))
+    wanted = inspect.signature(redraws).parameters
+    return redraws(**{name: part for name, part in pipe.components.items() if name in wanted})
 
 
 def more_for(pipe: Any, about: Mapping[str, Any], folder: Path) -> dict[str, object]:

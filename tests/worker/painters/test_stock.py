@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, FluxImg2ImgPipeline, StableDiffusion3Img2ImgPipeline
 from PIL import Image
 
 from memo import BadRecipe, BadSetup
@@ -148,6 +148,58 @@ def test_equal_settings_go_together_and_each_comes_out_as_alone(one_thread, cata
         found = [future.result() for future in found]
     assert max(map(apart, alone, found)) <= 1
     assert 3 in seen or 2 in seen
+
+
+def redrawn(catalogue, recipe, picture):
+    """By diffusers' own pipeline for that, over the same parts."""
+    parts = open_painter(catalogue.model(recipe.model), MEANS).pipe.components
+    kind = {"sd3": StableDiffusion3Img2ImgPipeline, "flux": FluxImg2ImgPipeline}[recipe.model]
+    pipe = kind(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    said = {"prompt": recipe.prompt, "image": picture, "strength": recipe.strength}
+    said |= {"guidance_scale": recipe.guidance_scale, "num_inference_steps": recipe.steps}
+    sized = {"width": recipe.width, "height": recipe.height}
+    return pipe(**said, **sized, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_picture_to_start_from_is_painted_over_as_the_pipeline_for_it_does(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), MEANS)
+    anew = recipe_of(catalogue, name, 3, steps=8)
+    started = replace(anew, start="a" * 32, strength=0.5)
+    wide = Image.linear_gradient("L").convert("RGB").resize((128, 64))
+    before, steps = paint(painter, anew), []
+    found = painter(started, lambda progress: steps.append(progress.step), wide)
+    square = wide.crop((32, 0, 96, 64))
+    assert apart(found, redrawn(catalogue, started, square)) <= 1 < apart(found, before)
+    assert steps == [5, 6, 7, 8] and apart(paint(painter, anew), before) == 0
+    other = painter(started, lambda progress: None, wide.rotate(180))
+    assert apart(other, found) > 1
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_those_that_start_from_pictures_go_together_and_apart_from_others(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), MEANS)
+    grey, dark = (Image.new("RGB", (64, 64), colour) for colour in ("#888", "#222"))
+    recipe = replace(recipe_of(catalogue, name, 3, steps=4), start="a" * 32, strength=0.5)
+    alone = [painter(recipe, lambda progress: None, start) for start in (grey, dark)]
+    orders = [Order(recipe, start) for start in (grey, dark)]
+    assert orders[0].settings == orders[1].settings != Order(replace(recipe, start="")).settings
+    painter.paint(orders)
+    assert all(apart(last(order), one) <= 1 for order, one in zip(orders, alone, strict=True))
+
+
+def test_what_cannot_start_from_a_picture_says_so(catalogue):
+    assert {name: catalogue.model(name).starts for name in ("ddpm", "sd3", "flux")} == {
+        "ddpm": False,
+        "sd3": True,
+        "flux": True,
+    }
+    with pytest.raises(BadRecipe, match="ddpm cannot start from a picture"):
+        recipe_of(catalogue, "ddpm", 3, start="a" * 32)
+    painter = open_painter(catalogue.model("flux"), MEANS)
+    with pytest.raises(BadRecipe, match="at least 0.25"):
+        paint(painter, replace(recipe_of(catalogue, "flux", 3, steps=4), start="a" * 32, strength=0.2))
 
 
 def test_what_painting_costs_is_counted_and_shared(one_thread, catalogue, name):
