@@ -220,7 +220,7 @@ class Memory:
         return [label.wanted for label in labels if not label.right]
 
     def kept(self, picture: Picture) -> bool:
-        """Whether the bytes are really there; a point without bytes is removed, unless the store has lost them all."""
+        """Whether the bytes are there; a point without bytes is removed, unless the store has lost them all."""
         if self.store.exists(object_name(picture.key)):
             return True
         if next(iter(self.store.names()), None) is None:

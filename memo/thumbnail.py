@@ -6,7 +6,7 @@ from PIL import Image
 
 THUMBNAILS = "thumbnails/"  # what their objects' names begin with
 SIDE = 384  # px, of the longer one: tiles are half as wide, on screens of two dots a pixel
-QUALITY = 80
+QUALITY = 88
 
 
 def write_thumbnail(png: bytes) -> bytes:
