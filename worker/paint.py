@@ -109,7 +109,7 @@ class Studio:
             return self.try_later(claim, str(error))
         except MemoError as error:
             return self.fail(claim, str(error))
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is tried again, then told to whoever waits
             log.exception("painting %s failed", claim.painting)
             self.suspect(claim.painting)
             return self.try_later(claim, f"{type(error).__name__}: {error}")
