@@ -10,10 +10,10 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-TORCH_FREE := memo/*,worker/*,worker/jobs/*,worker/painters/*,worker/drawings/*
-WITH_TORCH := adapters compiled conditions decoder denoiser device diffusion families glance latents loop samplers stock upscaler
-TORCH_ROOMS := worker/export.py worker/text.py worker/judge/* worker/train/* worker/drawings/sheet.py \
-	$(WITH_TORCH:%=worker/painters/%.py)
+TORCH_FREE := memo/*,jobs/*,worker/*
+WITH_TORCH := adapters compiled decoder denoiser device latent_preview latents samplers step_loop text_encoder upscaler
+TORCH_ROOMS := $(WITH_TORCH:%=worker/engine/%.py) worker/painters/conditioning.py worker/painters/diffusion.py \
+	worker/painters/families.py worker/painters/pipelines.py worker/stickers/sheet.py
 EMPTY :=
 COMMA := ,
 

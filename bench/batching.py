@@ -20,10 +20,10 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from worker.painters.denoiser import Denoiser, Given
-from worker.painters.loop import Loop, Ticket, step_times
-from worker.painters.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
-from worker.painters.width import Widths, measured
+from worker.engine.batch_size import Widths, measured
+from worker.engine.denoiser import Denoiser, Given
+from worker.engine.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
+from worker.engine.step_loop import Loop, Ticket, step_times
 
 CONFIG = {
     "num_train_timesteps": 1000,

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.fleet import Fleet, fleet, submit
+from jobs.job import Job, State
+from jobs.queue import Queue
 from memo import Memory, Unavailable
 from memo.memory import object_name
 from memoaized.reindex import re_embed
-from worker.jobs.job import Job, State
-from worker.jobs.queue import Queue
 
 Deed = Callable[[], None]
 

@@ -19,7 +19,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from memo.embed import Vectors, open_embedder
-from worker.judge.grammar import draw, say
+from training.judge.grammar import draw, say
 
 ASKED = 200
 LIMIT = 20

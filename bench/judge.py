@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from memo.embed import Embedder, open_embedder
-from memo.judge import open_judge, scored
-from memo.measure import figures, threshold
-from memo.pairs import Pair, read_pairs
-from memo.rules import same_words, veto
-from worker.judge.edits import OTHER_PICTURE, SAME_PICTURE, edited
-from worker.judge.pool import read_prompts
+from memo.judge.evaluation import figures, threshold
+from memo.judge.factory import open_judge, scored
+from memo.judge.labelled_pairs import Pair, read_pairs
+from memo.judge.rules import same_words, veto
+from training.judge.edits import OTHER_PICTURE, SAME_PICTURE, edited
+from training.judge.pair_pool import read_prompts
 
 SUITE = ("parti", "dsg", "geneval")  # files of prompts that no judge is taught by
 EACH = 100  # pairs of a kind

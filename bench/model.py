@@ -17,8 +17,8 @@ from random import Random
 from typing import Any
 
 from memo import BadRecipe, BadSetup
-from worker.drawings.sprites import Bank
-from worker.train.scenes import Studio
+from training.scenes.compose import Studio
+from worker.stickers.sprites import Bank
 
 from .pictures.asks import KINDS, Ask, Sprites, asked, held_out, held_out_rows, known_words
 from .pictures.classifier import Judge

@@ -25,15 +25,15 @@ import numpy as np
 import psutil
 from qdrant_client.models import CollectionStatus
 
+from index_server import FLUSH_SECONDS
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
 from memo.index import Labels, Pending, beside, open_index
-from memo.judge import open_judge
+from memo.judge.factory import open_judge
 from memo.memory import object_name
 from memo.store import FolderStore
-from memoaized.edge import FLUSH_SECONDS
 from memoaized.up import free_port
-from worker.judge.grammar import Meaning, draw, say
+from training.judge.grammar import Meaning, draw, say
 
 SIZES = (1_000, 10_000, 100_000)
 ASKED = 200  # prompts of each sort
@@ -82,7 +82,7 @@ def index_server(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[byte
     """An embedded index server on a free port: its URL, key and process."""
     port, key = free_port(), secrets.token_hex(16)
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "memoaized.index_server:create()"]
+    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
     environment = {**os.environ, "INDEX_SERVER_FOLDER": str(folder), "INDEX_SERVER_KEY": key}
     process = subprocess.Popen(command, env=environment)
     try:

@@ -22,12 +22,12 @@ from uuid import UUID
 from memo import Memory, Recall, Recipe
 from memo.embed import Embedder, open_embedder
 from memo.index import Index, Labels, Pending, beside, open_index
-from memo.judge import open_judge
+from memo.judge.factory import open_judge
+from memo.judge.rules import same_words
 from memo.memory import object_name
-from memo.rules import same_words
 from memo.store import FolderStore
-from worker.judge.edits import SAME_PICTURE, edited, plain
-from worker.judge.pool import read_prompts
+from training.judge.edits import SAME_PICTURE, edited, plain
+from training.judge.pair_pool import read_prompts
 
 from .recall import index_server, painted, wish
 

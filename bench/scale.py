@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.fleet import Fleet, fleet, submit
-from worker.jobs.job import Job, State
-from worker.jobs.queue import Queue
+from jobs.job import Job, State
+from jobs.queue import Queue
 
 WORKERS = (1, 2, 4, 8)
 EACH = 12  # paintings per worker

@@ -29,11 +29,11 @@ import numpy as np
 
 from bench.hit import call, wait
 from bench.recall import BATCH, index_server
+from jobs.models import Catalogue
 from memo import MemoConfig, Memory, Picture, open_memory
 from memo.memory import object_name
 from memoaized.up import free_port
-from worker.catalogue import Catalogue
-from worker.judge.grammar import Meaning, draw, say
+from training.judge.grammar import Meaning, draw, say
 
 MODELS = Path(__file__).parents[1] / "models"
 POLLERS = 4  # connections that ask again and again

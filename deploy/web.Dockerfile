@@ -15,8 +15,11 @@ ENV PATH=/opt/memoaized/venv/bin:$PATH
 WORKDIR /opt/memoaized/source
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY memo memo
+COPY jobs jobs
 COPY worker worker
+COPY training training
 COPY web web
+COPY index_server index_server
 COPY memoaized memoaized
 RUN pip install --no-cache-dir --constraint constraints.txt ".[gpu,s3]" \
  && memoaized prepare --text-folder /opt/memoaized/text \
@@ -26,8 +29,11 @@ FROM ${PYTHON_IMAGE}
 WORKDIR /opt/memoaized/source
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY memo memo
+COPY jobs jobs
 COPY worker worker
+COPY training training
 COPY web web
+COPY index_server index_server
 COPY memoaized memoaized
 # The last line fails when something brought torch along.
 RUN pip install --no-cache-dir --constraint constraints.txt ".[s3]" \
@@ -43,7 +49,7 @@ ENV HOME=/tmp \
     MEMO_STATES=/opt/memoaized/states \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     PYTHONUNBUFFERED=1 \
-    WORKER_MODELS=/opt/memoaized/models
+    JOBS_MODELS=/opt/memoaized/models
 EXPOSE 8000
 # 200 when a job can be served, hence only once a worker is alive.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --retries=3 \

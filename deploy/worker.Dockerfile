@@ -15,8 +15,11 @@ ENV PATH=/opt/memoaized/venv/bin:$PATH
 WORKDIR /opt/memoaized/source
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY memo memo
+COPY jobs jobs
 COPY worker worker
+COPY training training
 COPY web web
+COPY index_server index_server
 COPY memoaized memoaized
 # The last line fails when pip put a torch without CUDA over the base's.
 RUN pip install --no-cache-dir --constraint constraints.txt ".[gpu,s3]" \
@@ -41,7 +44,7 @@ ENV HF_HUB_OFFLINE=1 \
     PYTHONUNBUFFERED=1 \
     TORCHINDUCTOR_CACHE_DIR=/opt/memoaized/compiled/inductor \
     TRITON_CACHE_DIR=/opt/memoaized/compiled/triton \
-    WORKER_MODELS=/opt/memoaized/models
+    JOBS_MODELS=/opt/memoaized/models
 HEALTHCHECK --interval=30s --timeout=20s --start-period=30m --retries=3 \
   CMD ["memoaized", "healthcheck", "worker"]
 CMD ["celery", "--app", "worker.main:app", "worker", "--pool", "threads", "--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]

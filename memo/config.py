@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from memo.judge.factory import open_judge
+from memo.store import open_store
+
 from .embed import open_embedder
 from .errors import BadSetup
 from .index import Labels, Pending, beside, open_index
-from .judge import open_judge
 from .memory import Memory
-from .store import open_store
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Words to vectors: prompts whose meanings are alike get vectors with a cosine near 1.
 
-Knows nothing of pictures. The default runs on ONNX Runtime from weights that `worker.export` exported, so
+Knows nothing of pictures. The default runs on ONNX Runtime from weights that `training.text_export` exported, so
 that the web process never loads torch; other models of the hub run on sentence-transformers.
 """
 
@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .embedding_cache import Reading, Shelf
 from .errors import BadSetup
 from .minilm import SHA256, STATE_LAYERS, WIDTH
-from .shelf import Reading, Shelf
 
 Vectors = npt.NDArray[np.float32]
 

@@ -19,11 +19,12 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
+from memo.judge.feedback import Label
+
 from .embed import Vectors
 from .errors import BadSetup, OtherEmbedder, Unavailable
-from .labels import Label
 from .picture import Picture, from_record, record
-from .questions import Json, ask_memory, open_rest
+from .qdrant_rest import Json, ask_memory, open_rest
 from .recipe import Recipe
 
 P = TypeVar("P", bound="Points")

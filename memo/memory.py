@@ -7,19 +7,20 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from memo.judge.factory import Judge
+from memo.judge.feedback import Label, doubt
+from memo.judge.relaxed import without_more
+from memo.judge.rules import same_words
+from memo.judge.verdict import Verdict
+from memo.store import Store
+
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
 from .index import Found, Index, Labels, Near, Pending
-from .judge import Judge
-from .labels import Label, doubt
+from .init_image import read_start, start_name, start_object
 from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .recipe import Recipe, check_choice
-from .relaxed import without_more
-from .rules import same_words
-from .start import read_start, start_name, start_object
-from .store import Store
 from .thumbnail import thumbnail_object, write_thumbnail
-from .verdict import Verdict
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """A recipe is all that decides a picture; its key is that picture's only name.
 
-Knows nothing of which models exist or which sizes they can paint: `worker.catalogue` checks that.
+Knows nothing of which models exist or which sizes they can paint: `jobs.models` checks that.
 """
 
 import base64

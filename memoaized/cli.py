@@ -10,9 +10,9 @@ import click
 
 from memo import MemoError
 
-from .judge import judge
-from .models import model
-from .train import train
+from .judge_commands import judge
+from .model_commands import model
+from .train_commands import train
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
@@ -84,7 +84,7 @@ def key() -> None:
 @click.option("--data", default="var", show_default=True, type=DATA, help="Where a 32-digit key is looked up.")
 def show(file_or_key: str, data: Path) -> None:
     """Show the recipe of a PNG file, of a recipe text, or of a picture's key."""
-    from .keys import describe
+    from .recipe_lookup import describe
 
     click.echo(told(lambda: describe(file_or_key, data / "pictures")))
 
@@ -94,10 +94,10 @@ def show(file_or_key: str, data: Path) -> None:
 @click.option("--role", default="user", show_default=True, type=click.Choice(["user", "admin"]))
 @click.option("--scope", default="", help="Whose memory is used: shared, or a name.  [default: one of NAME's own]")
 @click.option("--daily", type=click.IntRange(0, 10**9), help="Pictures in 24 hours.  [default: WEB_DAILY]")
-@click.option("--data", default="var", show_default=True, type=DATA, help="Unless WORKER_REDIS is set.")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Unless JOBS_REDIS is set.")
 def add(name: str, role: str, scope: str, daily: int | None, data: Path) -> None:
     """Make a key for a person or program, and print it this once."""
-    from .people import keys_of
+    from .key_commands import keys_of
 
     _, made = told(lambda: keys_of(data, os.environ).add(name, role=role, scope=scope, daily=daily))
     click.echo(made)
@@ -105,20 +105,20 @@ def add(name: str, role: str, scope: str, daily: int | None, data: Path) -> None
 
 
 @key.command("list")
-@click.option("--data", default="var", show_default=True, type=DATA, help="Unless WORKER_REDIS is set.")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Unless JOBS_REDIS is set.")
 def list_keys(data: Path) -> None:
     """Say who has a key, and what it opens."""
-    from .people import keys_of, table
+    from .key_commands import keys_of, table
 
     click.echo(told(lambda: table(keys_of(data, os.environ).all())))
 
 
 @key.command("remove")
 @click.argument("name")
-@click.option("--data", default="var", show_default=True, type=DATA, help="Unless WORKER_REDIS is set.")
+@click.option("--data", default="var", show_default=True, type=DATA, help="Unless JOBS_REDIS is set.")
 def remove_key(name: str, data: Path) -> None:
     """Make a key worthless, sessions with it included; the pictures stay."""
-    from .people import keys_of, remove
+    from .key_commands import keys_of, remove
 
     told(lambda: remove(keys_of(data, os.environ), name))
 

@@ -19,15 +19,15 @@ from typing import Any
 import psutil
 from safetensors import SafetensorError, safe_open
 
+from jobs.config import JobsConfig
+from jobs.models import PIPELINE, Catalogue, Model
+from jobs.store.board import open_board
 from memo import BadKey, BadSetup, MemoError, read_png
 from memo.embed import ONNX_NAME, intact
 from memo.minilm import minilm_folder
 from memo.store import open_store
-from worker.catalogue import PIPELINE, Catalogue, Model
-from worker.config import WorkerConfig
-from worker.energy import nvml_counter
-from worker.jobs.board import open_board
-from worker.painters.painter import AUTO
+from worker.config import AUTO, WorkerConfig
+from worker.engine.energy import nvml_counter
 
 from .redis_server import find_redis
 
@@ -125,14 +125,14 @@ def painting(data: Path, models: Path, environment: Mapping[str, str]) -> list[F
 
 
 def device_of(config: WorkerConfig) -> Any:
-    """The `worker.painters.device.Device` it would be; raises BadSetup without torch or the GPU that is asked for,
+    """The `worker.engine.device.Device` it would be; raises BadSetup without torch or the GPU that is asked for,
     and where a GPU is there that torch cannot use, for then painting would fall to the CPU unasked.
     """
     if find_spec("torch") is None:
         raise BadSetup(f"torch is not installed: {EXTRA}")
     import torch
 
-    from worker.painters.device import open_device
+    from worker.engine.device import open_device
 
     device = open_device(config.device, config.dtype)
     if config.device == AUTO and not device.cuda and (gpus := gpus_of_driver()):
@@ -320,7 +320,7 @@ def data_folder(data: Path) -> str:
 
 def worker_alive(environment: Mapping[str, str]) -> bool:
     """Whether a worker of this host has been heard of lately; raises Unavailable."""
-    workers = open_board(WorkerConfig.from_env(environment).redis).workers()
+    workers = open_board(JobsConfig.from_env(environment).redis).workers()
     alive = any(facts.get("host") == socket.gethostname() for facts in workers.values())
     if not alive:
         print("no worker of this host is alive", file=sys.stderr)

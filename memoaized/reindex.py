@@ -17,17 +17,17 @@ from typing import TypeVar
 
 from werkzeug.serving import make_server
 
+from index_server import CannotStart
+from index_server.app import collections_of, create_app
 from memo import BadKey, BadSetup, Forgotten, MemoConfig, Picture, read_png
 from memo.embed import Embedder, open_embedder
 from memo.index import Held, Index, Labels, Pending, beside, open_index
-from memo.labels import Label
+from memo.init_image import STARTS
+from memo.judge.feedback import Label
 from memo.memory import object_name
-from memo.start import STARTS
 from memo.store import Store, open_store
 from memo.thumbnail import THUMBNAILS
 
-from .edge import CannotStart
-from .index_server import collections_of, create_app
 from .up import HOST, claimed, prepare_text_model
 
 T = TypeVar("T")

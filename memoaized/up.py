@@ -26,7 +26,7 @@ import redis
 from memo import BadSetup
 from memo.embed import ONNX_NAME, intact
 
-from .parts import Part, end_leftovers, started_at, wait_until
+from .child_processes import Part, end_leftovers, started_at, wait_until
 from .redis_server import RedisPlan, find_redis, plan_redis
 
 HOST = "127.0.0.1"  # where all parts listen, and the web unless it is told otherwise
@@ -136,7 +136,7 @@ class Stack:
         gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"]
         gunicorn += ["--no-control-socket"]
         quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
-        index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "memoaized.index_server:create()"]
+        index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "index_server.app:create()"]
         web = [*gunicorn, "--threads", "400", *quiet, self.plan.address, "web.wsgi:create()"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
         worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
@@ -168,8 +168,8 @@ class Stack:
             "MEMO_STORE": f"file:{self.data / 'pictures'}",
             "MEMO_TEXT_FOLDER": str(self.data / "text"),
             "MEMO_STATES": str(self.data / "states"),
-            "WORKER_REDIS": self.redis.url,
-            "WORKER_MODELS": str(self.plan.models.resolve()),
+            "JOBS_REDIS": self.redis.url,
+            "JOBS_MODELS": str(self.plan.models.resolve()),
             **webhook_secret(environment, self.data / "secrets" / "webhook"),
             "WORKER_THREADS": threads,
             "OMP_NUM_THREADS": threads,
@@ -292,8 +292,8 @@ def secret(path: Path) -> str:
 
 def webhook_secret(environment: Mapping[str, str], path: Path) -> dict[str, str]:
     """What webhooks are signed with, unless the environment says it."""
-    said = {"WORKER_WEBHOOK_SECRET", "WORKER_WEBHOOK_SECRET_FILE"} & environment.keys()
-    return {} if said else {"WORKER_WEBHOOK_SECRET": secret(path)}
+    said = {"JOBS_WEBHOOK_SECRET", "JOBS_WEBHOOK_SECRET_FILE"} & environment.keys()
+    return {} if said else {"JOBS_WEBHOOK_SECRET": secret(path)}
 
 
 def free_port() -> int:
@@ -345,7 +345,7 @@ def prepare_text_model(folder: Path) -> None:
         return
     say("preparing the text model (once, a few seconds)")
     try:
-        from worker.export import export_text_model
+        from training.text_export import export_text_model
     except ImportError as error:
         raise BadSetup(f"preparing the text model needs torch: pip install 'memoaized[gpu]' ({error})") from error
     export_text_model(folder)

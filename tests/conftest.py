@@ -15,10 +15,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import web
+from jobs.celery_app import PAINT, create_celery, queue_of
+from jobs.config import JobsConfig
+from jobs.events import Events
+from jobs.models import Catalogue
+from jobs.queue import Queue
+from jobs.store.board import Board, open_board
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
 from memo.index import Labels, Pending, beside, open_index
-from memo.judge import RulesJudge
+from memo.judge.factory import RulesJudge
 from memo.store import FolderStore
 from memoaized.up import answers, free_port
 from tests.real import (
@@ -33,15 +39,9 @@ from tests.real import (
     wait_for,
 )
 from tests.tiny_model import write_tiny_model
-from worker.catalogue import Catalogue
-from worker.celery_app import PAINT, create_celery, queue_of
-from worker.config import WorkerConfig
-from worker.jobs.board import Board, open_board
-from worker.jobs.events import Events
-from worker.jobs.queue import Queue
 from worker.paint import Studio
 
-pytest_plugins = ["tests.s3_servers"]
+pytest_plugins = ["tests.s3_servers", "tests.sticker_bank"]
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def studio(board: Board, memory: Memory, painter: QuickPainter) -> Studio:
 
 @pytest.fixture
 def queue(board: Board, redis_url: str) -> Iterator[Queue]:
-    queue = Queue(board, create_celery(WorkerConfig(redis=redis_url)), Events(board))
+    queue = Queue(board, create_celery(JobsConfig(redis=redis_url)), Events(board))
     yield queue
     queue.events.stop()
     queue.celery.close()
@@ -190,7 +190,7 @@ def index_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexServ
         "INDEX_SERVER_KEY": "test-key",
     }
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "memoaized.index_server:create()"]
+    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     server = IndexServer(f"http://127.0.0.1:{port}", "test-key")
     wait_for(lambda: answers(f"{server.url}/healthz"))

@@ -20,13 +20,13 @@ from flask import Flask
 from PIL import Image
 from werkzeug.serving import make_server
 
+from jobs.job import Job
+from jobs.queue import Queue
 from memo import Picture, Recipe, now, write_png
-from memoaized.parts import Part
+from memoaized.child_processes import Part
 from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
-from worker.jobs.job import Job
-from worker.jobs.queue import Queue
-from worker.painters.painter import ANY, OnStep, Progress, Turn
+from worker.painters.port import ANY, OnStep, Progress, Turn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

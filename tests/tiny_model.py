@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DCondit
 
 
 def write_tiny_model(folder: Path, *, name: str = "stickers", seed: int = 0, slow: bool = False) -> Path:
-    """A model folder as `worker.catalogue` and `worker.painters.diffusion` want it; returns it.
+    """A model folder as `jobs.models` and `worker.painters.diffusion` want it; returns it.
 
     A `slow` one works at 256 pixels with more channels: 0.1 s a step, long enough to be looked at.
     """

@@ -3,51 +3,17 @@
 from flask import Flask, Response, abort, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from jobs.api_keys import Keys
+from jobs.models import Catalogue
+from jobs.queue import Queue
 from memo import Memory
-from worker.catalogue import Catalogue
-from worker.jobs.keys import Keys
-from worker.jobs.queue import Queue
 
-from . import (
-    a1111,
-    api,
-    audit,
-    caller,
-    gallery,
-    health,
-    horde,
-    internal,
-    limits,
-    links,
-    metrics,
-    openai,
-    openapi,
-    pages,
-    people,
-    problems,
-    starts,
-    streams,
-    workers,
-)
+from . import a1111, api, auth, health, horde, limits, links, metrics, openai, pages, problems, streams
+from .api import init_images
 from .config import WebConfig
+from .pages import sign_in
 
-PARTS = (
-    people,
-    pages,
-    gallery,
-    workers,
-    api,
-    audit,
-    health,
-    metrics,
-    openapi,
-    starts,
-    openai,
-    links,
-    a1111,
-    horde,
-    internal,
-)
+PARTS = (*pages.BLUEPRINTS, *api.BLUEPRINTS, health.bp, metrics.bp, links.bp, openai.bp, *a1111.BLUEPRINTS, horde.bp)
 LARGEST_BODY = 64 * 1024  # bytes
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -74,13 +40,13 @@ def create_app(
     app.extensions["streams"] = streams.streams_of(who_may)
     problems.register(app)
     app.before_request(refuse_other_sites)
-    app.before_request(starts.make_room)
-    app.before_request(caller.identify)
+    app.before_request(init_images.make_room)
+    app.before_request(auth.identify)
     app.after_request(guard)
     for part in PARTS:
-        app.register_blueprint(part.bp)
-    people.register(app)
-    limits.register(app, who_may, people.bp)
+        app.register_blueprint(part)
+    sign_in.register(app)
+    limits.register(app, who_may, sign_in.bp)
     behind_proxies(app, int(who_may.proxies))
     return app
 

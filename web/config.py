@@ -22,7 +22,7 @@ class WebConfig:
     daily: str = "1000"  # pictures for one key in 24 hours; "" = any number
     queue_cap: str = "1000"  # paintings that may wait
     streams: str = "30"  # event streams that one caller may hold of one web process; "" = any number
-    limits: str = ""  # where requests are counted; "" = in the Redis of WORKER_REDIS
+    limits: str = ""  # where requests are counted; "" = in the Redis of JOBS_REDIS
 
     def __post_init__(self) -> None:
         if self.keys not in KEYS:

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from memo import BadSetup, Unavailable
 
-from .parts import memory, queue
+from .services import memory, queue
 
 bp = Blueprint("health", __name__)
 

@@ -14,10 +14,10 @@ from limits import RateLimitItem, parse, parse_many
 from limits.errors import StorageError
 from werkzeug.exceptions import TooManyRequests
 
+from jobs.queue import Queue
 from memo import Unavailable
-from worker.jobs.queue import Queue
 
-from .caller import who
+from .auth import who
 from .config import WebConfig
 
 log = logging.getLogger(__name__)

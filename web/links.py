@@ -9,9 +9,9 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from memo.picture import without_scope
 
-from .caller import keys
+from .auth import keys
 from .formats import MIME, Form, converted
-from .parts import memory
+from .services import memory
 
 bp = Blueprint("links", __name__)
 

@@ -13,12 +13,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from worker.jobs.job import Origin
-from worker.jobs.queue import Queue
+from jobs.job import Origin
+from jobs.queue import Queue
 
-from .caller import for_admins
+from .auth import for_admins
 from .limits import unlimited
-from .parts import catalogue, queue
+from .services import catalogue, queue
 
 bp = Blueprint("metrics", __name__)
 

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from flask import abort, request
 
+from jobs.job import Job
+from jobs.queue import Queue
 from memo import now
-from worker.jobs.job import Job
-from worker.jobs.queue import Queue
 
-from .caller import who
-from .parts import queue
+from .auth import who
+from .services import queue
 
 TRY = "X-Stainless-Retry-Count"  # 0 at first
 KEPT_SECONDS = 24 * 3600

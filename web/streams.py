@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from flask import Response, current_app, request, stream_with_context
 from werkzeug.exceptions import TooManyRequests
 
-from .caller import who
+from .auth import who
 from .config import WebConfig
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from flask import Flask
 
+from jobs.config import JobsConfig
+from jobs.models import Catalogue
+from jobs.queue import open_queue
 from memo import MemoConfig, open_memory
-from worker.catalogue import Catalogue
-from worker.config import WorkerConfig
-from worker.jobs.queue import open_queue
 
 from . import create_app
 from .config import WebConfig
@@ -21,8 +21,8 @@ def create() -> Flask:
     """Join the parts that the environment names."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    worker = WorkerConfig.from_env(os.environ)
+    jobs = JobsConfig.from_env(os.environ)
     memory = open_memory(MemoConfig.from_env(os.environ))
     web = WebConfig.from_env(os.environ)
-    web = replace(web, limits=web.limits or storage_uri(worker.redis))
-    return create_app(memory, open_queue(worker), Catalogue(Path(worker.models)), web)
+    web = replace(web, limits=web.limits or storage_uri(jobs.redis))
+    return create_app(memory, open_queue(jobs), Catalogue(Path(jobs.models)), web)

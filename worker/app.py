@@ -1,4 +1,4 @@
-"""What a worker process does: it paints; with `--queues train` it trains instead. Knows Celery, no environment."""
+"""What a worker process does: it paints. Knows Celery, no environment."""
 
 import gc
 import logging
@@ -14,18 +14,19 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
+from jobs.celery_app import PAINT, QUEUE, create_celery, exit_on_bad_setup, log_to_stderr, queue_of, queues_of
+from jobs.config import JobsConfig
+from jobs.models import Catalogue, Model
+from jobs.queue import open_webhooks, ring
+from jobs.store.board import open_board
+from jobs.webhooks.deliveries import Deliverer
 from memo import BadSetup, MemoConfig, Recipe, open_memory
+from worker.painters.factory import open_painter
+from worker.painters.port import Painter
 
-from .catalogue import Catalogue, Model
-from .celery_app import PAINT, QUEUE, create_celery, queue_of
 from .config import WorkerConfig
-from .jobs.board import open_board
-from .jobs.queue import open_webhooks, ring
-from .jobs.webhooks import Deliverer
+from .leases import Tender
 from .paint import Studio
-from .painters.painter import Painter, open_painter
-from .tend import Tender
-from .train.task import TRAIN, TRAIN_QUEUE, Runner, Trainings, Watch, send_training
 
 log = logging.getLogger(__name__)
 
@@ -74,21 +75,22 @@ class Painters:
         return painter
 
 
-def create_worker(memo: MemoConfig, config: WorkerConfig, opening: Opening | None = None) -> Celery:
+def create_worker(memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, opening: Opening | None = None) -> Celery:
     """The Celery application with its tasks; opens nothing before Celery starts the worker.
 
     `opening` makes the painter of a model; by default its weights are loaded.
     """
-    app = create_celery(config)
+    app = create_celery(jobs)
     worker_init.connect(log_to_stderr, weak=False)  # before models are loaded; Celery would do it after that
     setup_logging.connect(log_to_stderr, weak=False)
-    connect_painting(app, memo, config, opening)
-    connect_training(app, config)
+    connect_painting(app, memo, jobs, config, opening)
     worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)
     return app
 
 
-def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, opening: Opening | None) -> None:
+def connect_painting(
+    app: Celery, memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, opening: Opening | None
+) -> None:
     """The task of painting, and what workers that paint do beside it."""
     open_for_work: list[Studio] = []
 
@@ -98,13 +100,13 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
     app.task(name=PAINT, shared=False)(paint)
 
     def open_studio(sender: Any, **_: Any) -> None:
-        line = Line(sender, Catalogue(Path(config.models)))
+        line = Line(sender, Catalogue(Path(jobs.models)))
         if not line.paints:
             return
         line.catalogue.check()
         means = config.means()
         sender.concurrency = means.slots
-        board = open_board(config.redis)
+        board = open_board(jobs.redis)
         painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, means)))
         device = painters(line.listen()[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
@@ -117,13 +119,13 @@ def connect_painting(app: Celery, memo: MemoConfig, config: WorkerConfig, openin
         open_for_work.append(studio)
         worker_ready.connect(line.opened, weak=False)
         worker_ready.connect(lambda **_: tender.start(), weak=False)
-        deliverer = Deliverer(open_webhooks(board, config), memory)
+        deliverer = Deliverer(open_webhooks(board, jobs), memory)
         worker_ready.connect(lambda **_: deliverer.start(), weak=False)
         worker_shutting_down.connect(lambda **_: studio.closing.set(), weak=False)
         worker_shutdown.connect(lambda **_: tender.stop(), weak=False)
         worker_shutdown.connect(lambda **_: deliverer.stop(), weak=False)
 
-    worker_init.connect(or_end(open_studio), weak=False)
+    worker_init.connect(exit_on_bad_setup(open_studio), weak=False)
 
 
 class Line:
@@ -163,45 +165,3 @@ class Line:
             else:
                 self.queues.select_add(self.queues.new_missing(queue))
         return models
-
-
-def connect_training(app: Celery, config: WorkerConfig) -> None:
-    """The task of training, and what workers that train do beside it."""
-
-    def train(training: str) -> str:
-        return Runner(Trainings(open_board(config.redis))).run(training)
-
-    app.task(name=TRAIN, shared=False)(train)
-
-    def open_watch(sender: Any, **_: Any) -> None:
-        if TRAIN_QUEUE not in queues_of(sender):
-            return
-        watch = Watch(Trainings(open_board(config.redis)), lambda training: send_training(app, training))
-        worker_ready.connect(lambda **_: watch.start(), weak=False)
-        worker_shutdown.connect(lambda **_: watch.stop(), weak=False)
-
-    worker_init.connect(open_watch, weak=False)
-
-
-def or_end(receiver: Callable[..., None]) -> Callable[..., None]:
-    """A receiver of a signal that ends the process when it is set up wrongly; Celery would log that and go on."""
-
-    def receive(**named: Any) -> None:
-        try:
-            receiver(**named)
-        except BadSetup as error:
-            raise SystemExit(f"this worker cannot start: {error}") from error
-
-    return receive
-
-
-def queues_of(worker: Any) -> set[str]:
-    """The queues that a worker takes messages from."""
-    return set(worker.app.amqp.queues.consume_from)
-
-
-def log_to_stderr(**_: Any) -> None:
-    """Instead of Celery's own formats: one line an event, others' chatter left out."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for chatty in ("celery", "httpx", "kombu", "amqp"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,23 +1,20 @@
-"""Where the queue is, which models there are, and how much of the machine a worker may use."""
+"""How much of the machine a worker may use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memo import BadSetup
 from memo.config import from_env
+from worker.painters.factory import usual_slots
+from worker.painters.port import Means
 
-from .jobs.receivers import Receivers
-from .painters.painter import AUTO, Means, usual_slots
-
-SHORTEST_SECRET = 16  # characters
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
     """Each field is the variable WORKER_<NAME>, or WORKER_<NAME>_FILE for secrets."""
 
-    redis: str = "redis://127.0.0.1:6379/0"
-    models: str = "models"
     threads: str = "1"  # CPU threads of one worker's torch
     slots: str = AUTO  # paintings that one worker has under way at once, stepping together
     device: str = AUTO  # auto, cpu, cuda or cuda:N
@@ -26,8 +23,6 @@ class WorkerConfig:
 
     hub_token: str | None = None  # for models on the Hugging Face Inference API
     watts: str = ""  # of a busy core or of the GPU, where energy cannot be measured
-    webhook_secret: str | None = None  # signs what receivers of webhooks are told; without one there are none
-    webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may go to though not public
 
     def __post_init__(self) -> None:
         for name, most in (("threads", 512), ("slots", 64)):
@@ -37,13 +32,8 @@ class WorkerConfig:
             if not value.isdecimal() or not 1 <= int(value) <= most:
                 raise BadSetup(f"WORKER_{name.upper()}={value}: it must be a whole number from 1 to {most}")
         _ = self.known_watts
-        _ = Receivers(self.webhook_allow)
-        if self.webhook_secret and len(self.webhook_secret) < SHORTEST_SECRET:
-            raise BadSetup(f"WORKER_WEBHOOK_SECRET is too short: draw {SHORTEST_SECRET} characters or more at random")
         if self.compile not in ("0", "1", "max"):
             raise BadSetup(f"WORKER_COMPILE={self.compile}: it must be 0, 1 or max")
-        if not self.redis.startswith(("redis://", "rediss://", "unix://")):
-            raise BadSetup(f"WORKER_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "WorkerConfig":
@@ -66,10 +56,3 @@ class WorkerConfig:
         if watts is not None and not 0 < watts < 100_000:
             raise BadSetup(f"WORKER_WATTS={self.watts}: it must be a number of watts above 0")
         return watts
-
-    @property
-    def broker(self) -> str:
-        """The same place in kombu's words: unix://:pw@/path?db=0 is redis+socket://:pw@/path?virtual_host=0."""
-        if self.redis.startswith("unix://"):
-            return self.redis.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
-        return self.redis

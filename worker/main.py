@@ -5,10 +5,13 @@ The only file of this room that reads the environment.
 
 import os
 
+from jobs.config import JobsConfig
 from memo import MemoConfig
 
 from .app import create_worker
 from .config import WorkerConfig
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # of what it says while it loads, nothing is for users
-app = create_worker(MemoConfig.from_env(os.environ), WorkerConfig.from_env(os.environ))
+app = create_worker(
+    MemoConfig.from_env(os.environ), JobsConfig.from_env(os.environ), WorkerConfig.from_env(os.environ)
+)

@@ -15,11 +15,10 @@ from typing import TypeVar
 
 from PIL import Image
 
+from jobs.job import Claim
+from jobs.store.board import Board
 from memo import MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
-
-from .jobs.board import Board
-from .jobs.job import Claim
-from .painters.painter import Painter, Progress, TooLarge, Turn
+from worker.painters.port import Painter, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 

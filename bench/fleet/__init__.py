@@ -14,14 +14,14 @@ from pathlib import Path
 
 import redis
 
+from jobs.config import JobsConfig
+from jobs.job import Job
+from jobs.models import Catalogue
+from jobs.queue import Queue, open_queue
 from memo import MemoConfig, Memory, open_memory
-from memoaized.parts import Part
+from memoaized.child_processes import Part
 from memoaized.redis_server import find_redis, plan_redis
 from memoaized.up import answers, free_port
-from worker.catalogue import Catalogue
-from worker.config import WorkerConfig
-from worker.jobs.job import Job
-from worker.jobs.queue import Queue, open_queue
 
 MODELS = Path(__file__).parents[2] / "models"
 PATIENCE = 60.0  # seconds for a process to be there
@@ -47,9 +47,9 @@ class Fleet:
             "MEMO_STORE": f"file:{self.pictures}",
             "MEMO_TEXT_FOLDER": str(text_folder),
             "MEMO_STATES": "",
-            "WORKER_REDIS": plan.url,
+            "JOBS_REDIS": plan.url,
             "WORKER_SLOTS": "1",
-            "WORKER_MODELS": str(MODELS),
+            "JOBS_MODELS": str(MODELS),
             "INDEX_SERVER_FOLDER": str(folder / "index"),
             "INDEX_SERVER_KEY": key,
             "BENCH_STEP_SECONDS": str(step_seconds),
@@ -58,7 +58,7 @@ class Fleet:
         index += ["--no-control-socket", "--log-level", "warning", "--bind", f"127.0.0.1:{port}"]
         self.parts = {
             "redis": Part("redis", plan.command, self.environment, grace=10),
-            "index": Part("index", [*index, "memoaized.index_server:create()"], self.environment, grace=10),
+            "index": Part("index", [*index, "index_server.app:create()"], self.environment, grace=10),
         }
 
     def start(self, name: str) -> None:
@@ -130,7 +130,7 @@ class Fleet:
 
     def open_queue(self) -> Queue:
         """The door to the workers."""
-        return open_queue(WorkerConfig(redis=self.redis_url))
+        return open_queue(JobsConfig(redis=self.redis_url))
 
     def open_memory(self) -> Memory:
         """What the workers keep."""

@@ -5,10 +5,11 @@ import time
 
 from PIL import Image
 
+from jobs.config import JobsConfig
 from memo import MemoConfig, Recipe
 from worker.app import create_worker
 from worker.config import WorkerConfig
-from worker.painters.painter import ANY, OnStep, Progress, Turn
+from worker.painters.port import ANY, OnStep, Progress, Turn
 
 
 class Sleeper:
@@ -37,6 +38,7 @@ class Sleeper:
 
 app = create_worker(
     MemoConfig.from_env(os.environ),
+    JobsConfig.from_env(os.environ),
     WorkerConfig.from_env(os.environ),
     lambda model: Sleeper(float(os.environ["BENCH_STEP_SECONDS"])),
 )

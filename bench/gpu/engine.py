@@ -31,12 +31,12 @@ from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.batching import CONFIG
-from worker.painters.compiled import MODES, Compiled
-from worker.painters.denoiser import Denoiser, Given
-from worker.painters.device import Device, open_device
-from worker.painters.loop import Loop, Ticket, step_times
-from worker.painters.samplers import SAMPLERS, Tables
-from worker.painters.width import Widths
+from worker.engine.batch_size import Widths
+from worker.engine.compiled import MODES, Compiled
+from worker.engine.denoiser import Denoiser, Given
+from worker.engine.device import Device, open_device
+from worker.engine.samplers import SAMPLERS, Tables
+from worker.engine.step_loop import Loop, Ticket, step_times
 
 SD15 = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 SDXL = {

@@ -72,25 +72,26 @@ def train(asked: argparse.Namespace) -> None:
     from diffusers import AutoencoderTiny
     from transformers import AutoTokenizer, BertModel
 
-    from worker.text import TextEncoder
-    from worker.train import diffusion, scenes, ship
-    from worker.train.checkpoint import open_run
-    from worker.train.lesson import open_lesson
-    from worker.train.objective import objective
-    from worker.train.pairs import open_pairs
+    from training.captioned_pictures import open_pairs
+    from training.checkpoint import open_run
+    from training.pictures import packing, train_diffusion
+    from training.pictures.dataset import open_lesson
+    from training.pictures.objective import objective
+    from training.scenes import compose
+    from worker.engine.text_encoder import TextEncoder
 
     begun, cores = time.monotonic(), os.cpu_count() or 1
     work = asked.out / "work"
-    drawn = scenes.Knobs(
+    drawn = compose.Knobs(
         ROOT / "models/stickers/sprites", work / "scenes", asked.scenes, processes=cores, held_out=10
     )
-    pairs = open_pairs(scenes.write_scenes(drawn))
+    pairs = open_pairs(compose.write_scenes(drawn))
     text = TextEncoder(
         AutoTokenizer.from_pretrained(CARRIED / "minilm"),
         BertModel.from_pretrained(CARRIED / "minilm").float().eval(),
     )
     vae = AutoencoderTiny.from_pretrained(ROOT / "models/stickers/vae", torch_dtype=torch.float32).eval()
-    knobs = diffusion.Knobs(
+    knobs = train_diffusion.Knobs(
         pairs=drawn.out,
         vae=ROOT / "models/stickers/vae",
         out=work / "run",
@@ -106,12 +107,12 @@ def train(asked: argparse.Namespace) -> None:
     lesson = open_lesson(folder / "lesson.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
     print(f"scenes and lesson after {time.monotonic() - begun:.0f} s", flush=True)
     started = time.monotonic()
-    diffusion.learn(knobs, folder, lesson, goal, vae)
+    train_diffusion.learn(knobs, folder, lesson, goal, vae)
     pace = (time.monotonic() - started) / TRIAL  # with starting and sampling in it: a cautious guess
     steps = TRIAL + max(1, int((60 * asked.minutes - (time.monotonic() - started)) / pace))
-    diffusion.learn(replace(knobs, steps=steps), folder, lesson, goal, vae)
-    ship.ship(
-        ship.Knobs(knobs.vae, folder, bank=str(drawn.bank), out=asked.out / "stickers", held_out=drawn.held_out)
+    train_diffusion.learn(replace(knobs, steps=steps), folder, lesson, goal, vae)
+    packing.ship(
+        packing.Knobs(knobs.vae, folder, bank=str(drawn.bank), out=asked.out / "stickers", held_out=drawn.held_out)
     )
     for name in ("loss.csv", "samples.png", "config.json"):
         shutil.copy(folder / name, asked.out)

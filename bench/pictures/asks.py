@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
-from worker.drawings.names import counts, indefinite, plural
-from worker.drawings.sprites import Sprite
-from worker.train.places import COLOURS, PLACES
-from worker.train.scenes import in_colour, other_colour
+from training.scenes.compose import in_colour, other_colour
+from training.scenes.places import COLOURS, PLACES
+from worker.stickers.nouns import counts, indefinite, plural
+from worker.stickers.sprites import Sprite
 
 Sprites = Sequence[Sprite]
 NUMBERS = ("one", "two", "three", "four")

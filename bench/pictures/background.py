@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.train.places import COLOURS
+from training.scenes.places import COLOURS
 
 WIDTH = 16  # the border is this part of the side
 Floats = NDArray[np.float64]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from worker.drawings.plan import RELATIONS
-from worker.train.places import COLOURS, PLACES
+from training.scenes.places import COLOURS, PLACES
+from worker.stickers.plan import RELATIONS
 
 from .asks import NUMBERS
 

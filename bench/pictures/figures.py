@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.train.places import COLOURS, PLACES
+from training.scenes.places import COLOURS, PLACES
 
 from .asks import Ask
 from .background import background_colour

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from worker.train.places import COLOURS, PLACES
-from worker.train.scenes import Studio, other_colour
+from training.scenes.compose import Studio, other_colour
+from training.scenes.places import COLOURS, PLACES
 
 from .asks import RELATIONS, Ask
 from .classifier import HEADS, INPUT, NOWHERE, WHOLE, Box, Bytes, Classifier, batches, boxes_of, cut_out, to_tensor

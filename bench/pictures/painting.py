@@ -13,8 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from worker.catalogue import Catalogue
-from worker.painters.painter import Means, open_painter
+from jobs.models import Catalogue
+from worker.painters.factory import open_painter
+from worker.painters.port import Means
 
 from .real import SIDE
 

@@ -6,11 +6,11 @@ from random import Random
 from PIL import Image, ImageOps
 
 from memo import BadSetup
-from worker.drawings.layout import draw_layout
-from worker.drawings.plan import GROUPS, RELATIONS
-from worker.drawings.sprites import INDEX, Bank, open_bank
-from worker.train.places import PLACES, coloured, draw_place, plain
-from worker.train.scenes import Background, Draft, Studio
+from training.scenes.compose import Background, Draft, Studio
+from training.scenes.places import PLACES, coloured, draw_place, plain
+from worker.stickers.layout import draw_layout
+from worker.stickers.plan import GROUPS, RELATIONS
+from worker.stickers.sprites import INDEX, Bank, open_bank
 
 from .asks import Ask
 
@@ -25,7 +25,7 @@ def open_drawings(model: Path) -> Bank:
     for folder in (model / "sprites", MADE_BANK):
         if (folder / INDEX).exists():
             return open_bank(folder)
-    raise BadSetup(f"there are no drawings in {model / 'sprites'} or {MADE_BANK}: python -m worker.train.art")
+    raise BadSetup(f"there are no drawings in {model / 'sprites'} or {MADE_BANK}: python -m training.scenes.art")
 
 
 def open_studio(bank: Bank) -> Studio:

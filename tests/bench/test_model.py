@@ -14,9 +14,9 @@ from bench.pictures.background import background_colour
 from bench.pictures.classifier import WHOLE, Scores
 from bench.pictures.lesson import Lesson, open_classifier
 from tests.tiny_model import write_tiny_model
-from worker.drawings.sprites import Sprite, open_bank, write_bank
-from worker.train.concepts import CONCEPTS
-from worker.train.places import COLOURS, PLACES
+from training.scenes.concepts import CONCEPTS
+from training.scenes.places import COLOURS, PLACES
+from worker.stickers.sprites import Sprite, open_bank, write_bank
 
 HUES = {"zig": (255, 0, 255), "zag": (0, 255, 255), "zog": (0, 90, 0)}
 NATURAL = {"zig": "pink", "zag": "blue", "zog": "green"}

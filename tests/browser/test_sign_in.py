@@ -6,11 +6,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import web
+from jobs.api_keys import Keys
+from jobs.models import Catalogue
 from tests.real import serving
 from web.config import WebConfig
 from web.limits import storage_uri
-from worker.catalogue import Catalogue
-from worker.jobs.keys import Keys
 
 from .driving import QUICK, ask, expect_picture, note, opened
 from .test_access import grave_faults

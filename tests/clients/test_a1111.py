@@ -15,14 +15,14 @@ import webuiapi
 from PIL import Image
 
 import web
+from jobs import events
+from jobs.api_keys import Keys
+from jobs.models import Catalogue
+from jobs.users import Callers
 from memo import BadSetup, read_png
 from tests.real import ROOT, serving, wait_for
-from web import sdapi
+from web.a1111 import generation_request
 from web.config import WebConfig
-from worker.catalogue import Catalogue
-from worker.jobs import events
-from worker.jobs.callers import Callers
-from worker.jobs.keys import Keys
 
 
 def bytes_of(image, kind, **how):
@@ -405,7 +405,7 @@ def test_samplers_and_schedulers_go_by_their_names_there(http, painting, names, 
     ],
 )
 def test_a_lora_file_is_named_in_the_prompt(prompt, words, adapter):
-    native = sdapi.words({"prompt": prompt})
+    native = generation_request.words({"prompt": prompt})
     assert (native["prompt"], native["adapter"]) == (words, adapter)
 
 

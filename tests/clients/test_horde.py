@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 import web
+from jobs import events
+from jobs.models import Catalogue
+from jobs.webhooks.deliveries import Deliverer, Webhooks, signature, signed
+from jobs.webhooks.receivers import Receivers
+from tests.jobs.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
 from tests.real import ROOT, serving, wait_for
-from tests.worker.jobs.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
 from web import links
 from web.config import WebConfig
-from worker.catalogue import Catalogue
-from worker.jobs import events
-from worker.jobs.receivers import Receivers
-from worker.jobs.webhooks import Deliverer, Webhooks, signature, signed
 
 PARAMS = {"n": 2, "width": 64, "height": 64, "steps": 4, "cfg_scale": 3, "sampler_name": "k_euler_a", "karras": True}
 FOX = {"prompt": "a red fox in the snow ### blurry", "params": PARAMS, "models": ["sd-xl", "stickers"], "r2": False}
@@ -238,7 +238,7 @@ REFUSED = [
     ({"source_image": "AAAA"}, "SourceImageUnreadable", "source_image"),
     ({"r2": "yes"}, "BadRequest", "r2"),
     ({"memo": "always"}, "BadRequest", "memo"),
-    ({"webhook": "https://example.com/"}, "BadRequest", "WORKER_WEBHOOK_SECRET"),
+    ({"webhook": "https://example.com/"}, "BadRequest", "JOBS_WEBHOOK_SECRET"),
 ]
 
 

@@ -15,6 +15,10 @@ import pytest
 from PIL import Image
 
 import web
+from jobs import events
+from jobs.api_keys import Keys
+from jobs.job import State
+from jobs.models import Catalogue
 from memo import BadSetup, read_png
 from memo.picture import parameters
 from tests.real import ROOT, finished, serving, wait_for
@@ -22,11 +26,7 @@ from web import links, retries
 from web.config import WebConfig
 from web.limits import storage_uri
 from worker import paint
-from worker.catalogue import Catalogue
-from worker.jobs import events
-from worker.jobs.job import State
-from worker.jobs.keys import Keys
-from worker.painters.painter import Progress
+from worker.painters.port import Progress
 
 FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
 
@@ -405,7 +405,7 @@ def test_a_painting_goes_on_when_the_client_has_gone(url, queue, painter, painti
 def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, painting):
     painter.go_on.clear()
     with monkeypatch.context() as hurry, pytest.raises(openai.InternalServerError) as caught:
-        hurry.setattr("web.openai.WAIT_SECONDS", 0.1)
+        hurry.setattr("web.openai.routes.WAIT_SECONDS", 0.1)
         ai.images.generate(**FOX)
     painter.go_on.set()
     headers = caught.value.response.headers

@@ -11,7 +11,7 @@ import pytest
 from memo import BadSetup, Picture, Recipe, Unavailable
 from memo.errors import OtherEmbedder
 from memo.index import RECORDS, Found, Index, Labels, Pending, beside, open_client, open_index
-from memo.labels import Label
+from memo.judge.feedback import Label
 from memoaized.reindex import index_server as own_server
 
 WIDTH = 8

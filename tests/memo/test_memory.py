@@ -10,9 +10,9 @@ from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
 from memo.index import Pending, beside, open_index
+from memo.judge.verdict import Verdict
 from memo.memory import object_name
 from memo.thumbnail import thumbnail_object
-from memo.verdict import Verdict
 from tests.real import ROOT, painted
 
 

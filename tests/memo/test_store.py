@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("memo.store.os.fsync", no_room)
+    monkeypatch.setattr("memo.store.folder.os.fsync", no_room)
     with pytest.raises(Unavailable, match="No space left"):
         store.put("ab/one.png", b"bytes")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

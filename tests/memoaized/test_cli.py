@@ -70,14 +70,14 @@ def test_preparing_twice_is_preparing_once(run, tmp_path):
 
 
 def test_a_workers_health_is_told_by_the_exit_status(run, board, redis_url, monkeypatch):
-    monkeypatch.setenv("WORKER_REDIS", redis_url)
+    monkeypatch.setenv("JOBS_REDIS", redis_url)
     assert run("healthcheck", "worker").exit_code == 1
     import socket
 
     board.beat("here", {"host": socket.gethostname()})
     assert run("healthcheck", "worker").exit_code == 0
-    monkeypatch.setenv("WORKER_REDIS", "amqp://nowhere")
-    assert "WORKER_REDIS" in run("healthcheck", "worker").output
+    monkeypatch.setenv("JOBS_REDIS", "amqp://nowhere")
+    assert "JOBS_REDIS" in run("healthcheck", "worker").output
 
 
 def test_a_port_in_use_is_refused_with_the_remedy(run, tmp_path, tiny_models):

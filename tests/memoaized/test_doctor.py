@@ -7,18 +7,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from jobs.models import Catalogue
 from memo.memory import object_name
 from memo.store import FolderStore
 from memoaized import doctor
 from memoaized.cli import main
 from memoaized.doctor import painting, room, seconds, speed_ups
-from memoaized.models import write
-from memoaized.presets import PRESETS
+from memoaized.hub_presets import PRESETS
+from memoaized.model_commands import write
 from tests.hub_stub import COMMIT
 from tests.real import painted
-from worker.catalogue import Catalogue
 from worker.config import WorkerConfig
-from worker.painters.device import Device
+from worker.engine.device import Device
 
 CPU, GPU = Device("cpu", torch.float32), Device("cuda:0", torch.bfloat16)
 

@@ -16,14 +16,14 @@ from PIL import Image
 
 from memo import BadSetup, Unavailable
 from memo.index import Index, Labels, beside, open_client, open_index
-from memo.labels import Label
+from memo.judge.feedback import Label
 from memo.memory import object_name
 from memo.thumbnail import thumbnail_object
 from memoaized.cli import main
 from memoaized.reindex import index_server, re_embed
 from memoaized.up import claimed, free_port
 from tests.real import ROOT, painted
-from worker.tend import Tender
+from worker.leases import Tender
 
 
 class Noise:
@@ -347,7 +347,7 @@ def test_a_worker_over_another_embedders_index_ends_and_says_why(filled_data, ti
     command = [sys.executable, "-m", "celery", "--app", "worker.main:app", "worker", "--pool", "threads"]
     with index_server(filled_data / "index") as (url, key):
         environment = {"MEMO_INDEX": url, "MEMO_INDEX_KEY": key, "MEMO_TEXT_FOLDER": str(filled_data / "text")}
-        environment |= {"WORKER_REDIS": f"redis://127.0.0.1:{unused_port}", "WORKER_MODELS": str(tiny_models)}
+        environment |= {"JOBS_REDIS": f"redis://127.0.0.1:{unused_port}", "JOBS_MODELS": str(tiny_models)}
         environment |= {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
         worker = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert worker.returncode == 1

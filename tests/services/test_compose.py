@@ -133,14 +133,14 @@ def test_everything_else_is_on_a_network_without_a_way_out() -> None:
 
 def test_for_webhooks_workers_have_a_way_out_and_nothing_else_changes() -> None:
     whole = compose.merged(compose.load(), compose.load(compose.WITH_WEBHOOKS))
-    found = compose.interpolated(whole["services"], {"WORKER_WEBHOOK_ALLOW": "hooks.lan"})
+    found = compose.interpolated(whole["services"], {"JOBS_WEBHOOK_ALLOW": "hooks.lan"})
     assert found["worker"]["networks"] == ["back", "out"] and not whole["networks"]["out"]
     for name in ("web", "worker"):
         plain, signed = SERVICES[name], found[name]
         assert [*plain["secrets"], "webhook-secret"] == signed["secrets"]
         assert signed["environment"] == plain["environment"] | {
-            "WORKER_WEBHOOK_SECRET_FILE": "/run/secrets/webhook-secret",
-            "WORKER_WEBHOOK_ALLOW": "hooks.lan",
+            "JOBS_WEBHOOK_SECRET_FILE": "/run/secrets/webhook-secret",
+            "JOBS_WEBHOOK_ALLOW": "hooks.lan",
         }
         assert changed(plain, signed) <= {"environment", "secrets", "networks"}
     assert changed(SERVICES, found) == {"web", "worker"}

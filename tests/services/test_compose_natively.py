@@ -182,7 +182,7 @@ def index_in_place_of_qdrant(found: Deployment, port: int, secrets: Path) -> Ite
         "INDEX_SERVER_KEY": (secrets / "index-key").read_text().strip(),
         "HOME": str(found.folder / "tmp"),
     }
-    process = found.run("index", [*command, "memoaized.index_server:create()"], environment)
+    process = found.run("index", [*command, "index_server.app:create()"], environment)
     try:
         found.wait_until_healthy("index")
         yield

@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 import yaml
 
+from jobs.celery_app import queue_of
+from jobs.models import Catalogue
 from tests.real import ROOT, missing
 from tests.services import compose
-from worker.catalogue import Catalogue
-from worker.celery_app import queue_of
 
 FOLDER = ROOT / "deploy" / "k8s"
 VERSION = "1.31"

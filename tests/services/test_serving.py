@@ -36,7 +36,7 @@ def test_a_worker_of_a_model_that_is_not_there_ends_and_names_it(tiny_models, re
         "--queues",
         "paint.none",
     ]
-    environment = {"PATH": "/usr/bin:/bin", "WORKER_REDIS": redis_url, "WORKER_MODELS": str(tiny_models)}
+    environment = {"PATH": "/usr/bin:/bin", "JOBS_REDIS": redis_url, "JOBS_MODELS": str(tiny_models)}
     ended = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -8,12 +8,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import web
+from jobs.api_keys import Keys
+from jobs.models import Catalogue
+from jobs.queue import Queue
 from memo import Memory
 from web.config import WebConfig
 from web.limits import storage_uri
-from worker.catalogue import Catalogue
-from worker.jobs.keys import Keys
-from worker.jobs.queue import Queue
 
 Serve = Callable[..., Flask]
 Enter = Callable[..., FlaskClient]

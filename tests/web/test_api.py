@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from jobs.job import State
 from memo import read_png
-from memoaized import keys
+from memoaized import recipe_lookup
 from tests.real import ROOT, finished, wait_for
-from web import api
-from web.asking import ask
-from worker.jobs.job import State
+from web.api import routes
+from web.picture_requests import ask
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 
@@ -286,7 +286,7 @@ def test_two_with_the_same_key_at_once_are_one(app, client, monkeypatch):
         time.sleep(0.3)
         return ask(body)
 
-    monkeypatch.setattr(api, "ask", slowly)
+    monkeypatch.setattr(routes, "ask", slowly)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(app.test_client().post, "/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY)
         assert begun.wait(20)
@@ -325,7 +325,7 @@ def test_a_picture_is_had_as_webp_with_its_recipe(client, queue, working, tmp_pa
     head = client.head(url)
     assert head.headers["Content-Length"] == str(len(whole.data)) and not head.data
     (tmp_path / "fox.webp").write_bytes(small.data)
-    assert f"key: {picture['key']}" in keys.describe(str(tmp_path / "fox.webp"), tmp_path)
+    assert f"key: {picture['key']}" in recipe_lookup.describe(str(tmp_path / "fox.webp"), tmp_path)
 
 
 @pytest.mark.parametrize("query", ["format=gif", "quality=0", "quality=101", "quality=x", "redirect=yes"])

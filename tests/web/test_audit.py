@@ -2,7 +2,7 @@
 
 import pytest
 
-from memo.pairs import read_pairs
+from memo.judge.labelled_pairs import read_pairs
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 8}
 ALIKE = {**FOX, "prompt": "please draw the red fox in snow"}

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from flask.testing import FlaskClient
 
+from jobs.queue import Queue
+from jobs.store.board import Board
 from memo import SHARED, Memory, Picture, Recipe, Unavailable
 from tests.real import finished
 from tests.web.conftest import Enter, Serve
 from tests.web.test_pages import shown
-from web import gallery
-from web.caller import VISITOR
-from worker.jobs.board import Board
-from worker.jobs.queue import Queue
+from web.auth import VISITOR
+from web.pages import gallery
 from worker.paint import Studio
 
 Remember = Callable[..., Picture]

@@ -1,8 +1,8 @@
 """/healthz says whether a job can be served, and which part is at fault."""
 
+from jobs.store.board import open_board
 from memo.index import open_index
 from memo.store import FolderStore
-from worker.jobs.board import open_board
 
 
 def test_it_is_healthy_when_a_job_can_be_served(client, board):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from jobs.job import Remembered
 from tests.real import painted
-from worker.jobs.job import Remembered
 
 
 @pytest.fixture

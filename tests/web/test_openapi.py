@@ -10,9 +10,9 @@ from schemathesis import GenerationMode
 from schemathesis.checks import positive_data_acceptance
 
 from memo.recipe import Recipe
-from web.asking import COUNT, FIELDS, MEMO, PRIORITY, USER
-from web.documents import JobBody, RecipeDocument
-from web.openapi import PREFIX
+from web.api.documents import JobBody, RecipeDocument
+from web.api.openapi import PREFIX
+from web.picture_requests import COUNT, FIELDS, MEMO, PRIORITY, USER
 
 NOT_MEANT = (positive_data_acceptance,)  # what a model can paint, no schema can say
 
@@ -72,7 +72,7 @@ def test_the_description_is_valid_openapi(description):
 def test_every_route_of_the_native_api_is_described(app, description):
     rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
     missing = [rule.rule for rule in rules if not hasattr(app.view_functions[rule.endpoint], "operation")]
-    assert not missing, "say what they answer: web/openapi.py, `described`"
+    assert not missing, "say what they answer: web/api/openapi.py, `described`"
     told = sum(len(path) for path in description["paths"].values())
     assert told == sum(len(rule.methods - {"HEAD", "OPTIONS"}) for rule in rules) >= 18
 

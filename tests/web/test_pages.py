@@ -7,14 +7,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from jobs.job import Job
+from jobs.queue import Queue
 from memo import BadSetup, Memory, Picture, Recipe, Unavailable
 from tests.real import QuickPainter, finished
 from tests.web.conftest import Enter, Serve
-from web import pages
-from web.pages import as_body, duration, energy, offered, sentence
-from web.starts import ROOM
-from worker.jobs.job import Job
-from worker.jobs.queue import Queue
+from web.api.init_images import ROOM
+from web.pages import jobs_pages
+from web.pages.jobs_pages import as_body, duration, energy, offered, sentence
 from worker.paint import Studio
 
 PROMPT = "a red fox in the snow"
@@ -148,7 +148,7 @@ def test_whoever_may_ask_for_no_more_keeps_the_form_and_is_told(serve: Serve, en
 def test_a_picture_that_is_too_large_is_told_at_its_field(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "LARGEST_UPLOAD", 10)
+    monkeypatch.setattr(jobs_pages, "LARGEST_UPLOAD", 10)
     answer = client.post("/", data={"prompt": PROMPT, "seed": "12", "image": (io.BytesIO(b"x" * 11), "x.png")})
     assert answer.status_code == 422 and 'aria-invalid="true"' in tag(answer.text, '<input id="image"')
     assert "16 MB at most" in answer.text and 'value="12"' in tag(answer.text, '<input id="seed"')

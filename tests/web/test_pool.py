@@ -3,7 +3,7 @@
 import pytest
 
 from tests.real import finished, wait_for
-from web.caller import VISITOR
+from web.auth import VISITOR
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 8}
 ALIKE = {**FOX, "prompt": "please draw the red fox in snow"}

@@ -15,13 +15,13 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
+from jobs.job import Claim, Job, State
+from jobs.store.board import Board
 from memo import SHARED, Memory, Picture
 from memo.index import open_index
 from memo.picture import key_in, scope_of
 from memoaized.reindex import re_embed
 from tests.real import finished, painted, wait_for
-from worker.jobs.board import Board
-from worker.jobs.job import Claim, Job, State
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 8}
 WOLF = {**FOX, "prompt": "a grey wolf in the woods"}

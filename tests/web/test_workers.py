@@ -1,8 +1,8 @@
 from flask.testing import FlaskClient
 
+from jobs.queue import Queue
+from jobs.store.board import Board
 from tests.real import finished, wait_for
-from worker.jobs.board import Board
-from worker.jobs.queue import Queue
 from worker.paint import Studio
 
 BODY = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 2}

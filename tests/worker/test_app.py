@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from jobs.models import Catalogue
 from memo import BadSetup
 from tests.real import wait_for
 from tests.stock_models import write_ddpm
 from tests.tiny_model import write_tiny_model
 from worker.app import Painters
-from worker.catalogue import Catalogue
-from worker.painters.painter import Means, open_painter
+from worker.painters.factory import open_painter
+from worker.painters.port import Means
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def held(painter):
 
 @pytest.mark.parametrize("name", ["one", "ddpm"])
 def test_replaced_weights_leave_the_memory(catalogue, name, monkeypatch):
-    monkeypatch.setattr("worker.painters.on_demand.IDLE", 0.05)
+    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE", 0.05)
     write_ddpm(catalogue.folder)
     painters = Painters(catalogue, lambda model: open_painter(model, Means(slots=2)))
     painters(name)(catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2}), lambda step: None)

@@ -14,7 +14,7 @@ def test_a_socket_is_named_in_kombus_words():
 
 def test_the_environment_and_secret_files_are_read(tmp_path):
     (tmp_path / "url").write_text("redis://:s3cret@host:6379/0\n")
-    config = WorkerConfig.from_env({"WORKER_REDIS_FILE": str(tmp_path / "url"), "WORKER_THREADS": "3"})
+    config = WorkerConfig.from_env({"JOBS_REDIS_FILE": str(tmp_path / "url"), "WORKER_THREADS": "3"})
     assert (config.redis, config.threads) == ("redis://:s3cret@host:6379/0", "3")
 
 

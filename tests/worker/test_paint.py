@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from jobs.job import State
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from tests.real import painted
-from worker.jobs.job import State
 from worker.paint import MOST_ATTEMPTS
-from worker.painters.painter import Progress, TooLarge
+from worker.painters.port import Progress, TooLarge
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_previews_come_now_and_then_and_not_at_the_end(studio, board, job, monke
 
 
 def test_a_queue_that_is_down_at_the_end_fails_no_job(studio, painter, board, job, monkeypatch):
-    monkeypatch.setattr("worker.jobs.board.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", -1.0)
     monkeypatch.setattr(board, "done", down_for([], 1, board.done))
     assert studio.paint(job.recipe.model) == "left"
     assert board.job(job.id).state is State.RUNNING and board.reclaim() == [job.recipe.model]

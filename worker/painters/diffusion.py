@@ -20,25 +20,25 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from torch import Tensor
 
+from jobs.models import PIPELINE, Model, as_span, painted_size
 from memo import BadSetup, Recipe, from_mapping
-from worker.catalogue import PIPELINE, Model, as_span, painted_size
-from worker.drawings.sheet import shown_on
-from worker.energy import open_meter
+from worker.engine.batch_size import Widths, measured
+from worker.engine.compiled import Compiled
+from worker.engine.decoder import Decoder
+from worker.engine.denoiser import Denoiser
+from worker.engine.device import Device, check_memory, open_device, weights_in
+from worker.engine.energy import open_meter
+from worker.engine.latent_preview import Glance
+from worker.engine.latents import cell_of, decode, encode, patch_of
+from worker.engine.samplers import Tables
+from worker.engine.step_loop import LOOKS, Loop, Step, Ticket, step_times
+from worker.engine.upscaler import Upscaler, upscaler_of
+from worker.stickers.sheet import shown_on
 
-from .compiled import Compiled
-from .conditions import Conditions, open_conditions
-from .decoder import Decoder
-from .denoiser import Denoiser
-from .device import Device, check_memory, open_device, weights_in
+from .conditioning import Conditions, open_conditions
 from .families import Guard, open_family
-from .glance import Glance
-from .latents import cell_of, decode, encode, patch_of
-from .loop import LOOKS, Loop, Step, Ticket, step_times
-from .painter import ANY, Means, OnStep, Painter, Progress, TooLarge, Turn
-from .samplers import Tables
-from .stock import open_pipeline
-from .upscaler import Upscaler, upscaler_of
-from .width import Widths, measured
+from .pipelines import open_pipeline
+from .port import ANY, Means, OnStep, Painter, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 

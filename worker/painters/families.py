@@ -13,12 +13,11 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
+from jobs.models import PIPELINE, REMOTE, STEPPED, as_span, painted_size
 from memo import BadRecipe, BadSetup, Recipe
-from worker.catalogue import PIPELINE, REMOTE, STEPPED, as_span, painted_size
-
-from .adapters import Adapters
-from .denoiser import Given
-from .device import Device
+from worker.engine.adapters import Adapters
+from worker.engine.denoiser import Given
+from worker.engine.device import Device
 
 FAMILIES = dict(zip(STEPPED, (StableDiffusionPipeline, StableDiffusionXLPipeline), strict=True))
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from memo import BadSetup, MemoError, Recipe
 
-from .painter import ANY, Means, OnStep, Progress, Turn
+from .port import ANY, Means, OnStep, Progress, Turn
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import ImageChops
 
+from jobs.models import Catalogue
 from memo import BadSetup
-from worker.catalogue import Catalogue
-from worker.painters.loop import Loop
-from worker.painters.painter import Means, TooLarge, Turn, open_painter
+from worker.engine.step_loop import Loop
+from worker.painters.factory import open_painter
+from worker.painters.port import Means, TooLarge, Turn
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_a_model_of_which_not_one_picture_fits_into_the_memory_ends_the_worker(c
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("worker.painters.denoiser.Denoiser.predict", full)
+    monkeypatch.setattr("worker.engine.denoiser.Denoiser.predict", full)
     with pytest.raises(BadSetup, match="a painting of 64 × 64 does not fit into the memory of cpu float32"):
         open_painter(catalogue.model("stickers"), Means(slots=2))
 

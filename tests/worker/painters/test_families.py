@@ -12,14 +12,15 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from PIL import Image, ImageChops
 from transformers import CLIPConfig, CLIPImageProcessor
 
+from jobs.models import Catalogue
 from memo import BadRecipe, BadSetup
 from tests.stock_models import write_sdxl, write_stable_diffusion
-from worker.catalogue import Catalogue
+from worker.engine.samplers import make_scheduler
+from worker.engine.upscaler import EnlargingNetwork, open_upscaler, save_upscaler
 from worker.painters.diffusion import to_image
+from worker.painters.factory import open_painter
 from worker.painters.families import Guard
-from worker.painters.painter import Means, open_painter
-from worker.painters.samplers import make_scheduler
-from worker.painters.upscaler import EnlargingNetwork, open_upscaler, save_upscaler
+from worker.painters.port import Means
 
 MEANS = Means(slots=3, device="cpu", dtype="float32")
 

@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
+from jobs.models import Catalogue
 from memo import BadSetup
-from worker.catalogue import Catalogue
 from worker.painters import remote
-from worker.painters.painter import Means, open_painter
+from worker.painters.factory import open_painter
+from worker.painters.port import Means
 from worker.painters.remote import RefusedElsewhere
 
 FAMILIES = ("huggingface-inference", "bedrock")

@@ -1,0 +1,70 @@
+"""The Celery application: names and settings; no task is defined and nothing connects here."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+
+from memo import BadSetup
+
+from .config import JobsConfig
+
+PAINT = "memoaized.paint"
+QUEUE = "paint"  # whoever listens here serves every model; paint.NAME is the queue of one
+VISIBILITY_SECONDS = 24 * 3600  # leases bring dead workers' paintings back long before
+
+
+def create_celery(config: JobsConfig) -> Celery:
+    """An application whose messages only ring: whoever answers claims what is next; job records hold the results."""
+    app = Celery("memoaized", broker=config.broker, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,  # of a worker that paints, as many as it has slots
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_connect_timeout": 3,
+            "max_retries": 2,
+            "interval_start": 0.1,
+            "interval_max": 0.5,
+        },
+    )
+    return app
+
+
+def queue_of(model: str) -> str:
+    """The queue whose messages ring for this model."""
+    return f"{QUEUE}.{model}"
+
+
+def exit_on_bad_setup(receiver: Callable[..., None]) -> Callable[..., None]:
+    """A receiver of a signal that ends the process when it is set up wrongly; Celery would log that and go on."""
+
+    def receive(**named: Any) -> None:
+        try:
+            receiver(**named)
+        except BadSetup as error:
+            raise SystemExit(f"this worker cannot start: {error}") from error
+
+    return receive
+
+
+def queues_of(worker: Any) -> set[str]:
+    """The queues that a worker takes messages from."""
+    return set(worker.app.amqp.queues.consume_from)
+
+
+def log_to_stderr(**_: Any) -> None:
+    """Instead of Celery's own formats: one line an event, others' chatter left out."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for chatty in ("celery", "httpx", "kombu", "amqp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,40 @@
+"""Where the queue is, which models there are, and who may be told of finished jobs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memo import BadSetup
+from memo.config import from_env
+
+from .webhooks.receivers import Receivers
+
+SHORTEST_SECRET = 16  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """Each field is the variable JOBS_<NAME>, or JOBS_<NAME>_FILE for secrets; web and workers need the same."""
+
+    redis: str = "redis://127.0.0.1:6379/0"
+    models: str = "models"
+    webhook_secret: str | None = None  # signs webhooks; without one none are sent
+    webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may reach though not public
+
+    def __post_init__(self) -> None:
+        _ = Receivers(self.webhook_allow)
+        if self.webhook_secret and len(self.webhook_secret) < SHORTEST_SECRET:
+            raise BadSetup(f"JOBS_WEBHOOK_SECRET is too short: draw {SHORTEST_SECRET} characters or more at random")
+        if not self.redis.startswith(("redis://", "rediss://", "unix://")):
+            raise BadSetup(f"JOBS_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "JobsConfig":
+        """The fields that the environment sets."""
+        return cls(**from_env(cls, "JOBS_", env))
+
+    @property
+    def broker(self) -> str:
+        """The same Redis as a kombu URL: unix://:pw@/path?db=0 becomes redis+socket://:pw@/path?virtual_host=0."""
+        if self.redis.startswith("unix://"):
+            return self.redis.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+        return self.redis

@@ -1,0 +1,81 @@
+"""Tells those who watch a painting that it changed: one Redis subscription per process, fanned out in memory.
+
+A pool of connections would run out at a hundred watchers; this needs one. Knows no jobs: watchers read them anew.
+"""
+
+import contextlib
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+
+import redis
+
+from jobs.store.board import Board
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 1.0  # how soon a stop is noticed
+
+
+class Events:
+    """One per process; its thread begins with the first watcher."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.watchers: dict[str, set[threading.Event]] = defaultdict(set)
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def watch(self, painting: str) -> Iterator[threading.Event]:
+        """An event that is set whenever the painting changes; clear it before reading the painting."""
+        bell = threading.Event()
+        with self.lock:
+            self.watchers[painting].add(bell)
+            if self.thread is None:
+                self.thread = threading.Thread(target=self.listen, name="job-events", daemon=True)
+                self.thread.start()
+        try:
+            yield bell
+        finally:
+            with self.lock:
+                self.watchers[painting].discard(bell)
+                if not self.watchers[painting]:
+                    del self.watchers[painting]
+
+    def stop(self) -> None:
+        """End the thread."""
+        self.stopping.set()
+        if self.thread:
+            self.thread.join()
+
+    def listen(self) -> None:
+        """Pass on every message; after a lost connection everybody is rung, since messages were missed."""
+        while not self.stopping.is_set():
+            try:
+                with self.board.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    channel.psubscribe(self.board.prefix + "painting:*")
+                    self.ring_all()
+                    while not self.stopping.is_set():
+                        message = channel.get_message(timeout=PATIENCE_SECONDS)
+                        if message:
+                            self.ring(message["channel"].rpartition(":")[2])
+            except redis.RedisError as error:
+                log.warning("job events interrupted: %s", error)
+                self.stopping.wait(RETRY_SECONDS)
+
+    def ring(self, painting: str) -> None:
+        """Wake the watchers of one painting."""
+        with self.lock:
+            for bell in self.watchers.get(painting, ()):
+                bell.set()
+
+    def ring_all(self) -> None:
+        """Wake everybody."""
+        with self.lock:
+            for bells in self.watchers.values():
+                for bell in bells:
+                    bell.set()

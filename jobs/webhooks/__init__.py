@@ -1,0 +1,1 @@
+"""Webhooks: telling a receiver over HTTP that a job has ended."""

@@ -1,0 +1,43 @@
+"""Labelled pairs of prompts as JSON lines: what judges are taught, chosen and measured by."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from memo.errors import BadSetup
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """`y` is 1 when the picture of the remembered `a` is right for the new `b`; pairs of a `group` share texts."""
+
+    a: str
+    b: str
+    y: int
+    kind: str = ""
+    group: str = ""
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file; raises BadSetup naming the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line separators
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetup(f"cannot read {path}: {error}") from error
+    found = [read_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise BadSetup(f"{path} holds no pairs")
+    return found
+
+
+def read_pair(path: Path, number: int, line: str) -> Pair:
+    """One line; raises BadSetup."""
+    try:
+        row = json.loads(line)
+        pair = Pair(row["a"], row["b"], row["y"], str(row.get("kind", "")), str(row.get("group", number)))
+        good = isinstance(pair.a, str) and isinstance(pair.b, str) and pair.y in (0, 1)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise BadSetup(f'{path}, line {number}: want {{"a": text, "b": text, "y": 0 or 1}}, not {line[:80]!r}')
+    return pair

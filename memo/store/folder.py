@@ -1,0 +1,109 @@
+"""The store in a folder of this machine."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from memo.errors import Forgotten, Unavailable
+
+from .port import PNG
+
+
+class FolderStore:
+    """Objects as files: written beside, synced, then linked into place (atomic; the first writer wins)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
+        """See Store."""
+        path = self.path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return write_once(path, data)
+        except OSError as error:
+            raise Unavailable(f"cannot write {path}: {error}") from error
+
+    def get(self, name: str) -> bytes:
+        """See Store."""
+        try:
+            return self.path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise Forgotten(name) from None
+        except OSError as error:
+            raise Unavailable(f"cannot read {self.path(name)}: {error}") from error
+
+    def exists(self, name: str) -> bool:
+        """See Store."""
+        return self.path(name).is_file()
+
+    def delete(self, name: str) -> None:
+        """See Store."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"cannot delete {self.path(name)}: {error}") from error
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See Store."""
+        for folder, _, files in os.walk(self.root, onerror=unlisted):
+            for file in files:
+                name = Path(folder, file).relative_to(self.root).as_posix()
+                if name.startswith(prefix) and not file.startswith("."):
+                    yield name
+
+    def link(self, name: str, seconds: int) -> str | None:
+        """Files are served by the web process."""
+        return None
+
+    def check(self) -> None:
+        """See Store."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                file.write(b"writable")
+        except OSError as error:
+            raise Unavailable(f"cannot write in {self.root}: {error}") from error
+
+    def path(self, name: str) -> Path:
+        """The file of an object; raises Forgotten for names that would leave the folder."""
+        parts = name.split("/")
+        if not name or any(not part or part.startswith(".") or "\0" in part or "\\" in part for part in parts):
+            raise Forgotten(name)
+        return self.root.joinpath(*parts)
+
+
+def unlisted(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be read must not pass for empty."""
+    if not isinstance(error, FileNotFoundError):
+        raise Unavailable(f"cannot list {error.filename}: {error}") from error
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Create the file with all of the data, synced to disk, unless it exists; raises OSError."""
+    if path.exists():
+        return False
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(part)
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable, so that a new name outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

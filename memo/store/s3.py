@@ -1,0 +1,156 @@
+"""The store on an S3-compatible server.
+
+Conditional writes need a server that honours `If-None-Match: *` on PUT, as Amazon S3 does since 2024-08
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from memo.errors import BadSetup, Forgotten, Unavailable
+
+from .port import PNG
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """A bucket: `s3://BUCKET/PREFIX?endpoint=URL&region=R`; without keys, boto3's usual chain finds them."""
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = None
+
+
+class S3Store:
+    """Objects in a bucket, through boto3 (https://boto3.amazonaws.com/v1/documentation/api/latest/)."""
+
+    def __init__(self, client: Any, place: S3Place) -> None:
+        self.client, self.bucket = client, place.bucket
+        self.prefix = place.prefix and place.prefix.rstrip("/") + "/"
+
+    def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
+        """See Store. `If-None-Match: *` lets the server refuse a second writer."""
+        wanted = {"Bucket": self.bucket, "Key": self.prefix + name}
+        try:
+            with translated():
+                self.client.put_object(**wanted, Body=data, ContentType=content_type, IfNoneMatch="*")
+        except ClientError as error:
+            if status(error) in (409, 412):
+                return False
+            raise
+        return True
+
+    def get(self, name: str) -> bytes:
+        """See Store."""
+        with translated():
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)
+            data: bytes = answer["Body"].read()
+            return data
+
+    def exists(self, name: str) -> bool:
+        """See Store."""
+        try:
+            with translated():
+                self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+        except Forgotten:
+            return False
+        return True
+
+    def delete(self, name: str) -> None:
+        """See Store."""
+        with translated(), contextlib.suppress(Forgotten):
+            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See Store."""
+        with translated():
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self.prefix + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield entry["Key"].removeprefix(self.prefix)
+
+    def link(self, name: str, seconds: int) -> str | None:
+        """A presigned GET."""
+        url: str = self.client.generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket, "Key": self.prefix + name}, ExpiresIn=seconds
+        )
+        return url
+
+    def check(self) -> None:
+        """See Store. Asks for the bucket, and raises BadSetup when there is none."""
+        with translated():
+            try:
+                self.client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if status(error) == 404:
+                    raise BadSetup(
+                        f"the bucket {self.bucket!r} does not exist: create it or correct MEMO_STORE"
+                    ) from error
+                raise
+
+
+def status(error: ClientError) -> int | None:
+    """The HTTP status of a botocore ClientError."""
+    code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(code) if code else None
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """boto3's errors as ours, except conditional-write refusals, which the caller answers."""
+    try:
+        yield
+    except ClientError as error:
+        if status(error) == 404:
+            raise Forgotten(str(error)) from error
+        if status(error) in (409, 412):
+            raise
+        raise Unavailable(f"the picture store refused: {error}") from error
+    except BotoCoreError as error:
+        raise Unavailable(f"the picture store does not answer: {error}") from error
+
+
+def open_s3(url: str, *, access_key: str | None, secret_key: str | None) -> S3Store:
+    """The store at `s3://BUCKET/PREFIX?endpoint=URL&region=R`; connects on first use."""
+    parts = urlsplit(url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    place = S3Place(
+        bucket=parts.netloc,
+        prefix=parts.path.strip("/"),
+        endpoint=query.get("endpoint"),
+        region=query.get("region", "us-east-1"),
+        access_key=access_key,
+        secret_key=secret_key,
+    )
+    return S3Store(s3_client(place), place)
+
+
+def s3_client(place: S3Place) -> Any:
+    """A boto3 client with time-outs and retries; connects on first use."""
+    config = Config(
+        connect_timeout=3,
+        read_timeout=20,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if place.endpoint else "auto"},
+    )
+    return Session().client(
+        "s3",
+        endpoint_url=place.endpoint,
+        region_name=place.region,
+        aws_access_key_id=place.access_key,
+        aws_secret_access_key=place.secret_key,
+        config=config,
+    )

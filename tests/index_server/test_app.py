@@ -1,0 +1,716 @@
+"""The embedded index as its clients meet it: a real gunicorn process, spoken to by the real QdrantClient."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+from uuid import UUID, uuid4, uuid5
+
+import pytest
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from index_server import CannotStart, Missing, open_collections
+from index_server.app import API_VERSION, LARGEST_BODY, collections_of, create_app
+
+KEY = "a key for tests"
+ROOT = Path(__file__).parents[2]
+VECTOR = models.VectorParams(size=4, distance=models.Distance.COSINE)
+NAMES = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running index server."""
+
+    url: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def stop(self, how: signal.Signals) -> None:
+        """Signal gunicorn's master and worker, which are a process group of their own, and wait for the end."""
+        os.killpg(self.process.pid, how)
+        self.process.wait(20)
+
+
+def gunicorn(folder: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
+    command += ["--no-control-socket", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
+    with (folder.parent / f"{folder.name}.log").open("ab") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stderr=output, start_new_session=True
+        )
+
+
+def start(folder: Path) -> Server:
+    """Start the server for a folder and wait until it is healthy."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = gunicorn(folder, port, INDEX_SERVER_FOLDER=str(folder), INDEX_SERVER_KEY=KEY)
+    server = Server(f"http://127.0.0.1:{port}", folder, process)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urlopen(f"{server.url}/healthz").close()
+            return server
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError((folder.parent / f"{folder.name}.log").read_text())
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Server]:
+    server = start(folder)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
+
+
+@contextmanager
+def connected(url: str, key: str | None = KEY) -> Iterator[QdrantClient]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
+        client = QdrantClient(url=url, api_key=key, timeout=20, check_compatibility=False)
+    with closing(client):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("index") / "folder") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[QdrantClient]:
+    with connected(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def name(client: QdrantClient) -> Iterator[str]:
+    """A collection of four dimensions."""
+    name = f"test-{uuid4().hex}"
+    client.create_collection(name, VECTOR)
+    yield name
+    client.delete_collection(name)
+
+
+@pytest.fixture(scope="module")
+def calm(client: QdrantClient) -> str:
+    """A collection with one point, that nothing shall change."""
+    client.create_collection("calm", VECTOR)
+    client.upsert("calm", [point(1, a=1)])
+    return "calm"
+
+
+def point(number: int, /, **payload: Any) -> models.PointStruct:
+    return models.PointStruct(id=number, vector=[1.0, number / 100, 0.0, 0.0], payload=payload)
+
+
+def where(key: str, **test: Any) -> models.Filter:
+    return models.Filter(must=[models.FieldCondition(key=key, **test)])
+
+
+def ids(client: QdrantClient, name: str, wanted: models.Filter | None = None) -> list[Any]:
+    return [record.id for record in client.scroll(name, wanted, limit=10_000, with_payload=False)[0]]
+
+
+def refusal(call: Callable[[], object]) -> tuple[int | None, str]:
+    with pytest.raises(UnexpectedResponse) as caught:
+        call()
+    return caught.value.status_code, caught.value.structured()["status"]["error"]
+
+
+def post(server: Server, path: str, body: str) -> tuple[int, Any]:
+    """What a client without manners would send."""
+    request = Request(f"{server.url}{path}", body.encode(), {"api-key": KEY}, method="POST")
+    try:
+        with urlopen(request) as response:
+            return response.status, json.load(response)
+    except HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+# Collections
+
+
+def test_collections_come_and_go(client: QdrantClient) -> None:
+    assert client.create_collection("came", VECTOR, metadata={"embedder": "minilm"})
+    assert client.collection_exists("came")
+    assert "came" in [each.name for each in client.get_collections().collections]
+    assert client.get_collection("came").config.params.vectors == VECTOR
+    assert client.get_collection("came").config.metadata == {"embedder": "minilm"}
+    assert client.delete_collection("came")
+    assert not client.collection_exists("came")
+    assert not client.delete_collection("came")
+
+
+@pytest.mark.parametrize("datatype", ["float32", "float16", "turbo16", "turbo8"])
+def test_vectors_are_kept_as_the_collection_says_and_after_a_restart(tmp_path: Path, datatype: str) -> None:
+    drawn = random.Random(3)
+    points = [models.PointStruct(id=n, vector=[drawn.gauss(0, 1) for _ in range(128)]) for n in range(40)]
+    kept = models.VectorParams(size=128, distance=models.Distance.COSINE, datatype=models.Datatype(datatype))
+    for start in range(2):
+        with running(tmp_path / "index") as server, connected(server.url) as client:
+            if start == 0:
+                client.create_collection("kept", kept)
+                client.upsert("kept", points)
+            assert client.get_collection("kept").config.params.vectors == kept
+            for point in points:
+                best = client.query_points("kept", point.vector, limit=1).points[0]
+                assert best.id == point.id and best.score == pytest.approx(1, abs=0.01)
+
+
+def test_a_collection_is_not_made_twice(client: QdrantClient, name: str) -> None:
+    assert refusal(lambda: client.create_collection(name, VECTOR)) == (
+        409,
+        f"Wrong input: Collection `{name}` already exists!",
+    )
+
+
+def test_an_unknown_collection_is_not_found(client: QdrantClient) -> None:
+    assert refusal(lambda: client.count("nowhere")) == (404, "Not found: Collection `nowhere` doesn't exist!")
+
+
+def test_payload_indexes_are_kept_and_reported(client: QdrantClient, name: str) -> None:
+    kinds = ["keyword", "integer", "float", "bool", "datetime", "uuid"]
+    client.upsert(name, [point(1, integer=7)])
+    for kind in kinds:
+        client.create_payload_index(name, kind, models.PayloadSchemaType(kind))
+    schema = client.get_collection(name).payload_schema
+    assert {field: index.data_type.value for field, index in schema.items()} == {kind: kind for kind in kinds}
+    assert schema["integer"].points == 1
+
+
+def test_the_server_tells_a_version_the_client_is_at_peace_with(client: QdrantClient) -> None:
+    ours, theirs = (each.split(".")[:2] for each in (client.info().version, version("qdrant-client")))
+    assert ours[0] == theirs[0] and abs(int(ours[1]) - int(theirs[1])) <= 1
+    assert client.info().version == API_VERSION
+
+
+# Points
+
+
+def test_points_are_kept_as_they_were_given(client: QdrantClient, name: str) -> None:
+    name_id = str(uuid5(NAMES, "a picture"))
+    payload = {"text": "Ä 猫 \x00", "none": None, "list": [1, 2.5, True], "inner": {"key": "value"}}
+    client.upsert(name, [models.PointStruct(id=name_id, vector=[0.6, 0.8, 0, 0], payload=payload), point(3)])
+    found = client.retrieve(name, [name_id, 3, 4], with_vectors=True)
+    assert [record.id for record in found] == [name_id, 3]
+    assert found[0].payload == payload
+    assert found[0].vector == pytest.approx([0.6, 0.8, 0, 0])
+    assert client.retrieve(name, [3], with_payload=False)[0].payload is None
+    assert client.retrieve(name, [name_id], with_payload=["none", "inner"])[0].payload == {
+        "none": None,
+        "inner": {"key": "value"},
+    }
+
+
+def test_payloads_are_merged_or_replaced(client: QdrantClient, name: str) -> None:
+    client.upsert(name, [point(1, a=1, b=2), point(2, a=1)])
+    client.set_payload(name, {"b": 3}, points=[1])
+    client.set_payload(name, {"c": 4}, points=where("a", match=models.MatchValue(value=1)))
+    assert [each.payload for each in client.retrieve(name, [1, 2])] == [{"a": 1, "b": 3, "c": 4}, {"a": 1, "c": 4}]
+    client.overwrite_payload(name, {"d": 5}, points=[1])
+    assert client.retrieve(name, [1])[0].payload == {"d": 5}
+    assert refusal(lambda: client.set_payload(name, {"a": 1}, points=[99])) == (
+        404,
+        "Not found: No point with id 99",
+    )
+
+
+def test_points_are_deleted_by_id_and_by_filter(client: QdrantClient, name: str) -> None:
+    client.upsert(name, [point(n, even=n % 2 == 0) for n in range(10)])
+    client.delete(name, [1, 3, 77])
+    client.delete(name, where("even", match=models.MatchValue(value=True)))
+    assert ids(client, name) == [5, 7, 9]
+    assert client.count(name).count == 3
+
+
+def test_the_nearest_points_come_first(client: QdrantClient, name: str) -> None:
+    client.upsert(name, [point(n, n=n) for n in range(10)])
+    exact = models.SearchParams(exact=True, hnsw_ef=128)
+    found = client.query_points(name, [1.0, 0.0, 0.0, 0.0], limit=3, offset=1, search_params=exact).points
+    assert [(each.id, each.payload) for each in found] == [(1, {"n": 1}), (2, {"n": 2}), (3, {"n": 3})]
+    assert found[0].score == pytest.approx((1 + 0.01**2) ** -0.5)
+    above = client.query_points(name, [1.0, 0.0, 0.0, 0.0], score_threshold=0.9999, with_payload=False).points
+    assert [(each.id, each.payload) for each in above] == [(0, None), (1, None)]
+
+
+AMONG = [
+    (where("tag", match=models.MatchValue(value="a")), [0, 3, 6, 9]),
+    (where("n", match=models.MatchValue(value=4)), [4]),
+    (where("even", match=models.MatchValue(value=True)), [0, 2, 4, 6, 8]),
+    (where("even", match=models.MatchValue(value=1)), [9]),
+    (where("tag", match=models.MatchAny(any=["a", "b"])), [0, 1, 3, 4, 6, 7, 9]),
+    (where("n", match=models.MatchExcept(**{"except": [0, 1, 2]})), [3, 4, 5, 6, 7, 8, 9]),
+    (where("n", range=models.Range(gt=2, lte=4)), [3, 4]),
+    (where("day", range=models.DatetimeRange(gte=datetime(2026, 1, 9, tzinfo=UTC))), [8, 9]),
+    (models.Filter(must=[models.HasIdCondition(has_id=[2, 5, 99])]), [2, 5]),
+    (models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key="odd"))]), [0, 2, 4, 6, 8]),
+    (where("odd", is_empty=False), [1, 3, 5, 7, 9]),
+    (where("odd[].deep", match=models.MatchValue(value=3)), [3]),
+    (models.Filter(must=[where("n", range=models.Range(lt=3)), where("n", range=models.Range(gt=0))]), [1, 2]),
+    (models.Filter(should=[models.HasIdCondition(has_id=[2]), where("n", range=models.Range(gt=7))]), [2, 8, 9]),
+    (models.Filter(must_not=[where("n", range=models.Range(gt=1))]), [0, 1]),
+    (models.Filter(), list(range(10))),
+]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_filters_find_their_points_with_and_without_an_index(client: QdrantClient, name: str, indexed: bool) -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    for n in range(10):
+        odd = {"odd": [{"deep": n}]} if n % 2 else {}
+        day = (first + timedelta(days=n)).isoformat()
+        even = 1 if n == 9 else n % 2 == 0  # a whole number is no boolean
+        client.upsert(name, [point(n, n=n, tag="abc"[n % 3], even=even, day=day, **odd)])
+    if indexed:
+        for field, kind in (("n", "integer"), ("tag", "keyword"), ("even", "bool"), ("day", "datetime")):
+            client.create_payload_index(name, field, models.PayloadSchemaType(kind))
+    assert [(wanted, ids(client, name, wanted)) for wanted, _ in AMONG] == AMONG
+    assert [client.count(name, wanted).count for wanted, _ in AMONG] == [len(found) for _, found in AMONG]
+    near = client.query_points(name, [1.0, 0.0, 0.0, 0.0], query_filter=AMONG[0][0], limit=2).points
+    assert [each.id for each in near] == [0, 3]
+
+
+def test_scrolling_by_id_meets_every_point_once(client: QdrantClient, name: str) -> None:
+    client.upsert(name, [point(n) for n in range(25)])
+    met, offset = [], None
+    while not met or offset is not None:
+        page, offset = client.scroll(name, limit=10, offset=offset)
+        met += [record.id for record in page]
+    assert met == list(range(25))
+
+
+@pytest.mark.parametrize("direction", [models.Direction.ASC, models.Direction.DESC])
+@pytest.mark.parametrize("kind", ["integer", "float", "datetime"])
+def test_scrolling_in_order_meets_every_point_once(
+    client: QdrantClient, name: str, kind: str, direction: models.Direction
+) -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    value = {"integer": int, "float": lambda n: n / 2, "datetime": lambda n: (first + timedelta(n)).isoformat()}
+    drawn = random.Random(1)
+    points = [point(n, key=value[kind](drawn.randrange(8))) for n in range(40)]
+    client.create_payload_index(name, "key", models.PayloadSchemaType(kind))
+    client.upsert(name, points)
+    met: list[models.Record] = []
+    start: Any = None
+    while True:
+        at_start = [each.id for each in met if each.order_value == start]
+        order = models.OrderBy(key="key", direction=direction, start_from=start)
+        unseen = models.Filter(must_not=[models.HasIdCondition(has_id=at_start)])
+        page, offset = client.scroll(name, unseen, limit=7, order_by=order)
+        assert offset is None
+        if not page:
+            break
+        met += page
+        start = page[-1].order_value
+    assert sorted(each.id for each in met) == [each.id for each in points]
+    values = [each.payload["key"] for each in met]
+    assert values == sorted(values, reverse=direction is models.Direction.DESC)
+
+
+# Refusals
+
+UNSUPPORTED: list[tuple[str, Callable[[QdrantClient, str], object]]] = [
+    ("facet", lambda c, name: c.facet(name, "key")),
+    ("PATCH", lambda c, name: c.update_collection(name, metadata={})),
+    ("Manhattan", lambda c, _: c.create_collection("x", models.VectorParams(size=4, distance="Manhattan"))),
+    ("uint8", lambda c, _: c.create_collection("x", VECTOR.model_copy(update={"datatype": models.Datatype.UINT8}))),
+    ("named vectors", lambda c, _: c.create_collection("x", {"text": VECTOR})),
+    ("on_disk", lambda c, _: c.create_collection("x", VECTOR.model_copy(update={"on_disk": True}))),
+    ("shard_number", lambda c, _: c.create_collection("x", VECTOR, shard_number=2)),
+    ("collection name", lambda c, _: c.create_collection(".half-x", VECTOR)),
+    ("geo", lambda c, name: c.create_payload_index(name, "key", models.PayloadSchemaType.GEO)),
+    ("is_tenant", lambda c, name: c.create_payload_index(name, "k", {"type": "keyword", "is_tenant": True})),
+    ("batch", lambda c, name: c.upsert(name, models.Batch(ids=[1], vectors=[[0.0] * 4]))),
+    ("update_filter", lambda c, name: c.upsert(name, [point(1)], update_filter=where("a", is_empty=True))),
+    ("expected dim: 4, got 3", lambda c, name: c.upsert(name, [models.PointStruct(id=1, vector=[1.0] * 3)])),
+    ("expected dim: 4, got 3", lambda c, name: c.query_points(name, [1.0] * 3)),
+    ("point ID", lambda c, name: c.retrieve(name, ["not a uuid"])),
+    ("point ID", lambda c, name: c.retrieve(name, [-1])),
+    ("prefetch", lambda c, name: c.query_points(name, [1.0] * 4, prefetch=models.Prefetch(limit=1))),
+    ("using", lambda c, name: c.query_points(name, [1.0] * 4, using="text")),
+    ("recommend", lambda c, name: c.query_points(name, models.RecommendQuery(recommend={"positive": [1]}))),
+    ("nearest points to a vector", lambda c, name: c.query_points(name, 1)),
+    ("nearest points to a vector", lambda c, name: c.query_points(name)),
+    ("indexed_only", lambda c, name: c.query_points(name, [1.0] * 4, search_params={"indexed_only": True})),
+    ("with_vector", lambda c, name: c.query_points(name, [1.0] * 4, with_vectors=["text"])),
+    ("limit", lambda c, name: c.query_points(name, [1.0] * 4, limit=0)),
+    ("offset", lambda c, name: c.scroll(name, offset=1, order_by="n")),
+    ("No range index", lambda c, name: c.scroll(name, order_by="n")),
+    ("shard_key", lambda c, name: c.count(name, shard_key_selector="a")),
+    ("values_count", lambda c, name: c.count(name, where("a", values_count=models.ValuesCount(gt=1)))),
+    ("is_null", lambda c, name: c.count(name, where("a", is_null=True))),
+    ("match and range", lambda c, n: c.count(n, where("a", match={"value": 1}, range=models.Range(gt=1)))),
+    ("none", lambda c, name: c.count(name, where("a"))),
+    ("text", lambda c, name: c.count(name, where("a", match=models.MatchText(text="word")))),
+    ("JSON path", lambda c, name: c.count(name, where("a[", is_empty=True))),
+    (
+        "nested",
+        lambda c, name: c.count(
+            name, models.Filter(must=[models.NestedCondition(nested={"key": "a", "filter": models.Filter()})])
+        ),
+    ),
+    (
+        "min_should",
+        lambda c, name: c.count(name, models.Filter(min_should={"conditions": [], "min_count": 1})),
+    ),
+]
+
+
+@pytest.mark.parametrize(("named", "call"), UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_name(
+    client: QdrantClient, calm: str, named: str, call: Callable[[QdrantClient, str], object]
+) -> None:
+    status, message = refusal(lambda: call(client, calm))
+    assert status == 400
+    assert named in message
+
+
+def test_an_unknown_argument_is_refused_by_name(server: Server, calm: str) -> None:
+    status, answer = post(server, f"/collections/{calm}/points/count?dry_run=true", "{}")
+    assert (status, "dry_run" in answer["status"]["error"]) == (400, True)
+
+
+HOSTILE = {
+    "a filter that would overflow the engine's stack": (
+        "delete",
+        '{"filter":' + '{"must":[' * 400 + '{"has_id":[1]}' + "]}" * 400 + "}",
+    ),
+    "JSON too deep for Python": ("count", "[" * 200_000),
+    "a payload that the engine's log could not read back": (
+        "payload",
+        '{"points":[1],"payload":' + '{"a":' * 150 + "1" + "}" * 151,
+    ),
+    "a vector beyond float32": ("query", '{"query":[1e300,0,0,0]}'),
+    "a vector of infinity": ("query", '{"query":[1e999,0,0,0]}'),
+    "no number": ("query", '{"query":[1,0,0,0],"score_threshold":NaN}'),
+    "a boolean in a vector": ("query", '{"query":[true,0,0,0]}'),
+    "infinity in a payload": ("payload", '{"points":[1],"payload":{"a":1e999}}'),
+    "half a character": ("payload", '{"points":[1],"payload":{"a":"\\ud800"}}'),
+    "a boolean for an id": ("delete", '{"points":[true]}'),
+    "two selections": ("delete", '{"points":[1],"filter":{}}'),
+    "no selection": ("delete", "{}"),
+    "no object": ("count", "[]"),
+    "no JSON": ("count", "{"),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_body_is_refused_and_harms_nothing(
+    server: Server, client: QdrantClient, calm: str, path: str, body: str
+) -> None:
+    status, answer = post(server, f"/collections/{calm}/points/{path}", body)
+    assert (status, answer["time"] < 1) == (400, True), answer
+    assert [each.payload for each in client.scroll(calm)[0]] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("key", ["wrong", "", None])
+def test_without_the_key_nothing_is_told(server: Server, key: str | None) -> None:
+    with connected(server.url, key) as client:
+        assert refusal(client.get_collections)[0] == 401
+        assert refusal(lambda: client.count("nowhere"))[0] == 401
+        assert refusal(lambda: client.facet("nowhere", "key"))[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/livez", "/readyz"])
+def test_health_needs_no_key(server: Server, path: str) -> None:
+    with urlopen(f"{server.url}{path}") as response:
+        assert response.status == 200
+
+
+def test_a_body_beyond_the_limit_is_refused(client: QdrantClient, calm: str) -> None:
+    status, message = refusal(lambda: client.upsert(calm, [point(1, text="a" * LARGEST_BODY)]))
+    assert (status, "limit" in message) == (413, True)
+
+
+def test_a_panic_of_the_engine_is_one_failed_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("index_server.bodies.DEEPEST_PAYLOAD", 200)
+    app = create_app(tmp_path, KEY)
+    ask = partial(app.test_client().open, method="POST", headers={"api-key": KEY})
+    collections_of(app).create("frail", {"vectors": {"size": 1, "distance": "Dot"}})
+    deep = json.loads('{"a":' * 150 + "1" + "}" * 150)
+    collections_of(app).get("frail").upsert({"points": [{"id": 1, "vector": [1], "payload": deep}]})
+    failed = ask("/collections/frail/points/count", data='{"filter":{"must":[{"key":"a","is_empty":true}]}}')
+    assert (failed.status_code, "Service internal error" in failed.json["status"]["error"]) == (500, True)
+    assert "POST /collections/frail/points/count" in caplog.text
+    assert ask("/collections/frail/points/count", data="{}").json["result"] == {"count": 1}
+    collections_of(app).close()
+
+
+def test_an_error_that_nobody_expected_keeps_the_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(tmp_path, KEY)
+    monkeypatch.setattr(collections_of(app), "names", lambda: 1 / 0)
+    failed = app.test_client().get("/collections", headers={"api-key": KEY})
+    assert (failed.status_code, failed.json["status"]) == (500, {"error": "Service internal error"})
+    collections_of(app).close()
+
+
+# One owner, and what outlives it
+
+
+def test_a_folder_has_one_owner(server: Server) -> None:
+    with pytest.raises(CannotStart, match=f"{server.folder} is in use by another index server \\(pid \\d+\\)"):
+        open_collections(server.folder, patience=0.2)
+
+
+def test_a_server_without_settings_does_not_start(tmp_path: Path) -> None:
+    process = gunicorn(tmp_path / "folder", 0, INDEX_SERVER_FOLDER="", INDEX_SERVER_KEY="")
+    assert process.wait(20) != 0
+    assert "set INDEX_SERVER_FOLDER" in (tmp_path / "folder.log").read_text()
+
+
+def test_a_collection_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    spoiled = tmp_path / "spoiled"
+    spoiled.mkdir()
+    (spoiled / "collection.json").write_text("{}")
+    with pytest.raises(CannotStart, match=f"the collection in {spoiled} cannot be read"):
+        open_collections(tmp_path)
+    shutil.rmtree(spoiled)
+    open_collections(tmp_path, patience=0).close()
+
+
+def write_until_killed(server: Server, acknowledged: list[int]) -> None:
+    with connected(server.url) as client:
+        try:
+            for number in range(100_000):
+                client.upsert("kept", [point(number, n=number)])
+                acknowledged.append(number)
+        except ResponseHandlingException:
+            return
+
+
+def test_every_acknowledged_write_survives_a_kill(tmp_path: Path) -> None:
+    acknowledged: list[int] = []
+    with running(tmp_path / "folder") as server, connected(server.url) as client:
+        client.create_collection("kept", VECTOR)
+        client.create_payload_index("kept", "n", models.PayloadSchemaType.INTEGER)
+        writer = Thread(target=write_until_killed, args=(server, acknowledged))
+        writer.start()
+        while len(acknowledged) < 300:
+            time.sleep(0.01)
+        client.delete("kept", [0, 1])
+        client.set_payload("kept", {"n": -1}, points=[2])
+        server.stop(signal.SIGKILL)
+        writer.join()
+    with running(tmp_path / "folder") as server, connected(server.url) as client:
+        assert set(acknowledged) - set(ids(client, "kept")) == {0, 1}
+        assert ids(client, "kept", where("n", match=models.MatchValue(value=-1))) == [2]
+        assert client.get_collection("kept").payload_schema["n"].data_type.value == "integer"
+
+
+def make_until_killed(server: Server, acknowledged: list[str]) -> None:
+    with connected(server.url) as client:
+        try:
+            for number in range(1000):
+                client.create_collection(f"made-{number}", VECTOR)
+                acknowledged.append(f"made-{number}")
+        except ResponseHandlingException:
+            return
+
+
+def test_a_collection_half_made_at_a_kill_is_swept(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+    (tmp_path / "folder" / ".half-left" / "shard").mkdir(parents=True)
+    with running(tmp_path / "folder") as server:
+        maker = Thread(target=make_until_killed, args=(server, acknowledged))
+        maker.start()
+        while len(acknowledged) < 2:
+            time.sleep(0.01)
+        time.sleep(random.random() / 10)
+        server.stop(signal.SIGKILL)
+        maker.join()
+    with running(tmp_path / "folder") as server, connected(server.url) as client:
+        names = {each.name for each in client.get_collections().collections}
+        assert set(acknowledged) <= names
+        assert {path.name for path in server.folder.iterdir()} == names | {".lock"}
+        assert [client.count(name).count for name in names] == [0] * len(names)
+
+
+def test_a_server_that_is_asked_to_stop_leaves_nothing_in_its_log_alone(tmp_path: Path) -> None:
+    with running(tmp_path / "folder") as server, connected(server.url) as client:
+        client.create_collection("kept", VECTOR)
+        client.upsert("kept", [point(1)])
+        server.stop(signal.SIGTERM)
+    shutil.rmtree(tmp_path / "folder" / "kept" / "shard" / "wal")
+    collections = open_collections(tmp_path / "folder", patience=0)
+    assert collections.get("kept").count({}) == {"count": 1}
+    collections.close()
+
+
+def test_a_flush_that_fails_is_told_until_it_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(tmp_path / "folder", KEY, flush_every=0.02)
+    collections = collections_of(app)
+    collections.create("kept", {"vectors": {"size": 1, "distance": "Dot"}})
+    collections.get("kept").upsert({"points": [{"id": 1, "vector": [1]}]})
+    collections.get("kept").flush()
+    segments = tmp_path / "folder" / "kept" / "shard" / "segments"
+    segments.rename(tmp_path / "away")
+    collections.get("kept").delete_points({"points": [1]})
+    assert wait_for_status(app, 503) == "cannot be flushed to disk, see the log: kept"
+    assert "collection kept cannot be flushed to disk: Service internal error" in caplog.text
+    assert collections.get("kept").info()["status"] == "red"
+    (tmp_path / "away").rename(segments)
+    assert wait_for_status(app, 200) == "all shards are ready"
+    collections.close()
+
+
+def wait_for_status(app: Any, status: int) -> str:
+    deadline = time.monotonic() + 10
+    while (response := app.test_client().get("/readyz")).status_code != status:
+        assert time.monotonic() < deadline, response.text
+        time.sleep(0.01)
+    return str(response.text)
+
+
+# At once
+
+
+def in_threads(*deeds: Callable[[], object]) -> None:
+    """Run all deeds at once; the first error of any is raised."""
+    errors: list[BaseException] = []
+
+    def run(deed: Callable[[], object]) -> None:
+        try:
+            deed()
+        except BaseException as error:  # noqa: BLE001 - raised below, in the test's thread
+            errors.append(error)
+
+    threads = [Thread(target=run, args=(deed,)) for deed in deeds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_writers_and_readers_at_once_lose_nothing(client: QdrantClient, name: str) -> None:
+    def write(first: int) -> None:
+        for number in range(first, first + 50):
+            client.upsert(name, [point(number, n=number)])
+
+    def read() -> None:
+        for _ in range(50):
+            found = client.query_points(name, [1.0, 0.0, 0.0, 0.0], limit=20).points
+            assert [each.payload for each in found] == [{"n": each.id} for each in found]
+
+    in_threads(*[partial(write, first) for first in range(0, 200, 50)], read, read)
+    assert ids(client, name) == list(range(200))
+
+
+def test_deleting_a_collection_under_its_readers_is_a_404_to_them(client: QdrantClient) -> None:
+    client.create_collection("leaving", VECTOR)
+
+    def use() -> None:
+        with pytest.raises(UnexpectedResponse, match="Collection `leaving` doesn"):
+            while True:
+                client.upsert("leaving", [point(1)])
+                client.query_points("leaving", [1.0, 0.0, 0.0, 0.0])
+
+    def delete() -> None:
+        time.sleep(0.2)
+        client.delete_collection("leaving")
+
+    in_threads(use, use, delete)
+    assert not client.collection_exists("leaving")
+
+
+def test_a_collection_deleted_in_the_middle_of_a_request_is_missing(tmp_path: Path) -> None:
+    with closing(open_collections(tmp_path)) as collections:
+        collections.create("leaving", {"vectors": {"size": 1, "distance": "Dot"}})
+        leaving = collections.get("leaving")
+        assert collections.delete("leaving")
+        leaving.flush()
+        with pytest.raises(Missing, match="Collection `leaving` doesn't exist"):
+            leaving.count({})
+
+
+# The same as elsewhere
+
+
+def random_point(drawn: random.Random, number: int) -> models.PointStruct:
+    payload = {
+        "tag": drawn.choice("abc"),
+        "n": drawn.randrange(10),
+        "x": round(drawn.random(), 3),
+        "yes": drawn.random() < 0.5,
+    }
+    del payload[drawn.choice(list(payload))]
+    vector = [drawn.gauss(0, 1) for _ in range(16)]
+    return models.PointStruct(id=str(uuid5(NAMES, str(number))), vector=vector, payload=payload)
+
+
+def random_filter(drawn: random.Random) -> models.Filter:
+    tag, n, x = drawn.choice("abc"), drawn.randrange(10), drawn.random()
+    tests: list[Any] = [
+        models.FieldCondition(key="tag", match=models.MatchValue(value=tag)),
+        models.FieldCondition(key="tag", match=models.MatchAny(any=[tag, "c"])),
+        models.FieldCondition(key="n", match=models.MatchExcept(**{"except": [n, 3]})),
+        models.FieldCondition(key="n", range=models.Range(gte=n)),
+        models.FieldCondition(key="x", range=models.Range(lt=x)),
+        models.FieldCondition(key="yes", match=models.MatchValue(value=drawn.random() < 0.5)),
+        models.IsEmptyCondition(is_empty=models.PayloadField(key="tag")),
+        models.HasIdCondition(has_id=[str(uuid5(NAMES, str(drawn.randrange(60)))) for _ in range(30)]),
+    ]
+    drawn.shuffle(tests)
+    inner = models.Filter(must=tests[3:4], must_not=tests[4:5])
+    return models.Filter(must=tests[:1], should=[*tests[1:2], inner], must_not=tests[2:3])
+
+
+def change(both: list[QdrantClient], name: str, drawn: random.Random) -> None:
+    point = random_point(drawn, drawn.randrange(60))
+    what, selection = drawn.randrange(10), random_filter(drawn)
+    for client in both:
+        if what < 7:
+            client.upsert(name, [point])
+        elif what == 7:
+            client.set_payload(name, {"n": 3}, points=selection)
+        elif what == 8:
+            client.overwrite_payload(name, {"tag": "c"}, points=selection)
+        else:
+            client.delete(name, selection)
+
+
+@pytest.mark.parametrize("distance", ["Cosine", "Dot", "Euclid"])
+def test_random_work_ends_as_in_the_clients_own_memory(client: QdrantClient, distance: str) -> None:
+    drawn, name = random.Random(7), f"random-{distance}"
+    points = [random_point(drawn, number) for number in range(60)]
+    with closing(QdrantClient(":memory:")) as memory:
+        both = [client, memory]
+        for each in both:
+            each.create_collection(name, models.VectorParams(size=16, distance=models.Distance(distance)))
+            each.upsert(name, points)
+        for _ in range(30):
+            change(both, name, drawn)
+            wanted, vector = random_filter(drawn), [drawn.gauss(0, 1) for _ in range(16)]
+            assert sorted(ids(client, name, wanted)) == sorted(ids(memory, name, wanted))
+            ours, theirs = (each.query_points(name, vector, query_filter=wanted).points for each in both)
+            assert [(a.id, a.payload) for a in ours] == [(b.id, b.payload) for b in theirs]
+            assert [a.score for a in ours] == pytest.approx([b.score for b in theirs], abs=1e-5)

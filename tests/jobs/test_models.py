@@ -1,0 +1,153 @@
+"""Models are folders; what they cannot paint is refused with the remedy."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.models import Catalogue
+from memo import BadRecipe, BadSetup
+from tests.tiny_model import write_tiny_model
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_models):
+    shutil.copytree(tiny_models / "stickers", tmp_path / "models" / "stickers")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def catalogue(folder):
+    return Catalogue(folder)
+
+
+def test_the_models_defaults_fill_the_recipe(catalogue):
+    recipe = catalogue.recipe({"prompt": "fox"})
+    assert (recipe.model, recipe.steps, recipe.guidance_scale, recipe.width) == ("stickers", 8, 3.0, 256)
+    assert recipe.revision == catalogue.model("stickers").revision and len(recipe.revision) == 16
+    assert catalogue.recipe({"prompt": "fox", "steps": 3}).steps == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", "sdxl"),
+        ("model", 7),
+        ("width", 512),
+        ("height", 128),
+        ("sampler", "plms"),
+        ("schedule", "linear"),
+        ("adapter", "lora"),
+        ("prompt", "a 🦊 in the snow"),
+        ("prompt", "שועל אדום בשלג"),
+        ("prompt", "ثعلب"),
+        ("prompt", "狐"),
+        ("negative_prompt", "лиса"),
+    ],
+)
+def test_what_the_model_cannot_paint_is_refused(catalogue, field, value):
+    with pytest.raises(BadRecipe) as caught:
+        catalogue.recipe({"prompt": "fox", field: value})
+    assert caught.value.field == field and caught.value.remedy
+
+
+def test_a_negative_prompt_that_nothing_follows_is_refused(catalogue):
+    wanted = {"prompt": "fox", "negative_prompt": "snow"}
+    assert catalogue.recipe({**wanted, "guidance_scale": 1.1}).negative_prompt == "snow"
+    with pytest.raises(BadRecipe, match="guidance_scale above 1") as caught:
+        catalogue.recipe({**wanted, "guidance_scale": 1})
+    assert caught.value.field == "negative_prompt"
+
+
+def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
+    write_tiny_model(folder, name="deaf")
+    file = folder / "deaf" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": False}))
+    with pytest.raises(BadRecipe, match="deaf knows none: leave it out") as caught:
+        Catalogue(folder).recipe({"model": "deaf", "prompt": "fox", "negative_prompt": "snow", "guidance_scale": 5})
+    assert caught.value.field == "negative_prompt"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": "no"}))
+    with pytest.raises(BadSetup, match="negatives must be true or false, not 'no'"):
+        Catalogue(folder).check()
+
+
+@pytest.mark.parametrize(("kind", "starts"), [("FluxPipeline", True), ("DDPMPipeline", False), (None, False)])
+def test_what_a_pipeline_on_the_hub_can_start_from_is_told_by_its_kind(folder, kind, starts):
+    write_tiny_model(folder, name="far")
+    file = folder / "far" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "family": "pipeline", "pipeline": kind}))
+    assert Catalogue(folder).model("far").starts == starts
+
+
+def test_karras_needs_a_sampler_with_sigmas(catalogue):
+    assert catalogue.recipe({"prompt": "fox", "schedule": "karras"}).schedule == "karras"
+    with pytest.raises(BadRecipe, match="ddim"):
+        catalogue.recipe({"prompt": "fox", "schedule": "karras", "sampler": "ddim"})
+
+
+def test_accents_and_punctuation_are_words_too(catalogue):
+    assert catalogue.recipe({"prompt": "a café, naïve & “quoted” — 100 %"}).prompt
+
+
+def test_a_new_model_needs_no_restart(catalogue, folder):
+    assert list(catalogue.models()) == ["stickers"]
+    write_tiny_model(folder, name="another", seed=1)
+    write_tiny_model(folder, name=".half-written", seed=1)
+    assert [model["name"] for model in catalogue.describe()] == ["stickers", "another"]
+
+
+def test_new_weights_are_a_new_revision(catalogue, folder):
+    before = catalogue.model("stickers").revision
+    weights = next((folder / "stickers" / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    os.utime(weights, ns=(1, 1))
+    assert catalogue.model("stickers").revision != before
+
+
+def test_a_wrong_model_file_is_named(catalogue, folder):
+    (folder / "stickers" / "model.json").write_text(json.dumps({"name": "stickers"}))
+    with pytest.raises(BadSetup, match="model.json"):
+        catalogue.models()
+
+
+def test_a_wrong_model_file_is_left_out_for_the_others_sake(catalogue, folder, caplog):
+    write_tiny_model(folder, name="another", seed=1)
+    (folder / "another" / "model.json").write_text("{")
+    for _ in range(2):
+        assert list(catalogue.models()) == ["stickers"]
+    assert catalogue.model("stickers") and caplog.text.count("another/model.json") == 1
+    for strict in (catalogue.check, lambda: catalogue.model("another")):
+        with pytest.raises(BadSetup, match=r"another/model\.json does not describe a model"):
+            strict()
+
+
+def test_a_model_that_is_moved_while_it_is_looked_at_is_left_out(catalogue, folder, monkeypatch):
+    write_tiny_model(folder, name="another", seed=1)
+    real = Path.stat
+
+    def stat(path, **named):
+        if path.suffix == ".safetensors" and "another" in path.parts:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert list(catalogue.models()) == ["stickers"]
+
+
+def test_no_model_at_all_is_said(tmp_path):
+    with pytest.raises(BadSetup, match="no model"):
+        Catalogue(tmp_path).models()
+
+
+def test_lcm_is_offered_where_a_model_says_so_and_has_few_steps(catalogue, folder):
+    assert "lcm" not in catalogue.model("stickers").samplers
+    file = folder / "stickers" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"samplers": ["lcm"]}))
+    wanted = {"prompt": "fox", "sampler": "lcm", "width": 64, "height": 64}
+    assert catalogue.recipe(wanted | {"steps": 50}).steps == 50
+    with pytest.raises(BadRecipe, match="at most 50"):
+        catalogue.recipe(wanted | {"steps": 51})
+    with pytest.raises(BadRecipe, match="only native"):
+        catalogue.recipe(wanted | {"steps": 4, "schedule": "karras"})

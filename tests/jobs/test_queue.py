@@ -1,0 +1,96 @@
+"""Submit, watch and cancel through the real Celery over the real Redis."""
+
+from dataclasses import replace
+
+import pytest
+
+from jobs.celery_app import create_celery, queue_of
+from jobs.config import JobsConfig
+from jobs.events import Events
+from jobs.job import Origin, State
+from jobs.queue import Queue, open_queue
+from jobs.store.board import open_board
+from memo import Unavailable
+from tests.real import finished, redis_server, wait_for
+
+
+def submit(queue, recipe, **changes):
+    return queue.submit(replace(recipe, **changes), reason="", scope="shared")
+
+
+def test_a_submitted_recipe_is_painted(queue, working, recipe, memory):
+    job = submit(queue, recipe)
+    done = finished(queue, job.id)
+    assert done.state is State.DONE and memory.has(done.picture.key)
+
+
+def test_asking_twice_at_once_is_painting_once(queue, working, recipe, painter):
+    painter.go_on.clear()
+    jobs = [submit(queue, recipe) for _ in range(3)]
+    painter.go_on.set()
+    done = [finished(queue, job.id) for job in jobs]
+    assert len({job.picture.key for job in done}) == 1 and len(painter.painted) == 1
+    assert [job.origin for job in done] == [Origin.PAINTED, Origin.JOINED, Origin.JOINED]
+
+
+@pytest.mark.timeout(60)
+def test_a_watcher_sees_every_state_and_then_the_end(queue, working, recipe, painter):
+    painter.go_on.clear()
+    job = submit(queue, recipe, steps=3)
+    watch = queue.watch(job.id, heartbeat=120)
+    states = [next(watch).state]
+    painter.go_on.set()
+    states += [snapshot.state for snapshot in watch if snapshot]
+    assert states[-1] is State.DONE and set(states) <= {State.QUEUED, State.RUNNING, State.DONE}
+    assert sorted(states, key=list(State).index) == states
+
+
+def test_a_quiet_watcher_gets_heartbeats(queue, recipe):
+    watch = queue.watch(submit(queue, recipe).id, heartbeat=0.01)
+    assert next(watch).state is State.QUEUED
+    assert next(watch) is None
+    watch.close()
+
+
+def test_a_finished_job_is_watched_once_and_an_unknown_one_never(queue, recipe):
+    job = submit(queue, recipe)
+    queue.cancel(job.id)
+    assert [snapshot.state for snapshot in queue.watch(job.id)] == [State.CANCELLED]
+    assert list(queue.watch("never heard of")) == []
+    assert queue.cancel("never heard of") is None
+
+
+def test_a_cancelled_job_is_never_painted(queue, working, recipe, painter):
+    painter.go_on.clear()
+    running, waiting = submit(queue, recipe, prompt="running"), submit(queue, recipe, prompt="waiting")
+    wait_for(lambda: queue.job(running.id).state is State.RUNNING)
+    assert queue.cancel(waiting.id).state is State.CANCELLED
+    painter.go_on.set()
+    finished(queue, running.id)
+    assert painter.painted == ["running"]
+
+
+def test_what_was_queued_outlives_a_killed_redis(tmp_path, recipe):
+    server = redis_server(tmp_path)
+    server.start()
+    queue = open_queue(JobsConfig(redis=server.url))
+    job = submit(queue, recipe)
+    wait_for(lambda: queue.board.redis.info("persistence")["aof_pending_bio_fsync"] == 0)
+    server.kill()
+    with pytest.raises(Unavailable):
+        queue.job(job.id)
+    server.start()
+    assert queue.job(job.id) == job
+    channel = queue.celery.connection_for_read().default_channel
+    assert channel.queue_declare(queue_of(recipe.model), passive=True).message_count == 1
+    queue.board.redis.close()
+    server.stop()
+
+
+def test_a_painting_is_recorded_even_when_its_message_cannot_be_sent(redis_url, recipe, unused_port, caplog):
+    board = open_board(redis_url)
+    lost = create_celery(JobsConfig(redis=f"redis://127.0.0.1:{unused_port}/0"))
+    job = submit(Queue(board, lost, Events(board)), recipe)
+    assert job.state is State.QUEUED and board.waiting(recipe.model) == 1
+    assert "must find it by itself" in caplog.text
+    board.redis.close()

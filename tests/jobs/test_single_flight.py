@@ -1,0 +1,63 @@
+"""One reading for all who ask at the same time."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from jobs.single_flight import Shared
+from jobs.store import board as boards
+from memo import Unavailable
+from tests.real import wait_for
+
+
+def test_those_who_wait_for_a_reading_share_the_next():
+    """Not the one under way: it may have been begun before what they were woken for."""
+    begun, go_on, read = threading.Event(), threading.Event(), []
+
+    def slowly(name):
+        read.append(name)
+        begun.set()
+        assert go_on.wait(20)
+        return len(read)
+
+    shared = Shared(slowly)
+    with ThreadPoolExecutor(30) as pool:
+        first = pool.submit(shared, "job")
+        assert begun.wait(20)
+        others = [pool.submit(shared, "job") for _ in range(20)]
+        wait_for(lambda: shared.readings["job"].users == 21)
+        go_on.set()
+        assert first.result() == 1 and {other.result() for other in others} == {2}
+    assert shared("job") == 3 and not shared.readings
+
+
+def test_other_names_do_not_wait():
+    go_on = threading.Event()
+    shared = Shared(lambda name: name if name == "quick" else go_on.wait(20))
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(shared, "slow")
+        assert shared("quick") == "quick" and not slow.done()
+        go_on.set()
+
+
+def test_an_error_is_everybodys_own():
+    answers = iter([Unavailable("no"), "yes"])
+
+    def read(name):
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    shared = Shared(read)
+    with pytest.raises(Unavailable):
+        shared("job")
+    assert shared("job") == "yes" and not shared.readings
+
+
+def test_more_threads_than_connections_wait_for_one(redis_url, monkeypatch):
+    monkeypatch.setattr(boards, "MOST_CONNECTIONS", 2)
+    board = boards.open_board(redis_url)
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(board.job, ["none"] * 400)) == [None] * 400
+    board.redis.close()

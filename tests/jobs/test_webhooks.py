@@ -1,0 +1,447 @@
+"""Receivers of webhooks: real little servers on this machine, a real Redis, and addresses that are refused."""
+
+import base64
+import contextlib
+import datetime
+import hmac
+import io
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from PIL import Image
+
+from jobs.config import JobsConfig
+from jobs.webhooks.deliveries import HORDE, WAITS, Deliverer, Hook, Webhooks
+from jobs.webhooks.receivers import Receivers, Undelivered, read_url
+from memo import BadRecipe, BadSetup, Match, Unavailable
+from tests.real import ROOT, finished, wait_for
+
+SECRET = "a secret of the tests"
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
+
+
+@dataclass
+class Receiver:
+    """Answers with these statuses, the last one for ever, and keeps what it was sent."""
+
+    statuses: list[int] = field(default_factory=lambda: [200])
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    waits: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+    @property
+    def bodies(self):
+        return [json.loads(body) for _, body in self.got]
+
+
+@pytest.fixture
+def receiver():
+    here = Receiver()
+    here.waits.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            here.got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            here.paths.append(self.path)
+            here.waits.wait(20)
+            status = here.statuses.pop(0) if len(here.statuses) > 1 else here.statuses[0]
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    here.url = f"http://127.0.0.1:{server.server_port}/painted?for=me"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield here
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def hooks(board, queue):
+    queue.webhooks = Webhooks(board, SECRET, Receivers("127.0.0.0/8"))
+    return queue.webhooks
+
+
+@pytest.fixture
+def deliverer(hooks, memory):
+    return Deliverer(hooks, memory, threads=1)
+
+
+@pytest.fixture
+def asked(board, hooks, recipe, receiver):
+    """A job that waits, with somebody to be told."""
+    job = board.open_job(recipe, reason="", scope="shared")
+    hooks.notify(job, Hook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
+    return job
+
+
+def all_due(deliverer):
+    while deliverer.round():
+        pass
+
+
+def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, studio, board, asked, receiver):
+    assert not deliverer.round()
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    [told] = receiver.bodies
+    assert (told["id"], told["state"]) == (asked.id, "done") and receiver.paths == ["/painted?for=me"]
+    assert told["picture"]["key"] == board.job(asked.id).picture.key
+    assert told["links"] == {"self": "http://us/job", "image": "http://us/image"}
+    assert board.redis.keys(f"{board.prefix}hook*") == []
+
+
+def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, studio, asked, receiver):
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    [(headers, body)] = receiver.got
+    said = headers["X-Memo-Timestamp"].encode() + b"." + body
+    assert headers["X-Memo-Signature"] == "sha256=" + hmac.new(SECRET.encode(), said, "sha256").hexdigest()
+    assert abs(int(headers["X-Memo-Timestamp"]) - time.time()) < 60 and len(headers["X-Memo-Delivery"]) == 32
+
+
+def test_a_painting_that_fails_is_told(deliverer, studio, painter, asked, receiver):
+    from memo import BadSetup as Fault
+
+    painter.fault = Fault("no such weights")
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    [told] = receiver.bodies
+    assert told["state"] == "failed" and "no such weights" in told["error"] and told["picture"] is None
+
+
+def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_picture(
+    deliverer, studio, board, asked, receiver
+):
+    board.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
+    board.cancel(asked.id)
+    all_due(deliverer)
+    assert [told["state"] for told in receiver.bodies] == ["cancelled"]
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    assert len(receiver.got) == 1
+
+
+def test_an_answer_from_memory_is_told(deliverer, queue, hooks, remember, recipe, receiver):
+    picture = remember(recipe, seed=7)
+    job = queue.remembered(recipe, Match(picture, 1.0, "same words"), "it was painted before")
+    hooks.notify(job, Hook(url=receiver.url, job=job.id))
+    all_due(deliverer)
+    [told] = receiver.bodies
+    assert (told["origin"], told["picture"]["key"]) == ("memory", picture.key)
+
+
+def test_the_native_api_takes_a_webhook_and_tells_what_the_job_says(client, queue, working, deliverer, receiver):
+    answer = client.post("/api/v1/jobs", json={**FOX, "webhook": receiver.url, "count": 2})
+    jobs = [finished(queue, job["id"]) for job in answer.json["jobs"]]
+    all_due(deliverer)
+    told = {body["id"]: body for body in receiver.bodies}
+    assert told.keys() == {job.id for job in jobs}
+    for job in jobs:
+        seen, said = client.get(f"/api/v1/jobs/{job.id}").json, told[job.id]
+        links = said.pop("links")
+        assert client.get(links["image"]).mimetype == "image/png"
+        assert client.get(links["self"]).json == seen and client.get(links["picture"]).json == seen["picture"]
+        del seen["links"], seen["picture"]["links"]
+        assert said == seen
+
+
+@pytest.mark.parametrize("url", [7, "ftp://example.com/", "http://127.0.0.1/", "http://169.254.169.254/latest"])
+def test_the_native_api_refuses_a_webhook_that_leads_nowhere(client, board, queue, url):
+    queue.webhooks = Webhooks(board, SECRET)
+    answer = client.post("/api/v1/jobs", json={**FOX, "webhook": url})
+    assert (answer.status_code, answer.json["field"]) == (422, "webhook")
+    assert board.recent(1) == []
+
+
+def test_without_a_secret_there_are_no_webhooks(client):
+    answer = client.post("/api/v1/jobs", json={**FOX, "webhook": "https://example.com/"})
+    assert answer.status_code == 422 and "JOBS_WEBHOOK_SECRET" in answer.json["fix"]
+
+
+def test_a_receiver_that_fails_is_told_again_under_the_same_id(deliverer, studio, asked, receiver, monkeypatch):
+    monkeypatch.setattr("jobs.webhooks.deliveries.WAITS", (0.0,) * len(WAITS))
+    receiver.statuses = [500, 503, 200]
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    assert len(receiver.got) == 3 and len({headers["X-Memo-Delivery"] for headers, _ in receiver.got}) == 1
+
+
+def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, studio, asked):
+    studio.paint(asked.recipe.model)
+    delivery = hooks.due()
+    waits = [hooks.again(replace(delivery, attempts=number)) for number in range(len(WAITS) + 1)]
+    assert waits == [*WAITS, None] and sorted(WAITS) == list(WAITS)
+    assert hooks.due() is None and not hooks.board.redis.exists(f"{hooks.board.prefix}hook:{delivery.id}")
+
+
+def test_it_is_not_tried_again_before_its_time(hooks, deliverer, studio, asked, receiver):
+    receiver.statuses = [500]
+    studio.paint(asked.recipe.model)
+    assert deliverer.round() and not deliverer.round()
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, studio, asked, receiver, status):
+    receiver.statuses = [status]
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    assert receiver.paths == ["/painted?for=me"]
+    assert hooks.board.redis.zcard(hooks.board.prefix + "hooks") == 1
+
+
+def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, studio, asked, receiver):
+    receiver.statuses = [410]
+    studio.paint(asked.recipe.model)
+    all_due(deliverer)
+    assert hooks.board.redis.zcard(hooks.board.prefix + "hooks") == 0
+
+
+def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, studio, asked):
+    studio.paint(asked.recipe.model)
+    assert hooks.due() and hooks.due() is None
+
+
+def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, studio, asked, receiver):
+    studio.paint(asked.recipe.model)
+    receiver.waits.clear()
+    code = (
+        "import sys; from jobs import webhooks; from jobs.store.board import open_board\n"
+        "from jobs.webhooks.receivers import Receivers\n"
+        "webhooks.LEASE_SECONDS = 0.5\n"
+        f"hooks = webhooks.Webhooks(open_board(sys.argv[1]), {SECRET!r}, Receivers('127.0.0.0/8'))\n"
+        "webhooks.Deliverer(hooks, None).round()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, redis_url], cwd=ROOT)
+    wait_for(lambda: receiver.got)
+    process.kill()
+    process.wait()
+    receiver.waits.set()
+    wait_for(deliverer.round)
+    assert [told["id"] for told in receiver.bodies] == [asked.id] * 2
+    all_due(deliverer)
+    assert len(receiver.got) == 2
+
+
+def test_workers_deliver_in_the_background(deliverer, studio, asked, receiver, monkeypatch):
+    monkeypatch.setattr("jobs.webhooks.deliveries.PERIOD", 0.05)
+    deliverer.start()
+    studio.paint(asked.recipe.model)
+    wait_for(lambda: receiver.got)
+    deliverer.stop()
+    assert not any(thread.is_alive() for thread in deliverer.threads)
+
+
+@pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), TypeError("a field of a newer version")])
+def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog, fault):
+    monkeypatch.setattr("jobs.webhooks.deliveries.PERIOD", 0.01)
+    rounds = []
+
+    def fail():
+        rounds.append(1)
+        raise fault
+
+    monkeypatch.setattr(deliverer, "round", fail)
+    deliverer.start()
+    wait_for(lambda: len(rounds) > 4)
+    deliverer.stop()
+    assert str(fault) in caplog.text
+
+
+def test_the_horde_is_told_in_its_own_words(deliverer, hooks, board, memory, studio, recipe, receiver):
+    job = board.open_job(recipe, reason="", scope="shared")
+    hooks.notify(job, Hook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
+    studio.paint(recipe.model)
+    all_due(deliverer)
+    [told] = receiver.bodies
+    assert told.keys() >= {
+        "img",
+        "seed",
+        "worker_id",
+        "worker_name",
+        "model",
+        "id",
+        "gen_metadata",
+        "request",
+        "kudos",
+    }
+    assert (told["request"], told["state"], told["model"]) == ("the-request", "ok", "stickers")
+    image = Image.open(io.BytesIO(base64.b64decode(told["img"])))
+    assert (image.format, image.size) == ("WEBP", (64, 64)) and told["seed"] == str(board.job(job.id).recipe.seed)
+
+
+REFUSED = """
+http://127.0.0.1/ http://127.1/ http://2130706433/ http://0x7f000001/ http://017700000001/ http://0177.0.0.1/ http://0/
+http://0.0.0.0/ http://10.1.2.3/ http://172.16.0.1/ http://192.168.1.1/ http://169.254.169.254/ http://100.64.0.1/
+http://192.0.0.8/ http://192.0.2.1/ http://198.18.0.1/ http://203.0.113.5/ http://224.0.0.1/ http://240.0.0.1/
+http://255.255.255.255/ http://[::]/ http://[::1]/ http://[::ffff:127.0.0.1]/ http://[::ffff:7f00:1]/
+http://[::127.0.0.1]/ http://[64:ff9b::7f00:1]/ http://[2002:7f00:1::]/ http://[2001::1]/ http://[2001:db8::1]/
+http://[fe80::1]/ http://[fe80::1%25lo]/ http://[fc00::1]/ http://[fd00:ec2::254]/ http://[fec0::1]/ http://[ff02::1]/
+http://93.184.216.34:22/ https://93.184.216.34:6/ http://93.184.216.34:0/ ftp://93.184.216.34/ file:///etc/passwd
+gopher://93.184.216.34/ //93.184.216.34/ http:///path http://me:you@93.184.216.34/ http://me@93.184.216.34/
+http://93.184.216.34:99999/ http://93.184.216.34:x/ https://пример.рф/ http://a_b\\c/ http://[::1
+""".split()
+
+
+@pytest.mark.parametrize(
+    "url", [*REFUSED, "", "nonsense", "http://exa mple.com/", "http://x/\r\nHost: y", "h" * 3000]
+)
+def test_a_url_that_leads_to_nowhere_public_is_refused_when_it_is_asked_for(url):
+    with pytest.raises(BadRecipe, match="webhook"):
+        Receivers().check(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/a?b=c", "http://93.184.216.34:8080/", "https://[2606:2800:220:1::1]/", "https://A.b.:443"],
+)
+def test_a_public_url_is_taken(url):
+    Receivers().check(url)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "ip6-localhost", "LOCALHOST"])
+def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_looked_up(host):
+    with pytest.raises(Undelivered) as refused:
+        Receivers().post(f"http://{host}:9/", b"{}", {})
+    assert "127.0.0.1" not in str(refused.value)
+
+
+def test_of_several_addresses_only_public_ones_are_connected_to(monkeypatch):
+    found = [
+        (0, 0, 0, "", (address, 80)) for address in ("10.0.0.1", "93.184.216.34", "::ffff:10.0.0.1", "fe80::1%lo")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert [str(address) for address in Receivers().addresses(read_url("http://mixed.example/"))] == ["93.184.216.34"]
+
+
+def test_a_name_is_looked_up_once_and_what_was_checked_is_connected_to(receiver, monkeypatch):
+    """Its owner could answer the second time with another address."""
+    known, asked = socket.getaddrinfo, []
+
+    def answer(host, port, *args, **named):
+        if host == "rebound.example":
+            asked.append(host)
+            assert len(asked) == 1
+            host = "127.0.0.1"
+        return known(host, port, *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    url = receiver.url.replace("127.0.0.1", "rebound.example")
+    Receivers("127.0.0.0/8").post(url, b"{}", {})
+    assert receiver.got[0][0]["Host"] == url.split("/")[2] and asked == ["rebound.example"]
+
+
+@pytest.mark.parametrize("allow", ["127.0.0.1", " 10.0.0.0/8 , 127.0.0.0/8", "localhost", "LocalHost,example.com"])
+def test_receivers_in_the_house_are_allowed_by_network_or_by_name(receiver, allow):
+    Receivers(allow).post(receiver.url.replace("127.0.0.1", "localhost"), b"{}", {})
+    assert len(receiver.got) == 1
+
+
+def test_a_name_that_is_allowed_allows_no_other_name_for_its_address(receiver):
+    with pytest.raises(Undelivered):
+        Receivers("localhost").post(receiver.url, b"{}", {})
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 200_000, b"220 mail.example ESMTP\r\n", b"HTTP/1.1 100 C\r\n\r\n"],
+)
+def test_a_receiver_that_says_nothing_or_too_much_is_left(answer):
+    """A word every few milliseconds, for ever, keeps nobody either."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url, over = f"http://127.0.0.1:{listening.getsockname()[1]}/", threading.Event()
+
+        def drip():
+            connection, _ = listening.accept()
+            with connection:
+                while not over.is_set():
+                    try:
+                        connection.sendall(answer)
+                    except OSError:
+                        return
+                    over.wait(0.02)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(Undelivered):
+            Receivers("127.0.0.1").post(url, b"{}", {}, seconds=0.4)
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def certified(tmp_path, monkeypatch):
+    """The context of a TLS server called hooks.test, whose certificate is trusted here."""
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.test")]),
+    )
+    today = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, today, today + datetime.timedelta(days=1))
+    names = x509.SubjectAlternativeName([x509.DNSName("hooks.test")])
+    certificate = made.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    file = tmp_path / "hooks.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    return context
+
+
+@pytest.mark.parametrize(("host", "taken"), [("hooks.test", True), ("127.0.0.1", False), ("other.test", False)])
+def test_certificates_are_checked_against_the_name_that_was_asked_for(certified, monkeypatch, host, taken):
+    """Not against the address that is connected to."""
+    known = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **named: known("127.0.0.1", *rest, **named))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+    server.socket = certified.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setattr(server, "handle_error", lambda *_: None)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    with contextlib.nullcontext() if taken else pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
+        Receivers("127.0.0.0/8").post(f"https://{host}:{server.server_port}/", b"{}", {})
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Taking(BaseHTTPRequestHandler):
+    """Takes everything."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("values", [{"webhook_secret": "short"}, {"webhook_allow": "not a host!"}])
+def test_a_wrong_setting_is_refused(values):
+    with pytest.raises(BadSetup, match="JOBS_WEBHOOK"):
+        JobsConfig(**values)

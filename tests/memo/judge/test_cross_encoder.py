@@ -1,0 +1,114 @@
+"""Any cross-encoder judges: a tiny one of the real classes, with weights by chance, from a folder."""
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+from memo import BadSetup
+from memo.judge.cross_encoder import WANTED, CrossEncoderJudge, open_cross_encoder
+from memo.minilm import minilm_folder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NLI = ("contradiction", "Entailment", "neutral")
+WANTS, OLD = "a young cat", ["a kitten", "a puppy sleeps", "the cat of a neighbour", "a lion cub in the grass"]
+
+
+def written(folder, labels):
+    """A model that says something else of every pair, both ways round."""
+    torch.manual_seed(3)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        initializer_range=1.0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: row for row, label in enumerate(labels)},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("one"), ["score"])
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("three"), NLI)
+
+
+def logits(folder, pairs):
+    return CrossEncoder(folder, device="cpu", activation_fn=torch.nn.Identity()).predict(pairs).astype(np.float64)
+
+
+def test_one_score_is_squeezed_into_0_to_1_and_the_lower_direction_counts(one):
+    sure = open_cross_encoder(one).sure(WANTS, OLD)
+    there, back = (
+        1 / (1 + np.exp(-logits(one, pairs)))
+        for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD])
+    )
+    assert np.allclose(sure, np.minimum(there, back), atol=1e-6)
+    assert (there < back).any() and (there > back).any()
+    assert all(0 < value < 1 for value in sure)
+
+
+def test_a_score_is_the_same_alone_and_in_company(one):
+    judge = open_cross_encoder(one)
+    assert np.allclose(judge.sure(WANTS, OLD), [judge.sure(WANTS, [old])[0] for old in OLD], atol=1e-6)
+
+
+def test_of_three_labels_the_entailment_counts_and_the_lower_direction(three):
+    sure = open_cross_encoder(three).sure(WANTS, OLD)
+    there, back = (logits(three, pairs) for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD]))
+    both = [np.exp(rows)[:, NLI.index("Entailment")] / np.exp(rows).sum(1) for rows in (there, back)]
+    assert np.allclose(sure, np.minimum(*both), atol=1e-6) and not np.allclose(*both)
+
+
+def test_what_a_models_card_does_to_its_scores_does_not_matter(one, tmp_path):
+    CrossEncoder(one, device="cpu", activation_fn=torch.nn.Tanh()).save_pretrained(str(tmp_path))
+    assert open_cross_encoder(str(tmp_path)).sure(WANTS, OLD) == open_cross_encoder(one).sure(WANTS, OLD)
+
+
+def test_same_words_and_vetoes_come_before_the_model(one):
+    verdicts = open_cross_encoder(one)("a red fox", ["Red fox, please", "a blue fox"])
+    assert [(verdict.fits, verdict.sure) for verdict in verdicts] == [(True, 1.0), (False, 0.0)]
+    assert "it is blue, not red" in verdicts[1].reason
+
+
+def test_a_pair_fits_from_the_threshold_on(one):
+    judge = open_cross_encoder(one)
+    for sure, fits in ((WANTED, True), (WANTED - 0.001, False), (float("nan"), False)):
+        verdict = judge.verdict(WANTS, "a kitten", sure)
+        assert verdict.fits == fits and judge.name in verdict.reason and "90% is needed" in verdict.reason
+
+
+def test_each_remembered_prompt_gets_its_own_verdict(one):
+    judge = open_cross_encoder(one)
+    assert [verdict.sure for verdict in judge(WANTS, OLD)] == judge.sure(WANTS, OLD)
+    assert [old in verdict.reason for old, verdict in zip(OLD, judge(WANTS, OLD), strict=True)] == [True] * 4
+    assert judge(WANTS, []) == []
+
+
+def test_a_model_without_entailment_is_refused_by_name(tmp_path):
+    folder = written(tmp_path, ["negative", "positive"])
+    with pytest.raises(BadSetup, match=f"cross-encoder:{folder} has the labels negative, positive; want"):
+        open_cross_encoder(folder)
+
+
+def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in (f"{tmp_path}/no-such", str(tmp_path)):
+        with pytest.raises(BadSetup, match=f"{name}' cannot be loaded"):
+            open_cross_encoder(name)
+
+
+def test_the_name_says_which_model(one):
+    assert CrossEncoderJudge(None, "a/b").name == "cross-encoder:a/b"
+    assert open_cross_encoder(one).name == f"cross-encoder:{one}"

@@ -1,0 +1,120 @@
+"""Figures of a judge, compared with what is counted by hand."""
+
+import numpy as np
+import pytest
+
+from memo.judge.evaluation import auc, figures, share, threshold, wilson
+
+HUNDRED = [row / 100 for row in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("misses", "part", "passing"),
+    [
+        (HUNDRED, 0.01, [0.99]),
+        (HUNDRED, 0.05, [0.95, 0.96, 0.97, 0.98, 0.99]),
+        (HUNDRED, 0.0, []),
+        (HUNDRED, 0.999, HUNDRED[1:]),
+        (HUNDRED, 1.0, HUNDRED),
+        ([0.1, 0.2, 0.3], 0.01, []),
+        ([0.1, 0.2, 0.3, 0.4], 0.25, [0.4]),
+        ([0.1, 0.9, 0.9, 0.9], 0.5, []),
+        ([0.1, 0.2, 0.9, 0.9], 0.5, [0.9, 0.9]),
+        ([0.0, 0.0, 0.0, 0.0], 0.5, []),
+    ],
+)
+def test_at_most_the_share_of_near_misses_passes_and_ties_do_not(misses, part, passing):
+    scores = np.array([0.5, *misses, 1.0])
+    y = np.array([1, *(0 for _ in misses), 1])
+    low = threshold(scores, y, part)
+    assert [score for score in misses if score >= low] == passing
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_share():
+    scores, y = np.array([0.1, 0.4, 0.4, 0.41]), np.array([0, 0, 0, 1])
+    assert threshold(scores, y, 0.34) == np.nextafter(0.4, 1)
+    assert threshold(scores, y, 0.01) == np.nextafter(0.4, 1)
+    assert threshold(scores, y, 0.67) == np.nextafter(0.1, 1)
+
+
+@pytest.mark.parametrize(
+    ("true", "misses", "area"),
+    [
+        ([0.8, 0.9], [0.1, 0.2], 1.0),
+        ([0.1, 0.2], [0.8, 0.9], 0.0),
+        ([0.5, 0.5], [0.5, 0.5, 0.5], 0.5),
+        ([0.9, 0.4], [0.5, 0.1], 0.75),
+        ([0.5], [0.5, 0.1], 0.75),
+        ([0.9, 0.5, 0.5], [0.5, 0.2], 5 / 6),
+        ([0.3], [0.1, 0.2, 0.3, 0.4], 2.5 / 4),
+    ],
+)
+def test_the_area_is_the_share_of_pairs_in_order_and_ties_count_half(true, misses, area):
+    scores, y = np.array(true + misses), np.array([1] * len(true) + [0] * len(misses))
+    assert auc(scores, y) == pytest.approx(area)
+    assert auc(scores[::-1], y[::-1]) == pytest.approx(area)
+
+
+def test_decisions_and_operating_points_are_counted_apart():
+    told = figures(
+        scores=[0.9, 0.6, 0.4, 0.3, 0.7, 0.1, 0.2],
+        fits=[True, False, True, False, True, False, False],
+        labels=[1, 1, 1, 1, 0, 0, 0],
+        kinds=["colour", "colour", "number", "number", "colour", "number", "number"],
+    )
+    kinds = told.pop("kinds")
+    assert told == {
+        "pairs": 7,
+        "true_hit": 0.5,
+        "false_hit": 0.3333,
+        "true_hit_at_1pct": 0.25,
+        "true_hit_at_5pct": 0.25,
+        "auc": 0.75,
+    }
+    assert list(kinds) == ["colour", "number"]
+    assert kinds["colour"] == {
+        "pairs": 3,
+        "true_hit": 0.5,
+        "false_hit": 1.0,
+        "true_hit_at_1pct": 0.5,
+        "true_hit_at_5pct": 0.5,
+    }
+    assert kinds["number"] == {
+        "pairs": 4,
+        "true_hit": 0.5,
+        "false_hit": 0.0,
+        "true_hit_at_1pct": 0.0,
+        "true_hit_at_5pct": 0.0,
+    }
+
+
+def test_one_and_five_per_cent_are_of_all_near_misses():
+    true = [0.995, 0.985, 0.955, 0.945]
+    told = figures([*HUNDRED, *true], [False] * 104, [0] * 100 + [1] * 4, ["a"] * 50 + ["b"] * 54)
+    assert (told["true_hit_at_1pct"], told["true_hit_at_5pct"]) == (0.5, 1.0)
+    assert told["kinds"]["a"]["true_hit_at_5pct"] is None and told["kinds"]["b"]["true_hit_at_5pct"] == 1.0
+
+
+@pytest.mark.parametrize(("label", "said", "unsaid"), [(1, "true_hit", "false_hit"), (0, "false_hit", "true_hit")])
+def test_with_one_label_only_there_is_nothing_to_compare(label, said, unsaid):
+    told = figures([0.9, 0.1], [True, False], [label, label], ["", ""])
+    assert told[said] == told["kinds"][""][said] == 0.5
+    for name in (unsaid, "true_hit_at_1pct", "true_hit_at_5pct"):
+        assert told[name] is None and told["kinds"][""][name] is None
+    assert told["auc"] is None and told["pairs"] == 2
+
+
+def test_a_share_of_none_is_none():
+    assert (share(np.array([], bool)), share(np.array([True, False, False]))) == (None, 0.3333)
+
+
+def test_a_share_has_the_interval_that_wilson_gives():
+    """Figures from Newcombe 1998, table I (81 of 263; 15 of 148; 0 of 20; 1 of 29)."""
+    for wrong, of, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert wilson(wrong, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(0, 0) == (0.0, 1.0)

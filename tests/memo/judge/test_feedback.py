@@ -1,0 +1,152 @@
+"""What was called wrong is not given again, and makes its picture doubtful."""
+
+import uuid
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memo import Memory, Recall, Unavailable
+from memo.index import Labels, beside, open_index
+from memo.judge.feedback import Label, doubt
+from memo.judge.verdict import Verdict
+
+WIDTH = 8
+VECTOR = np.eye(1, WIDTH, dtype=np.float32)[0]
+
+
+@pytest.fixture(params=["memory", "embedded"])
+def labels(request) -> Labels:
+    name = f"test-{uuid.uuid4().hex}"
+    if request.param == "memory":
+        return beside(open_index("memory:", name, WIDTH), Labels, "labels")
+    server = request.getfixturevalue("index_server")
+    return beside(open_index(server.url, name, WIDTH, api_key=server.key), Labels, "labels")
+
+
+def label(**changes) -> Label:
+    said = {
+        "key": "k" * 4,
+        "remembered": "a fox",
+        "wanted": "a wolf",
+        "right": False,
+        "source": "user",
+        "created": 1.0,
+    }
+    return Label(**{**said, **changes})
+
+
+def test_labels_are_found_by_picture_and_scope(labels):
+    mine, other, elsewhere = label(), label(key="other"), label(scope="alice")
+    for one in (mine, other, elsewhere):
+        labels.add(one, VECTOR)
+    assert labels.of(mine.key, "shared") == [mine] and labels.of(mine.key, "alice") == [elsewhere]
+    assert labels.of("none", "shared") == []
+    assert len(list(labels.all())) == 3
+
+
+def test_saying_it_again_replaces_what_was_said_but_not_what_another_says(labels):
+    labels.add(label(), VECTOR)
+    labels.add(label(wanted="A wolf, please.", right=True, created=2.0), VECTOR)
+    labels.add(label(source="audit"), VECTOR)
+    assert sorted((one.source, one.right) for one in labels.all()) == [("audit", False), ("user", True)]
+
+
+def test_all_labels_are_read_however_many(labels):
+    for number in range(300):
+        labels.add(label(wanted=f"wolf number {number}"), VECTOR)
+    assert len({one.wanted for one in labels.all()}) == 300
+
+
+def test_each_complaint_halves_the_doubt_a_judge_may_have():
+    assert doubt([], "a dog") == 1
+    assert doubt(["a wolf", "a cat"], "a dog") == 0.25
+    assert doubt(["a wolf"], "please draw the wolf") is None
+
+
+class Sure:
+    """A judge that is as sure of everything as it is told to be."""
+
+    name = "sure"
+
+    def __init__(self, sure):
+        self.sure = sure
+
+    def __call__(self, wanted, remembered):
+        return [Verdict(True, "so", self.sure, 0.9) for _ in remembered]
+
+
+def with_judge(memory: Memory, sure: float) -> Memory:
+    return Memory(memory.embedder, memory.index, memory.store, Sure(sure), memory.pending, memory.labels)
+
+
+def test_a_wrong_reuse_is_never_made_again(memory, remember, recipe):
+    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    sure = with_judge(memory, 1.0)
+    assert sure.recall(wolf).match
+    sure.label(kept, wolf.prompt, right=False, source="user")
+    assert sure.recall(wolf).match is None
+    assert sure.recall(replace(recipe, prompt="Draw a wolf in the snow, please")).match is None
+    assert sure.recall(replace(recipe, prompt="a husky in the snow")).match
+    assert sure.recall(recipe).match
+
+
+def test_a_picture_that_was_wrong_once_needs_a_surer_judge(memory, remember, recipe):
+    kept, husky = remember(recipe), replace(recipe, prompt="a husky in the snow")
+    memory.label(kept, "a wolf in the snow", right=False, source="user")
+    assert with_judge(memory, 0.94).recall(husky).match is None
+    assert with_judge(memory, 0.96).recall(husky).match
+    memory.label(kept, "a dog in the snow", right=False, source="audit")
+    assert with_judge(memory, 0.96).recall(husky).match is None
+
+
+def test_complaints_outlive_that_their_picture_is_indexed_anew(memory, remember, recipe):
+    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    sure = with_judge(memory, 1.0)
+    sure.label(kept, wolf.prompt, right=False, source="user")
+    memory.index_picture(kept)
+    assert sure.recall(wolf).match is None
+
+
+def test_what_was_taken_for_another_is_so_whatever_picture_of_it_comes_next(memory, remember, recipe):
+    """One already there, one painted since, and one under way."""
+    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    remember(recipe, seed=7)
+    sure = with_judge(memory, 1.0)
+    sure.label(kept, wolf.prompt, right=False, source="user")
+    assert sure.recall(wolf, seen=[kept.key]).match is None
+    remember(recipe, seed=8)
+    sure.begun("0" * 32, replace(recipe, seed=9), "shared")
+    assert sure.recall(wolf) == Recall(None, "what is remembered of 'a red fox in the snow' was called wrong")
+    assert sure.recall(replace(recipe, prompt="a husky in the snow"), seen=[kept.key]).match
+
+
+def test_a_picture_that_fails_its_own_words_says_nothing_of_the_next(memory, remember, recipe):
+    kept = remember(recipe)
+    second = remember(recipe, seed=7)
+    memory.label(kept, "Red fox in the snow, please", right=False, source="user")
+    found = with_judge(memory, 1.0).recall(replace(recipe, prompt="red fox in snow"))
+    assert found.match and found.match.picture.key == second.key
+
+
+def test_who_takes_a_complaint_back_has_the_picture_again(memory, remember, recipe):
+    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    sure = with_judge(memory, 1.0)
+    for right in (False, True):
+        sure.label(kept, wolf.prompt, right=right, source="user")
+    assert sure.recall(wolf).match
+
+
+def test_a_picture_that_is_wrong_for_its_own_words_is_painted_anew(memory, remember, recipe):
+    kept = remember(recipe, seed=4)
+    memory.label(kept, recipe.prompt, right=False, source="user")
+    assert memory.recall(recipe).match is None
+    assert memory.recall(replace(recipe, seed=4)).match, "the very recipe gives the very picture"
+
+
+def test_a_memory_without_labels_says_so(memory, remember, recipe):
+    kept = remember(recipe)
+    plain = Memory(memory.embedder, memory.index, memory.store, memory.judge)
+    with pytest.raises(Unavailable, match="keeps no labels"):
+        plain.label(kept, "a wolf", right=False, source="user")
+    assert plain.recall(recipe).match

@@ -1,0 +1,98 @@
+"""The shipped judge: right on pairs made to trip it, and the same by every way of asking."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memo.judge.factory import open_judge, scored
+from memo.judge.labelled_pairs import read_pairs
+from memo.judge.learned import LearnedJudge
+from tests.real import ROOT
+
+TEXT = ROOT / "var" / "text"
+RED_TEAM = read_pairs(ROOT / "tests" / "memo" / "judge" / "red_team.jsonl")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return open_judge("learned", TEXT)
+
+
+def test_a_pair_is_judged_alike_alone_and_among_others(judge):
+    texts = [(pair.a, pair.b) for pair in RED_TEAM[:40]]
+    together = scored(judge, texts)
+    alone = [judge(wanted, [old])[0] for old, wanted in texts]
+    assert [verdict.sure for verdict in alone if verdict.sure] == pytest.approx(
+        [score for (score, _), verdict in zip(together, alone, strict=True) if verdict.sure], abs=1e-4
+    )
+    assert [fits for _, fits in together] == [verdict.fits for verdict in alone]
+
+
+def test_the_order_of_two_prompts_does_not_matter(judge):
+    for pair in RED_TEAM[:20]:
+        there, back = (judge.probabilities([texts])[0] for texts in ((pair.a, pair.b), (pair.b, pair.a)))
+        assert there == pytest.approx(back, abs=1e-4)
+
+
+def test_a_veto_and_the_same_words_need_no_network(judge):
+    without = LearnedJudge([], judge.text, judge.card)
+    with pytest.raises(IndexError):
+        without("a wolf in snow", ["a fox in snow"])
+    same, other = without("please draw the red fox", ["A red fox.", "a blue fox"])
+    assert same.fits and same.sure == 1.0 and "nearly the same words" in same.reason
+    assert not other.fits and other.sure == 0.0 and "blue, not red" in other.reason
+
+
+def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
+    """Two did when these weights were shipped, and 56 true pairs; never more, or fewer."""
+    fits = [fits for _, fits in scored(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
+    passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
+    assert len(RED_TEAM) >= 150 and len(passed) <= 2, passed
+    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 56
+
+
+def test_networks_are_asked_one_after_another_while_they_may_change_something(judge):
+    texts = [(pair.a, pair.b) for pair in RED_TEAM[:24]]
+
+    def logits(networks, hopeless, certain):
+        card = replace(judge.card, hopeless=hopeless, certain=certain)
+        return np.array(LearnedJudge(networks, judge.text, card).logits_of_many(texts))
+
+    each = np.array([logits([network], [], []) for network in judge.networks])
+    means = np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None]
+    low, high, rest = -1e9, 1e9, len(each) - 2
+    assert logits(judge.networks, [low] * (rest + 1), [high] * (rest + 1)) == pytest.approx(means[-1], abs=1e-3)
+    assert logits(judge.networks, [high] * (rest + 1), [high] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
+    assert logits(judge.networks, [low] * (rest + 1), [low] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
+    assert logits(judge.networks, [low, *[high] * rest], [high] * (rest + 1)) == pytest.approx(means[1], abs=1e-3)
+    between = float(np.median(means[0]))
+    for below, above, asked in (
+        ([between, *[low] * rest], [high] * (rest + 1), means[0] >= between),
+        ([low] * (rest + 1), [between, *[high] * rest], means[0] <= between),
+    ):
+        wanted = np.where(asked, means[-1], means[0])
+        assert logits(judge.networks, below, above) == pytest.approx(wanted, abs=1e-3)
+    assert np.abs(means[-1] - means[0]).max() > 0.1
+
+
+def test_several_remembered_prompts_are_judged_at_once(judge):
+    verdicts = judge(
+        "a fox sleeping in the snow", ["in the snow, a sleeping fox", "a wolf sleeping in the snow", "a fox"]
+    )
+    assert len(verdicts) == 3
+    assert verdicts[0].sure > max(verdict.sure for verdict in verdicts[1:])
+    assert [verdict.fits for verdict in verdicts] == [True, False, False]
+
+
+def test_those_farther_away_are_judged_only_when_none_of_the_nearest_fits(judge):
+    wanted, same = "a fox sleeping in the snow", "in the snow, a sleeping fox"
+    near = judge(wanted, ["a wolf sleeping in the snow", same, "asleep in the snow, a fox"])
+    assert [verdict.fits for verdict in near] == [False, True, False] and "not looked at" in near[2].reason
+    far = judge(wanted, ["a wolf sleeping in the snow", "a fox running in the snow", same])
+    assert [verdict.fits for verdict in far] == [False, False, True]
+    assert not any("not looked at" in verdict.reason for verdict in far)
+
+
+def test_nothing_remembered_needs_no_judgement(judge):
+    assert judge("a fox", []) == []

@@ -1,0 +1,181 @@
+"""The training commands: options are knobs, pictures are checked first, and what is asked for happens."""
+
+import importlib
+import json
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from jobs.models import Catalogue
+from jobs.store.board import open_board
+from memo import BadSetup
+from memoaized.cli import main
+from memoaized.train_commands import check_name
+from tests.real import ROOT, wait_for
+from tests.tiny_model import write_tiny_vae
+from training import RUNS
+from training.knobs import from_arguments, read_knobs
+from training.runs import Runner, Trainings
+
+
+@pytest.fixture
+def run():
+    def call(*arguments):
+        return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+    return call
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Twelve pictures of 32 px and their captions."""
+    rows = ["file,caption"]
+    for number in range(12):
+        Image.new("RGB", (32, 32), (20 * number, 90, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,picture number {number}")
+    (tmp_path / "captions.csv").write_text("\n".join(rows))
+    return "--images", tmp_path, "--captions", tmp_path / "captions.csv", "--side", 32
+
+
+TINY_VAE = ("--steps", 2, "--batch", 2, "--crop", 16, "--held-out", 2, "--encoder-width", 8, "--decoder-width", 8)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Options of a diffusion run of two steps."""
+    write_tiny_vae(tmp_path / "vae")
+    small = ("--steps", 2, "--batch", 2, "--channels", "16,32", "--heads", 2, "--threads", 1, "--log-every", 1)
+    return "--vae", tmp_path / "vae", *small, "--patch", 1
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_knob_is_an_option_with_its_default_and_help(run, name):
+    kind = importlib.import_module(RUNS[name]).Knobs
+    knobs = {knob.name: knob for knob in read_knobs(RUNS[name])}
+    assert [(field.name, field.default) for field in fields(kind)] == [(k.name, k.default) for k in knobs.values()]
+    assert MISSING not in [field.default for field in fields(kind)]
+    shown = run(name, "--help").output
+    assert all(f"--{name.replace('_', '-')}" in shown for name in knobs)
+    assert from_arguments(kind, None, []) == kind()
+
+
+def test_options_are_known_without_torch():
+    code = "import sys; from memoaized.cli import main; main(['train', 'diffusion', '--help'], standalone_mode=False)"
+    code += "; sys.exit(any(name in sys.modules for name in ('torch', 'celery')))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "--learning-rate" in shown and "0.0008" in shown and "cosine" in shown
+
+
+def test_bad_pictures_are_named_before_anything_is_loaded(tmp_path, pictures):
+    (tmp_path / "captions.csv").write_text("file,caption\n0.png,\ngone.png,lost")
+    code = "import sys; from memoaized.cli import main\ntry: main(sys.argv[1:])\n"
+    code += "finally: assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "train", "diffusion", *map(str, pictures), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "2 of 2 rows" in done.stderr and "'gone.png' is missing" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_on_ones_own_pictures(run, pictures, tmp_path):
+    out = tmp_path / "run"
+    answer = run("vae", *pictures, *TINY_VAE, "--threads", 1, "--log-every", 1, "--out", out)
+    assert answer.exit_code == 0, answer.output
+    lines = answer.output.splitlines()
+    assert lines[0].startswith("vae running, step 1 of 2, loss ") and lines[-1] == f"done: {out}"
+    config = json.loads((out / "config.json").read_text())
+    assert config["pairs"] == str(out / "pairs") and config["crop"] == 16
+    assert list((out / "tensorboard").glob("events.*"))
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "0.png")
+    answer = run("vae", *pictures, *TINY_VAE, "--threads", 1, "--out", out)
+    assert answer.exit_code == 1 and "other pictures" in answer.output
+
+
+def test_a_named_run_becomes_a_model_of_the_product(run, pictures, tiny, tmp_path):
+    again = ("diffusion", *pictures, *tiny, "--out", tmp_path / "run", "--models", tmp_path / "models")
+    answer = run(*again, "--name", "my-cats", "--title", "Cats")
+    assert answer.exit_code == 0, answer.output
+    models = Catalogue(tmp_path / "models").models()
+    assert models["my-cats"].title == "Cats" and models["my-cats"].sizes[0] == 32
+    assert run(*again, "--name", "my-cats").exit_code == 0  # its own model may be packed again
+    other = ("--out", tmp_path / "other", "--models", tmp_path / "models")
+    answer = run("diffusion", *pictures, *tiny, *other, "--name", "my-cats")
+    assert answer.exit_code == 1 and "there is a model my-cats" in answer.output
+
+
+def test_a_queued_run_is_done_by_a_training_worker(run, pictures, redis_url, tmp_path):
+    answer = run("vae", *pictures, *TINY_VAE, "--log-every", 1, "--out", tmp_path / "run", "--queue", redis_url)
+    assert answer.exit_code == 0, answer.output
+    training = answer.output.strip()
+    assert run("status", training, "--queue", redis_url).output == "vae queued, step 0 of 2\n"
+    board = open_board(redis_url)
+    assert board.redis.llen("train") == 1 and board.redis.llen("paint") == 0
+    assert Runner(Trainings(board)).run(training) == "done"
+    board.redis.close()
+    told = run("status", training, "--queue", redis_url, "--follow")
+    assert told.exit_code == 0 and told.output.startswith("vae done, step 2 of 2, loss ")
+    assert str(tmp_path / "run") in told.output
+
+
+def test_following_ends_with_the_training(run, board, redis_url):
+    import threading
+
+    from jobs.job import State
+    from training.runs import Order
+
+    trainings = Trainings(board)
+    training = trainings.open(Order("vae", {"steps": 3}))
+    answers = []
+    follower = threading.Thread(
+        target=lambda: answers.append(run("status", training, "--queue", redis_url, "--follow"))
+    )
+    follower.start()
+    trainings.write(training, state=State.FAILED, error="no memory left")
+    follower.join(20)
+    wait_for(lambda: answers, 5)
+    assert answers[0].exit_code == 1 and answers[0].output.endswith("vae failed, step 0 of 3, no memory left\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("vae", "--images", "."), "--images and --captions are given together"),
+        (("vae", "--queue", "amqp://x"), "must begin with redis://"),
+        (("vae", "--steps", "many"), "'many' is not a whole number"),
+        (("diffusion", "--channels", "32,x"), "'x' is not a whole number"),
+        (("diffusion", "--name", "My Cats"), "lower case letters, digits and hyphens"),
+        (("diffusion", "--name", "stickers"), "there is a model stickers"),
+        (("status", "f" * 32, "--queue", "redis://127.0.0.1:1"), "the queue does not answer"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(run, arguments, said):
+    answer = run(*arguments)
+    assert answer.exit_code in (1, 2) and said in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_an_unknown_training_is_said_to_be_unknown(run, redis_url):
+    answer = run("status", "f" * 32, "--queue", redis_url)
+    assert answer.exit_code == 1 and "no training" in answer.output
+
+
+def test_pictures_that_do_not_fit_the_run_are_refused(run, pictures, tiny, tmp_path):
+    answer = run("vae", *pictures, "--out", tmp_path / "run")
+    assert "--held-out 64 of 12 pictures" in answer.output and "--held-out 2" in answer.output
+    answer = run("diffusion", *pictures, *tiny, "--side", 30, "--out", tmp_path / "run")
+    assert "--side 30 must be a multiple of 8" in answer.output
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a b", "../a", "a" * 65, "a\n", "ä"])
+def test_a_name_that_cannot_be_a_folder_is_refused(name):
+    with pytest.raises(BadSetup, match="--name"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "my-cats-2", "0", "a" * 64])
+def test_a_good_name_is_taken(name):
+    check_name(name)

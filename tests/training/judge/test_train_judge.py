@@ -1,0 +1,255 @@
+"""The comparing network, its states on disk, its lesson and what is shipped of it, with the real text model."""
+
+import json
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from memo.embed import open_onnx
+from memo.errors import BadSetup
+from memo.judge.labelled_pairs import Pair, read_pairs
+from memo.judge.learned import CARD, open_learned
+from memo.minilm import STATE_LAYERS, WIDTH
+from tests.real import ROOT
+from training.judge import judge_packing, train_judge
+from training.judge.aligning_network import RELATED, Align, Relations
+from training.judge.pair_pool import crossed, make_pool, neighbours, read_prompts, split, unlike
+from training.judge.token_states import Reader, open_shelf
+
+PAIRS = [
+    Pair("a red fox", "a fox that is red", 1, "said", "1"),
+    Pair("a red fox", "a blue fox", 0, "colour", "1"),
+    Pair("two dogs on a hill", "on a hill, two dogs", 1, "said", "2"),
+    Pair("two dogs on a hill", "two cats on a hill", 0, "thing", "2"),
+    Pair("a man bites a dog", "a dog is bitten by a man", 1, "said", "3"),
+    Pair("a man bites a dog", "a dog bites a man", 0, "role", "3"),
+]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return Reader()
+
+
+@pytest.fixture
+def shelf(reader, tmp_path):
+    return open_shelf(tmp_path / "states.bin", [text for pair in PAIRS for text in (pair.a, pair.b)], reader)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Pairs and prompts as the commands want them."""
+    rows = [
+        {"a": p.a, "b": p.b, "y": p.y, "kind": p.kind, "group": f"{p.group}-{n}"} for n in range(8) for p in PAIRS
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "avoid.jsonl").write_text(json.dumps({"a": "A boat in the sea.", "b": "a boat", "y": 0}))
+    (tmp_path / "some.txt").write_text("a boat in the sea\na green car next to a tree\ntwo birds in the sky\n")
+    return tmp_path
+
+
+@pytest.fixture
+def knobs(files):
+    return train_judge.Knobs(
+        pairs=files / "pairs.jsonl",
+        avoid=files / "avoid.jsonl",
+        prompts=files,
+        sources=("some",),
+        out=files / "run",
+        shelf=files / "shelf" / "states.bin",
+        grammar=4,
+        rules=4,
+        crossed=4,
+        unlike=2,
+        steps=24,
+        batch=8,
+        width=16,
+        judge_every=12,
+    )
+
+
+@pytest.mark.parametrize("network", ["align", "cross"])
+def test_the_network_does_not_care_which_text_comes_first(one_thread, reader, shelf, network):
+    model = train_judge.build(network, 16, reader).eval()
+    states, real, a, b = shelf.batch(PAIRS)
+    assert torch.allclose(model(states, real, a, b), model(states, real, b, a), atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["align", "cross"])
+def test_padding_changes_nothing(one_thread, reader, shelf, network):
+    model = train_judge.build(network, 16, reader).eval()
+    together = model(*shelf.batch(PAIRS))
+    alone = [model(*shelf.batch([pair])) for pair in PAIRS]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-4)
+
+
+def test_relations_begin_as_the_attention_of_the_text_model(one_thread, reader):
+    tokens = reader.tokenizer("a man bites a dog", return_tensors="pt")
+    with torch.no_grad():
+        found = reader.bert(**tokens, output_hidden_states=True, output_attentions=True)
+        for row, weights in zip(RELATED, train_judge.relation_weights(reader), strict=True):
+            layer = STATE_LAYERS[row]
+            mine = Relations(weights)(found.hidden_states[layer], tokens["attention_mask"].bool())
+            assert torch.allclose(mine, found.attentions[layer], atol=1e-5)
+
+
+def test_states_are_those_of_the_exported_model(shelf):
+    """What is taught on torch is judged on ONNX Runtime."""
+    for text, states in zip(
+        ("a red fox", "two dogs on a hill"),
+        open_onnx(ROOT / "var" / "text").states(["a red fox", "two dogs on a hill"]),
+        strict=True,
+    ):
+        taught = np.asarray(shelf.of(text), np.float32)
+        lengths = np.linalg.norm(taught, axis=-1) * np.linalg.norm(states, axis=-1)
+        assert ((taught * states).sum(-1) / lengths).min() > 0.999  # weights of eight bits
+
+
+def test_new_texts_go_behind_the_old_ones(reader, tmp_path, shelf):
+    before = {text: np.array(shelf.of(text)) for text in shelf.spans}
+    more = open_shelf(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
+    assert more.of("a yellow submarine").shape == (3, len(STATE_LAYERS), WIDTH)
+    assert all(np.array_equal(more.of(text), states) for text, states in before.items())
+
+
+def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, shelf):
+    torch.manual_seed(1)
+    model = Align(16, dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = [train_judge.learn(model, optimizer, PAIRS, shelf, train_judge.Knobs()) for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert train_judge.judged(model, PAIRS, shelf)["auc"] == 1.0
+
+
+def test_a_true_pair_is_put_over_the_near_misses_of_its_own_group_only():
+    assert train_judge.in_order(PAIRS).tolist() == [[0, 1], [2, 3], [4, 5]]
+    alone = [replace(pair, group="") for pair in PAIRS]
+    assert train_judge.in_order(alone).tolist() == [] and train_judge.in_order([PAIRS[0], PAIRS[3]]).tolist() == []
+
+
+def test_the_order_is_learned_where_labels_teach_nothing(one_thread, shelf):
+    """Labels that contradict each other for the same texts leave only the order between groups of one batch."""
+    torch.manual_seed(1)
+    model = Align(16, dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    both = [*PAIRS[:2], replace(PAIRS[0], y=0, group=""), replace(PAIRS[1], y=1, group="")]
+    for _ in range(20):
+        train_judge.learn(model, optimizer, both, shelf, train_judge.Knobs(order=2.0))
+    true, false = train_judge.scores_of(model, PAIRS[:2], shelf)
+    assert true > false + 0.5
+
+
+def test_families_stay_together_and_batches_hold_every_pair(shelf):
+    pool = train_judge.families([*PAIRS, Pair("a red fox", "a blue fox", 0, "alone")])
+    assert sorted(map(len, pool)) == [1, 2, 2, 2]
+    made = train_judge.batches(pool, shelf, 2, Random(1))
+    assert sorted(map(len, made)) == [2, 2, 3] or sorted(map(len, made)) == [1, 2, 2, 2]
+    for pair in PAIRS:
+        assert any({one.group for one in batch} >= {pair.group} and pair in batch for batch in made)
+
+
+def test_what_is_kept_is_the_average_of_the_last_steps(one_thread, reader, knobs):
+    """Of a run that stands still at its end, the average is the end; of a moving one it lies between."""
+    out = train_judge.train(replace(knobs, longest_average=0.0))
+    last = torch.load(out / "judge.pt", weights_only=True)
+    out = train_judge.train(replace(knobs, longest_average=0.9))
+    mean = torch.load(out / "judge.pt", weights_only=True)
+    assert any(not torch.equal(last[name], mean[name]) for name in last)
+
+
+def test_neighbours_are_near_and_ask_for_something_else():
+    prompts = ["a red fox in snow", "a blue fox in snow", "a fox in a forest", "tax law", "a red fox in the snow"]
+    vectors = open_onnx(ROOT / "var" / "text")(prompts)
+    found = {frozenset((pair.a, pair.b)) for pair in neighbours(prompts, vectors, many=2)}
+    assert frozenset((prompts[2], prompts[1])) in found or frozenset((prompts[2], prompts[0])) in found
+    assert frozenset((prompts[0], prompts[4])) not in found
+    assert all(len(pair) == 2 for pair in found)
+
+
+def test_a_lesson_can_go_on_from_another_with_mined_pairs(files, knobs):
+    (files / "users.txt").write_text("a cat by the sea\ntwo dogs in a wood\na house\na hen on a roof\n")
+    mined = {"mined": 5, "neighbours": files / "users.txt", "text": ROOT / "var" / "text"}
+    first = train_judge.train(replace(knobs, steps=2))
+    second = train_judge.train(
+        replace(knobs, **mined, begin=str(first), out=files / "more", steps=1, learning_rate=0.0)
+    )
+    before, after = (torch.load(out / "judge.pt", weights_only=True) for out in (first, second))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert 0 < len(train_judge.mined(replace(knobs, **mined))) <= 5 and train_judge.mined(knobs) == []
+
+
+def test_labels_of_users_are_taught_too(files, knobs):
+    (files / "labels.jsonl").write_text(json.dumps({"a": "a fox", "b": "a wolf", "y": 0, "kind": "user"}))
+    taught, kept, _ = train_judge.open_pool(replace(knobs, labels=(str(files / "labels.jsonl"),)))
+    assert taught[-1].b == "a wolf" and all(pair.kind != "user" for pair in kept)
+
+
+def test_nothing_is_kept_back_when_all_is_to_be_taught(files):
+    everything = read_pairs(files / "pairs.jsonl")
+    assert split(everything, 0) == (everything, [])
+
+
+@pytest.mark.parametrize("network", ["align", "cross"])
+def test_a_lesson_is_learned_and_shipped(one_thread, reader, knobs, network):
+    out = train_judge.train(replace(knobs, network=network))
+    told = judge_packing.ship(
+        judge_packing.Knobs(runs=(str(out),), chosen_by=knobs.pairs, text=ROOT / "var" / "text", out=out / "packed")
+    )
+    judge = open_learned(out / "packed", open_onnx(ROOT / "var" / "text"))
+    texts = [(pair.a, pair.b) for pair in PAIRS]
+    model = train_judge.build(network, 16, reader)
+    model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
+    shelf = open_shelf(knobs.shelf, [text for pair in texts for text in pair], reader)
+    assert judge.logits_of_many(texts) == pytest.approx(train_judge.scores_of(model, PAIRS, shelf), abs=0.3)
+    assert told["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
+
+
+def test_an_altered_network_is_refused(one_thread, knobs):
+    out = train_judge.train(replace(knobs, steps=1, judge_every=1))
+    judge_packing.ship(
+        judge_packing.Knobs(runs=(str(out),), chosen_by=knobs.pairs, text=ROOT / "var" / "text", out=out)
+    )
+    with (out / "judge-1.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BadSetup, match="judge-1.onnx is not the network"):
+        open_learned(out, open_onnx(ROOT / "var" / "text"))
+    (out / CARD).write_text("{}")
+    with pytest.raises(BadSetup, match="no judge in"):
+        open_learned(out, open_onnx(ROOT / "var" / "text"))
+
+
+def test_calibration_makes_logits_probabilities():
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 3, 4000)
+    labels = random.random(4000) < 1 / (1 + np.exp(-(0.7 * logits - 1)))
+    slope, offset = judge_packing.calibrate(list(logits), list(labels.astype(int)))
+    assert slope == pytest.approx(0.7, abs=0.1) and offset == pytest.approx(-1, abs=0.15)
+
+
+def test_no_prompt_is_taken_from_what_will_be_judged(knobs):
+    assert read_prompts(knobs.prompts, knobs.sources, knobs.avoid) == [
+        "a green car next to a tree",
+        "two birds in the sky",
+    ]
+
+
+def test_an_unknown_network_is_refused(reader):
+    with pytest.raises(BadSetup, match="network 'bigger' is unknown"):
+        train_judge.build("bigger", 16, reader)
+
+
+def test_a_group_is_never_split(knobs):
+    taught, kept = split(read_pairs(knobs.pairs))
+    assert kept and not {pair.group for pair in taught} & {pair.group for pair in kept}
+
+
+def test_the_pool_is_the_same_for_the_same_seed(knobs):
+    prompts = ["a green car next to a tree", "two red birds in the sky"]
+    sizes = (5, 5, 5, 5)
+    first = make_pool(PAIRS, prompts, 1, sizes)
+    assert len(first) == 20 and first == make_pool(PAIRS, prompts, 1, sizes) != make_pool(PAIRS, prompts, 2, sizes)
+    assert next(unlike(Random(1), prompts)).y == 0
+    assert next(crossed(Random(1), PAIRS)).a in {pair.a for pair in PAIRS if pair.y}

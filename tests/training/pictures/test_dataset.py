@@ -1,0 +1,71 @@
+"""What a run learns from, against the way a painter makes the same."""
+
+from random import Random
+
+import pytest
+import torch
+
+from training.pictures.dataset import Lesson, Sheets
+from worker.stickers.layout import CANVASES, SIZES, Layout, Placement, draw_layout
+from worker.stickers.plan import Wish, plan
+from worker.stickers.sheet import lay_sheet
+
+DEPTH = 5  # four latents and opacity
+
+
+def plan_of(row, random):
+    return plan(Wish((1,) * (row % 5)), random)
+
+
+@pytest.fixture
+def sheets():
+    """Twelve sheets with none to four of six drawings."""
+    random, chance = Random(1), torch.Generator().manual_seed(1)
+    things = torch.full((12, 4), -1)
+    for row in range(12):
+        count = row % 5
+        things[row, :count] = torch.tensor(random.sample(range(6), count), dtype=things.dtype)
+    plans = torch.full((12, 4, 3), -1)
+    for row in range(12):
+        for number, step in enumerate(plan_of(row, random)):
+            plans[row, number] = torch.tensor((step.thing, tuple(CANVASES).index(step.canvas), step.place))
+    shifts = torch.tensor([draw_layout(random).shifts for _ in range(12)])
+    return Sheets(
+        things, plans, shifts, {size: torch.rand(6, DEPTH, size, size, generator=chance).half() for size in SIZES}
+    )
+
+
+def test_sheets_laid_together_are_those_laid_one_by_one(sheets):
+    laid = sheets.lay(torch.arange(12))
+    for row in range(12):
+        things = [
+            {size: tiles[thing].numpy() for size, tiles in sheets.tiles.items()}
+            for thing in sheets.things[row].tolist()
+            if thing >= 0
+        ]
+        layout = Layout(tuple((across, down) for across, down in sheets.shifts[row].tolist()))
+        steps = [
+            Placement(thing, tuple(CANVASES)[canvas], place)
+            for thing, canvas, place in sheets.plans[row].tolist()
+            if thing >= 0
+        ]
+        assert torch.equal(laid[row], lay_sheet(things, steps, layout, DEPTH - 1)) and laid[row].any() == (
+            row % 5 > 0
+        )
+    assert sheets.channels == laid.shape[1]
+
+
+def test_what_is_dropped_is_neither_said_nor_shown(sheets):
+    states, nothing = torch.rand(3, 24, 384).half(), torch.rand(24, 384).half()
+    lesson = Lesson(torch.zeros(12, 4, 16, 16), torch.arange(12) % 3, states, nothing, (), sheets)
+    rows = torch.tensor([4, 9])
+    given = lesson.given(rows, torch.tensor([True, False]), torch.tensor([False, True]))
+    assert torch.equal(given.states[0], nothing.float()) and torch.equal(given.states[1], states[0].float())
+    assert given.sheets[0].any() and not given.sheets[1].any()
+
+
+def test_an_unsaid_label_is_the_one_after_the_last():
+    lesson = Lesson(torch.zeros(2, 4, 4, 4), torch.tensor([1, 0]), None, None, ("cat", "dog"), None)
+    none = torch.zeros(2, dtype=torch.bool)
+    given = lesson.given(torch.tensor([0, 1]), torch.tensor([False, True]), none)
+    assert given.labels.tolist() == [1, 2] and given.states is None

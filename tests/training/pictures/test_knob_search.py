@@ -1,0 +1,157 @@
+"""The search for knobs, with the real classes at tiny size."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from PIL import Image
+
+from memo.errors import BadSetup
+from tests.tiny_model import write_tiny_vae
+from training.captioned_pictures import Pairs
+from training.pictures import knob_search, train_diffusion
+from training.pictures.objective import TARGETS, objective
+
+
+@pytest.fixture(scope="module")
+def tiny_vae(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    return write_tiny_vae(folder)
+
+
+@pytest.fixture
+def knobs(pairs_folder, tiny_vae, tmp_path):
+    return knob_search.Knobs(
+        pairs=pairs_folder,
+        vae=tiny_vae,
+        out=tmp_path / "search",
+        trials=3,
+        steps=4,
+        widths=(16,),
+        levels=2,
+        heads=2,
+        batch=4,
+        patch=1,
+        rungs=4,
+        unstopped=1,
+        held_out=3,
+        threads=1,
+    )
+
+
+def rows(folder):
+    with (folder / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def study_of(folder):
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / knob_search.STORE}")
+    return optuna.load_study(study_name="search", storage=storage), storage.engine.dispose
+
+
+class Killed(BaseException):
+    """Stands for the signal."""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_perfect_prediction_has_no_error_whatever_the_target(target):
+    goal = objective(target, "cosine", 5.0)
+    pictures, noise = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1)).chunk(2)
+    for level in knob_search.LEVELS:
+        step = knob_search.nearest(goal, level)
+        noisy, wanted = goal.noised(pictures, noise, torch.tensor([step]))
+        assert torch.allclose(knob_search.picture_in(goal, step, noisy, wanted), pictures, atol=1e-4)
+        assert goal.spread[step] / goal.signal[step] == pytest.approx(level, rel=0.02)
+
+
+def test_a_search_tells_and_keeps_what_it_tried(knobs, capsys):
+    heard = []
+    folder = knob_search.train(knobs, on_row=lambda done, values: heard.append((done, values["error"])))
+    table, printed = rows(folder), capsys.readouterr().out
+    assert len(table) == 3 and all(0 < float(row["error"]) < 100 for row in table)
+    assert [done for done, _ in heard] == [1, 2, 3] and heard[-1][1] <= heard[0][1]
+    assert printed.split() == [
+        word for row in [knob_search.COLUMNS, *(row.values() for row in table)] for word in row
+    ]
+    with Image.open(folder / "trials.png") as plot:
+        assert plot.size == (1600, 340)
+    assert sorted(entry.name for entry in next((folder / "trials").iterdir()).iterdir())[0] == "config.json"
+
+
+def test_a_bad_trial_is_stopped_on_its_way(knobs, monkeypatch):
+    """The second is judged after its first and second checkpoints, and is worse."""
+    errors = iter([1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0])
+    monkeypatch.setattr(knob_search.Exam, "error", lambda *_: next(errors))
+    table = rows(knob_search.train(replace(knobs, trials=2)))
+    assert [row["state"] for row in table] == ["done", "stopped"]
+    assert table[0]["steps"] == "all" and int(table[1]["steps"]) < 4
+
+
+def test_a_killed_search_goes_on_with_its_trial_and_then_the_rest(knobs, monkeypatch):
+    knobs = replace(knobs, unstopped=9)
+    knob_search.train(replace(knobs, trials=1))
+    kill_in_third_step(monkeypatch)
+    with pytest.raises(Killed):
+        knob_search.train(knobs)
+    monkeypatch.undo()
+    begun = []
+    build = train_diffusion.load_state
+    monkeypatch.setattr(train_diffusion, "load_state", lambda *a, **k: begun.append(build(*a, **k)) or begun[-1])
+    folder = knob_search.train(knobs)
+    study, close = study_of(folder)
+    cut, again = study.trials[1], study.trials[2]
+    assert cut.state is optuna.trial.TrialState.FAIL and again.params == cut.params
+    assert begun == [2, 0] and len(rows(folder)) == 3
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
+    close()
+
+
+def kill_in_third_step(monkeypatch):
+    rate = train_diffusion.set_rate
+
+    def dying_rate(optimizer, knobs, step):
+        if step == 2:
+            raise Killed
+        rate(optimizer, knobs, step)
+
+    monkeypatch.setattr(train_diffusion, "set_rate", dying_rate)
+
+
+def test_a_finished_search_takes_more_trials_but_no_other_measure(knobs):
+    folder = knob_search.train(replace(knobs, trials=1))
+    knob_search.train(replace(knobs, trials=2))
+    assert len(rows(folder)) == 2
+    with pytest.raises(BadSetup, match="steps 4 → 5"):
+        knob_search.train(replace(knobs, steps=5))
+
+
+def test_trials_are_not_taught_what_they_are_judged_by(knobs):
+    all_different = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), np.uint8)
+    pairs = Pairs(all_different, tuple(map(str, range(16))))
+    pairs.save(knobs.pairs)
+    knobs.out.mkdir()
+    exam = knob_search.open_exam(knobs, knobs.out, pairs)
+    taught = torch.load(knobs.out / knob_search.LESSON, weights_only=True)
+    whole = torch.load(knobs.out / "whole.pt", weights_only=True)
+    parts = (exam.lesson.latents, taught["latents"], whole["latents"])
+    held, kept, every = (Counter(row.numpy().tobytes() for row in part) for part in parts)
+    assert held.total() == 3 and kept.total() == 13 and held + kept == every
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"targets": ("w",)}, "targets: w unknown"),
+        ({"schedules": ("steep",)}, "schedules: steep"),
+        ({"lowest_rate": 1.0}, "lowest_rate 1.0"),
+        ({"widths": (24,)}, "24 channels"),
+        ({"held_out": 0}, "held_out 0 of 16"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(knobs, wrong, said):
+    with pytest.raises(BadSetup, match=said):
+        knob_search.train(replace(knobs, **wrong))

@@ -1,0 +1,204 @@
+"""The upscaler's run, with the real classes at tiny size."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny
+from PIL import Image
+
+from memo.errors import BadSetup
+from training.captioned_pictures import Pairs
+from training.pictures import train_upscaler, train_vae
+from worker.engine.upscaler import open_upscaler
+
+
+@pytest.fixture
+def knobs(pairs_folder, tmp_path):
+    return train_upscaler.Knobs(
+        pairs=pairs_folder,
+        vae="",
+        out=tmp_path / "run",
+        steps=20,
+        batch=4,
+        crop=16,
+        held_out=4,
+        width=8,
+        blocks=1,
+        learning_rate=0.02,
+        threads=1,
+        log_every=1,
+    )
+
+
+@pytest.fixture
+def autoencoder(tmp_path):
+    """The folder of an untrained autoencoder."""
+    train_vae.build(train_vae.Knobs(encoder_width=8, decoder_width=8)).save_pretrained(tmp_path / "autoencoder")
+    return str(tmp_path / "autoencoder")
+
+
+def losses(folder):
+    with (folder / "loss.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def figures(folder):
+    return json.loads((folder / "figures.json").read_text())
+
+
+def test_the_upscaler_learns(knobs):
+    fallen = losses(train_upscaler.train(replace(knobs, crop=32, learning_rate=0.05)))
+    assert len(fallen) == 20
+    assert sum(fallen[-5:]) < 0.8 * sum(fallen[:5])
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_short_run_beats_plain_enlargement(knobs, scale):
+    measured = figures(train_upscaler.train(replace(knobs, scale=scale, steps=150, ema=0.9)))
+    assert measured["network"]["psnr"] > measured["lanczos"]["psnr"] + 3
+    assert measured["network"]["edge_error"] < 0.7 * measured["lanczos"]["edge_error"]
+
+
+FILES = ("loss.csv", "figures.json", "samples.png", "small.npy", "upscaler/config.json", "upscaler/model.safetensors")
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(knobs, tmp_path, monkeypatch):
+    whole, killed = (replace(knobs, steps=6, out=tmp_path / name) for name in ("whole", "killed"))
+    train_upscaler.train(whole)
+    kill_after(3, monkeypatch)
+    with pytest.raises(Killed):
+        train_upscaler.train(replace(killed, checkpoint_minutes=0))
+    monkeypatch.undo()
+    train_upscaler.train(killed)
+    assert [name for name in FILES if (whole.out / name).read_bytes() != (killed.out / name).read_bytes()] == []
+    assert same_weights(whole.out / "state.pt", killed.out / "state.pt")
+
+
+class Killed(BaseException):
+    """Stands for the signal."""
+
+
+def kill_after(steps, monkeypatch):
+    """Let the run die in the middle of the step that follows."""
+    crops, taken = train_upscaler.crops, []
+
+    def dying_crops(*arguments):
+        if len(taken) == steps:
+            raise Killed
+        taken.append(None)
+        return crops(*arguments)
+
+    monkeypatch.setattr(train_upscaler, "crops", dying_crops)
+
+
+def same_weights(one, other):
+    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+    return all(
+        torch.equal(first[part][name], second[part][name]) for part in ("model", "ema") for name in first[part]
+    )
+
+
+def test_threads_share_a_batch_as_one_would_compute_it(knobs):
+    one, two = (train_upscaler.train(replace(knobs, steps=3, threads=n, out=knobs.out / str(n))) for n in (1, 2))
+    assert losses(one) == pytest.approx(losses(two), abs=2e-5)
+
+
+def test_a_small_crop_shows_the_place_of_its_large_one(knobs):
+    large = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+    small = train_upscaler.to_bytes(train_upscaler.reduce(large, 4))
+    begin, goal = train_upscaler.crops(small, large, replace(knobs, scale=4), torch.Generator().manual_seed(3))
+    assert goal.shape == (4, 3, 16, 16)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(goal, 4), begin, atol=0.005)
+
+
+def test_held_out_pictures_are_never_learned_from(knobs):
+    large = np.zeros((16, 32, 32, 3), np.uint8)
+    large[-4:] = 255
+    drawn = [
+        train_upscaler.crops(large[:, ::2, ::2], large, knobs, torch.Generator().manual_seed(seed))
+        for seed in range(20)
+    ]
+    assert all((goal == -1).all() for _, goal in drawn)
+
+
+def test_small_pictures_pass_through_the_autoencoder(knobs, autoencoder):
+    measured = figures(folder := train_upscaler.train(replace(knobs, steps=1, vae=autoencoder)))
+    images, model = np.load(knobs.pairs / "images.npy"), AutoencoderTiny.from_pretrained(autoencoder)
+    with torch.no_grad():
+        expected = model(train_upscaler.reduce(images, 2)).sample
+    assert np.abs(np.load(folder / "small.npy").astype(int) - train_upscaler.to_bytes(expected)).max() <= 1
+    assert measured["lanczos_without_vae"]["psnr"] > measured["lanczos"]["psnr"]
+
+
+def test_small_pictures_are_made_once(knobs, monkeypatch):
+    train_upscaler.train(replace(knobs, steps=1))
+    monkeypatch.setattr(train_upscaler, "write_small", None)
+    train_upscaler.train(replace(knobs, steps=2))
+
+
+def test_small_pictures_of_a_run_that_left_no_state_are_made_again(knobs):
+    knobs.out.mkdir()
+    np.save(knobs.out / "small.npy", np.zeros((16, 16, 16, 3), np.uint8))
+    assert np.load(train_upscaler.train(replace(knobs, steps=1)) / "small.npy").any()
+
+
+def test_a_run_keeps_what_made_it_and_an_upscaler_to_open(knobs):
+    folder = train_upscaler.train(replace(knobs, steps=1))
+    kept = {file.name for file in folder.iterdir()}
+    assert kept >= {"config.json", "figures.json", "loss.csv", "samples.png", "small.npy", "state.pt", "upscaler"}
+    assert open_upscaler(folder / "upscaler")(Image.new("RGB", (5, 3))).size == (10, 6)
+
+
+def test_the_sheet_of_samples_shows_lanczos_network_and_truth(knobs):
+    with Image.open(train_upscaler.train(replace(knobs, steps=1)) / "samples.png") as sheet:
+        assert sheet.size == (3 * 32, 4 * 32)
+        truth = np.asarray(sheet)[:32, 64:]
+    assert np.abs(truth.astype(int) - np.load(knobs.pairs / "images.npy")[-4]).max() <= 1
+
+
+def test_what_is_right_measures_as_right():
+    true = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+    measured = train_upscaler.measure(true + 0.02, true)
+    assert measured == pytest.approx({"psnr": 40, "edge_error": 0, "sharpness": 1}, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"scale": 3}, "scale must be 2 or 4, not 3"),
+        ({"held_out": 9}, "held_out 9 of 16 pictures"),
+        ({"held_out": 0}, "held_out 0 of 16 pictures"),
+        ({"crop": 34}, "crop 34 must be a multiple of 2 and at most 32"),
+        ({"crop": 15}, "crop 15 must be a multiple of 2"),
+        ({"crop": 0}, "crop 0 must"),
+        ({"pairs": 33}, "pictures of 33 px cannot be made 2× smaller: the side must be a multiple of 2"),
+        ({"vae": "nowhere"}, "vae nowhere holds no autoencoder"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(knobs, tmp_path, change, said):
+    if "pairs" in change:
+        change = change | {"pairs": pictures_of(change["pairs"], tmp_path / "odd")}
+    with pytest.raises(BadSetup, match=said):
+        train_upscaler.train(replace(knobs, **change))
+    assert not knobs.out.exists()
+
+
+def test_pictures_that_do_not_fill_whole_latents_are_refused(knobs, autoencoder, tmp_path):
+    odd = replace(knobs, pairs=pictures_of(34, tmp_path / "odd"), vae=autoencoder)
+    with pytest.raises(BadSetup, match=r"pictures of 34 px cannot .* must be a multiple of (8|16)$"):
+        train_upscaler.train(odd)
+
+
+def pictures_of(side, folder):
+    Pairs(np.zeros((16, side, side, 3), np.uint8), ("black",) * 16).save(folder)
+    return folder
+
+
+def test_a_run_with_other_knobs_is_not_resumed(knobs):
+    train_upscaler.train(replace(knobs, steps=1))
+    with pytest.raises(BadSetup, match="blocks 1 → 2"):
+        train_upscaler.train(replace(knobs, steps=2, blocks=2))

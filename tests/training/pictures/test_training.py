@@ -1,0 +1,283 @@
+"""Both training runs, with the real classes at tiny size."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionAdapterPipeline, StableDiffusionPipeline
+
+from jobs.models import Catalogue
+from memo.errors import BadSetup
+from training.captioned_pictures import Pairs, open_pairs
+from training.checkpoint import LossTable
+from training.knobs import from_arguments
+from training.pictures import packing, train_diffusion, train_vae
+from training.pictures.objective import SCHEDULES, TARGETS
+from training.scenes import compose
+from worker.engine.latents import decode
+from worker.engine.text_encoder import open_text_encoder
+from worker.painters.factory import open_painter
+from worker.painters.port import Means
+
+# diffusers hands tensors to numpy in a way that numpy 2 means to forbid
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+QUICK = {"learning_rate": 3e-2, "batch": 32}  # what shows in twenty steps, most of them warming up
+
+
+@pytest.fixture
+def knobs(vae_knobs, tmp_path):
+    """A diffusion run upon an autoencoder of two steps."""
+    return train_diffusion.Knobs(
+        pairs=vae_knobs.pairs,
+        vae=train_vae.train(replace(vae_knobs, steps=2)) / "vae",
+        out=tmp_path / "diffusion",
+        steps=20,
+        batch=8,
+        channels=(16, 32),
+        heads=2,
+        threads=1,
+        log_every=1,
+    )
+
+
+def losses(folder):
+    with (folder / "loss.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_the_autoencoder_learns(vae_knobs):
+    fallen = losses(train_vae.train(replace(vae_knobs, learning_rate=0.03)))
+    assert len(fallen) == 20
+    assert sum(fallen[-5:]) < 0.8 * sum(fallen[:5])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_diffusion_model_learns_every_target_on_every_schedule(knobs, target, schedule):
+    fallen = losses(train_diffusion.train(replace(knobs, **QUICK, target=target, schedule=schedule)))
+    assert sum(fallen[-5:]) < 0.9 * sum(fallen[:5])
+
+
+def test_the_diffusion_model_learns_in_bfloat16(knobs):
+    fallen = losses(train_diffusion.train(replace(knobs, **QUICK, bf16=True)))
+    assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
+
+
+@pytest.fixture
+def labelled(knobs, tmp_path):
+    """The same pictures with class names for captions."""
+    pairs = open_pairs(knobs.pairs)
+    names = tuple(caption.removeprefix("a square ") for caption in pairs.captions)
+    Pairs(pairs.images, names, labelled=True).save(tmp_path / "labelled")
+    return replace(knobs, pairs=tmp_path / "labelled")
+
+
+def test_the_diffusion_model_learns_from_labels(labelled):
+    fallen = losses(train_diffusion.train(replace(labelled, **QUICK)))
+    assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
+
+
+@pytest.fixture
+def sheets(knobs, bank, tmp_path):
+    """Scenes of 128 px with their sheets of drawings, and an autoencoder that fits."""
+    folder = compose.write_scenes(
+        compose.Knobs(bank=bank.folder, out=tmp_path / "scenes", count=16, styles=("3d",), processes=1)
+    )
+    autoencoder = train_vae.Knobs(
+        folder, tmp_path / "vae4", steps=2, batch=4, crop=32, held_out=4, encoder_width=8, threads=1
+    )
+    return replace(knobs, pairs=folder, vae=train_vae.train(replace(autoencoder, decoder_width=8)) / "vae", patch=2)
+
+
+def test_the_diffusion_model_learns_from_sheets(sheets):
+    fallen = losses(train_diffusion.train(replace(sheets, **QUICK)))
+    assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
+
+
+def test_the_sheet_matters(sheets):
+    """A model whose adapter is cut off must answer otherwise, else it never looked."""
+    run = train_diffusion.train(replace(sheets, steps=3))
+    lesson = train_diffusion.open_lesson(run / "lesson.pt", open_pairs(sheets.pairs), None, None, sheets.pairs, 2)
+    model = train_diffusion.build(replace(sheets, begin=str(run)), lesson)
+    rows, none = torch.arange(2), torch.zeros(2, dtype=torch.bool)
+    noisy, when = torch.randn(2, 16, 16, 16), torch.tensor([500, 500])
+    with torch.no_grad():
+        seen, unseen = (model(noisy, when, lesson.given(rows, none, mask)) for mask in (none, ~none))
+    assert (seen - unseen).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("run", [train_vae, train_diffusion])
+def test_a_resumed_run_equals_an_uninterrupted_one(run, vae_knobs, knobs, tmp_path, monkeypatch):
+    whole = replace(vae_knobs if run is train_vae else knobs, steps=6)
+    run.train(replace(whole, out=tmp_path / "whole"))
+    kill_after(3, run, monkeypatch)
+    with pytest.raises(Killed):
+        run.train(replace(whole, out=tmp_path / "killed", checkpoint_minutes=0))
+    monkeypatch.undo()
+    run.train(replace(whole, out=tmp_path / "killed"))
+    assert (tmp_path / "killed/loss.csv").read_text() == (tmp_path / "whole/loss.csv").read_text()
+    assert same_weights(tmp_path / "killed/state.pt", tmp_path / "whole/state.pt")
+
+
+class Killed(BaseException):
+    """Stands for the signal."""
+
+
+def kill_after(steps, run, monkeypatch):
+    """Let the run die in the middle of the step that follows."""
+    rate, taken = run.set_rate, []
+
+    def dying_rate(*arguments):
+        if len(taken) == steps:
+            raise Killed
+        taken.append(None)
+        rate(*arguments)
+
+    monkeypatch.setattr(run, "set_rate", dying_rate)
+
+
+def same_weights(one, other):
+    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+    return all(
+        torch.equal(first[part][name], second[part][name]) for part in ("model", "ema") for name in first[part]
+    )
+
+
+def test_after_the_joint_steps_only_the_decoder_changes(vae_knobs):
+    knobs = replace(vae_knobs, joint_steps=2)
+    before, after = (
+        AutoencoderTiny.from_pretrained(train_vae.train(replace(knobs, steps=n)) / "vae") for n in (2, 4)
+    )
+    assert same(before.encoder, after.encoder)
+    assert not same(before.decoder, after.decoder)
+
+
+def same(one, other):
+    return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_run_keeps_what_made_it(vae_knobs):
+    folder = train_vae.train(replace(vae_knobs, steps=1))
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json",
+        "figures.json",
+        "loss.csv",
+        "samples.png",
+        "state.pt",
+        "tensorboard",
+        "vae",
+    }
+
+
+def test_a_run_with_other_knobs_is_not_resumed(vae_knobs):
+    train_vae.train(replace(vae_knobs, steps=1))
+    with pytest.raises(BadSetup, match="batch 4 → 5"):
+        train_vae.train(replace(vae_knobs, steps=2, batch=5))
+
+
+def test_a_run_without_pictures_is_refused_before_it_begins(vae_knobs, tmp_path):
+    with pytest.raises(BadSetup, match="no captioned pictures"):
+        train_vae.train(replace(vae_knobs, pairs=tmp_path / "nothing"))
+
+
+def test_a_lesson_pairs_every_picture_with_its_own_caption(knobs):
+    lesson = torch.load(train_diffusion.train(replace(knobs, steps=1)) / "lesson.pt", weights_only=True)
+    assert lesson["latents"].shape == (16, 16, 4, 4)
+    assert lesson["states"].shape == (4, 24, 384)
+    assert lesson["meaning_of"][:4].unique().numel() == 4
+    assert torch.equal(lesson["meaning_of"][:4], lesson["meaning_of"][4:8])
+
+
+def test_the_loss_table_forgets_what_came_after_the_checkpoint(tmp_path):
+    table = LossTable(tmp_path / "loss.csv", ("loss",), step=0)
+    for step in (1, 2, 3):
+        table.add(step)
+        table.write(step)
+    LossTable(tmp_path / "loss.csv", ("loss",), step=2)
+    assert losses(tmp_path) == [1, 2]
+
+
+def test_knobs_are_given_on_the_command_line():
+    knobs = from_arguments(train_diffusion.Knobs, None, ["--channels", "32", "64", "--learning-rate", "1e-3"])
+    assert knobs == train_diffusion.Knobs(channels=(32, 64), learning_rate=1e-3)
+
+
+def test_a_shipped_model_paints_with_the_stock_pipeline(knobs, tmp_path):
+    run = train_diffusion.train(replace(knobs, steps=1))
+    folder = packing.ship(packing.Knobs(vae=knobs.vae, diffusion=run, out=tmp_path / "models/tiny"))
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None
+    )
+    encode = open_text_encoder()
+    latents = pipeline(
+        prompt_embeds=encode(["a square"]),
+        negative_prompt_embeds=encode([""]),
+        num_inference_steps=2,
+        output_type="latent",
+    ).images
+    with torch.no_grad():
+        assert decode(pipeline.vae, latents, 2).shape == (1, 3, 32, 32)
+
+
+def test_a_shipped_model_of_sheets_paints_with_the_stock_pipeline(sheets, bank, tmp_path):
+    run = train_diffusion.train(replace(sheets, steps=1))
+    packed = packing.Knobs(sheets.vae, run, bank=str(bank.folder), sprite_side=20, out=tmp_path / "models/tiny")
+    pipeline = StableDiffusionAdapterPipeline.from_pretrained(
+        packing.ship(packed), text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None
+    )
+    encode = open_text_encoder()
+    latents = pipeline(
+        image=torch.zeros(1, pipeline.adapter.config.in_channels, 16, 16),
+        prompt_embeds=encode(["a square"]),
+        negative_prompt_embeds=encode([""]),
+        height=64,  # as many positions as the sheet has: the pipeline knows nothing of patches
+        width=64,
+        num_inference_steps=2,
+        output_type="latent",
+    ).images
+    assert latents.shape[1] == 16
+
+
+@pytest.mark.parametrize("kind", ["knobs", "labelled", "sheets"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_whatever_was_trained_can_be_painted_with(kind, target, request, bank, tmp_path):
+    run_knobs = replace(request.getfixturevalue(kind), steps=1, target=target)
+    packed = packing.Knobs(run_knobs.vae, train_diffusion.train(run_knobs), out=tmp_path / "models/tiny")
+    packing.ship(replace(packed, bank=str(bank.folder) if kind == "sheets" else ""))
+    catalogue = Catalogue(tmp_path / "models")
+    model = catalogue.model("tiny")
+    painter = open_painter(model, Means())
+    for sampler in model.samplers:
+        wanted = {"prompt": "a zig left", "seed": 1, "steps": 2, "sampler": sampler, "width": 128, "height": 128}
+        assert painter(catalogue.recipe(wanted), lambda step: None).size == (128, 128)
+
+
+def test_a_model_that_looks_at_drawings_is_not_shipped_without_any(sheets, tmp_path):
+    run = train_diffusion.train(replace(sheets, steps=1))
+    with pytest.raises(BadSetup, match="which bank"):
+        packing.ship(packing.Knobs(sheets.vae, run, out=tmp_path / "models/tiny"))
+
+
+def test_shipping_again_keeps_the_card_and_leaves_no_scraps(knobs, tmp_path):
+    packed = packing.Knobs(
+        vae=knobs.vae, diffusion=train_diffusion.train(replace(knobs, steps=1)), out=tmp_path / "models/tiny"
+    )
+    (packing.ship(packed) / "README.md").write_text("a card")
+    assert (packing.ship(packed) / "README.md").read_text() == "a card"
+    assert [entry.name for entry in (tmp_path / "models").iterdir()] == ["tiny"]
+
+
+def test_a_run_that_never_was_cannot_be_shipped(tmp_path):
+    with pytest.raises(BadSetup, match="train it first"):
+        packing.ship(packing.Knobs(vae=tmp_path, diffusion=tmp_path, out=tmp_path / "model"))
+
+
+def test_prompts_become_24_states_whatever_their_length():
+    encode = open_text_encoder()
+    states = encode(["a fox", "", "word " * 100])
+    assert states.shape == (3, 24, 384) and states.dtype == torch.float32
+    assert torch.allclose(encode(["a fox"])[0], states[0], atol=1e-5)
+    assert encode([]).shape == (0, 24, 384)

@@ -1,0 +1,128 @@
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from memo.errors import BadSetup
+from training.scenes import art
+from training.scenes.places import COLOURS
+from worker.stickers.nouns import plural
+from worker.stickers.sprites import Sprite
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path fill="#f00" d="M0 0h8v4H0z"/></svg>'
+
+
+def test_no_name_means_two_things():
+    names = [name for _, given, _ in art.concepts() for name in given]
+    assert len(names) == len(set(names)) > 500
+
+
+def test_no_plural_is_the_name_of_another_thing():
+    owner = {name: given[0] for _, given, _ in art.concepts() for name in given}
+    assert [name for name in owner if owner.get(plural(name), owner[name]) != owner[name]] == []
+
+
+def test_every_colour_of_a_thing_is_a_known_colour():
+    assert {colour for _, _, colours in art.concepts() for colour in colours} <= set(COLOURS)
+
+
+def test_an_altered_package_is_refused(tmp_path):
+    (tmp_path / art.EMOJI.archive).write_bytes(b"something else")
+    with pytest.raises(BadSetup, match="sha256"):
+        art.archive(art.EMOJI, tmp_path)
+
+
+def test_a_missing_npm_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BadSetup, match="npm"):
+        art.archive(art.EMOJI, tmp_path)
+
+
+def packed(folder, **files):
+    """An npm package holding these files, open for reading."""
+    with tarfile.open(folder / "made-up.tgz", "w:gz") as package:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = len(data)
+            package.addfile(member, io.BytesIO(data))
+    return tarfile.open(folder / "made-up.tgz")
+
+
+def test_a_drawing_is_found_under_either_spelling_of_its_code(tmp_path):
+    data = io.BytesIO()
+    Image.new("RGBA", (8, 8), "red").save(data, "WEBP")
+    drawings = art.Drawings(packed(tmp_path, **{"assets/2601-fe0f.webp": data.getvalue()}))
+    assert "2601" in drawings and "1f98a" not in drawings
+    assert drawings("2601").size == (8, 8)
+
+
+def test_vector_drawings_are_rendered(tmp_path):
+    picture = np.asarray(art.VectorDrawings(packed(tmp_path, **{"1f98a.svg": SVG.encode()}))("1f98a"))
+    assert picture.shape == (art.RENDERED, art.RENDERED, 4)
+    assert tuple(picture[10, 10]) == (255, 0, 0, 255) and picture[-10, 10, 3] == 0
+
+
+def test_icon_sets_are_rendered(tmp_path):
+    icons = {"icons": {"fox": {"body": '<path fill="#00f" d="M0 0h4v8H0z"/>'}}, "width": 8, "height": 8}
+    files = {"icons.json": icons, "chars.json": {"1f98a": "fox", "1f98b": "not-there"}}
+    drawings = art.IconSet(packed(tmp_path, **{name: json.dumps(data).encode() for name, data in files.items()}))
+    assert "1f98a" in drawings and "1f98b" not in drawings
+    assert tuple(np.asarray(drawings("1f98a"))[10, 10]) == (0, 0, 255, 255)
+
+
+GROUPS = {"1": "animal-mammal", "2": "person-role", "3": "arrow", "4": "time", "5": "place-other", "6": "tool"}
+
+
+@pytest.mark.parametrize(
+    ("subgroup", "group", "label", "wanted"),
+    [
+        (1, 3, "fox", True),
+        (2, 1, "astronaut", True),
+        (2, 1, "man astronaut", False),
+        (3, 8, "up arrow", False),
+        (4, 5, "alarm clock", True),
+        (4, 5, "two o’clock", False),
+        (5, 5, "sunset", False),
+        (6, 7, "hammer", True),
+    ],
+)
+def test_what_can_stand_alone_in_a_picture_is_a_thing(subgroup, group, label, wanted):
+    row = {"subgroup": subgroup, "group": group, "label": label, "hexcode": "1F468-200D-1F680"}
+    assert art.is_thing(row, GROUPS) is wanted
+
+
+def test_names_come_from_the_table_then_from_labels_and_codes():
+    rows = [
+        {"hexcode": "1F98A", "label": "fox face", "emoji": "🦊"},
+        {"hexcode": "1FA97", "label": "Big  accordion", "emoji": "🪗"},
+    ]
+    table = {art.key_of(row): row for row in rows}
+    taken = {"squeezebox"}
+    assert art.free_names(
+        table["1fa97"] | {"label": "accordion"}, {"1FA97": ["squeezebox", "x2", "accordion_box"]}, taken
+    ) == (
+        "accordion",
+        "accordion box",
+    )
+
+
+def test_a_table_entry_without_drawings_is_refused():
+    with pytest.raises(BadSetup, match="not every style draws"):
+        list(art.named([], {}))
+
+
+def test_a_drawing_is_cut_to_what_is_visible():
+    picture = Image.new("RGBA", (64, 64))
+    picture.paste((255, 0, 0, 255), (10, 20, 50, 40))
+    assert art.cut_out(picture).size == (40, 20)
+
+
+def test_colours_are_those_of_the_drawing_unless_the_table_says_them():
+    drawing = Image.new("RGBA", (40, 40), (45, 110, 225, 255))
+    bare = Sprite("1", ("zig",))
+    assert art.coloured(bare, drawing).colours == ("blue",)
+    assert art.coloured(replace(bare, colours=("red",)), drawing).colours == ("red",)

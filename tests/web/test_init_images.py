@@ -1,0 +1,104 @@
+"""Starting from a picture, by the native API."""
+
+import io
+import random
+import re
+
+import pytest
+from PIL import Image
+
+from tests.real import finished
+
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
+
+
+def picture(colour="#c60", kind="PNG"):
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20), colour).save(file, kind)
+    return file.getvalue()
+
+
+def upload(client, **how):
+    answer = client.post("/api/v1/starts", **how)
+    assert answer.status_code == 201, answer.json
+    return answer.json["start"]
+
+
+def test_the_painter_gets_the_picture_that_was_uploaded(client, queue, working, painter):
+    start = upload(client, data=picture(), content_type="image/png")
+    job = client.post("/api/v1/jobs", json={**FOX, "start": start, "strength": 0.4}).json
+    assert finished(queue, job["id"]).state == "done"
+    assert painter.starts[0].size == (30, 20) and painter.starts[0].getpixel((3, 3)) == (0xCC, 0x66, 0)
+    assert job["recipe"]["start"] == start and job["recipe"]["strength"] == 0.4
+
+
+def test_a_form_uploads_as_well_and_one_picture_has_one_name(client):
+    form = {"image": (io.BytesIO(picture()), "photo.png")}
+    assert upload(client, data=form) == upload(client, data=picture(), content_type="image/png")
+
+
+def test_a_painted_picture_may_be_named_by_its_key(client, queue, working, painter):
+    first = finished(queue, client.post("/api/v1/jobs", json=FOX).json["id"]).picture
+    job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox", "start": first.key}).json
+    assert finished(queue, job["id"]).state == "done"
+    assert painter.starts[-1].size == (64, 64)
+
+
+def test_the_week_that_an_upload_is_kept_begins_anew_whenever_it_is_asked_for(client, board, working, monkeypatch):
+    def noted():
+        with monkeypatch.context() as hurried:
+            hurried.setattr("jobs.store.board.KEPT_SECONDS", -0.001)
+            return board.old_starts()
+
+    start = upload(client, data=picture(), content_type="image/png")
+    [(name, scope)] = noted()
+    assert name == start
+    board.looked_after(start, scope)
+    assert client.post("/api/v1/jobs", json={**FOX, "start": start}).status_code == 202
+    assert noted() == [(start, scope)]
+
+
+def test_what_was_never_uploaded_cannot_be_started_from(client):
+    answer = client.post("/api/v1/jobs", json={**FOX, "start": "0" * 32})
+    assert (answer.status_code, answer.json["field"]) == (422, "start")
+    assert "upload it first" in answer.json["fix"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [(b"", 400), (b"no picture", 422), (b"\0" * (16 * 2**20 + 1), 413)],
+    ids=["none", "text", "huge"],
+)
+def test_an_upload_that_is_no_picture_is_refused(client, data, status):
+    assert client.post("/api/v1/starts", data=data, content_type="image/png").status_code == status
+
+
+def form(image=None, **fields):
+    typed = {"prompt": "a red fox", "size": "64x64", **fields}
+    return typed | ({"image": (io.BytesIO(image), "photo.png")} if image else {})
+
+
+def test_the_form_takes_a_picture_without_javascript(client, queue, working, painter):
+    answer = client.post("/", data=form(picture(), strength="0,4"))
+    job = finished(queue, answer.headers["Location"].rpartition("/")[2])
+    assert (job.recipe.strength, painter.starts[0].size) == (0.4, (30, 20))
+
+
+def test_a_large_picture_goes_through_the_form(client):
+    noise = Image.frombytes("RGB", (300, 300), random.Random(1).randbytes(270_000))
+    file = io.BytesIO()
+    noise.save(file, "PNG")
+    assert client.post("/", data=form(file.getvalue())).status_code == 303
+
+
+def test_a_fault_elsewhere_does_not_lose_the_picture(client, tiny_models):
+    answer = client.post("/", data=form(picture(), steps="0"))
+    [start] = re.findall(r'name="start" value="([0-9a-f]{32})" checked', answer.text)
+    assert answer.status_code == 422
+    again = client.post("/", data=form(steps="2", start=start))
+    assert again.status_code == 303
+
+
+def test_what_is_no_picture_is_said_at_its_field(client):
+    answer = client.post("/", data=form(b"no picture"))
+    assert answer.status_code == 422 and "Send a PNG, JPEG or WebP picture" in answer.text

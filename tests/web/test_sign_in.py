@@ -1,0 +1,396 @@
+"""Keys, signing in, and how much each may ask for."""
+
+import re
+
+import pytest
+from click.testing import CliRunner
+from flask import Flask
+
+from jobs.api_keys import Keys
+from jobs.job import State
+from jobs.store.board import open_board
+from memo import BadSetup
+from memoaized.cli import main
+from tests.real import ROOT, wait_for
+from web.auth import OPEN
+from web.config import WebConfig
+
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
+TOKEN = r'<meta name="csrf-token" content="([^"]+)">'
+FIELD = r'name="csrf_token" value="([^"]+)"'
+
+
+def style(client):
+    """The status of a static file."""
+    with client.get("/static/style.css") as answer:
+        return answer.status_code
+
+
+def basic(password):
+    import base64
+
+    return {"Authorization": "Basic " + base64.b64encode(f"anyone:{password}".encode()).decode()}
+
+
+@pytest.fixture
+def signed_in(guarded, keys):
+    """A browser whose person signed in on the page."""
+    _, key = keys.add("ada")
+    browser = guarded.test_client()
+    token = re.search(FIELD, browser.get("/sign-in").text)[1]
+    answer = browser.post("/sign-in", data={"key": key, "csrf_token": token, "next": "/gallery"})
+    assert (answer.status_code, answer.location) == (303, "/gallery")
+    browser.session_cookie = answer.headers["Set-Cookie"]
+    return browser
+
+
+def test_a_key_is_kept_as_a_hash_only(keys, board):
+    holder, key = keys.add("ada")
+    assert re.fullmatch(r"memo_[\w-]{43}", key) and keys.holder(key) == holder
+    kept = "".join(str(board.redis.dump(name)) for name in board.redis.keys("*"))
+    assert key.removeprefix("memo_") not in kept and holder.role == "user"
+
+
+def test_two_keys_have_scopes_of_their_own_unless_they_share_one(keys):
+    scopes = [
+        keys.add(name, scope=scope)[0].scope for name, scope in [("a", ""), ("b", ""), ("c", "a"), ("d", "shared")]
+    ]
+    assert scopes[0] == scopes[2] != scopes[1] and scopes[3] == "shared"
+    assert re.fullmatch(r"a\.[0-9a-f]{16}", scopes[0])
+
+
+def test_a_new_key_of_the_same_name_opens_the_same_memory(keys):
+    first, old = keys.add("ada")
+    assert keys.remove("ada") and keys.holder(old) is None and not keys.remove("ada")
+    assert keys.add("ada")[0].scope == first.scope
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "-x", "x" * 65, "a\n", "a:b"])
+def test_a_name_that_could_be_misread_is_refused(keys, name):
+    with pytest.raises(BadSetup):
+        keys.add(name)
+
+
+def test_a_name_is_given_once(keys):
+    keys.add("ada")
+    with pytest.raises(BadSetup, match="already"):
+        keys.add("ada")
+    assert len(keys.all()) == 1
+
+
+def test_a_key_is_taken_however_clients_send_it(guarded, keys):
+    _, key = keys.add("ada")
+    client = guarded.test_client()
+    for headers in ({"Authorization": f"Bearer {key}"}, basic(key), {"apikey": key}):
+        assert client.get("/api/v1/jobs", headers=headers).status_code == 200
+    for headers in ({"Authorization": "Bearer memo_wrong"}, basic("wrong"), {"apikey": ""}, {"apikey": "0000000000"}):
+        answer = client.get("/api/v1/jobs", headers=headers)
+        assert answer.status_code == 401 and answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
+
+
+def test_without_a_key_only_the_door_is_open(guarded):
+    client = guarded.test_client()
+    answer = client.get("/api/v1/jobs")
+    assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")
+    assert client.post("/api/v1/jobs", json=FOX).status_code == 401 == client.get("/nowhere").status_code
+    assert client.get("/healthz").status_code == 503 and style(client) == 200
+    assert client.get("/sign-in").status_code == 200
+    page = client.get("/gallery?q=fox", headers={"Accept": "text/html"})
+    assert (page.status_code, page.location) == (302, "/sign-in?next=/gallery?q%3Dfox")
+
+
+def test_every_open_route_exists(guarded):
+    assert set(OPEN) <= {rule.endpoint for rule in guarded.url_map.iter_rules()}
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "status"),
+    [
+        ("127.0.0.1", "127.0.0.1", 200),
+        ("::1", "::1", 200),
+        ("0.0.0.0", "127.0.0.1", 401),
+        ("10.0.0.7", "10.0.0.8", 401),
+        ("localhost", "", 401),
+        ("127.0.0.1", "10.0.0.8", 401),
+    ],
+)
+def test_keys_are_asked_for_by_itself_unless_both_ends_are_here(app: Flask, server, client, status):
+    ends = {"SERVER_NAME": server, "REMOTE_ADDR": client}
+    assert app.test_client().get("/api/v1/models", environ_overrides=ends).status_code == status
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8000", "LOCALHOST", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "a.localhost"]
+)
+def test_no_key_is_asked_for_by_itself_under_a_name_of_this_machine(app: Flask, host):
+    assert app.test_client().get("/api/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example:8000"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "evillocalhost"},
+        {"Host": "10.0.0.7"},
+        {"Host": "[::1"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Forwarded": "for=127.0.0.1"},
+        {"X-Real-IP": "127.0.0.1"},
+    ],
+)
+def test_a_foreign_page_or_a_proxy_on_this_machine_needs_a_key_and_is_told_why(app: Flask, serve, headers):
+    client = app.test_client()
+    refused = client.get("/api/v1/models", headers=headers)
+    assert refused.status_code == 401 and "WEB_KEYS=off" in refused.json["detail"]
+    assert "WEB_KEYS=off" in client.get("/sign-in", headers=headers).text
+    told = serve(keys="required").test_client()
+    assert "WEB_KEYS" not in told.get("/sign-in").text + told.get("/api/v1/models").text
+    assert serve(keys="off").test_client().get("/api/v1/models", headers=headers).status_code == 200
+
+
+def test_a_proxy_that_is_believed_lets_nobody_in_without_a_key(serve):
+    client = serve(keys="auto", proxies="1").test_client()
+    assert client.get("/api/v1/models", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
+
+
+def test_switched_off_keys_are_not_asked_for_anywhere(serve):
+    client = serve(keys="off").test_client()
+    assert client.get("/metrics", environ_overrides={"SERVER_NAME": "0.0.0.0"}).status_code == 200
+    assert client.get("/sign-in").status_code == 302
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/audit", "/api/v1/labels", "/api/v1/stats"])
+def test_what_tells_of_everybody_is_for_admins(guarded, enter, path):
+    assert enter(guarded, "ada").get(path).status_code == 403
+    assert enter(guarded, "root", role="admin").get(path).status_code == 200
+
+
+def test_the_session_cookie_is_kept_from_scripts_and_other_sites(signed_in, guarded, keys):
+    assert "HttpOnly" in signed_in.session_cookie and "SameSite=Lax" in signed_in.session_cookie
+    assert "Secure" not in signed_in.session_cookie and "memo_" not in signed_in.session_cookie
+    _, key = keys.add("grace")
+    browser = guarded.test_client()
+    token = re.search(FIELD, browser.get("/sign-in", base_url="https://localhost").text)[1]
+    form = {"key": key, "csrf_token": token}
+    assert "Secure" in browser.post("/sign-in", data=form, base_url="https://localhost").headers["Set-Cookie"]
+
+
+def test_behind_a_proxy_that_is_told_of_https_is_known(serve, keys):
+    headers = {"X-Forwarded-Proto": "https"}
+    for proxies, secure in (("0", False), ("1", True)):
+        answer = serve(proxies=proxies).test_client().get("/sign-in", headers=headers)
+        assert ("Secure" in answer.headers["Set-Cookie"]) is secure
+
+
+def test_whoever_signed_in_is_known_until_they_sign_out(signed_in):
+    page = signed_in.get("/")
+    assert page.status_code == 200 and "Sign out" in page.text
+    token = re.search(TOKEN, page.text)[1]
+    assert signed_in.post("/sign-out", data={"csrf_token": token}).location == "/sign-in"
+    assert signed_in.get("/api/v1/jobs").status_code == 401
+
+
+def test_a_key_that_was_removed_ends_its_sessions(signed_in, keys):
+    assert signed_in.get("/api/v1/jobs").status_code == 200
+    keys.remove("ada")
+    assert signed_in.get("/api/v1/jobs").status_code == 401
+
+
+def test_a_wrong_key_is_told_on_the_page(guarded):
+    browser = guarded.test_client()
+    token = re.search(FIELD, browser.get("/sign-in").text)[1]
+    answer = browser.post("/sign-in", data={"key": "memo_wrong", "csrf_token": token})
+    assert answer.status_code == 401 and 'aria-invalid="true"' in answer.text and "memo_wrong" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:0", "x"]
+)
+def test_signing_in_leads_to_no_other_site(guarded, target):
+    page = guarded.test_client().get("/sign-in", query_string={"next": target}).text
+    assert 'name="next" value="/"' in page
+
+
+def test_another_site_cannot_use_a_session(signed_in, guarded):
+    token = re.search(TOKEN, signed_in.get("/").text)[1]
+    for headers in ({}, {"X-CSRF-Token": "wrong"}):
+        assert signed_in.post("/api/v1/jobs", json=FOX, headers=headers).status_code == 403
+    assert signed_in.post("/", data=FOX).status_code == 403
+    assert signed_in.post("/api/v1/jobs", json=FOX, headers={"X-CSRF-Token": token}).status_code == 202
+    assert signed_in.post("/", data={**FOX, "csrf_token": token}).status_code == 303
+    assert guarded.test_client().post("/sign-in", data={"key": "x"}).status_code == 403
+
+
+def test_whoever_sends_a_key_needs_no_token(guarded, enter):
+    assert enter(guarded, "ada").post("/api/v1/jobs", json=FOX).status_code == 202
+
+
+def test_every_form_carries_the_token():
+    for file in (ROOT / "web" / "templates").glob("*.html"):
+        forms = re.findall(r"<form\b.*?</form>", file.read_text(), re.S)
+        bare = [form[:90] for form in forms if 'method="post"' in form and not re.search("csrf_(field|value)", form)]
+        assert not bare, file.name
+
+
+def test_web_processes_share_what_signs_sessions(signed_in, serve):
+    cookie = signed_in.get_cookie("session").value
+    other = serve().test_client()
+    other.set_cookie("session", cookie)
+    assert other.get("/api/v1/jobs").status_code == 200
+    stranger = serve(secret="another").test_client()
+    stranger.set_cookie("session", cookie)
+    assert stranger.get("/api/v1/jobs").status_code == 401
+
+
+def test_a_key_may_ask_so_often_in_a_time(serve, enter):
+    app = serve(rate="2/hour")
+    ada, grace = enter(app, "ada"), enter(app, "grace")
+    assert [ada.post("/api/v1/jobs", json=FOX).status_code for _ in range(3)] == [202, 202, 429]
+    refused = ada.post("/api/v1/jobs", json=FOX)
+    assert 0 < int(refused.headers["Retry-After"]) <= 3600 and "2 per 1 hour" in refused.json["detail"]
+    assert ada.get("/api/v1/jobs").status_code == 200 and grace.post("/api/v1/jobs", json=FOX).status_code == 202
+
+
+def test_a_key_may_ask_for_so_many_pictures_a_day(serve, enter):
+    app = serve(daily="3")
+    ada, grace = enter(app, "ada"), enter(app, "grace", daily=1)
+    counts = [ada.post("/api/v1/jobs", json={**FOX, "count": many}).status_code for many in (2, 2, 1, 1)]
+    assert counts == [202, 429, 202, 429]
+    assert [grace.post("/api/v1/jobs", json=FOX).status_code for _ in range(2)] == [202, 429]
+    bad = app.test_client().post("/api/v1/jobs", json={**FOX, "steps": 0})
+    assert bad.status_code == 401
+
+
+def test_another_one_counts_as_well(serve, enter):
+    ada = enter(serve(daily="2"), "ada")
+    job = ada.post("/api/v1/jobs", json=FOX).json["id"]
+    assert [ada.post(f"/api/v1/jobs/{job}/another").status_code for _ in range(2)] == [202, 429]
+
+
+def test_what_cannot_be_followed_is_not_counted(serve, enter):
+    ada = enter(serve(daily="1"), "ada")
+    assert ada.post("/api/v1/jobs", json={**FOX, "steps": 0}).status_code == 422
+    assert ada.post("/api/v1/jobs", json=FOX).status_code == 202
+
+
+SIZE = {"width": 64, "height": 64}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/jobs", {**FOX, "count": 8}),
+        ("/v1/images/generations", {"prompt": FOX["prompt"], "size": "64x64", "n": 10}),
+        ("/sdapi/v1/txt2img", {**FOX, "batch_size": 8, "n_iter": 2}),
+        ("/api/v2/generate/async", {"prompt": FOX["prompt"], "params": {**SIZE, "n": 8}}),
+    ],
+)
+def test_of_a_request_that_is_refused_halfway_nothing_goes_on_and_nothing_counts(serve, enter, queue, path, body):
+    ada = enter(serve(queue_cap="3", daily="16", rate="1/hour"), "ada")
+    assert ada.post(path, json=body).status_code == 503
+    assert {job.state for job in queue.recent(9)} == {State.CANCELLED} and queue.board.queued() == 0
+    assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 202
+
+
+def test_whoever_was_overtaken_by_another_request_of_their_own_is_refused_whole(serve, enter, queue, monkeypatch):
+    app = serve(daily="2")
+    monkeypatch.setattr(app.extensions["limits"].limiter.limiter, "test", lambda *_, **__: True)
+    ada = enter(app, "ada")
+    assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 429
+    assert {job.state for job in queue.recent(9)} == {State.CANCELLED}
+
+
+def test_another_one_that_the_full_queue_refuses_does_not_count(serve, enter, queue):
+    ada = enter(serve(queue_cap="1", daily="2"), "ada")
+    job = ada.post("/api/v1/jobs", json=FOX).json["id"]
+    assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 503
+    queue.cancel(job)
+    assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 202
+
+
+def test_a_full_queue_takes_no_more_but_memory_answers(serve, enter, queue, working, painter):
+    ada = enter(serve(queue_cap="1"), "ada", scope="shared")
+    first = ada.post("/api/v1/jobs", json=FOX).json["id"]
+    wait_for(lambda: ada.get(f"/api/v1/jobs/{first}").json["picture"])
+    painter.go_on.clear()
+    busy, waits, refused = (ask_and_see(ada, queue, f"{n} cats") for n in ("two", "three", "four"))
+    remembered = ada.post("/api/v1/jobs", json=FOX)
+    painter.go_on.set()
+    assert (busy.status_code, waits.status_code, refused.status_code) == (202, 202, 503)
+    assert int(refused.headers["Retry-After"]) > 0 and remembered.status_code == 200
+
+
+def ask_and_see(client, queue, prompt):
+    """Ask; the first that is asked for is being painted when this returns."""
+    answer = client.post("/api/v1/jobs", json={**FOX, "prompt": prompt})
+    wait_for(lambda: queue.board.redis.zcard(queue.board.prefix + "leases"))
+    return answer
+
+
+def test_nobody_is_stopped_while_what_counts_is_away_and_that_is_counted(serve, enter, unused_port):
+    app = serve(rate="1/hour", limits=f"redis://127.0.0.1:{unused_port}/0")
+    ada = enter(app, "ada")
+    assert [ada.post("/api/v1/jobs", json=FOX).status_code for _ in range(2)] == [202, 202]
+    figures = enter(app, "root", role="admin").get("/metrics").text
+    assert "memoaized_unlimited_requests_total 4.0" in figures
+
+
+def test_while_keys_cannot_be_read_nobody_comes_in(guarded, unused_port):
+    guarded.extensions["keys"] = Keys(open_board(f"redis://127.0.0.1:{unused_port}/0"))
+    client = guarded.test_client()
+    assert client.get("/api/v1/jobs", headers={"apikey": "memo_x"}).status_code == 503
+    assert client.get("/sign-in").status_code == 503 and style(client) == 200
+
+
+def test_nobody_takes_anothers_turns(guarded, enter):
+    ada, root = enter(guarded, "ada"), enter(guarded, "root", role="admin")
+    refused = ada.post("/api/v1/jobs", json={**FOX, "user": "grace"})
+    assert refused.status_code == 422 and refused.json["field"] == "user"
+    assert ada.post("/api/v1/jobs", json={**FOX, "user": "ada"}).status_code == 202
+    assert root.post("/api/v1/jobs", json={**FOX, "user": "grace"}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"keys": "yes"},
+        {"proxies": "-1"},
+        {"rate": "often"},
+        {"daily": "many"},
+        {"queue_cap": "1.5"},
+        {"queue_cap": ""},
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(setting):
+    [name] = setting
+    with pytest.raises(BadSetup, match=f"WEB_{name.upper()}"):
+        WebConfig.from_env({f"WEB_{name.upper()}": setting[name]})
+
+
+def test_a_secret_may_come_in_a_file(tmp_path):
+    (tmp_path / "secret").write_text("s3cret\n")
+    assert WebConfig.from_env({"WEB_SECRET_FILE": str(tmp_path / "secret")}).secret == "s3cret"
+
+
+def test_the_command_makes_lists_and_removes_keys(redis_url, keys, monkeypatch):
+    monkeypatch.setenv("JOBS_REDIS", redis_url)
+    run = CliRunner().invoke
+    made = run(main, ["key", "add", "ada", "--role", "admin", "--scope", "shared", "--daily", "7"])
+    assert made.exit_code == 0, made.output
+    holder = keys.holder(made.stdout.strip())
+    assert (holder.name, holder.role, holder.scope, holder.daily) == ("ada", "admin", "shared", 7)
+    listed = run(main, ["key", "list"])
+    assert re.search(r"^ada +admin +shared +7 ", listed.output, re.M) and made.stdout.strip() not in listed.output
+    assert run(main, ["key", "add", "ada"]).exit_code == 1
+    assert run(main, ["key", "remove", "ada"]).exit_code == 0 and keys.all() == []
+    assert run(main, ["key", "remove", "ada"]).output.startswith("Error: there is no key")
+
+
+def test_the_command_finds_the_redis_of_a_data_folder(session_redis, keys, monkeypatch):
+    monkeypatch.delenv("JOBS_REDIS", raising=False)
+    data = session_redis.plan.folder.parent
+    assert CliRunner().invoke(main, ["key", "add", "ada", "--data", str(data)]).exit_code == 0
+    assert [holder.name for holder in keys.all()] == ["ada"]
+    missing = CliRunner().invoke(main, ["key", "list", "--data", str(data / "nothing")])
+    assert missing.exit_code == 1 and "memoaized up" in missing.output

@@ -1,0 +1,55 @@
+import pytest
+
+from worker.stickers.nouns import counts, indefinite, plural
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("fox", "foxes"),
+        ("puppy", "puppies"),
+        ("monkey", "monkeys"),
+        ("tropical fish", "tropical fish"),
+        ("mouse", "mice"),
+        ("snowman", "snowmen"),
+        ("wolf", "wolves"),
+        ("tomato", "tomatoes"),
+        ("piano", "pianos"),
+        ("chef", "chefs"),
+        ("bus", "buses"),
+        ("key", "keys"),
+        ("cup of coffee", "cups of coffee"),
+        ("slice of pizza", "slices of pizza"),
+        ("loaf of bread", "loaves of bread"),
+        ("pair of glasses", "pairs of glasses"),
+        ("scissors", "scissors"),
+        ("statue of liberty", "statue of liberty"),
+    ],
+)
+def test_plurals_are_english(one, many):
+    assert plural(one) == many
+
+
+def test_articles_are_english():
+    nouns = ("owl", "fox", "unicorn", "ufo", "jeans", "bread", "loaf of bread", "pair of jeans", "saturn")
+    assert [indefinite(noun) for noun in nouns] == [
+        "an owl",
+        "a fox",
+        "a unicorn",
+        "a ufo",
+        "jeans",
+        "bread",
+        "a loaf of bread",
+        "a pair of jeans",
+        "saturn",
+    ]
+
+
+def test_one_does_not_count_breads_and_saturns():
+    assert [counts(name) for name in ("fox", "loaf of bread", "bread", "jeans", "saturn")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

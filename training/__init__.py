@@ -1,0 +1,11 @@
+"""Training: the picture models, the judge, and the export of the text model."""
+
+from collections.abc import Mapping
+
+RUNS: Mapping[str, str] = {  # each module has `Knobs`, and `train(knobs, on_row=…)`
+    "vae": "training.pictures.train_vae",
+    "diffusion": "training.pictures.train_diffusion",
+    "upscaler": "training.pictures.train_upscaler",
+    "search": "training.pictures.knob_search",
+}
+PACKING = "training.pictures.packing"

@@ -1,0 +1,12 @@
+"""The training worker, started as `celery --app training.main:app worker --queues train --concurrency 1`.
+
+The only file of this room that reads the environment.
+"""
+
+import os
+
+from jobs.config import JobsConfig
+
+from .app import create_training_worker
+
+app = create_training_worker(JobsConfig.from_env(os.environ))

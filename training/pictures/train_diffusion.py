@@ -1,0 +1,254 @@
+"""Train the picture model: a latent diffusion UNet that listens to MiniLM token states, or to a class label.
+
+Captions are dropped at times for classifier-free guidance (Ho & Salimans 2022). Pictures and captions come as
+`Pairs`, drawings to look at as sheets; it does not know how they were made, nor how the result is shipped.
+"""
+
+import copy
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, T2IAdapter, UNet2DConditionModel, UNet2DModel
+from PIL import Image
+from torch import Tensor, nn
+
+from memo.minilm import WIDTH
+from training.captioned_pictures import open_pairs
+from training.checkpoint import LESSON, LossTable, OnRow, average, generator_of, load_state, open_run, save_state
+from training.knobs import from_arguments
+from training.thread_pool import open_pool
+from worker.engine.denoiser import Denoiser, Given
+from worker.engine.latents import decode
+from worker.engine.text_encoder import open_text_encoder
+from worker.stickers.sheet import shown_on
+
+from .dataset import Lesson, open_lesson
+from .objective import STEPS, Objective, objective, sampler_config
+
+log = logging.getLogger(__name__)
+
+SHOWN = 16  # pictures on a run's sheet of samples
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """One diffusion run."""
+
+    pairs: Path = Path("var/train/scenes")
+    vae: Path = Path("var/train/vae/vae")
+    out: Path = Path("var/train/diffusion")
+    begin: str = ""  # run folder to go on from, instead of chance
+    target: str = "v"  # epsilon | v | flow
+    schedule: str = "cosine"  # linear | scaled-linear | cosine
+    steps: int = 8000
+    batch: int = 16
+    learning_rate: float = 8e-4
+    patch: int = 2  # latents of the autoencoder that form a cell, across and down
+    channels: tuple[int, ...] = (112, 128, 160)  # of the levels, from 16×16 downwards
+    heads: int = 4
+    adapter_blocks: int = 1  # a level, of what looks at the sheets
+    dropped_captions: float = 0.1
+    dropped_sheets: float = 0.05
+    snr_cap: float = 5.0  # see `objective`
+    ema: float = 0.999
+    bf16: bool = False  # autocast; on a CPU without bfloat16 units 2–3 times slower
+    device: str = "cpu"  # or "cuda"
+    seed: int = 1
+    threads: int = 2
+    log_every: int = 25
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Noisy latents (n, channels, h, w), timesteps (n), what they are of, the target to predict, weights (n)."""
+
+    noisy: Tensor
+    timesteps: Tensor
+    given: Given
+    target: Tensor
+    weight: Tensor
+
+    def split(self, parts: int) -> Iterator["Batch"]:
+        """As equal as can be, fewer if there are not enough rows."""
+        columns = (self.noisy, self.timesteps, self.given, self.target, self.weight)
+        for rows in zip(*(column.chunk(parts) for column in columns), strict=True):
+            yield Batch(*rows)
+
+    def to(self, device: str) -> "Batch":
+        """The same, elsewhere."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
+    """Run or resume to `knobs.steps`; returns the run folder, with the averaged model in `unet/` and `adapter/`."""
+    goal = objective(knobs.target, knobs.schedule, knobs.snr_cap)
+    pairs = open_pairs(knobs.pairs)
+    vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
+    folder = open_run(knobs)
+    lesson = open_lesson(folder / LESSON, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
+    return learn(knobs, folder, lesson, goal, vae, on_row=on_row)
+
+
+def learn(
+    knobs: Knobs, folder: Path, lesson: Lesson, goal: Objective, vae: Any, *, on_row: OnRow | None = None
+) -> Path:
+    """The loop itself."""
+    model, lesson = build(knobs, lesson).to(knobs.device), lesson.to(knobs.device)
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
+    step = load_state(folder, model=model, ema=ema, optimizer=optimizer)
+    table, saved = LossTable(folder / "loss.csv", ("loss",), step=step, on_row=on_row), time.monotonic()
+    pool = open_pool(knobs.threads)
+    while step < knobs.steps:
+        set_rate(optimizer, knobs, step)
+        optimizer.zero_grad()
+        loss = backward(
+            model, draw(lesson, knobs, goal, generator_of(knobs.seed, step)).to(knobs.device), pool, knobs
+        )
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average(ema, model, step=step, longest=knobs.ema)
+        step += 1
+        table.add(loss)
+        if step % knobs.log_every == 0:
+            log.info("step,loss %s", table.write(step))
+            if time.monotonic() - saved > 60 * knobs.checkpoint_minutes:
+                save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
+                report(folder, ema, vae, lesson, knobs)
+                saved = time.monotonic()
+    save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
+    report(folder, ema, vae, lesson, knobs)
+    return folder
+
+
+def build(knobs: Knobs, lesson: Lesson) -> Denoiser:
+    """Stock modules, untrained unless begun from another run."""
+    kind = UNet2DModel if lesson.labels else UNet2DConditionModel
+    if knobs.begin:
+        adapter = T2IAdapter.from_pretrained(f"{knobs.begin}/adapter") if lesson.sheets else None
+        return Denoiser(kind.from_pretrained(f"{knobs.begin}/unet"), adapter).train()
+    torch.manual_seed(knobs.seed)
+    unet = kind(**unet_config(knobs, lesson))
+    if lesson.sheets is None:
+        return Denoiser(unet)
+    channels = list(knobs.channels)
+    return Denoiser(unet, T2IAdapter(lesson.sheets.channels, channels, knobs.adapter_blocks, downscale_factor=1))
+
+
+def unet_config(knobs: Knobs, lesson: Lesson) -> dict[str, Any]:
+    """The text reaches the UNet by cross-attention and, pooled, in every block; a label in every block only."""
+    _, channels, side, _ = lesson.latents.shape
+    shape = {
+        "sample_size": side,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": knobs.channels,
+        "layers_per_block": 1,
+        "norm_num_groups": 16,
+        "resnet_time_scale_shift": "scale_shift",
+    }
+    levels = len(knobs.channels)
+    if lesson.labels:
+        return {
+            **shape,
+            "down_block_types": ("DownBlock2D", *("AttnDownBlock2D",) * (levels - 1)),
+            "up_block_types": (*("AttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
+            "attention_head_dim": 32,
+            "num_class_embeds": len(lesson.labels) + 1,  # the last one says nothing
+        }
+    return {
+        **shape,
+        "down_block_types": ("CrossAttnDownBlock2D",) * levels,
+        "up_block_types": ("CrossAttnUpBlock2D",) * levels,
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": knobs.heads,  # diffusers takes this as the number of heads
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 6,
+    }
+
+
+def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
+    """Warm up over 100 steps, stay, fall in a line over the last quarter; more steps can be added to a run."""
+    left = (knobs.steps - step) / (0.25 * knobs.steps)
+    for group in optimizer.param_groups:
+        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100, max(0.02, left))
+
+
+def draw(lesson: Lesson, knobs: Knobs, goal: Objective, chance: torch.Generator) -> Batch:
+    """A random batch, noised."""
+    rows = torch.randint(len(lesson.latents), (knobs.batch,), generator=chance)
+    unsaid = torch.rand(knobs.batch, generator=chance) < knobs.dropped_captions
+    unseen = torch.rand(knobs.batch, generator=chance) < knobs.dropped_sheets
+    given, latents = lesson.given(rows, unsaid, unseen), lesson.latents[rows].float()
+    if given.sheets is not None:
+        latents = latents - shown_on(given.sheets)
+    noise = torch.randn(latents.shape, generator=chance).to(latents)
+    timesteps = torch.randint(STEPS, (knobs.batch,), generator=chance)
+    noisy, target = goal.noised(latents, noise, timesteps)
+    return Batch(noisy, timesteps, given, target, goal.weight[timesteps])
+
+
+def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Knobs) -> float:
+    """Add the batch's gradients to the model's and return its loss."""
+
+    def one(part: Batch) -> float:
+        with torch.autocast(knobs.device, dtype=torch.bfloat16, enabled=knobs.bf16):
+            predicted = model(part.noisy, part.timesteps, part.given)
+        error = (predicted.float() - part.target).square().mean((1, 2, 3))
+        loss = (part.weight * error).sum() / len(batch.weight)
+        loss.backward()
+        value: float = loss.item()
+        return value
+
+    return sum(pool.map(one, batch.split(1 if knobs.device == "cuda" else knobs.threads)))
+
+
+def report(folder: Path, model: Denoiser, vae: Any, lesson: Lesson, knobs: Knobs) -> None:
+    """Save the averaged model and `samples.png`: above what the set holds, below what the model makes of the same."""
+    model.unet.save_pretrained(folder / "unet")
+    if model.adapter is not None:
+        model.adapter.save_pretrained(folder / "adapter")
+    rows = torch.linspace(0, len(lesson.latents) - 1, min(SHOWN, len(lesson.latents))).long()
+    painted = sample(model, vae, lesson, rows, knobs)
+    true = decode(vae, lesson.latents[rows].float().cpu(), knobs.patch).clamp(-1, 1)
+    columns = min(8, len(rows))
+    lines = [part[start : start + columns] for start in range(0, len(rows), columns) for part in (true, painted)]
+    sheet(torch.cat(lines), columns=columns).save(folder / "samples.png")
+
+
+@torch.no_grad()
+def sample(
+    model: Denoiser, vae: Any, lesson: Lesson, rows: Tensor, knobs: Knobs, *, steps: int = 16, guidance: float = 2.0
+) -> Tensor:
+    """(n, 3, height, width) in -1..1 from what belongs to these rows, by DPM-Solver++ 2M (Lu et al. 2022)."""
+    scheduler = DPMSolverMultistepScheduler(**sampler_config(knobs.target, knobs.schedule))
+    scheduler.set_timesteps(steps)
+    said = torch.zeros(len(rows), dtype=torch.bool)
+    given, nothing = (lesson.given(rows, unsaid, said).to(knobs.device) for unsaid in (said, ~said))
+    shape = (len(rows), *lesson.latents.shape[1:])
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(knobs.device)
+    for timestep in scheduler.timesteps.to(knobs.device):
+        when = timestep.expand(len(rows))
+        without, towards = (model(latents, when, what) for what in (nothing, given))
+        latents = scheduler.step(without + guidance * (towards - without), timestep, latents).prev_sample
+    if given.sheets is not None:
+        latents = latents + shown_on(given.sheets)
+    return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
+
+
+def sheet(pictures: Tensor | Sequence[Tensor], *, columns: int) -> Image.Image:
+    """All pictures, (n, 3, height, width) in -1..1, in rows of `columns`."""
+    rows = [torch.cat(list(pictures[start : start + columns]), dim=2) for start in range(0, len(pictures), columns)]
+    whole = torch.cat([row for row in rows if row.shape == rows[0].shape], dim=1)
+    return Image.fromarray(((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+
+
+if __name__ == "__main__":
+    train(from_arguments(Knobs, __doc__))

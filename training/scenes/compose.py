@@ -1,0 +1,319 @@
+"""Procedural scenes: drawings set on drawn backgrounds, with captions that are exactly true.
+
+Knows what a scene can show and how it is said; nothing of models. `write_scenes` fills a folder with pairs, and with
+what was on the sheet of drawings that each scene was made from.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.captioned_pictures import Pairs
+from training.knobs import from_arguments
+from worker.stickers.layout import CANVASES, DRAWN, GRID, MARGIN, THINGS, Layout, Placement, draw_layout
+from worker.stickers.nouns import counts, indefinite
+from worker.stickers.plan import BIG, GROUPS, RELATIONS, TINY, TOGETHER
+from worker.stickers.sprites import Bank, Sprite, open_bank
+
+from .phrasing import counted, framed, with_article, with_typo
+from .places import COLOURS, PLACES, coloured, draw_place, plain
+from .tint import tint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What to write and where."""
+
+    bank: Path = Path("var/train/bank")
+    out: Path = Path("var/train/scenes")
+    count: int = 24_000
+    side: int = 128  # px
+    concepts: int = 0  # how many of the bank, from its beginning; 0 = all but those held out
+    held_out: int = 0  # every n-th thing is left out, to see later whether it can be painted all the same; 0 = none
+    styles: tuple[str, ...] = ("3d", "3d", "3d", "flat", "noto", "twemoji")  # one more often when named more often
+    seed: int = 1
+    processes: int = 2
+
+
+@dataclass(frozen=True)
+class Background:
+    """A drawn background: what a caption adds for it, where its ground is, how its light falls."""
+
+    picture: Image.Image
+    suffix: str = ""
+    adjective: str = ""
+    horizon: float | None = None
+    light: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture (side, side, 3) RGB, its true caption, and the sheet it came from: things, plan and layout."""
+
+    picture: NDArray[np.uint8]
+    caption: str
+    things: tuple[Sprite, ...]
+    style: str
+    plan: tuple[Placement, ...]
+    layout: Layout
+
+
+@dataclass
+class Draft:
+    """A scene being drawn."""
+
+    random: Random
+    background: Background
+    layout: Layout
+    style: str
+    things: tuple[Sprite, ...] = ()
+    plan: tuple[Placement, ...] = ()
+
+
+class Studio:
+    """Makes scenes from the drawings of a bank."""
+
+    def __init__(self, bank: Bank, sprites: Sequence[Sprite], styles: Sequence[str], side: int = 128) -> None:
+        self.bank, self.sprites, self.styles, self.side = bank, tuple(sprites), tuple(styles), side
+        self.countable = tuple(sprite for sprite in sprites if all(counts(name) for name in sprite.names))
+
+    def scene(self, random: Random) -> Scene:
+        """One scene by chance."""
+        kinds: dict[Callable[[Draft], str], float] = {
+            self.single: 0.3,
+            self.tinted_single: 0.22,
+            self.group: 0.18,
+            self.pair: 0.2,
+            self.several: 0.07,
+            self.nothing: 0.03,
+        }
+        kind = random.choices(tuple(kinds), tuple(kinds.values()))[0]
+        return self.draw(kind, random)
+
+    def draw(self, kind: Callable[[Draft], str], random: Random) -> Scene:
+        """A scene of one kind, with some of the disorder that people's prompts have."""
+        draft = Draft(random, self.backdrop(random), draw_layout(random), random.choice(self.styles))
+        caption = kind(draft)
+        if random.random() < 0.15:
+            caption = framed(random, caption, draft.style)
+        if random.random() < 0.03:
+            caption = with_typo(random, caption)
+        picture = np.asarray(draft.background.picture)
+        return Scene(picture, caption, draft.things, draft.style, draft.plan, draft.layout)
+
+    def single(self, draft: Draft) -> str:
+        """One thing as it is, at times big or tiny."""
+        sprite = self.one(draft)
+        canvas = draft.random.choices(("one", "big", "tiny"), (0.76, 0.12, 0.12))[0]
+        self.paste(draft, 0, canvas, 0)
+        noun = draft.random.choice(sprite.names)
+        if sprite.colours and draft.random.random() < 0.12:
+            noun = in_colour(noun, draft.random.choice(sprite.colours))
+        if canvas != "one":
+            noun = f"{draft.random.choice(BIG if canvas == 'big' else TINY)} {noun}"
+        return describe(draft, noun)
+
+    def tinted_single(self, draft: Draft) -> str:
+        """One thing in a colour that it does not have by nature."""
+        sprite = self.one(draft)
+        colour = other_colour(draft.random, sprite)
+        self.paste(draft, 0, "one", 0, colour)
+        return describe(draft, in_colour(draft.random.choice(sprite.names), colour))
+
+    def group(self, draft: Draft) -> str:
+        """Two to four of the same, now and then in another colour."""
+        sprite, count = draft.random.choice(self.countable), draft.random.choice((2, 3, 3, 4))
+        draft.things = (sprite,)
+        colour = other_colour(draft.random, sprite) if draft.random.random() < 0.15 else ""
+        for canvas, place in draft.random.choice(GROUPS[count]):
+            self.paste(draft, 0, canvas, place, colour)
+        name = draft.random.choice(sprite.names)
+        return counted(draft.random, count, in_colour(name, colour) if colour else name) + said(draft)
+
+    def pair(self, draft: Draft) -> str:
+        """Two different things, side by side or one above the other, at times with colours of their own."""
+        draft.things = tuple(draft.random.sample(self.sprites, 2))
+        between = draft.random.choice(tuple(RELATIONS))
+        canvas, *where = RELATIONS[between]
+        nouns = []
+        for thing, sprite in enumerate(draft.things):
+            colour = other_colour(draft.random, sprite) if draft.random.random() < 0.3 else ""
+            self.paste(draft, thing, canvas, where[thing], colour)
+            name = draft.random.choice(sprite.names)
+            nouns.append(with_article(draft.random, in_colour(name, colour) if colour else name))
+        return f"{nouns[0]} {between} {nouns[1]}{said(draft)}"
+
+    def several(self, draft: Draft) -> str:
+        """Three different things, or one and two of another."""
+        kind = draft.random.choice(("all", "first", "second")[len(self.countable) < 3 :])
+        draft.things = tuple(draft.random.sample(self.countable, 3 if kind == "all" else 2))
+        names = [draft.random.choice(sprite.names) for sprite in draft.things]
+        each = {"all": (1, 1, 1), "first": (2, 1), "second": (1, 2)}[kind]
+        for thing, spots in enumerate(TOGETHER[each]):
+            for canvas, place in spots:
+                self.paste(draft, thing, canvas, place)
+        if kind == "second":
+            return f"{indefinite(names[0])} and {counted(draft.random, 2, names[1])}{said(draft)}"
+        if kind == "first":
+            return f"{counted(draft.random, 2, names[0])} and {indefinite(names[1])}{said(draft)}"
+        return f"{indefinite(names[0])}, {indefinite(names[1])} and {indefinite(names[2])}{said(draft)}"
+
+    def nothing(self, draft: Draft) -> str:
+        """The background alone."""
+        return draft.background.suffix.removeprefix(" on ").removeprefix(", ").strip() or "nothing"
+
+    def one(self, draft: Draft) -> Sprite:
+        """Choose the one thing of a scene."""
+        draft.things = (draft.random.choice(self.sprites),)
+        return draft.things[0]
+
+    def backdrop(self, random: Random) -> Background:
+        """Plain, a place, or one of the named colours."""
+        kind = random.choices(("plain", "place", "colour"), (0.4, 0.38, 0.22))[0]
+        if kind == "plain":
+            return Background(plain(random, self.side))
+        if kind == "place":
+            return self.somewhere(random)
+        colour = random.choice(tuple(COLOURS))
+        wording = random.choice((" on {a} background", " on {a} background", " on {}", ", {} background"))
+        return Background(coloured(random, self.side, colour), wording.format(colour, a=indefinite(colour)))
+
+    def somewhere(self, random: Random) -> Background:
+        """One of the places."""
+        name = random.choice(tuple(PLACES))
+        place, picture = PLACES[name], draw_place(name, random, self.side)
+        if place.adjective and random.random() < 0.12:
+            return Background(picture, "", place.adjective, place.horizon, place.light)
+        return Background(picture, f" {random.choice(place.phrases)}", "", place.horizon, place.light)
+
+    def paste(self, draft: Draft, thing: int, canvas: str, place: int, colour: str = "") -> None:
+        """Set a drawing in its place, exactly as on a sheet, lit by the place, with a shadow where it stands."""
+        draft.plan = (*draft.plan, Placement(thing, canvas, place))
+        cell, sprite = self.side / GRID, draft.things[thing]
+        corner, size = draft.layout.corners(canvas)[place], CANVASES[canvas].size
+        pixels = self.bank.pixels(sprite, draft.style)
+        drawing = fitted(pixels, (size - 2 * MARGIN) * cell)
+        if colour:
+            natural = sprite.colours[0] if sprite.colours else ""
+            drawing = Image.fromarray(tint(np.asarray(drawing), colour, natural=natural))
+        drawing = Image.fromarray(shaded(np.asarray(drawing), draft.background.light))
+        left = round(corner[0] * cell) + (round(size * cell) - drawing.width) // 2
+        foot = round((corner[1] + size - MARGIN) * cell)
+        picture = draft.background.picture
+        if draft.background.horizon is not None and foot > draft.background.horizon * self.side:
+            shadow(picture, left + drawing.width / 2, foot, drawing.width / 2)
+        picture.paste(drawing, (left, foot - drawing.height), drawing)
+
+
+def fitted(pixels: NDArray[np.uint8], longer: float) -> Image.Image:
+    """The drawing with its longer side of that many px."""
+    drawing = Image.fromarray(pixels)
+    scale = longer / max(drawing.size)
+    return drawing.resize((max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale))))
+
+
+def describe(draft: Draft, noun: str) -> str:
+    """The caption of one thing before a background."""
+    if draft.background.adjective:
+        return indefinite(f"{draft.background.adjective} {noun}")
+    return with_article(draft.random, noun) + draft.background.suffix
+
+
+def said(draft: Draft) -> str:
+    """What a caption of several things adds for the background."""
+    return draft.background.suffix or (f", {draft.background.adjective}" if draft.background.adjective else "")
+
+
+def in_colour(noun: str, colour: str) -> str:
+    """The name with this colour and no other before it."""
+    head, _, rest = noun.partition(" ")
+    return f"{colour} {rest if rest and head in (*COLOURS, 'golden') else noun}"
+
+
+def other_colour(random: Random, sprite: Sprite) -> str:
+    """A colour that the thing does not have by nature."""
+    return random.choice([name for name in COLOURS if name not in (*sprite.colours, "gray")])
+
+
+def shaded(pixels: NDArray[np.uint8], light: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """The drawing in the place's light."""
+    if light == (1.0, 1.0, 1.0):
+        return pixels
+    return np.asarray(pixels * np.array((*light, 1.0)), dtype=np.uint8)
+
+
+def shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
+    """Darken the ground softly around (x, y), in place; `half` is half the thing's width in px."""
+    rows, columns = np.ogrid[: picture.height, : picture.width]
+    unit = picture.height / 128
+    depth = 0.32 * np.exp(-(((columns - x) / (0.75 * half)) ** 2) - ((rows - y) / (0.14 * half + unit)) ** 2)
+    dark = np.asarray(picture) * (1 - depth[..., None])
+    picture.paste(Image.fromarray(dark.astype(np.uint8)))
+
+
+def open_studio(knobs: Knobs) -> Studio:
+    """The studio that a run's knobs describe."""
+    bank = open_bank(knobs.bank)
+    sprites = bank.sprites[: knobs.concepts or None]
+    if knobs.held_out:
+        sprites = tuple(sprite for row, sprite in enumerate(sprites) if (row + 1) % knobs.held_out)
+    return Studio(bank, sprites, knobs.styles, knobs.side)
+
+
+def write_scenes(knobs: Knobs) -> Path:
+    """Draw `knobs.count` scenes into `knobs.out`, as pairs and `sheets.npz`; returns that folder.
+
+    `things` (count, 4) are rows of the bank or -1, `styles` (count) numbers of its styles, `plans` (count, 4, 3) the
+    number of a thing, of its canvas and of the place there or -1, `shifts` (count, 6, 2).
+    """
+    parts = np.array_split(np.arange(knobs.count), knobs.processes * 8)
+    with ProcessPoolExecutor(knobs.processes) as pool:
+        done = list(pool.map(partial(draw_part, knobs), parts))
+    pictures, captions, things, styles, plans, shifts = zip(*done, strict=True)
+    Pairs(np.concatenate(pictures), tuple(sum(captions, []))).save(knobs.out)
+    np.savez(
+        knobs.out / "sheets.npz",
+        bank=str(knobs.bank),
+        things=np.concatenate(things),
+        styles=np.concatenate(styles),
+        plans=np.concatenate(plans),
+        shifts=np.concatenate(shifts),
+    )
+    return knobs.out
+
+
+def draw_part(
+    knobs: Knobs, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], list[str], *tuple[NDArray[np.int16], ...]]:
+    """The scenes of these numbers, each from its own seed."""
+    studio = open_studio(knobs)
+    row_of = {sprite.key: row for row, sprite in enumerate(studio.bank.sprites)}
+    scenes = [studio.scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
+    things, plans = np.full((len(scenes), THINGS), -1, np.int16), np.full((len(scenes), DRAWN, 3), -1, np.int16)
+    canvases = tuple(CANVASES)
+    for row, scene in enumerate(scenes):
+        things[row, : len(scene.things)] = [row_of[sprite.key] for sprite in scene.things]
+        for number, step in enumerate(scene.plan):
+            plans[row, number] = step.thing, canvases.index(step.canvas), step.place
+    return (
+        np.stack([scene.picture for scene in scenes]),
+        [scene.caption for scene in scenes],
+        things,
+        np.array([studio.bank.styles.index(scene.style) for scene in scenes], np.int16),
+        plans,
+        np.array([scene.layout.shifts for scene in scenes], np.int16),
+    )
+
+
+if __name__ == "__main__":
+    write_scenes(from_arguments(Knobs, __doc__))

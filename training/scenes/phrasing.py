@@ -1,0 +1,71 @@
+"""How people put a prompt: articles, numbers, what they say before and after it, slips of the finger."""
+
+from random import Random
+
+from worker.stickers.nouns import indefinite, plural
+
+NUMBERS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4")}
+FRAMES = (
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "an illustration of {}",
+    "draw {}",
+    "{}, please",
+    "a cute {bare}",
+    "cute {bare}",
+    "a beautiful {bare}",
+    "a small picture of {}",
+    "{}, cartoon",
+    "a photo of {}",
+    "i want {}",
+    "{}, high quality",
+)
+STYLE_FRAMES = {
+    "3d": ("{}, 3d render", "a 3d {bare}", "{} in 3d"),
+    "flat": ("{}, flat style", "a flat {bare}", "flat icon of {}", "{}, flat design"),
+    "noto": ("{}, cartoon style", "cartoon of {}"),
+    "twemoji": ("{}, simple emoji", "emoji of {}", "{}, clip art"),
+}
+
+
+def with_article(random: Random, noun: str) -> str:
+    """Mostly "a fox", sometimes "fox" or "the fox"."""
+    chance = random.random()
+    if chance < 0.14:
+        return noun
+    return f"the {noun}" if chance < 0.2 else indefinite(noun)
+
+
+def counted(random: Random, count: int, noun: str) -> str:
+    """For example "three foxes"."""
+    return f"{random.choice(NUMBERS[count])} {plural(noun)}"
+
+
+def framed(random: Random, caption: str, style: str = "") -> str:
+    """The caption as some people would ask for it: "a cute red fox", "a picture of …", "a flat …"."""
+    bare = caption
+    for article in ("a ", "an ", "the "):
+        bare = bare.removeprefix(article)
+    frame = random.choice(FRAMES + 2 * STYLE_FRAMES.get(style, ()))
+    if "{bare}" in frame and bare == caption:
+        return caption
+    return frame.format(caption, bare=bare)
+
+
+def with_typo(random: Random, caption: str) -> str:
+    """One of the longer words with two letters exchanged, or one left out or doubled."""
+    words = caption.split(" ")
+    long = [row for row, word in enumerate(words) if len(word) > 4 and word.isalpha()]
+    if not long:
+        return caption
+    row = random.choice(long)
+    word, at = words[row], random.randrange(1, len(words[row]) - 1)
+    words[row] = random.choice(
+        (
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+            word[:at] + word[at + 1 :],
+            word[:at] + word[at] + word[at:],
+        )
+    )
+    return " ".join(words)

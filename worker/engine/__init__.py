@@ -1,0 +1,1 @@
+"""The step loop and everything it computes with: networks, samplers, devices, energy."""
