@@ -20,8 +20,8 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from worker.engine.batch_size import Widths, measured
-from worker.engine.denoiser import Denoiser, Given
+from worker.engine.batch_size import BatchSizes, measured
+from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
 from worker.engine.step_loop import Loop, Ticket, step_times
 
@@ -63,7 +63,9 @@ class Wish:
         """For the loop."""
         table = tables.of(self.sampler, "native", self.steps)
         generator = torch.Generator().manual_seed(self.number)
-        return Ticket(table, Given(self.states), self.guidance, generator, SHAPE, fixed=fixed, came=self.arrives)
+        return Ticket(
+            table, Conditioning(self.states), self.guidance, generator, SHAPE, fixed=fixed, came=self.arrives
+        )
 
 
 class Clock:
@@ -89,11 +91,11 @@ def main() -> None:
     parser.add_argument("--paintings", type=int, default=80, help="of each trace")
     parser.add_argument("--orders", type=int, default=200, help="of arrival, for the bits of fixed paintings")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     network = micro()
-    told = {**latencies(network, given.paintings), **fidelity(network), **bits(network, given.orders)}
-    print(json.dumps(told) if given.json else "\n".join(f"{name:28} {value}" for name, value in told.items()))
+    told = {**latencies(network, options.paintings), **fidelity(network), **bits(network, options.orders)}
+    print(json.dumps(told) if options.json else "\n".join(f"{name:28} {value}" for name, value in told.items()))
 
 
 def micro() -> Denoiser:
@@ -199,7 +201,7 @@ def by_scheduler(network: Denoiser, wishes: Sequence[Wish]) -> Tensor:
     )
     for timestep in scheduler.timesteps:
         noisy = scaled(scheduler, x, timestep).repeat(len(states) // len(wishes), 1, 1, 1)
-        output = network.predict(noisy, timestep.expand(len(noisy)), Given(states), [])
+        output = network.predict(noisy, timestep.expand(len(noisy)), Conditioning(states), [])
         if len(states) > len(wishes):
             negative, positive = output.chunk(2)
             output = negative + guidance * (positive - negative)
@@ -231,11 +233,11 @@ def stepwise(network: Denoiser, wishes: Sequence[Wish]) -> list[float]:
     return [took[wish.number] for wish in wishes]
 
 
-def widths(network: Denoiser, tables: Tables) -> Widths:
+def widths(network: Denoiser, tables: Tables) -> BatchSizes:
     """What steps of some widths take, as a worker measures it at its start."""
 
     def looks(width: int) -> list[float]:
-        loop = Loop(network, Widths({}, MOST), clock=time.process_time)
+        loop = Loop(network, BatchSizes({}, MOST), clock=time.process_time)
         return step_times(loop, [Wish(number, 0.0, 20, "euler", 5.0).ticket(tables) for number in range(width)])
 
     return measured(looks, MOST)
@@ -274,7 +276,7 @@ def bits(network: Denoiser, orders: int) -> dict[str, Any]:
 
 def painted(network: Denoiser, tickets: Sequence[Ticket], seed: int = 0) -> list[Tensor]:
     """Latents of paintings that come one after another, some steps apart by chance."""
-    loop, drawn, left = Loop(network, Widths({}, MOST)), random.Random(seed), list(tickets)
+    loop, drawn, left = Loop(network, BatchSizes({}, MOST)), random.Random(seed), list(tickets)
     while left or loop.waiting or loop.active:
         while left and drawn.random() < 0.7:
             loop.waiting.append(left.pop(0))

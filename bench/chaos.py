@@ -164,7 +164,7 @@ def look(queue: Queue, job: str) -> Job | None:
 def wait_for_backlog(queue: Queue) -> None:
     """Until what was kept while the index was down is indexed; what still waits then is counted as an orphan."""
     deadline = time.monotonic() + 60
-    while queue.board.postponed() and time.monotonic() < deadline:
+    while queue.job_store.backlog() and time.monotonic() < deadline:
         time.sleep(0.5)
 
 

@@ -61,7 +61,7 @@ def embedded(many: int, folder: Path) -> Vectors:
     while len(said) < many:
         said[say(random, draw(random))] = None
     prompts, embed = list(said), open_embedder("minilm", folder)
-    found = np.zeros((many, embed.width), np.float32)
+    found = np.zeros((many, embed.dimension), np.float32)
     order = sorted(range(many), key=lambda row: len(prompts[row]))
     for start in range(0, many, 64):
         rows = order[start : start + 64]

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from memo import BadRecipe, BadSetup
-from training.scenes.compose import Studio
+from training.scenes.compose import SceneComposer
 from worker.stickers.sprites import Bank
 
 from .pictures.asks import KINDS, Ask, Sprites, asked, held_out, held_out_rows, known_words
@@ -25,7 +25,7 @@ from .pictures.classifier import Judge
 from .pictures.figures import JUDGED, Figures, Pictures, diversity
 from .pictures.lesson import FOLDER, Lesson, open_classifier
 from .pictures.painting import THREADS, Brush, peak_memory, seconds
-from .pictures.real import open_drawings, open_studio, render
+from .pictures.real import open_composer, open_drawings, render
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +75,11 @@ def measure(run: Run) -> dict[str, Any]:
     memory = peak_memory(run.models, run.model)
     brush = Brush(run.models, run.model, run.settings, run.threads)
     bank = open_drawings(brush.model.folder)
-    studio = open_studio(bank)
-    judge, taught = open_classifier(studio, run.kept, run.lesson)
-    asks = all_asks(studio, bank, brush.model.folder, run.per_kind)
+    composer = open_composer(bank)
+    judge, taught = open_classifier(composer, run.kept, run.lesson)
+    asks = all_asks(composer, bank, brush.model.folder, run.per_kind)
     painted = {kind: paint(brush, kind, of_kind) for kind, of_kind in asks.items()}
-    real = {kind: renders(studio, kind, of_kind) for kind, of_kind in asks.items()}
+    real = {kind: renders(composer, kind, of_kind) for kind, of_kind in asks.items()}
     return {
         **judged(judge, asks, painted, real),
         "seconds_256": round(seconds(brush, run.timed), 2),
@@ -90,12 +90,12 @@ def measure(run: Run) -> dict[str, Any]:
     }
 
 
-def all_asks(studio: Studio, bank: Bank, model: Path, most: int) -> dict[str, list[Ask]]:
+def all_asks(composer: SceneComposer, bank: Bank, model: Path, most: int) -> dict[str, list[Ask]]:
     """What is asked, by kind."""
-    asks = {kind: asked(kind, studio.sprites, most) for kind in KINDS}
+    asks = {kind: asked(kind, composer.sprites, most) for kind in KINDS}
     asks["unseen"] = list(really_unseen(asks["unseen"], bank.sprites))
     every = json.loads((model / "model.json").read_text()).get("held_out", 0)
-    asks["held_out"] = held_out(studio.sprites, held_out_rows(len(studio.sprites), every), most)
+    asks["held_out"] = held_out(composer.sprites, held_out_rows(len(composer.sprites), every), most)
     return asks
 
 
@@ -114,9 +114,9 @@ def paint(brush: Brush, kind: str, asks: list[Ask]) -> Pictures:
     return [brush.paint(ask.prompt, seed, brush.side) for seed, ask in enumerate(asks)]
 
 
-def renders(studio: Studio, kind: str, asks: list[Ask]) -> Pictures:
+def renders(composer: SceneComposer, kind: str, asks: list[Ask]) -> Pictures:
     """Real ones of the same."""
-    return [render(studio, ask, Random(f"{kind} {row}")) for row, ask in enumerate(asks)]
+    return [render(composer, ask, Random(f"{kind} {row}")) for row, ask in enumerate(asks)]
 
 
 def judged(

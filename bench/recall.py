@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, server):
         states = Path(folder) / "states"
         embedder = open_embedder("minilm", given.text_folder, states)
-        index = open_index(url, f"pictures-{embedder.name}", embedder.width, api_key=key)
+        index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
         store = FolderStore(Path(folder) / "pictures")
         memory = Memory(
             embedder,

@@ -97,7 +97,7 @@ class Replay:
         heapq.heappush(self.free, end)
         heapq.heappush(self.busy, (end, self.number, painting, recipe))
         self.prompts[painting] = recipe.prompt
-        self.memory.begun(painting, recipe)
+        self.memory.painting_started(painting, recipe)
         return None
 
     def finish(self) -> None:
@@ -107,7 +107,7 @@ class Replay:
             picture = painted(recipe.prompt, number)
             self.memory.store.put(object_name(picture.key), b"")
             self.memory.index_picture(picture)
-            self.memory.ended(painting)
+            self.memory.painting_ended(painting)
 
     def told(self, watts: float) -> dict[str, Any]:
         """Figures of the trace so far."""
@@ -147,7 +147,7 @@ def main() -> None:
     read: list[dict[str, Any]] = []
     for name, trace in traces(given.prompts, given.pairs):
         with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, _):
-            index = open_index(url, f"pictures-{embedder.name}", embedder.width, api_key=key)
+            index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
             memory = remembering(embedder, index, Path(folder), given.judge, given.text_folder)
             replay = Replay(memory, given.seconds, given.painters, given.pause)
             replay.run(trace[: given.most])

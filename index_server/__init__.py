@@ -17,7 +17,7 @@ Facts about qdrant-edge-py 0.9 that shape the code (https://pypi.org/project/qdr
 
 from .bodies import FLUSH_SECONDS, Json
 from .collection import Collection
-from .collections import Collections, open_collections
+from .collection_set import Collections, open_collections
 from .errors import Broken, CannotStart, EdgeError, Exists, Missing, Refused
 
 __all__ = [

@@ -11,7 +11,7 @@ import re
 import secrets
 from dataclasses import asdict, dataclass
 
-from jobs.store.board import Board, answering
+from jobs.store.job_store import JobStore, answering
 from memo import SHARED, BadSetup, now
 
 PREFIX = "memo_"  # by which scanners for leaked secrets know one
@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
+class ApiKey:
     """Whose key it is, and what it opens."""
 
     id: str  # 64 hex digits: the key's hash
@@ -33,13 +33,13 @@ class Holder:
     created: float = 0.0  # seconds since 1970
 
 
-class Keys:
+class ApiKeys:
     """Methods raise Unavailable when Redis does not answer."""
 
-    def __init__(self, board: Board) -> None:
-        self.redis, self.prefix = board.redis, board.prefix
+    def __init__(self, job_store: JobStore) -> None:
+        self.redis, self.prefix = job_store.redis, job_store.prefix
 
-    def add(self, name: str, *, role: str = "user", scope: str = "", daily: int | None = None) -> tuple[Holder, str]:
+    def add(self, name: str, *, role: str = "user", scope: str = "", daily: int | None = None) -> tuple[ApiKey, str]:
         """A new key's holder, and the key itself, which is told this once; raises BadSetup.
 
         Without a scope the memory is the holder's own, the same again whenever there is a key of this name.
@@ -50,7 +50,7 @@ class Keys:
             raise BadSetup(f"{role!r} is no role: choose one of {', '.join(ROLES)}")
         key = PREFIX + secrets.token_urlsafe(BYTES)
         where = self.scope_named(scope or name)
-        holder = Holder(id=digest(key), name=name, role=role, scope=where, daily=daily, created=now())
+        holder = ApiKey(id=digest(key), name=name, role=role, scope=where, daily=daily, created=now())
         with answering():
             if not self.redis.hsetnx(self.prefix + "key-names", name, holder.id):
                 raise BadSetup(f"there is a key of {name} already: remove it first")
@@ -65,21 +65,21 @@ class Keys:
             self.redis.hsetnx(self.prefix + "scopes", name, f"{name}.{secrets.token_hex(8)}")
             return str(self.redis.hget(self.prefix + "scopes", name))
 
-    def holder(self, key: str) -> Holder | None:
+    def holder(self, key: str) -> ApiKey | None:
         """Whose key this is; None for one that is not known."""
         return self.known(digest(key))
 
-    def known(self, named: str) -> Holder | None:
+    def known(self, named: str) -> ApiKey | None:
         """The holder of the key with this hash."""
         with answering():
             found = self.redis.hget(self.prefix + "keys", named)
-        return Holder(**json.loads(found)) if found else None
+        return ApiKey(**json.loads(found)) if found else None
 
-    def all(self) -> list[Holder]:
+    def all(self) -> list[ApiKey]:
         """Everybody, by name."""
         with answering():
             found = self.redis.hvals(self.prefix + "keys")
-        return sorted((Holder(**json.loads(text)) for text in found), key=lambda holder: holder.name)
+        return sorted((ApiKey(**json.loads(text)) for text in found), key=lambda holder: holder.name)
 
     def remove(self, name: str) -> bool:
         """Make a key worthless at once; False when there is none of this name. Pictures stay."""

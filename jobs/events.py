@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import redis
 
-from jobs.store.board import Board
+from jobs.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ PATIENCE_SECONDS = 1.0  # how soon a stop is noticed
 class Events:
     """One per process; its thread begins with the first watcher."""
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
+    def __init__(self, job_store: JobStore) -> None:
+        self.job_store = job_store
         self.watchers: dict[str, set[threading.Event]] = defaultdict(set)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
@@ -32,17 +32,17 @@ class Events:
     @contextlib.contextmanager
     def watch(self, painting: str) -> Iterator[threading.Event]:
         """An event that is set whenever the painting changes; clear it before reading the painting."""
-        bell = threading.Event()
+        changed = threading.Event()
         with self.lock:
-            self.watchers[painting].add(bell)
+            self.watchers[painting].add(changed)
             if self.thread is None:
                 self.thread = threading.Thread(target=self.listen, name="job-events", daemon=True)
                 self.thread.start()
         try:
-            yield bell
+            yield changed
         finally:
             with self.lock:
-                self.watchers[painting].discard(bell)
+                self.watchers[painting].discard(changed)
                 if not self.watchers[painting]:
                     del self.watchers[painting]
 
@@ -56,26 +56,26 @@ class Events:
         """Pass on every message; after a lost connection everybody is rung, since messages were missed."""
         while not self.stopping.is_set():
             try:
-                with self.board.redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    channel.psubscribe(self.board.prefix + "painting:*")
-                    self.ring_all()
+                with self.job_store.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    channel.psubscribe(self.job_store.prefix + "painting:*")
+                    self.notify_all()
                     while not self.stopping.is_set():
                         message = channel.get_message(timeout=PATIENCE_SECONDS)
                         if message:
-                            self.ring(message["channel"].rpartition(":")[2])
+                            self.notify(message["channel"].rpartition(":")[2])
             except redis.RedisError as error:
                 log.warning("job events interrupted: %s", error)
                 self.stopping.wait(RETRY_SECONDS)
 
-    def ring(self, painting: str) -> None:
+    def notify(self, painting: str) -> None:
         """Wake the watchers of one painting."""
         with self.lock:
-            for bell in self.watchers.get(painting, ()):
-                bell.set()
+            for changed in self.watchers.get(painting, ()):
+                changed.set()
 
-    def ring_all(self) -> None:
+    def notify_all(self) -> None:
         """Wake everybody."""
         with self.lock:
-            for bells in self.watchers.values():
-                for bell in bells:
-                    bell.set()
+            for watchers in self.watchers.values():
+                for changed in watchers:
+                    changed.set()

@@ -31,7 +31,7 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
+class MemoryMatch:
     """Which remembered prompt answered, and how near it is."""
 
     prompt: str
@@ -55,15 +55,15 @@ class Job:
     step: int = 0
     position: int | None = None  # paintings before this one in the queue
     seconds_left: float | None = None  # of painting, while it runs, as steps go now
-    said: str = ""  # what is waited for, in words, while it runs and steps say nothing
+    message: str = ""  # what is waited for, in words, while it runs and steps say nothing
     previewed: int | None = None  # the step whose preview can be seen, while it runs
     error: str | None = None
     picture: Picture | None = None
-    match: Remembered | None = None
+    match: MemoryMatch | None = None
     user: str = ""  # whoever asked, as they call themselves
     scope: str = SHARED  # whose memory it belongs to: others are never told of it
-    drawn: bool = False  # its seed was drawn by chance, not asked for
-    alone: bool = False  # nothing remembered or under way would have done
+    random_seed: bool = False  # the seed was drawn here, not asked for
+    always_paint: bool = False  # whatever was remembered or under way
     waiters: int = 1  # jobs that wait for the same painting, this one among them
 
     @property
@@ -81,8 +81,8 @@ class Claim:
     recipe: Recipe
     scope: str
     attempt: int
-    owner: str = ""  # whose turn it was
-    place: float = 0.0  # in their line: less is sooner
+    user: str = ""  # whose turn it was
+    rank: float = 0.0  # among what this user waits for: less is sooner
     fault: str = ""  # what an earlier attempt failed of, if it could say so
 
     @property

@@ -26,8 +26,8 @@ LCM_STEPS = 50  # at most
 ADAPTERS = "adapters"  # the subfolder for LoRA files
 WEIGHTS_OF_ADAPTERS = (-4.0, 4.0)  # how strongly one may count
 TOLD = (  # of each model
-    *("name", "revision", "title", "licence", "sizes", "span", "samplers", "schedules", "defaults"),
-    *("adapters", "starts", "negatives"),
+    *("name", "revision", "title", "licence", "sizes", "size_range", "samplers", "schedules", "defaults"),
+    *("adapters", "image_to_image", "negative_prompts"),
 )
 WITHOUT_KARRAS = ("ddim", "lcm")  # samplers whose steps are not placed by sigmas
 
@@ -36,7 +36,8 @@ WITHOUT_KARRAS = ("ddim", "lcm")  # samplers whose steps are not placed by sigma
 class Model:
     """One folder of weights. `sizes` are the sides in pixels of the square pictures it paints.
 
-    With `span`, (least, most, multiple), it paints besides any width and height that are so large and divisible so.
+    With `size_range` (least, most, multiple) it also paints any width and height in that range that the multiple
+    divides.
     """
 
     name: str
@@ -48,12 +49,12 @@ class Model:
     defaults: Mapping[str, Any]
     samplers: tuple[str, ...] = USUAL
     schedules: tuple[str, ...] = SCHEDULES
-    span: tuple[int, int, int] | None = None
+    size_range: tuple[int, int, int] | None = None
     adaptable: bool = False  # by LoRA files
     adapters: tuple[str, ...] = ()  # LoRA files, by name
-    starts: bool = False  # whether it can start from a picture
+    image_to_image: bool = False  # whether it can start from a picture
     remote: bool = False  # painted elsewhere
-    negatives: bool = True  # whether it knows negative prompts
+    negative_prompts: bool = True  # whether it knows negative prompts
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
 
 
@@ -129,10 +130,10 @@ def check(recipe: Recipe, model: Model) -> None:
         raise BadRecipe(
             "steps", recipe.steps, f"with the sampler lcm at most {LCM_STEPS} make sense, 4 to 8 are usual"
         )
-    if recipe.start and not model.starts:
-        raise BadRecipe("start", recipe.start, f"{model.name} cannot start from a picture: leave it out")
+    if recipe.init_image and not model.image_to_image:
+        raise BadRecipe("init_image", recipe.init_image, f"{model.name} cannot start from a picture: leave it out")
     if recipe.negative_prompt and unheeded(recipe.guidance_scale, model):
-        why = "it counts with a guidance_scale above 1 only" if model.negatives else f"{model.name} knows none"
+        why = "it counts with a guidance_scale above 1 only" if model.negative_prompts else f"{model.name} knows none"
         raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{why}: leave it out")
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
@@ -141,33 +142,33 @@ def check(recipe: Recipe, model: Model) -> None:
 def unheeded(scale: object, model: Model) -> bool:
     """Whether nothing would heed a negative prompt, at this scale or, where it is None, at the model's own."""
     found = model.defaults.get("guidance_scale") if scale is None else scale
-    return not model.negatives or (isinstance(found, int | float) and found <= 1)
+    return not model.negative_prompts or (isinstance(found, int | float) and found <= 1)
 
 
 def check_size(recipe: Recipe, model: Model) -> None:
     """Raise BadRecipe for a width or height that the model does not paint."""
-    if model.span and painted_as_asked(recipe.width, recipe.height, model.span):
+    if model.size_range and painted_as_asked(recipe.width, recipe.height, model.size_range):
         return
     for field in ("width", "height"):
         if (side := getattr(recipe, field)) not in model.sizes:
             offered = ", ".join(map(str, model.sizes))
-            if model.span:
-                least, most, multiple = model.span
+            if model.size_range:
+                least, most, multiple = model.size_range
                 offered += f", and from {least} to {most} in multiples of {multiple}"
             raise BadRecipe(field, side, f"{recipe.model} offers {offered}")
     if recipe.width != recipe.height:
         raise BadRecipe("height", recipe.height, f"{model.name} paints squares: {recipe.width} like the width")
 
 
-def painted_as_asked(width: int, height: int, span: tuple[int, int, int]) -> bool:
+def painted_as_asked(width: int, height: int, size_range: tuple[int, int, int]) -> bool:
     """Whether a picture is painted in this very size, not enlarged to it."""
-    least, most, multiple = span
+    least, most, multiple = size_range
     return all(least <= side <= most and side % multiple == 0 for side in (width, height))
 
 
-def painted_size(recipe: Recipe, side: int, span: tuple[int, int, int] | None) -> tuple[int, int]:
+def painted_size(recipe: Recipe, side: int, size_range: tuple[int, int, int] | None) -> tuple[int, int]:
     """Height and width in which it is painted: as asked, or the model's own square, which is then enlarged."""
-    as_asked = span is not None and painted_as_asked(recipe.width, recipe.height, span)
+    as_asked = size_range is not None and painted_as_asked(recipe.width, recipe.height, size_range)
     return (recipe.height, recipe.width) if as_asked else (side, side)
 
 
@@ -259,18 +260,18 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             defaults={"width": 256, "height": 256, **values["defaults"]},
             samplers=tuple(values.get("samplers", USUAL)),
             schedules=tuple(values.get("schedules", SCHEDULES)),
-            span=as_span(values.get("span")),
-            adaptable=can_wear(values.get("family"), file.parent),
-            starts=can_start(values, file.parent),
+            size_range=as_size_range(values.get("size_range")),
+            adaptable=can_use_adapters(values.get("family"), file.parent),
+            image_to_image=starts_from_images(values, file.parent),
             remote=values.get("family") in REMOTE,
-            negatives=as_flag(values, "negatives"),
+            negative_prompts=as_flag(values, "negative_prompts"),
             script=values.get("script", "LATIN"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadSetup(f"{file} does not describe a model: {error!r}") from error
 
 
-def can_wear(family: str | None, folder: Path) -> bool:
+def can_use_adapters(family: str | None, folder: Path) -> bool:
     """Whether the model may be able to wear LoRA files; of a pipeline on the hub only who opens it knows."""
     index = folder / "model_index.json"
     if family != PIPELINE or not index.is_file():
@@ -278,7 +279,7 @@ def can_wear(family: str | None, folder: Path) -> bool:
     return "text_encoder" in json.loads(index.read_text())  # those that read no words cannot
 
 
-def can_start(values: Mapping[str, Any], folder: Path) -> bool:
+def starts_from_images(values: Mapping[str, Any], folder: Path) -> bool:
     """Whether the model can start from a picture; of a pipeline on the hub model.json says what it is."""
     family, index = values.get("family", STEPPED[0]), folder / "model_index.json"
     if family != PIPELINE:
@@ -294,15 +295,15 @@ def as_flag(values: Mapping[str, Any], name: str) -> bool:
     return said
 
 
-def as_span(given: object) -> tuple[int, int, int] | None:
+def as_size_range(given: object) -> tuple[int, int, int] | None:
     """[least, most, multiple] in pixels; raises ValueError."""
     if given is None:
         return None
     if not isinstance(given, list) or len(given) != 3:
-        raise ValueError(f"span must be [least, most, multiple of 8] in pixels, not {given!r}")
+        raise ValueError(f"size_range must be [least, most, multiple of 8] in pixels, not {given!r}")
     least, most, multiple = (int(number) for number in given)
     if not 0 < least <= most or multiple <= 0 or multiple % 8:
-        raise ValueError(f"span must be [least, most, multiple of 8] in pixels, not {given!r}")
+        raise ValueError(f"size_range must be [least, most, multiple of 8] in pixels, not {given!r}")
     return least, most, multiple
 
 

@@ -14,7 +14,7 @@ from memo import Picture, to_text
 from .job import Job, Origin, State
 
 HORDE_STATES = {State.DONE: "ok", State.FAILED: "faulted", State.CANCELLED: "cancelled"}
-FACTS = ("id", "state", "origin", "reason", "step", "position", "seconds_left", "said", "error")
+FACTS = ("id", "state", "origin", "reason", "step", "position", "seconds_left", "message", "error")
 TIMES = ("created", "started", "finished")
 PICTURED = ("key", "created", "seconds", "device", "joules", "metered")
 

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
-class Reading(Generic[Value]):
+class Call(Generic[Value]):
     """The last one under a name, while anybody is about to use it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -20,28 +20,28 @@ class Reading(Generic[Value]):
     value: Value | None = None
 
 
-class Shared(Generic[Value]):
+class SingleFlight(Generic[Value]):
     """`read` by name; a reading that was begun after the call serves it as well as one of its own."""
 
     def __init__(self, read: Callable[[str], Value]) -> None:
         self.read, self.lock = read, threading.Lock()
-        self.readings: dict[str, Reading[Value]] = {}
+        self.calls: dict[str, Call[Value]] = {}
 
     def __call__(self, name: str) -> Value:
         """What `read` gives; raises what it raises."""
         asked = time.monotonic()
         with self.lock:
-            reading = self.readings.setdefault(name, Reading())
-            reading.users += 1
+            call = self.calls.setdefault(name, Call())
+            call.users += 1
         try:
-            with reading.lock:
-                if reading.begun < asked:
+            with call.lock:
+                if call.begun < asked:
                     begun = time.monotonic()
-                    reading.value = self.read(name)
-                    reading.begun = begun
-                return reading.value  # type: ignore[return-value]  # it was read
+                    call.value = self.read(name)
+                    call.begun = begun
+                return call.value  # type: ignore[return-value]  # it was read
         finally:
             with self.lock:
-                reading.users -= 1
-                if not reading.users:
-                    del self.readings[name]
+                call.users -= 1
+                if not call.users:
+                    del self.calls[name]

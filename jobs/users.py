@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.store.board import KEPT_SECONDS, Board, answering, digest
+from jobs.store.job_store import KEPT_SECONDS, JobStore, answering, digest
 from memo import now
 
 PREFERRED_SECONDS = 90 * 24 * 3600  # since a preference was last read or written
@@ -24,11 +24,11 @@ class Task:
     stopped: bool = False  # the caller wants no more of it
 
 
-class Callers:
+class UserRecords:
     """Methods raise Unavailable when Redis does not answer. Nobody hears of another caller's."""
 
-    def __init__(self, board: Board) -> None:
-        self.redis, self.prefix = board.redis, board.prefix
+    def __init__(self, job_store: JobStore) -> None:
+        self.redis, self.prefix = job_store.redis, job_store.prefix
 
     def preferences(self, caller: str) -> dict[str, str]:
         """All that this caller prefers."""

@@ -58,7 +58,7 @@ def open_memory(config: MemoConfig) -> Memory:
     """Join the parts; raises OtherEmbedder if the index answers and was filled by another text model."""
     text, states = Path(config.text_folder), Path(config.states) if config.states else None
     embedder = open_embedder(config.embedder, text, states)
-    index = open_index(config.index, f"pictures-{embedder.name}", embedder.width, api_key=config.index_key)
+    index = open_index(config.index, f"pictures-{embedder.name}", embedder.dimension, api_key=config.index_key)
     store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
     index.check_embedder()
     judge = open_judge(config.judge, text, config.judge_key, states)

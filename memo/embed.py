@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .embedding_cache import Reading, Shelf
+from .embedding_cache import EmbeddingCache, TextEmbedding
 from .errors import BadSetup
-from .minilm import SHA256, STATE_LAYERS, WIDTH
+from .minilm import DIMENSION, SHA256, STATE_LAYERS
 
 Vectors = npt.NDArray[np.float32]
 
@@ -32,13 +32,13 @@ class Embedder(Protocol):
     """Text to unit vectors. `name` changes whenever vectors would: it is part of the collection's name."""
 
     name: str
-    width: int
+    dimension: int
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, shape (len(texts), width)."""
+        """Unit vectors, shape (len(texts), dimension)."""
 
     def begin(self, text: str) -> Callable[[], Vectors]:
-        """Begin to read a text beside whatever else is done; what is returned waits for its unit vector (width,)."""
+        """Start to embed a text in the background; the returned function waits for its unit vector (dimension,)."""
 
 
 class OnnxEmbedder:
@@ -47,10 +47,10 @@ class OnnxEmbedder:
     Vectors have a cosine above 0.998 with those of sentence-transformers.
     """
 
-    def __init__(self, session: Any, tokenizer: Any, name: str, shelf: Shelf | None = None) -> None:
+    def __init__(self, session: Any, tokenizer: Any, name: str, cache: EmbeddingCache | None = None) -> None:
         self.session, self.tokenizer, self.name = session, tokenizer, name
-        self.width = WIDTH
-        self.shelf = shelf
+        self.dimension = DIMENSION
+        self.cache = cache
         self.read = lru_cache(KEPT)(self.find)
         self.pieces = lru_cache(WORDS)(self.count_pieces)
         self.beside = ThreadPoolExecutor(AT_ONCE, "embedder")
@@ -59,12 +59,12 @@ class OnnxEmbedder:
         """See Embedder."""
         if len(texts) == 1:
             return self.read(texts[0]).vector[None]
-        return self.run(texts, "embedding")[0] if texts else np.zeros((0, self.width), np.float32)
+        return self.run(texts, "embedding")[0] if texts else np.zeros((0, self.dimension), np.float32)
 
     def begin(self, text: str) -> Callable[[], Vectors]:
         """See Embedder."""
-        reading = self.beside.submit(self.read, text)
-        return lambda: reading.result().vector
+        embedding = self.beside.submit(self.read, text)
+        return lambda: embedding.result().vector
 
     def states(self, texts: Sequence[str]) -> list[Vectors]:
         """Of each text the hidden states (tokens, layers, 384) of STATE_LAYERS, without the special tokens.
@@ -80,20 +80,20 @@ class OnnxEmbedder:
         """The same of one text, of which they are remembered."""
         return self.read(text).states
 
-    def find(self, text: str) -> Reading:
+    def find(self, text: str) -> TextEmbedding:
         """What the model makes of one text, from the shelf or anew; `read` remembers the last ones."""
-        kept = self.shelf.get(text) if self.shelf else None
+        kept = self.cache.get(text) if self.cache else None
         if kept is None:
             kept = self.read_anew(text)
-            if self.shelf:
-                self.shelf.put(text, kept)
+            if self.cache:
+                self.cache.put(text, kept)
         return kept
 
-    def read_anew(self, text: str) -> Reading:
+    def read_anew(self, text: str) -> TextEmbedding:
         """Unit vector and states of one text in one run."""
         vectors, states, mask = self.run([text], "embedding", "states")
         [found] = inner(states, mask)
-        return Reading(vectors[0], found if len(found) else self.states(["."])[0])
+        return TextEmbedding(vectors[0], found if len(found) else self.states(["."])[0])
 
     def count_pieces(self, word: str) -> int:
         """Of how many tokens a word is made."""
@@ -117,7 +117,7 @@ class HubEmbedder:
 
     def __init__(self, model: Any, name: str) -> None:
         self.model, self.name = model, name
-        self.width = int(model.get_embedding_dimension())
+        self.dimension = int(model.get_embedding_dimension())
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """See Embedder."""
@@ -162,8 +162,8 @@ def load_onnx(path: Path, _manifest: str, states: Path | None) -> OnnxEmbedder:
     tokenizer = Tokenizer.from_file(str(path.with_suffix(".tokenizer.json")))
     tokenizer.enable_truncation(LONGEST)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
-    shelf = Shelf(states / f"readings-{path.stem}", len(STATE_LAYERS), WIDTH) if states else None
-    return OnnxEmbedder(session, tokenizer, path.stem, shelf)
+    cache = EmbeddingCache(states / f"readings-{path.stem}", len(STATE_LAYERS), DIMENSION) if states else None
+    return OnnxEmbedder(session, tokenizer, path.stem, cache)
 
 
 def open_hub(hub_id: str) -> HubEmbedder:

@@ -27,23 +27,23 @@ GONE = 0.1  # the share of entries that make room
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a text model makes of a text: unit vector (width,) and hidden states (tokens, layers, width)."""
+class TextEmbedding:
+    """What a text model makes of a text: unit vector (dimension,) and hidden states (tokens, layers, dimension)."""
 
     vector: Floats
     states: Floats
 
 
-class Shelf:
+class EmbeddingCache:
     """Readings by text, states as float16, in one LMDB environment."""
 
-    def __init__(self, folder: Path, layers: int, width: int, megabytes: int = MEGABYTES) -> None:
-        self.folder, self.layers, self.width, self.megabytes = folder, layers, width, megabytes
+    def __init__(self, folder: Path, layers: int, dimension: int, megabytes: int = MEGABYTES) -> None:
+        self.folder, self.layers, self.dimension, self.megabytes = folder, layers, dimension, megabytes
         self.lock = threading.Lock()
         self.opened: Any = None
         self.broken = False
 
-    def get(self, text: str) -> Reading | None:
+    def get(self, text: str) -> TextEmbedding | None:
         """The reading of a text that was put here."""
         try:
             with self.environment().begin() as read:
@@ -53,13 +53,13 @@ class Shelf:
             return None
         if found is None:
             return None
-        vector = np.frombuffer(found, np.float32, self.width, offset=NUMBER).copy()
+        vector = np.frombuffer(found, np.float32, self.dimension, offset=NUMBER).copy()
         states = np.frombuffer(found, np.float16, offset=NUMBER + vector.nbytes)
-        return Reading(vector, states.reshape(-1, self.layers, self.width).astype(np.float32))
+        return TextEmbedding(vector, states.reshape(-1, self.layers, self.dimension).astype(np.float32))
 
-    def put(self, text: str, reading: Reading) -> None:
+    def put(self, text: str, embedding: TextEmbedding) -> None:
         """Keep the reading of a text; the oldest make room when there is none."""
-        key, value = name(text), reading.vector.tobytes() + reading.states.astype(np.float16).tobytes()
+        key, value = name(text), embedding.vector.tobytes() + embedding.states.astype(np.float16).tobytes()
         try:
             for _ in range(TRIES):
                 with contextlib.suppress(lmdb.MapFullError):

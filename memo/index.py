@@ -31,7 +31,7 @@ P = TypeVar("P", bound="Points")
 Filter = list[models.Condition]
 PICTURES = "pictures-"
 KINDS = {"pictures": PICTURES, "labels": f"labels-{PICTURES}", "pending": f"pending-{PICTURES}"}  # and the embedder
-RECORDS = "embedder-of-pictures"  # a collection of at most two points, each with an embedder's name and width:
+RECORDS = "embedder-of-pictures"  # a collection of at most two points, each with an embedder's name and dimension:
 IN_USE, UNFINISHED = str(UUID(int=0)), str(UUID(int=1))  # whose vectors are in use, and who re-embeds or was cut off
 FIX = "stop web and workers, then `memoaized reindex` re-embeds everything"
 KEPT = models.Datatype.TURBO8  # bench.index: a quarter of the memory, half the time, 995 in 1,000 nearest found
@@ -46,7 +46,7 @@ SETTINGS = ("model", "revision", "adapter", "negative_prompt", "width", "height"
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class Neighbour:
     """A point whose prompt is near: a picture by its key, or a painting under way."""
 
     key: str  # 32 hex digits
@@ -59,7 +59,7 @@ class Near:
         return str(self.payload["prompt"])
 
     @property
-    def found(self) -> "Found":
+    def found(self) -> "IndexedPicture":
         """Of a picture, all that is known."""
         return as_found(self.payload)
 
@@ -74,14 +74,14 @@ class Points:
     integers: tuple[str, ...] = INTEGERS
     floats: tuple[str, ...] = FLOATS
 
-    def __init__(self, client: QdrantClient, collection: str, width: int) -> None:
-        self.client, self.collection, self.width = client, collection, width
+    def __init__(self, client: QdrantClient, collection: str, dimension: int) -> None:
+        self.client, self.collection, self.dimension = client, collection, dimension
         self.rest = open_rest(client)
         self.made = False
         self.lock = threading.Lock()
 
     def put(self, *points: tuple[str, Vectors, dict[str, Any]]) -> None:
-        """Insert or replace points, searchable when this returns: 32 hex digits, vector (width,), payload of each."""
+        """Insert or replace points of (32 hex digits, vector (dimension,), payload); searchable when this returns."""
         told = [{"id": str(UUID(name)), "vector": v.tolist(), "payload": values} for name, v, values in points]
         with self.ready():
             if self.rest:
@@ -91,7 +91,7 @@ class Points:
 
     def nearest(
         self, vector: Vectors, like: Recipe, scope: str, limit: int, seen: Collection[str] = ()
-    ) -> list[Near]:
+    ) -> list[Neighbour]:
         """The nearest prompts of the scope whose pictures can serve a recipe's settings, best first, none seen.
 
         They can when they have the same settings and at least as many steps. Steps are looked at only when some have
@@ -131,9 +131,9 @@ class Points:
         with self.ready():
             return self.client.count(self.collection, exact=True).count
 
-    def begun_from(self, start: str, scope: str, but: Collection[str] = ()) -> int:
+    def count_started_from(self, start: str, scope: str, but: Collection[str] = ()) -> int:
         """How many points of a scope, but for these, are started from this picture; they are all looked at."""
-        same = [equals("scope", scope), equals("start", start)]
+        same = [equals("scope", scope), equals("init_image", start)]
         with self.ready():
             where = models.Filter(must=same, must_not=among(but))
             return self.client.count(self.collection, where, exact=True).count
@@ -165,13 +165,13 @@ class Points:
     def make(self) -> None:
         """Create the collection and its payload indexes unless another process has; raises OtherEmbedder."""
         if not self.client.collection_exists(self.collection):
-            vectors = models.VectorParams(size=self.width, distance=models.Distance.COSINE, datatype=KEPT)
+            vectors = models.VectorParams(size=self.dimension, distance=models.Distance.COSINE, datatype=KEPT)
             with already_made():
                 self.client.create_collection(self.collection, vectors_config=vectors)
-        elif (width := width_of(self.client, self.collection)) != self.width:
+        elif (dimension := dimension_of(self.client, self.collection)) != self.dimension:
             raise OtherEmbedder(
-                f"the collection {self.collection!r} holds vectors of {width} numbers, and the embedder now gives"
-                f" {self.width}: {FIX}"
+                f"the collection {self.collection!r} holds vectors of {dimension} numbers, and the embedder now gives"
+                f" {self.dimension}: {FIX}"
             )
         kinds = models.PayloadSchemaType
         indexed = ((self.keywords, kinds.KEYWORD), (self.integers, kinds.INTEGER), (self.floats, kinds.FLOAT))
@@ -180,17 +180,17 @@ class Points:
                 self.client.create_payload_index(self.collection, name, field_schema=kind, wait=True)
 
     def renew(self) -> None:
-        """Make the collection whoever filled the index; one of another width is dropped first, points and all."""
+        """Make the collection whoever filled the index; one of another dimension is dropped first, points and all."""
         with translated():
             if self.client.collection_exists(self.collection):
-                if width_of(self.client, self.collection) != self.width:
+                if dimension_of(self.client, self.collection) != self.dimension:
                     self.client.delete_collection(self.collection)
             Points.make(self)  # without asking the record: it is to be changed
             self.made = True
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class IndexedPicture:
     """A picture, and the prompts that it was called wrong for."""
 
     picture: Picture
@@ -230,22 +230,22 @@ class Index(Points):
     @property
     def embedder(self) -> dict[str, Any]:
         """Whose vectors these are, as the record has it."""
-        return {"embedder": self.collection.removeprefix(PICTURES), "width": self.width}
+        return {"embedder": self.collection.removeprefix(PICTURES), "dimension": self.dimension}
 
     def refuse_others(self) -> None:
         """Raise OtherEmbedder when others hold pictures or labels."""
         if held := [str(one) for one in (*self.others("pictures"), *self.others("labels")) if one.points]:
             raise OtherEmbedder(
                 f"the index holds {' and '.join(held)}, but the embedder now is {self.embedder['embedder']!r}"
-                f" (vectors of {self.width}): {FIX}"
+                f" (vectors of {self.dimension}): {FIX}"
             )
 
     def others(self, kind: str) -> list["Held"]:
-        """The collections of this kind that other embedders filled, or ours with vectors of another width."""
+        """The collections of this kind that other embedders filled, or ours with vectors of another dimension."""
         prefix, ours = KINDS[kind], KINDS[kind] + self.embedder["embedder"]
         names = [found.name for found in self.client.get_collections().collections]
         held = [held_in(self.client, kind, name) for name in sorted(names) if name.startswith(prefix)]
-        return [one for one in held if (one.collection, one.width) != (ours, self.width)]
+        return [one for one in held if (one.collection, one.dimension) != (ours, self.dimension)]
 
     def records(self) -> dict[str, Any]:
         """The embedders that are IN_USE and UNFINISHED, as far as there are any."""
@@ -287,7 +287,7 @@ class Index(Points):
     def add_all(
         self, pictures: Sequence[Picture], vectors: Vectors, wrong: Mapping[str, Sequence[str]] | None = None
     ) -> None:
-        """Insert or replace many points at once; `vectors`: (pictures, width), `wrong` by key as for `add`."""
+        """Insert or replace many points at once; `vectors`: (pictures, dimension), `wrong` by key as for `add`."""
         wrong = wrong or {}
         payloads = [payload(picture) | {"wrong": list(wrong.get(picture.key, ()))} for picture in pictures]
         keys = [picture.key for picture in pictures]
@@ -305,7 +305,7 @@ class Index(Points):
             found = self.client.retrieve(self.collection, [str(UUID(key))])
         return as_picture(found[0].payload) if found else None
 
-    def granted(self, wish: Recipe, scope: str, seen: Collection[str] = ()) -> Found | None:
+    def granted(self, wish: Recipe, scope: str, seen: Collection[str] = ()) -> IndexedPicture | None:
         """The newest picture painted for exactly this wish, whatever its seed, that is none of those seen."""
         payloads = self.scroll([equals("scope", scope), equals("wish", wish.wish.key)], 1, None, among(seen))
         return as_found(payloads[0]) if payloads else None
@@ -327,7 +327,7 @@ class Index(Points):
             must.append(models.HasIdCondition(has_id=[str(UUID(key)) for key in keys]))
         return [as_picture(found) for found in self.scroll(must, limit, before)]
 
-    def search(self, vector: Vectors, scope: str, limit: int, *, model: str = "") -> list[Near]:
+    def search(self, vector: Vectors, scope: str, limit: int, *, model: str = "") -> list[Neighbour]:
         """Pictures of a scope by how near their prompts are, whatever their settings; of this model, where given."""
         return [as_near(point) for point in self.near(vector, shown_to(scope, model), limit, ())]
 
@@ -394,21 +394,21 @@ class Held:
 
     kind: str  # one of KINDS
     collection: str
-    width: int
+    dimension: int
     points: int
 
     def __str__(self) -> str:
         embedder = self.collection.removeprefix(KINDS[self.kind])
         kind = self.kind if self.points != 1 else self.kind.removesuffix("s")
-        return f"{self.points} {kind} of the embedder {embedder!r} (vectors of {self.width})"
+        return f"{self.points} {kind} of the embedder {embedder!r} (vectors of {self.dimension})"
 
 
 def held_in(client: QdrantClient, kind: str, collection: str) -> Held:
     """What a collection holds."""
-    return Held(kind, collection, width_of(client, collection), client.count(collection, exact=True).count)
+    return Held(kind, collection, dimension_of(client, collection), client.count(collection, exact=True).count)
 
 
-def width_of(client: QdrantClient, collection: str) -> int:
+def dimension_of(client: QdrantClient, collection: str) -> int:
     """How many numbers a collection's vectors have; 0 for one of named or sparse vectors, which is none of ours."""
     vectors = client.get_collection(collection).config.params.vectors
     return vectors.size if isinstance(vectors, models.VectorParams) else 0
@@ -459,7 +459,7 @@ def settings(recipe: Recipe, scope: str) -> str:
 
     Sampler, schedule and mode say how a picture is painted, not what it shows, and may differ.
     """
-    begun = [recipe.start, recipe.strength] if recipe.start else []  # of older points nobody asks for these
+    begun = [recipe.init_image, recipe.strength] if recipe.init_image else []  # of older points nobody asks for these
     said = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS), *begun])
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
@@ -476,24 +476,24 @@ def as_picture(values: Any) -> Picture:
     return from_record(Recipe(**{name: value for name, value in values.items() if name in names}), values)
 
 
-def as_found(values: Any) -> Found:
+def as_found(values: Any) -> IndexedPicture:
     """A payload as what was looked for."""
-    return Found(as_picture(values), tuple(values.get("wrong", ())))
+    return IndexedPicture(as_picture(values), tuple(values.get("wrong", ())))
 
 
-def as_near(point: Json) -> Near:
+def as_near(point: Json) -> Neighbour:
     """A point as what is near; a cosine of vectors kept in eight bits may come out above one."""
-    return Near(point["id"].replace("-", ""), min(1.0, point["score"]), point["payload"])
+    return Neighbour(point["id"].replace("-", ""), min(1.0, point["score"]), point["payload"])
 
 
-def open_index(url: str, collection: str, width: int, *, api_key: str | None = None) -> Index:
+def open_index(url: str, collection: str, dimension: int, *, api_key: str | None = None) -> Index:
     """`memory:` or the http(s) URL of a Qdrant server; connects on first use."""
-    return Index(open_client(url, api_key), collection, width)
+    return Index(open_client(url, api_key), collection, dimension)
 
 
 def beside(index: Index, kind: type[P], name: str) -> P:
-    """Another collection in the same place and of the same width."""
-    return kind(index.client, f"{name}-{index.collection}", index.width)
+    """Another collection in the same place and of the same dimension."""
+    return kind(index.client, f"{name}-{index.collection}", index.dimension)
 
 
 def open_client(url: str, api_key: str | None) -> QdrantClient:

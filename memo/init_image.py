@@ -13,11 +13,11 @@ from .errors import BadRecipe
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST = 4096  # px, of a side
-STARTS = "starts/"  # what their objects' names begin with
+INIT_IMAGES = "starts/"  # what their objects' names begin with
 KEPT = 1024  # px: a larger one is scaled down, since nothing is painted larger
 
 
-def read_start(data: bytes) -> bytes:
+def read_init_image(data: bytes) -> bytes:
     """PNG bytes of an upload, upright, RGB, the longer side at most KEPT; raises BadRecipe for what is no picture."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -43,13 +43,13 @@ def flat(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def start_name(data: bytes, scope: str) -> str:
+def init_image_name(data: bytes, scope: str) -> str:
     """32 hex digits of a picture in a scope: the value of a recipe's `start`."""
     return hashlib.blake2b(
         data, digest_size=16, key=hashlib.blake2b(scope.encode(), digest_size=32).digest()
     ).hexdigest()
 
 
-def start_object(name: str, scope: str) -> str:
+def init_image_object(name: str, scope: str) -> str:
     """The store's name for it; nobody of another scope finds it."""
-    return f"{STARTS}{hashlib.blake2b(scope.encode(), digest_size=16).hexdigest()}/{name}.png"
+    return f"{INIT_IMAGES}{hashlib.blake2b(scope.encode(), digest_size=16).hexdigest()}/{name}.png"

@@ -16,8 +16,8 @@ from memo.store import Store
 
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
-from .index import Found, Index, Labels, Near, Pending
-from .init_image import read_start, start_name, start_object
+from .index import Index, IndexedPicture, Labels, Neighbour, Pending
+from .init_image import init_image_name, init_image_object, read_init_image
 from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .recipe import Recipe, check_choice
 from .thumbnail import thumbnail_object, write_thumbnail
@@ -50,8 +50,8 @@ class Recall:
     painting: str | None = None
 
 
-Pools = dict[str, list[Near]]  # what there is of each prompt, best first
-Give = Callable[[Near, Recipe, Verdict], Recall | None]
+Pools = dict[str, list[Neighbour]]  # what there is of each prompt, best first
+Give = Callable[[Neighbour, Recipe, Verdict], Recall | None]
 
 
 class Memory:
@@ -110,7 +110,7 @@ class Memory:
         else:
             key = key_in(scope, recipe)
             picture = None if key in seen else self.index.get(key)
-            found = Found(picture) if picture else None  # whoever gives a seed wants that very picture
+            found = IndexedPicture(picture) if picture else None  # whoever gives a seed wants that very picture
             how, reason = "same recipe", "exactly this recipe was painted before"
         if found is None or found.picture.scope != scope or not self.kept(found.picture):
             return None
@@ -156,7 +156,7 @@ class Memory:
         except Unavailable as error:
             log.warning("recall without a judge: %s", error)
             return Recall(None, "the judge does not answer at the moment, and unsure means no")
-        for verdict, pool in sorted(zip(verdicts, near.values(), strict=True), key=lambda pair: -pair[0].sure):
+        for verdict, pool in sorted(zip(verdicts, near.values(), strict=True), key=lambda pair: -pair[0].confidence):
             if not verdict.fits:
                 break
             trusted_ones = () if self.mistaken(pool[0], recipe, verdict) else pool
@@ -166,7 +166,7 @@ class Memory:
             return Recall(None, f"what is remembered of {next(iter(near))!r} was called wrong")
         return Recall(None, verdicts[0].reason)
 
-    def mistaken(self, near: Near, recipe: Recipe, verdict: Verdict) -> bool:
+    def mistaken(self, near: Neighbour, recipe: Recipe, verdict: Verdict) -> bool:
         """Whether a picture of this prompt was called wrong for these words, or too many for a judge that is so sure.
 
         It was the prompt that was taken for another: no other picture of it would do. Whoever asked in its very words
@@ -176,14 +176,14 @@ class Memory:
         wrong = [one.wanted for one in said if not one.right and not same_words(one.wanted, near.prompt)]
         return not trusted(wrong, recipe, verdict)
 
-    def give(self, near: Near, recipe: Recipe, verdict: Verdict) -> Recall | None:
+    def give(self, near: Neighbour, recipe: Recipe, verdict: Verdict) -> Recall | None:
         """The picture, unless it is gone or was called wrong."""
         found = near.found
         if not trusted(found.wrong, recipe, verdict) or not self.kept(found.picture):
             return None
         return Recall(Match(found.picture, near.cosine, "same meaning"), verdict.reason)
 
-    def begun(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
+    def painting_started(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
         """Let others find a painting under way; the index being down only means that nobody joins."""
         if self.pending is None:
             return
@@ -193,7 +193,7 @@ class Memory:
         except Unavailable as error:
             log.warning("painting %s cannot be joined by meaning: %s", painting, error)
 
-    def ended(self, painting: str) -> None:
+    def painting_ended(self, painting: str) -> None:
         """Nobody can join this painting any more; what the index keeps of it while down is struck off when found."""
         if self.pending is None:
             return
@@ -202,7 +202,7 @@ class Memory:
         except Unavailable as error:
             log.warning("painting %s is still among those under way: %s", painting, error)
 
-    def under_way(self) -> list[str]:
+    def paintings_under_way(self) -> list[str]:
         """The paintings that can be joined, as far as is known here. Raises Unavailable."""
         return list(self.pending.keys()) if self.pending else []
 
@@ -243,7 +243,7 @@ class Memory:
         [vector] = self.embedder([picture.recipe.prompt])
         self.index.add(picture, vector, () if new else self.wrong(picture))
 
-    def expect(self, recipe: Recipe) -> None:
+    def prepare_embedding(self, recipe: Recipe) -> None:
         """A picture of this recipe will come: read its prompt now, so that `index_picture` need not wait."""
         self.embedder([recipe.prompt])
 
@@ -251,20 +251,20 @@ class Memory:
         """Whether the bytes of this picture are kept."""
         return self.store.exists(object_name(key))
 
-    def keep_start(self, data: bytes, scope: str = SHARED) -> str:
+    def keep_init_image(self, data: bytes, scope: str = SHARED) -> str:
         """Keep a picture to start from; answers with its name. Raises BadRecipe for what is no picture."""
-        png = read_start(data)
-        name = start_name(png, scope)
-        self.store.put(start_object(name, scope), png)
+        png = read_init_image(data)
+        name = init_image_name(png, scope)
+        self.store.put(init_image_object(name, scope), png)
         return name
 
-    def has_start(self, name: str, scope: str = SHARED) -> bool:
+    def has_init_image(self, name: str, scope: str = SHARED) -> bool:
         """Whether this scope has a picture of this name to start from."""
-        return self.store.exists(start_object(name, scope))
+        return self.store.exists(init_image_object(name, scope))
 
-    def start(self, name: str, scope: str = SHARED) -> bytes:
+    def init_image(self, name: str, scope: str = SHARED) -> bytes:
         """Its PNG; raises Forgotten."""
-        return self.store.get(start_object(name, scope))
+        return self.store.get(init_image_object(name, scope))
 
     def picture(self, key: str, scope: str | None = None) -> Picture:
         """The kept picture, read from its own bytes; raises Forgotten, or BadKey for what is no key.
@@ -312,7 +312,7 @@ class Memory:
         """Pictures created before a time, newest first; `only` as Index.newest has it. Raises Unavailable."""
         return self.index.newest(scope, limit, before, **only)
 
-    def search(self, words: str, *, scope: str = SHARED, limit: int, model: str = "") -> list[Near]:
+    def search(self, words: str, *, scope: str = SHARED, limit: int, model: str = "") -> list[Neighbour]:
         """Pictures that show something like the words, nearest first. Raises Unavailable."""
         [vector] = self.embedder([words])
         near = self.index.search(vector, scope, limit, model=model)
@@ -322,25 +322,25 @@ class Memory:
         """Remove point and bytes, and what it alone was started from; raises Forgotten when there is neither."""
         if not self.belongs(key, scope):
             raise Forgotten(key)
-        self.forget_start(key)
+        self.forget_init_image(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
         self.store.delete(thumbnail_object(key))
 
-    def forget_start(self, key: str) -> None:
+    def forget_init_image(self, key: str) -> None:
         """Remove what a picture was started from, unless another one was or is to be."""
         try:
             gone = self.index.get(key) or self.picture(key)
         except (Forgotten, BadKey):
             return
-        if gone.recipe.start:
-            self.let_go(gone.recipe.start, gone.scope, [key])
+        if gone.recipe.init_image:
+            self.release_init_image(gone.recipe.init_image, gone.scope, [key])
 
-    def let_go(self, start: str, scope: str = SHARED, but: Collection[str] = ()) -> None:
+    def release_init_image(self, start: str, scope: str = SHARED, but: Collection[str] = ()) -> None:
         """Remove a picture to start from, unless one was or is to be started from it; these do not count."""
         others = [points for points in (self.pending, self.index) if points]
-        if not any(points.begun_from(start, scope, but) for points in others):
-            self.store.delete(start_object(start, scope))
+        if not any(points.count_started_from(start, scope, but) for points in others):
+            self.store.delete(init_image_object(start, scope))
 
     def belongs(self, key: str, scope: str | None) -> bool:
         """Whether there are bytes or a point of this key, in this scope if one is given. Raises Unavailable."""
@@ -355,12 +355,12 @@ class Memory:
             return False
 
 
-def join(near: Near, _recipe: Recipe, verdict: Verdict) -> Recall:
+def join(near: Neighbour, _recipe: Recipe, verdict: Verdict) -> Recall:
     """The painting under way."""
     return Recall(None, verdict.reason, near.key)
 
 
-def pools(found: Iterable[Near]) -> Pools:
+def pools(found: Iterable[Neighbour]) -> Pools:
     """The nearest prompts, best first, and what there is of each."""
     by_prompt: Pools = {}
     for one in found:
@@ -379,7 +379,7 @@ def trusted(wrong: Sequence[str], recipe: Recipe, verdict: Verdict | None) -> bo
     left = doubt(wrong, recipe.prompt)
     if left is None:
         return False
-    return verdict is None or left == 1 or verdict.sure >= 1 - (1 - verdict.needed) * left
+    return verdict is None or left == 1 or verdict.confidence >= 1 - (1 - verdict.threshold) * left
 
 
 def object_name(key: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import BadSetup
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-WIDTH = 384  # of a token state and of the pooled sentence embedding
+DIMENSION = 384  # of a token state and of the pooled sentence embedding
 STATE_LAYERS = (0, 2, 4, 6)  # of 0 (embeddings) to 6: the hidden states that a judge reads
 
 

@@ -140,7 +140,7 @@ def parameters(recipe: Recipe) -> str:
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": recipe.revision[:10],
         "Model": quoted(recipe.model),
-        **({"Denoising strength": f"{recipe.strength:g}"} if recipe.start else {}),
+        **({"Denoising strength": f"{recipe.strength:g}"} if recipe.init_image else {}),
         "Version": "memoAIzed",
     }
     adapter = f" <lora:{recipe.adapter.partition('@')[0]}>" if recipe.adapter else ""

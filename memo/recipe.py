@@ -26,7 +26,7 @@ GUIDANCE = (0.0, 30.0)
 STRENGTH = 0.6  # of the change to a start picture: 1 leaves nothing of it
 LARGEST_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 TEXT_PREFIX = "memo1."
-LARGEST_PLAIN = 32_768  # bytes of canonical JSON that a recipe text may unpack to
+LARGEST_CANONICAL = 32_768  # bytes of canonical JSON that a recipe text may unpack to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Recipe:
     schedule: str = "native"
     seed: int | None = None
     mode: str = "fast"
-    start: str = ""  # the name of a picture to start from, see Memory.keep_start
+    init_image: str = ""  # the name of a picture to start from, see Memory.keep_init_image
     strength: float = STRENGTH
 
     def __post_init__(self) -> None:
@@ -69,15 +69,15 @@ class Recipe:
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("mode", self.mode, MODES)
-        check_start(self.start)
-        object.__setattr__(self, "strength", as_strength(self.strength) if self.start else STRENGTH)
+        check_init_image(self.init_image)
+        object.__setattr__(self, "strength", as_strength(self.strength) if self.init_image else STRENGTH)
         if self.seed is not None:
             check_whole("seed", self.seed, 0, LARGEST_SEED)
 
     @property
     def key(self) -> str:
         """32 hex digits (128 bits of BLAKE2b): the name of the stored object, the index point and the URL."""
-        return hashlib.blake2b(plain(self), digest_size=16).hexdigest()
+        return hashlib.blake2b(canonical_bytes(self), digest_size=16).hexdigest()
 
     @property
     def wish(self) -> "Recipe":
@@ -85,19 +85,28 @@ class Recipe:
         return replace(self, seed=None)
 
 
-def plain(recipe: Recipe) -> bytes:
-    """Canonical bytes: UTF-8 JSON, keys sorted, fields at their default left out; equal on every machine."""
-    return json.dumps(as_mapping(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+CANONICAL_NAMES = {"init_image": "start"}  # fields whose name in the canonical form is older than in the code
+FIELD_NAMES = {canonical: name for name, canonical in CANONICAL_NAMES.items()}
 
 
-def as_mapping(recipe: Recipe) -> dict[str, object]:
-    """The fields that differ from their defaults, JSON-able; `Recipe(**mapping)` gives the recipe back."""
+def canonical_bytes(recipe: Recipe) -> bytes:
+    """The canonical form as UTF-8 JSON with sorted keys: equal on every machine, and what keys are hashes of."""
+    return json.dumps(to_canonical(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def to_canonical(recipe: Recipe) -> dict[str, object]:
+    """The fields that differ from their defaults, JSON-able; `from_canonical` gives the equal recipe back."""
     values = ((field.name, getattr(recipe, field.name), field.default) for field in fields(recipe))
-    return {name: value for name, value, default in values if value != default}
+    return {CANONICAL_NAMES.get(name, name): value for name, value, default in values if value != default}
+
+
+def from_canonical(values: Mapping[str, object]) -> Recipe:
+    """The opposite of `to_canonical`; raises BadRecipe for unknown, missing or wrong fields."""
+    return from_mapping({FIELD_NAMES.get(name, name): value for name, value in values.items()})
 
 
 def from_mapping(mapping: Mapping[str, object]) -> Recipe:
-    """The opposite of `as_mapping`; raises BadRecipe for unknown, missing or wrong fields."""
+    """A recipe of these fields; raises BadRecipe for unknown, missing or wrong ones."""
     known = {field.name for field in fields(Recipe)}
     for name, value in mapping.items():
         if name not in known:
@@ -110,7 +119,7 @@ def from_mapping(mapping: Mapping[str, object]) -> Recipe:
 
 def to_text(recipe: Recipe) -> str:
     """The whole recipe as URL-safe text with a 40-bit checksum; `from_text` gives the equal recipe back."""
-    packed = base64.urlsafe_b64encode(zlib.compress(plain(recipe), 9)).decode().rstrip("=")
+    packed = base64.urlsafe_b64encode(zlib.compress(canonical_bytes(recipe), 9)).decode().rstrip("=")
     return f"{TEXT_PREFIX}{packed}.{checksum(packed)}"
 
 
@@ -123,7 +132,7 @@ def from_text(text: str) -> Recipe:
     if check != checksum(packed):
         raise BadKey(f"the checksum of this recipe text is {checksum(packed)}, not {check!r}: mistyped or cut off?")
     try:
-        return from_mapping(json.loads(unpack(packed)))
+        return from_canonical(json.loads(unpack(packed)))
     except (BadRecipe, ValueError, zlib.error) as error:
         raise BadKey(f"this recipe text holds no recipe: {error}") from error
 
@@ -134,16 +143,16 @@ def checksum(packed: str) -> str:
 
 
 def unpack(packed: str) -> bytes:
-    """Inflate, but never beyond LARGEST_PLAIN bytes; raises ValueError or zlib.error."""
+    """Inflate, but never beyond LARGEST_CANONICAL bytes; raises ValueError or zlib.error."""
     try:
         data = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
     except binascii.Error as error:
         raise ValueError(str(error)) from error
     inflater = zlib.decompressobj()
-    plain_bytes = inflater.decompress(data, LARGEST_PLAIN)
+    unpacked = inflater.decompress(data, LARGEST_CANONICAL)
     if not inflater.eof:
-        raise ValueError(f"it is longer than {LARGEST_PLAIN} bytes")
-    return plain_bytes
+        raise ValueError(f"it is longer than {LARGEST_CANONICAL} bytes")
+    return unpacked
 
 
 def tidy(field: str, text: object) -> str:
@@ -214,10 +223,10 @@ def as_guidance(value: object) -> float:
     return round(float(value), 6)  # no index returns all 17 digits of a float unchanged
 
 
-def check_start(value: object) -> None:
-    """Raise BadRecipe unless the value may be a start picture's name, or nothing."""
+def check_init_image(value: object) -> None:
+    """Raise BadRecipe unless the value may be an init image's name, or nothing."""
     if value != "" and (not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value)):
-        raise BadRecipe("start", value, "it must be a picture's key, or what the upload of a picture answered")
+        raise BadRecipe("init_image", value, "it must be a picture's key, or what the upload of a picture answered")
 
 
 def as_strength(value: object) -> float:

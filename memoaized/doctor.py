@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from jobs.config import JobsConfig
 from jobs.models import PIPELINE, Catalogue, Model
-from jobs.store.board import open_board
+from jobs.store.job_store import open_job_store
 from memo import BadKey, BadSetup, MemoError, read_png
 from memo.embed import ONNX_NAME, intact
 from memo.minilm import minilm_folder
@@ -320,7 +320,7 @@ def data_folder(data: Path) -> str:
 
 def worker_alive(environment: Mapping[str, str]) -> bool:
     """Whether a worker of this host has been heard of lately; raises Unavailable."""
-    workers = open_board(JobsConfig.from_env(environment).redis).workers()
+    workers = open_job_store(JobsConfig.from_env(environment).redis).workers()
     alive = any(facts.get("host") == socket.gethostname() for facts in workers.values())
     if not alive:
         print("no worker of this host is alive", file=sys.stderr)

@@ -29,9 +29,9 @@ class Preset:
     schedule: str = "native"
     samplers: tuple[str, ...] = ()  # only the sampler, if none are said
     schedules: tuple[str, ...] = ("native",)
-    span: tuple[int, int, int] | None = None
+    size_range: tuple[int, int, int] | None = None
     least: int = 0
-    negatives: bool = True  # whether it knows negative prompts
+    negative_prompts: bool = True  # whether it knows negative prompts
     tokens: int = 0  # of a prompt, at most; else what the pipeline takes by itself
     gated: bool = False  # the hub gives it to those who accepted its licence
     revision: str = "main"
@@ -55,12 +55,12 @@ class Preset:
             "source": self.source,
             "hub_revision": hub_revision,
             "sizes": list(self.sizes),
-            "span": self.span and list(self.span),
+            "size_range": self.size_range and list(self.size_range),
             "defaults": {**defaults, "sampler": self.sampler, "schedule": self.schedule},
             "samplers": list(self.samplers or (self.sampler,)),
             "schedules": list(self.schedules),
             "script": "",
-            "negatives": None if self.negatives else False,
+            "negative_prompts": None if self.negative_prompts else False,
             "tokens": self.tokens or None,
             "least_gib": self.least or None,
             **self.more,
@@ -76,7 +76,7 @@ ALL = (
         family=PLAIN,
         licence="CreativeML Open RAIL-M",
         sizes=(512,),
-        span=(384, 768, 64),
+        size_range=(384, 768, 64),
         steps=25,
         guidance_scale=7.5,
         sampler="dpm++2m",
@@ -93,7 +93,7 @@ ALL = (
         family=PLAIN,
         licence="CreativeML Open RAIL++-M",
         sizes=(768,),
-        span=(512, 1024, 64),
+        size_range=(512, 1024, 64),
         steps=25,
         guidance_scale=7.5,
         sampler="dpm++2m",
@@ -109,7 +109,7 @@ ALL = (
         family=LARGE,
         licence="CreativeML Open RAIL++-M",
         sizes=(1024,),
-        span=(640, 1536, 64),
+        size_range=(640, 1536, 64),
         steps=30,
         guidance_scale=5.0,
         sampler="dpm++2m",
@@ -139,12 +139,12 @@ ALL = (
         family=PIPELINE,
         licence="MIT",
         sizes=(512, 768),
-        span=(512, 768, 64),
+        size_range=(512, 768, 64),
         steps=4,
         guidance_scale=8.0,
         sampler="lcm",
         least=5,
-        negatives=False,
+        negative_prompts=False,
         note="has no negative prompts",
     ),
     Preset(
@@ -154,7 +154,7 @@ ALL = (
         family=PIPELINE,
         licence="Stability AI Community License (stabilityai-ai-community)",
         sizes=(512, 768, 1024),
-        span=(512, 1408, 64),
+        size_range=(512, 1408, 64),
         steps=40,
         guidance_scale=4.5,
         sampler="euler",
@@ -169,12 +169,12 @@ ALL = (
         family=PIPELINE,
         licence="Apache-2.0",
         sizes=(512, 768, 1024),
-        span=(256, 1408, 32),
+        size_range=(256, 1408, 32),
         steps=4,
         guidance_scale=0.0,
         sampler="euler",
         least=34,
-        negatives=False,
+        negative_prompts=False,
         tokens=256,
         gated=True,
         note="has no guidance and no negative prompts",
@@ -190,7 +190,7 @@ ALL = (
         guidance_scale=0.0,
         sampler="ddim",
         least=1,
-        negatives=False,
+        negative_prompts=False,
         revision="c7462eb800b752f4b0e939d0dcece73b1e4283ae",  # where safetensors were added
         note="reads no prompts",
     ),
@@ -204,7 +204,7 @@ ALL = (
         steps=4,
         guidance_scale=3.5,
         sampler="euler",
-        negatives=False,
+        negative_prompts=False,
         note="wants WORKER_HUB_TOKEN; costs what the provider asks",
     ),
     Preset(

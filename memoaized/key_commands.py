@@ -4,27 +4,27 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobs.api_keys import Holder, Keys
+from jobs.api_keys import ApiKey, ApiKeys
 from jobs.config import JobsConfig
-from jobs.store.board import open_board
+from jobs.store.job_store import open_job_store
 from memo import BadSetup
 
 from .redis_server import url_of
 
 
-def keys_of(data: Path, environment: Mapping[str, str]) -> Keys:
+def keys_of(data: Path, environment: Mapping[str, str]) -> ApiKeys:
     """Those of the Redis that the environment names, else of a data folder's, which must be running.
 
     Raises BadSetup, and Unavailable when it does not answer.
     """
     named = {"JOBS_REDIS", "JOBS_REDIS_FILE"} & set(environment)
     url = JobsConfig.from_env(environment).redis if named else url_of(data.resolve() / "run")
-    board = open_board(url)
-    board.ping()
-    return Keys(board)
+    job_store = open_job_store(url)
+    job_store.ping()
+    return ApiKeys(job_store)
 
 
-def table(holders: list[Holder]) -> str:
+def table(holders: list[ApiKey]) -> str:
     """A line for each key; the keys themselves nobody knows any more."""
     rows = [("name", "role", "scope", "pictures a day", "made")]
     for holder in holders:
@@ -35,7 +35,7 @@ def table(holders: list[Holder]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def remove(keys: Keys, name: str) -> None:
+def remove(keys: ApiKeys, name: str) -> None:
     """Make a key worthless; raises BadSetup when there is none of this name."""
     if not keys.remove(name):
         raise BadSetup(f"there is no key of {name!r}: `memoaized key list` shows them")

@@ -35,7 +35,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class HubModel:
     """What the hub says of a model at one commit. `parts` are those of its pipeline: library and class by name."""
 
     source: str
@@ -159,7 +159,7 @@ def name_of(hub_id: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", hub_id.rpartition("/")[2].lower()).strip("-")[:64]
 
 
-def look(source: str, revision: str) -> Found:
+def look(source: str, revision: str) -> HubModel:
     """Ask the hub; raises BadSetup for what is missing, gated, not to be reached or not to be trusted."""
     api = hub()
     info = asked(source, lambda: api.model_info(source, revision=revision, timeout=SECONDS, files_metadata=True))
@@ -170,7 +170,7 @@ def look(source: str, revision: str) -> Found:
     kind = index.pop("_class_name", None)
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
     parts = {name: (library, made) for name, (library, made) in pairs.items() if library is not None}
-    found = Found(source, info.sha, licence_of(info), kind, parts, files)
+    found = HubModel(source, info.sha, licence_of(info), kind, parts, files)
     check_trust(found)
     return found
 
@@ -227,7 +227,7 @@ def licence_of(info: Any) -> str:
     return str(card.get("license_name") or card.get("license") or "not stated")
 
 
-def check_trust(found: Found) -> None:
+def check_trust(found: HubModel) -> None:
     """Raise BadSetup for a model that brings code, or weights that are pickles, which may run code, too."""
     if not isinstance(found.kind, str):
         raise BadSetup(f"{found.source} needs a pipeline of its own, and code of others is never run")
@@ -247,7 +247,7 @@ def file_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def guess(found: Found) -> Preset:
+def guess(found: HubModel) -> Preset:
     """A preset for a model that is known from its files only."""
     flow = "FlowMatch" in found.parts.get("scheduler", ("", ""))[1]
     prompted = any(part.startswith("tokenizer") for part in found.parts)
@@ -265,13 +265,13 @@ def guess(found: Found) -> Preset:
         sampler=samplers[0],
         samplers=samplers,
         schedules=EITHER if samplers is USUAL else ("native",),
-        negatives=prompted and not consistent and not found.kind.startswith("Flux"),
+        negative_prompts=prompted and not consistent and not found.kind.startswith("Flux"),
         least=round(found.gib + 2),
         note="its steps and guidance are guesses: see its card, and change model.json",
     )
 
 
-def native_side(found: Found, usual: int) -> int:
+def native_side(found: HubModel, usual: int) -> int:
     """In pixels, as the denoising network's configuration says."""
     part = "unet" if "unet" in found.parts else "transformer"
     path = f"{found.folder(part)}config.json"
@@ -280,7 +280,7 @@ def native_side(found: Found, usual: int) -> int:
     return int(side) * (CELL if "vae" in found.parts else 1) if isinstance(side, int) else usual
 
 
-def fetch(found: Found) -> str:
+def fetch(found: HubModel) -> str:
     """The hub's cache, filled with what the worker will load; raises BadSetup."""
     patterns = found.needed()
     where = asked(

@@ -22,7 +22,7 @@ from index_server.app import collections_of, create_app
 from memo import BadKey, BadSetup, Forgotten, MemoConfig, Picture, read_png
 from memo.embed import Embedder, open_embedder
 from memo.index import Held, Index, Labels, Pending, beside, open_index
-from memo.init_image import STARTS
+from memo.init_image import INIT_IMAGES
 from memo.judge.feedback import Label
 from memo.memory import object_name
 from memo.store import Store, open_store
@@ -59,13 +59,13 @@ def reindex(data: Path | None, environment: Mapping[str, str], *, drop: bool, sa
 def run(config: MemoConfig, *, drop: bool, say: Say) -> int:
     """Re-embed, and tell what came of it; the exit status."""
     embedder = open_embedder(config.embedder, Path(config.text_folder))
-    index = open_index(config.index, f"pictures-{embedder.name}", embedder.width, api_key=config.index_key)
+    index = open_index(config.index, f"pictures-{embedder.name}", embedder.dimension, api_key=config.index_key)
     store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
     store.check()
     report = re_embed(embedder, index, store, say)
     clear(index, report, drop=drop, say=say)
     say(
-        f"embedded by {embedder.name!r} (vectors of {embedder.width}): {report.pictures} pictures and"
+        f"embedded by {embedder.name!r} (vectors of {embedder.dimension}): {report.pictures} pictures and"
         f" {report.labels} labels; {len(report.unreadable)} unreadable, {report.removed} points of no picture removed"
     )
     return 1 if report.unreadable else 0
@@ -86,7 +86,7 @@ def re_embed(embedder: Embedder, index: Index, store: Store, say: Say) -> Report
 def move_labels(embedder: Embedder, index: Index) -> list[Label]:
     """Copy every embedder's labels; of those that say the same thing, the newest counts."""
     labels = beside(index, Labels, "labels")
-    sources = [Labels(index.client, held.collection, held.width) for held in index.others("labels")]
+    sources = [Labels(index.client, held.collection, held.dimension) for held in index.others("labels")]
     outgrown = labels.collection in {source.collection for source in sources}
     if not outgrown:
         labels.renew()
@@ -94,7 +94,9 @@ def move_labels(embedder: Embedder, index: Index) -> list[Label]:
     found = sorted((label for source in sources for label in source.all()), key=lambda label: label.created)
     newest = {label.name: label for label in found}
     if outgrown:  # it has to be dropped, and labels are nowhere else
-        write_labels(embedder, Labels(index.client, f"{labels.collection}.{index.width}", index.width), newest)
+        write_labels(
+            embedder, Labels(index.client, f"{labels.collection}.{index.dimension}", index.dimension), newest
+        )
         labels.renew()
     write_labels(embedder, labels, newest)
     return list(newest.values())
@@ -109,7 +111,7 @@ def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label])
 
 def listed(store: Store, say: Say) -> list[str]:
     """The names of all pictures, sorted; others are told, but for thumbnails and pictures to start from."""
-    names = sorted(name for name in store.names() if not name.startswith((STARTS, THUMBNAILS)))
+    names = sorted(name for name in store.names() if not name.startswith((INIT_IMAGES, THUMBNAILS)))
     pngs = [name for name in names if name.endswith(".png")]
     if others := sorted(set(names) - set(pngs)):
         say(f"left alone, since they are no PNG files: {len(others)}, the first {others[0]!r}")

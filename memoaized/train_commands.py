@@ -163,19 +163,19 @@ def perform(run: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> None
     from jobs.job import State
     from training import runs
 
-    order = runs.Order(run, values, packing(own, values) if own.get("name") else {})
-    if order.pack:
-        runs.check_place(Path(order.pack["out"]), Path(values["out"]))
+    request = runs.TrainingRequest(run, values, packing(own, values) if own.get("name") else {})
+    if request.pack:
+        runs.check_place(Path(request.pack["out"]), Path(values["out"]))
     if own["queue"]:
-        click.echo(submit(order, own["queue"]))
+        click.echo(submit(request, own["queue"]))
         return
-    pace = runs.Pace(order.steps)
+    pace = runs.Pace(request.steps)
 
     def show(step: int, losses: Mapping[str, float]) -> None:
-        line = runs.Training(run, State.RUNNING, step, order.steps, losses, left=pace.left(step)).line()
+        line = runs.Training(run, State.RUNNING, step, request.steps, losses, left=pace.left(step)).line()
         click.echo(line)
 
-    click.echo(f"done: {runs.perform(order, show)}")
+    click.echo(f"done: {runs.perform(request, show)}")
 
 
 def packing(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,19 +195,21 @@ def packing(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def submit(order: Any, url: str) -> str:
+def submit(request: Any, url: str) -> str:
     """Put the order into the queue; the training's id."""
     from jobs.celery_app import create_celery
     from jobs.config import JobsConfig
-    from jobs.store.board import open_board
+    from jobs.store.job_store import open_job_store
     from training import runs
 
     with create_celery(JobsConfig(redis=url)) as celery:
-        board = open_board(url)
+        job_store = open_job_store(url)
         try:
-            return runs.submit(runs.Trainings(board), order, lambda training: runs.send_training(celery, training))
+            return runs.submit(
+                runs.Trainings(job_store), request, lambda training: runs.send_training(celery, training)
+            )
         finally:
-            board.redis.close()
+            job_store.redis.close()
 
 
 class Told(click.Group):
@@ -239,13 +241,13 @@ train.add_command(RunCommand("search", (*PICTURES, *QUEUED), help="Search for go
 def status(training: str, queue: str, follow: bool) -> None:
     """Say how far a submitted training is."""
     from jobs.config import JobsConfig
-    from jobs.store.board import open_board
+    from jobs.store.job_store import open_job_store
     from training import runs
 
-    board, last = open_board(JobsConfig(redis=queue).redis), ""
+    job_store, last = open_job_store(JobsConfig(redis=queue).redis), ""
     try:
         while True:
-            if (found := runs.Trainings(board).look(training)) is None:
+            if (found := runs.Trainings(job_store).look(training)) is None:
                 raise BadSetup(f"no training {training} is known there")
             if found.line() != last:
                 click.echo(last := found.line())
@@ -253,5 +255,5 @@ def status(training: str, queue: str, follow: bool) -> None:
                 break
             time.sleep(1.0)
     finally:
-        board.redis.close()
+        job_store.redis.close()
     click.get_current_context().exit(int(bool(found.error)))

@@ -20,7 +20,7 @@ from jobs.config import JobsConfig
 from jobs.events import Events
 from jobs.models import Catalogue
 from jobs.queue import Queue
-from jobs.store.board import Board, open_board
+from jobs.store.job_store import JobStore, open_job_store
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
 from memo.index import Labels, Pending, beside, open_index
@@ -39,7 +39,7 @@ from tests.real import (
     wait_for,
 )
 from tests.tiny_model import write_tiny_model
-from worker.paint import Studio
+from worker.paint import PaintingRunner
 
 pytest_plugins = ["tests.s3_servers", "tests.sticker_bank"]
 
@@ -61,7 +61,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture
 def memory(embedder: Embedder, store: FolderStore) -> Memory:
-    index = open_index("memory:", "pictures-test", embedder.width)
+    index = open_index("memory:", "pictures-test", embedder.dimension)
     index.client = OneAtATime(index.client)  # type: ignore[assignment]  # made for one thread, and tests have several
     return Memory(
         embedder, index, store, RulesJudge(), beside(index, Pending, "pending"), beside(index, Labels, "labels")
@@ -98,10 +98,10 @@ def redis_url(session_redis: RedisServer) -> str:
 
 
 @pytest.fixture
-def board(redis_url: str) -> Iterator[Board]:
-    board = open_board(redis_url)
-    yield board
-    board.redis.close()
+def job_store(redis_url: str) -> Iterator[JobStore]:
+    job_store = open_job_store(redis_url)
+    yield job_store
+    job_store.redis.close()
 
 
 @pytest.fixture
@@ -110,26 +110,26 @@ def painter() -> QuickPainter:
 
 
 @pytest.fixture
-def studio(board: Board, memory: Memory, painter: QuickPainter) -> Studio:
-    return Studio(board, memory, lambda name: painter)
+def runner(job_store: JobStore, memory: Memory, painter: QuickPainter) -> PaintingRunner:
+    return PaintingRunner(job_store, memory, lambda name: painter)
 
 
 @pytest.fixture
-def queue(board: Board, redis_url: str) -> Iterator[Queue]:
-    queue = Queue(board, create_celery(JobsConfig(redis=redis_url)), Events(board))
+def queue(job_store: JobStore, redis_url: str) -> Iterator[Queue]:
+    queue = Queue(job_store, create_celery(JobsConfig(redis=redis_url)), Events(job_store))
     yield queue
     queue.events.stop()
     queue.celery.close()
 
 
 @pytest.fixture
-def working(queue: Queue, studio: Studio) -> Iterator[Studio]:
+def working(queue: Queue, runner: PaintingRunner) -> Iterator[PaintingRunner]:
     """A real Celery worker in a thread, painting what the queue holds."""
-    queue.celery.task(name=PAINT, shared=False)(studio.answer)
+    queue.celery.task(name=PAINT, shared=False)(runner.answer)
     queue.celery.amqp.queues.select_add(queue_of("stickers"))
     options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
     with start_worker(queue.celery, shutdown_timeout=30, **options):
-        yield studio
+        yield runner
 
 
 @pytest.fixture

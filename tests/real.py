@@ -106,7 +106,7 @@ class QuickPainter:
 
     def __init__(self) -> None:
         self.painted: list[str] = []
-        self.starts: list[Image.Image | None] = []
+        self.init_images: list[Image.Image | None] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.fault: Exception | None = None
@@ -116,7 +116,7 @@ class QuickPainter:
         return {}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         for step in range(1, recipe.steps + 1):
             assert self.go_on.wait(20)
@@ -124,7 +124,7 @@ class QuickPainter:
                 raise self.fault
             on_step(Progress(step))
         self.painted.append(recipe.prompt)
-        self.starts.append(start)
+        self.init_images.append(init_image)
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
 
 

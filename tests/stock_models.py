@@ -209,7 +209,7 @@ def written(pipe: Any, folder: Path, family: str, *, free: bool = True, **defaul
         "licence": "Apache-2.0",
         "family": family,
         "sizes": [SIDE],
-        "span": [SIDE, 2 * SIDE, 16] if free else None,
+        "size_range": [SIDE, 2 * SIDE, 16] if free else None,
         "defaults": usual | defaults,
         "without": left_out(pipe),
         "script": "",

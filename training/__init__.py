@@ -1,6 +1,6 @@
 """Training: the picture models, the judge, and the export of the text model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 RUNS: Mapping[str, str] = {  # each module has `Knobs`, and `train(knobs, on_row=…)`
     "vae": "training.pictures.train_vae",
@@ -9,3 +9,5 @@ RUNS: Mapping[str, str] = {  # each module has `Knobs`, and `train(knobs, on_row
     "search": "training.pictures.knob_search",
 }
 PACKING = "training.pictures.packing"
+
+OnRow = Callable[[int, Mapping[str, float]], None]  # called with (step, mean losses since the row before)

@@ -8,7 +8,7 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 
 from jobs.celery_app import create_celery, log_to_stderr, queues_of
 from jobs.config import JobsConfig
-from jobs.store.board import open_board
+from jobs.store.job_store import open_job_store
 
 from .runs import TRAIN, TRAIN_QUEUE, Runner, Trainings, Watch, send_training
 
@@ -29,14 +29,14 @@ def connect_training(app: Celery, config: JobsConfig) -> None:
     """The task of training, and what workers that train do beside it."""
 
     def train(training: str) -> str:
-        return Runner(Trainings(open_board(config.redis))).run(training)
+        return Runner(Trainings(open_job_store(config.redis))).run(training)
 
     app.task(name=TRAIN, shared=False)(train)
 
     def open_watch(sender: Any, **_: Any) -> None:
         if TRAIN_QUEUE not in queues_of(sender):
             return
-        watch = Watch(Trainings(open_board(config.redis)), lambda training: send_training(app, training))
+        watch = Watch(Trainings(open_job_store(config.redis)), lambda training: send_training(app, training))
         worker_ready.connect(lambda **_: watch.start(), weak=False)
         worker_shutdown.connect(lambda **_: watch.stop(), weak=False)
 

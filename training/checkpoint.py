@@ -7,7 +7,7 @@ Knows no model.
 import json
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from memo.errors import BadSetup
+from training import OnRow
 
 from .knobs import as_json
 
-OnRow = Callable[[int, Mapping[str, float]], None]  # hears (step, mean losses since the row before)
 STATE = "state.pt"
 LESSON = "lesson.pt"  # what a diffusion run computed of its pictures; as stale as its knobs
 MAY_CHANGE = ("steps", "checkpoint_minutes", "threads", "out")

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.job import State
-from jobs.store.board import Board, answering
+from jobs.store.job_store import JobStore, answering
 from memo import BadSetup, MemoError, Unavailable, now
-from training import PACKING, RUNS
+from training import PACKING, RUNS, OnRow
 
 from .knobs import from_json
 
@@ -35,11 +35,9 @@ RESEND_SECONDS = 60
 MOST_ATTEMPTS = 3  # without a single row of losses between them
 KEPT_SECONDS = 30 * 24 * 3600
 
-OnRow = Callable[[int, Mapping[str, float]], None]
-
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TrainingRequest:
     """What to train, its knobs as JSON has them, and as which model to pack it (the knobs of `ship`), if any."""
 
     run: str
@@ -52,17 +50,17 @@ class Order:
         return int(self.knobs.get("trials") or self.knobs.get("steps") or 0)
 
 
-def perform(order: Order, on_row: OnRow) -> Path:
+def perform(request: TrainingRequest, on_row: OnRow) -> Path:
     """Train from the last checkpoint to the end and pack; returns the run's or the model's folder."""
-    if order.pack:
-        check_place(Path(order.pack["out"]), Path(order.knobs["out"]))
-    run = load(RUNS[order.run])
-    folder: Path = run.train(from_json(run.Knobs, order.knobs), on_row=on_row)
-    if not order.pack:
+    if request.pack:
+        check_place(Path(request.pack["out"]), Path(request.knobs["out"]))
+    run = load(RUNS[request.run])
+    folder: Path = run.train(from_json(run.Knobs, request.knobs), on_row=on_row)
+    if not request.pack:
         return folder
     shipping = load(PACKING)
-    (folder / PACKED).write_text(json.dumps({"model": order.pack["out"]}))
-    model: Path = shipping.ship(from_json(shipping.Knobs, order.pack))
+    (folder / PACKED).write_text(json.dumps({"model": request.pack["out"]}))
+    model: Path = shipping.ship(from_json(shipping.Knobs, request.pack))
     return model
 
 
@@ -131,20 +129,20 @@ class Training:
 class Trainings:
     """The records, on the board's Redis. Methods raise Unavailable when it does not answer."""
 
-    def __init__(self, board: Board) -> None:
-        self.redis, self.prefix = board.redis, board.prefix
+    def __init__(self, job_store: JobStore) -> None:
+        self.redis, self.prefix = job_store.redis, job_store.prefix
 
     def key(self, training: str, part: str = "") -> str:
         """Where a record, its lease, or the note that its message was sent again is."""
         return f"{self.prefix}training:{training}{part}"
 
-    def open(self, order: Order) -> str:
+    def open(self, request: TrainingRequest) -> str:
         """Record a training that waits; its id."""
         training = secrets.token_hex(16)
-        facts = {"run": order.run, "knobs": json.dumps(dict(order.knobs)), "pack": json.dumps(dict(order.pack))}
+        facts = {"run": request.run, "knobs": json.dumps(dict(request.knobs)), "pack": json.dumps(dict(request.pack))}
         with answering():
             self.redis.sadd(self.prefix + "trainings", training)
-        self.write(training, **facts, state=State.QUEUED, steps=order.steps, created=now())
+        self.write(training, **facts, state=State.QUEUED, steps=request.steps, created=now())
         return training
 
     def look(self, training: str) -> Training | None:
@@ -167,7 +165,7 @@ class Trainings:
                 pipe.srem(self.prefix + "trainings", training)
             pipe.execute()
 
-    def claim(self, training: str) -> tuple[Order, str] | None:
+    def claim(self, training: str) -> tuple[TrainingRequest, str] | None:
         """The order and the lease's token; None when it is finished, unknown or another's."""
         token = secrets.token_hex(16)
         with answering():
@@ -182,7 +180,7 @@ class Trainings:
             self.write(training, state=State.FAILED, error=said)
             return None
         self.write(training, state=State.RUNNING)
-        return Order(facts["run"], json.loads(facts["knobs"]), json.loads(facts["pack"])), token
+        return TrainingRequest(facts["run"], json.loads(facts["knobs"]), json.loads(facts["pack"])), token
 
     def renew(self, training: str, token: str) -> bool:
         """Prolong the lease; False when it is another's."""
@@ -227,9 +225,9 @@ def snapshot(facts: Mapping[str, str], state: State) -> Training:
     )
 
 
-def submit(trainings: Trainings, order: Order, send: Callable[[str], None]) -> str:
+def submit(trainings: Trainings, request: TrainingRequest, send: Callable[[str], None]) -> str:
     """Record and send; the id. What cannot be sent is recorded as failed."""
-    training = trainings.open(order)
+    training = trainings.open(request)
     try:
         send(training)
     except Exception as error:
@@ -253,17 +251,17 @@ class Runner:
         """Train and record how it ends; in a word what became of it. Raises what is nobody's wrong setting."""
         if (claim := self.trainings.claim(training)) is None:
             return "left"
-        order, token = claim
+        request, token = claim
         with self.leased(training, token):
             try:
-                result = perform(order, self.reporter(training, Pace(order.steps)))
+                result = perform(request, self.reporter(training, Pace(request.steps)))
             except MemoError as error:
                 self.trainings.write(training, state=State.FAILED, error=str(error))
                 return "failed"
             except Exception as error:
                 self.trainings.write(training, state=State.FAILED, error=f"{type(error).__name__}: {error}")
                 raise
-            self.trainings.write(training, state=State.DONE, step=order.steps, result=str(result))
+            self.trainings.write(training, state=State.DONE, step=request.steps, result=str(result))
         return "done"
 
     def reporter(self, training: str, pace: Pace) -> OnRow:

@@ -3,7 +3,7 @@
 from flask import Flask, Response, abort, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from jobs.api_keys import Keys
+from jobs.api_keys import ApiKeys
 from jobs.models import Catalogue
 from jobs.queue import Queue
 from memo import Memory
@@ -36,7 +36,9 @@ def create_app(
     app.secret_key = who_may.secret
     app.config.from_mapping(MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.config.from_mapping(config)
-    app.extensions.update(memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=Keys(queue.board))
+    app.extensions.update(
+        memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=ApiKeys(queue.job_store)
+    )
     app.extensions["streams"] = streams.streams_of(who_may)
     problems.register(app)
     app.before_request(refuse_other_sites)

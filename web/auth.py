@@ -16,7 +16,7 @@ from flask_wtf.csrf import validate_csrf
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-from jobs.api_keys import Holder, Keys
+from jobs.api_keys import ApiKey, ApiKeys
 from memo import SHARED
 
 from .config import WebConfig
@@ -40,7 +40,7 @@ class Caller:
     name: str = ""
     scope: str = SHARED
     admin: bool = False
-    holder: Holder | None = None  # of the key that they came with, where one is needed
+    holder: ApiKey | None = None  # of the key that they came with, where one is needed
 
     @property
     def sees(self) -> str | None:
@@ -134,15 +134,15 @@ def offered_key() -> str | None:
     return request.headers.get("apikey")
 
 
-def signed_in() -> Holder | None:
+def signed_in() -> ApiKey | None:
     """Whoever signed in with this browser, unless their key is gone."""
     named: str | None = session.get(SIGNED_IN)
     return keys().known(named) if named else None
 
 
-def keys() -> Keys:
+def keys() -> ApiKeys:
     """Those there are."""
-    found: Keys = current_app.extensions["keys"]
+    found: ApiKeys = current_app.extensions["keys"]
     return found
 
 

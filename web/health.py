@@ -16,7 +16,7 @@ bp = Blueprint("health", __name__)
 def health() -> ResponseReturnValue:
     """200 when a job can be served; the index may be down, since painting goes on without it."""
     parts = {
-        "queue": ask(queue().board.ping),
+        "queue": ask(queue().job_store.ping),
         "workers": ask(lambda: some_worker(queue().workers())),
         "store": ask(memory().store.check),
         "index": ask(memory().index.count),

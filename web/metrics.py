@@ -34,7 +34,7 @@ WORKER = {  # what a worker says of itself
     "busy": "Paintings that it has under way",
 }
 PAINTER = {  # what each of its painters does
-    "width": "Paintings in the last step",
+    "batch_size": "Paintings in the last step",
     "step_ms": "Milliseconds of the last step",
     "gpu_mb": "Megabytes that it holds on the GPU",
 }

@@ -101,7 +101,7 @@ def job_of(job_id: str) -> Job:
 def jobs_of(names: Sequence[str]) -> list[Job]:
     """Those of these jobs, at least one, that are still known and the caller's to see; 404 where none is."""
     sees = who().sees
-    return [job for job in queue().board.jobs(names) if sees in (None, job.scope)] or [job_of(names[0])]
+    return [job for job in queue().job_store.jobs(names) if sees in (None, job.scope)] or [job_of(names[0])]
 
 
 def follow(job: Job, seconds: float) -> Iterator[Job]:
@@ -142,7 +142,7 @@ def forget(key: str) -> None:
 
 def recent(limit: int) -> list[Job]:
     """The newest jobs that the caller may see."""
-    return queue().board.recent(limit, who().sees)
+    return queue().job_store.recent(limit, who().sees)
 
 
 def own() -> set[str]:
@@ -162,27 +162,29 @@ def preview_of(job: Job) -> bytes | None:
     return queue().preview(job.id)
 
 
-def start_of(data: bytes) -> str:
-    """Keep a PNG, JPEG or WebP picture to start from; answers with the value of `start`. Raises BadRecipe."""
-    return noted(memory().keep_start(data, who().scope))
+def keep_upload(data: bytes) -> str:
+    """Keep a PNG, JPEG or WebP picture to start from; answers with the value of `init_image`. Raises BadRecipe."""
+    return noted(memory().keep_init_image(data, who().scope))
 
 
-def noted(start: str) -> str:
+def noted(init_image: str) -> str:
     """The name of a start picture that was sent or asked for now, for it to be kept as long again."""
-    queue().board.wanted(start, who().scope)
-    return start
+    queue().job_store.touch_init_image(init_image, who().scope)
+    return init_image
 
 
-def with_start(recipe: Recipe) -> Recipe:
+def with_init_image(recipe: Recipe) -> Recipe:
     """The recipe with a start picture that is kept; a painted one may be named by its key. Raises BadRecipe."""
-    if not recipe.start:
+    if not recipe.init_image:
         return recipe
-    if memory().has_start(recipe.start, who().scope):
-        return replace(recipe, start=noted(recipe.start))
+    if memory().has_init_image(recipe.init_image, who().scope):
+        return replace(recipe, init_image=noted(recipe.init_image))
     try:
-        return replace(recipe, start=start_of(image_of(recipe.start)))
+        return replace(recipe, init_image=keep_upload(image_of(recipe.init_image)))
     except Forgotten as error:
-        raise BadRecipe("start", recipe.start, "upload it first, or name a kept picture by its key") from error
+        raise BadRecipe(
+            "init_image", recipe.init_image, "upload it first, or name a kept picture by its key"
+        ) from error
 
 
 def notify(jobs: Collection[Job], url: str) -> None:
@@ -211,8 +213,8 @@ def another(job: Job, user: str = "") -> Job:
 
 def again(job: Job, user: str = "") -> Job:
     """The same once more, as it was asked for: a seed that was drawn by chance is not asked for."""
-    recipe = job.recipe.wish if job.drawn else job.recipe
-    policy = "refresh" if job.alone else "auto"
+    recipe = job.recipe.wish if job.random_seed else job.recipe
+    policy = "refresh" if job.always_paint else "auto"
     return one(Wanted(recipe, policy, user=user or job.user, scope=who().scope))
 
 
@@ -247,7 +249,7 @@ def serve(wanted: Wanted, seen: Collection[str]) -> Job:
     asked = {"scope": wanted.scope, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
     job = queue().submit(wanted.recipe, reason=recall.reason, **asked)
     if job.painting and job.origin == Origin.PAINTED:
-        memory().begun(job.painting, wanted.recipe, wanted.scope)
+        memory().painting_started(job.painting, wanted.recipe, wanted.scope)
     return job
 
 
@@ -260,7 +262,7 @@ def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str])
             break
         if joined := queue.join(recall.painting, recall.reason, wanted.user, wanted.priority):
             return recall, joined
-        memory.ended(recall.painting)  # a moment ago: its picture may be remembered by now
+        memory.painting_ended(recall.painting)  # a moment ago: its picture may be remembered by now
         recall = memory.recall(wanted.recipe, **asked)
     return recall, None
 
@@ -283,7 +285,7 @@ def read(body: Mapping[str, object], catalogue: Catalogue, user: str = "") -> Wa
         raise BadRecipe(USER, asked[USER], "leave it out: your key says who asks")
     if "strength" in values:
         as_strength(values["strength"])  # the recipe looks at it only beside a start picture
-    recipe = with_start(catalogue.recipe(values))
+    recipe = with_init_image(catalogue.recipe(values))
     told = check_webhook(asked[WEBHOOK])
     return Wanted(recipe, asked[MEMO], asked[COUNT], asked[USER], asked[PRIORITY], who().scope, told)
 
@@ -306,7 +308,7 @@ def describe(job: Job) -> dict[str, Any]:
         "steps": job.recipe.steps,
         "position": job.position,
         "seconds_left": job.seconds_left,
-        "said": job.said,
+        "message": job.message,
         "error": job.error,
         "created": job.created,
         "started": job.started,

@@ -17,16 +17,16 @@ from celery.signals import setup_logging, worker_init, worker_ready, worker_shut
 from jobs.celery_app import PAINT, QUEUE, create_celery, exit_on_bad_setup, log_to_stderr, queue_of, queues_of
 from jobs.config import JobsConfig
 from jobs.models import Catalogue, Model
-from jobs.queue import open_webhooks, ring
-from jobs.store.board import open_board
+from jobs.queue import notify_worker, open_webhooks
+from jobs.store.job_store import open_job_store
 from jobs.webhooks.deliveries import Deliverer
 from memo import BadSetup, MemoConfig, Recipe, open_memory
 from worker.painters.factory import open_painter
 from worker.painters.port import Painter
 
 from .config import WorkerConfig
-from .leases import Tender
-from .paint import Studio
+from .leases import LeaseKeeper
+from .paint import PaintingRunner
 
 log = logging.getLogger(__name__)
 
@@ -92,40 +92,42 @@ def connect_painting(
     app: Celery, memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, opening: Opening | None
 ) -> None:
     """The task of painting, and what workers that paint do beside it."""
-    open_for_work: list[Studio] = []
+    open_for_work: list[PaintingRunner] = []
 
     def paint(model: str) -> str:
         return open_for_work[0].answer(model)
 
     app.task(name=PAINT, shared=False)(paint)
 
-    def open_studio(sender: Any, **_: Any) -> None:
+    def open_runner(sender: Any, **_: Any) -> None:
         line = Line(sender, Catalogue(Path(jobs.models)))
         if not line.paints:
             return
         line.catalogue.check()
         means = config.means()
         sender.concurrency = means.slots
-        board = open_board(jobs.redis)
+        job_store = open_job_store(jobs.redis)
         painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, means)))
         device = painters(line.listen()[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
-        studio = Studio(board, memory, painters.of)
-        studio.painting = painters.state
-        studio.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back what else is under way
+        runner = PaintingRunner(job_store, memory, painters.of)
+        runner.painting = painters.state
+        runner.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back what else is under way
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
-        tender = Tender(studio, lambda m: ring(app, m), line.listen, slots=means.slots, name=name, facts=facts)
-        open_for_work.append(studio)
+        lease_keeper = LeaseKeeper(
+            runner, lambda m: notify_worker(app, m), line.listen, slots=means.slots, name=name, facts=facts
+        )
+        open_for_work.append(runner)
         worker_ready.connect(line.opened, weak=False)
-        worker_ready.connect(lambda **_: tender.start(), weak=False)
-        deliverer = Deliverer(open_webhooks(board, jobs), memory)
+        worker_ready.connect(lambda **_: lease_keeper.start(), weak=False)
+        deliverer = Deliverer(open_webhooks(job_store, jobs), memory)
         worker_ready.connect(lambda **_: deliverer.start(), weak=False)
-        worker_shutting_down.connect(lambda **_: studio.closing.set(), weak=False)
-        worker_shutdown.connect(lambda **_: tender.stop(), weak=False)
+        worker_shutting_down.connect(lambda **_: runner.closing.set(), weak=False)
+        worker_shutdown.connect(lambda **_: lease_keeper.stop(), weak=False)
         worker_shutdown.connect(lambda **_: deliverer.stop(), weak=False)
 
-    worker_init.connect(exit_on_bad_setup(open_studio), weak=False)
+    worker_init.connect(exit_on_bad_setup(open_runner), weak=False)
 
 
 class Line:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from memo import BadSetup
 from memo.config import from_env
 from worker.painters.factory import usual_slots
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
 AUTO = "auto"
 
@@ -40,11 +40,11 @@ class WorkerConfig:
         """The fields that the environment sets."""
         return cls(**from_env(cls, "WORKER_", env))
 
-    def means(self) -> Means:
+    def means(self) -> PainterOptions:
         """What its painters may use; raises BadSetup if the GPU that is asked for is not there."""
         slots = usual_slots(self.device) if self.slots == AUTO else int(self.slots)
         more = self.device, self.dtype, self.compile, self.hub_token, self.known_watts
-        return Means(int(self.threads), slots, *more)
+        return PainterOptions(int(self.threads), slots, *more)
 
     @property
     def known_watts(self) -> float | None:

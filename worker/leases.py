@@ -9,35 +9,37 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from jobs.store.board import LEASE_SECONDS
+from jobs.store.job_store import LEASE_SECONDS
 from memo import BadKey, Forgotten, MemoError, Unavailable
 
-from .paint import Studio
+from .paint import PaintingRunner
 
 log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
 SILENT_SECONDS = 3600.0  # without a step or a word: it hangs, and another worker should try
 SWEEP_SECONDS = 300.0  # between two looks at paintings that ended unseen: cancelled while they waited, say
-UNHEARD_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
+UNNOTICED_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
 
 
-class Tender:
-    """Background threads; `ring` calls a worker for a model, `serving` tells which models this worker serves."""
+class LeaseKeeper:
+    """Background threads; `notify` calls a worker for a model, `serving` tells which models this worker serves."""
 
     def __init__(
         self,
-        studio: Studio,
-        ring: Callable[[str], None],
+        runner: PaintingRunner,
+        notify: Callable[[str], None],
         serving: Callable[[], Sequence[str]],
         *,
         slots: int,
         name: str,
         facts: Mapping[str, object],
     ) -> None:
-        self.studio, self.ring, self.serving, self.slots = studio, ring, serving, slots
+        self.runner, self.notify, self.serving, self.slots = runner, notify, serving, slots
         self.name, self.facts = name, facts
-        self.unheard: dict[str, float] = {}  # models by when something was first seen to wait although we were free
+        self.waiting_since: dict[
+            str, float
+        ] = {}  # models by when something was first seen to wait although we were free
         self.models: Sequence[str] | None = None  # that are served, as was seen last
         self.patient_until = 0.0  # others' leases may have run out while nobody could renew them
         self.hanging: set[str] = set()
@@ -59,9 +61,9 @@ class Tender:
         for thread in self.threads:
             thread.join(timeout=PERIOD * 2)
         try:
-            for model in self.studio.unheeded:
-                self.ring(model)
-            self.studio.board.leave(self.name)
+            for model in self.runner.unserved:
+                self.notify(model)
+            self.runner.job_store.remove_worker(self.name)
         except Unavailable as error:
             log.warning("stopped without a farewell: %s", error)
 
@@ -79,74 +81,76 @@ class Tender:
 
     def keep_leases(self) -> None:
         """One round of renewing ours, bringing back the dead's work, and saying that we live."""
-        board = self.studio.board
+        job_store = self.runner.job_store
         if self.models is None:
             self.models = self.serving()
         try:
             self.renew()
             if time.monotonic() >= self.patient_until:
-                for model in board.reclaim():
-                    self.ring(model)
-            board.beat(self.name, {**self.facts, **self.studio.state(), "models": self.models, "slots": self.slots})
+                for model in job_store.requeue_expired():
+                    self.notify(model)
+            job_store.heartbeat(
+                self.name, {**self.facts, **self.runner.state(), "models": self.models, "slots": self.slots}
+            )
         except Unavailable:
             self.patient_until = time.monotonic() + LEASE_SECONDS
             raise
 
     def renew(self) -> None:
         """The leases of what we paint, unless nothing was heard of it for very long."""
-        for painting, claim in list(self.studio.claims.items()):
-            if time.monotonic() - self.studio.heard.get(painting, time.monotonic()) < SILENT_SECONDS:
-                self.studio.board.renew(claim)
+        for painting, claim in list(self.runner.claims.items()):
+            if time.monotonic() - self.runner.last_sign.get(painting, time.monotonic()) < SILENT_SECONDS:
+                self.runner.job_store.renew_lease(claim)
             elif painting not in self.hanging:
                 self.hanging.add(painting)
                 log.error("painting %s hangs here: it is left to others, and this worker wants a look", painting)
 
     def look_after(self) -> None:
         """One round of everything else."""
-        self.models = self.studio.models = self.serving()
+        self.models = self.runner.models = self.serving()
         for model in self.models:
             self.listen(model)
         self.index_backlog()
         if time.monotonic() >= self.swept + SWEEP_SECONDS:
             self.sweep()
             self.swept = time.monotonic()
-        self.forget_uploads()
+        self.forget_unused_uploads()
 
     def listen(self, model: str) -> None:
         """Ring for what waits for long although we are free."""
-        free = len(self.studio.claims) < self.slots
-        waiting = self.studio.board.waiting(model) if free else 0
+        free = len(self.runner.claims) < self.slots
+        waiting = self.runner.job_store.count_waiting(model) if free else 0
         moment = time.monotonic()
         if not waiting:
-            self.unheard.pop(model, None)
-        elif moment - self.unheard.setdefault(model, moment) >= UNHEARD_SECONDS:
+            self.waiting_since.pop(model, None)
+        elif moment - self.waiting_since.setdefault(model, moment) >= UNNOTICED_SECONDS:
             log.warning("%d paintings wait for %s and nobody rang", waiting, model)
-            del self.unheard[model]
+            del self.waiting_since[model]
             for _ in range(min(waiting, self.slots)):
-                self.ring(model)
+                self.notify(model)
 
     def index_backlog(self) -> None:
         """Index pictures that were kept while the index was down; those deleted since are struck off."""
-        for entry, key in self.studio.board.postponed():
+        for entry, key in self.runner.job_store.backlog():
             try:
-                self.studio.memory.index_picture(self.studio.memory.picture(key))
+                self.runner.memory.index_picture(self.runner.memory.picture(key))
             except (Forgotten, BadKey) as error:
                 log.warning("backlog: %s cannot be indexed any more: %s", key, error)
-            self.studio.board.settled(entry)
+            self.runner.job_store.remove_from_backlog(entry)
 
     def sweep(self) -> None:
         """Strike off what memory takes for under way and the board does not; neither is waited for."""
         try:
-            known = self.studio.memory.under_way()
+            known = self.runner.memory.paintings_under_way()
         except Unavailable as error:
             log.warning("paintings under way are looked through later: %s", error)
             return
-        for painting in set(known) - self.studio.board.under_way(known):
-            self.studio.memory.ended(painting)
+        for painting in set(known) - self.runner.job_store.unfinished(known):
+            self.runner.memory.painting_ended(painting)
 
-    def forget_uploads(self) -> None:
+    def forget_unused_uploads(self) -> None:
         """Remove old pictures to start from that nothing began from; the others go with the last that did."""
-        board = self.studio.board
-        for start, scope in board.old_starts():
-            self.studio.memory.let_go(start, scope)
-            board.looked_after(start, scope)
+        job_store = self.runner.job_store
+        for start, scope in job_store.old_init_images():
+            self.runner.memory.release_init_image(start, scope)
+            job_store.drop_init_image(start, scope)

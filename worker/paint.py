@@ -16,7 +16,7 @@ from typing import TypeVar
 from PIL import Image
 
 from jobs.job import Claim
-from jobs.store.board import Board
+from jobs.store.job_store import JobStore
 from memo import MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
 from worker.painters.port import Painter, Progress, TooLarge, Turn
 
@@ -34,19 +34,19 @@ class Stopped(Exception):
     """The painting ends here without a picture: "cancel", "lost" or "hand back"."""
 
 
-class Studio:
+class PaintingRunner:
     """Paints claimed paintings with the painters it is given."""
 
-    def __init__(self, board: Board, memory: Memory, painters: Callable[[Recipe], Painter]) -> None:
-        self.board, self.memory, self.painters = board, memory, painters
+    def __init__(self, job_store: JobStore, memory: Memory, painters: Callable[[Recipe], Painter]) -> None:
+        self.job_store, self.memory, self.painters = job_store, memory, painters
         self.claims: dict[str, Claim] = {}
-        self.heard: dict[str, float] = {}  # of these, when a step was taken or something said last; monotonic
+        self.last_sign: dict[str, float] = {}  # of these, when a step was taken or something said last; monotonic
         self.closing = threading.Event()
         self.ended: Counter[str] = Counter()  # paintings by how they ended here
         self.spent = 0.0  # joules
         self.painting: Callable[[], dict[str, dict[str, float]]] = dict  # what each painter does now
         self.models: Sequence[str] = ()  # what this worker serves beside what it is rung for
-        self.unheeded: list[str] = []  # models that we were rung for, and did not paint for since we close
+        self.unserved: list[str] = []  # models that we were rung for, and did not paint for since we close
         self.faulty: set[str] = set()  # paintings with unexpected faults since the last that was done
         self.give_up: Callable[[], None] = self.closing.set  # ends this worker; another is started in its place
 
@@ -58,13 +58,13 @@ class Studio:
                 break
             words.append(word)
         else:
-            self.unheeded.append(model)
+            self.unserved.append(model)
         return ", ".join(words)
 
     def paint(self, *models: str) -> str:
         """Claim what is next of these models and paint it; answers in a word what became of it (for the log)."""
         try:
-            claim = self.board.claim(*models)
+            claim = self.job_store.claim(*models)
         except Unavailable as error:
             log.warning("rung for %s in vain, another will be: %s", models[0], error)
             return "nothing"
@@ -83,7 +83,7 @@ class Studio:
         """Paint; whatever goes wrong is told where it is waited for."""
         painting = claim.painting
         log.info("painting %s: %r, try %d", painting, claim.recipe.prompt, claim.attempt)
-        self.claims[painting], self.heard[painting] = claim, time.monotonic()
+        self.claims[painting], self.last_sign[painting] = claim, time.monotonic()
         try:
             return self.attempt(claim)
         except Unavailable as error:
@@ -91,7 +91,7 @@ class Studio:
             return "left"
         finally:
             self.claims.pop(painting, None)
-            self.heard.pop(painting, None)
+            self.last_sign.pop(painting, None)
 
     def attempt(self, claim: Claim) -> str:
         """Paint, or settle what comes of it; raises Unavailable while the queue does not answer."""
@@ -118,7 +118,9 @@ class Studio:
         if claim.attempt >= MOST_ATTEMPTS:
             return self.fail(claim, error)
         log.warning("painting %s is left to its lease, try %d failed: %s", claim.painting, claim.attempt, error)
-        self.board.says(claim, f"soon tried again, since try {claim.attempt} failed: {error}", fault=error)
+        self.job_store.report_message(
+            claim, f"soon tried again, since try {claim.attempt} failed: {error}", fault=error
+        )
         return "left"
 
     def suspect(self, painting: str) -> None:
@@ -138,10 +140,10 @@ class Studio:
             self.memory.index_picture(picture, new=new is not None)
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
-            self.board.postpone(key)
-        if not self.board.done(claim, picture):
+            self.job_store.add_to_backlog(key)
+        if not self.job_store.complete(claim, picture):
             return "lost"
-        self.memory.ended(claim.painting)
+        self.memory.painting_ended(claim.painting)
         self.faulty.clear()
         return "done"
 
@@ -163,9 +165,9 @@ class Studio:
 
     def tell(self, claim: Claim, said: str) -> None:
         """Say what a painting waits for; raises Stopped when nobody wants it any more."""
-        self.heard[claim.painting] = time.monotonic()
+        self.last_sign[claim.painting] = time.monotonic()
         try:
-            answer = self.board.says(claim, said)
+            answer = self.job_store.report_message(claim, said)
         except Unavailable as error:
             log.warning("%s cannot be said of %s: %s", said, claim.painting, error)
             return
@@ -182,7 +184,7 @@ class Studio:
         painter = self.painters(claim.recipe)
         started = time.perf_counter()
         reporter = Reporter(self, claim)
-        image = painter(claim.recipe, reporter, self.start_of(claim), Turn(claim.owner, claim.place))
+        image = painter(claim.recipe, reporter, self.keep_upload(claim), Turn(claim.user, claim.rank))
         picture = Picture(
             recipe=claim.recipe,
             created=now(),
@@ -195,46 +197,46 @@ class Studio:
         self.spent += reporter.joules
         return picture, write_png(image, picture)
 
-    def start_of(self, claim: Claim) -> Image.Image | None:
+    def keep_upload(self, claim: Claim) -> Image.Image | None:
         """The picture that the recipe starts from; raises Forgotten."""
-        if not claim.recipe.start:
+        if not claim.recipe.init_image:
             return None
-        start = self.stored(claim, lambda: self.memory.start(claim.recipe.start, claim.scope))
+        start = self.stored(claim, lambda: self.memory.init_image(claim.recipe.init_image, claim.scope))
         return Image.open(io.BytesIO(start), formats=["PNG"])
 
     def fail(self, claim: Claim, error: str) -> str:
         """End a painting that cannot be made."""
-        self.board.failed(claim, error)
-        self.memory.ended(claim.painting)
+        self.job_store.fail(claim, error)
+        self.memory.painting_ended(claim.painting)
         return "failed"
 
     def stop(self, claim: Claim, why: str) -> str:
         """End a painting that gives no picture."""
         if why == "cancel":
-            self.board.stopped(claim)
-            self.memory.ended(claim.painting)
+            self.job_store.end_cancelled(claim)
+            self.memory.painting_ended(claim.painting)
         if why == "hand back":
-            self.board.release(claim)
+            self.job_store.release(claim)
         return why
 
 
 class Reporter:
     """After each step: tells how far it is, and stops when nobody waits, the claim is lost or the worker closes."""
 
-    def __init__(self, studio: Studio, claim: Claim) -> None:
-        self.board, self.memory, self.closing, self.claim = studio.board, studio.memory, studio.closing, claim
-        self.heard = studio.heard
+    def __init__(self, runner: PaintingRunner, claim: Claim) -> None:
+        self.job_store, self.memory, self.closing, self.claim = runner.job_store, runner.memory, runner.closing, claim
+        self.last_sign = runner.last_sign
         self.shown = time.monotonic()
         self.joules = 0.0
 
     def __call__(self, progress: Progress) -> None:
         """Raises Stopped."""
-        self.joules, self.heard[self.claim.painting] = progress.joules, time.monotonic()
+        self.joules, self.last_sign[self.claim.painting] = progress.joules, time.monotonic()
         if self.closing.is_set():
             raise Stopped("hand back")
         try:
-            answer = self.board.progress(
-                self.claim, progress.step, progress.seconds_left, self.preview(progress), progress.said
+            answer = self.job_store.report_progress(
+                self.claim, progress.step, progress.seconds_left, self.preview(progress), progress.message
             )
         except Unavailable as error:
             log.warning("step %d of %s is not reported: %s", progress.step, self.claim.painting, error)
@@ -242,7 +244,7 @@ class Reporter:
         if answer != "go on":
             raise Stopped(answer)
         if progress.step == 1:
-            self.memory.expect(self.claim.recipe)  # while the next steps go on
+            self.memory.prepare_embedding(self.claim.recipe)  # while the next steps go on
 
     def preview(self, progress: Progress) -> str:
         """A preview in base64 if the last one is old; the last step needs none."""

@@ -26,7 +26,7 @@ class Sleeper:
         return {}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         """See Painter."""
         begun = time.monotonic()

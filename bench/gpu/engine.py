@@ -31,9 +31,9 @@ from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.batching import CONFIG
-from worker.engine.batch_size import Widths
+from worker.engine.batch_size import BatchSizes
 from worker.engine.compiled import MODES, Compiled
-from worker.engine.denoiser import Denoiser, Given
+from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.device import Device, open_device
 from worker.engine.samplers import SAMPLERS, Tables
 from worker.engine.step_loop import Loop, Ticket, step_times
@@ -91,19 +91,19 @@ def main() -> None:
     parser.add_argument("--compile", choices=("0", *MODES), help="as WORKER_COMPILE; 1 on a GPU, else 0")
     parser.add_argument("--seconds", type=float, default=1e9, help="after which no further width is compiled")
     parser.add_argument("--json", action="store_true", help="print the last line only")
-    given = parser.parse_args()
+    options = parser.parse_args()
     diffusers.logging.set_verbosity_error()
     device = open_device()
     told: dict[str, Any] = {"device": str(device), "torch": torch.__version__}
     if device.cuda:
         told["device"] = f"{torch.cuda.get_device_name()} {device}"
     told["matmul_tflops"] = round(matmul_rate(device) / 1e12, 3)
-    mode = given.compile or ("1" if device.cuda else "0")
-    for name in given.models:
+    mode = options.compile or ("1" if device.cuda else "0")
+    for name in options.models:
         bench = Bench(name, device, told["matmul_tflops"] * 1e12)
-        for line in bench.lines(given.widths, mode, time.monotonic() + given.seconds / len(given.models)):
+        for line in bench.lines(options.widths, mode, time.monotonic() + options.seconds / len(options.models)):
             told |= {f"{name}_{key}": value for key, value in line.items()}
-            if not given.json:
+            if not options.json:
                 print(json.dumps({"model": name, **line}), flush=True)
     print(json.dumps(told))
 
@@ -194,13 +194,13 @@ class Bench:
             pooled = torch.randn(rows, POOLED[self.name], generator=drawn)
             frames = torch.tensor([[8.0 * self.side, 8.0 * self.side, 0, 0, 8.0 * self.side, 8.0 * self.side]] * rows)
         table = self.tables.of(sampler, "native", steps)
-        given = Given(states, pooled=pooled, frames=frames)
-        return Ticket(table, given, guidance, drawn, sample_shape(self.unet), fixed=fixed)
+        conditioning = Conditioning(states, pooled=pooled, frames=frames)
+        return Ticket(table, conditioning, guidance, drawn, sample_shape(self.unet), fixed=fixed)
 
     def loop(self, network: Denoiser, most: int) -> Loop:
         """A step loop whose steps we take ourselves."""
         buckets = network.compiled.rows if network.compiled else ()
-        return Loop(network, Widths({}, most), device=self.device.name, buckets=buckets)
+        return Loop(network, BatchSizes({}, most), device=self.device.name, buckets=buckets)
 
     def step_times(self, network: Denoiser, width: int) -> tuple[list[float], float]:
         """Seconds of some steps of so many paintings, none if memory is too small; and of the step before them."""
@@ -277,7 +277,7 @@ def row_flops(name: str) -> float:
         unet = UNet2DConditionModel(**MODELS[name])
         shape, states = sample_shape(unet), torch.empty(1, TOKENS, unet.config.cross_attention_dim)
         more = {"pooled": torch.empty(1, POOLED[name]), "frames": torch.empty(1, 6)} if name in POOLED else {}
-        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Given(states, **more))
+        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Conditioning(states, **more))
     return float(counter.get_total_flops())
 
 

@@ -75,7 +75,7 @@ def train(asked: argparse.Namespace) -> None:
     from training.captioned_pictures import open_pairs
     from training.checkpoint import open_run
     from training.pictures import packing, train_diffusion
-    from training.pictures.dataset import open_lesson
+    from training.pictures.dataset import open_dataset
     from training.pictures.objective import objective
     from training.scenes import compose
     from worker.engine.text_encoder import TextEncoder
@@ -104,7 +104,7 @@ def train(asked: argparse.Namespace) -> None:
     )
     goal = objective(knobs.target, knobs.schedule, knobs.snr_cap)
     folder = open_run(knobs)
-    lesson = open_lesson(folder / "lesson.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
+    lesson = open_dataset(folder / "lesson.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
     print(f"scenes and lesson after {time.monotonic() - begun:.0f} s", flush=True)
     started = time.monotonic()
     train_diffusion.learn(knobs, folder, lesson, goal, vae)

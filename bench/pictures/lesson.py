@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.scenes.compose import Studio, other_colour
+from training.scenes.compose import SceneComposer, other_colour
 from training.scenes.places import COLOURS, PLACES
 
 from .asks import RELATIONS, Ask
@@ -55,32 +55,32 @@ class Example:
 
 
 def open_classifier(
-    studio: Studio, folder: Path = FOLDER, lesson: Lesson = Lesson()
+    composer: SceneComposer, folder: Path = FOLDER, lesson: Lesson = Lesson()
 ) -> tuple[Classifier, dict[str, float]]:
     """The classifier for a studio's things and its accuracy; taught when the folder has none."""
-    file = folder / f"classifier-{fingerprint(studio, lesson)}.safetensors"
+    file = folder / f"classifier-{fingerprint(composer, lesson)}.safetensors"
     if not file.exists():
-        classifier = teach(studio, lesson)
+        classifier = teach(composer, lesson)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.contiguous() for name, weight in classifier.state_dict().items()}
-        save_file(weights, file, {"accuracy": json.dumps(accuracy(classifier, studio, lesson))})
+        save_file(weights, file, {"accuracy": json.dumps(accuracy(classifier, composer, lesson))})
     with safe_open(file, "pt") as saved:
         weights = {name: saved.get_tensor(name) for name in saved.keys()}
         measured = json.loads(saved.metadata()["accuracy"])
-    classifier = Classifier(len(studio.sprites))
+    classifier = Classifier(len(composer.sprites))
     classifier.load_state_dict(weights)
     return classifier.eval(), measured
 
 
-def fingerprint(studio: Studio, lesson: Lesson) -> str:
+def fingerprint(composer: SceneComposer, lesson: Lesson) -> str:
     """8 hex digits of what decides a classifier, but for the drawings' resolution."""
-    facts = repr(([sprite.key for sprite in studio.sprites], studio.styles, studio.side, lesson))
+    facts = repr(([sprite.key for sprite in composer.sprites], composer.styles, composer.side, lesson))
     return hashlib.blake2b(facts.encode(), digest_size=4).hexdigest()
 
 
-def accuracy(classifier: Classifier, studio: Studio, lesson: Lesson) -> dict[str, float]:
+def accuracy(classifier: Classifier, composer: SceneComposer, lesson: Lesson) -> dict[str, float]:
     """The part of right answers of each head on renders from another seed."""
-    pixels, labels = draw_examples(studio, Random(TESTED), lesson, lesson.tests)
+    pixels, labels = draw_examples(composer, Random(TESTED), lesson, lesson.tests)
     with torch.inference_mode():
         parts = [classifier(part) for part in batches(pixels)]
     found = {}
@@ -90,16 +90,16 @@ def accuracy(classifier: Classifier, studio: Studio, lesson: Lesson) -> dict[str
     return found
 
 
-def teach(studio: Studio, lesson: Lesson) -> Classifier:
+def teach(composer: SceneComposer, lesson: Lesson) -> Classifier:
     """Learn from renders, no two the same, each seen a few times in different roughness."""
     torch.manual_seed(lesson.seed)
     chance, random = torch.Generator().manual_seed(lesson.seed), Random(lesson.seed)
-    classifier = Classifier(len(studio.sprites))
+    classifier = Classifier(len(composer.sprites))
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lesson.rate, total_steps=lesson.steps, pct_start=0.1, anneal_strategy="linear"
     )
-    pixels, labels = draw_examples(studio, random, lesson, lesson.renders)
+    pixels, labels = draw_examples(composer, random, lesson, lesson.renders)
     for step in range(1, lesson.steps + 1):
         rows = torch.randint(lesson.renders, (lesson.batch,), generator=chance)
         heads = classifier(roughened(to_tensor(pixels[rows.numpy()]), chance))
@@ -121,51 +121,51 @@ def one_loss(logits: Tensor, right: Tensor) -> Tensor:
     return total / (right != UNKNOWN).sum().clamp(min=1)
 
 
-def draw_examples(studio: Studio, random: Random, lesson: Lesson, size: int) -> tuple[Bytes, Tensor]:
+def draw_examples(composer: SceneComposer, random: Random, lesson: Lesson, size: int) -> tuple[Bytes, Tensor]:
     """Cut-outs (n, 64, 64, 3) and labels (n, 4)."""
-    examples = [example(studio, random, lesson.mix) for _ in range(size)]
+    examples = [example(composer, random, lesson.mix) for _ in range(size)]
     return np.stack([one.pixels for one in examples]), torch.tensor([one.labels for one in examples])
 
 
-def example(studio: Studio, random: Random, mix: Sequence[float]) -> Example:
+def example(composer: SceneComposer, random: Random, mix: Sequence[float]) -> Example:
     """One thing, one in a colour of another, several of the same, or one half of two things."""
     kind = random.choices((one_thing, tinted, several, half_of_two), mix)[0]
-    return kind(studio, random)
+    return kind(composer, random)
 
 
-def one_thing(studio: Studio, random: Random) -> Example:
+def one_thing(composer: SceneComposer, random: Random) -> Example:
     """A thing somewhere in its own colours; at times close up."""
-    row = random.randrange(len(studio.sprites))
+    row = random.randrange(len(composer.sprites))
     ask = somewhere(Ask("", (row,), canvas=random.choice(("one", "one", "one", "one", "big"))), random)
-    natural = studio.sprites[row].colours
+    natural = composer.sprites[row].colours
     colour = colour_label(natural[0]) if len(natural) == 1 else UNKNOWN
-    pixels = cut_out(render(studio, ask, random), closer(WHOLE, random))
+    pixels = cut_out(render(composer, ask, random), closer(WHOLE, random))
     return Example(pixels, (row, 0, place_label(ask), colour))
 
 
-def tinted(studio: Studio, random: Random) -> Example:
+def tinted(composer: SceneComposer, random: Random) -> Example:
     """A thing in a colour not its own; it teaches nothing of which thing that is, whose colours tell most."""
-    row = random.randrange(len(studio.sprites))
-    colour = other_colour(random, studio.sprites[row])
+    row = random.randrange(len(composer.sprites))
+    colour = other_colour(random, composer.sprites[row])
     ask = somewhere(Ask("", (row,), colour=colour), random)
-    pixels = cut_out(render(studio, ask, random), closer(WHOLE, random))
+    pixels = cut_out(render(composer, ask, random), closer(WHOLE, random))
     return Example(pixels, (UNKNOWN, 0, place_label(ask), colour_label(colour)))
 
 
-def several(studio: Studio, random: Random) -> Example:
+def several(composer: SceneComposer, random: Random) -> Example:
     """Two to four of the same."""
-    row = studio.sprites.index(random.choice(studio.countable))
+    row = composer.sprites.index(random.choice(composer.countable))
     ask = somewhere(Ask("", (row,), count=random.choice((2, 3, 4))), random)
-    pixels = cut_out(render(studio, ask, random), closer(WHOLE, random))
+    pixels = cut_out(render(composer, ask, random), closer(WHOLE, random))
     return Example(pixels, (row, ask.count - 1, place_label(ask), UNKNOWN))
 
 
-def half_of_two(studio: Studio, random: Random) -> Example:
+def half_of_two(composer: SceneComposer, random: Random) -> Example:
     """What stands in one half of a picture, with a little of the other half."""
-    one, other = random.sample(range(len(studio.sprites)), 2)
+    one, other = random.sample(range(len(composer.sprites)), 2)
     ask = somewhere(Ask("", (one, other), relation=random.choice(RELATIONS)), random)
     box = boxes_of(ask.relation)[0]
-    return Example(cut_out(render(studio, ask, random), closer(box, random)), (one, UNKNOWN, UNKNOWN, UNKNOWN))
+    return Example(cut_out(render(composer, ask, random), closer(box, random)), (one, UNKNOWN, UNKNOWN, UNKNOWN))
 
 
 def closer(box: Box, random: Random) -> Box:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jobs.models import Catalogue
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
 from .real import SIDE
 
@@ -29,7 +29,7 @@ class Brush:
     def __init__(self, models: Path, name: str, settings: Mapping[str, object], threads: int = THREADS) -> None:
         self.catalogue, self.settings = Catalogue(models), {**settings, "model": name}
         self.model = self.catalogue.model(name)
-        self.painter = open_painter(self.model, Means(threads, device="cpu"))
+        self.painter = open_painter(self.model, PainterOptions(threads, device="cpu"))
 
     def paint(self, prompt: str, seed: int, side: int) -> Image.Image:
         """One picture of side × side px."""

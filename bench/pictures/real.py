@@ -6,7 +6,7 @@ from random import Random
 from PIL import Image, ImageOps
 
 from memo import BadSetup
-from training.scenes.compose import Background, Draft, Studio
+from training.scenes.compose import Background, Draft, SceneComposer
 from training.scenes.places import PLACES, coloured, draw_place, plain
 from worker.stickers.layout import draw_layout
 from worker.stickers.plan import GROUPS, RELATIONS
@@ -28,17 +28,17 @@ def open_drawings(model: Path) -> Bank:
     raise BadSetup(f"there are no drawings in {model / 'sprites'} or {MADE_BANK}: python -m training.scenes.art")
 
 
-def open_studio(bank: Bank) -> Studio:
+def open_composer(bank: Bank) -> SceneComposer:
     """A studio for the commonest things."""
-    return Studio(bank, bank.sprites[:THINGS], (STYLE,), SIDE)
+    return SceneComposer(bank, bank.sprites[:THINGS], (STYLE,), SIDE)
 
 
-def render(studio: Studio, ask: Ask, random: Random) -> Image.Image:
+def render(composer: SceneComposer, ask: Ask, random: Random) -> Image.Image:
     """One picture of what is asked; what is not asked is by chance, as in training: turned to the other side, too."""
-    draft = Draft(random, backdrop(ask, random, studio.side), draw_layout(random), random.choice(studio.styles))
-    draft.things = tuple(studio.sprites[row] for row in ask.things)
+    draft = Draft(random, backdrop(ask, random, composer.side), draw_layout(random), random.choice(composer.styles))
+    draft.things = tuple(composer.sprites[row] for row in ask.things)
     for thing, canvas, place in setting(ask, random):
-        studio.paste(draft, thing, canvas, place, ask.colour)
+        composer.paste(draft, thing, canvas, place, ask.colour)
     turns = not ask.relation and all(thing.turns for thing in draft.things)
     return ImageOps.mirror(draft.background.picture) if turns and random.random() < 0.5 else draft.background.picture
 

@@ -5,10 +5,10 @@ Keys, all under one prefix:
   painting:<id>   hash   one piece of work: state, recipe, progress, token, waiters
   wish:<key>      string the painting that will fulfil this wish, while it is queued or running
   user:<digest>   zset   the jobs of whoever asked, by the time they asked
-  queued          zset   paintings that wait, by their place: the time they were asked for, less what urgency is worth
+  queued          zset   paintings that wait, by their rank: the time they were asked for, less what urgency is worth
   waiting:<model>  zset  those of one model, the same
-  queued:<owner>:<model>  zset  those of them that one owner waits for; who joins one has it in their own line, too
-  owners:<model>  set    who has something waiting there
+  queued:<user>:<model>  zset  those of them that one user waits for; who joins one has it in their own line, too
+  users:<model>  set    who has something waiting there
   served          zset   owners by the time that something of theirs was claimed last
   hooks           zset   who is to be told that a job is final, by when that is due; see webhooks.py
   hooks-of:<painting>  set  who is to be told that this painting is final
@@ -20,32 +20,32 @@ Keys, all under one prefix:
 Every change of a painting is published on `painting:<id>`.
 """
 
-# Into the queue at its place and out of it; used by several scripts below.
+# Into the queue at its rank and out of it; used by several scripts below.
 LINES = """
 local function enqueue(p, id, prefix)
-  local of = redis.call('HMGET', p, 'owners', 'model', 'place')
+  local of = redis.call('HMGET', p, 'users', 'model', 'rank')
   redis.call('ZADD', prefix..'queued', of[3], id)
   redis.call('ZADD', prefix..'waiting:'..of[2], of[3], id)
-  for owner in string.gmatch(of[1], '%S+') do
-    redis.call('ZADD', prefix..'queued:'..owner..':'..of[2], of[3], id)
-    redis.call('SADD', prefix..'owners:'..of[2], owner)
+  for user in string.gmatch(of[1], '%S+') do
+    redis.call('ZADD', prefix..'queued:'..user..':'..of[2], of[3], id)
+    redis.call('SADD', prefix..'users:'..of[2], user)
   end
 end
 local function dequeue(p, id, prefix)
-  local of = redis.call('HMGET', p, 'owners', 'model')
+  local of = redis.call('HMGET', p, 'users', 'model')
   redis.call('ZREM', prefix..'queued', id)
   redis.call('ZREM', prefix..'waiting:'..of[2], id)
-  for owner in string.gmatch(of[1], '%S+') do
-    local mine = prefix..'queued:'..owner..':'..of[2]
+  for user in string.gmatch(of[1], '%S+') do
+    local mine = prefix..'queued:'..user..':'..of[2]
     redis.call('ZREM', mine, id)
-    if redis.call('EXISTS', mine) == 0 then redis.call('SREM', prefix..'owners:'..of[2], owner) end
+    if redis.call('EXISTS', mine) == 0 then redis.call('SREM', prefix..'users:'..of[2], user) end
   end
 end
-local function join(p, id, prefix, owner, place)
+local function join(p, id, prefix, user, rank)
   redis.call('HINCRBY', p, 'waiters', 1)
-  local of = redis.call('HMGET', p, 'owners', 'place', 'state')
-  if not string.find(of[1], owner, 1, true) then redis.call('HSET', p, 'owners', of[1]..' '..owner) end
-  if tonumber(place) < tonumber(of[2]) then redis.call('HSET', p, 'place', place) end
+  local of = redis.call('HMGET', p, 'users', 'rank', 'state')
+  if not string.find(of[1], user, 1, true) then redis.call('HSET', p, 'users', of[1]..' '..user) end
+  if tonumber(rank) < tonumber(of[2]) then redis.call('HSET', p, 'rank', rank) end
   if of[3] == 'queued' then enqueue(p, id, prefix) end
 end
 """
@@ -56,7 +56,7 @@ FINAL = (
     + """
 local function final(p, id, prefix, state, now, ttl)
   redis.call('HSET', p, 'state', state, 'finished', now, 'token', '')
-  redis.call('HDEL', p, 'left', 'said', 'preview', 'previewed')
+  redis.call('HDEL', p, 'left', 'message', 'preview', 'previewed')
   dequeue(p, id, prefix)
   redis.call('ZREM', prefix..'leases', id)
   local wish = redis.call('HGET', p, 'wish')
@@ -73,20 +73,20 @@ end
 """
 )
 
-# ARGV: prefix, painting id, wish ('' = do not join), now, place, owner, then field, value … of the painting, model
+# ARGV: prefix, painting id, wish ('' = do not join), now, rank, user, then field, value … of the painting, model
 # among them. Returns the id of the painting that will serve: the new one, or one under way, which moves up to the
-# place of whoever joins it, and stands in their line as well.
+# rank of whoever joins it, and stands in their line as well.
 OPEN = (
     LINES
     + """
-local prefix, id, wish, now, place, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local prefix, id, wish, now, rank, user = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if wish ~= '' then
   local other = redis.call('GET', prefix..'wish:'..wish)
   if other then
     local p = prefix..'painting:'..other
     local state = redis.call('HGET', p, 'state')
     if (state == 'queued' or state == 'running') and redis.call('HGET', p, 'cancel') ~= '1' then
-      join(p, other, prefix, owner, place)
+      join(p, other, prefix, user, rank)
       return other
     end
   end
@@ -94,13 +94,13 @@ if wish ~= '' then
 end
 local p = prefix..'painting:'..id
 redis.call('HSET', p, 'state', 'queued', 'waiters', 1, 'wish', wish, 'attempts', 0, 'created', now, 'step', 0)
-redis.call('HSET', p, 'place', place, 'owner', owner, 'owners', owner, unpack(ARGV, 7))
+redis.call('HSET', p, 'rank', rank, 'user', user, 'users', user, unpack(ARGV, 7))
 enqueue(p, id, prefix)
 return id
 """
 )
 
-# ARGV: prefix, painting id, owner, place. Returns 1 when the painting is under way, and one more waits for it.
+# ARGV: prefix, painting id, user, rank. Returns 1 when the painting is under way, and one more waits for it.
 JOIN = (
     LINES
     + """
@@ -113,16 +113,16 @@ return 1
 )
 
 # ARGV: prefix, token, now, lease end, ttl of whom was served when, model, model … Claims the painting whose turn it
-# is: the first of the owner who has fewest under way, and among such was served longest ago.
-# Returns {painting, recipe, scope, attempt, owner, place, what went wrong}, or nil when nothing waits for them.
+# is: the first of the user who has fewest under way, and among such was served longest ago.
+# Returns {painting, recipe, scope, attempt, user, rank, what went wrong}, or nil when nothing waits for them.
 CLAIM = (
     LINES
     + """
 local prefix, token, now = ARGV[1], ARGV[2], ARGV[3]
 local held = {}
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
-  local owner = redis.call('HGET', prefix..'painting:'..id, 'owner')
-  if owner then held[owner] = (held[owner] or 0) + 1 end
+  local user = redis.call('HGET', prefix..'painting:'..id, 'user')
+  if user then held[user] = (held[user] or 0) + 1 end
 end
 local function sooner(a, b)
   if not b then return true end
@@ -132,28 +132,28 @@ end
 local function following()
   local best
   for m = 6, #ARGV do
-    for _, owner in ipairs(redis.call('SMEMBERS', prefix..'owners:'..ARGV[m])) do
-      local head = redis.call('ZRANGE', prefix..'queued:'..owner..':'..ARGV[m], 0, 0, 'WITHSCORES')
-      local served = tonumber(redis.call('ZSCORE', prefix..'served', owner) or 0)
-      local its = {held[owner] or 0, served, tonumber(head[2]), head[1], owner}
+    for _, user in ipairs(redis.call('SMEMBERS', prefix..'users:'..ARGV[m])) do
+      local head = redis.call('ZRANGE', prefix..'queued:'..user..':'..ARGV[m], 0, 0, 'WITHSCORES')
+      local served = tonumber(redis.call('ZSCORE', prefix..'served', user) or 0)
+      local its = {held[user] or 0, served, tonumber(head[2]), head[1], user}
       if head[1] and sooner(its, best) then best = its end
     end
   end
   if best then return best[4], best[5] end
 end
-local id, owner = following()
+local id, user = following()
 if not id then return nil end
 local p = prefix..'painting:'..id
 local attempts = redis.call('HINCRBY', p, 'attempts', 1)
-redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'owner', owner)
+redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'user', user)
 dequeue(p, id, prefix)
 redis.call('ZADD', prefix..'leases', ARGV[4], id)
-redis.call('ZADD', prefix..'served', now, owner)
+redis.call('ZADD', prefix..'served', now, user)
 redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[5])
 redis.call('EXPIRE', prefix..'served', ARGV[5])
 redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-local told = redis.call('HMGET', p, 'recipe', 'scope', 'place', 'fault')
-return {id, told[1], told[2], attempts, owner, told[3], told[4] or ''}
+local told = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault')
+return {id, told[1], told[2], attempts, user, told[3], told[4] or ''}
 """
 )
 
@@ -163,7 +163,7 @@ PROGRESS = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
-redis.call('HSET', p, 'step', ARGV[4], 'left', ARGV[5], 'said', ARGV[7])
+redis.call('HSET', p, 'step', ARGV[4], 'left', ARGV[5], 'message', ARGV[7])
 if ARGV[6] ~= '' then redis.call('HSET', p, 'preview', ARGV[6], 'previewed', ARGV[4]) end
 redis.call('PUBLISH', prefix..'painting:'..id, 'step')
 if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
@@ -171,11 +171,11 @@ return 'go on'
 """
 
 # ARGV: prefix, painting id, token, words, what went wrong ('' = nothing). Returns as PROGRESS.
-SAY = """
+MESSAGE = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
-redis.call('HSET', p, 'said', ARGV[4])
+redis.call('HSET', p, 'message', ARGV[4])
 if ARGV[5] ~= '' then redis.call('HSET', p, 'fault', ARGV[5]) end
 redis.call('PUBLISH', prefix..'painting:'..id, 'step')
 if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
@@ -208,7 +208,7 @@ return 1
 """
 )
 
-# ARGV: prefix, painting id, token, '1' to take the attempt back. Back into the queue, at its old place; returns the
+# ARGV: prefix, painting id, token, '1' to take the attempt back. Back into the queue, at its old rank; returns the
 # model, or nil when the claim was lost already.
 RELEASE = (
     LINES
@@ -218,7 +218,7 @@ local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'state') ~= 'running' or redis.call('HGET', p, 'token') ~= ARGV[3] then return nil end
 if ARGV[4] == '1' then redis.call('HINCRBY', p, 'attempts', -1) end
 redis.call('HSET', p, 'state', 'queued', 'token', '', 'step', 0)
-redis.call('HDEL', p, 'started', 'left', 'said', 'preview', 'previewed')
+redis.call('HDEL', p, 'started', 'left', 'message', 'preview', 'previewed')
 redis.call('ZREM', prefix..'leases', id)
 enqueue(p, id, prefix)
 redis.call('PUBLISH', prefix..'painting:'..id, 'queued')

@@ -24,7 +24,7 @@ from typing import Any
 
 from jobs.job import Job
 from jobs.serialize import as_generation, as_native
-from jobs.store.board import Board, answering
+from jobs.store.job_store import JobStore, answering
 from memo import BadRecipe, Forgotten, MemoError, Memory, now
 from memo.picture import without_scope
 from memo.webp import write_webp
@@ -104,10 +104,10 @@ class Delivery:
 class Webhooks:
     """What is kept in Redis. Methods raise Unavailable when it does not answer."""
 
-    def __init__(self, board: Board, secret: str | None = None, receivers: Receivers | None = None) -> None:
-        self.board, self.secret, self.receivers = board, secret, receivers or Receivers()
+    def __init__(self, job_store: JobStore, secret: str | None = None, receivers: Receivers | None = None) -> None:
+        self.job_store, self.secret, self.receivers = job_store, secret, receivers or Receivers()
         scripts = {"keep": KEEP, "take": TAKE, "again": AGAIN}
-        self.script = {name: board.redis.register_script(text) for name, text in scripts.items()}
+        self.script = {name: job_store.redis.register_script(text) for name, text in scripts.items()}
 
     def check(self, url: object) -> str:
         """The URL; raises BadRecipe when nothing can be sent there."""
@@ -135,9 +135,9 @@ class Webhooks:
     def settled(self, delivery: Delivery) -> None:
         """The receiver has taken it, or never will."""
         with answering():
-            pipe = self.board.redis.pipeline(transaction=True)
-            pipe.delete(f"{self.board.prefix}hook:{delivery.id}")
-            pipe.zrem(self.board.prefix + "hooks", delivery.id)
+            pipe = self.job_store.redis.pipeline(transaction=True)
+            pipe.delete(f"{self.job_store.prefix}hook:{delivery.id}")
+            pipe.zrem(self.job_store.prefix + "hooks", delivery.id)
             pipe.execute()
 
     def again(self, delivery: Delivery) -> float | None:
@@ -152,7 +152,7 @@ class Webhooks:
     def run(self, name: str, *arguments: object) -> Any:
         """Call one of the scripts."""
         with answering():
-            return self.script[name](args=[self.board.prefix, *map(str, arguments)])
+            return self.script[name](args=[self.job_store.prefix, *map(str, arguments)])
 
 
 class Deliverer:
@@ -209,7 +209,7 @@ class Deliverer:
 
     def deliver(self, delivery: Delivery) -> None:
         """POST what is known of the job now; raises Undelivered, or what memory raises."""
-        job = self.hooks.board.job(delivery.hook.job)
+        job = self.hooks.job_store.job(delivery.hook.job)
         if job is None:
             raise Undelivered(f"job {delivery.hook.job} is not kept any more", hopeless=True)
         body = json.dumps(self.told(delivery.hook, job)).encode()

@@ -25,10 +25,10 @@ class CrossEncoderJudge:
         """See Judge."""
         return [
             self.verdict(wanted, old, sure)
-            for old, sure in zip(remembered, self.sure(wanted, remembered), strict=True)
+            for old, sure in zip(remembered, self.confidence(wanted, remembered), strict=True)
         ]
 
-    def sure(self, wanted: str, remembered: Sequence[str]) -> list[float]:
+    def confidence(self, wanted: str, remembered: Sequence[str]) -> list[float]:
         """How sure the model is of each pair."""
         if not remembered:
             return []

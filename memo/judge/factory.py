@@ -58,7 +58,7 @@ def scored(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, 
     if isinstance(judge, LearnedJudge):
         return [(score, score >= judge.card.threshold) for score in judge.scores(pairs)]
     verdicts = [judge(wanted, [old])[0] for old, wanted in pairs]
-    return [(verdict.sure, verdict.fits) for verdict in verdicts]
+    return [(verdict.confidence, verdict.fits) for verdict in verdicts]
 
 
 def open_judge(spec: str, text_folder: Path, key: str | None = None, states: Path | None = None) -> Judge:

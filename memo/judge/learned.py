@@ -24,7 +24,7 @@ from .verdict import Verdict, by_rule
 
 States = npt.NDArray[np.float32]
 Texts = tuple[str, str]  # remembered, wanted
-Reading = Callable[[str], npt.NDArray[np.floating]]  # a text's states
+ReadStates = Callable[[str], npt.NDArray[np.floating]]  # a text's states
 CARD = "judge.json"
 VETOED = 0.01  # what a veto leaves of a score
 AT_FIRST = 2  # of the nearest pairs, which are judged before the others: one of them mostly fits, if any does
@@ -114,14 +114,14 @@ class LearnedJudge:
         """That each pair is of one picture, by the networks alone."""
         return [self.card.probability(logit) for logit in self.logits(pairs, self.text.states_of)]
 
-    def logits(self, pairs: Sequence[Texts], states: Reading) -> list[float]:
+    def logits(self, pairs: Sequence[Texts], states: ReadStates) -> list[float]:
         """The networks' mean, before calibration, of those that were asked."""
         if not pairs:
             return []
         first = asked(self.networks[0], fed(pairs, states))
         return [float(value) for value in self.mean(first, pairs, range(len(pairs)), states)]
 
-    def mean(self, first: States, pairs: Sequence[Texts], rows: Sequence[int], states: Reading) -> States:
+    def mean(self, first: States, pairs: Sequence[Texts], rows: Sequence[int], states: ReadStates) -> States:
         """The first network's logits (n), for some rows the mean of all networks in their place.
 
         One after another is asked, and no more about a pair as soon as the mean so far is hopeless or certain.
@@ -152,7 +152,7 @@ class LearnedJudge:
         pairs = [self.spelt(old, new) for old, new in pairs]
         rules = [self.by_rule(old, new) for old, new in pairs]
         return [
-            rule.sure or self.card.probability(logit) * VETOED if rule else self.card.probability(logit)
+            rule.confidence or self.card.probability(logit) * VETOED if rule else self.card.probability(logit)
             for rule, logit in zip(rules, self.logits_of_many(pairs), strict=True)
         ]
 
@@ -168,7 +168,7 @@ def asked(network: Any, given: Mapping[str, Any]) -> States:
     return logits.copy()
 
 
-def fed(pairs: Sequence[Texts], states: Reading) -> dict[str, Any]:
+def fed(pairs: Sequence[Texts], states: ReadStates) -> dict[str, Any]:
     """What a network takes of some pairs: each text's states once, padded, and rows of both sides (n).
 
     States (texts, tokens, layers, 384) have zeros behind; `real` (texts, tokens) says which tokens are real.

@@ -11,8 +11,8 @@ class Verdict:
 
     fits: bool
     reason: str
-    sure: float
-    needed: float = 1.0
+    confidence: float
+    threshold: float = 1.0
 
 
 def by_rule(old: str, wanted: str) -> Verdict | None:

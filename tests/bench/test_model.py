@@ -35,8 +35,8 @@ def drawings(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def studio(drawings):
-    return real.open_studio(open_bank(drawings))
+def composer(drawings):
+    return real.open_composer(open_bank(drawings))
 
 
 class ByHue:
@@ -57,13 +57,13 @@ def near(picture, hue) -> int:
     return int((np.abs(np.asarray(picture, int) - hue).max(2) < 40).sum())
 
 
-def rendered(studio, asked):
-    return [real.render(studio, ask, Random(row)) for row, ask in enumerate(asked)]
+def rendered(composer, asked):
+    return [real.render(composer, ask, Random(row)) for row, ask in enumerate(asked)]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_real_background_has_the_colour_it_was_given(studio, colour):
-    pictures = rendered(studio, [Ask("", (row % 3,), background=colour) for row in range(30)])
+def test_a_real_background_has_the_colour_it_was_given(composer, colour):
+    pictures = rendered(composer, [Ask("", (row % 3,), background=colour) for row in range(30)])
     assert [background_colour(picture) for picture in pictures] == [colour] * 30
 
 
@@ -74,46 +74,46 @@ def test_a_border_of_many_colours_has_none():
     assert background_colour(Image.fromarray(stripes)) == ""
 
 
-def test_things_are_found_where_they_are_and_not_elsewhere(studio):
-    asked = list(islice(asks.concepts(studio.sprites, Random(1)), 6))
+def test_things_are_found_where_they_are_and_not_elsewhere(composer):
+    asked = list(islice(asks.concepts(composer.sprites, Random(1)), 6))
     others = [replace(ask, things=((ask.things[0] + 1) % 3,)) for ask in asked]
-    pictures = rendered(studio, asked)
+    pictures = rendered(composer, asked)
     assert figures.concept(ByHue(), asked, pictures) == {"concept_top1": 1, "concept_top5": 1}
     assert figures.concept(ByHue(), others, pictures)["concept_top1"] == 0
 
 
 @pytest.mark.parametrize("relation", asks.RELATIONS)
-def test_a_relation_is_right_one_way_round(studio, relation):
+def test_a_relation_is_right_one_way_round(composer, relation):
     asked = [Ask("", (row % 3, (row + 1) % 3), relation=relation) for row in range(12)]
     swapped = [replace(ask, things=ask.things[::-1]) for ask in asked]
-    pictures = rendered(studio, asked)
+    pictures = rendered(composer, asked)
     assert figures.relation(ByHue(), asked, pictures)["relation"] == 1
     assert figures.relation(ByHue(), swapped, pictures)["relation"] == 0
 
 
-def test_two_of_the_same_are_no_pair(studio):
+def test_two_of_the_same_are_no_pair(composer):
     asked = [Ask("", (0, 1), relation="above")] * 5
-    pictures = rendered(studio, [Ask("", (0, 0), relation="above")] * 5)
+    pictures = rendered(composer, [Ask("", (0, 0), relation="above")] * 5)
     assert figures.relation(ByHue(), asked, pictures)["relation"] == 0
 
 
-def test_the_two_directions_are_counted_apart(studio):
+def test_the_two_directions_are_counted_apart(composer):
     asked = [Ask("", (0, 1), relation="to the left of"), Ask("", (0, 1), relation="above")]
-    pictures = rendered(studio, [asked[0], Ask("", (1, 0), relation="above")])
+    pictures = rendered(composer, [asked[0], Ask("", (1, 0), relation="above")])
     found = figures.relation(ByHue(), asked, pictures)
     assert (found["left_right"], found["above_below"], found["relation"]) == (1, 0, 0.5)
 
 
-def test_the_same_picture_every_time_has_no_diversity(studio):
+def test_the_same_picture_every_time_has_no_diversity(composer):
     asked = [Ask("a zig", (0,))] * 4
-    pictures = rendered(studio, asked)
+    pictures = rendered(composer, asked)
     assert figures.diversity(asked, [pictures[0]] * 4, pictures) == 0
     assert figures.diversity(asked, pictures, pictures) == 1
 
 
-def test_diversity_does_not_compare_other_prompts(studio):
+def test_diversity_does_not_compare_other_prompts(composer):
     asked = [Ask("a zig", (0,)), Ask("a zag", (1,))] * 2
-    zig, zag = rendered(studio, asked[:2])
+    zig, zag = rendered(composer, asked[:2])
     assert figures.spread(asked, [zig, zag, zig, zag]) == 0
 
 
@@ -132,9 +132,9 @@ def test_a_word_that_the_bank_knows_is_not_unseen():
     assert asks.known_words("a pooch", bank) == set()
 
 
-def test_what_is_asked_is_always_the_same_and_begins_alike(studio):
+def test_what_is_asked_is_always_the_same_and_begins_alike(composer):
     for kind in asks.KINDS:
-        assert asks.asked(kind, studio.sprites, 9) == asks.asked(kind, studio.sprites, 20)[:9]
+        assert asks.asked(kind, composer.sprites, 9) == asks.asked(kind, composer.sprites, 20)[:9]
 
 
 def test_every_nth_row_is_held_out():
@@ -142,13 +142,13 @@ def test_every_nth_row_is_held_out():
     assert asks.held_out_rows(200, 0) == ()
 
 
-def test_the_classifier_learns_from_renders_and_is_kept(studio, tmp_path):
+def test_the_classifier_learns_from_renders_and_is_kept(composer, tmp_path):
     lesson = Lesson(renders=200, steps=20, batch=16, tests=60)
-    classifier, taught = open_classifier(studio, tmp_path, lesson)
-    again, kept = open_classifier(studio, tmp_path, lesson)
+    classifier, taught = open_classifier(composer, tmp_path, lesson)
+    again, kept = open_classifier(composer, tmp_path, lesson)
     assert taught == kept
     assert taught["thing"] > 0.8
-    pictures = rendered(studio, [Ask("", (row,)) for row in range(3)])
+    pictures = rendered(composer, [Ask("", (row,)) for row in range(3)])
     assert np.array_equal(classifier.look(pictures, [WHOLE] * 3).thing, again.look(pictures, [WHOLE] * 3).thing)
 
 

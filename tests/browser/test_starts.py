@@ -17,7 +17,7 @@ def test_a_chosen_picture_is_uploaded_and_started_from(page: Page) -> None:
     ask(page, "an orange kite", strength="0.5", **QUICK)
     expect_picture(page, "painted")
     job = page.request.get(f"/api/v1/jobs/{page.locator('[data-job]').get_attribute('data-job')}").json()
-    assert len(job["recipe"]["start"]) == 32 and job["recipe"]["strength"] == 0.5
+    assert len(job["recipe"]["init_image"]) == 32 and job["recipe"]["strength"] == 0.5
 
 
 def test_a_file_that_is_no_picture_is_said_at_its_field(page: Page) -> None:
@@ -40,7 +40,7 @@ def test_what_a_model_cannot_start_from_is_not_sent_and_a_fault_is_never_hidden(
     page.locator("#model").select_option("slow")
     expect(image).to_be_hidden()
     assert image.evaluate("input => input.files.length") == 0
-    problem = {"field": "start", "fix": "choose another model", "detail": "start: cannot be used"}
+    problem = {"field": "init_image", "fix": "choose another model", "detail": "init_image: cannot be used"}
     page.route("**/api/v1/jobs", lambda route: route.fulfill(status=422, json=problem))
     ask(page, "an orange kite")
-    expect(page.get_by_role("alert")).to_have_text("start: cannot be used")
+    expect(page.get_by_role("alert")).to_have_text("init_image: cannot be used")

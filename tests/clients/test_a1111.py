@@ -16,9 +16,9 @@ from PIL import Image
 
 import web
 from jobs import events
-from jobs.api_keys import Keys
+from jobs.api_keys import ApiKeys
 from jobs.models import Catalogue
-from jobs.users import Callers
+from jobs.users import UserRecords
 from memo import BadSetup, read_png
 from tests.real import ROOT, serving, wait_for
 from web.a1111 import generation_request
@@ -71,18 +71,18 @@ def other(url):
 
 
 @pytest.fixture
-def painting(studio):
+def painting(runner):
     """A worker without Celery: it looks for itself whether something waits."""
     over = threading.Event()
 
     def paint():
         while not over.wait(0.01):
-            studio.answer("stickers")
-            studio.answer("slow")
+            runner.answer("stickers")
+            runner.answer("slow")
 
     thread = threading.Thread(target=paint, daemon=True)
     thread.start()
-    yield studio
+    yield runner
     over.set()
     thread.join()
 
@@ -170,9 +170,9 @@ def test_the_memory_policy_comes_as_a_script_or_as_a_header(http, painting, pain
 def test_img2img_starts_from_the_picture(api, painting, painter):
     start = Image.new("RGB", (64, 64), "#0a0")
     result = api.img2img(images=[start], denoising_strength=0.4, **FOX)
-    assert painter.starts[0].getpixel((3, 3)) == (0, 0xAA, 0)
+    assert painter.init_images[0].getpixel((3, 3)) == (0, 0xAA, 0)
     recipe = png(result.json["images"][0]).recipe
-    assert recipe.start and recipe.strength == 0.4 == result.info["denoising_strength"]
+    assert recipe.init_image and recipe.strength == 0.4 == result.info["denoising_strength"]
     assert "Denoising strength: 0.4" in result.info["infotexts"][0]
 
 
@@ -182,7 +182,7 @@ def test_a_picture_of_another_shape_is_stretched_or_cut(api, painting, painter, 
     start = Image.new("RGB", (192, 64), "#f00")
     start.paste("#00f", (60, 0, 132, 64))
     api.img2img(images=[start], resize_mode=mode, **FOX)
-    given = painter.starts[0]
+    given = painter.init_images[0]
     middle = given.crop(((given.width - given.height) // 2, 0, (given.width + given.height) // 2, given.height))
     assert middle.getpixel((2, 20)) == edge
 
@@ -203,8 +203,8 @@ def test_progress_tells_the_callers_own_request(api, other, queue, painting, pai
 def test_progress_shows_what_the_picture_looks_like(http, queue, beside):
     small = bytes_of(Image.new("RGB", (16, 16), "#00f"), "WEBP")
     answer = beside(http.post, "txt2img", json=FOX)
-    claim = wait_for(lambda: queue.board.claim("stickers"))
-    queue.board.progress(claim, 1, 9.0, base64.b64encode(small).decode())
+    claim = wait_for(lambda: queue.job_store.claim("stickers"))
+    queue.job_store.report_progress(claim, 1, 9.0, base64.b64encode(small).decode())
     seen = wait_for(lambda: (told := http.get("progress").json())["current_image"] and told)
     assert (seen["progress"], seen["eta_relative"], seen["state"]["sampling_step"]) == (0.25, 9.0, 1)
     assert Image.open(io.BytesIO(base64.b64decode(seen["current_image"]))).format == "PNG"
@@ -246,13 +246,13 @@ def test_skip_passes_over_the_picture_that_is_being_painted(http, painting, pain
 
 
 def test_an_interrupt_reaches_a_request_whose_jobs_are_still_being_asked_for(http, queue, monkeypatch):
-    record = Callers.record
+    record = UserRecords.record
 
     def interrupted(self, caller, task, jobs, *, whole):
         record(self, caller, task, jobs, whole=whole)
         http.post("interrupt")
 
-    monkeypatch.setattr(Callers, "record", interrupted)
+    monkeypatch.setattr(UserRecords, "record", interrupted)
     assert http.post("txt2img", json={**FOX, "n_iter": 20}).json()["images"] == []
     assert len(queue.recent(100)) == 8
 
@@ -363,7 +363,7 @@ def test_a_picture_that_cannot_be_started_from_is_refused(http, body, field):
     refused(http.post("img2img", json={**FOX, **body}), field)
 
 
-def test_errors_of_every_kind_have_the_dialects_shape(http, board):
+def test_errors_of_every_kind_have_the_dialects_shape(http, job_store):
     assert http.get("nothing").json().keys() == {"error", "detail", "body", "errors"}
     assert http.post("txt2img", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     assert http.post("interrogate", json={}).status_code == 501
@@ -464,7 +464,7 @@ def test_the_internal_progress_is_that_of_a_task(url, http, painting, painter, b
 
 
 def test_a_key_is_the_password(memory, queue, tiny_models, painting):
-    _, key = Keys(queue.board).add("ada")
+    _, key = ApiKeys(queue.job_store).add("ada")
     app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(keys="required"), TESTING=True)
     with serving(app) as url:
         api = webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1", username="any", password=key)

@@ -29,7 +29,7 @@ def test_what_the_documentation_asks_for_is_done(app, working, tmp_path, name, m
             ended = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
             told = json.loads(ended.stdout)
             if "/starts" in shell:
-                assert len(told["start"]) == 32
+                assert len(told["init_image"]) == 32
             else:
                 assert told["state"] in ("queued", "running", "done")
                 assert told["prompt"].lower().startswith("a red fox")

@@ -81,10 +81,10 @@ def test_a_script_asks_looks_fetches_and_deletes(horde, working):
     assert horde.delete(f"/generate/status/{name}").json()["generations"] == told["generations"]
 
 
-def test_what_was_asked_for_is_what_is_painted(horde, queue, board, working):
+def test_what_was_asked_for_is_what_is_painted(horde, queue, job_store, working):
     name = submit(horde, params={**PARAMS, "n": 1, "seed": "7"})
     waited(horde, name)
-    [job] = board.group(name)["jobs"]
+    [job] = job_store.group(name)["jobs"]
     recipe = queue.job(job).recipe
     assert (recipe.prompt, recipe.negative_prompt) == ("a red fox in the snow", "blurry")
     assert (recipe.steps, recipe.guidance_scale, recipe.seed, recipe.model) == (4, 3.0, 7, "stickers")
@@ -94,9 +94,9 @@ def test_what_was_asked_for_is_what_is_painted(horde, queue, board, working):
 @pytest.mark.parametrize(
     ("theirs", "ours"), [("k_euler", "euler"), ("k_dpmpp_2m", "dpm++2m"), ("DDIM", "ddim"), ("K_EULER_A", "euler-a")]
 )
-def test_samplers_go_by_their_names_there(horde, queue, board, theirs, ours):
+def test_samplers_go_by_their_names_there(horde, queue, job_store, theirs, ours):
     name = submit(horde, params={**PARAMS, "sampler_name": theirs, "karras": theirs == "DDIM"})
-    job = queue.job(board.group(name)["jobs"][0])
+    job = queue.job(job_store.group(name)["jobs"][0])
     assert (job.recipe.sampler, job.recipe.schedule) == (ours, "native")
 
 
@@ -107,24 +107,24 @@ def test_what_is_not_followed_is_warned_of(horde):
     assert "stickers" in told["message"]
 
 
-def test_a_negative_prompt_without_guidance_is_left_out_and_told(horde, queue, board):
+def test_a_negative_prompt_without_guidance_is_left_out_and_told(horde, queue, job_store):
     told = horde.post("/generate/async", json={**FOX, "params": {**PARAMS, "cfg_scale": 1}}).json()
     assert "CfgScaleTooSmall" in {one["code"] for one in told["warnings"]}
-    assert {queue.job(job).recipe.negative_prompt for job in board.group(told["id"])["jobs"]} == {""}
+    assert {queue.job(job).recipe.negative_prompt for job in job_store.group(told["id"])["jobs"]} == {""}
 
 
-def test_words_are_a_seed_that_is_always_the_same(horde, queue, board):
+def test_words_are_a_seed_that_is_always_the_same(horde, queue, job_store):
     seeds = []
     for words in ("my lucky words", "my lucky words", "others", "18446744073709551616000"):
         name = submit(horde, memo="off", params={**PARAMS, "n": 1, "seed": words})
-        seeds.append(queue.job(board.group(name)["jobs"][0]).recipe.seed)
+        seeds.append(queue.job(job_store.group(name)["jobs"][0]).recipe.seed)
     assert seeds[0] == seeds[1] and len(set(seeds)) == 3 and all(seed < 2**32 for seed in seeds)
 
 
 @pytest.mark.parametrize("seed", [None, "", "-1", -1])
-def test_no_seed_is_any_seed(horde, queue, board, seed):
+def test_no_seed_is_any_seed(horde, queue, job_store, seed):
     name = submit(horde, params={**PARAMS, "seed": seed})
-    assert len({queue.job(job).recipe.seed for job in board.group(name)["jobs"]}) == 2
+    assert len({queue.job(job).recipe.seed for job in job_store.group(name)["jobs"]}) == 2
 
 
 def test_it_is_answered_from_memory_and_told_how(horde, working):
@@ -163,19 +163,19 @@ def test_a_failure_is_told(horde, working, painter):
     assert told["faulted"] and told["done"] and "no such weights" in told["message"] and told["generations"] == []
 
 
-def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, board):
+def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, job_store):
     name = submit(horde)
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is False
-    board.beat("here", {"models": ["stickers"]})
+    job_store.heartbeat("here", {"models": ["stickers"]})
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is True
     models = {one["name"]: one for one in horde.get("/status/models").json()}
     assert models["stickers"]["count"] == 1 and models["stickers"]["jobs"] == 2 and models["slow"]["count"] == 0
     assert horde.get("/status/models?type=text").json() == []
 
 
-def test_a_dry_run_checks_and_paints_nothing(horde, board):
+def test_a_dry_run_checks_and_paints_nothing(horde, job_store):
     answer = horde.post("/generate/async", json={**FOX, "dry_run": True})
-    assert (answer.status_code, answer.json()) == (200, {"kudos": 0}) and board.recent(1) == []
+    assert (answer.status_code, answer.json()) == (200, {"kudos": 0}) and job_store.recent(1) == []
     assert horde.post("/generate/async", json={**FOX, "dry_run": True, "models": ["x"]}).status_code == 400
 
 
@@ -185,11 +185,11 @@ def source(side=64, kind="WEBP"):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def test_a_picture_to_start_from_comes_in_base64(horde, queue, board):
+def test_a_picture_to_start_from_comes_in_base64(horde, queue, job_store):
     params = {**PARAMS, "n": 1, "denoising_strength": 0.4}
     name = submit(horde, source_image=source(), source_processing="img2img", params=params)
-    recipe = queue.job(board.group(name)["jobs"][0]).recipe
-    assert recipe.start and recipe.strength == 0.4
+    recipe = queue.job(job_store.group(name)["jobs"][0]).recipe
+    assert recipe.init_image and recipe.strength == 0.4
 
 
 def test_a_large_picture_may_be_sent(horde):
@@ -243,13 +243,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("change", "rc", "said"), REFUSED, ids=lambda value: str(value)[:40])
-def test_what_cannot_be_done_is_refused_by_name(client, board, change, rc, said):
+def test_what_cannot_be_done_is_refused_by_name(client, job_store, change, rc, said):
     answer = client.post("/api/v2/generate/async", json={**FOX, "params": {"width": 64, "height": 64}, **change})
     if rc is None:
         assert answer.status_code == 202
         return
     assert (answer.status_code, answer.json["rc"]) == (400, rc) and said in answer.json["message"]
-    assert answer.json.keys() == {"message", "rc"} and board.recent(1) == []
+    assert answer.json.keys() == {"message", "rc"} and job_store.recent(1) == []
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def guarded(memory, queue, tiny_models):
     return app.test_client(), {name: {"apikey": keys.add(name)[1]} for name in ("ada", "bob")}
 
 
-def test_a_request_is_its_owners_alone(guarded, board):
+def test_a_request_is_its_owners_alone(guarded, job_store):
     client, keys = guarded
     name = client.post("/api/v2/generate/async", json=FOX, headers=keys["ada"]).json["id"]
     for method, path in (("get", "check"), ("get", "status"), ("delete", "status")):
@@ -304,7 +304,7 @@ def test_a_request_is_its_owners_alone(guarded, board):
             or answer.json == call(f"/api/v2/generate/{path}/{name}", headers=keys["bob"]).json
         )
         assert call(f"/api/v2/generate/{path}/{name}").status_code == 401
-    assert not any(job.state.final for job in board.recent(9))
+    assert not any(job.state.final for job in job_store.recent(9))
     assert client.get(f"/api/v2/generate/check/{name}", headers=keys["ada"]).status_code == 200
 
 
@@ -317,8 +317,8 @@ def test_the_anonymous_key_opens_nothing_where_keys_are_required(guarded):
 
 
 @pytest.mark.parametrize("as_url", [True, False])
-def test_a_webhook_brings_each_picture(horde, queue, memory, board, working, receiver, as_url, monkeypatch):  # noqa: F811
-    queue.webhooks = Webhooks(board, SECRET, Receivers("127.0.0.1"))
+def test_a_webhook_brings_each_picture(horde, queue, memory, job_store, working, receiver, as_url, monkeypatch):  # noqa: F811
+    queue.webhooks = Webhooks(job_store, SECRET, Receivers("127.0.0.1"))
     name = submit(horde, webhook=receiver.url, r2=as_url)
     made = {one["id"]: one for one in waited(horde, name)["generations"]}
     deliverer = Deliverer(queue.webhooks, memory)

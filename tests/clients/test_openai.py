@@ -16,7 +16,7 @@ from PIL import Image
 
 import web
 from jobs import events
-from jobs.api_keys import Keys
+from jobs.api_keys import ApiKeys
 from jobs.job import State
 from jobs.models import Catalogue
 from memo import BadSetup, read_png
@@ -55,17 +55,17 @@ def ai(sdk, url):
 
 
 @pytest.fixture
-def painting(studio, painter):
+def painting(runner, painter):
     """A worker without Celery: it looks for itself whether something waits."""
     over = threading.Event()
 
     def paint():
         while not over.wait(0.01):
-            studio.answer("stickers")
+            runner.answer("stickers")
 
     thread = threading.Thread(target=paint, daemon=True)
     thread.start()
-    yield studio
+    yield runner
     painter.go_on.set()
     over.set()
     thread.join()
@@ -388,8 +388,12 @@ def test_different_requests_are_not_joined(ai, painter, painting, monkeypatch):
     assert first == second != other
 
 
-def paintings(studio):
-    return {job.painting for job in map(studio.board.job, studio.board.redis.zrange("memoaized:jobs", 0, -1)) if job}
+def paintings(runner):
+    return {
+        job.painting
+        for job in map(runner.job_store.job, runner.job_store.redis.zrange("memoaized:jobs", 0, -1))
+        if job
+    }
 
 
 def test_a_painting_goes_on_when_the_client_has_gone(url, queue, painter, painting):
@@ -415,7 +419,7 @@ def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, pai
 
 
 def test_redis_being_down_is_503_with_retry_after(url, queue, monkeypatch):
-    monkeypatch.setattr(queue.board.redis, "connection_pool", type(queue.board.redis.connection_pool)(port=1))
+    monkeypatch.setattr(queue.job_store.redis, "connection_pool", type(queue.job_store.redis.connection_pool)(port=1))
     answer = httpx.post(f"{url}/v1/images/generations", json=FOX)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["error"]["type"] == "server_error"
@@ -432,7 +436,7 @@ def test_an_edit_begins_with_the_picture(ai, queue, painting):
     options = {"size": "64x64", "n": 2, "response_format": "b64_json", "extra_body": more}
     answer = ai.images.edit(image=("red.png", png()), prompt="a red fox", **options)
     first, second = (queue.job(picture["job"]).recipe for picture in answer.memo["pictures"])
-    assert (first.strength, first.seed, second.seed) == (0.4, 3, 4) and first.start == second.start != ""
+    assert (first.strength, first.seed, second.seed) == (0.4, 3, 4) and first.init_image == second.init_image != ""
     assert len(keys(answer)) == 2 and opened(answer.data[0]).size == (64, 64)
 
 
@@ -473,7 +477,7 @@ def guarded(memory, queue, tiny_models, redis_url, sdk):
     """Clients of a server that wants keys, by their names; each may ask for pictures so often."""
     config = WebConfig(keys="required", limits=storage_uri(redis_url), rate="3/minute")
     app = web.create_app(memory, queue, Catalogue(tiny_models), config, TESTING=True)
-    keys = {name: Keys(queue.board).add(name)[1] for name in ("ada", "grace")} | {"eve": "wrong"}
+    keys = {name: ApiKeys(queue.job_store).add(name)[1] for name in ("ada", "grace")} | {"eve": "wrong"}
     with serving(app) as url:
         yield {name: sdk.with_options(base_url=f"{url}/v1", api_key=key) for name, key in keys.items()}
 

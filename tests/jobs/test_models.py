@@ -64,21 +64,21 @@ def test_a_negative_prompt_that_nothing_follows_is_refused(catalogue):
 def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
     write_tiny_model(folder, name="deaf")
     file = folder / "deaf" / "model.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": False}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "negative_prompts": False}))
     with pytest.raises(BadRecipe, match="deaf knows none: leave it out") as caught:
         Catalogue(folder).recipe({"model": "deaf", "prompt": "fox", "negative_prompt": "snow", "guidance_scale": 5})
     assert caught.value.field == "negative_prompt"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "negatives": "no"}))
-    with pytest.raises(BadSetup, match="negatives must be true or false, not 'no'"):
+    file.write_text(json.dumps({**json.loads(file.read_text()), "negative_prompts": "no"}))
+    with pytest.raises(BadSetup, match="negative_prompts must be true or false, not 'no'"):
         Catalogue(folder).check()
 
 
-@pytest.mark.parametrize(("kind", "starts"), [("FluxPipeline", True), ("DDPMPipeline", False), (None, False)])
-def test_what_a_pipeline_on_the_hub_can_start_from_is_told_by_its_kind(folder, kind, starts):
+@pytest.mark.parametrize(("kind", "image_to_image"), [("FluxPipeline", True), ("DDPMPipeline", False), (None, False)])
+def test_what_a_pipeline_on_the_hub_can_start_from_is_told_by_its_kind(folder, kind, image_to_image):
     write_tiny_model(folder, name="far")
     file = folder / "far" / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": "pipeline", "pipeline": kind}))
-    assert Catalogue(folder).model("far").starts == starts
+    assert Catalogue(folder).model("far").image_to_image == image_to_image
 
 
 def test_karras_needs_a_sampler_with_sigmas(catalogue):

@@ -9,7 +9,7 @@ from jobs.config import JobsConfig
 from jobs.events import Events
 from jobs.job import Origin, State
 from jobs.queue import Queue, open_queue
-from jobs.store.board import open_board
+from jobs.store.job_store import open_job_store
 from memo import Unavailable
 from tests.real import finished, redis_server, wait_for
 
@@ -75,7 +75,7 @@ def test_what_was_queued_outlives_a_killed_redis(tmp_path, recipe):
     server.start()
     queue = open_queue(JobsConfig(redis=server.url))
     job = submit(queue, recipe)
-    wait_for(lambda: queue.board.redis.info("persistence")["aof_pending_bio_fsync"] == 0)
+    wait_for(lambda: queue.job_store.redis.info("persistence")["aof_pending_bio_fsync"] == 0)
     server.kill()
     with pytest.raises(Unavailable):
         queue.job(job.id)
@@ -83,14 +83,14 @@ def test_what_was_queued_outlives_a_killed_redis(tmp_path, recipe):
     assert queue.job(job.id) == job
     channel = queue.celery.connection_for_read().default_channel
     assert channel.queue_declare(queue_of(recipe.model), passive=True).message_count == 1
-    queue.board.redis.close()
+    queue.job_store.redis.close()
     server.stop()
 
 
 def test_a_painting_is_recorded_even_when_its_message_cannot_be_sent(redis_url, recipe, unused_port, caplog):
-    board = open_board(redis_url)
+    job_store = open_job_store(redis_url)
     lost = create_celery(JobsConfig(redis=f"redis://127.0.0.1:{unused_port}/0"))
-    job = submit(Queue(board, lost, Events(board)), recipe)
-    assert job.state is State.QUEUED and board.waiting(recipe.model) == 1
+    job = submit(Queue(job_store, lost, Events(job_store)), recipe)
+    assert job.state is State.QUEUED and job_store.count_waiting(recipe.model) == 1
     assert "must find it by itself" in caplog.text
-    board.redis.close()
+    job_store.redis.close()

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.single_flight import Shared
-from jobs.store import board as boards
+from jobs.single_flight import SingleFlight
+from jobs.store import job_store as job_stores
 from memo import Unavailable
 from tests.real import wait_for
 
@@ -21,20 +21,20 @@ def test_those_who_wait_for_a_reading_share_the_next():
         assert go_on.wait(20)
         return len(read)
 
-    shared = Shared(slowly)
+    shared = SingleFlight(slowly)
     with ThreadPoolExecutor(30) as pool:
         first = pool.submit(shared, "job")
         assert begun.wait(20)
         others = [pool.submit(shared, "job") for _ in range(20)]
-        wait_for(lambda: shared.readings["job"].users == 21)
+        wait_for(lambda: shared.calls["job"].users == 21)
         go_on.set()
         assert first.result() == 1 and {other.result() for other in others} == {2}
-    assert shared("job") == 3 and not shared.readings
+    assert shared("job") == 3 and not shared.calls
 
 
 def test_other_names_do_not_wait():
     go_on = threading.Event()
-    shared = Shared(lambda name: name if name == "quick" else go_on.wait(20))
+    shared = SingleFlight(lambda name: name if name == "quick" else go_on.wait(20))
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(shared, "slow")
         assert shared("quick") == "quick" and not slow.done()
@@ -49,15 +49,15 @@ def test_an_error_is_everybodys_own():
             raise answer
         return answer
 
-    shared = Shared(read)
+    shared = SingleFlight(read)
     with pytest.raises(Unavailable):
         shared("job")
-    assert shared("job") == "yes" and not shared.readings
+    assert shared("job") == "yes" and not shared.calls
 
 
 def test_more_threads_than_connections_wait_for_one(redis_url, monkeypatch):
-    monkeypatch.setattr(boards, "MOST_CONNECTIONS", 2)
-    board = boards.open_board(redis_url)
+    monkeypatch.setattr(job_stores, "MOST_CONNECTIONS", 2)
+    job_store = job_stores.open_job_store(redis_url)
     with ThreadPoolExecutor(40) as pool:
-        assert list(pool.map(board.job, ["none"] * 400)) == [None] * 400
-    board.redis.close()
+        assert list(pool.map(job_store.job, ["none"] * 400)) == [None] * 400
+    job_store.redis.close()

@@ -78,8 +78,8 @@ def receiver():
 
 
 @pytest.fixture
-def hooks(board, queue):
-    queue.webhooks = Webhooks(board, SECRET, Receivers("127.0.0.0/8"))
+def hooks(job_store, queue):
+    queue.webhooks = Webhooks(job_store, SECRET, Receivers("127.0.0.0/8"))
     return queue.webhooks
 
 
@@ -89,9 +89,9 @@ def deliverer(hooks, memory):
 
 
 @pytest.fixture
-def asked(board, hooks, recipe, receiver):
+def asked(job_store, hooks, recipe, receiver):
     """A job that waits, with somebody to be told."""
-    job = board.open_job(recipe, reason="", scope="shared")
+    job = job_store.open_job(recipe, reason="", scope="shared")
     hooks.notify(job, Hook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
     return job
 
@@ -101,19 +101,19 @@ def all_due(deliverer):
         pass
 
 
-def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, studio, board, asked, receiver):
+def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, runner, job_store, asked, receiver):
     assert not deliverer.round()
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
     [told] = receiver.bodies
     assert (told["id"], told["state"]) == (asked.id, "done") and receiver.paths == ["/painted?for=me"]
-    assert told["picture"]["key"] == board.job(asked.id).picture.key
+    assert told["picture"]["key"] == job_store.job(asked.id).picture.key
     assert told["links"] == {"self": "http://us/job", "image": "http://us/image"}
-    assert board.redis.keys(f"{board.prefix}hook*") == []
+    assert job_store.redis.keys(f"{job_store.prefix}hook*") == []
 
 
-def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, studio, asked, receiver):
-    studio.paint(asked.recipe.model)
+def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, runner, asked, receiver):
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
     [(headers, body)] = receiver.got
     said = headers["X-Memo-Timestamp"].encode() + b"." + body
@@ -121,24 +121,24 @@ def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, studio, aske
     assert abs(int(headers["X-Memo-Timestamp"]) - time.time()) < 60 and len(headers["X-Memo-Delivery"]) == 32
 
 
-def test_a_painting_that_fails_is_told(deliverer, studio, painter, asked, receiver):
+def test_a_painting_that_fails_is_told(deliverer, runner, painter, asked, receiver):
     from memo import BadSetup as Fault
 
     painter.fault = Fault("no such weights")
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
     [told] = receiver.bodies
     assert told["state"] == "failed" and "no such weights" in told["error"] and told["picture"] is None
 
 
 def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_picture(
-    deliverer, studio, board, asked, receiver
+    deliverer, runner, job_store, asked, receiver
 ):
-    board.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
-    board.cancel(asked.id)
+    job_store.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
+    job_store.cancel(asked.id)
     all_due(deliverer)
     assert [told["state"] for told in receiver.bodies] == ["cancelled"]
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
     assert len(receiver.got) == 1
 
@@ -168,11 +168,11 @@ def test_the_native_api_takes_a_webhook_and_tells_what_the_job_says(client, queu
 
 
 @pytest.mark.parametrize("url", [7, "ftp://example.com/", "http://127.0.0.1/", "http://169.254.169.254/latest"])
-def test_the_native_api_refuses_a_webhook_that_leads_nowhere(client, board, queue, url):
-    queue.webhooks = Webhooks(board, SECRET)
+def test_the_native_api_refuses_a_webhook_that_leads_nowhere(client, job_store, queue, url):
+    queue.webhooks = Webhooks(job_store, SECRET)
     answer = client.post("/api/v1/jobs", json={**FOX, "webhook": url})
     assert (answer.status_code, answer.json["field"]) == (422, "webhook")
-    assert board.recent(1) == []
+    assert job_store.recent(1) == []
 
 
 def test_without_a_secret_there_are_no_webhooks(client):
@@ -180,59 +180,59 @@ def test_without_a_secret_there_are_no_webhooks(client):
     assert answer.status_code == 422 and "JOBS_WEBHOOK_SECRET" in answer.json["fix"]
 
 
-def test_a_receiver_that_fails_is_told_again_under_the_same_id(deliverer, studio, asked, receiver, monkeypatch):
+def test_a_receiver_that_fails_is_told_again_under_the_same_id(deliverer, runner, asked, receiver, monkeypatch):
     monkeypatch.setattr("jobs.webhooks.deliveries.WAITS", (0.0,) * len(WAITS))
     receiver.statuses = [500, 503, 200]
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
     assert len(receiver.got) == 3 and len({headers["X-Memo-Delivery"] for headers, _ in receiver.got}) == 1
 
 
-def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, studio, asked):
-    studio.paint(asked.recipe.model)
+def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
+    runner.paint(asked.recipe.model)
     delivery = hooks.due()
     waits = [hooks.again(replace(delivery, attempts=number)) for number in range(len(WAITS) + 1)]
     assert waits == [*WAITS, None] and sorted(WAITS) == list(WAITS)
-    assert hooks.due() is None and not hooks.board.redis.exists(f"{hooks.board.prefix}hook:{delivery.id}")
+    assert hooks.due() is None and not hooks.job_store.redis.exists(f"{hooks.job_store.prefix}hook:{delivery.id}")
 
 
-def test_it_is_not_tried_again_before_its_time(hooks, deliverer, studio, asked, receiver):
+def test_it_is_not_tried_again_before_its_time(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [500]
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     assert deliverer.round() and not deliverer.round()
     assert len(receiver.got) == 1
 
 
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, studio, asked, receiver, status):
+def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, runner, asked, receiver, status):
     receiver.statuses = [status]
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
     assert receiver.paths == ["/painted?for=me"]
-    assert hooks.board.redis.zcard(hooks.board.prefix + "hooks") == 1
+    assert hooks.job_store.redis.zcard(hooks.job_store.prefix + "hooks") == 1
 
 
-def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, studio, asked, receiver):
+def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [410]
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     all_due(deliverer)
-    assert hooks.board.redis.zcard(hooks.board.prefix + "hooks") == 0
+    assert hooks.job_store.redis.zcard(hooks.job_store.prefix + "hooks") == 0
 
 
-def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, studio, asked):
-    studio.paint(asked.recipe.model)
+def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, runner, asked):
+    runner.paint(asked.recipe.model)
     assert hooks.due() and hooks.due() is None
 
 
-def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, studio, asked, receiver):
-    studio.paint(asked.recipe.model)
+def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, runner, asked, receiver):
+    runner.paint(asked.recipe.model)
     receiver.waits.clear()
     code = (
-        "import sys; from jobs import webhooks; from jobs.store.board import open_board\n"
+        "import sys; from jobs.webhooks import deliveries; from jobs.store.job_store import open_job_store\n"
         "from jobs.webhooks.receivers import Receivers\n"
-        "webhooks.LEASE_SECONDS = 0.5\n"
-        f"hooks = webhooks.Webhooks(open_board(sys.argv[1]), {SECRET!r}, Receivers('127.0.0.0/8'))\n"
-        "webhooks.Deliverer(hooks, None).round()"
+        "deliveries.LEASE_SECONDS = 0.5\n"
+        f"hooks = deliveries.Webhooks(open_job_store(sys.argv[1]), {SECRET!r}, Receivers('127.0.0.0/8'))\n"
+        "deliveries.Deliverer(hooks, None).round()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, redis_url], cwd=ROOT)
     wait_for(lambda: receiver.got)
@@ -245,10 +245,10 @@ def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, studio, a
     assert len(receiver.got) == 2
 
 
-def test_workers_deliver_in_the_background(deliverer, studio, asked, receiver, monkeypatch):
+def test_workers_deliver_in_the_background(deliverer, runner, asked, receiver, monkeypatch):
     monkeypatch.setattr("jobs.webhooks.deliveries.PERIOD", 0.05)
     deliverer.start()
-    studio.paint(asked.recipe.model)
+    runner.paint(asked.recipe.model)
     wait_for(lambda: receiver.got)
     deliverer.stop()
     assert not any(thread.is_alive() for thread in deliverer.threads)
@@ -270,10 +270,10 @@ def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog
     assert str(fault) in caplog.text
 
 
-def test_the_horde_is_told_in_its_own_words(deliverer, hooks, board, memory, studio, recipe, receiver):
-    job = board.open_job(recipe, reason="", scope="shared")
+def test_the_horde_is_told_in_its_own_words(deliverer, hooks, job_store, memory, runner, recipe, receiver):
+    job = job_store.open_job(recipe, reason="", scope="shared")
     hooks.notify(job, Hook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
-    studio.paint(recipe.model)
+    runner.paint(recipe.model)
     all_due(deliverer)
     [told] = receiver.bodies
     assert told.keys() >= {
@@ -289,7 +289,7 @@ def test_the_horde_is_told_in_its_own_words(deliverer, hooks, board, memory, stu
     }
     assert (told["request"], told["state"], told["model"]) == ("the-request", "ok", "stickers")
     image = Image.open(io.BytesIO(base64.b64decode(told["img"])))
-    assert (image.format, image.size) == ("WEBP", (64, 64)) and told["seed"] == str(board.job(job.id).recipe.seed)
+    assert (image.format, image.size) == ("WEBP", (64, 64)) and told["seed"] == str(job_store.job(job.id).recipe.seed)
 
 
 REFUSED = """

@@ -19,7 +19,7 @@ TEXTS = ["a red fox in the snow", "", "three cats " * 200, "naïve café 狐", "
 def test_weights_of_eight_bits_give_the_vectors_of_sentence_transformers(embedder):
     reference = open_embedder(f"st:{minilm_folder()}", ROOT)
     ours, theirs = embedder(TEXTS), reference(TEXTS)
-    assert ours.shape == theirs.shape == (len(TEXTS), embedder.width) == (len(TEXTS), reference.width)
+    assert ours.shape == theirs.shape == (len(TEXTS), embedder.dimension) == (len(TEXTS), reference.dimension)
     assert (ours * theirs).sum(1).min() > 0.998  # eight bits against float32
 
 
@@ -31,7 +31,7 @@ def test_a_text_has_the_same_vector_alone_and_in_company(embedder):
 
 def test_vectors_have_length_one_and_no_text_gives_none(embedder):
     assert np.allclose(np.linalg.norm(embedder(TEXTS), axis=1), 1, atol=1e-5)
-    assert embedder([]).shape == (0, embedder.width)
+    assert embedder([]).shape == (0, embedder.dimension)
 
 
 def test_a_damaged_model_is_refused_with_the_remedy(tmp_path):

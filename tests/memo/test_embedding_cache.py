@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 
 from memo.embed import load_onnx, open_onnx
-from memo.embedding_cache import Reading, Shelf
+from memo.embedding_cache import EmbeddingCache, TextEmbedding
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"
 
 
-def reading(number: int, tokens: int = 5):
-    return Reading(np.full(384, number / 3, np.float32), np.full((tokens, 4, 384), number, np.float32))
+def embedding(number: int, tokens: int = 5):
+    return TextEmbedding(np.full(384, number / 3, np.float32), np.full((tokens, 4, 384), number, np.float32))
 
 
-def same(found: Reading, number: int) -> bool:
-    wanted = reading(number)
+def same(found: TextEmbedding, number: int) -> bool:
+    wanted = embedding(number)
     return np.array_equal(found.vector, wanted.vector) and np.array_equal(found.states, wanted.states)
 
 
 def put_one(folder, number):
-    Shelf(folder, 4, 384).put(f"text {number}", reading(number))
+    EmbeddingCache(folder, 4, 384).put(f"text {number}", embedding(number))
 
 
 def test_what_was_put_comes_back_to_every_process(tmp_path):
-    shelf = Shelf(tmp_path / "shelf", 4, 384)
-    assert shelf.get("text 1") is None
+    cache = EmbeddingCache(tmp_path / "shelf", 4, 384)
+    assert cache.get("text 1") is None
     spawn = multiprocessing.get_context("spawn")
     others = [spawn.Process(target=put_one, args=(tmp_path / "shelf", number)) for number in (1, 2)]
     for process in others:
@@ -35,32 +35,32 @@ def test_what_was_put_comes_back_to_every_process(tmp_path):
     for process in others:
         process.join(30)
     for number in (1, 2):
-        found = shelf.get(f"text {number}")
+        found = cache.get(f"text {number}")
         assert found is not None and found.states.dtype == found.vector.dtype == np.float32 and same(found, number)
 
 
 def test_the_oldest_make_room_when_it_is_full(tmp_path):
-    shelf = Shelf(tmp_path, 4, 384, megabytes=2)
+    cache = EmbeddingCache(tmp_path, 4, 384, megabytes=2)
     for number in range(200):  # 17 kB each
-        shelf.put(f"text {number}", reading(number))
-    assert not shelf.broken
-    kept = [number for number in range(200) if shelf.get(f"text {number}") is not None]
+        cache.put(f"text {number}", embedding(number))
+    assert not cache.broken
+    kept = [number for number in range(200) if cache.get(f"text {number}") is not None]
     assert kept == list(range(kept[0], 200)) and 50 < len(kept) < 140
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 2_100_000
 
 
 def test_a_text_that_was_put_before_keeps_its_place(tmp_path):
-    shelf = Shelf(tmp_path, 4, 384)
-    shelf.put("a", reading(1))
-    shelf.put("a", reading(2))
-    assert same(shelf.get("a"), 1)
+    cache = EmbeddingCache(tmp_path, 4, 384)
+    cache.put("a", embedding(1))
+    cache.put("a", embedding(2))
+    assert same(cache.get("a"), 1)
 
 
 def test_a_folder_that_cannot_be_used_is_said_once(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    shelf = Shelf(tmp_path / "file", 4, 384)
-    shelf.put("a", reading(1))
-    assert shelf.get("a") is None and shelf.broken
+    cache = EmbeddingCache(tmp_path / "file", 4, 384)
+    cache.put("a", embedding(1))
+    assert cache.get("a") is None and cache.broken
     assert caplog.text.count("readings are not kept") == 1
 
 

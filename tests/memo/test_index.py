@@ -10,28 +10,28 @@ import pytest
 
 from memo import BadSetup, Picture, Recipe, Unavailable
 from memo.errors import OtherEmbedder
-from memo.index import RECORDS, Found, Index, Labels, Pending, beside, open_client, open_index
+from memo.index import RECORDS, Index, IndexedPicture, Labels, Pending, beside, open_client, open_index
 from memo.judge.feedback import Label
 from memoaized.reindex import index_server as own_server
 
-WIDTH = 8
+DIMENSION = 8
 
 
 @pytest.fixture(params=["memory", "embedded", "server"])
 def index(request) -> Index:
     name = f"test-{uuid.uuid4().hex}"
     if request.param == "memory":
-        return open_index("memory:", name, WIDTH)
+        return open_index("memory:", name, DIMENSION)
     if request.param == "embedded":
         server = request.getfixturevalue("index_server")
-        return open_index(server.url, name, WIDTH, api_key=server.key)
+        return open_index(server.url, name, DIMENSION, api_key=server.key)
     if "QDRANT_URL" not in os.environ:
         pytest.skip("QDRANT_URL names no Qdrant server")
-    return open_index(os.environ["QDRANT_URL"], name, WIDTH, api_key=os.environ.get("QDRANT_API_KEY"))
+    return open_index(os.environ["QDRANT_URL"], name, DIMENSION, api_key=os.environ.get("QDRANT_API_KEY"))
 
 
 def vector(*values: float) -> np.ndarray:
-    full = np.array([*values, *[0.0] * (WIDTH - len(values))], np.float32)
+    full = np.array([*values, *[0.0] * (DIMENSION - len(values))], np.float32)
     return full / np.linalg.norm(full)
 
 
@@ -44,7 +44,7 @@ def test_what_was_added_is_found_by_key_and_by_meaning(index, recipe):
     index.add(kept, vector(1, 0.2))
     assert index.get(kept.key) == kept
     [found] = index.nearest(vector(1, 0.2), kept.recipe, "shared", 5)
-    assert (found.key, found.prompt, found.found) == (kept.key, recipe.prompt, Found(kept))
+    assert (found.key, found.prompt, found.found) == (kept.key, recipe.prompt, IndexedPicture(kept))
     assert found.cosine == pytest.approx(1, abs=0.02)
 
 
@@ -73,11 +73,11 @@ def test_a_picture_serves_fewer_steps_and_another_way_of_painting(index, recipe,
 
 
 def test_what_was_started_from_a_picture_is_counted(index, recipe):
-    begun = [picture(recipe, number, start="a" * 32) for number in range(2)]
-    for kept in (*begun, picture(recipe, 3, start="b" * 32), picture(recipe, 4)):
+    begun = [picture(recipe, number, init_image="a" * 32) for number in range(2)]
+    for kept in (*begun, picture(recipe, 3, init_image="b" * 32), picture(recipe, 4)):
         index.add(kept, vector(1))
-    assert index.begun_from("a" * 32, "shared") == 2 and index.begun_from("a" * 32, "another") == 0
-    assert index.begun_from("a" * 32, "shared", [begun[0].key]) == 1
+    assert index.count_started_from("a" * 32, "shared") == 2 and index.count_started_from("a" * 32, "another") == 0
+    assert index.count_started_from("a" * 32, "shared", [begun[0].key]) == 1
 
 
 def test_what_is_under_way_is_found_beside_the_pictures_and_not_among_them(index, recipe):
@@ -178,27 +178,27 @@ def test_what_was_removed_is_gone_and_removing_again_is_no_error(index, recipe):
 
 
 def test_two_clients_may_make_the_collection_at_once(index, recipe):
-    other = Index(index.client, index.collection, index.width)
+    other = Index(index.client, index.collection, index.dimension)
     other.made = index.made = False
     index.add(picture(recipe, 1), vector(1))
     assert other.count() == 1
 
 
 def test_a_server_that_is_not_there_is_said(unused_port, recipe):
-    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", WIDTH)
+    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", DIMENSION)
     for call in (index.count, lambda: index.get("0" * 32), lambda: index.add(picture(recipe, 1), vector(1))):
         with pytest.raises(Unavailable, match="index"):
             call()
 
 
 def test_a_wrong_key_is_said(index_server):
-    index = open_index(index_server.url, "pictures", WIDTH, api_key="wrong")
+    index = open_index(index_server.url, "pictures", DIMENSION, api_key="wrong")
     with pytest.raises(Unavailable, match="refused"):
         index.count()
 
 
 def test_a_collection_that_was_dropped_is_made_again(index_server, recipe):
-    index = open_index(index_server.url, f"test-{uuid.uuid4().hex}", WIDTH, api_key=index_server.key)
+    index = open_index(index_server.url, f"test-{uuid.uuid4().hex}", DIMENSION, api_key=index_server.key)
     index.add(picture(recipe, 1), vector(1))
     index.client.delete_collection(index.collection)
     with pytest.raises(Unavailable):
@@ -211,10 +211,10 @@ def by(request, tmp_path):
     """The pictures of an embedder, by its name and width, in an index of our own."""
     if request.param == "memory":
         client = open_client("memory:", None)
-        yield lambda name, width=WIDTH: Index(client, f"pictures-{name}", width)
+        yield lambda name, dimension=DIMENSION: Index(client, f"pictures-{name}", dimension)
         return
     with own_server(tmp_path / "index") as (url, key):
-        yield lambda name, width=WIDTH: open_index(url, f"pictures-{name}", width, api_key=key)
+        yield lambda name, dimension=DIMENSION: open_index(url, f"pictures-{name}", dimension, api_key=key)
 
 
 Open = Callable[..., Index]
@@ -311,7 +311,7 @@ def test_who_re_embeds_is_refused_until_the_end_and_the_one_before_is_not(by: Op
 
 
 def test_an_index_that_is_down_at_the_start_is_asked_on_first_use(unused_port):
-    open_index(f"http://127.0.0.1:{unused_port}", "pictures-new", WIDTH).check_embedder()
+    open_index(f"http://127.0.0.1:{unused_port}", "pictures-new", DIMENSION).check_embedder()
 
 
 def test_every_key_is_named_once(by: Open, recipe, monkeypatch):
@@ -324,4 +324,4 @@ def test_every_key_is_named_once(by: Open, recipe, monkeypatch):
 @pytest.mark.parametrize("url", ["", "qdrant:6333", "file:/tmp/x"])
 def test_an_unknown_index_is_refused(url):
     with pytest.raises(BadSetup):
-        open_index(url, "pictures", WIDTH)
+        open_index(url, "pictures", DIMENSION)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from memo import BadRecipe, Forgotten, Recipe
-from memo.init_image import KEPT, read_start, start_name
+from memo.init_image import KEPT, init_image_name, read_init_image
 from tests.real import painted
 
 
@@ -19,26 +19,26 @@ def encoded(image, kind="PNG", **options):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_usual_pictures_become_plain_png(kind):
-    png = read_start(encoded(Image.new("RGB", (40, 24), "#c60"), kind))
+    png = read_init_image(encoded(Image.new("RGB", (40, 24), "#c60"), kind))
     image = Image.open(io.BytesIO(png))
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (40, 24))
 
 
 def test_what_is_transparent_becomes_white():
-    image = Image.open(io.BytesIO(read_start(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))))
+    image = Image.open(io.BytesIO(read_init_image(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))))
     assert image.getpixel((4, 4)) == (255, 255, 255)
 
 
 def test_a_turned_photograph_is_upright_and_says_nothing_of_who_took_it():
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
-    data = read_start(encoded(Image.new("RGB", (40, 24)), "JPEG", exif=exif, icc_profile=b"profile"))
+    data = read_init_image(encoded(Image.new("RGB", (40, 24)), "JPEG", exif=exif, icc_profile=b"profile"))
     image = Image.open(io.BytesIO(data))
     assert image.size == (24, 40) and not image.getexif() and not image.info
 
 
 def test_a_large_one_is_scaled_down():
-    image = Image.open(io.BytesIO(read_start(encoded(Image.new("L", (3000, 300))))))
+    image = Image.open(io.BytesIO(read_init_image(encoded(Image.new("L", (3000, 300))))))
     assert image.size == (KEPT, KEPT // 10)
 
 
@@ -54,60 +54,64 @@ def test_a_large_one_is_scaled_down():
 )
 def test_what_is_no_usable_picture_is_refused(data, said):
     with pytest.raises(BadRecipe, match=said):
-        read_start(data)
+        read_init_image(data)
 
 
 def test_a_start_is_found_in_its_own_scope_only(memory):
     data = encoded(Image.new("RGB", (8, 8)))
-    name = memory.keep_start(data, "mine")
-    assert memory.has_start(name, "mine") and memory.start(name, "mine") == read_start(data)
-    assert not memory.has_start(name, "yours") and memory.keep_start(data, "yours") != name
+    name = memory.keep_init_image(data, "mine")
+    assert memory.has_init_image(name, "mine") and memory.init_image(name, "mine") == read_init_image(data)
+    assert not memory.has_init_image(name, "yours") and memory.keep_init_image(data, "yours") != name
     with pytest.raises(Forgotten):
-        memory.start(name, "another")
+        memory.init_image(name, "another")
 
 
 def test_the_same_picture_has_one_name(memory):
     image = Image.new("RGB", (8, 8), "#123")
-    assert memory.keep_start(encoded(image)) == memory.keep_start(encoded(image, "WEBP", lossless=True))
+    assert memory.keep_init_image(encoded(image)) == memory.keep_init_image(encoded(image, "WEBP", lossless=True))
 
 
 def test_another_start_or_strength_is_another_picture(memory, remember):
     words = {"prompt": "a red fox", "model": "m", "revision": "r", "width": 64, "height": 64}
-    one, other = start_name(b"one", "shared"), start_name(b"other", "shared")
-    remember(Recipe(**words, start=one, strength=0.5))
-    asked = [Recipe(**words), Recipe(**words, start=other, strength=0.5), Recipe(**words, start=one, strength=0.7)]
+    one, other = init_image_name(b"one", "shared"), init_image_name(b"other", "shared")
+    remember(Recipe(**words, init_image=one, strength=0.5))
+    asked = [
+        Recipe(**words),
+        Recipe(**words, init_image=other, strength=0.5),
+        Recipe(**words, init_image=one, strength=0.7),
+    ]
     assert all(memory.recall(recipe).match is None for recipe in asked)
-    alike = Recipe(**{**words, "prompt": "the red fox"}, start=one, strength=0.5)
+    alike = Recipe(**{**words, "prompt": "the red fox"}, init_image=one, strength=0.5)
     assert memory.recall(alike).match and memory.recall(alike).match.how == "same meaning"
 
 
 @pytest.fixture
 def begun(memory):
     """A recipe that starts from a picture which is kept."""
-    name = memory.keep_start(encoded(Image.new("RGB", (8, 8))), "mine")
-    return Recipe(prompt="a red fox", model="m", revision="r", width=64, height=64, start=name, strength=0.5)
+    name = memory.keep_init_image(encoded(Image.new("RGB", (8, 8))), "mine")
+    return Recipe(prompt="a red fox", model="m", revision="r", width=64, height=64, init_image=name, strength=0.5)
 
 
 def test_a_start_goes_with_the_last_picture_that_was_begun_from_it(memory, remember, begun):
     first, second = (remember(begun, seed=seed, scope="mine") for seed in (1, 2))
     memory.forget(first.key)
-    assert memory.has_start(begun.start, "mine")
+    assert memory.has_init_image(begun.init_image, "mine")
     memory.forget(second.key, "mine")
-    assert not memory.has_start(begun.start, "mine")
+    assert not memory.has_init_image(begun.init_image, "mine")
 
 
 def test_a_start_stays_for_a_painting_under_way(memory, remember, begun):
     kept = remember(begun, scope="mine")
-    memory.begun("ab" * 16, replace(begun, prompt="a blue fox"), "mine")
+    memory.painting_started("ab" * 16, replace(begun, prompt="a blue fox"), "mine")
     memory.forget(kept.key)
-    assert memory.has_start(begun.start, "mine")
+    assert memory.has_init_image(begun.init_image, "mine")
 
 
 def test_a_start_goes_also_with_a_picture_that_was_never_indexed(memory, begun):
     kept, png = painted(begun, scope="mine")
     memory.keep(kept, png)
     memory.forget(kept.key, "mine")
-    assert not memory.has_start(begun.start, "mine")
+    assert not memory.has_init_image(begun.init_image, "mine")
 
 
 def test_without_a_start_the_strength_says_nothing():
@@ -118,4 +122,4 @@ def test_without_a_start_the_strength_says_nothing():
 @pytest.mark.parametrize("strength", [0, 1.2, -1, True, "half", float("nan")])
 def test_a_strength_out_of_range_is_refused(strength):
     with pytest.raises(BadRecipe, match="strength: .* it must be a number above 0 and up to 1"):
-        Recipe(prompt="a", model="m", revision="r", start="0" * 32, strength=strength)
+        Recipe(prompt="a", model="m", revision="r", init_image="0" * 32, strength=strength)

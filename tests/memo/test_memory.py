@@ -71,21 +71,21 @@ def test_a_judge_that_does_not_answer_means_no(memory, remember, recipe, caplog)
 
 
 def test_a_painting_under_way_that_means_the_same_is_offered(memory, recipe):
-    memory.begun("ab" * 16, recipe)
+    memory.painting_started("ab" * 16, recipe)
     recall = memory.recall(replace(recipe, prompt="please draw a red fox in the snow"))
     assert recall.match is None and recall.painting == "ab" * 16 and "a red fox in the snow" in recall.reason
     assert memory.recall(replace(recipe, prompt="a blue fox in the snow")).painting is None
     assert memory.recall(recipe, scope="alice").painting is None
     assert memory.recall(recipe, policy="exact").painting is None
-    memory.ended("ab" * 16)
+    memory.painting_ended("ab" * 16)
     assert memory.recall(recipe).painting is None
 
 
 def test_an_index_that_is_down_keeps_nobody_from_painting(embedder, memory, recipe, unused_port, caplog):
-    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.width)
+    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.dimension)
     down = Memory(embedder, index, memory.store, memory.judge, beside(index, Pending, "pending"))
-    down.begun("ab" * 16, recipe)
-    down.ended("ab" * 16)
+    down.painting_started("ab" * 16, recipe)
+    down.painting_ended("ab" * 16)
     assert "cannot be joined" in caplog.text and "still among" in caplog.text
 
 
@@ -144,7 +144,7 @@ def test_relaxed_takes_what_shows_more_and_never_less(memory, remember, recipe):
 
 
 def test_relaxed_joins_a_painting_that_will_show_more(memory, recipe):
-    memory.begun("ab" * 16, replace(recipe, prompt="a red fox in the snow at dusk"))
+    memory.painting_started("ab" * 16, replace(recipe, prompt="a red fox in the snow at dusk"))
     recall = memory.recall(recipe, policy="relaxed")
     assert recall.painting == "ab" * 16 and "besides: at dusk" in recall.reason
     assert memory.recall(recipe).painting is None
@@ -180,7 +180,7 @@ def test_pictures_that_were_seen_are_not_given_again(memory, remember, recipe):
 
 
 def test_a_painting_that_is_waited_for_is_not_offered_again(memory, recipe):
-    memory.begun("ab" * 16, recipe)
+    memory.painting_started("ab" * 16, recipe)
     alike = replace(recipe, prompt="please draw a red fox in the snow")
     assert memory.recall(alike).painting == "ab" * 16
     assert memory.recall(alike, seen={"ab" * 16}).painting is None
@@ -241,7 +241,7 @@ def test_a_store_that_is_empty_of_a_sudden_costs_the_index_nothing(memory, remem
 
 
 def test_an_index_that_is_down_is_a_miss_that_says_so(embedder, memory, recipe, unused_port):
-    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.width)
+    index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.dimension)
     recall = Memory(embedder, index, memory.store, memory.judge).recall(recipe)
     assert recall.match is None and "does not answer" in recall.reason
 

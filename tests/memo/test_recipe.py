@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from memo import BadKey, BadRecipe, Recipe, from_mapping, from_text, to_text
-from memo.recipe import as_mapping, plain
+from memo.recipe import canonical_bytes, from_canonical, to_canonical
 
 PROMPTS = ["fox", "une forêt d'automne", "狐" * 200, "a\t b\n c", "עברית", "🦊 in the snow", '"quoted" \\ {}']
 
@@ -29,7 +29,7 @@ def test_keys_stay_the_same_for_ever():
 
 
 def test_defaults_stay_out_of_the_canonical_bytes():
-    assert plain(make(steps=20)) == b'{"model":"stickers","prompt":"a red fox in snow","revision":"r1"}'
+    assert canonical_bytes(make(steps=20)) == b'{"model":"stickers","prompt":"a red fox in snow","revision":"r1"}'
 
 
 def test_white_space_and_unicode_forms_do_not_make_another_recipe():
@@ -145,6 +145,6 @@ def test_random_recipes_survive_json_and_text():
             guidance_scale=round(dice.uniform(0, 30), dice.randint(0, 9)),
             seed=dice.choice([None, dice.randrange(2**53)]),
         )
-        assert from_mapping(json.loads(json.dumps(as_mapping(recipe)))) == recipe
+        assert from_canonical(json.loads(json.dumps(to_canonical(recipe)))) == recipe
         assert from_text(to_text(recipe)) == recipe
         assert replace(recipe) == recipe

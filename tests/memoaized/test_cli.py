@@ -69,12 +69,12 @@ def test_preparing_twice_is_preparing_once(run, tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
-def test_a_workers_health_is_told_by_the_exit_status(run, board, redis_url, monkeypatch):
+def test_a_workers_health_is_told_by_the_exit_status(run, job_store, redis_url, monkeypatch):
     monkeypatch.setenv("JOBS_REDIS", redis_url)
     assert run("healthcheck", "worker").exit_code == 1
     import socket
 
-    board.beat("here", {"host": socket.gethostname()})
+    job_store.heartbeat("here", {"host": socket.gethostname()})
     assert run("healthcheck", "worker").exit_code == 0
     monkeypatch.setenv("JOBS_REDIS", "amqp://nowhere")
     assert "JOBS_REDIS" in run("healthcheck", "worker").output

@@ -29,7 +29,7 @@ from tests.hub_stub import COMMIT, HubStub, Repository
 from tests.real import ROOT
 from tests.stock_models import SCHEDULE, UNET, WIDTH, autoencoder, text_encoder, tokenizer, write_stable_diffusion
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
 BALLAST = (
     *("README.md", "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "v1-inference.yaml", "unet/model.onnx"),
@@ -37,7 +37,7 @@ BALLAST = (
     *("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.bin"),
     *("text_encoder/pytorch_model.bin", "text_encoder/flax_model.msgpack", "text_encoder/model.fp16.safetensors"),
 )
-MEANS = Means(device="cpu", dtype="float32")
+MEANS = PainterOptions(device="cpu", dtype="float32")
 
 
 def write_cats(folder):
@@ -115,7 +115,7 @@ def test_the_catalogue_accepts_every_preset(preset, folder):
     recipe = Catalogue(folder).recipe({"prompt": "a red fox"})
     assert (recipe.steps, recipe.sampler, recipe.width) == (preset.steps, preset.sampler, recipe.height)
     assert preset.family in (*STEPPED, PIPELINE, *REMOTE) and model.remote == preset.remote
-    assert model.negatives == preset.negatives
+    assert model.negative_prompts == preset.negative_prompts
     assert bool(preset.least) != preset.remote and model.licence == preset.licence
 
 
@@ -154,9 +154,11 @@ def test_what_was_downloaded_is_painted_without_a_hub(one_thread, stub, run, fol
     steps = []
     image = open_painter(catalogue.model(name), MEANS)(recipe, lambda progress: steps.append(progress.step))
     assert image.size == (64, 64) and steps == [1, 2] and about(folder, name)["family"] == family
-    assert catalogue.model(name).negatives == (name == "sd")
+    assert catalogue.model(name).negative_prompts == (name == "sd")
     kinds = {"cats": "DDPMPipeline", "lcm": "LatentConsistencyModelPipeline"}
-    assert about(folder, name).get("pipeline") == kinds.get(name) and catalogue.model(name).starts == (name == "sd")
+    assert about(folder, name).get("pipeline") == kinds.get(name) and catalogue.model(name).image_to_image == (
+        name == "sd"
+    )
 
 
 def test_pipelines_of_flux_are_taken_to_know_no_negative_prompts():
@@ -164,9 +166,9 @@ def test_pipelines_of_flux_are_taken_to_know_no_negative_prompts():
         "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
         "tokenizer": ("transformers", "T5Tokenizer"),
     }
-    for kind, negatives in (("FluxPipeline", False), ("StableDiffusion3Pipeline", True)):
-        found = ours.guess(ours.Found("toy/flow", COMMIT, "MIT", kind, parts, {}))
-        assert (found.sampler, found.negatives) == ("euler", negatives)
+    for kind, negative_prompts in (("FluxPipeline", False), ("StableDiffusion3Pipeline", True)):
+        found = ours.guess(ours.HubModel("toy/flow", COMMIT, "MIT", kind, parts, {}))
+        assert (found.sampler, found.negative_prompts) == ("euler", negative_prompts)
 
 
 def test_a_gated_model_wants_a_token_and_says_where(stub, run, folder, monkeypatch):

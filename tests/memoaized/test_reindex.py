@@ -23,18 +23,20 @@ from memoaized.cli import main
 from memoaized.reindex import index_server, re_embed
 from memoaized.up import claimed, free_port
 from tests.real import ROOT, painted
-from worker.leases import Tender
+from worker.leases import LeaseKeeper
 
 
 class Noise:
     """Unit vectors that depend on the embedder and the text, and mean nothing."""
 
     def __init__(self, name: str, width: int = 8) -> None:
-        self.name, self.width = name, width
+        self.name, self.dimension = name, width
 
     def __call__(self, texts):
-        seeds = [sha256(f"{self.name} {self.width} {text}".encode()).digest() for text in texts]
-        vectors = np.array([np.random.default_rng(list(seed)).normal(size=self.width) for seed in seeds], np.float32)
+        seeds = [sha256(f"{self.name} {self.dimension} {text}".encode()).digest() for text in texts]
+        vectors = np.array(
+            [np.random.default_rng(list(seed)).normal(size=self.dimension) for seed in seeds], np.float32
+        )
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -46,10 +48,10 @@ def by(request, tmp_path):
     """The pictures of an embedder in an index of our own, in memory unless "embedded" is asked for."""
     if getattr(request, "param", "memory") == "memory":
         client = open_client("memory:", None)
-        yield lambda embedder: Index(client, f"pictures-{embedder.name}", embedder.width)
+        yield lambda embedder: Index(client, f"pictures-{embedder.name}", embedder.dimension)
         return
     with index_server(tmp_path / "index") as (url, key):
-        yield lambda embedder: open_index(url, f"pictures-{embedder.name}", embedder.width, api_key=key)
+        yield lambda embedder: open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
 
 
 Open = Callable[[Noise], Index]
@@ -316,21 +318,23 @@ def test_a_folder_without_pictures_is_refused(run, tmp_path):
 # What runs, and what starts
 
 
-def test_a_picture_painted_while_refused_is_indexed_afterwards(studio, board, memory, store, recipe, kept, said):
-    memory.index = Index(open_client("memory:", None), "pictures-new", memory.embedder.width)
+def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store, memory, store, recipe, kept, said):
+    memory.index = Index(open_client("memory:", None), "pictures-new", memory.embedder.dimension)
     old = Index(memory.index.client, "pictures-old", OLD.width)
     [before] = kept("a fox")
     old.add(before, OLD(["a fox"])[0])
     assert "memory does not answer" in memory.recall(recipe).reason
-    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    tender = Tender(studio, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
-    assert studio.paint(job.recipe.model) == "done"
+    job = job_store.open_job(recipe, reason="", scope="shared", joinable=True)
+    lease_keeper = LeaseKeeper(runner, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
+    assert runner.paint(job.recipe.model) == "done"
     with pytest.raises(Unavailable, match="memoaized reindex"):
-        tender.look_after()
-    assert len(board.postponed()) == 1
-    re_embed(memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.width), store, said.append)
-    tender.look_after()
-    assert board.postponed() == [] and memory.index.count() == 2
+        lease_keeper.look_after()
+    assert len(job_store.backlog()) == 1
+    re_embed(
+        memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.dimension), store, said.append
+    )
+    lease_keeper.look_after()
+    assert job_store.backlog() == [] and memory.index.count() == 2
     assert memory.recall(recipe).match is not None
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from jobs.models import Catalogue
-from jobs.store.board import open_board
+from jobs.store.job_store import open_job_store
 from memo import BadSetup
 from memoaized.cli import main
 from memoaized.train_commands import check_name
@@ -112,23 +112,23 @@ def test_a_queued_run_is_done_by_a_training_worker(run, pictures, redis_url, tmp
     assert answer.exit_code == 0, answer.output
     training = answer.output.strip()
     assert run("status", training, "--queue", redis_url).output == "vae queued, step 0 of 2\n"
-    board = open_board(redis_url)
-    assert board.redis.llen("train") == 1 and board.redis.llen("paint") == 0
-    assert Runner(Trainings(board)).run(training) == "done"
-    board.redis.close()
+    job_store = open_job_store(redis_url)
+    assert job_store.redis.llen("train") == 1 and job_store.redis.llen("paint") == 0
+    assert Runner(Trainings(job_store)).run(training) == "done"
+    job_store.redis.close()
     told = run("status", training, "--queue", redis_url, "--follow")
     assert told.exit_code == 0 and told.output.startswith("vae done, step 2 of 2, loss ")
     assert str(tmp_path / "run") in told.output
 
 
-def test_following_ends_with_the_training(run, board, redis_url):
+def test_following_ends_with_the_training(run, job_store, redis_url):
     import threading
 
     from jobs.job import State
-    from training.runs import Order
+    from training.runs import TrainingRequest
 
-    trainings = Trainings(board)
-    training = trainings.open(Order("vae", {"steps": 3}))
+    trainings = Trainings(job_store)
+    training = trainings.open(TrainingRequest("vae", {"steps": 3}))
     answers = []
     follower = threading.Thread(
         target=lambda: answers.append(run("status", training, "--queue", redis_url, "--follow"))

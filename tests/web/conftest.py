@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import web
-from jobs.api_keys import Keys
+from jobs.api_keys import ApiKeys
 from jobs.models import Catalogue
 from jobs.queue import Queue
 from memo import Memory
@@ -20,8 +20,8 @@ Enter = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def keys(queue: Queue) -> Keys:
-    return Keys(queue.board)
+def keys(queue: Queue) -> ApiKeys:
+    return ApiKeys(queue.job_store)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def guarded(serve: Serve) -> Flask:
 
 
 @pytest.fixture
-def enter(keys: Keys) -> Enter:
+def enter(keys: ApiKeys) -> Enter:
     """A client of a server that sends a new key of this name with every request."""
 
     def client(app: Flask, name: str, **how: object) -> FlaskClient:

@@ -71,7 +71,7 @@ def test_what_means_the_same_as_a_painting_under_way_is_joined(client, queue, wo
 def test_a_painting_that_ended_unseen_is_not_waited_for(client, queue, memory, working):
     """Its worker died before it could strike it off."""
     done = paint(client, queue)
-    memory.begun(done.painting, replace(done.recipe.wish, prompt="a blue fox"))
+    memory.painting_started(done.painting, replace(done.recipe.wish, prompt="a blue fox"))
     again = client.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the blue fox"})
     assert again.status_code == 202 and again.json["origin"] == "painted"
     assert finished(queue, again.json["id"]).picture

@@ -7,14 +7,14 @@ import pytest
 from flask.testing import FlaskClient
 
 from jobs.queue import Queue
-from jobs.store.board import Board
+from jobs.store.job_store import JobStore
 from memo import SHARED, Memory, Picture, Recipe, Unavailable
 from tests.real import finished
 from tests.web.conftest import Enter, Serve
 from tests.web.test_pages import shown
 from web.auth import VISITOR
 from web.pages import gallery
-from worker.paint import Studio
+from worker.paint import PaintingRunner
 
 Remember = Callable[..., Picture]
 SMALL = {"width": 64, "height": 64, "steps": 2}
@@ -77,7 +77,7 @@ def test_the_gallery_shows_one_model_or_all(
     assert set(shown(client.get(f"/gallery?model={query}").text)) == {one, other}
 
 
-def test_mine_are_the_pictures_that_i_was_given(client: FlaskClient, queue: Queue, working: Studio) -> None:
+def test_mine_are_the_pictures_that_i_was_given(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
     client.get("/")  # which names this browser
     mine = painted(client, queue, "a red fox in the snow")
     painted(client.application.test_client(), queue, "a lighthouse at night")
@@ -92,7 +92,9 @@ def test_another_scope_is_neither_shown_nor_found(client: FlaskClient, remember:
         assert shown(client.get(path).text) == []
 
 
-def test_news_are_what_was_finished_since_the_page(client: FlaskClient, queue: Queue, working: Studio) -> None:
+def test_news_are_what_was_finished_since_the_page(
+    client: FlaskClient, queue: Queue, working: PaintingRunner
+) -> None:
     painted(client, queue, "a lighthouse at night")
     news = live(client)
     assert shown(client.get(news).json["tiles"]) == []
@@ -102,7 +104,7 @@ def test_news_are_what_was_finished_since_the_page(client: FlaskClient, queue: Q
     assert shown(client.get(answer["next"]).json["tiles"]) == []
 
 
-def test_a_finished_picture_comes_as_an_event(client: FlaskClient, queue: Queue, working: Studio) -> None:
+def test_a_finished_picture_comes_as_an_event(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
     events = live(client, "/", "events")
     key = painted(client, queue, "a green apple")
     answer = client.get(events)
@@ -115,7 +117,9 @@ def test_a_finished_picture_comes_as_an_event(client: FlaskClient, queue: Queue,
     assert name.removeprefix("id: ") == queue.finished()[0][0]
 
 
-def test_whoever_comes_back_is_told_what_it_missed(client: FlaskClient, queue: Queue, working: Studio) -> None:
+def test_whoever_comes_back_is_told_what_it_missed(
+    client: FlaskClient, queue: Queue, working: PaintingRunner
+) -> None:
     painted(client, queue, "a green apple")
     last = queue.finished()[0][0]
     key = painted(client, queue, "a blue boat")
@@ -128,34 +132,34 @@ def test_whoever_comes_back_is_told_what_it_missed(client: FlaskClient, queue: Q
 
 @pytest.mark.parametrize("since", ["", "x", "1-x", "9" * 30, "1-1-1"])
 def test_a_broken_place_in_the_stream_means_its_beginning(
-    client: FlaskClient, queue: Queue, working: Studio, since: str
+    client: FlaskClient, queue: Queue, working: PaintingRunner, since: str
 ) -> None:
     key = painted(client, queue, "a green apple")
     assert shown(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
 
 
-def test_another_scopes_pictures_are_no_news(client: FlaskClient, board: Board, recipe: Recipe) -> None:
+def test_another_scopes_pictures_are_no_news(client: FlaskClient, job_store: JobStore, recipe: Recipe) -> None:
     news = live(client)
-    finish(board, recipe, scope="alice")
+    finish(job_store, recipe, scope="alice")
     assert shown(client.get(news).json["tiles"]) == []
 
 
-def finish(board: Board, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
+def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
     """A job that is painted at once, by nobody; the key of its picture."""
-    board.open_job(recipe, reason="", scope=scope, user=user, joinable=False)
-    claim = board.claim("stickers")
+    job_store.open_job(recipe, reason="", scope=scope, user=user, joinable=False)
+    claim = job_store.claim("stickers")
     assert claim
     picture = Picture(recipe=claim.recipe, created=1.0, seconds=1.0, scope=scope)
-    assert board.done(claim, picture)
+    assert job_store.complete(claim, picture)
     return picture.key
 
 
 def test_whoever_holds_a_stream_is_written_to_at_pictures_that_are_not_shown(
-    client: FlaskClient, board: Board, recipe: Recipe
+    client: FlaskClient, job_store: JobStore, recipe: Recipe
 ) -> None:
     """Only then is it noticed that a window was closed."""
-    finish(board, recipe, scope="alice")
-    key = finish(board, recipe)
+    finish(job_store, recipe, scope="alice")
+    key = finish(job_store, recipe)
     answer = client.get("/gallery/events?since=0-0")
     _, comment, event = (next(answer.response) for _ in range(3))
     answer.close()
@@ -163,14 +167,14 @@ def test_whoever_holds_a_stream_is_written_to_at_pictures_that_are_not_shown(
 
 
 def test_what_is_mine_is_read_once_for_many_pictures_and_none_is_missed(
-    client: FlaskClient, queue: Queue, board: Board, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, queue: Queue, job_store: JobStore, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "OWN_SECONDS", 0.5)
     read = count_calls(monkeypatch, queue, "of_user")
     client.get("/")  # which names this browser
     visitor = client.get_cookie(VISITOR)
     assert visitor
-    keys = [finish(board, recipe, user=user) for user in ("", "", visitor.value, "", "", visitor.value, "")]
+    keys = [finish(job_store, recipe, user=user) for user in ("", "", visitor.value, "", "", visitor.value, "")]
     answer = client.get("/gallery/events?mine=1&since=0-0")
     told = ""
     while keys[5] not in told:

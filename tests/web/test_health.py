@@ -1,12 +1,12 @@
 """/healthz says whether a job can be served, and which part is at fault."""
 
-from jobs.store.board import open_board
+from jobs.store.job_store import open_job_store
 from memo.index import open_index
 from memo.store import FolderStore
 
 
-def test_it_is_healthy_when_a_job_can_be_served(client, board):
-    board.beat("here", {"pid": 1})
+def test_it_is_healthy_when_a_job_can_be_served(client, job_store):
+    job_store.heartbeat("here", {"pid": 1})
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["status"]) == (200, "ok")
     assert set(answer.json["parts"].values()) == {"ok"}
@@ -17,23 +17,23 @@ def test_without_a_worker_it_is_not(client):
     assert answer.status_code == 503 and answer.json["parts"]["workers"] == "no worker is alive"
 
 
-def test_without_an_index_it_is_degraded_but_serves(client, board, memory, unused_port):
-    board.beat("here", {"pid": 1})
-    memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.width)
+def test_without_an_index_it_is_degraded_but_serves(client, job_store, memory, unused_port):
+    job_store.heartbeat("here", {"pid": 1})
+    memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["status"]) == (200, "degraded")
     assert "does not answer" in answer.json["parts"]["index"]
 
 
-def test_without_a_store_it_is_not(client, board, memory, tmp_path):
-    board.beat("here", {"pid": 1})
+def test_without_a_store_it_is_not(client, job_store, memory, tmp_path):
+    job_store.heartbeat("here", {"pid": 1})
     (tmp_path / "file").touch()
     memory.store = FolderStore(tmp_path / "file")
     assert client.get("/healthz").status_code == 503
 
 
 def test_without_a_queue_it_is_not_and_jobs_are_refused_for_now(client, queue, unused_port):
-    queue.board = open_board(f"redis://127.0.0.1:{unused_port}/0")
+    queue.job_store = open_job_store(f"redis://127.0.0.1:{unused_port}/0")
     answer = client.get("/healthz")
     assert answer.status_code == 503 and "queue" in answer.json["parts"]["queue"]
     refused = client.post("/api/v1/jobs", json={"prompt": "a red fox"})
@@ -44,7 +44,7 @@ def test_without_a_queue_it_is_not_and_jobs_are_refused_for_now(client, queue, u
 def test_without_an_index_pictures_are_painted_all_the_same(client, queue, working, memory, unused_port):
     from tests.real import finished
 
-    memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.width)
+    memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     answer = client.post("/api/v1/jobs", json={"prompt": "a red fox"})
     assert answer.status_code == 202 and "memory does not answer" in answer.json["reason"]
     assert finished(queue, answer.json["id"]).picture

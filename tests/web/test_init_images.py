@@ -19,17 +19,17 @@ def picture(colour="#c60", kind="PNG"):
 
 
 def upload(client, **how):
-    answer = client.post("/api/v1/starts", **how)
+    answer = client.post("/api/v1/init-images", **how)
     assert answer.status_code == 201, answer.json
-    return answer.json["start"]
+    return answer.json["init_image"]
 
 
 def test_the_painter_gets_the_picture_that_was_uploaded(client, queue, working, painter):
     start = upload(client, data=picture(), content_type="image/png")
-    job = client.post("/api/v1/jobs", json={**FOX, "start": start, "strength": 0.4}).json
+    job = client.post("/api/v1/jobs", json={**FOX, "init_image": start, "strength": 0.4}).json
     assert finished(queue, job["id"]).state == "done"
-    assert painter.starts[0].size == (30, 20) and painter.starts[0].getpixel((3, 3)) == (0xCC, 0x66, 0)
-    assert job["recipe"]["start"] == start and job["recipe"]["strength"] == 0.4
+    assert painter.init_images[0].size == (30, 20) and painter.init_images[0].getpixel((3, 3)) == (0xCC, 0x66, 0)
+    assert job["recipe"]["init_image"] == start and job["recipe"]["strength"] == 0.4
 
 
 def test_a_form_uploads_as_well_and_one_picture_has_one_name(client):
@@ -39,28 +39,30 @@ def test_a_form_uploads_as_well_and_one_picture_has_one_name(client):
 
 def test_a_painted_picture_may_be_named_by_its_key(client, queue, working, painter):
     first = finished(queue, client.post("/api/v1/jobs", json=FOX).json["id"]).picture
-    job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox", "start": first.key}).json
+    job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox", "init_image": first.key}).json
     assert finished(queue, job["id"]).state == "done"
-    assert painter.starts[-1].size == (64, 64)
+    assert painter.init_images[-1].size == (64, 64)
 
 
-def test_the_week_that_an_upload_is_kept_begins_anew_whenever_it_is_asked_for(client, board, working, monkeypatch):
+def test_the_week_that_an_upload_is_kept_begins_anew_whenever_it_is_asked_for(
+    client, job_store, working, monkeypatch
+):
     def noted():
         with monkeypatch.context() as hurried:
-            hurried.setattr("jobs.store.board.KEPT_SECONDS", -0.001)
-            return board.old_starts()
+            hurried.setattr("jobs.store.job_store.KEPT_SECONDS", -0.001)
+            return job_store.old_init_images()
 
     start = upload(client, data=picture(), content_type="image/png")
     [(name, scope)] = noted()
     assert name == start
-    board.looked_after(start, scope)
-    assert client.post("/api/v1/jobs", json={**FOX, "start": start}).status_code == 202
+    job_store.drop_init_image(start, scope)
+    assert client.post("/api/v1/jobs", json={**FOX, "init_image": start}).status_code == 202
     assert noted() == [(start, scope)]
 
 
 def test_what_was_never_uploaded_cannot_be_started_from(client):
-    answer = client.post("/api/v1/jobs", json={**FOX, "start": "0" * 32})
-    assert (answer.status_code, answer.json["field"]) == (422, "start")
+    answer = client.post("/api/v1/jobs", json={**FOX, "init_image": "0" * 32})
+    assert (answer.status_code, answer.json["field"]) == (422, "init_image")
     assert "upload it first" in answer.json["fix"]
 
 
@@ -70,7 +72,7 @@ def test_what_was_never_uploaded_cannot_be_started_from(client):
     ids=["none", "text", "huge"],
 )
 def test_an_upload_that_is_no_picture_is_refused(client, data, status):
-    assert client.post("/api/v1/starts", data=data, content_type="image/png").status_code == status
+    assert client.post("/api/v1/init-images", data=data, content_type="image/png").status_code == status
 
 
 def form(image=None, **fields):
@@ -81,7 +83,7 @@ def form(image=None, **fields):
 def test_the_form_takes_a_picture_without_javascript(client, queue, working, painter):
     answer = client.post("/", data=form(picture(), strength="0,4"))
     job = finished(queue, answer.headers["Location"].rpartition("/")[2])
-    assert (job.recipe.strength, painter.starts[0].size) == (0.4, (30, 20))
+    assert (job.recipe.strength, painter.init_images[0].size) == (0.4, (30, 20))
 
 
 def test_a_large_picture_goes_through_the_form(client):
@@ -93,9 +95,9 @@ def test_a_large_picture_goes_through_the_form(client):
 
 def test_a_fault_elsewhere_does_not_lose_the_picture(client, tiny_models):
     answer = client.post("/", data=form(picture(), steps="0"))
-    [start] = re.findall(r'name="start" value="([0-9a-f]{32})" checked', answer.text)
+    [start] = re.findall(r'name="init_image" value="([0-9a-f]{32})" checked', answer.text)
     assert answer.status_code == 422
-    again = client.post("/", data=form(steps="2", start=start))
+    again = client.post("/", data=form(steps="2", init_image=start))
     assert again.status_code == 303
 
 

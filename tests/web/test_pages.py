@@ -15,7 +15,7 @@ from tests.web.conftest import Enter, Serve
 from web.api.init_images import ROOM
 from web.pages import jobs_pages
 from web.pages.jobs_pages import as_body, duration, energy, offered, sentence
-from worker.paint import Studio
+from worker.paint import PaintingRunner
 
 PROMPT = "a red fox in the snow"
 Remember = Callable[..., Picture]
@@ -56,7 +56,7 @@ def test_a_sent_form_leads_to_its_job(client: FlaskClient) -> None:
 
 
 def test_a_job_page_refreshes_itself_without_javascript_until_it_is_final(
-    client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter
+    client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter
 ) -> None:
     refresh = '<noscript><meta http-equiv="refresh"'
     painter.go_on.clear()
@@ -68,7 +68,7 @@ def test_a_job_page_refreshes_itself_without_javascript_until_it_is_final(
 
 
 def test_a_painted_picture_is_shown_with_its_badge_and_settings(
-    client: FlaskClient, queue: Queue, working: Studio
+    client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     where = sent(client, prompt=PROMPT, size="64x64", steps="4")
     job = finished(queue, where.rpartition("/")[2])
@@ -162,11 +162,11 @@ def test_a_form_too_large_to_be_read_is_shown_anew_with_the_reason(client: Flask
 
 def test_a_fault_of_what_a_model_cannot_do_is_not_hidden(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = app.extensions["catalogue"]
-    without = [{**model, "starts": False} for model in catalogue.describe()]
+    without = [{**model, "image_to_image": False} for model in catalogue.describe()]
     monkeypatch.setattr(catalogue, "describe", lambda: without)
     page = app.test_client().post("/", data={"prompt": PROMPT, "strength": "much"}).text
-    assert "hidden" in tag(app.test_client().get("/").text, '<div class="field wide start"')
-    assert "hidden" not in tag(page, '<div class="field wide start"') and 'aria-invalid="true"' in page
+    assert "hidden" in tag(app.test_client().get("/").text, '<div class="field wide init-image"')
+    assert "hidden" not in tag(page, '<div class="field wide init-image"') and 'aria-invalid="true"' in page
 
 
 def test_a_sent_form_is_read_as_the_json_that_a_client_would_send() -> None:
@@ -249,7 +249,7 @@ def tried_again(client: FlaskClient, queue: Queue, job: Job) -> Job:
 
 
 def test_a_failed_job_says_why_and_offers_the_same_again(
-    client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter
+    client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter
 ) -> None:
     job = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
     page = client.get(f"/jobs/{job.id}").text
@@ -259,7 +259,7 @@ def test_a_failed_job_says_why_and_offers_the_same_again(
 
 
 def test_trying_again_keeps_a_seed_that_was_given_and_no_other(
-    client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter
+    client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter
 ) -> None:
     drawn = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
     given = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4", seed="77")
@@ -268,7 +268,7 @@ def test_trying_again_keeps_a_seed_that_was_given_and_no_other(
 
 
 def test_trying_again_paints_afresh_what_was_to_be_fresh(
-    client: FlaskClient, queue: Queue, working: Studio, painter: QuickPainter, remembered: Picture
+    client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter, remembered: Picture
 ) -> None:
     job = failed(client, queue, painter, prompt=PROMPT, memo="refresh")
     assert tried_again(client, queue, job).origin == "painted"
@@ -309,17 +309,17 @@ def test_a_picture_is_offered_as_png_and_webp(client: FlaskClient, remembered: P
 
 
 def test_the_form_goes_on_from_a_picture(client: FlaskClient, remembered: Picture) -> None:
-    page = client.get(f"/?start={remembered.key}&prompt=a+cat").text
-    assert "checked" in tag(page, f'<input type="checkbox" name="start" value="{remembered.key}"')
+    page = client.get(f"/?init_image={remembered.key}&prompt=a+cat").text
+    assert "checked" in tag(page, f'<input type="checkbox" name="init_image" value="{remembered.key}"')
     assert '<input id="strength"' in page
     plain = client.get("/").text
-    assert 'name="start"' not in plain and '<input id="image"' in plain
+    assert 'name="init_image"' not in plain and '<input id="image"' in plain
 
 
 def test_a_model_of_free_sizes_offers_usual_shapes() -> None:
-    model = {"sizes": [512], "span": [256, 1024, 8], "defaults": {"width": 512}}
+    model = {"sizes": [512], "size_range": [256, 1024, 8], "defaults": {"width": 512}}
     assert offered(model) == ["512x512", "624x416", "416x624", "680x384", "384x680"]
-    assert offered({**model, "span": None}) == ["512x512"]
+    assert offered({**model, "size_range": None}) == ["512x512"]
 
 
 def test_no_page_has_inline_script_or_style(client: FlaskClient, remembered: Picture) -> None:

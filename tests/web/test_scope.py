@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from jobs.job import Claim, Job, State
-from jobs.store.board import Board
+from jobs.store.job_store import JobStore
 from memo import SHARED, Memory, Picture
 from memo.index import open_index
 from memo.picture import key_in, scope_of
@@ -32,7 +32,7 @@ HTML = {"Accept": "text/html"}
 class Hand:
     """Paints what waits, in whosever memory; prompts that it is to hold stay under way."""
 
-    board: Board
+    job_store: JobStore
     memory: Memory
     held: set[str] = field(default_factory=set)
     idle: bool = False
@@ -42,27 +42,27 @@ class Hand:
         """Until stopped."""
         aside: list[Claim] = []
         while not self.stop.wait(0.005):
-            if claim := self.board.claim("stickers"):
+            if claim := self.job_store.claim("stickers"):
                 aside.append(claim)
             aside = [claim for claim in aside if not self.ended(claim)]
 
     def ended(self, claim: Claim) -> bool:
         """Paint it unless it is held; whether it needs no more looking after."""
-        if self.board.progress(claim, 1) != "go on":
-            return self.board.stopped(claim)
+        if self.job_store.report_progress(claim, 1) != "go on":
+            return self.job_store.end_cancelled(claim)
         if self.idle or claim.recipe.prompt in self.held:
             return False
         picture, png = painted(claim.recipe, seed=claim.recipe.seed, scope=claim.scope)
         self.memory.keep(picture, png)
         self.memory.index_picture(picture, new=True)
-        self.board.done(claim, picture)
-        self.memory.ended(claim.painting)
+        self.job_store.complete(claim, picture)
+        self.memory.painting_ended(claim.painting)
         return True
 
 
 @pytest.fixture
-def hand(board: Board, memory: Memory) -> Iterator[Hand]:
-    hand = Hand(board, memory)
+def hand(job_store: JobStore, memory: Memory) -> Iterator[Hand]:
+    hand = Hand(job_store, memory)
     thread = threading.Thread(target=hand.run)
     thread.start()
     yield hand
@@ -99,11 +99,13 @@ def world(guarded, enter, hand, queue, memory) -> World:
     assert done.picture
     answered = ada.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"}).json
     assert answered["origin"] == "memory"
-    start = ada.post("/api/v1/starts", data=png_of("#123456"), content_type="image/png").json["start"]
+    start = ada.post("/api/v1/init-images", data=png_of("#123456"), content_type="image/png").json["init_image"]
     hand.held.add(WOLF["prompt"])
     running = ada.post("/api/v1/jobs", json=WOLF).json["id"]
     wait_for(lambda: queue.job(running).state is State.RUNNING)
-    queue.board.redis.hset(f"{queue.board.prefix}painting:{queue.job(running).painting}", "preview", "cHJldmlldw==")
+    queue.job_store.redis.hset(
+        f"{queue.job_store.prefix}painting:{queue.job(running).painting}", "preview", "cHJldmlldw=="
+    )
     png = ada.get(f"/api/v1/pictures/{done.picture.key}/image").data
     jobs = [queue.job(name) for name in (answered["id"], running)]
     return World(bob, ada, done.picture, png, done, *jobs, start)
@@ -167,7 +169,9 @@ BY_WORDS = {
     "pages.ask": lambda b, w: b.post("/", data={**FOX, "seed": "5"}, follow_redirects=True),
     "gallery.gallery": lambda b, w: [b.get("/gallery"), b.get("/gallery?q=red+fox"), b.get("/gallery?mine=1")],
     "gallery.news": lambda b, w: b.get("/gallery/new?since=0-0"),
-    "starts.upload": lambda b, w: b.post("/api/v1/starts", data=png_of("#123456"), content_type="image/png"),
+    "init_images.upload": lambda b, w: b.post(
+        "/api/v1/init-images", data=png_of("#123456"), content_type="image/png"
+    ),
     "openai.generate": lambda b, w: b.post(
         "/v1/images/generations",
         json={"prompt": FOX["prompt"], "size": "64x64", "seed": 5, "response_format": "b64_json"},
@@ -327,8 +331,8 @@ def test_the_same_recipe_and_seed_is_another_picture_in_another_scope(world, que
 
 def test_nobody_starts_from_anothers_picture(world, hand):
     for start in (world.picture.key, world.start):
-        answer = world.bob.post("/api/v1/jobs", json={**FOX, "start": start})
-        assert answer.status_code == 422 and answer.json["field"] == "start"
+        answer = world.bob.post("/api/v1/jobs", json={**FOX, "init_image": start})
+        assert answer.status_code == 422 and answer.json["field"] == "init_image"
 
 
 def test_a_request_of_several_is_ones_own(world, queue):
@@ -447,7 +451,7 @@ def test_a_worker_paints_into_the_memory_of_whoever_asked(guarded, enter, workin
 
 
 def test_a_lost_index_is_filled_with_private_pictures_as_well(world, memory):
-    index = open_index("memory:", "pictures-lost", memory.embedder.width)
+    index = open_index("memory:", "pictures-lost", memory.embedder.dimension)
     report = re_embed(memory.embedder, index, memory.store, lambda line: None)
     assert report.unreadable == [] and index.get(world.picture.key) == world.picture
     assert [found.key for found in index.newest(world.picture.scope, 9, None)] == [world.picture.key]

@@ -1,17 +1,17 @@
 from flask.testing import FlaskClient
 
 from jobs.queue import Queue
-from jobs.store.board import Board
+from jobs.store.job_store import JobStore
 from tests.real import finished, wait_for
-from worker.paint import Studio
+from worker.paint import PaintingRunner
 
 BODY = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 2}
 FACTS = {"device": "cpu float32", "slots": 4, "busy": 2, "models": ["stickers"], "ended": {"done": 7}}
 
 
-def test_the_page_tells_what_runs_where(client: FlaskClient, board: Board) -> None:
+def test_the_page_tells_what_runs_where(client: FlaskClient, job_store: JobStore) -> None:
     assert "No worker is there." in client.get("/queue").text
-    board.beat("here:1", {**FACTS, "painters": {"stickers": {"width": 2, "step_ms": 12.3}}})
+    job_store.heartbeat("here:1", {**FACTS, "painters": {"stickers": {"batch_size": 2, "step_ms": 12.3}}})
     page = client.get("/queue").text
     assert "here:1" in page and "painting 2 of 4 at once" in page and "7 painted" in page
     assert "batch of 2, 12 ms a step" in page
@@ -24,7 +24,7 @@ def test_the_page_tells_what_waits(client: FlaskClient) -> None:
         assert '<td data-waiting="slow">none</td>' in client.get(path).text
 
 
-def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working: Studio) -> None:
+def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
     finished(queue, client.post("/api/v1/jobs", json=BODY).json["id"])
     wait_for(lambda: queue.counts()["pictures"])
     client.post("/api/v1/jobs", json=BODY)
@@ -38,11 +38,11 @@ def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working
     )  # less by what the look-up costs, which is more than nothing even where painting costs nothing
 
 
-def test_history_averages_the_widths_of_painters_that_step(client: FlaskClient, board: Board) -> None:
-    for width in (0, 2, 6):
-        board.beat("here:1", {**FACTS, "painters": {"stickers": {"width": width}}})
-    widths = client.get("/api/v1/stats/history?span=24h").json["width"]
-    assert widths[-1] == 4 and set(widths[:-1]) == {None}
+def test_history_averages_the_widths_of_painters_that_step(client: FlaskClient, job_store: JobStore) -> None:
+    for size in (0, 2, 6):
+        job_store.heartbeat("here:1", {**FACTS, "painters": {"stickers": {"batch_size": size}}})
+    sizes = client.get("/api/v1/stats/history?span=24h").json["batch_size"]
+    assert sizes[-1] == 4 and set(sizes[:-1]) == {None}
 
 
 def test_a_span_that_is_not_offered_is_refused(client: FlaskClient) -> None:

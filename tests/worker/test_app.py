@@ -14,7 +14,7 @@ from tests.stock_models import write_ddpm
 from tests.tiny_model import write_tiny_model
 from worker.app import Painters
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def held(painter):
 def test_replaced_weights_leave_the_memory(catalogue, name, monkeypatch):
     monkeypatch.setattr("worker.engine.on_demand_thread.IDLE", 0.05)
     write_ddpm(catalogue.folder)
-    painters = Painters(catalogue, lambda model: open_painter(model, Means(slots=2)))
+    painters = Painters(catalogue, lambda model: open_painter(model, PainterOptions(slots=2)))
     painters(name)(catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2}), lambda step: None)
     network = weakref.ref(next(held(painters(name)).parameters()))
     change(catalogue, name)

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from jobs.job import State
-from jobs.store.board import KEPT_SECONDS, LEASE_SECONDS
+from jobs.store.job_store import KEPT_SECONDS, LEASE_SECONDS
 from memo import Unavailable
 from memo.index import open_index
 from tests.real import painted, wait_for
-from worker.leases import SILENT_SECONDS, SWEEP_SECONDS, Tender
+from worker.leases import SILENT_SECONDS, SWEEP_SECONDS, LeaseKeeper
 
 
 @pytest.fixture
@@ -23,84 +23,90 @@ def rung():
 
 
 @pytest.fixture
-def tender(studio, rung):
-    return Tender(studio, rung.append, lambda: ["stickers"], slots=1, name="here", facts={"pid": 1})
+def lease_keeper(runner, rung):
+    return LeaseKeeper(runner, rung.append, lambda: ["stickers"], slots=1, name="here", facts={"pid": 1})
 
 
-def tend(tender):
+def tend(lease_keeper):
     """One round of everything."""
-    tender.keep_leases()
-    tender.look_after()
+    lease_keeper.keep_leases()
+    lease_keeper.look_after()
 
 
-def test_others_are_rung_for_a_dead_workers_painting(tender, board, recipe, rung, monkeypatch):
-    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", -1.0)
-    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    board.claim(recipe.model)
-    tend(tender)
-    assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
+def test_others_are_rung_for_a_dead_workers_painting(lease_keeper, job_store, recipe, rung, monkeypatch):
+    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
+    job = job_store.open_job(recipe, reason="", scope="shared", joinable=True)
+    job_store.claim(recipe.model)
+    tend(lease_keeper)
+    assert rung == ["stickers"] and job_store.job(job.id).state is State.QUEUED
 
 
-def test_the_claims_of_a_living_worker_are_renewed(tender, studio, board, recipe, monkeypatch):
-    job = board.open_job(recipe, reason="", scope="shared", joinable=True)
-    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", -1.0)
-    studio.claims[job.painting] = board.claim(job.recipe.model)
-    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", 60.0)
-    tend(tender)
-    assert board.reclaim() == [] and board.job(job.id).state is State.RUNNING
+def test_the_claims_of_a_living_worker_are_renewed(lease_keeper, runner, job_store, recipe, monkeypatch):
+    job = job_store.open_job(recipe, reason="", scope="shared", joinable=True)
+    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
+    runner.claims[job.painting] = job_store.claim(job.recipe.model)
+    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", 60.0)
+    tend(lease_keeper)
+    assert job_store.requeue_expired() == [] and job_store.job(job.id).state is State.RUNNING
 
 
-def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(tender, studio, board, recipe, rung, monkeypatch):
-    monkeypatch.setattr("worker.leases.UNHEARD_SECONDS", 0.0)
+def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(
+    lease_keeper, runner, job_store, recipe, rung, monkeypatch
+):
+    monkeypatch.setattr("worker.leases.UNNOTICED_SECONDS", 0.0)
     for number in range(3):
-        board.open_job(replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True)
-    studio.claims["busy"] = board.claim(recipe.model)
-    tend(tender)
+        job_store.open_job(replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True)
+    runner.claims["busy"] = job_store.claim(recipe.model)
+    tend(lease_keeper)
     assert rung == []
-    studio.claims.clear()
-    tend(tender)
-    assert rung == ["stickers"] * tender.slots
+    runner.claims.clear()
+    tend(lease_keeper)
+    assert rung == ["stickers"] * lease_keeper.slots
 
 
-def test_what_was_just_asked_for_is_left_to_its_own_ring(tender, board, recipe, rung):
-    board.open_job(recipe, reason="", scope="shared", joinable=True)
-    tend(tender)
-    tend(tender)
+def test_what_was_just_asked_for_is_left_to_its_own_ring(lease_keeper, job_store, recipe, rung):
+    job_store.open_job(recipe, reason="", scope="shared", joinable=True)
+    tend(lease_keeper)
+    tend(lease_keeper)
     assert rung == []
 
 
-def test_the_backlog_is_indexed_when_the_index_is_back(tender, studio, board, memory, recipe, unused_port, caplog):
+def test_the_backlog_is_indexed_when_the_index_is_back(
+    lease_keeper, runner, job_store, memory, recipe, unused_port, caplog
+):
     picture, png = painted(recipe)
     memory.keep(picture, png)
-    board.postpone(picture.key)
-    board.postpone("f" * 32)
-    index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.width)
+    job_store.add_to_backlog(picture.key)
+    job_store.add_to_backlog("f" * 32)
+    index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     with pytest.raises(Exception, match="index"):
-        tend(tender)
-    assert len(board.postponed()) == 2
+        tend(lease_keeper)
+    assert len(job_store.backlog()) == 2
     memory.index = index
-    tend(tender)
-    assert memory.index.get(picture.key) == picture and board.postponed() == []
+    tend(lease_keeper)
+    assert memory.index.get(picture.key) == picture and job_store.backlog() == []
     assert "f" * 32 in caplog.text
 
 
-def test_a_picture_to_start_from_goes_if_nothing_began_from_it_for_long(tender, board, memory, recipe, monkeypatch):
-    names = [memory.keep_start(png_of(colour), "mine") for colour in ("red", "green", "blue")]
+def test_a_picture_to_start_from_goes_if_nothing_began_from_it_for_long(
+    lease_keeper, job_store, memory, recipe, monkeypatch
+):
+    names = [memory.keep_init_image(png_of(colour), "mine") for colour in ("red", "green", "blue")]
     for name in names:
-        board.wanted(name, "mine")
-    used, png = painted(replace(recipe, start=names[1], strength=0.5), scope="mine")
+        job_store.touch_init_image(name, "mine")
+    used, png = painted(replace(recipe, init_image=names[1], strength=0.5), scope="mine")
     memory.keep(used, png)
     memory.index_picture(used)
-    tend(tender)
-    assert all(memory.has_start(name, "mine") for name in names)
+    tend(lease_keeper)
+    assert all(memory.has_init_image(name, "mine") for name in names)
     later = time.time() + KEPT_SECONDS + 1
-    monkeypatch.setattr("jobs.store.board.now", lambda: later)
-    board.wanted(names[2], "mine")  # sent again
-    tend(tender)
-    assert [memory.has_start(name, "mine") for name in names] == [False, True, True]
-    assert board.old_starts() == []
+    monkeypatch.setattr("jobs.store.job_store.now", lambda: later)
+    job_store.touch_init_image(names[2], "mine")  # sent again
+    tend(lease_keeper)
+    assert [memory.has_init_image(name, "mine") for name in names] == [False, True, True]
+    assert job_store.old_init_images() == []
     memory.forget(used.key, "mine")
-    assert not memory.has_start(names[1], "mine")
+    assert not memory.has_init_image(names[1], "mine")
 
 
 def png_of(colour):
@@ -109,37 +115,39 @@ def png_of(colour):
     return written.getvalue()
 
 
-def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(tender, board, memory, recipe, monkeypatch):
-    start = memory.keep_start(png_of("red"), "mine")
-    board.wanted(start, "mine")
-    wanted = replace(recipe, start=start, strength=0.5)
-    waits, gone = (board.open_job(replace(wanted, seed=seed), reason="", scope="mine") for seed in (1, 2))
+def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(
+    lease_keeper, job_store, memory, recipe, monkeypatch
+):
+    start = memory.keep_init_image(png_of("red"), "mine")
+    job_store.touch_init_image(start, "mine")
+    wanted = replace(recipe, init_image=start, strength=0.5)
+    waits, gone = (job_store.open_job(replace(wanted, seed=seed), reason="", scope="mine") for seed in (1, 2))
     for job in (waits, gone):
-        memory.begun(job.painting, job.recipe, job.scope)
-    board.cancel(gone.id)
-    tender.look_after()
-    assert memory.under_way() == [waits.painting]
-    board.cancel(waits.id)
+        memory.painting_started(job.painting, job.recipe, job.scope)
+    job_store.cancel(gone.id)
+    lease_keeper.look_after()
+    assert memory.paintings_under_way() == [waits.painting]
+    job_store.cancel(waits.id)
     later = time.time() + KEPT_SECONDS + 1
-    monkeypatch.setattr("jobs.store.board.now", lambda: later)
-    tender.swept -= SWEEP_SECONDS
-    tender.look_after()
-    assert memory.under_way() == [] and not memory.has_start(start, "mine")
+    monkeypatch.setattr("jobs.store.job_store.now", lambda: later)
+    lease_keeper.swept -= SWEEP_SECONDS
+    lease_keeper.look_after()
+    assert memory.paintings_under_way() == [] and not memory.has_init_image(start, "mine")
 
 
-def test_it_beats_from_the_start_and_leaves_at_the_end(tender, studio, board, rung):
-    tender.start()
-    wait_for(lambda: "here" in board.workers())
-    assert board.workers()["here"]["models"] == ["stickers"]
-    studio.closing.set()
-    studio.answer("stickers")
-    tender.stop()
-    assert board.workers() == {} and rung == ["stickers"]
+def test_it_beats_from_the_start_and_leaves_at_the_end(lease_keeper, runner, job_store, rung):
+    lease_keeper.start()
+    wait_for(lambda: "here" in job_store.workers())
+    assert job_store.workers()["here"]["models"] == ["stickers"]
+    runner.closing.set()
+    runner.answer("stickers")
+    lease_keeper.stop()
+    assert job_store.workers() == {} and rung == ["stickers"]
 
 
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), FileNotFoundError("a model was moved")])
 @pytest.mark.parametrize("task", ["renew", "serving"])
-def test_nothing_that_goes_wrong_ends_it(studio, board, rung, monkeypatch, caplog, task, fault):
+def test_nothing_that_goes_wrong_ends_it(runner, job_store, rung, monkeypatch, caplog, task, fault):
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
     rounds = []
 
@@ -147,60 +155,60 @@ def test_nothing_that_goes_wrong_ends_it(studio, board, rung, monkeypatch, caplo
         rounds.append(1)
         raise fault
 
-    monkeypatch.setattr(Tender, "renew", lambda self: fail() if task == "renew" else None)
+    monkeypatch.setattr(LeaseKeeper, "renew", lambda self: fail() if task == "renew" else None)
     serving = fail if task == "serving" else lambda: ["stickers"]
-    tender = Tender(studio, rung.append, serving, slots=1, name="here", facts={})
-    tender.start()
+    lease_keeper = LeaseKeeper(runner, rung.append, serving, slots=1, name="here", facts={})
+    lease_keeper.start()
     wait_for(lambda: len(rounds) > 4)
-    tender.stop()
+    lease_keeper.stop()
     assert str(fault) in caplog.text
 
 
-def test_leases_are_renewed_while_a_new_model_is_read(studio, board, recipe, rung, monkeypatch):
+def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe, rung, monkeypatch):
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
     reading, read = threading.Event(), threading.Event()
 
     def serving():
-        if tender.models is not None:
+        if lease_keeper.models is not None:
             reading.set()
             assert read.wait(20)
         return ["stickers"]
 
-    tender = Tender(studio, rung.append, serving, slots=1, name="here", facts={})
-    board.open_job(recipe, reason="", scope="shared")
-    claim = board.claim(recipe.model)
-    studio.claims[claim.painting] = claim
-    tender.start()
+    lease_keeper = LeaseKeeper(runner, rung.append, serving, slots=1, name="here", facts={})
+    job_store.open_job(recipe, reason="", scope="shared")
+    claim = job_store.claim(recipe.model)
+    runner.claims[claim.painting] = claim
+    lease_keeper.start()
     assert reading.wait(20)
-    leases = board.prefix + "leases"
-    before = board.redis.zscore(leases, claim.painting)
-    assert wait_for(lambda: board.redis.zscore(leases, claim.painting) > before)
+    leases = job_store.prefix + "leases"
+    before = job_store.redis.zscore(leases, claim.painting)
+    assert wait_for(lambda: job_store.redis.zscore(leases, claim.painting) > before)
     read.set()
-    tender.stop()
+    lease_keeper.stop()
 
 
-def test_after_an_outage_others_may_renew_their_leases_first(tender, board, recipe, rung, monkeypatch):
-    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", -1.0)
-    job = board.open_job(recipe, reason="", scope="shared")
-    board.claim(recipe.model)
+def test_after_an_outage_others_may_renew_their_leases_first(lease_keeper, job_store, recipe, rung, monkeypatch):
+    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
+    job = job_store.open_job(recipe, reason="", scope="shared")
+    job_store.claim(recipe.model)
     with monkeypatch.context() as patched:
-        patched.setattr(board, "reclaim", Mock(side_effect=Unavailable("Redis is loading")))
+        patched.setattr(job_store, "requeue_expired", Mock(side_effect=Unavailable("Redis is loading")))
         with pytest.raises(Unavailable):
-            tender.keep_leases()
-    tender.keep_leases()
-    assert rung == [] and board.job(job.id).state is State.RUNNING
-    tender.patient_until -= LEASE_SECONDS
-    tender.keep_leases()
-    assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
+            lease_keeper.keep_leases()
+    lease_keeper.keep_leases()
+    assert rung == [] and job_store.job(job.id).state is State.RUNNING
+    lease_keeper.patient_until -= LEASE_SECONDS
+    lease_keeper.keep_leases()
+    assert rung == ["stickers"] and job_store.job(job.id).state is State.QUEUED
 
 
-def test_what_hangs_here_is_left_to_others(tender, studio, board, recipe, rung, monkeypatch, caplog):
-    job = board.open_job(recipe, reason="", scope="shared")
-    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", -1.0)
-    claim = studio.claims[job.painting] = board.claim(recipe.model)
-    studio.heard[claim.painting] = time.monotonic() - SILENT_SECONDS - 1
-    monkeypatch.setattr("jobs.store.board.LEASE_SECONDS", 60.0)
+def test_what_hangs_here_is_left_to_others(lease_keeper, runner, job_store, recipe, rung, monkeypatch, caplog):
+    job = job_store.open_job(recipe, reason="", scope="shared")
+    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
+    claim = runner.claims[job.painting] = job_store.claim(recipe.model)
+    runner.last_sign[claim.painting] = time.monotonic() - SILENT_SECONDS - 1
+    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", 60.0)
     for _ in range(2):
-        tender.keep_leases()
-    assert rung == ["stickers"] and board.job(job.id).state is State.QUEUED
+        lease_keeper.keep_leases()
+    assert rung == ["stickers"] and job_store.job(job.id).state is State.QUEUED
     assert caplog.text.count("hangs here") == 1

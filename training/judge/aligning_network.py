@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from memo.minilm import DIMENSION
 from memo.minilm import STATE_LAYERS as LAYERS
-from memo.minilm import WIDTH
 
 HEADS = 12
 RELATED = (1, 2)  # rows of LAYERS whose next layer's attention tells what belongs to what
@@ -22,7 +22,7 @@ class Relations(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        self.query, self.key = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.query, self.key = nn.Linear(DIMENSION, DIMENSION), nn.Linear(DIMENSION, DIMENSION)
         if weights is not None:
             self.load_state_dict(dict(weights))
 
@@ -31,7 +31,7 @@ class Relations(nn.Module):
         query, key = (
             part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (self.query(states), self.key(states))
         )
-        scores = query @ key.transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
+        scores = query @ key.transpose(-1, -2) / (DIMENSION // HEADS) ** 0.5
         related: Tensor = scores.masked_fill(~real[:, None, None], NEVER).softmax(-1) * real[:, None, :, None]
         return related
 
@@ -95,8 +95,8 @@ class Align(nn.Module):
         super().__init__()
         layers = len(LAYERS)
         self.relations = nn.ModuleList(Relations(weights[row] if weights else None) for row in range(len(RELATED)))
-        self.value = nn.Linear(WIDTH * layers, width)
-        self.asked = nn.Linear(WIDTH * layers, width, bias=False)
+        self.value = nn.Linear(DIMENSION * layers, width)
+        self.asked = nn.Linear(DIMENSION * layers, width, bias=False)
         self.likeness = nn.Parameter(torch.full((layers,), 8.0))
         self.learned = nn.Parameter(torch.zeros(()))
         told = 3 * layers + 2 + 2 * HEADS * len(RELATED)

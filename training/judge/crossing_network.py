@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memo.minilm import DIMENSION
 from memo.minilm import STATE_LAYERS as LAYERS
-from memo.minilm import WIDTH
 
 from .aligning_network import NEVER, jumps
 
@@ -24,13 +24,13 @@ class Cross(nn.Module):
     def __init__(self, layers: nn.ModuleList, dropout: float = 0.1) -> None:
         super().__init__()
         self.layers = layers
-        self.side = nn.Parameter(torch.randn(2, WIDTH) * 0.02)
+        self.side = nn.Parameter(torch.randn(2, DIMENSION) * 0.02)
         self.likeness = nn.Parameter(torch.full((len(LAYERS),), 8.0))
-        added = nn.Linear(128, WIDTH)
+        added = nn.Linear(128, DIMENSION)
         nn.init.zeros_(added.weight)
         self.told = nn.Sequential(nn.Linear(3 * len(LAYERS) + 2, 128), nn.GELU(), added)
         self.drop = nn.Dropout(dropout)
-        self.decide = nn.Sequential(nn.Linear(5 * WIDTH, 256), nn.GELU(), nn.Dropout(dropout), nn.Linear(256, 1))
+        self.decide = nn.Sequential(nn.Linear(5 * DIMENSION, 256), nn.GELU(), nn.Dropout(dropout), nn.Linear(256, 1))
 
     def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """States (texts, tokens, layers, 384) and mask (texts, tokens), rows of both sides (n) each; logits (n)."""

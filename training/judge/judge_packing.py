@@ -23,7 +23,7 @@ from memo.embed import open_onnx
 from memo.judge.evaluation import figures, threshold
 from memo.judge.labelled_pairs import read_pairs
 from memo.judge.learned import CARD, Card, LearnedJudge, open_learned
-from memo.minilm import STATE_LAYERS, WIDTH
+from memo.minilm import DIMENSION, STATE_LAYERS
 from training.knobs import from_arguments
 from training.quantize import quantize
 
@@ -32,7 +32,7 @@ from .train_judge import CONFIG, WEIGHTS, build
 
 log = logging.getLogger(__name__)
 
-Means = npt.NDArray[np.floating]
+PainterOptions = npt.NDArray[np.floating]
 
 WIDE = 0.05  # the share of near misses that passes a point beyond which no network need be asked
 ALL = 1e9  # a mean that no pair reaches
@@ -53,7 +53,7 @@ class Knobs:
 def export(model: nn.Module, path: Path) -> None:
     """Trace with any number of texts, of tokens and of pairs."""
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel has no ONNX form
-    states, lengths = torch.randn(3, 9, len(STATE_LAYERS), WIDTH), torch.tensor([[7], [9], [6]])
+    states, lengths = torch.randn(3, 9, len(STATE_LAYERS), DIMENSION), torch.tensor([[7], [9], [6]])
     given = (states, torch.arange(9) < lengths, torch.tensor([0, 1]), torch.tensor([1, 2]))
     texts, pairs = {0: "texts", 1: "tokens"}, {0: "pairs"}
     with warnings.catch_warnings():
@@ -102,14 +102,14 @@ def ship(knobs: Knobs) -> dict[str, Any]:
     return figures(scores, [score >= point for score in scores], labels, [one.kind for one in pairs])
 
 
-def running_means(judge: LearnedJudge, texts: Sequence[tuple[str, str]]) -> Means:
+def running_means(judge: LearnedJudge, texts: Sequence[tuple[str, str]]) -> PainterOptions:
     """The mean of the first one, two … all networks for each pair: (networks, pairs)."""
     alone = replace(judge.card, hopeless=(), certain=())
     each = [LearnedJudge([network], judge.text, alone).logits_of_many(texts) for network in judge.networks]
     return np.asarray(np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None])
 
 
-def bounds(means: Means, wide: float, point: float) -> tuple[list[float], list[float]]:
+def bounds(means: PainterOptions, wide: float, point: float) -> tuple[list[float], list[float]]:
     """Between which means of the first one, two … networks the next one has something to say.
 
     Below are few of a thousand pairs that are taken at a wide point; above, no pair is refused at the point.
@@ -121,7 +121,7 @@ def bounds(means: Means, wide: float, point: float) -> tuple[list[float], list[f
     )
 
 
-def calibrate(logits: Sequence[float] | Means, labels: Sequence[int]) -> tuple[float, float]:
+def calibrate(logits: Sequence[float] | PainterOptions, labels: Sequence[int]) -> tuple[float, float]:
     """Slope and offset after Platt (1999): logistic regression of the labels on the logits, by Newton's method."""
     x, y = np.column_stack([logits, np.ones(len(logits))]), np.asarray(labels, float)
     line = np.array([0.5, 0.0])

@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from memo.judge.labelled_pairs import Pair
 from memo.judge.learned import fed
+from memo.minilm import DIMENSION, minilm_folder
 from memo.minilm import STATE_LAYERS as LAYERS
-from memo.minilm import WIDTH, minilm_folder
 from training.text_export import load_bert
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Reader:
         return [row[1 : length - 1].numpy().astype(np.float16) for row, length in zip(states, lengths, strict=True)]
 
 
-class Shelf:
+class TokenStateStore:
     """States of many texts in one file, read as they are needed."""
 
     def __init__(self, states: NDArray[np.float16], spans: dict[str, tuple[int, int]]) -> None:
@@ -67,7 +67,7 @@ class Shelf:
         return [torch.from_numpy(part) for part in fed([(one.a, one.b) for one in pairs], self.of).values()]
 
 
-def open_shelf(path: Path, texts: Sequence[str], reader: Reader) -> Shelf:
+def open_token_states(path: Path, texts: Sequence[str], reader: Reader) -> TokenStateStore:
     """A shelf that has all these texts; those that the file lacks are read, in order of length, and put behind."""
     index = path.with_suffix(".pt")
     spans: dict[str, tuple[int, int]] = torch.load(index, weights_only=True) if index.exists() else {}
@@ -76,7 +76,7 @@ def open_shelf(path: Path, texts: Sequence[str], reader: Reader) -> Shelf:
     if new:
         log.info("reading %d texts", len(new))
     with path.open("r+b" if path.exists() else "w+b") as file:
-        file.seek(at * len(LAYERS) * WIDTH * 2)
+        file.seek(at * len(LAYERS) * DIMENSION * 2)
         for start in range(0, len(new), BATCH):
             some = new[start : start + BATCH]
             for text, states in zip(some, reader.read(some), strict=True):
@@ -84,4 +84,4 @@ def open_shelf(path: Path, texts: Sequence[str], reader: Reader) -> Shelf:
                 spans[text] = (at, at + len(states))
                 at += len(states)
     torch.save(spans, index)
-    return Shelf(np.memmap(path, np.float16, "r", shape=(at, len(LAYERS), WIDTH)), spans)
+    return TokenStateStore(np.memmap(path, np.float16, "r", shape=(at, len(LAYERS), DIMENSION)), spans)

@@ -32,7 +32,7 @@ from .aligning_network import RELATED, Align
 from .crossing_network import JOINED, Cross
 from .pair_pool import make_pool, neighbours, read_prompts, split
 from .renaming import renamed
-from .token_states import Reader, Shelf, open_shelf
+from .token_states import Reader, TokenStateStore, open_token_states
 
 log = logging.getLogger(__name__)
 WEIGHTS, CONFIG = "judge.pt", "config.json"
@@ -50,7 +50,7 @@ class Knobs:
     prompts: Path = Path("data/prompts")
     sources: tuple[str, ...] = ("compbench", "tifa", "imagereward")  # files of prompts
     out: Path = Path("var/judge/one")
-    shelf: Path = Path("var/judge/states.bin")
+    cache: Path = Path("var/judge/states.bin")
     grammar: int = 24_000  # pairs
     rules: int = 24_000
     crossed: int = 12_000
@@ -132,12 +132,12 @@ def families(pairs: Sequence[Pair]) -> list[list[Pair]]:
     return list(found.values())
 
 
-def batches(pool: Sequence[Sequence[Pair]], shelf: Shelf, size: int, random: Random) -> list[list[Pair]]:
+def batches(pool: Sequence[Sequence[Pair]], cache: TokenStateStore, size: int, random: Random) -> list[list[Pair]]:
     """All families in batches of about so many pairs of about equal length, in an order by chance."""
     found: list[list[Pair]] = []
     mixed = random.sample(pool, len(pool))
     for start in range(0, len(mixed), size * 30):
-        some = sorted(mixed[start : start + size * 30], key=lambda one: max(map(shelf.longer, one)))
+        some = sorted(mixed[start : start + size * 30], key=lambda one: max(map(cache.longer, one)))
         found.append([])
         for family in some:
             if len(found[-1]) >= size:
@@ -152,13 +152,15 @@ def train(knobs: Knobs) -> Path:
     torch.set_num_threads(knobs.threads)
     torch.manual_seed(knobs.seed)
     knobs.out.mkdir(parents=True, exist_ok=True)
-    knobs.shelf.parent.mkdir(parents=True, exist_ok=True)
+    knobs.cache.parent.mkdir(parents=True, exist_ok=True)
     taught, kept, rules = open_pool(knobs)
     rules += mined(knobs) * MINED_OFTEN
     told = islice(renamed(Random(knobs.seed), families(taught)), knobs.renamed)
     rules += [pair for group in told for pair in group]
     reader = Reader()
-    shelf = open_shelf(knobs.shelf, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader)
+    cache = open_token_states(
+        knobs.cache, [text for one in (*taught, *kept, *rules) for text in (one.a, one.b)], reader
+    )
     model = build(knobs.network, knobs.width, reader, knobs.dropout)
     if knobs.begin:
         model.load_state_dict(torch.load(Path(knobs.begin) / WEIGHTS, weights_only=True))
@@ -172,8 +174,8 @@ def train(knobs: Knobs) -> Path:
     pool, queue = [*families(taught) * knobs.checked, *families(rules)], list[list[Pair]]()
     for step in range(1, knobs.steps + 1):
         if not queue:
-            queue = batches(pool, shelf, knobs.batch, random)
-        losses.append(learn(model, optimizer, queue.pop(), shelf, knobs))
+            queue = batches(pool, cache, knobs.batch, random)
+        losses.append(learn(model, optimizer, queue.pop(), cache, knobs))
         rate.step()
         average(averaged, model, step=step, longest=knobs.longest_average)
         if step % knobs.judge_every == 0 or step == knobs.steps:
@@ -181,18 +183,18 @@ def train(knobs: Knobs) -> Path:
             log.info("step %d loss %.4f %.0f s", step, np.mean(losses), time.monotonic() - begun)
             losses = []
             if kept:
-                found = judged(averaged, kept, shelf)
+                found = judged(averaged, kept, cache)
                 log.info("1%% %.3f  5%% %.3f  auc %.4f", *(found[name] for name in SHOWN))
     return knobs.out
 
 
 def learn(
-    model: nn.Module, optimizer: torch.optim.Optimizer, some: Sequence[Pair], shelf: Shelf, knobs: Knobs
+    model: nn.Module, optimizer: torch.optim.Optimizer, some: Sequence[Pair], cache: TokenStateStore, knobs: Knobs
 ) -> float:
     """One step on a batch; labels are a little soft, for some are wrong."""
     model.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=knobs.bf16):
-        logits = model(*shelf.batch(some)).float()
+        logits = model(*cache.batch(some)).float()
     wanted = torch.tensor([0.02 + 0.96 * one.y for one in some])
     loss: Any = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
     over = in_order(some)
@@ -216,22 +218,22 @@ def in_order(some: Sequence[Pair]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def scores_of(model: nn.Module, pairs: Sequence[Pair], shelf: Shelf, size: int = 128) -> list[float]:
+def scores_of(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore, size: int = 128) -> list[float]:
     """Logits of all pairs."""
     model.eval()
-    order = sorted(range(len(pairs)), key=lambda row: shelf.length(pairs[row].a) + shelf.length(pairs[row].b))
+    order = sorted(range(len(pairs)), key=lambda row: cache.length(pairs[row].a) + cache.length(pairs[row].b))
     found = [0.0] * len(pairs)
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        logits = model(*shelf.batch([pairs[row] for row in rows]))
+        logits = model(*cache.batch([pairs[row] for row in rows]))
         for row, value in zip(rows, logits.tolist(), strict=True):
             found[row] = value
     return found
 
 
-def judged(model: nn.Module, pairs: Sequence[Pair], shelf: Shelf) -> dict[str, float]:
+def judged(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore) -> dict[str, float]:
     """Figures on some pairs."""
-    scores = scores_of(model, pairs, shelf)
+    scores = scores_of(model, pairs, cache)
     return figures(scores, [score > 0 for score in scores], [one.y for one in pairs], [one.kind for one in pairs])
 
 

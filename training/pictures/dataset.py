@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memo.errors import BadSetup
 from training.captioned_pictures import Pairs
-from worker.engine.denoiser import Given
+from worker.engine.denoiser import Conditioning
 from worker.engine.latents import encode as latents_of
 from worker.engine.text_encoder import TextEncoder
 from worker.stickers.layout import CANVASES, GRID, THINGS
@@ -28,7 +28,7 @@ AT_ONCE = 64  # pictures through the autoencoder
 
 
 @dataclass(frozen=True)
-class Sheets:
+class SpriteSheets:
     """For each picture the drawings on its sheet and where they lie.
 
     `things` (pictures, 4): rows of `tiles` or -1; `plans` (pictures, 4, 3): thing, canvas and place, or -1;
@@ -45,10 +45,10 @@ class Sheets:
         """Of a sheet."""
         return THINGS * next(iter(self.tiles.values())).shape[1]
 
-    def to(self, device: str) -> "Sheets":
+    def to(self, device: str) -> "SpriteSheets":
         """The same, elsewhere."""
         tiles = {size: part.to(device) for size, part in self.tiles.items()}
-        return Sheets(self.things.to(device), self.plans, self.shifts, tiles)
+        return SpriteSheets(self.things.to(device), self.plans, self.shifts, tiles)
 
     def lay(self, rows: Tensor) -> Tensor:
         """The sheets of these pictures, (n, channels, 16, 16) float16."""
@@ -71,7 +71,7 @@ class Sheets:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PictureDataset:
     """Latents (pictures, channels, h, w), float16, and for each a row of `states` or the number of a label.
 
     `states` is (captions, 24, 384), `unconditional` (24, 384) those of the empty prompt; `labels` name the classes.
@@ -82,11 +82,11 @@ class Lesson:
     states: Tensor | None
     unconditional: Tensor | None
     labels: tuple[str, ...]
-    sheets: Sheets | None
+    sheets: SpriteSheets | None
 
-    def to(self, device: str) -> "Lesson":
+    def to(self, device: str) -> "PictureDataset":
         """The same, with all that a batch is made of on that device."""
-        return Lesson(
+        return PictureDataset(
             self.latents.to(device),
             self.meaning_of.to(device),
             None if self.states is None else self.states.to(device),
@@ -95,7 +95,7 @@ class Lesson:
             None if self.sheets is None else self.sheets.to(device),
         )
 
-    def given(self, rows: Tensor, unsaid: Tensor, unseen: Tensor) -> Given:
+    def conditioning(self, rows: Tensor, unsaid: Tensor, unseen: Tensor) -> Conditioning:
         """What the pictures of these rows are painted from; nothing said or shown where the masks are true."""
         meaning = self.meaning_of[rows]
         sheets = None
@@ -103,25 +103,25 @@ class Lesson:
             sheets = self.sheets.lay(rows).float()
             sheets[unseen] = 0
         if self.states is None or self.unconditional is None:
-            return Given(labels=meaning.masked_fill(unsaid, len(self.labels)), sheets=sheets)
+            return Conditioning(labels=meaning.masked_fill(unsaid, len(self.labels)), sheets=sheets)
         states = self.states[meaning].float()
         states[unsaid] = self.unconditional.float()
-        return Given(states, sheets=sheets)
+        return Conditioning(states, sheets=sheets)
 
 
-def open_lesson(
+def open_dataset(
     path: Path, pairs: Pairs, vae: Any, open_encoder: Callable[[], TextEncoder], source: Path, patch: int
-) -> Lesson:
+) -> PictureDataset:
     """The lesson kept at `path`, made first if there is none; `source` may hold sheets beside the pairs."""
     if not path.exists():
-        torch.save(asdict(make_lesson(pairs, vae, open_encoder(), source, patch)), path)
+        torch.save(asdict(make_dataset(pairs, vae, open_encoder(), source, patch)), path)
     parts = torch.load(path, weights_only=True)
     sheets = parts.pop("sheets")
-    return Lesson(**parts, sheets=None if sheets is None else Sheets(**sheets))
+    return PictureDataset(**parts, sheets=None if sheets is None else SpriteSheets(**sheets))
 
 
 @torch.no_grad()
-def make_lesson(pairs: Pairs, vae: Any, encode: TextEncoder, source: Path, patch: int) -> Lesson:
+def make_dataset(pairs: Pairs, vae: Any, encode: TextEncoder, source: Path, patch: int) -> PictureDataset:
     """Every picture through the autoencoder, every different caption through the text model."""
     meanings = sorted(set(pairs.captions))
     row_of = {meaning: row for row, meaning in enumerate(meanings)}
@@ -129,7 +129,7 @@ def make_lesson(pairs: Pairs, vae: Any, encode: TextEncoder, source: Path, patch
         latents_of(vae, to_tensor(np.array(pairs.images[start : start + AT_ONCE])), patch).half()
         for start in range(0, len(pairs.images), AT_ONCE)
     ]
-    return Lesson(
+    return PictureDataset(
         latents=torch.cat(latents),
         meaning_of=torch.tensor([row_of[caption] for caption in pairs.captions]),
         states=None if pairs.labelled else encode(meanings).half(),
@@ -139,7 +139,7 @@ def make_lesson(pairs: Pairs, vae: Any, encode: TextEncoder, source: Path, patch
     )
 
 
-def read_sheets(path: Path, vae: Any, patch: int) -> Sheets:
+def read_sheets(path: Path, vae: Any, patch: int) -> SpriteSheets:
     """The sheets that `scenes` wrote, every drawing they show encoded."""
     table = np.load(path)
     bank = open_bank(Path(str(table["bank"])))
@@ -152,7 +152,7 @@ def read_sheets(path: Path, vae: Any, patch: int) -> Sheets:
     things = torch.full(table["things"].shape, -1)
     things[pictures, columns] = torch.tensor([row_of[drawing] for drawing in shown])
     plans, shifts = (torch.from_numpy(table[name].astype(np.int64)) for name in ("plans", "shifts"))
-    return Sheets(things, plans, shifts, encode_all(bank, drawings, vae, patch))
+    return SpriteSheets(things, plans, shifts, encode_all(bank, drawings, vae, patch))
 
 
 def encode_all(bank: Bank, drawings: Sequence[tuple[int, int]], vae: Any, patch: int) -> dict[int, Tensor]:

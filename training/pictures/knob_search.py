@@ -24,14 +24,15 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
 from memo.errors import BadSetup
+from training import OnRow
 from training.captioned_pictures import FEWEST, open_pairs
-from training.checkpoint import MAY_CHANGE, STATE, OnRow, open_run
+from training.checkpoint import MAY_CHANGE, STATE, open_run
 from training.knobs import from_arguments
 from worker.engine.denoiser import Denoiser
 from worker.engine.text_encoder import open_text_encoder
 
 from . import train_diffusion
-from .dataset import Lesson, open_lesson
+from .dataset import PictureDataset, open_dataset
 from .objective import SCHEDULES, TARGETS, Objective, objective
 
 log = logging.getLogger(__name__)
@@ -73,21 +74,21 @@ class Knobs:
 class Exam:
     """What every trial is judged by: pictures it was not taught, and noise (pictures, channels, h, w)."""
 
-    lesson: Lesson
+    dataset: PictureDataset
     noise: Tensor
 
     @torch.no_grad()
     def error(self, model: Denoiser, goal: Objective, device: str) -> float:
         """Mean squared error of the clean latents that the network makes out, over all noise levels."""
-        pictures, rows = self.lesson.latents.float(), torch.arange(len(self.noise))
+        pictures, rows = self.dataset.latents.float(), torch.arange(len(self.noise))
         shown = torch.zeros(len(rows), dtype=torch.bool)
-        given = self.lesson.given(rows, shown, shown).to(device)
+        conditioning = self.dataset.conditioning(rows, shown, shown).to(device)
         total = 0.0
         for level in LEVELS:
             step = nearest(goal, level)
             when = torch.full((len(rows),), step)
             noisy, _ = goal.noised(pictures, self.noise, when)
-            predicted = model(noisy.to(device), when.to(device), given).float().cpu()
+            predicted = model(noisy.to(device), when.to(device), conditioning).float().cpu()
             total += (picture_in(goal, step, noisy, predicted) - pictures).square().mean().item()
         return total / len(LEVELS)
 
@@ -134,8 +135,8 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
 
 def check(knobs: Knobs) -> None:
     """Raise BadSetup for choices that there are not."""
-    for name, given, known in (("targets", knobs.targets, TARGETS), ("schedules", knobs.schedules, SCHEDULES)):
-        if unknown := [choice for choice in given if choice not in known]:
+    for name, conditioning, known in (("targets", knobs.targets, TARGETS), ("schedules", knobs.schedules, SCHEDULES)):
+        if unknown := [choice for choice in conditioning if choice not in known]:
             raise BadSetup(f"{name}: {', '.join(unknown)} unknown; there are {', '.join(known)}")
     if not 0 < knobs.lowest_rate < knobs.highest_rate:
         raise BadSetup(f"lowest_rate {knobs.lowest_rate} must be above 0 and below highest_rate {knobs.highest_rate}")
@@ -154,7 +155,7 @@ def channels_of(width: int, levels: int) -> tuple[int, ...]:
 def open_exam(knobs: Knobs, folder: Path, pairs: Any) -> Exam:
     """Encode the set once, and keep some of it from the lesson that all trials share, `lesson.pt`."""
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
-    whole = open_lesson(folder / "whole.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
+    whole = open_dataset(folder / "whole.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
     chance = torch.Generator().manual_seed(knobs.seed)
     order = torch.randperm(len(whole.latents), generator=chance)
     count = min(knobs.held_out, len(order) // 5)
@@ -165,12 +166,12 @@ def open_exam(knobs: Knobs, folder: Path, pairs: Any) -> Exam:
     return Exam(held, torch.randn(held.latents.shape, generator=chance))
 
 
-def some(lesson: Lesson, rows: Tensor) -> Lesson:
+def some(dataset: PictureDataset, rows: Tensor) -> PictureDataset:
     """The lesson with these pictures only."""
-    sheets = lesson.sheets
+    sheets = dataset.sheets
     if sheets is not None:
         sheets = replace(sheets, things=sheets.things[rows], shifts=sheets.shifts[rows])
-    return replace(lesson, latents=lesson.latents[rows], meaning_of=lesson.meaning_of[rows], sheets=sheets)
+    return replace(dataset, latents=dataset.latents[rows], meaning_of=dataset.meaning_of[rows], sheets=sheets)
 
 
 def open_study(knobs: Knobs, storage: Any) -> optuna.Study:
@@ -252,7 +253,7 @@ def draw(trial: optuna.Trial, knobs: Knobs, folder: Path) -> train_diffusion.Kno
 def examine(run: train_diffusion.Knobs, goal: Objective, exam: Exam) -> tuple[int, float]:
     """(steps done, error) of the averaged network in the run's checkpoint."""
     parts = torch.load(run.out / STATE, weights_only=True)
-    model = train_diffusion.build(run, exam.lesson).to(run.device).eval()
+    model = train_diffusion.build(run, exam.dataset).to(run.device).eval()
     model.load_state_dict(parts["ema"])
     return int(parts["step"]), exam.error(model, goal, run.device)
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from jobs.models import Catalogue
 from training.knobs import from_arguments
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Knobs:
 def paint(knobs: Knobs) -> Path:
     """Paint all prompts one by one as a visitor would ask for them; returns the sheet's path."""
     catalogue = Catalogue(knobs.models)
-    painter = open_painter(catalogue.model(knobs.model), Means(knobs.threads, device="cpu"))
+    painter = open_painter(catalogue.model(knobs.model), PainterOptions(knobs.threads, device="cpu"))
     wanted = {"model": knobs.model, "seed": knobs.seed, "width": knobs.painted, "height": knobs.painted}
     wanted |= {"steps": knobs.steps} if knobs.steps else {}
     wanted |= {"guidance_scale": knobs.guidance_scale} if knobs.guidance_scale else {}

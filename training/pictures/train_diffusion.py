@@ -18,17 +18,18 @@ from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, T2IAdapter, 
 from PIL import Image
 from torch import Tensor, nn
 
-from memo.minilm import WIDTH
+from memo.minilm import DIMENSION
+from training import OnRow
 from training.captioned_pictures import open_pairs
-from training.checkpoint import LESSON, LossTable, OnRow, average, generator_of, load_state, open_run, save_state
+from training.checkpoint import LESSON, LossTable, average, generator_of, load_state, open_run, save_state
 from training.knobs import from_arguments
 from training.thread_pool import open_pool
-from worker.engine.denoiser import Denoiser, Given
+from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.latents import decode
 from worker.engine.text_encoder import open_text_encoder
 from worker.stickers.sheet import shown_on
 
-from .dataset import Lesson, open_lesson
+from .dataset import PictureDataset, open_dataset
 from .objective import STEPS, Objective, objective, sampler_config
 
 log = logging.getLogger(__name__)
@@ -71,13 +72,13 @@ class Batch:
 
     noisy: Tensor
     timesteps: Tensor
-    given: Given
+    conditioning: Conditioning
     target: Tensor
     weight: Tensor
 
     def split(self, parts: int) -> Iterator["Batch"]:
         """As equal as can be, fewer if there are not enough rows."""
-        columns = (self.noisy, self.timesteps, self.given, self.target, self.weight)
+        columns = (self.noisy, self.timesteps, self.conditioning, self.target, self.weight)
         for rows in zip(*(column.chunk(parts) for column in columns), strict=True):
             yield Batch(*rows)
 
@@ -92,15 +93,15 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     pairs = open_pairs(knobs.pairs)
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
     folder = open_run(knobs)
-    lesson = open_lesson(folder / LESSON, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
-    return learn(knobs, folder, lesson, goal, vae, on_row=on_row)
+    dataset = open_dataset(folder / LESSON, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
+    return learn(knobs, folder, dataset, goal, vae, on_row=on_row)
 
 
 def learn(
-    knobs: Knobs, folder: Path, lesson: Lesson, goal: Objective, vae: Any, *, on_row: OnRow | None = None
+    knobs: Knobs, folder: Path, dataset: PictureDataset, goal: Objective, vae: Any, *, on_row: OnRow | None = None
 ) -> Path:
     """The loop itself."""
-    model, lesson = build(knobs, lesson).to(knobs.device), lesson.to(knobs.device)
+    model, dataset = build(knobs, dataset).to(knobs.device), dataset.to(knobs.device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     step = load_state(folder, model=model, ema=ema, optimizer=optimizer)
@@ -110,7 +111,7 @@ def learn(
         set_rate(optimizer, knobs, step)
         optimizer.zero_grad()
         loss = backward(
-            model, draw(lesson, knobs, goal, generator_of(knobs.seed, step)).to(knobs.device), pool, knobs
+            model, draw(dataset, knobs, goal, generator_of(knobs.seed, step)).to(knobs.device), pool, knobs
         )
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -121,30 +122,30 @@ def learn(
             log.info("step,loss %s", table.write(step))
             if time.monotonic() - saved > 60 * knobs.checkpoint_minutes:
                 save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-                report(folder, ema, vae, lesson, knobs)
+                report(folder, ema, vae, dataset, knobs)
                 saved = time.monotonic()
     save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-    report(folder, ema, vae, lesson, knobs)
+    report(folder, ema, vae, dataset, knobs)
     return folder
 
 
-def build(knobs: Knobs, lesson: Lesson) -> Denoiser:
+def build(knobs: Knobs, dataset: PictureDataset) -> Denoiser:
     """Stock modules, untrained unless begun from another run."""
-    kind = UNet2DModel if lesson.labels else UNet2DConditionModel
+    kind = UNet2DModel if dataset.labels else UNet2DConditionModel
     if knobs.begin:
-        adapter = T2IAdapter.from_pretrained(f"{knobs.begin}/adapter") if lesson.sheets else None
+        adapter = T2IAdapter.from_pretrained(f"{knobs.begin}/adapter") if dataset.sheets else None
         return Denoiser(kind.from_pretrained(f"{knobs.begin}/unet"), adapter).train()
     torch.manual_seed(knobs.seed)
-    unet = kind(**unet_config(knobs, lesson))
-    if lesson.sheets is None:
+    unet = kind(**unet_config(knobs, dataset))
+    if dataset.sheets is None:
         return Denoiser(unet)
     channels = list(knobs.channels)
-    return Denoiser(unet, T2IAdapter(lesson.sheets.channels, channels, knobs.adapter_blocks, downscale_factor=1))
+    return Denoiser(unet, T2IAdapter(dataset.sheets.channels, channels, knobs.adapter_blocks, downscale_factor=1))
 
 
-def unet_config(knobs: Knobs, lesson: Lesson) -> dict[str, Any]:
+def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
     """The text reaches the UNet by cross-attention and, pooled, in every block; a label in every block only."""
-    _, channels, side, _ = lesson.latents.shape
+    _, channels, side, _ = dataset.latents.shape
     shape = {
         "sample_size": side,
         "in_channels": channels,
@@ -155,19 +156,19 @@ def unet_config(knobs: Knobs, lesson: Lesson) -> dict[str, Any]:
         "resnet_time_scale_shift": "scale_shift",
     }
     levels = len(knobs.channels)
-    if lesson.labels:
+    if dataset.labels:
         return {
             **shape,
             "down_block_types": ("DownBlock2D", *("AttnDownBlock2D",) * (levels - 1)),
             "up_block_types": (*("AttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
             "attention_head_dim": 32,
-            "num_class_embeds": len(lesson.labels) + 1,  # the last one says nothing
+            "num_class_embeds": len(dataset.labels) + 1,  # the last one says nothing
         }
     return {
         **shape,
         "down_block_types": ("CrossAttnDownBlock2D",) * levels,
         "up_block_types": ("CrossAttnUpBlock2D",) * levels,
-        "cross_attention_dim": WIDTH,
+        "cross_attention_dim": DIMENSION,
         "attention_head_dim": knobs.heads,  # diffusers takes this as the number of heads
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 6,
@@ -181,18 +182,18 @@ def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
         group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100, max(0.02, left))
 
 
-def draw(lesson: Lesson, knobs: Knobs, goal: Objective, chance: torch.Generator) -> Batch:
+def draw(dataset: PictureDataset, knobs: Knobs, goal: Objective, chance: torch.Generator) -> Batch:
     """A random batch, noised."""
-    rows = torch.randint(len(lesson.latents), (knobs.batch,), generator=chance)
+    rows = torch.randint(len(dataset.latents), (knobs.batch,), generator=chance)
     unsaid = torch.rand(knobs.batch, generator=chance) < knobs.dropped_captions
     unseen = torch.rand(knobs.batch, generator=chance) < knobs.dropped_sheets
-    given, latents = lesson.given(rows, unsaid, unseen), lesson.latents[rows].float()
-    if given.sheets is not None:
-        latents = latents - shown_on(given.sheets)
+    conditioning, latents = dataset.conditioning(rows, unsaid, unseen), dataset.latents[rows].float()
+    if conditioning.sheets is not None:
+        latents = latents - shown_on(conditioning.sheets)
     noise = torch.randn(latents.shape, generator=chance).to(latents)
     timesteps = torch.randint(STEPS, (knobs.batch,), generator=chance)
     noisy, target = goal.noised(latents, noise, timesteps)
-    return Batch(noisy, timesteps, given, target, goal.weight[timesteps])
+    return Batch(noisy, timesteps, conditioning, target, goal.weight[timesteps])
 
 
 def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Knobs) -> float:
@@ -200,7 +201,7 @@ def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Kno
 
     def one(part: Batch) -> float:
         with torch.autocast(knobs.device, dtype=torch.bfloat16, enabled=knobs.bf16):
-            predicted = model(part.noisy, part.timesteps, part.given)
+            predicted = model(part.noisy, part.timesteps, part.conditioning)
         error = (predicted.float() - part.target).square().mean((1, 2, 3))
         loss = (part.weight * error).sum() / len(batch.weight)
         loss.backward()
@@ -210,14 +211,14 @@ def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Kno
     return sum(pool.map(one, batch.split(1 if knobs.device == "cuda" else knobs.threads)))
 
 
-def report(folder: Path, model: Denoiser, vae: Any, lesson: Lesson, knobs: Knobs) -> None:
+def report(folder: Path, model: Denoiser, vae: Any, dataset: PictureDataset, knobs: Knobs) -> None:
     """Save the averaged model and `samples.png`: above what the set holds, below what the model makes of the same."""
     model.unet.save_pretrained(folder / "unet")
     if model.adapter is not None:
         model.adapter.save_pretrained(folder / "adapter")
-    rows = torch.linspace(0, len(lesson.latents) - 1, min(SHOWN, len(lesson.latents))).long()
-    painted = sample(model, vae, lesson, rows, knobs)
-    true = decode(vae, lesson.latents[rows].float().cpu(), knobs.patch).clamp(-1, 1)
+    rows = torch.linspace(0, len(dataset.latents) - 1, min(SHOWN, len(dataset.latents))).long()
+    painted = sample(model, vae, dataset, rows, knobs)
+    true = decode(vae, dataset.latents[rows].float().cpu(), knobs.patch).clamp(-1, 1)
     columns = min(8, len(rows))
     lines = [part[start : start + columns] for start in range(0, len(rows), columns) for part in (true, painted)]
     sheet(torch.cat(lines), columns=columns).save(folder / "samples.png")
@@ -225,21 +226,28 @@ def report(folder: Path, model: Denoiser, vae: Any, lesson: Lesson, knobs: Knobs
 
 @torch.no_grad()
 def sample(
-    model: Denoiser, vae: Any, lesson: Lesson, rows: Tensor, knobs: Knobs, *, steps: int = 16, guidance: float = 2.0
+    model: Denoiser,
+    vae: Any,
+    dataset: PictureDataset,
+    rows: Tensor,
+    knobs: Knobs,
+    *,
+    steps: int = 16,
+    guidance: float = 2.0,
 ) -> Tensor:
     """(n, 3, height, width) in -1..1 from what belongs to these rows, by DPM-Solver++ 2M (Lu et al. 2022)."""
     scheduler = DPMSolverMultistepScheduler(**sampler_config(knobs.target, knobs.schedule))
     scheduler.set_timesteps(steps)
     said = torch.zeros(len(rows), dtype=torch.bool)
-    given, nothing = (lesson.given(rows, unsaid, said).to(knobs.device) for unsaid in (said, ~said))
-    shape = (len(rows), *lesson.latents.shape[1:])
+    conditioning, nothing = (dataset.conditioning(rows, unsaid, said).to(knobs.device) for unsaid in (said, ~said))
+    shape = (len(rows), *dataset.latents.shape[1:])
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(knobs.device)
     for timestep in scheduler.timesteps.to(knobs.device):
         when = timestep.expand(len(rows))
-        without, towards = (model(latents, when, what) for what in (nothing, given))
+        without, towards = (model(latents, when, what) for what in (nothing, conditioning))
         latents = scheduler.step(without + guidance * (towards - without), timestep, latents).prev_sample
-    if given.sheets is not None:
-        latents = latents + shown_on(given.sheets)
+    if conditioning.sheets is not None:
+        latents = latents + shown_on(conditioning.sheets)
     return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
 
 

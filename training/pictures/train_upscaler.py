@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memo.errors import BadSetup
+from training import OnRow
 from training.captioned_pictures import FEWEST, open_pairs
-from training.checkpoint import STATE, LossTable, OnRow, average, generator_of, load_state, open_run, save_state
+from training.checkpoint import STATE, LossTable, average, generator_of, load_state, open_run, save_state
 from training.knobs import from_arguments
 from training.thread_pool import open_pool
 from worker.engine.upscaler import SCALES, EnlargingNetwork, save_upscaler
@@ -236,10 +237,10 @@ def report(
 ) -> None:
     """Save the network, and on held-out pictures `figures.json` and `samples.png`: Lanczos, network, truth."""
     true = to_tensor(np.array(large[-knobs.held_out :]))
-    given = np.array(small[-knobs.held_out :])
+    conditioning = np.array(small[-knobs.held_out :])
     made = {
-        "network": torch.cat([model(part) for part in batches(to_tensor(given))]).clamp(-1, 1),
-        "lanczos": lanczos(given, knobs.scale),
+        "network": torch.cat([model(part) for part in batches(to_tensor(conditioning))]).clamp(-1, 1),
+        "lanczos": lanczos(conditioning, knobs.scale),
     }
     if knobs.vae:
         made["lanczos_without_vae"] = lanczos(to_bytes(reduce(large[-knobs.held_out :], knobs.scale)), knobs.scale)

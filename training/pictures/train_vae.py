@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memo.errors import BadSetup
+from training import OnRow
 from training.captioned_pictures import FEWEST, open_pairs
-from training.checkpoint import LossTable, OnRow, average, generator_of, load_state, open_run, save_state
+from training.checkpoint import LossTable, average, generator_of, load_state, open_run, save_state
 from training.knobs import from_arguments
 from training.thread_pool import open_pool
 

@@ -80,7 +80,7 @@ class Draft:
     plan: tuple[Placement, ...] = ()
 
 
-class Studio:
+class SceneComposer:
     """Makes scenes from the drawings of a bank."""
 
     def __init__(self, bank: Bank, sprites: Sequence[Sprite], styles: Sequence[str], side: int = 128) -> None:
@@ -261,13 +261,13 @@ def shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
     picture.paste(Image.fromarray(dark.astype(np.uint8)))
 
 
-def open_studio(knobs: Knobs) -> Studio:
+def open_composer(knobs: Knobs) -> SceneComposer:
     """The studio that a run's knobs describe."""
     bank = open_bank(knobs.bank)
     sprites = bank.sprites[: knobs.concepts or None]
     if knobs.held_out:
         sprites = tuple(sprite for row, sprite in enumerate(sprites) if (row + 1) % knobs.held_out)
-    return Studio(bank, sprites, knobs.styles, knobs.side)
+    return SceneComposer(bank, sprites, knobs.styles, knobs.side)
 
 
 def write_scenes(knobs: Knobs) -> Path:
@@ -296,9 +296,9 @@ def draw_part(
     knobs: Knobs, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], list[str], *tuple[NDArray[np.int16], ...]]:
     """The scenes of these numbers, each from its own seed."""
-    studio = open_studio(knobs)
-    row_of = {sprite.key: row for row, sprite in enumerate(studio.bank.sprites)}
-    scenes = [studio.scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
+    composer = open_composer(knobs)
+    row_of = {sprite.key: row for row, sprite in enumerate(composer.bank.sprites)}
+    scenes = [composer.scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
     things, plans = np.full((len(scenes), THINGS), -1, np.int16), np.full((len(scenes), DRAWN, 3), -1, np.int16)
     canvases = tuple(CANVASES)
     for row, scene in enumerate(scenes):
@@ -309,7 +309,7 @@ def draw_part(
         np.stack([scene.picture for scene in scenes]),
         [scene.caption for scene in scenes],
         things,
-        np.array([studio.bank.styles.index(scene.style) for scene in scenes], np.int16),
+        np.array([composer.bank.styles.index(scene.style) for scene in scenes], np.int16),
         plans,
         np.array([scene.layout.shifts for scene in scenes], np.int16),
     )

@@ -18,7 +18,7 @@ from PIL import Image
 
 from jobs.models import WITHOUT_KARRAS, Model, unheeded
 from memo import BadRecipe
-from memo.init_image import KEPT, read_start
+from memo.init_image import KEPT, read_init_image
 from memo.picture import A1111_SAMPLERS
 from memo.recipe import check_whole
 
@@ -130,7 +130,7 @@ REFUSED_SETTINGS: Harmless = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class A1111Request:
     """A request, translated: `native` for `asking.ask`, without a count."""
 
     native: dict[str, object]
@@ -139,12 +139,14 @@ class Asked:
     told: dict[str, Any]  # the request as it is told back
     enlarged: bool = False
     task: str = ""  # the client's own name for it
-    start: bytes | None = None  # of a picture to start from, a file
+    init_image: bytes | None = None  # the file of a picture to start from
     lasting: str = ""  # the model that later requests shall use as well
 
 
-def read(body: Mapping[str, Any], models: Mapping[str, Model], *, preferred: str, policy: str, start: bool) -> Asked:
-    """The request; `start` says that it begins with a picture. `preferred` is the caller's model, `policy` a default.
+def read(
+    body: Mapping[str, Any], models: Mapping[str, Model], *, preferred: str, policy: str, img2img: bool
+) -> A1111Request:
+    """The checked request. `preferred` is the caller's model, `policy` the default policy.
 
     Raises BadRecipe with the field's name in this dialect.
     """
@@ -169,14 +171,14 @@ def read(body: Mapping[str, Any], models: Mapping[str, Model], *, preferred: str
         given["negative_prompt"] = ""  # AUTOMATIC1111 does not look at it either
     lasts = checkpoint and body.get("override_settings_restore_afterwards") is False
     batch_size, count = counts(body)
-    return Asked(
-        native={**given, **({"strength": strength(body)} if start else {})},
+    return A1111Request(
+        native={**given, **({"strength": strength(body)} if img2img else {})},
         count=count,
         batch_size=batch_size,
-        told=told(body, start),
-        enlarged=bool(body.get("enable_hr")) and not start,
+        told=told(body, img2img),
+        enlarged=bool(body.get("enable_hr")) and not img2img,
         task=task(body),
-        start=start_picture(body, width, height) if start else None,
+        init_image=init_image_file(body, width, height) if img2img else None,
         lasting=model.name if lasts else "",
     )
 
@@ -333,7 +335,7 @@ def task(body: Mapping[str, Any]) -> str:
     return name
 
 
-def start_picture(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
+def init_image_file(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
     """The file to start from, in the shape that the picture shall have; raises BadRecipe."""
     images = body.get("init_images")
     if not isinstance(images, list) or len(images) != 1:
@@ -342,7 +344,7 @@ def start_picture(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
     mode = number(body.get("resize_mode", JUST_RESIZE))
     check_whole("resize_mode", mode, JUST_RESIZE, LATENT)
     try:
-        png = read_start(image_file("init_images", images[0]))
+        png = read_init_image(image_file("init_images", images[0]))
     except BadRecipe as error:
         raise BadRecipe("init_images", images[0], error.remedy) from error
     sides = all(isinstance(side, int) and 0 < side <= LARGEST for side in (width, height))
@@ -381,9 +383,9 @@ def number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def told(body: Mapping[str, Any], start: bool) -> dict[str, Any]:
+def told(body: Mapping[str, Any], img2img: bool) -> dict[str, Any]:
     """The request with its defaults, as it is told back: without pictures, and nothing that is not of the dialect."""
     known = {name: body.get(name, value) for name, value in DEFAULTS.items()}
-    if not (start and body.get("include_init_images") is True):
+    if not (img2img and body.get("include_init_images") is True):
         known |= {"init_images": None, "mask": None}
     return known

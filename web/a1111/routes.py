@@ -21,7 +21,7 @@ from web.json_body import read_object
 from web.picture_requests import cancel, image_of
 
 from . import generation_request
-from .generation_request import Asked, title
+from .generation_request import A1111Request, title
 from .infotext import settings_in, texts_in
 from .tasks import caller, callers, encoded, ended_jobs, jobs_known, look, seconds_left, share, under_way, words_of
 
@@ -36,7 +36,7 @@ THEIRS = {
     "sampler": "sampler_name",
     "schedule": "scheduler",
     "adapter": "prompt",
-    "start": "init_images",
+    "init_image": "init_images",
     "strength": "denoising_strength",
     "memo": "alwayson_scripts.memoaized",
 }  # our fields by the names that they have in this dialect
@@ -70,20 +70,20 @@ NOTHING_TO_DO = (
 @bp.post("/txt2img")
 def txt2img() -> ResponseReturnValue:
     """Paint, or remember, and answer with the pictures."""
-    return paint(read_object(), start=False)
+    return paint(read_object(), img2img=False)
 
 
 @bp.post("/img2img")
 def img2img() -> ResponseReturnValue:
     """The same, from a picture."""
     request.max_content_length = LARGEST_UPLOAD
-    return paint(read_object(), start=True)
+    return paint(read_object(), img2img=True)
 
 
-def paint(body: Mapping[str, Any], *, start: bool) -> ResponseReturnValue:
+def paint(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturnValue:
     """The answer when all pictures are there, or when the caller has interrupted: then it is those that are."""
     policy = request.headers.get(POLICY, "").strip()
-    asked = generation_request.read(body, models(), preferred=chosen(), policy=policy, start=start)
+    asked = generation_request.read(body, models(), preferred=chosen(), policy=policy, img2img=img2img)
     if asked.lasting:
         callers().prefer(caller(), {CHECKPOINT: asked.lasting})
     jobs = ended_jobs(asked)
@@ -92,13 +92,13 @@ def paint(body: Mapping[str, Any], *, start: bool) -> ResponseReturnValue:
     return told(asked, [job for job in jobs if job.picture])
 
 
-def told(asked: Asked, jobs: Sequence[Job]) -> dict[str, object]:
+def told(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:
     """The answer to txt2img and img2img."""
     images = [encoded(image_of(job.picture.key)) for job in jobs if job.picture and asked.told["send_images"]]
     return {"images": images, "parameters": settled(asked, jobs), "info": json.dumps(info(asked, jobs))}
 
 
-def settled(asked: Asked, jobs: Sequence[Job]) -> dict[str, Any]:
+def settled(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
     """The request as it was understood: where it left something to the server, what that was."""
     told = dict(asked.told)
     if jobs:
@@ -109,7 +109,7 @@ def settled(asked: Asked, jobs: Sequence[Job]) -> dict[str, Any]:
     return told
 
 
-def info(asked: Asked, jobs: Sequence[Job]) -> dict[str, Any]:
+def info(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
     """What is told of the pictures; one that was remembered tells how it was painted then."""
     pictures = [job.picture for job in jobs if job.picture]
     recipes = [picture.recipe for picture in pictures]

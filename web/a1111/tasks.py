@@ -13,7 +13,7 @@ from flask import abort, current_app, request
 from werkzeug.exceptions import NotFound
 
 from jobs.job import Job, State
-from jobs.users import Callers, Task
+from jobs.users import Task, UserRecords
 from memo import BadRecipe, Unavailable, now
 from web.auth import who
 from web.formats import Form, rough
@@ -25,19 +25,19 @@ from web.picture_requests import (
     cancel,
     follow,
     job_of,
+    keep_upload,
     preview_of,
-    start_of,
     wanted_of,
 )
 
-from .generation_request import Asked
+from .generation_request import A1111Request
 
 PATIENCE_SECONDS = 3600.0  # for which a request waits for its pictures
 ASKING_SECONDS = 60.0  # after which a request counts as dead whose jobs are not all known
 LOOK_SECONDS = 0.05
 
 
-def ended_jobs(asked: Asked) -> list[Job]:
+def ended_jobs(asked: A1111Request) -> list[Job]:
     """The request's jobs, all of them final; 504 when that takes too long, and then they go on.
 
     A request under a name that this caller has used already has that request's jobs. Raises BadRecipe, Unavailable.
@@ -49,7 +49,7 @@ def ended_jobs(asked: Asked) -> list[Job]:
     return jobs
 
 
-def jobs_of(name: str, asked: Asked) -> list[Job]:
+def jobs_of(name: str, asked: A1111Request) -> list[Job]:
     """The jobs of a request, or those of the request that this caller sent under the same name before."""
     if not callers().begin(caller(), name):
         return jobs_before(name)
@@ -68,13 +68,13 @@ def jobs_of(name: str, asked: Asked) -> list[Job]:
     return jobs
 
 
-def wanted_by(asked: Asked) -> Wanted:
+def wanted_by(asked: A1111Request) -> Wanted:
     """The request, checked; raises BadRecipe."""
     native = dict(asked.native)
     if not who().name:
         native["user"] = address()
-    if asked.start is not None:
-        native["start"] = start_of(asked.start)
+    if asked.init_image is not None:
+        native["init_image"] = keep_upload(asked.init_image)
     try:
         return wanted_of(native)
     except BadRecipe as error:
@@ -146,8 +146,8 @@ def seconds_left(jobs: Sequence[Job]) -> float:
 def words_of(jobs: Sequence[Job]) -> str | None:
     """What is waited for."""
     for job in jobs:
-        if job.said:
-            return job.said
+        if job.message:
+            return job.message
         if job.state is State.QUEUED and job.position:
             return f"{job.position} paintings were asked for before this one"
     return None
@@ -159,9 +159,9 @@ def look(job: Job) -> str | None:
     return encoded(rough(preview, Form())) if preview else None
 
 
-def callers() -> Callers:
+def callers() -> UserRecords:
     """What is kept of each caller."""
-    found: Callers = current_app.extensions["queue"].callers
+    found: UserRecords = current_app.extensions["queue"].callers
     return found
 
 

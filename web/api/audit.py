@@ -12,7 +12,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
-from jobs.store.board import RECENT_JOBS
+from jobs.store.job_store import RECENT_JOBS
 from memo import BadRecipe, Picture
 from memo.judge.evaluation import wilson
 from memo.judge.feedback import Label

@@ -41,7 +41,7 @@ class JobBody(TypedDict, total=False):
     schedule: Annotated[str, one_of(SCHEDULES)] | None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="else drawn at random")] | None
     mode: Annotated[str, one_of(MODES)] | None
-    start: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="the picture to start from")] | None
+    init_image: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="the picture to start from")] | None
     strength: Annotated[float, Field(gt=0, le=1, description=f"how much of it changes; else {STRENGTH}")] | None
     memo: Annotated[str, one_of(POLICIES), Field(description="the memory policy; else auto")] | None
     count: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None
@@ -79,7 +79,7 @@ class RecipeDocument(TypedDict):
     schedule: str
     seed: int | None
     mode: str
-    start: str
+    init_image: str
     strength: float
 
 
@@ -141,7 +141,7 @@ class JobDocument(TypedDict):
     steps: int
     position: Annotated[int | None, Field(description="paintings asked for before it")]
     seconds_left: float | None
-    said: str
+    message: str
     error: str | None
     created: Seconds
     started: Seconds | None
@@ -165,13 +165,15 @@ class ModelDocument(TypedDict):
     title: str
     licence: str
     sizes: list[int]
-    span: Annotated[list[int] | None, Field(description="least, most and divisor of sides, where it paints any")]
+    size_range: Annotated[
+        list[int] | None, Field(description="least, most and divisor of sides, where it paints any")
+    ]
     samplers: list[str]
     schedules: list[str]
     defaults: dict[str, Any]
     adapters: list[str]
-    starts: Annotated[bool, Field(description="whether it can start from a picture")]
-    negatives: Annotated[bool, Field(description="whether it knows negative prompts")]
+    image_to_image: Annotated[bool, Field(description="whether it can start from a picture")]
+    negative_prompts: Annotated[bool, Field(description="whether it knows negative prompts")]
 
 
 class ModelsDocument(TypedDict):
@@ -216,15 +218,15 @@ class HistoryDocument(TypedDict):
     joined: list[float]
     pictures_per_minute: list[float]
     hit_rate: list[float | None]
-    width: list[float | None]
+    batch_size: list[float | None]
     watt_hours_spent: list[float]
     watt_hours_saved: list[float]
 
 
-class StartDocument(TypedDict):
-    """The value of a job's `start`."""
+class InitImageDocument(TypedDict):
+    """The value of a job's `init_image`."""
 
-    start: Key
+    init_image: Key
 
 
 class ProblemDocument(TypedDict):

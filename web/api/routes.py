@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
 from memo import BadRecipe, Forgotten, Unavailable
-from memo.index import Near
+from memo.index import Neighbour
 from memo.recipe import check_choice, tidy
 from memo.webp import write_webp
 from web.auth import who
@@ -183,14 +183,14 @@ def list_pictures() -> ResponseReturnValue:
     return {"pictures": [describe_picture(picture) for picture in pictures], "next": following}
 
 
-def found(words: str, count: int, keys: Collection[str] | None) -> list[Near]:
+def found(words: str, count: int, keys: Collection[str] | None) -> list[Neighbour]:
     """The pictures nearest in meaning, of these keys where some are given."""
     many = count if keys is None else LOOKED_AT
     pictures = memory().search(words, scope=who().scope, limit=many, model=request.args.get("model", ""))
     return [one for one in pictures if keys is None or one.key in keys][:count]
 
 
-def scored(one: Near) -> dict[str, Any]:
+def scored(one: Neighbour) -> dict[str, Any]:
     """A picture with its cosine."""
     return {**describe_picture(one.found.picture), "score": round(one.cosine, 4)}
 

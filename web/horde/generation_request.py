@@ -42,7 +42,7 @@ THEIRS = {  # how our fields are called there
     "model": "models",
     "negative_prompt": "prompt",
     "image": "source_image",
-    "start": "source_image",
+    "init_image": "source_image",
 }
 PASSED_OVER = {
     *("nsfw", "censor_nsfw", "replacement_filter", "trusted_workers", "validated_backends", "slow_workers"),
@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {  # the values that ask fo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class HordeRequest:
     """A checked request. `native` is for `asking.ask`."""
 
     native: dict[str, Any]
@@ -88,7 +88,7 @@ class Asked:
     warnings: list[dict[str, str]] = field(default_factory=list)
 
 
-def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> Asked:
+def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeRequest:
     """Raises BadRecipe, naming the field as the request has it; what `ask` checks is left to it."""
     params = body.get("params") or {}
     if not isinstance(params, Mapping):
@@ -115,7 +115,7 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> Asked:
     source = file_of(values.get("source_image"))
     if source and "params.denoising_strength" in values:
         native["strength"] = values["params.denoising_strength"]
-    return Asked(
+    return HordeRequest(
         native=native,
         source=source,
         as_url=flag("r2", values, True),

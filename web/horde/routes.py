@@ -30,7 +30,7 @@ from web.links import link_to
 from web.problems import RETRY_SECONDS, SHAPES
 from web.services import catalogue, queue
 
-from .generation_request import THEIRS, Asked, read_request, warning
+from .generation_request import THEIRS, HordeRequest, read_request, warning
 
 PREFIX = "/api/v2"
 bp = Blueprint("horde", __name__, url_prefix=PREFIX)
@@ -64,22 +64,22 @@ def generate() -> ResponseReturnValue:
     request.max_content_length = LARGEST_REQUEST
     asked = read_request(read_object(), catalogue().models())
     webhook = picture_requests.check_webhook(asked.webhook)
-    start = {"start": picture_requests.start_of(asked.source)} if asked.source else {}
-    native = {**asked.native, **start}
+    init_image = {"init_image": picture_requests.keep_upload(asked.source)} if asked.source else {}
+    native = {**asked.native, **init_image}
     wanted = picture_requests.wanted_of(native)
     if asked.dry_run:
         return {"kudos": 0}
     name = str(uuid.uuid4())
     with picture_requests.as_one(wanted.count) as jobs:
         picture_requests.begin(wanted, jobs, wanted.count)
-        queue().board.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
+        queue().job_store.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
         for job in jobs if webhook else ():
             img = link_to(job.key, FORM, kept=True) if asked.as_url else ""
             queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=name, img=img))
     return accepted(name, asked, jobs), 202
 
 
-def accepted(name: str, asked: Asked, jobs: Sequence[Job]) -> dict[str, Any]:
+def accepted(name: str, asked: HordeRequest, jobs: Sequence[Job]) -> dict[str, Any]:
     """The answer to a request that is followed."""
     answer = {"id": name, "kudos": 0, "warnings": asked.warnings}
     if not possible(jobs):
@@ -152,7 +152,7 @@ def find_user() -> ResponseReturnValue:
 
 def group(name: str) -> tuple[list[Job], bool]:
     """The jobs of a request, and whether pictures are told by URL; 404 for one that is not the caller's."""
-    found = queue().board.group(name)
+    found = queue().job_store.group(name)
     with contextlib.suppress(NotFound):
         if found is not None:
             return picture_requests.jobs_of(found["jobs"]), bool(found["as_url"])

@@ -35,7 +35,7 @@ KNOWN = (*SAME, *OWN, *CHOICES, *WHOLE, "model", "size", "stream", "user", "safe
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ImagesRequest:
     """A checked request. `body` is for `asking.ask`, without the count."""
 
     body: dict[str, Any]
@@ -49,7 +49,7 @@ class Order:
     notes: tuple[str, ...] = ()  # what of it is followed in another way than one may think, in words
 
 
-def read_order(given: Mapping[str, object], catalogue: Catalogue, *, edit: bool = False) -> Order:
+def read_images_request(given: Mapping[str, object], catalogue: Catalogue, *, edit: bool = False) -> ImagesRequest:
     """Raises BadRecipe, naming the field as the request has it; what `ask` checks is left to it."""
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     check_known(values, edit)
@@ -61,7 +61,7 @@ def read_order(given: Mapping[str, object], catalogue: Catalogue, *, edit: bool 
     width, height, size, scaled = size_of(values.get("size", "auto"), model, catalogue)
     body |= {"width": width, "height": height} if width else {}
     idle = [f"{name} has no effect here" for name in WITHOUT_EFFECT if values.get(name, "auto") != "auto"]
-    return Order(
+    return ImagesRequest(
         body=body,
         model=model.name,
         count=values.get("n", 1),

@@ -23,12 +23,12 @@ from web.auth import who
 from web.formats import Form, converted, rough
 from web.json_body import read_object
 from web.links import link_to
-from web.picture_requests import asdict_match, ask, follow, image_of, preview_of, saved_by, start_of
+from web.picture_requests import asdict_match, ask, follow, image_of, keep_upload, preview_of, saved_by
 from web.problems import RETRY_SECONDS, SHAPES
 from web.retries import carried_out
 from web.services import catalogue
 
-from .generation_request import Order, model_of, read_order
+from .generation_request import ImagesRequest, model_of, read_images_request
 
 bp = Blueprint("openai", __name__, url_prefix="/v1")
 
@@ -49,7 +49,7 @@ THEIR_NAMES = {
     "count": "n",
     "width": "size",
     "height": "size",
-    "start": "image",
+    "init_image": "image",
 }
 CODES = {
     401: "invalid_api_key",
@@ -72,16 +72,16 @@ ENDINGS = {
 @bp.post("/images/generations")
 def generate() -> ResponseReturnValue:
     """Pictures of a prompt."""
-    return fulfilled(read_order(read_object(), catalogue()), "image_generation")
+    return fulfilled(read_images_request(read_object(), catalogue()), "image_generation")
 
 
 @bp.post("/images/edits")
 def edit() -> ResponseReturnValue:
     """Pictures of a prompt that begin with a picture; a form with it as `image`."""
     request.max_content_length = LARGEST_UPLOAD
-    order = read_order(read_form(), catalogue(), edit=True)
-    start = start_of(uploaded())
-    return fulfilled(replace(order, body={**order.body, "start": start}), "image_edit")
+    order = read_images_request(read_form(), catalogue(), edit=True)
+    init_image = keep_upload(uploaded())
+    return fulfilled(replace(order, body={**order.body, "init_image": init_image}), "image_edit")
 
 
 @bp.get("/models")
@@ -138,7 +138,7 @@ def uploaded() -> bytes:
     return data
 
 
-def fulfilled(order: Order, kind: str) -> ResponseReturnValue:
+def fulfilled(order: ImagesRequest, kind: str) -> ResponseReturnValue:
     """The pictures of an order: all at once, or as events."""
     jobs = carried_out([order.body, order.count, order.user], lambda: ask_all(order))
     if order.stream:
@@ -148,13 +148,13 @@ def fulfilled(order: Order, kind: str) -> ResponseReturnValue:
     return answered(order, jobs)
 
 
-def ask_all(order: Order) -> list[Job]:
+def ask_all(order: ImagesRequest) -> list[Job]:
     """One job for each picture, none of them twice."""
     named = {"user": order.user} if order.user and not who().name else {}  # a caller with a key is known by that
     return ask({**order.body, **named}, order.count)
 
 
-def answered(order: Order, jobs: Sequence[Job]) -> ResponseReturnValue:
+def answered(order: ImagesRequest, jobs: Sequence[Job]) -> ResponseReturnValue:
     """When all are final, or nobody would wait any longer."""
     until = time.monotonic() + WAIT_SECONDS
     jobs = [waited(job, until) for job in jobs]
@@ -193,7 +193,7 @@ def size_of(painted: Picture, form: Form) -> str:
     return f"{width}x{height}"
 
 
-def datum(job: Job, order: Order) -> dict[str, str]:
+def datum(job: Job, order: ImagesRequest) -> dict[str, str]:
     """One picture, by link or in base64, and the prompt that it was painted for if it was another."""
     painted = picture(job)
     given = (
@@ -241,7 +241,7 @@ def headlines(jobs: Sequence[Job]) -> dict[str, str]:
     return {**headers, "X-Memo-Score": ", ".join(scores)} if scores else headers
 
 
-def events(order: Order, jobs: Sequence[Job], kind: str) -> Iterator[str]:
+def events(order: ImagesRequest, jobs: Sequence[Job], kind: str) -> Iterator[str]:
     """The pictures one after the other, each preceded by partial ones; a fault ends the stream."""
     try:
         for number, job in enumerate(jobs):
@@ -281,7 +281,7 @@ def event(name: str, data: Mapping[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n"
 
 
-def partial(job: Job, order: Order, preview: bytes, index: int | None) -> dict[str, Any]:
+def partial(job: Job, order: ImagesRequest, preview: bytes, index: int | None) -> dict[str, Any]:
     """What a picture looks like by now: rough, in the size that it will have."""
     recipe = job.recipe
     width, height = order.form.size or (recipe.width, recipe.height)
@@ -291,7 +291,7 @@ def partial(job: Job, order: Order, preview: bytes, index: int | None) -> dict[s
     return {**frame(form, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": now}
 
 
-def completed(job: Job, order: Order, number: int) -> dict[str, Any]:
+def completed(job: Job, order: ImagesRequest, number: int) -> dict[str, Any]:
     """A whole picture."""
     painted = picture(job)
     memo = {"model": order.model, "notes": order.notes, "picture": number, **told(job)}

@@ -28,7 +28,7 @@ bp = Blueprint("pages", __name__)
 
 WHOLE = ("width", "height", "steps", "seed", "count")
 DECIMAL = ("guidance_scale", "strength")
-TEXTS = ("prompt", "negative_prompt", "model", "adapter", "sampler", "schedule", "mode", "start", "memo")
+TEXTS = ("prompt", "negative_prompt", "model", "adapter", "sampler", "schedule", "mode", "init_image", "memo")
 FIELDS = (*TEXTS, *WHOLE, *DECIMAL)
 SHAPES = ((3, 2), (2, 3), (16, 9), (9, 16))  # offered besides squares where a model paints other sizes
 TOO_LARGE = f"a picture to start from may have {LARGEST_UPLOAD // 2**20} MB at most"
@@ -78,7 +78,7 @@ def uploaded() -> dict[str, str]:
     data = file.read() if file else b""
     if len(data) > LARGEST_UPLOAD:
         raise BadRecipe("image", f"{len(data)} bytes", TOO_LARGE)
-    return {"start": picture_requests.start_of(data)} if data else {}
+    return {"init_image": picture_requests.keep_upload(data)} if data else {}
 
 
 def to_job(job: Job) -> ResponseReturnValue:
@@ -138,8 +138,10 @@ def name_visitor(response: Response) -> Response:
 def picture(key: str) -> ResponseReturnValue:
     """One picture with its recipe."""
     found = picture_of(key)
-    starts = any(model["name"] == found.recipe.model and model.get("starts") for model in models())
-    return render_template("picture.html", picture=found, recipe_text=to_text(found.recipe), starts=starts)
+    image_to_image = any(model["name"] == found.recipe.model and model.get("image_to_image") for model in models())
+    return render_template(
+        "picture.html", picture=found, recipe_text=to_text(found.recipe), image_to_image=image_to_image
+    )
 
 
 def models() -> list[dict[str, Any]]:
@@ -150,9 +152,9 @@ def models() -> list[dict[str, Any]]:
 def offered(model: Mapping[str, Any]) -> list[str]:
     """Sizes as the form says them: squares, and where a model paints any, usual shapes of about the same area."""
     squares = [f"{side}x{side}" for side in model["sizes"]]
-    if not model.get("span"):
+    if not model.get("size_range"):
         return squares
-    least, most, multiple = model["span"]
+    least, most, multiple = model["size_range"]
     native = model["defaults"]["width"]
     sides = [
         [round(native * (part / other) ** 0.5 / multiple) * multiple for part, other in ((a, b), (b, a))]
@@ -175,7 +177,7 @@ def form_page(typed: Mapping[str, object], *, fault: BadRecipe | None = None, tr
         chosen=chosen,
         sizes=dict.fromkeys([*chosen["offered"], values["size"]]),
         values=values,
-        start_seen=is_kept(values.get("start", "")),
+        start_seen=is_kept(values.get("init_image", "")),
         fault=fault,
         trouble=trouble,
         pictures=newest(),

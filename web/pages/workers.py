@@ -73,7 +73,7 @@ def series(points: list[Counter[str]], stride: int) -> dict[str, list[float | No
         **{str(origin): [point[origin] for point in points] for origin in Origin},
         "pictures_per_minute": [round(point["pictures"] / stride, 3) for point in points],
         "hit_rate": [share(point[Origin.MEMORY], many) for point, many in zip(points, asked, strict=True)],
-        "width": [share(point["widths"], point["stepping"]) for point in points],
+        "batch_size": [share(point["batch_sizes"], point["batches"]) for point in points],
         "watt_hours_spent": [round(point["joules_spent"] / 3600, 5) for point in points],
         "watt_hours_saved": [round(point["joules_saved"] / 3600, 5) for point in points],
     }

@@ -8,7 +8,7 @@
  * @property {number} step
  * @property {number} steps
  * @property {number|null} position jobs before this one
- * @property {string} said what is waited for, where steps say nothing
+ * @property {string} message what is waited for, where steps say nothing
  * @property {number|null} seconds_left while it is painted
  * @property {{self: string, events: string, preview?: string}} links
  */

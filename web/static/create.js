@@ -8,7 +8,7 @@ import { announce, enliven, fetchCard } from "./job.js";
 /** @import { Job } from "./api.js" */
 
 const JOBS = "/api/v1/jobs";
-const STARTS = "/api/v1/starts";
+const INIT_IMAGES = "/api/v1/init-images";
 const WHOLE = ["width", "height", "steps", "seed", "count"];
 const DECIMAL = ["guidance_scale", "strength"];
 const DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
@@ -63,7 +63,7 @@ async function ask(form) {
  */
 async function uploaded(form) {
   const [file] = /** @type {HTMLInputElement} */ (form.elements.namedItem("image")).files ?? [];
-  return file ? call("POST", STARTS, file) : {};
+  return file ? call("POST", INIT_IMAGES, file) : {};
 }
 
 /**
@@ -138,7 +138,7 @@ function adopt(form, before, after) {
   offer(control(form, "sampler"), after.samplers);
   offer(control(form, "schedule"), after.schedules);
   offerAdapters(form, after.adapters ?? []);
-  offerStart(form, after.starts);
+  offerInitImage(form, after.image_to_image);
   for (const name of untouched) {
     const field = control(form, name);
     if (field) field.value = standard(after, name);
@@ -181,14 +181,14 @@ function offerAdapters(form, names) {
 }
 
 /**
- * Where a model starts from nothing, the field is hidden and nothing stays chosen in it.
+ * Where a model imageToImage from nothing, the field is hidden and nothing stays chosen in it.
  * @param {HTMLFormElement} form
- * @param {boolean} starts
+ * @param {boolean} imageToImage
  */
-function offerStart(form, starts) {
-  const [image, kept] = [control(form, "image"), control(form, "start")];
-  image?.closest(".start")?.toggleAttribute("hidden", !starts);
-  if (starts) return;
+function offerInitImage(form, imageToImage) {
+  const [image, kept] = [control(form, "image"), control(form, "init_image")];
+  image?.closest(".init-image")?.toggleAttribute("hidden", !imageToImage);
+  if (imageToImage) return;
   if (image) image.value = "";
   if (kept instanceof HTMLInputElement) kept.checked = false;
 }

@@ -123,7 +123,7 @@ function advance(card, job) {
 /** @param {Job} job */
 function progressWords(job) {
   if (job.state === "running" && job.step) return `Step ${job.step} of ${job.steps}${timeLeft(job.seconds_left)}`;
-  if (job.state === "running") return job.said ? `${job.said[0].toUpperCase()}${job.said.slice(1)}${timeLeft(job.seconds_left)}` : "Getting ready";
+  if (job.state === "running") return job.message ? `${job.message[0].toUpperCase()}${job.message.slice(1)}${timeLeft(job.seconds_left)}` : "Getting ready";
   if (job.position === null) return "Waiting for a painter";
   return job.position === 0 ? "Next in line" : `${job.position} before yours`;
 }

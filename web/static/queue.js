@@ -25,7 +25,7 @@ const CHART = {
   },
   throughput: { lines: [{ label: "a minute", colour: "other", values: (h) => h.pictures_per_minute }] },
   hits: { unit: " %", top: 100, lines: [{ label: "from memory", colour: "main", values: (h) => percent(h.hit_rate) }] },
-  width: { lines: [{ label: "mean width", colour: "third", values: (h) => h.width }] },
+  batch_size: { lines: [{ label: "mean batch size", colour: "third", values: (h) => h.batch_size }] },
   energy: {
     unit: " Wh",
     stacked: true,

@@ -51,7 +51,7 @@ class Adapters:
         name, weight, digest = adapter_parts(adapter)
         if name and (part, digest) not in self.loaded:
             self.load(part, name, digest)
-        wear(network, digest, weight)
+        set_adapter(network, digest, weight)
         self.worn[part] = adapter
 
     def load(self, part: str, name: str, digest: str) -> None:
@@ -95,7 +95,7 @@ class PipelineAdapters:
         if name and digest not in self.loaded:
             self.load(name, digest)
         for network in self.networks.values():
-            wear(network, digest, weight)
+            set_adapter(network, digest, weight)
         self.worn = adapter
 
     def load(self, name: str, digest: str) -> None:
@@ -161,7 +161,7 @@ def blaming(path: Path) -> Iterator[None]:
         raise BadSetup(f"the adapter {path} cannot be used with this model: {error}") from error
 
 
-def wear(network: nn.Module, name: str, weight: float) -> None:
+def set_adapter(network: nn.Module, name: str, weight: float) -> None:
     """Let the adapter of this name count in all layers, as much as the weight says; with "" none."""
     if name:
         set_weights_and_activate_adapters(network, [name], [weight])

@@ -13,7 +13,7 @@ MEASURED = (1, 2, 3, 4, 6, 8, 12, 16)
 LEARNING = 0.1  # share of the newest time in what is known
 
 
-class Widths:
+class BatchSizes:
     """What is known of t(n), and what follows; `most` paintings at once."""
 
     def __init__(self, seconds: Mapping[int, float], most: int) -> None:
@@ -73,13 +73,13 @@ def widths_to(most: int) -> list[int]:
     return sorted({*(width for width in MEASURED if width < most), most})
 
 
-def measured(looks: Callable[[int], Sequence[float]], most: int) -> Widths:
+def measured(looks: Callable[[int], Sequence[float]], most: int) -> BatchSizes:
     """t(n) at some widths up to `most`; `looks(n)` are the seconds of steps of n, none if memory is too small."""
     seconds: dict[int, float] = {}
     for width in widths_to(most):
         if not (found := looks(width)):
             break
         seconds[width] = median(found)
-    widths = Widths(seconds, most)
+    widths = BatchSizes(seconds, most)
     widths.limit(max(seconds, default=1))
     return widths

@@ -19,7 +19,7 @@ Wear = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Given:
+class Conditioning:
     """What to paint, n rows each.
 
     Token states (n, tokens, width) or class labels (n), and perhaps sheets (n, channels, 16, 16). SDXL wants besides
@@ -43,23 +43,23 @@ class Given:
         """What of it is there."""
         return [part for part in self.parts() if part is not None]
 
-    def chunk(self, parts: int) -> list["Given"]:
+    def chunk(self, parts: int) -> list["Conditioning"]:
         """As `Tensor.chunk`, on all of it."""
         size = -(-len(self) // parts)
         return [self.rows(slice(start, start + size)) for start in range(0, len(self), size)]
 
-    def rows(self, which: slice) -> "Given":
+    def rows(self, which: slice) -> "Conditioning":
         """Some of the rows."""
-        return Given(*(None if part is None else part[which] for part in self.parts()))
+        return Conditioning(*(None if part is None else part[which] for part in self.parts()))
 
-    def to(self, *where: Any) -> "Given":
+    def to(self, *where: Any) -> "Conditioning":
         """As `Tensor.to`, on all of it."""
-        return Given(*(None if part is None else part.to(*where) for part in self.parts()))
+        return Conditioning(*(None if part is None else part.to(*where) for part in self.parts()))
 
-    def of(self, kind: torch.dtype) -> "Given":
+    def of(self, kind: torch.dtype) -> "Conditioning":
         """Floating-point numbers of this kind; labels stay what they are."""
         parts = (part.to(kind) if part is not None and part.is_floating_point() else part for part in self.parts())
-        return Given(*parts)
+        return Conditioning(*parts)
 
 
 class Denoiser(nn.Module):
@@ -71,9 +71,9 @@ class Denoiser(nn.Module):
         self.compiled: Compiled | None = None
         self.worn = ""
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, given: Given) -> Tensor:
+    def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """What the network predicts, (n, channels, h, w), for noisy latents of that shape at one timestep each."""
-        return self.predict(noisy, timesteps, given, self.features(given))
+        return self.predict(noisy, timesteps, conditioning, self.features(conditioning))
 
     @property
     def kind(self) -> torch.dtype:
@@ -81,7 +81,7 @@ class Denoiser(nn.Module):
         found: torch.dtype = next(self.unet.parameters()).dtype
         return found
 
-    def wear(self, adapter: str) -> None:
+    def set_adapter(self, adapter: str) -> None:
         """Calculate with this LoRA adapter from now on, "" for none; raises BadSetup for one that cannot be had."""
         if self.lora is not None:
             self.lora(adapter)
@@ -89,32 +89,38 @@ class Denoiser(nn.Module):
             raise BadSetup(f"this model has no adapters, so not {adapter!r}")
         self.worn = adapter
 
-    def features(self, given: Given) -> list[Tensor]:
+    def features(self, conditioning: Conditioning) -> list[Tensor]:
         """The adapter's view of the sheets, by level of the UNet; empty without an adapter."""
-        if self.adapter is None or given.sheets is None:
+        if self.adapter is None or conditioning.sheets is None:
             return []
-        features: list[Tensor] = self.adapter(given.sheets.to(self.kind))
+        features: list[Tensor] = self.adapter(conditioning.sheets.to(self.kind))
         return features
 
     def predict(
-        self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor], *, exact: bool = False
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        features: list[Tensor],
+        *,
+        exact: bool = False,
     ) -> Tensor:
         """As `forward`, with features computed before; they may be used again. Float32 out, whatever is within.
 
         What is compiled may round otherwise after each start, by what was fastest then: `exact` is not compiled.
         """
         kind = self.kind
-        given = given.of(kind)
+        conditioning = conditioning.of(kind)
         more: dict[str, Any] = {}
         if features:
             more["down_intrablock_additional_residuals"] = list(features)
-        if given.labels is not None:
-            more["class_labels"] = given.labels
-        if given.states is not None:
-            more["encoder_hidden_states"] = given.states
-        if given.pooled is not None:
-            more["added_cond_kwargs"] = {"text_embeds": given.pooled, "time_ids": given.frames}
-        tensors = [noisy, *given.tensors(), *features]
+        if conditioning.labels is not None:
+            more["class_labels"] = conditioning.labels
+        if conditioning.states is not None:
+            more["encoder_hidden_states"] = conditioning.states
+        if conditioning.pooled is not None:
+            more["added_cond_kwargs"] = {"text_embeds": conditioning.pooled, "time_ids": conditioning.frames}
+        tensors = [noisy, *conditioning.tensors(), *features]
         compiled = self.compiled if not exact and not self.worn else None
         if compiled is None or not compiled.takes(tensors):
             return said_by(self.unet, noisy.to(kind), timesteps, more)

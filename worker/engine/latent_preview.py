@@ -17,7 +17,7 @@ LOOKS = 16  # pictures of soft random colours that it is fitted on
 SIDE = 64  # px of each
 
 
-class Glance:
+class LatentPreview:
     """Latents to small images; `patch` as in `worker.engine.latents`."""
 
     def __init__(self, vae: Any, patch: int) -> None:

@@ -18,8 +18,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .batch_size import Widths
-from .denoiser import Given
+from .batch_size import BatchSizes
+from .denoiser import Conditioning
 from .energy import Meter
 from .on_demand_thread import OnDemandThread
 from .samplers import Table, advance
@@ -40,21 +40,27 @@ class Step:
     clean: Tensor  # (channels, height, width): what the latents will be, as far as one can tell by now
 
 
-OnStep = Callable[[Step], None]
+OnLatentStep = Callable[[Step], None]
 
 
 class Network(Protocol):
     """What is called once a step, for all paintings."""
 
-    def features(self, given: Given) -> list[Tensor]:
+    def features(self, conditioning: Conditioning) -> list[Tensor]:
         """What is computed once a painting."""
 
     def predict(
-        self, noisy: Tensor, timesteps: Tensor, given: Given, features: list[Tensor], *, exact: bool = False
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        features: list[Tensor],
+        *,
+        exact: bool = False,
     ) -> Tensor:
         """Rows (n, channels, height, width) at a timestep each; exactly as always, or as fast as can be."""
 
-    def wear(self, adapter: str) -> None:
+    def set_adapter(self, adapter: str) -> None:
         """Calculate with this adapter (LoRA) from now on, "" for none; raises for one that cannot be had."""
 
 
@@ -63,15 +69,15 @@ class Ticket:
     """One painting on its way through the loop."""
 
     table: Table
-    given: Given  # two rows where it is guided, the negative prompt's first; else one
+    conditioning: Conditioning  # two rows where it is guided, the negative prompt's first; else one
     guidance: float
     generator: torch.Generator  # all of its noise, drawn on the CPU in float32: the seed decides, not the company
     shape: tuple[int, ...]  # of its latents: channels, height, width
     fixed: bool = False  # calculated at one width always, so that its bits are the same in any company
     picture: Tensor | None = None  # latents to start from, shaped alike, for a table that keeps something of them
     adapter: str = ""
-    owner: str = ""
-    place: float = 0.0  # in the line: less is sooner
+    user: str = ""
+    rank: float = 0.0  # among what this user waits for: less is sooner
     came: float = 0.0
     begun: bool = False
     gone: bool = False  # nobody waits for it any more
@@ -99,7 +105,7 @@ class Loop:
     def __init__(
         self,
         network: Network,
-        widths: Widths,
+        widths: BatchSizes,
         *,
         device: str = "cpu",
         buckets: Sequence[int] = (),
@@ -119,7 +125,7 @@ class Loop:
         self.took = 0.0  # seconds of the last step of all
         self.fault: Exception | None = None  # the last of a step, but for full memory
 
-    def paint(self, ticket: Ticket, on_step: OnStep) -> Tensor:
+    def paint(self, ticket: Ticket, on_step: OnLatentStep) -> Tensor:
         """The latents (channels, height, width); `on_step` after each step, and what it raises stops the painting."""
         ticket.came = self.clock()
         with self.changed:
@@ -188,7 +194,7 @@ class Loop:
         Whatever goes wrong with one is raised where it is waited for, and the loop goes on for the others.
         """
         try:
-            self.network.wear(tickets[0].adapter)
+            self.network.set_adapter(tickets[0].adapter)
             for ticket in tickets:
                 self.begin(ticket)
             self.advance(tickets)
@@ -231,8 +237,8 @@ class Loop:
                 latents += ticket.table.kept * ticket.picture
             ticket.latents = latents.to(self.device)
             ticket.kept = torch.zeros(ticket.shape, device=self.device)
-            ticket.given = ticket.given.to(self.device)
-            ticket.features = self.network.features(ticket.given)
+            ticket.conditioning = ticket.conditioning.to(self.device)
+            ticket.features = self.network.features(ticket.conditioning)
             ticket.begun, ticket.drawn = True, None
 
     def advance(self, tickets: Sequence[Ticket]) -> None:
@@ -250,9 +256,9 @@ class Loop:
             took, joules = self.clock() - begun, spent()
         if tickets[0].shape == self.usual and not tickets[0].fixed:
             self.widths.took(len(tickets), took)
-        cost = joules / sum(len(ticket.given) for ticket in tickets)
+        cost = joules / sum(len(ticket.conditioning) for ticket in tickets)
         for number, ticket in enumerate(tickets):
-            ticket.joules += cost * len(ticket.given)
+            ticket.joules += cost * len(ticket.conditioning)
             ticket.latents, ticket.kept, ticket.drawn = latents[number], kept[number], None
             ticket.step += 1
             left = max(took, self.took) * (len(ticket.table) - ticket.step)
@@ -268,16 +274,16 @@ class Loop:
 
     def predict(self, tickets: Sequence[Ticket], rows: Tensor, latents: Tensor) -> Tensor:
         """What the network says to each painting, guided; (n, channels, height, width)."""
-        of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.given))]
+        of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.conditioning))]
         exact = tickets[0].fixed
         width = self.exact_rows if exact else self.bucket(tickets[0], len(of))
         filled = [*of, *[of[0]] * (width - len(of))]  # the bits of a row depend on the width, not on the other rows
-        given = joined([ticket.given for ticket in tickets], width)
+        conditioning = joined([ticket.conditioning for ticket in tickets], width)
         features = [padded(level, width) for level in zip(*(ticket.features for ticket in tickets), strict=True)]
         output = self.network.predict(
-            (rows[:, 1, None, None, None] * latents)[filled], rows[filled, 0], given, features, exact=exact
+            (rows[:, 1, None, None, None] * latents)[filled], rows[filled, 0], conditioning, features, exact=exact
         )[: len(of)]
-        parts = torch.split(output, [len(ticket.given) for ticket in tickets])
+        parts = torch.split(output, [len(ticket.conditioning) for ticket in tickets])
         return torch.stack([guided(part, ticket.guidance) for part, ticket in zip(parts, tickets, strict=True)])
 
 
@@ -303,8 +309,8 @@ def turn(waiting: Sequence[Ticket], active: Sequence[Ticket]) -> Ticket:
 
     Whoever asks for hundreds delays another's first by what is under way, and no more.
     """
-    under_way = Counter(ticket.owner for ticket in active)
-    return min(waiting, key=lambda ticket: (under_way[ticket.owner], ticket.place, ticket.came))
+    under_way = Counter(ticket.user for ticket in active)
+    return min(waiting, key=lambda ticket: (under_way[ticket.user], ticket.rank, ticket.came))
 
 
 def alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
@@ -319,7 +325,7 @@ def within(tickets: Sequence[Ticket], rows: int) -> list[list[Ticket]]:
     """In parts of at most so many rows each, or of one."""
     parts: list[list[Ticket]] = [[]]
     for ticket in tickets:
-        if parts[-1] and sum(len(one.given) for one in parts[-1]) + len(ticket.given) > rows:
+        if parts[-1] and sum(len(one.conditioning) for one in parts[-1]) + len(ticket.conditioning) > rows:
             parts.append([])
         parts[-1].append(ticket)
     return parts
@@ -345,10 +351,10 @@ def guided(output: Tensor, scale: float) -> Tensor:
     return negative + scale * (positive - negative)
 
 
-def joined(given: Sequence[Given], width: int) -> Given:
+def joined(conditioning: Sequence[Conditioning], width: int) -> Conditioning:
     """All rows, and the first again until there are so many."""
-    parts = zip(*(one.parts() for one in given), strict=True)
-    return Given(*(None if part[0] is None else padded(part, width) for part in parts))
+    parts = zip(*(one.parts() for one in conditioning), strict=True)
+    return Conditioning(*(None if part[0] is None else padded(part, width) for part in parts))
 
 
 def padded(parts: Sequence[Tensor], width: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertModel
 
-from memo.minilm import WIDTH, minilm_folder
+from memo.minilm import DIMENSION, minilm_folder
 
 TOKENS = 24  # states per prompt; longer prompts are cut, shorter ones padded
 BATCH = 128
@@ -28,12 +28,12 @@ class TextEncoder:
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """n prompts to (n, 24, 384) float32 states; the empty prompt is the unconditional one."""
         states = [states for states, _ in self.batches(prompts, padding="max_length")]
-        return torch.cat([torch.zeros(0, TOKENS, WIDTH), *states])
+        return torch.cat([torch.zeros(0, TOKENS, DIMENSION), *states])
 
     def pooled(self, texts: Sequence[str]) -> Tensor:
         """n texts to (n, 384) float32 of length 1, whose inner products are likenesses of meaning."""
         means = [(states * mask).sum(1) / mask.sum(1) for states, mask in self.batches(texts, padding="longest")]
-        return F.normalize(torch.cat([torch.zeros(0, WIDTH), *means]))
+        return F.normalize(torch.cat([torch.zeros(0, DIMENSION), *means]))
 
     @torch.no_grad()
     def batches(self, texts: Sequence[str], *, padding: str) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memo import BadSetup, Recipe
-from worker.engine.denoiser import Given
+from worker.engine.denoiser import Conditioning
 from worker.engine.text_encoder import TextEncoder, open_text_encoder
 from worker.stickers.layout import draw_layout
 from worker.stickers.nouns import indefinite, plural
@@ -24,7 +24,7 @@ from worker.stickers.retrieve import Retrieved, Retriever, name_vectors
 from worker.stickers.sheet import Tiles, encode_tiles, lay_sheet
 from worker.stickers.sprites import Bank, Sprite, open_bank
 
-Conditions = Callable[[Recipe], Given]
+Conditions = Callable[[Recipe], Conditioning]
 BANK = "sprites"
 FREE = 0.05  # of a drawing's longer side, the widest margin added on one side
 
@@ -35,24 +35,24 @@ class TextConditions:
     def __init__(self, text: TextEncoder) -> None:
         self.text = text
 
-    def __call__(self, recipe: Recipe) -> Given:
+    def __call__(self, recipe: Recipe) -> Conditioning:
         """States (2, 24, 384), or (1, 24, 384) where nothing is to be guided."""
-        return Given(self.text(prompts(recipe)))
+        return Conditioning(self.text(prompts(recipe)))
 
 
 class SheetConditions:
     """Token states, and the drawings that the prompt speaks of; the seed decides how they lie on the sheet."""
 
-    def __init__(self, text: TextEncoder, retriever: Retriever, sheets: "Sheets") -> None:
+    def __init__(self, text: TextEncoder, retriever: Retriever, sheets: "SheetTiles") -> None:
         self.text, self.retriever, self.sheets = text, retriever, sheets
 
-    def __call__(self, recipe: Recipe) -> Given:
+    def __call__(self, recipe: Recipe) -> Conditioning:
         """States as TextConditions, and the same sheet for each row."""
         found = self.retriever(recipe.prompt)
         *negative, prompt = prompts(recipe)
         states = self.text([*negative, without_own_colours(prompt, found.things)])
         sheet = self.sheets(found, Random(recipe.seed))
-        return Given(states, sheets=sheet.expand(len(states), -1, -1, -1))
+        return Conditioning(states, sheets=sheet.expand(len(states), -1, -1, -1))
 
 
 def without_own_colours(prompt: str, things: Sequence[Sprite]) -> str:
@@ -70,11 +70,11 @@ class LabelConditions:
     def __init__(self, text: TextEncoder, labels: Sequence[str]) -> None:
         self.text, self.labels, self.vectors = text, list(labels), text.pooled(labels)
 
-    def __call__(self, recipe: Recipe) -> Given:
+    def __call__(self, recipe: Recipe) -> Conditioning:
         """Class numbers; the number after the last says nothing."""
         wanted = self.number(recipe.prompt)
         negative = self.number(recipe.negative_prompt) if recipe.negative_prompt else len(self.labels)
-        return Given(labels=torch.tensor([negative, wanted] if recipe.guidance_scale > 1 else [wanted]))
+        return Conditioning(labels=torch.tensor([negative, wanted] if recipe.guidance_scale > 1 else [wanted]))
 
     def number(self, prompt: str) -> int:
         """Of the label meant."""
@@ -83,7 +83,7 @@ class LabelConditions:
         return int((self.vectors @ self.text.pooled([prompt])[0]).argmax())
 
 
-class Sheets:
+class SheetTiles:
     """Lays sheets."""
 
     def __init__(self, bank: Bank, vae: Any, patch: int) -> None:
@@ -132,4 +132,4 @@ def open_conditions(about: Mapping[str, Any], folder: Path, vae: Any, patch: int
     def embed(texts: Sequence[str]) -> Any:
         return text.pooled(texts).numpy()
 
-    return SheetConditions(text, Retriever(bank, embed, name_vectors(bank, embed)), Sheets(bank, vae, patch))
+    return SheetConditions(text, Retriever(bank, embed, name_vectors(bank, embed)), SheetTiles(bank, vae, patch))

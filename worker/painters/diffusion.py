@@ -20,15 +20,15 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from torch import Tensor
 
-from jobs.models import PIPELINE, Model, as_span, painted_size
+from jobs.models import PIPELINE, Model, as_size_range, painted_size
 from memo import BadSetup, Recipe, from_mapping
-from worker.engine.batch_size import Widths, measured
+from worker.engine.batch_size import BatchSizes, measured
 from worker.engine.compiled import Compiled
 from worker.engine.decoder import Decoder
 from worker.engine.denoiser import Denoiser
 from worker.engine.device import Device, check_memory, open_device, weights_in
 from worker.engine.energy import open_meter
-from worker.engine.latent_preview import Glance
+from worker.engine.latent_preview import LatentPreview
 from worker.engine.latents import cell_of, decode, encode, patch_of
 from worker.engine.samplers import Tables
 from worker.engine.step_loop import LOOKS, Loop, Step, Ticket, step_times
@@ -38,7 +38,7 @@ from worker.stickers.sheet import shown_on
 from .conditioning import Conditions, open_conditions
 from .families import Guard, open_family
 from .pipelines import open_pipeline
-from .port import ANY, Means, OnStep, Painter, Progress, TooLarge, Turn
+from .port import ANY, OnStep, Painter, PainterOptions, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
@@ -47,35 +47,41 @@ class DiffusionPainter:
     """The networks of one model on one device, for as many recipes at once as threads ask for."""
 
     def __init__(
-        self, denoiser: Denoiser, vae: Any, tables: Tables, conditions: Conditions, device: Device, means: Means
+        self,
+        denoiser: Denoiser,
+        vae: Any,
+        tables: Tables,
+        conditions: Conditions,
+        device: Device,
+        means: PainterOptions,
     ) -> None:
         slots, watts = means.slots, means.watts
         self.denoiser, self.vae, self.tables, self.conditions = denoiser, vae, tables, conditions
         self.meter = open_meter(device.name, watts)
         self.metered = self.meter.measured
-        self.place, self.at_once = device, slots
+        self.on_device, self.at_once = device, slots
         unet = denoiser.unet.config
         self.shape = (unet.in_channels, unet.sample_size, unet.sample_size)
-        self.loop = self.make_loop(Widths({}, slots))
+        self.loop = self.make_loop(BatchSizes({}, slots))
         self.upscaler: Upscaler | None = None
         self.guard: Guard | None = None
         self.patch = patch_of(unet.in_channels, vae)
         self.cell = cell_of(vae, self.patch)
-        self.span: tuple[int, int, int] | None = None
+        self.size_range: tuple[int, int, int] | None = None
         self.preset: dict[str, Any] = {}  # what most recipes of this model say
-        self.glance, self.decoder = Glance(vae, self.patch), Decoder(self.decode)
+        self.preview, self.decoder = LatentPreview(vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         """See Painter. What is not painted in the recipe's size is enlarged to it."""
         ticket = self.ticket(recipe)
-        ticket.owner, ticket.place = turn.owner, turn.place
-        sheets = ticket.given.sheets
+        ticket.user, ticket.rank = turn.user, turn.rank
+        sheets = ticket.conditioning.sheets
         base = torch.zeros(()) if sheets is None else shown_on(sheets[:1])
-        if start is not None:
-            ticket.picture = (self.encode(start, ticket.shape) - base)[0]
+        if init_image is not None:
+            ticket.picture = (self.encode(init_image, ticket.shape) - base)[0]
         skipped = recipe.steps - len(ticket.table)
 
         def tell(step: Step) -> None:
@@ -83,7 +89,7 @@ class DiffusionPainter:
             on_step(Progress(skipped + step.number, step.seconds_left, step.joules, preview))
 
         try:
-            latents = base.to(self.place.name) + self.loop.paint(ticket, tell)[None]
+            latents = base.to(self.on_device.name) + self.loop.paint(ticket, tell)[None]
             image = to_image(self.decoder(latents, alone=ticket.fixed))
         except torch.OutOfMemoryError as error:
             raise TooLarge(recipe, self.device, error) from error
@@ -95,7 +101,7 @@ class DiffusionPainter:
     def device(self) -> str:
         """See Painter; what decides about the bits of reproducible pictures is all in it."""
         together = f", {self.at_once} at once" if self.at_once > 1 else ""
-        return f"{self.place}{together}{', compiled' if self.denoiser.compiled else ''}"
+        return f"{self.on_device}{together}{', compiled' if self.denoiser.compiled else ''}"
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -113,15 +119,15 @@ class DiffusionPainter:
     @torch.inference_mode()
     def look(self, base: Tensor, clean: Tensor) -> Image.Image:
         """What the latents will be, small."""
-        return self.glance(base + clean.cpu()[None])
+        return self.preview(base + clean.cpu()[None])
 
-    def make_loop(self, widths: Widths, exact_rows: int = 0) -> Loop:
+    def make_loop(self, widths: BatchSizes, exact_rows: int = 0) -> Loop:
         """A step loop of this network."""
         buckets = self.denoiser.compiled.rows if self.denoiser.compiled else ()
         loop = Loop(
             self.denoiser,
             widths,
-            device=self.place.name,
+            device=self.on_device.name,
             buckets=buckets,
             exact_rows=exact_rows,
             meter=self.meter,
@@ -133,7 +139,7 @@ class DiffusionPainter:
         """What the step loop must know of a recipe."""
         how = (recipe.sampler, recipe.schedule, recipe.steps)
         return Ticket(
-            self.tables.late(*how, recipe.strength) if recipe.start else self.tables.of(*how),
+            self.tables.late(*how, recipe.strength) if recipe.init_image else self.tables.of(*how),
             self.conditions(recipe),
             recipe.guidance_scale,
             torch.Generator("cpu").manual_seed(seed_of(recipe)),
@@ -145,13 +151,17 @@ class DiffusionPainter:
     def shape_of(self, recipe: Recipe) -> tuple[int, ...]:
         """Of its latents: channels, height, width."""
         channels, side, _ = self.shape
-        height, width = painted_size(recipe, side * self.cell, self.span)
+        height, width = painted_size(recipe, side * self.cell, self.size_range)
         return channels, height // self.cell, width // self.cell
 
     def state(self) -> dict[str, float]:
         """See Painter."""
-        memory = torch.cuda.memory_reserved(self.place.name) / 1e6 if self.place.cuda else 0.0
-        return {"width": len(self.loop.active), "step_ms": round(1000 * self.loop.took, 2), "gpu_mb": round(memory)}
+        memory = torch.cuda.memory_reserved(self.on_device.name) / 1e6 if self.on_device.cuda else 0.0
+        return {
+            "batch_size": len(self.loop.active),
+            "step_ms": round(1000 * self.loop.took, 2),
+            "gpu_mb": round(memory),
+        }
 
     def compile(self, mode: str) -> None:
         """Prepare a compiled network for the model's own size, at each width; raises BadSetup if it cannot be had."""
@@ -172,7 +182,7 @@ class DiffusionPainter:
             height, width = (side * self.cell for side in self.shape[1:])
             raise BadSetup(f"a painting of {width} × {height} does not fit into the memory of {self.device}")
         self.at_once = widths.limited
-        self.loop = self.make_loop(widths, max(2, widths.limited * len(self.probe().given)))
+        self.loop = self.make_loop(widths, max(2, widths.limited * len(self.probe().conditioning)))
 
     def probe(self) -> Ticket:
         """A painting that says nothing, as guided as most of this model are."""
@@ -181,7 +191,7 @@ class DiffusionPainter:
 
     def step_times(self, width: int) -> list[float]:
         """Of some steps of so many paintings that say nothing; none if memory is too small."""
-        loop, begun = self.make_loop(Widths({}, width)), time.monotonic()
+        loop, begun = self.make_loop(BatchSizes({}, width)), time.monotonic()
         times = step_times(loop, [self.probe() for _ in range(width)])
         if self.denoiser.compiled:
             log.info("steps of %d at once are compiled, after %.0f s", width, time.monotonic() - begun)
@@ -209,7 +219,7 @@ def to_image(decoded: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def open_diffusion(model: Model, means: Means) -> Painter:
+def open_diffusion(model: Model, means: PainterOptions) -> Painter:
     """Load a model's networks, scheduler settings and drawings; raises BadSetup naming what cannot be read."""
     torch.set_num_threads(means.threads)
     device = open_device(means.device, means.dtype)
@@ -232,17 +242,17 @@ def open_diffusion(model: Model, means: Means) -> Painter:
     return painter
 
 
-def open_of_family(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
+def open_of_family(about: dict[str, Any], folder: Path, device: Device, means: PainterOptions) -> DiffusionPainter:
     """A model of a family that diffusers has a pipeline for."""
     family = open_family(about, folder, device)
     tables, denoiser = Tables(family.schedule), Denoiser(family.unet, lora=family.adapters.on_network).eval()
     painter = DiffusionPainter(denoiser, family.vae, tables, family.conditions, device, means)
-    painter.guard, painter.span = family.guard, as_span(about.get("span"))
+    painter.guard, painter.size_range = family.guard, as_size_range(about.get("size_range"))
     painter.upscaler = upscaler_of(about, folder, device)
     return painter
 
 
-def open_own(about: dict[str, Any], folder: Path, device: Device, means: Means) -> DiffusionPainter:
+def open_own(about: dict[str, Any], folder: Path, device: Device, means: PainterOptions) -> DiffusionPainter:
     """A model that `memoaized train` made, or the shipped one."""
     kind = UNet2DModel if about.get("labels") else UNet2DConditionModel
     unet = kind.from_pretrained(folder / "unet", **quiet("unet", folder))

@@ -5,7 +5,7 @@ import json
 from jobs.models import Model
 from memo import BadSetup
 
-from .port import Means, Painter
+from .port import Painter, PainterOptions
 
 GPU_SLOTS = 8  # of which as many step together as the measured times say
 
@@ -24,7 +24,7 @@ def usual_slots(device: str) -> int:
     return GPU_SLOTS if open_device(device).cuda else 1
 
 
-def open_painter(model: Model, means: Means) -> Painter:
+def open_painter(model: Model, means: PainterOptions) -> Painter:
     """Load the model's weights, or find the way to who has them; raises BadSetup when something is missing."""
     if model.remote:
         from .remote import open_remote

@@ -13,10 +13,10 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from jobs.models import PIPELINE, REMOTE, STEPPED, as_span, painted_size
+from jobs.models import PIPELINE, REMOTE, STEPPED, as_size_range, painted_size
 from memo import BadRecipe, BadSetup, Recipe
 from worker.engine.adapters import Adapters
-from worker.engine.denoiser import Given
+from worker.engine.denoiser import Conditioning
 from worker.engine.device import Device
 
 FAMILIES = dict(zip(STEPPED, (StableDiffusionPipeline, StableDiffusionXLPipeline), strict=True))
@@ -60,21 +60,23 @@ def open_family(about: Mapping[str, Any], folder: Path, device: Device) -> Famil
     unet = device.take(pipe.unet)
     pipe.unet = unet
     adapters = Adapters(pipe, folder)
-    conditions = PromptConditions(pipe, device, as_span(about.get("span")), adapters)
+    conditions = PromptConditions(pipe, device, as_size_range(about.get("size_range")), adapters)
     return Family(unet, vae, dict(pipe.scheduler.config), conditions, adapters, Guard(pipe, device))
 
 
 class PromptConditions:
     """Both prompts as the model's own text encoders read them; for several threads."""
 
-    def __init__(self, pipe: Any, device: Device, span: tuple[int, int, int] | None, adapters: Adapters) -> None:
-        self.pipe, self.device, self.span, self.adapters = pipe, device, span, adapters
+    def __init__(
+        self, pipe: Any, device: Device, size_range: tuple[int, int, int] | None, adapters: Adapters
+    ) -> None:
+        self.pipe, self.device, self.size_range, self.adapters = pipe, device, size_range, adapters
         self.side = pipe.unet.config.sample_size * pipe.vae_scale_factor
         self.double = hasattr(pipe, "text_encoder_2")
         self.lock = threading.Lock()
 
     @torch.inference_mode()
-    def __call__(self, recipe: Recipe) -> Given:
+    def __call__(self, recipe: Recipe) -> Conditioning:
         """States (2, tokens, width), the negative prompt's first, or (1, …) where nothing is to be guided."""
         guided = recipe.guidance_scale > 1
         with self.lock:
@@ -88,13 +90,13 @@ class PromptConditions:
             )
         if not self.double:
             prompt, negative = found
-            return Given(torch.cat([negative, prompt]) if guided else prompt)
+            return Conditioning(torch.cat([negative, prompt]) if guided else prompt)
         prompt, negative, pooled, negative_pooled = found
-        height, width = painted_size(recipe, self.side, self.span)
+        height, width = painted_size(recipe, self.side, self.size_range)
         frame = torch.tensor([[height, width, 0, 0, height, width]], dtype=pooled.dtype)
         if not guided:
-            return Given(prompt, pooled=pooled, frames=frame)
-        return Given(
+            return Conditioning(prompt, pooled=pooled, frames=frame)
+        return Conditioning(
             torch.cat([negative, prompt]), pooled=torch.cat([negative_pooled, pooled]), frames=frame.repeat(2, 1)
         )
 

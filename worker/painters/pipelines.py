@@ -26,7 +26,7 @@ from worker.engine.energy import Meter, open_meter
 from worker.engine.on_demand_thread import OnDemandThread
 from worker.engine.samplers import make_scheduler
 
-from .port import ANY, Means, OnStep, Progress, TooLarge, Turn
+from .port import ANY, OnStep, PainterOptions, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule",
 
 
 @dataclass(eq=False)
-class Order:
+class PipelineRequest:
     """One recipe that waits or is painted."""
 
     recipe: Recipe
-    start: Image.Image | None = None
+    init_image: Image.Image | None = None
     turn: Turn = ANY
     gone: bool = False  # nobody waits for it any more
     news: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
@@ -47,7 +47,7 @@ class Order:
     @property
     def settings(self) -> tuple[object, ...]:
         """What all that are painted together must share."""
-        begun = self.start and self.recipe.strength
+        begun = self.init_image and self.recipe.strength
         return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt), begun
 
 
@@ -67,31 +67,31 @@ class StockPainter:
         self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         self.cell = cell_of(pipe) if "height" in self.takes else 1
         self.redrawing = redrawing(pipe)  # over the same parts
-        self.waiting: list[Order] = []
-        self.width = 0
+        self.waiting: list[PipelineRequest] = []
+        self.batch_size = 0
         self.thread = OnDemandThread("stock pipeline", lambda: self.waiting, self.paint_first)
 
     def state(self) -> Mapping[str, float]:
         """See Painter."""
-        return {"width": self.width}
+        return {"batch_size": self.batch_size}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
         self.check(recipe)
-        fitted = start and ImageOps.fit(start, (recipe.width, recipe.height), Image.Resampling.LANCZOS)
-        order = Order(recipe, fitted, turn)
+        fitted = init_image and ImageOps.fit(init_image, (recipe.width, recipe.height), Image.Resampling.LANCZOS)
+        request = PipelineRequest(recipe, fitted, turn)
         with self.thread.changed:
-            self.waiting.append(order)
+            self.waiting.append(request)
             self.thread.wake()
         try:
-            while not isinstance(news := order.news.get(), Image.Image):
+            while not isinstance(news := request.news.get(), Image.Image):
                 if isinstance(news, Exception):
                     raise news
                 on_step(news)
         finally:
-            order.gone = True
+            request.gone = True
         size = (recipe.width, recipe.height)
         return news if news.size == size else news.resize(size, Image.Resampling.LANCZOS)
 
@@ -102,7 +102,7 @@ class StockPainter:
         for name in ("width", "height"):
             if (side := getattr(recipe, name)) % self.cell:
                 raise BadRecipe(name, side, f"{recipe.model} paints multiples of {self.cell}")
-        if recipe.start:
+        if recipe.init_image:
             self.check_start(recipe)
         if recipe.adapter and self.adapters is None:
             raise BadRecipe("adapter", recipe.adapter, f"{recipe.model} can wear none: leave it out")
@@ -110,7 +110,9 @@ class StockPainter:
     def check_start(self, recipe: Recipe) -> None:
         """Some pipelines only paint anew, and the others want a step at least."""
         if self.redrawing is None:
-            raise BadRecipe("start", recipe.start, f"{recipe.model} cannot start from a picture: leave it out")
+            raise BadRecipe(
+                "init_image", recipe.init_image, f"{recipe.model} cannot start from a picture: leave it out"
+            )
         if recipe.steps * recipe.strength < 1:
             least = math.ceil(100 / recipe.steps) / 100
             raise BadRecipe(
@@ -135,75 +137,81 @@ class StockPainter:
     def paint_first(self) -> None:
         """Who waits first and those like it."""
         with self.thread.changed:
-            in_turn = sorted(self.waiting, key=lambda order: order.turn.place)
+            in_turn = sorted(self.waiting, key=lambda request: request.turn.rank)
             first = in_turn[0]
             most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
-            orders = [order for order in in_turn if order.settings == first.settings][:most]
-            self.waiting = [order for order in self.waiting if order not in orders]
-        self.paint([order for order in orders if not order.gone])
+            requests = [request for request in in_turn if request.settings == first.settings][:most]
+            self.waiting = [request for request in self.waiting if request not in requests]
+        self.paint([request for request in requests if not request.gone])
 
-    def paint(self, orders: list[Order]) -> None:
+    def paint(self, requests: list[PipelineRequest]) -> None:
         """In one call; if memory is full in halves, if anything else is wrong each alone, so that only that fails."""
-        if not orders:
+        if not requests:
             return
-        self.width = len(orders)
+        self.batch_size = len(requests)
         try:
-            images = self.painted(orders)
+            images = self.painted(requests)
         except Dropped:
             return
         except torch.OutOfMemoryError as error:
-            self.make_room(orders, error)
+            self.make_room(requests, error)
             return
         except Exception as error:
-            log.exception("a pipeline failed with %d paintings", len(orders))
-            if len(orders) == 1:
-                orders[0].news.put(error)
+            log.exception("a pipeline failed with %d paintings", len(requests))
+            if len(requests) == 1:
+                requests[0].news.put(error)
                 return
-            for order in orders:
-                self.paint([order])
+            for request in requests:
+                self.paint([request])
             return
         finally:
-            self.width = 0
-        for order, image in zip(orders, images, strict=True):
-            order.news.put(image)
+            self.batch_size = 0
+        for request, image in zip(requests, images, strict=True):
+            request.news.put(image)
 
-    def make_room(self, orders: list[Order], error: Exception) -> None:
+    def make_room(self, requests: list[PipelineRequest], error: Exception) -> None:
         """Fewer from now on; alone, it is too large for now."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if len(orders) == 1:
-            orders[0].news.put(TooLarge(orders[0].recipe, self.device, error))
+        if len(requests) == 1:
+            requests[0].news.put(TooLarge(requests[0].recipe, self.device, error))
             return
-        self.most = len(orders) // 2
-        log.warning("memory is full with %d paintings at once: %d from now on", len(orders), self.most)
-        for start in range(0, len(orders), self.most):
-            self.paint(orders[start : start + self.most])
+        self.most = len(requests) // 2
+        log.warning("memory is full with %d paintings at once: %d from now on", len(requests), self.most)
+        for start in range(0, len(requests), self.most):
+            self.paint(requests[start : start + self.most])
 
     @torch.inference_mode()
-    def painted(self, orders: list[Order]) -> list[Image.Image]:
+    def painted(self, requests: list[PipelineRequest]) -> list[Image.Image]:
         """RGB images."""
-        recipe = orders[0].recipe
+        recipe = requests[0].recipe
         if self.adapters is not None:
             self.adapters.put_on(recipe.adapter)
         if not self.flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
         asked: dict[str, Any] = {
-            "prompt": [order.recipe.prompt for order in orders],
-            "negative_prompt": [order.recipe.negative_prompt for order in orders] if recipe.negative_prompt else None,
+            "prompt": [request.recipe.prompt for request in requests],
+            "negative_prompt": [request.recipe.negative_prompt for request in requests]
+            if recipe.negative_prompt
+            else None,
             "width": recipe.width,
             "height": recipe.height,
             "guidance_scale": recipe.guidance_scale,
             "num_inference_steps": recipe.steps,
-            "generator": [torch.Generator("cpu").manual_seed(order.recipe.seed or 0) for order in orders],
+            "generator": [torch.Generator("cpu").manual_seed(request.recipe.seed or 0) for request in requests],
         }
         asked = {name: value for name, value in asked.items() if name in self.takes}
         if "prompt" not in self.takes:
-            asked["batch_size"] = len(orders)
+            asked["batch_size"] = len(requests)
         pipe = self.pipe
-        if orders[0].start is not None:
-            pipe, asked["image"], asked["strength"] = self.redrawing, [one.start for one in orders], recipe.strength
+        if requests[0].init_image is not None:
+            pipe, asked["image"], asked["strength"] = (
+                self.redrawing,
+                [one.init_image for one in requests],
+                recipe.strength,
+            )
         with self.meter.used() as spent:
-            pipe.progress_bar = lambda iterable=None, total=None: Bar(orders, iterable, total, spent)
+            pipe.progress_bar = lambda iterable=None, total=None: Bar(requests, iterable, total, spent)
             images: list[Image.Image] = pipe(**asked, **self.more, output_type="pil").images
         return [image.convert("RGB") for image in images]
 
@@ -212,10 +220,14 @@ class Bar:
     """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
 
     def __init__(
-        self, orders: list[Order], iterable: Iterable[Any] | None, total: int | None, spent: Callable[[], float]
+        self,
+        requests: list[PipelineRequest],
+        iterable: Iterable[Any] | None,
+        total: int | None,
+        spent: Callable[[], float],
     ) -> None:
-        self.orders, self.iterable, self.spent = orders, iterable, spent
-        self.step = 0 if total is None else max(0, orders[0].recipe.steps - total)  # some are left out with a start
+        self.requests, self.iterable, self.spent = requests, iterable, spent
+        self.step = 0 if total is None else max(0, requests[0].recipe.steps - total)  # some are left out with a start
 
     def __enter__(self) -> "Bar":
         return self
@@ -231,14 +243,14 @@ class Bar:
     def update(self, steps: int = 1) -> None:
         """So many steps are done; raises Dropped."""
         self.step += steps
-        joules = self.spent() / len(self.orders)
-        for order in self.orders:
-            order.news.put(Progress(self.step, joules=joules))
-        if all(order.gone for order in self.orders):
+        joules = self.spent() / len(self.requests)
+        for request in self.requests:
+            request.news.put(Progress(self.step, joules=joules))
+        if all(request.gone for request in self.requests):
             raise Dropped
 
 
-def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, means: Means) -> StockPainter:
+def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, means: PainterOptions) -> StockPainter:
     """Whatever pipeline lies there or on the hub; raises BadSetup, OSError or ValueError."""
     source: str = about.get("source", str(folder))
     options: dict[str, Any] = {"local_files_only": True}

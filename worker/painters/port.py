@@ -17,7 +17,7 @@ class Progress:
     seconds_left: float | None = None  # as steps go now
     joules: float = 0.0  # spent on it so far
     preview: Callable[[], Image.Image] | None = None  # what it will be, small and rough; cheap, but not free
-    said: str = ""  # in words what is waited for, where steps say nothing
+    message: str = ""  # in words what is waited for, where steps say nothing
 
 
 class TooLarge(Exception):
@@ -32,8 +32,8 @@ class TooLarge(Exception):
 class Turn:
     """Whose a painting is, and its place in the line of all that they wait for: less is sooner."""
 
-    owner: str = ""
-    place: float = 0.0
+    user: str = ""
+    rank: float = 0.0
 
 
 ANY = Turn()
@@ -50,20 +50,20 @@ class Painter(Protocol):
     metered: bool  # whether joules are measured, else estimated
 
     def state(self) -> Mapping[str, float]:
-        """What it does now, for those who watch over workers: `width`, `step_ms`, `gpu_mb` …"""
+        """What it does now, for those who watch over workers: `batch_size`, `step_ms`, `gpu_mb` …"""
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         """An RGB image of the recipe's size. `on_step` is called after every step; what it raises stops it.
 
-        `start` is the RGB picture that the recipe starts from, if it names one, in any size. `turn` counts where
+        `init_image` is the RGB picture that the recipe starts from, if it names one, in any size. `turn` counts where
         not all who ask can be served at once.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class PainterOptions:
     """What a painter may use; see docs/architecture.md."""
 
     threads: int = 1

@@ -20,7 +20,7 @@ from PIL import Image
 
 from memo import BadSetup, MemoError, Recipe
 
-from .port import ANY, Means, OnStep, Progress, Turn
+from .port import ANY, OnStep, PainterOptions, Progress, Turn
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ class RemotePainter:
 
     def state(self) -> Mapping[str, float]:
         """See Painter."""
-        return {"width": self.waiting}
+        return {"batch_size": self.waiting}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, start: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         """See Painter; raises RefusedElsewhere or what `on_step` raises."""
         with self.lock:
@@ -101,13 +101,13 @@ class RemotePainter:
             except NotYet:
                 if answer.done():
                     raise
-                on_step(Progress(0, said=f"asked {self.device}"))
+                on_step(Progress(0, message=f"asked {self.device}"))
 
     def wait(self, seconds: float, why: str, on_step: OnStep) -> None:
         """The same, for so long."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            on_step(Progress(0, seconds_left=left, said=why))
+            on_step(Progress(0, seconds_left=left, message=why))
             time.sleep(min(LOOK, left))
 
 
@@ -126,14 +126,14 @@ class RefusedElsewhere(MemoError):
     """The other side will not paint this, or not at all."""
 
 
-def open_remote(about: Mapping[str, Any], means: Means) -> RemotePainter:
+def open_remote(about: Mapping[str, Any], means: PainterOptions) -> RemotePainter:
     """The painter of a model.json whose family is remote; raises BadSetup."""
     family, source = about["family"], about["source"]
     ask = {"bedrock": bedrock, "huggingface-inference": hub}[family](about, means)
     return RemotePainter(f"{family} {source}", ask)
 
 
-def hub(about: Mapping[str, Any], means: Means) -> Ask:
+def hub(about: Mapping[str, Any], means: PainterOptions) -> Ask:
     """Hugging Face's Inference API; `provider` and `url` may be named."""
     try:
         from huggingface_hub import InferenceClient
@@ -175,7 +175,7 @@ def refusal(status: int, text: str) -> Exception:
     return RefusedElsewhere(f"refused with status {status}: {why}")
 
 
-def bedrock(about: Mapping[str, Any], _means: Means) -> Ask:
+def bedrock(about: Mapping[str, Any], _means: PainterOptions) -> Ask:
     """Amazon Bedrock's InvokeModel, for models that speak as Titan Image Generator does; boto3 finds credentials."""
     try:
         import boto3

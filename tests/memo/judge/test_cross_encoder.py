@@ -49,7 +49,7 @@ def logits(folder, pairs):
 
 
 def test_one_score_is_squeezed_into_0_to_1_and_the_lower_direction_counts(one):
-    sure = open_cross_encoder(one).sure(WANTS, OLD)
+    sure = open_cross_encoder(one).confidence(WANTS, OLD)
     there, back = (
         1 / (1 + np.exp(-logits(one, pairs)))
         for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD])
@@ -61,11 +61,11 @@ def test_one_score_is_squeezed_into_0_to_1_and_the_lower_direction_counts(one):
 
 def test_a_score_is_the_same_alone_and_in_company(one):
     judge = open_cross_encoder(one)
-    assert np.allclose(judge.sure(WANTS, OLD), [judge.sure(WANTS, [old])[0] for old in OLD], atol=1e-6)
+    assert np.allclose(judge.confidence(WANTS, OLD), [judge.confidence(WANTS, [old])[0] for old in OLD], atol=1e-6)
 
 
 def test_of_three_labels_the_entailment_counts_and_the_lower_direction(three):
-    sure = open_cross_encoder(three).sure(WANTS, OLD)
+    sure = open_cross_encoder(three).confidence(WANTS, OLD)
     there, back = (logits(three, pairs) for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD]))
     both = [np.exp(rows)[:, NLI.index("Entailment")] / np.exp(rows).sum(1) for rows in (there, back)]
     assert np.allclose(sure, np.minimum(*both), atol=1e-6) and not np.allclose(*both)
@@ -73,12 +73,12 @@ def test_of_three_labels_the_entailment_counts_and_the_lower_direction(three):
 
 def test_what_a_models_card_does_to_its_scores_does_not_matter(one, tmp_path):
     CrossEncoder(one, device="cpu", activation_fn=torch.nn.Tanh()).save_pretrained(str(tmp_path))
-    assert open_cross_encoder(str(tmp_path)).sure(WANTS, OLD) == open_cross_encoder(one).sure(WANTS, OLD)
+    assert open_cross_encoder(str(tmp_path)).confidence(WANTS, OLD) == open_cross_encoder(one).confidence(WANTS, OLD)
 
 
 def test_same_words_and_vetoes_come_before_the_model(one):
     verdicts = open_cross_encoder(one)("a red fox", ["Red fox, please", "a blue fox"])
-    assert [(verdict.fits, verdict.sure) for verdict in verdicts] == [(True, 1.0), (False, 0.0)]
+    assert [(verdict.fits, verdict.confidence) for verdict in verdicts] == [(True, 1.0), (False, 0.0)]
     assert "it is blue, not red" in verdicts[1].reason
 
 
@@ -91,7 +91,7 @@ def test_a_pair_fits_from_the_threshold_on(one):
 
 def test_each_remembered_prompt_gets_its_own_verdict(one):
     judge = open_cross_encoder(one)
-    assert [verdict.sure for verdict in judge(WANTS, OLD)] == judge.sure(WANTS, OLD)
+    assert [verdict.confidence for verdict in judge(WANTS, OLD)] == judge.confidence(WANTS, OLD)
     assert [old in verdict.reason for old, verdict in zip(OLD, judge(WANTS, OLD), strict=True)] == [True] * 4
     assert judge(WANTS, []) == []
 

@@ -70,10 +70,10 @@ class Sure:
     name = "sure"
 
     def __init__(self, sure):
-        self.sure = sure
+        self.confidence = sure
 
     def __call__(self, wanted, remembered):
-        return [Verdict(True, "so", self.sure, 0.9) for _ in remembered]
+        return [Verdict(True, "so", self.confidence, 0.9) for _ in remembered]
 
 
 def with_judge(memory: Memory, sure: float) -> Memory:
@@ -116,7 +116,7 @@ def test_what_was_taken_for_another_is_so_whatever_picture_of_it_comes_next(memo
     sure.label(kept, wolf.prompt, right=False, source="user")
     assert sure.recall(wolf, seen=[kept.key]).match is None
     remember(recipe, seed=8)
-    sure.begun("0" * 32, replace(recipe, seed=9), "shared")
+    sure.painting_started("0" * 32, replace(recipe, seed=9), "shared")
     assert sure.recall(wolf) == Recall(None, "what is remembered of 'a red fox in the snow' was called wrong")
     assert sure.recall(replace(recipe, prompt="a husky in the snow"), seen=[kept.key]).match
 

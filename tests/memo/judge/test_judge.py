@@ -27,7 +27,7 @@ judge = RulesJudge()
 )
 def test_the_same_words_fit_for_sure(remembered, wanted):
     [verdict] = judge(wanted, [remembered])
-    assert verdict.fits and verdict.sure == 1.0 and repr(remembered) in verdict.reason
+    assert verdict.fits and verdict.confidence == 1.0 and repr(remembered) in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_same_words_fit_for_sure(remembered, wanted):
 )
 def test_other_words_do_not_fit_and_the_reason_says_which(remembered, wanted, says):
     [verdict] = judge(wanted, [remembered])
-    assert not verdict.fits and verdict.sure == 0.0 and says in verdict.reason
+    assert not verdict.fits and verdict.confidence == 0.0 and says in verdict.reason
 
 
 def test_each_remembered_prompt_gets_its_own_verdict_in_order():

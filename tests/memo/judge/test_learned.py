@@ -23,8 +23,8 @@ def test_a_pair_is_judged_alike_alone_and_among_others(judge):
     texts = [(pair.a, pair.b) for pair in RED_TEAM[:40]]
     together = scored(judge, texts)
     alone = [judge(wanted, [old])[0] for old, wanted in texts]
-    assert [verdict.sure for verdict in alone if verdict.sure] == pytest.approx(
-        [score for (score, _), verdict in zip(together, alone, strict=True) if verdict.sure], abs=1e-4
+    assert [verdict.confidence for verdict in alone if verdict.confidence] == pytest.approx(
+        [score for (score, _), verdict in zip(together, alone, strict=True) if verdict.confidence], abs=1e-4
     )
     assert [fits for _, fits in together] == [verdict.fits for verdict in alone]
 
@@ -40,8 +40,8 @@ def test_a_veto_and_the_same_words_need_no_network(judge):
     with pytest.raises(IndexError):
         without("a wolf in snow", ["a fox in snow"])
     same, other = without("please draw the red fox", ["A red fox.", "a blue fox"])
-    assert same.fits and same.sure == 1.0 and "nearly the same words" in same.reason
-    assert not other.fits and other.sure == 0.0 and "blue, not red" in other.reason
+    assert same.fits and same.confidence == 1.0 and "nearly the same words" in same.reason
+    assert not other.fits and other.confidence == 0.0 and "blue, not red" in other.reason
 
 
 def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
@@ -81,7 +81,7 @@ def test_several_remembered_prompts_are_judged_at_once(judge):
         "a fox sleeping in the snow", ["in the snow, a sleeping fox", "a wolf sleeping in the snow", "a fox"]
     )
     assert len(verdicts) == 3
-    assert verdicts[0].sure > max(verdict.sure for verdict in verdicts[1:])
+    assert verdicts[0].confidence > max(verdict.confidence for verdict in verdicts[1:])
     assert [verdict.fits for verdict in verdicts] == [True, False, False]
 
 

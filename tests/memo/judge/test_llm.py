@@ -90,17 +90,17 @@ def opened(monkeypatch):
 
 
 def decided(judge, wanted="a young cat", remembered=("a kitten",)):
-    return [(verdict.fits, verdict.sure) for verdict in judge(wanted, remembered)]
+    return [(verdict.fits, verdict.confidence) for verdict in judge(wanted, remembered)]
 
 
 @pytest.mark.parametrize("kind", SERVERS)
 def test_what_the_model_says_is_right_fits_and_its_reason_is_told(server, opened, kind):
     server.says({"number": 2, "right": False, "sure": 0.9, "reason": "a dog"}, YES)
     right, wrong, unsaid = opened(kind, server.url)("a young cat", ["a kitten", "a puppy", "a lion cub"])
-    assert (right.fits, right.sure) == (True, 0.95)
+    assert (right.fits, right.confidence) == (True, 0.95)
     assert [word in right.reason for word in (":llama", "'a kitten'", "95%", "same animal")] == [True] * 4
-    assert (wrong.fits, wrong.sure) == (False, 0.0) and "'a puppy' not right" in wrong.reason
-    assert (unsaid.fits, unsaid.sure) == (False, 0.0) and "did not say" in unsaid.reason
+    assert (wrong.fits, wrong.confidence) == (False, 0.0) and "'a puppy' not right" in wrong.reason
+    assert (unsaid.fits, unsaid.confidence) == (False, 0.0) and "did not say" in unsaid.reason
 
 
 @pytest.mark.parametrize("kind", SERVERS)

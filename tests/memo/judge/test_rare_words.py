@@ -48,5 +48,5 @@ def test_known_words_typos_and_what_is_in_both_are_left_to_the_networks(pieces, 
 def test_the_learned_judge_asks_no_network_then():
     judge = open_learned(SHIPPED, open_onnx(TEXT))
     [verdict] = judge("bristleback machine", ["clamberjaw machine"])
-    assert not verdict.fits and verdict.sure == 0.0 and "'bristleback' is asked for" in verdict.reason
+    assert not verdict.fits and verdict.confidence == 0.0 and "'bristleback' is asked for" in verdict.reason
     assert judge.scores([("clamberjaw machine", "bristleback machine")])[0] < 0.011

@@ -43,7 +43,7 @@ def test_what_only_a_near_miss_speaks_of_stays_and_is_not_taken_for_another():
 
 def test_what_one_side_calls_otherwise_stays():
     """The other side may speak of it in words that are not known."""
-    group = [Pair("a puppy and a horse", "a pup and a horse", 1, "said", "1")]
+    group = [Pair("a puppy and a horse", "a pup and a horse", 1, "message", "1")]
     for made in islice(renamed(Random(1), [group]), 20):
         assert "puppy" in made[0].a and "pup " in made[0].b and "horse" not in made[0].a
 

@@ -12,19 +12,19 @@ from memo.embed import open_onnx
 from memo.errors import BadSetup
 from memo.judge.labelled_pairs import Pair, read_pairs
 from memo.judge.learned import CARD, open_learned
-from memo.minilm import STATE_LAYERS, WIDTH
+from memo.minilm import DIMENSION, STATE_LAYERS
 from tests.real import ROOT
 from training.judge import judge_packing, train_judge
 from training.judge.aligning_network import RELATED, Align, Relations
 from training.judge.pair_pool import crossed, make_pool, neighbours, read_prompts, split, unlike
-from training.judge.token_states import Reader, open_shelf
+from training.judge.token_states import Reader, open_token_states
 
 PAIRS = [
-    Pair("a red fox", "a fox that is red", 1, "said", "1"),
+    Pair("a red fox", "a fox that is red", 1, "message", "1"),
     Pair("a red fox", "a blue fox", 0, "colour", "1"),
-    Pair("two dogs on a hill", "on a hill, two dogs", 1, "said", "2"),
+    Pair("two dogs on a hill", "on a hill, two dogs", 1, "message", "2"),
     Pair("two dogs on a hill", "two cats on a hill", 0, "thing", "2"),
-    Pair("a man bites a dog", "a dog is bitten by a man", 1, "said", "3"),
+    Pair("a man bites a dog", "a dog is bitten by a man", 1, "message", "3"),
     Pair("a man bites a dog", "a dog bites a man", 0, "role", "3"),
 ]
 
@@ -35,8 +35,8 @@ def reader():
 
 
 @pytest.fixture
-def shelf(reader, tmp_path):
-    return open_shelf(tmp_path / "states.bin", [text for pair in PAIRS for text in (pair.a, pair.b)], reader)
+def cache(reader, tmp_path):
+    return open_token_states(tmp_path / "states.bin", [text for pair in PAIRS for text in (pair.a, pair.b)], reader)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def knobs(files):
         prompts=files,
         sources=("some",),
         out=files / "run",
-        shelf=files / "shelf" / "states.bin",
+        cache=files / "shelf" / "states.bin",
         grammar=4,
         rules=4,
         crossed=4,
@@ -72,17 +72,17 @@ def knobs(files):
 
 
 @pytest.mark.parametrize("network", ["align", "cross"])
-def test_the_network_does_not_care_which_text_comes_first(one_thread, reader, shelf, network):
+def test_the_network_does_not_care_which_text_comes_first(one_thread, reader, cache, network):
     model = train_judge.build(network, 16, reader).eval()
-    states, real, a, b = shelf.batch(PAIRS)
+    states, real, a, b = cache.batch(PAIRS)
     assert torch.allclose(model(states, real, a, b), model(states, real, b, a), atol=1e-6)
 
 
 @pytest.mark.parametrize("network", ["align", "cross"])
-def test_padding_changes_nothing(one_thread, reader, shelf, network):
+def test_padding_changes_nothing(one_thread, reader, cache, network):
     model = train_judge.build(network, 16, reader).eval()
-    together = model(*shelf.batch(PAIRS))
-    alone = [model(*shelf.batch([pair])) for pair in PAIRS]
+    together = model(*cache.batch(PAIRS))
+    alone = [model(*cache.batch([pair])) for pair in PAIRS]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 
@@ -96,32 +96,32 @@ def test_relations_begin_as_the_attention_of_the_text_model(one_thread, reader):
             assert torch.allclose(mine, found.attentions[layer], atol=1e-5)
 
 
-def test_states_are_those_of_the_exported_model(shelf):
+def test_states_are_those_of_the_exported_model(cache):
     """What is taught on torch is judged on ONNX Runtime."""
     for text, states in zip(
         ("a red fox", "two dogs on a hill"),
         open_onnx(ROOT / "var" / "text").states(["a red fox", "two dogs on a hill"]),
         strict=True,
     ):
-        taught = np.asarray(shelf.of(text), np.float32)
+        taught = np.asarray(cache.of(text), np.float32)
         lengths = np.linalg.norm(taught, axis=-1) * np.linalg.norm(states, axis=-1)
         assert ((taught * states).sum(-1) / lengths).min() > 0.999  # weights of eight bits
 
 
-def test_new_texts_go_behind_the_old_ones(reader, tmp_path, shelf):
-    before = {text: np.array(shelf.of(text)) for text in shelf.spans}
-    more = open_shelf(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
-    assert more.of("a yellow submarine").shape == (3, len(STATE_LAYERS), WIDTH)
+def test_new_texts_go_behind_the_old_ones(reader, tmp_path, cache):
+    before = {text: np.array(cache.of(text)) for text in cache.spans}
+    more = open_token_states(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
+    assert more.of("a yellow submarine").shape == (3, len(STATE_LAYERS), DIMENSION)
     assert all(np.array_equal(more.of(text), states) for text, states in before.items())
 
 
-def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, shelf):
+def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, cache):
     torch.manual_seed(1)
     model = Align(16, dropout=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = [train_judge.learn(model, optimizer, PAIRS, shelf, train_judge.Knobs()) for _ in range(20)]
+    losses = [train_judge.learn(model, optimizer, PAIRS, cache, train_judge.Knobs()) for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
-    assert train_judge.judged(model, PAIRS, shelf)["auc"] == 1.0
+    assert train_judge.judged(model, PAIRS, cache)["auc"] == 1.0
 
 
 def test_a_true_pair_is_put_over_the_near_misses_of_its_own_group_only():
@@ -130,22 +130,22 @@ def test_a_true_pair_is_put_over_the_near_misses_of_its_own_group_only():
     assert train_judge.in_order(alone).tolist() == [] and train_judge.in_order([PAIRS[0], PAIRS[3]]).tolist() == []
 
 
-def test_the_order_is_learned_where_labels_teach_nothing(one_thread, shelf):
+def test_the_order_is_learned_where_labels_teach_nothing(one_thread, cache):
     """Labels that contradict each other for the same texts leave only the order between groups of one batch."""
     torch.manual_seed(1)
     model = Align(16, dropout=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     both = [*PAIRS[:2], replace(PAIRS[0], y=0, group=""), replace(PAIRS[1], y=1, group="")]
     for _ in range(20):
-        train_judge.learn(model, optimizer, both, shelf, train_judge.Knobs(order=2.0))
-    true, false = train_judge.scores_of(model, PAIRS[:2], shelf)
+        train_judge.learn(model, optimizer, both, cache, train_judge.Knobs(request=2.0))
+    true, false = train_judge.scores_of(model, PAIRS[:2], cache)
     assert true > false + 0.5
 
 
-def test_families_stay_together_and_batches_hold_every_pair(shelf):
+def test_families_stay_together_and_batches_hold_every_pair(cache):
     pool = train_judge.families([*PAIRS, Pair("a red fox", "a blue fox", 0, "alone")])
     assert sorted(map(len, pool)) == [1, 2, 2, 2]
-    made = train_judge.batches(pool, shelf, 2, Random(1))
+    made = train_judge.batches(pool, cache, 2, Random(1))
     assert sorted(map(len, made)) == [2, 2, 3] or sorted(map(len, made)) == [1, 2, 2, 2]
     for pair in PAIRS:
         assert any({one.group for one in batch} >= {pair.group} and pair in batch for batch in made)
@@ -202,8 +202,8 @@ def test_a_lesson_is_learned_and_shipped(one_thread, reader, knobs, network):
     texts = [(pair.a, pair.b) for pair in PAIRS]
     model = train_judge.build(network, 16, reader)
     model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
-    shelf = open_shelf(knobs.shelf, [text for pair in texts for text in pair], reader)
-    assert judge.logits_of_many(texts) == pytest.approx(train_judge.scores_of(model, PAIRS, shelf), abs=0.3)
+    cache = open_token_states(knobs.cache, [text for pair in texts for text in pair], reader)
+    assert judge.logits_of_many(texts) == pytest.approx(train_judge.scores_of(model, PAIRS, cache), abs=0.3)
     assert told["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
 
 

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 import torch
 
-from training.pictures.dataset import Lesson, Sheets
+from training.pictures.dataset import PictureDataset, SpriteSheets
 from worker.stickers.layout import CANVASES, SIZES, Layout, Placement, draw_layout
 from worker.stickers.plan import Wish, plan
 from worker.stickers.sheet import lay_sheet
@@ -30,7 +30,7 @@ def sheets():
         for number, step in enumerate(plan_of(row, random)):
             plans[row, number] = torch.tensor((step.thing, tuple(CANVASES).index(step.canvas), step.place))
     shifts = torch.tensor([draw_layout(random).shifts for _ in range(12)])
-    return Sheets(
+    return SpriteSheets(
         things, plans, shifts, {size: torch.rand(6, DEPTH, size, size, generator=chance).half() for size in SIZES}
     )
 
@@ -57,15 +57,17 @@ def test_sheets_laid_together_are_those_laid_one_by_one(sheets):
 
 def test_what_is_dropped_is_neither_said_nor_shown(sheets):
     states, nothing = torch.rand(3, 24, 384).half(), torch.rand(24, 384).half()
-    lesson = Lesson(torch.zeros(12, 4, 16, 16), torch.arange(12) % 3, states, nothing, (), sheets)
+    dataset = PictureDataset(torch.zeros(12, 4, 16, 16), torch.arange(12) % 3, states, nothing, (), sheets)
     rows = torch.tensor([4, 9])
-    given = lesson.given(rows, torch.tensor([True, False]), torch.tensor([False, True]))
-    assert torch.equal(given.states[0], nothing.float()) and torch.equal(given.states[1], states[0].float())
-    assert given.sheets[0].any() and not given.sheets[1].any()
+    conditioning = dataset.conditioning(rows, torch.tensor([True, False]), torch.tensor([False, True]))
+    assert torch.equal(conditioning.states[0], nothing.float()) and torch.equal(
+        conditioning.states[1], states[0].float()
+    )
+    assert conditioning.sheets[0].any() and not conditioning.sheets[1].any()
 
 
 def test_an_unsaid_label_is_the_one_after_the_last():
-    lesson = Lesson(torch.zeros(2, 4, 4, 4), torch.tensor([1, 0]), None, None, ("cat", "dog"), None)
+    dataset = PictureDataset(torch.zeros(2, 4, 4, 4), torch.tensor([1, 0]), None, None, ("cat", "dog"), None)
     none = torch.zeros(2, dtype=torch.bool)
-    given = lesson.given(torch.tensor([0, 1]), torch.tensor([False, True]), none)
-    assert given.labels.tolist() == [1, 2] and given.states is None
+    conditioning = dataset.conditioning(torch.tensor([0, 1]), torch.tensor([False, True]), none)
+    assert conditioning.labels.tolist() == [1, 2] and conditioning.states is None

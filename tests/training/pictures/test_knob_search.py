@@ -137,7 +137,7 @@ def test_trials_are_not_taught_what_they_are_judged_by(knobs):
     exam = knob_search.open_exam(knobs, knobs.out, pairs)
     taught = torch.load(knobs.out / knob_search.LESSON, weights_only=True)
     whole = torch.load(knobs.out / "whole.pt", weights_only=True)
-    parts = (exam.lesson.latents, taught["latents"], whole["latents"])
+    parts = (exam.dataset.latents, taught["latents"], whole["latents"])
     held, kept, every = (Counter(row.numpy().tobytes() for row in part) for part in parts)
     assert held.total() == 3 and kept.total() == 13 and held + kept == every
 

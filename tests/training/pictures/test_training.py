@@ -18,7 +18,7 @@ from training.scenes import compose
 from worker.engine.latents import decode
 from worker.engine.text_encoder import open_text_encoder
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
 # diffusers hands tensors to numpy in a way that numpy 2 means to forbid
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -100,12 +100,12 @@ def test_the_diffusion_model_learns_from_sheets(sheets):
 def test_the_sheet_matters(sheets):
     """A model whose adapter is cut off must answer otherwise, else it never looked."""
     run = train_diffusion.train(replace(sheets, steps=3))
-    lesson = train_diffusion.open_lesson(run / "lesson.pt", open_pairs(sheets.pairs), None, None, sheets.pairs, 2)
-    model = train_diffusion.build(replace(sheets, begin=str(run)), lesson)
+    dataset = train_diffusion.open_dataset(run / "lesson.pt", open_pairs(sheets.pairs), None, None, sheets.pairs, 2)
+    model = train_diffusion.build(replace(sheets, begin=str(run)), dataset)
     rows, none = torch.arange(2), torch.zeros(2, dtype=torch.bool)
     noisy, when = torch.randn(2, 16, 16, 16), torch.tensor([500, 500])
     with torch.no_grad():
-        seen, unseen = (model(noisy, when, lesson.given(rows, none, mask)) for mask in (none, ~none))
+        seen, unseen = (model(noisy, when, dataset.conditioning(rows, none, mask)) for mask in (none, ~none))
     assert (seen - unseen).abs().mean() > 1e-3
 
 
@@ -184,11 +184,11 @@ def test_a_run_without_pictures_is_refused_before_it_begins(vae_knobs, tmp_path)
 
 
 def test_a_lesson_pairs_every_picture_with_its_own_caption(knobs):
-    lesson = torch.load(train_diffusion.train(replace(knobs, steps=1)) / "lesson.pt", weights_only=True)
-    assert lesson["latents"].shape == (16, 16, 4, 4)
-    assert lesson["states"].shape == (4, 24, 384)
-    assert lesson["meaning_of"][:4].unique().numel() == 4
-    assert torch.equal(lesson["meaning_of"][:4], lesson["meaning_of"][4:8])
+    dataset = torch.load(train_diffusion.train(replace(knobs, steps=1)) / "lesson.pt", weights_only=True)
+    assert dataset["latents"].shape == (16, 16, 4, 4)
+    assert dataset["states"].shape == (4, 24, 384)
+    assert dataset["meaning_of"][:4].unique().numel() == 4
+    assert torch.equal(dataset["meaning_of"][:4], dataset["meaning_of"][4:8])
 
 
 def test_the_loss_table_forgets_what_came_after_the_checkpoint(tmp_path):
@@ -249,7 +249,7 @@ def test_whatever_was_trained_can_be_painted_with(kind, target, request, bank, t
     packing.ship(replace(packed, bank=str(bank.folder) if kind == "sheets" else ""))
     catalogue = Catalogue(tmp_path / "models")
     model = catalogue.model("tiny")
-    painter = open_painter(model, Means())
+    painter = open_painter(model, PainterOptions())
     for sampler in model.samplers:
         wanted = {"prompt": "a zig left", "seed": 1, "steps": 2, "sampler": sampler, "width": 128, "height": 128}
         assert painter(catalogue.recipe(wanted), lambda step: None).size == (128, 128)

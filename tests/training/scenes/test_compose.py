@@ -8,7 +8,7 @@ from tests.sticker_bank import CYAN, MAGENTA
 from training.captioned_pictures import open_pairs
 from training.pictures.dataset import SHEETS
 from training.scenes import compose
-from training.scenes.compose import Draft, Studio, describe, in_colour
+from training.scenes.compose import Draft, SceneComposer, describe, in_colour
 from training.scenes.places import COLOURS, PLACES, coloured, draw_place
 from training.scenes.tint import tint
 from worker.stickers.layout import CANVASES
@@ -20,23 +20,23 @@ GROUNDS = ("white", "black", "brown", "yellow", "red", "green", "orange")  # far
 
 
 @pytest.fixture(scope="module")
-def studio(bank):
-    return Studio(bank, bank.sprites[:2], ("3d",), side=128)
+def composer(bank):
+    return SceneComposer(bank, bank.sprites[:2], ("3d",), side=128)
 
 
-def test_one_seed_draws_one_scene(studio):
-    first, again = studio.scene(Random(7)), studio.scene(Random(7))
+def test_one_seed_draws_one_scene(composer):
+    first, again = composer.scene(Random(7)), composer.scene(Random(7))
     assert first.caption == again.caption and first.layout == again.layout
     assert np.array_equal(first.picture, again.picture)
 
 
-def test_other_seeds_draw_other_scenes(studio):
+def test_other_seeds_draw_other_scenes(composer):
     random = Random(7)
-    assert len({studio.scene(random).picture.tobytes() for _ in range(20)}) == 20
+    assert len({composer.scene(random).picture.tobytes() for _ in range(20)}) == 20
 
 
-def test_a_caption_names_what_is_on_the_sheet(studio):
-    scenes = [scene for scene in (studio.scene(Random(seed)) for seed in range(300)) if scene.things]
+def test_a_caption_names_what_is_on_the_sheet(composer):
+    scenes = [scene for scene in (composer.scene(Random(seed)) for seed in range(300)) if scene.things]
     named = [
         all(
             any(name in scene.caption or plural(name) in scene.caption for name in thing.names)
@@ -47,10 +47,10 @@ def test_a_caption_names_what_is_on_the_sheet(studio):
     assert sum(named) / len(named) > 0.95  # a slip of the finger may hide a name
 
 
-def pure(studio, kind, *wordings):
+def pure(composer, kind, *wordings):
     """The first scene of a kind whose caption holds a wording, on a background without hues of its own, untinted."""
     for seed in range(4000):
-        scene = studio.draw(kind, Random(seed))
+        scene = composer.draw(kind, Random(seed))
         plain_ground = any(f" on a {colour} background" in scene.caption for colour in GROUNDS)
         said = any(wording in f" {scene.caption} " for wording in wordings)
         if said and plain_ground and not any(f"{colour} z" in scene.caption for colour in COLOURS):
@@ -64,8 +64,8 @@ def where(scene, colour):
 
 
 @pytest.mark.parametrize("words", [words for words in RELATIONS if words not in ("and", "with", "beside", "next to")])
-def test_relations_are_true(studio, words):
-    scene = pure(studio, studio.pair, f" {words} ")
+def test_relations_are_true(composer, words):
+    scene = pure(composer, composer.pair, f" {words} ")
     (y1, x1), (y2, x2) = (where(scene, colour).mean(0) for colour in (MAGENTA, CYAN))
     if scene.caption.index("zig") > scene.caption.index("zag"):
         y1, x1, y2, x2 = y2, x2, y1, x1
@@ -76,20 +76,20 @@ def test_relations_are_true(studio, words):
 
 
 @pytest.mark.parametrize(("word", "count"), NUMBERS.items())
-def test_counts_are_true(studio, word, count):
-    scene = pure(studio, studio.group, f" {word} zigs ")
+def test_counts_are_true(composer, word, count):
+    scene = pure(composer, composer.group, f" {word} zigs ")
     one = 7 * 8 - 6  # px a side of a drawing in a place of seven cells
     assert len(where(scene, MAGENTA)) / one**2 == pytest.approx(count, rel=0.15)
 
 
 @pytest.mark.parametrize(("words", "size"), [(BIG, 15), (TINY, 5)])
-def test_sizes_are_true(studio, words, size):
-    scene = pure(studio, studio.single, *(f" {word} zig " for word in words))
+def test_sizes_are_true(composer, words, size):
+    scene = pure(composer, composer.single, *(f" {word} zig " for word in words))
     assert np.sqrt(len(where(scene, MAGENTA))) == pytest.approx(8 * size - 6, rel=0.12)
 
 
-def test_the_plan_says_where_things_stand(studio):
-    scene = pure(studio, studio.group, " two zigs ")
+def test_the_plan_says_where_things_stand(composer):
+    scene = pure(composer, composer.group, " two zigs ")
     found = {(int(x), int(y)) for y, x in where(scene, MAGENTA)}
     for step in scene.plan:
         x, y = scene.layout.corners(step.canvas)[step.place]
@@ -109,8 +109,8 @@ def test_written_scenes_can_be_learnt_from(bank, tmp_path):
     assert sheets["shifts"].shape == (16, len(CANVASES), 2) and set(sheets["styles"].tolist()) == {0, 1}
 
 
-def test_the_article_is_that_of_the_word_behind_it(studio):
-    captions = [studio.draw(studio.tinted_single, Random(seed)).caption for seed in range(300)]
+def test_the_article_is_that_of_the_word_behind_it(composer):
+    captions = [composer.draw(composer.tinted_single, Random(seed)).caption for seed in range(300)]
     assert any("an orange background" in caption for caption in captions)
     assert not [caption for caption in captions if re.search(r"\b(a [aeio]|an [^aeio])", caption)]
 
@@ -130,10 +130,10 @@ def test_a_place_is_drawn_anew_each_time(name):
     assert first.tobytes() != second.tobytes()
 
 
-def test_a_caption_says_where_the_thing_is(studio):
+def test_a_caption_says_where_the_thing_is(composer):
     random = Random(5)
-    background = studio.somewhere(random)
-    caption = describe(Draft(random, background, studio.scene(random).layout, "3d"), "zig")
+    background = composer.somewhere(random)
+    caption = describe(Draft(random, background, composer.scene(random).layout, "3d"), "zig")
     assert background.suffix in caption and background.adjective in caption
 
 

@@ -19,9 +19,9 @@ from memo import BadRecipe, BadSetup
 from tests.stock_models import write_ddpm, write_flux, write_sd3, write_sdxl, write_stable_diffusion
 from worker.engine.samplers import make_scheduler
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
-MEANS = Means(slots=3, device="cpu", dtype="float32")
+MEANS = PainterOptions(slots=3, device="cpu", dtype="float32")
 STEPPED, PIPELINES = ["sd", "sdxl"], ["sd3", "flux"]
 PROJECTIONS = {
     "unet": ["to_q", "to_v"],

@@ -2,11 +2,11 @@
 
 import pytest
 
-from worker.engine.batch_size import Widths, measured
+from worker.engine.batch_size import BatchSizes, measured
 
 
-def widths(fixed: float, each: float, most: int = 16) -> Widths:
-    return Widths({width: fixed + each * width for width in (1, 2, 4, 8, 16)}, most)
+def widths(fixed: float, each: float, most: int = 16) -> BatchSizes:
+    return BatchSizes({width: fixed + each * width for width in (1, 2, 4, 8, 16)}, most)
 
 
 @pytest.mark.parametrize(("fixed", "each", "knee"), [(0.0, 1.0, 1), (2.5, 0.7, 9), (10.0, 0.01, 14), (1.0, 5.0, 2)])
@@ -21,13 +21,13 @@ def test_beyond_the_knee_comes_in_who_waited_for_half_of_its_own_time():
 
 
 def test_between_measured_widths_time_is_on_a_line_and_beyond_in_proportion():
-    known = Widths({1: 1.0, 4: 2.5}, 16)
+    known = BatchSizes({1: 1.0, 4: 2.5}, 16)
     assert known.step_seconds(2) == pytest.approx(1.5) and known.step_seconds(8) == pytest.approx(5.0)
-    assert Widths({}, 8).step_seconds(3) == 0.0
+    assert BatchSizes({}, 8).step_seconds(3) == 0.0
 
 
 def test_without_any_measurement_all_may_come_in():
-    assert all(Widths({}, 8).room(active, 0.0, 30) for active in range(8))
+    assert all(BatchSizes({}, 8).room(active, 0.0, 30) for active in range(8))
 
 
 def test_what_steps_take_is_learned_and_a_limit_stays():
@@ -53,7 +53,7 @@ def test_larger_pictures_take_more_room_and_smaller_ones_less():
 
 
 def test_those_of_another_shape_cost_time_but_no_memory_at_once():
-    known = Widths({1: 1.0, 8: 8.0}, 8)
+    known = BatchSizes({1: 1.0, 8: 8.0}, 8)
     known.limit(4)
     assert not known.room(4, 1e9, 20) and known.room(4, 1e9, 20, beside=3) and known.room(8, 1e9, 20, beside=0)
     assert not known.room(4, 0.0, 20, beside=3)  # beyond the knee, whatever its shape

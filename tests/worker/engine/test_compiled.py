@@ -14,9 +14,9 @@ from tests.stock_models import write_stable_diffusion
 from tests.worker.engine.test_adapters import write_lora
 from worker.engine.compiled import Compiled, fused, twin
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
-MEANS = Means(device="cpu", dtype="float32")
+MEANS = PainterOptions(device="cpu", dtype="float32")
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself, while compiling
 
 
@@ -52,7 +52,9 @@ def graphs():
 def calls(quick):
     """The rows that its compiled network is called with meanwhile."""
     compiled, called = quick.denoiser.compiled.network, []
-    quick.denoiser.compiled.network = lambda *given, **more: called.append(len(given[0])) or compiled(*given, **more)
+    quick.denoiser.compiled.network = lambda *inputs, **more: (
+        called.append(len(inputs[0])) or compiled(*inputs, **more)
+    )
     yield called
     quick.denoiser.compiled.network = compiled
 
@@ -113,10 +115,10 @@ def test_an_adapter_laid_into_a_network_is_not_in_its_twin_over_the_same_weights
 def test_what_cannot_be_compiled_ends_the_worker_with_the_reason(catalogue, monkeypatch, rows):
     """And is not timed as if it were, one by one."""
 
-    def broken(noisy, *given, **more):
+    def broken(noisy, *inputs, **more):
         if len(noisy) >= rows:
             raise RuntimeError("no working C++ compiler found")
-        return plain.denoiser.unet(noisy, *given, **more)
+        return plain.denoiser.unet(noisy, *inputs, **more)
 
     plain = open_painter(catalogue.model("sd"), MEANS)
     monkeypatch.setattr("worker.engine.compiled.torch.compile", lambda network, **_: broken)

@@ -7,7 +7,7 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 
 from tests.real import ROOT
-from worker.engine.latent_preview import Glance
+from worker.engine.latent_preview import LatentPreview
 from worker.engine.latents import encode, patch_of
 
 
@@ -26,7 +26,7 @@ def picture():
 def test_colours_are_where_they_will_be(vae):
     shown = picture()
     latents = encode(vae, torch.from_numpy(shown).permute(2, 0, 1)[None] * 2 - 1, patch_of(16, vae))
-    seen = Glance(vae, patch_of(16, vae))(latents)
+    seen = LatentPreview(vae, patch_of(16, vae))(latents)
     assert seen.size == (32, 32)
     wanted = Image.fromarray((shown * 255).astype(np.uint8)).resize((32, 32), Image.Resampling.BOX)
     error = np.abs(np.asarray(seen, np.float32) - np.asarray(wanted, np.float32)).mean()

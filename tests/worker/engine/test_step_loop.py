@@ -10,8 +10,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from memo import BadSetup
-from worker.engine.batch_size import Widths
-from worker.engine.denoiser import Denoiser, Given
+from worker.engine.batch_size import BatchSizes
+from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.energy import Meter
 from worker.engine.samplers import SAMPLERS, Tables, advance
 from worker.engine.step_loop import Loop, Ticket, alike, step_times, turn
@@ -46,7 +46,7 @@ def ticket(number: int, **changes) -> Ticket:
     sampler = "ddim" if steps > 50 else sampler  # lcm has no more
     return Ticket(
         TABLES.of(sampler, "native", steps),
-        Given(states),
+        Conditioning(states),
         guidance,
         torch.Generator().manual_seed(number),
         **{"shape": SHAPE, **changes},
@@ -54,12 +54,12 @@ def ticket(number: int, **changes) -> Ticket:
 
 
 def alone(network, number, **changes):
-    return Loop(network, Widths({}, MOST)).paint(ticket(number, **changes), lambda step: None)
+    return Loop(network, BatchSizes({}, MOST)).paint(ticket(number, **changes), lambda step: None)
 
 
 def together(network, numbers, order=None, **changes):
     """All of them in one loop, coming in some order a moment apart."""
-    loop = Loop(network, Widths({}, MOST))
+    loop = Loop(network, BatchSizes({}, MOST))
 
     def come(number):
         time.sleep(0.002 * (order or numbers).index(number))
@@ -89,8 +89,8 @@ def test_fixed_ones_are_the_same_to_the_bit_in_any_company(one_thread, network):
 
 def test_fixed_ones_step_apart_from_others_and_at_their_own_width(one_thread, network):
     """Others are not slowed down by the rows that fixed ones are filled up with."""
-    failing = Failing(network, lambda given: None)
-    loop = Loop(failing, Widths({}, MOST), exact_rows=4)
+    failing = Failing(network, lambda conditioning: None)
+    loop = Loop(failing, BatchSizes({}, MOST), exact_rows=4)
     fixed = [ticket(n, steps=4, guidance=7.5, fixed=True) for n in range(3)]
     others = [ticket(n, steps=4, guidance=1.0) for n in range(3, 4)]
     loop.waiting = [*fixed, *others]
@@ -99,18 +99,18 @@ def test_fixed_ones_step_apart_from_others_and_at_their_own_width(one_thread, ne
     while loop.active:
         loop.tick()
     for number, one in enumerate(fixed):
-        lone = Loop(network, Widths({}, 2), exact_rows=4).paint(
+        lone = Loop(network, BatchSizes({}, 2), exact_rows=4).paint(
             ticket(number, steps=4, guidance=7.5, fixed=True), lambda step: None
         )
         assert torch.equal(one.latents, lone)
 
 
 def test_fixed_ones_that_do_not_fit_take_nobodys_room(network):
-    def full(given):
-        if len(given) > 4:
+    def full(conditioning):
+        if len(conditioning) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    loop = Loop(Failing(network, full), Widths({}, MOST))
+    loop = Loop(Failing(network, full), BatchSizes({}, MOST))
     fixed = [ticket(n, steps=4, fixed=True) for n in range(2)]
     loop.waiting = [*fixed, ticket(2, steps=4), ticket(3, steps=4)]
     loop.tick()
@@ -119,7 +119,7 @@ def test_fixed_ones_that_do_not_fit_take_nobodys_room(network):
 
 def test_every_step_is_told_to_whoever_waits(network):
     told = []
-    Loop(network, Widths({}, MOST)).paint(ticket(1, steps=6), told.append)
+    Loop(network, BatchSizes({}, MOST)).paint(ticket(1, steps=6), told.append)
     assert [step.number for step in told] == [1, 2, 3, 4, 5, 6]
 
 
@@ -133,7 +133,7 @@ def stop_at_two(step):
 
 
 def test_who_stops_leaves_the_others_alone(one_thread, network):
-    loop = Loop(network, Widths({}, MOST))
+    loop = Loop(network, BatchSizes({}, MOST))
     with ThreadPoolExecutor(2) as pool:
         stays = pool.submit(loop.paint, ticket(1, steps=9), lambda step: time.sleep(0.001))
         with pytest.raises(Stop):
@@ -155,26 +155,26 @@ class Failing:
     def __init__(self, network, rule):
         self.network, self.rule, self.widths = network, rule, []
 
-    def wear(self, adapter):
-        self.network.wear(adapter)
+    def set_adapter(self, adapter):
+        self.network.set_adapter(adapter)
 
-    def features(self, given):
-        return self.network.features(given)
+    def features(self, conditioning):
+        return self.network.features(conditioning)
 
-    def predict(self, noisy, timesteps, given, features, *, exact=False):
+    def predict(self, noisy, timesteps, conditioning, features, *, exact=False):
         self.widths.append(len(noisy))
-        self.rule(given)
-        return self.network.predict(noisy, timesteps, given, features, exact=exact)
+        self.rule(conditioning)
+        return self.network.predict(noisy, timesteps, conditioning, features, exact=exact)
 
 
 def test_a_poisoned_painting_fails_alone(one_thread, network):
-    poison = ticket(5, guidance=1.0).given.states
+    poison = ticket(5, guidance=1.0).conditioning.states
 
-    def refuse(given):
-        if any(torch.equal(row, poison[0]) for row in given.states):
+    def refuse(conditioning):
+        if any(torch.equal(row, poison[0]) for row in conditioning.states):
             raise ValueError("this prompt breaks the network")
 
-    loop = Loop(Failing(network, refuse), Widths({}, MOST))
+    loop = Loop(Failing(network, refuse), BatchSizes({}, MOST))
     with ThreadPoolExecutor(3) as pool:
         good = [pool.submit(loop.paint, ticket(number, steps=9), lambda step: None) for number in (1, 2)]
         with pytest.raises(ValueError, match="breaks the network"):
@@ -184,12 +184,12 @@ def test_a_poisoned_painting_fails_alone(one_thread, network):
 
 
 def test_when_memory_is_full_fewer_go_on_and_nothing_is_lost(one_thread, network):
-    def full(given):
-        if len(given) > 4:
+    def full(conditioning):
+        if len(conditioning) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     failing = Failing(network, full)
-    loop, numbers = Loop(failing, Widths({}, 4)), list(range(6))
+    loop, numbers = Loop(failing, BatchSizes({}, 4)), list(range(6))
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda n: loop.paint(ticket(n, steps=9, guidance=7.5), lambda step: None), numbers))
     assert max(failing.widths) > 4 and loop.widths.limited <= 2 and max(failing.widths[-10:]) <= 4
@@ -200,13 +200,13 @@ def test_when_memory_is_full_fewer_go_on_and_nothing_is_lost(one_thread, network
 @pytest.mark.parametrize("at", ["features", "advance"])
 def test_a_step_that_is_tried_again_has_the_same_noise(one_thread, network, monkeypatch, at):
     """At its beginning as at its end: both come after noise was drawn."""
-    failing, full = Failing(network, lambda given: None), [1, 1]
+    failing, full = Failing(network, lambda conditioning: None), [1, 1]
 
     def once(real):
-        def call(*given):
+        def call(*conditioning):
             if full and full.pop():
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return real(*given)
+            return real(*conditioning)
 
         return call
 
@@ -214,7 +214,7 @@ def test_a_step_that_is_tried_again_has_the_same_noise(one_thread, network, monk
         failing.features = once(failing.features)
     else:
         monkeypatch.setattr("worker.engine.step_loop.advance", once(advance))
-    loop = Loop(failing, Widths({}, MOST))
+    loop = Loop(failing, BatchSizes({}, MOST))
     wanted = [table_of(ticket(n, steps=4), "euler-a") for n in range(4)]
     loop.waiting = list(wanted)
     while loop.waiting or loop.active:
@@ -223,7 +223,7 @@ def test_a_step_that_is_tried_again_has_the_same_noise(one_thread, network, monk
     monkeypatch.undo()
     for number, one in enumerate(wanted):
         lone = table_of(ticket(number, steps=4), "euler-a")
-        assert close(one.latents, Loop(network, Widths({}, MOST)).paint(lone, lambda step: None))
+        assert close(one.latents, Loop(network, BatchSizes({}, MOST)).paint(lone, lambda step: None))
 
 
 def table_of(one, sampler):
@@ -233,11 +233,11 @@ def table_of(one, sampler):
 
 
 def test_when_memory_is_full_with_large_pictures_as_many_small_ones_still_fit(one_thread, network):
-    def full(given):
-        if len(given) > 4:
+    def full(conditioning):
+        if len(conditioning) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    loop = Loop(Failing(network, full), Widths({}, 8))
+    loop = Loop(Failing(network, full), BatchSizes({}, 8))
     loop.usual = SHAPE
     loop.waiting = [ticket(n, steps=9, guidance=7.5, shape=(4, 8, 16)) for n in range(4)]
     loop.tick()
@@ -247,24 +247,24 @@ def test_when_memory_is_full_with_large_pictures_as_many_small_ones_still_fit(on
 
 
 def test_steps_are_timed_after_the_first_and_not_where_memory_is_too_small(one_thread, network):
-    def full(given):
-        if len(given) > 4:
+    def full(conditioning):
+        if len(conditioning) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     def asked(many):
-        loop = Loop(Failing(network, full), Widths({}, many), clock=iter(range(0, 1000, 2)).__next__)
+        loop = Loop(Failing(network, full), BatchSizes({}, many), clock=iter(range(0, 1000, 2)).__next__)
         return step_times(loop, [ticket(number, steps=9, guidance=7.5) for number in range(many)])
 
     assert len(asked(2)) == 3 and min(asked(2)) > 0
     assert asked(3) == asked(5) == []
-    assert step_times(Loop(Failing(network, full), Widths({}, 1)), [ticket(1, steps=9)], looks=5) != []
+    assert step_times(Loop(Failing(network, full), BatchSizes({}, 1)), [ticket(1, steps=9)], looks=5) != []
 
 
 def test_what_goes_wrong_while_steps_are_timed_is_raised(network):
-    def broken(given):
+    def broken(conditioning):
         raise ValueError("this network is broken")
 
-    loop = Loop(Failing(network, broken), Widths({}, 2))
+    loop = Loop(Failing(network, broken), BatchSizes({}, 2))
     with pytest.raises(ValueError, match="is broken"):
         step_times(loop, [ticket(number, steps=9) for number in range(2)])
 
@@ -283,7 +283,7 @@ def test_what_goes_wrong_while_steps_are_timed_is_raised(network):
 )
 def test_a_step_is_filled_up_to_rows_that_were_compiled(one_thread, network, guidance, many, changes, rows):
     worn = Worn(network)
-    loop = Loop(worn, Widths({}, 8), buckets=[8, 2])
+    loop = Loop(worn, BatchSizes({}, 8), buckets=[8, 2])
     loop.usual = SHAPE
     loop.waiting = [ticket(n, steps=4, guidance=guidance, **changes) for n in range(many)]
     loop.tick()
@@ -296,21 +296,21 @@ class Worn:
     def __init__(self, network):
         self.network, self.steps, self.worn = network, [], None
 
-    def wear(self, adapter):
+    def set_adapter(self, adapter):
         self.worn = adapter
 
-    def features(self, given):
-        return self.network.features(given)
+    def features(self, conditioning):
+        return self.network.features(conditioning)
 
-    def predict(self, noisy, timesteps, given, features, *, exact=False):
+    def predict(self, noisy, timesteps, conditioning, features, *, exact=False):
         self.steps.append((self.worn, tuple(noisy.shape[2:]), len(noisy)))
-        return self.network.predict(noisy, timesteps, given, features, exact=exact)
+        return self.network.predict(noisy, timesteps, conditioning, features, exact=exact)
 
 
 def test_only_what_shares_shape_and_adapter_shares_a_step(one_thread, network):
     kinds = [{}, {"adapter": "ink"}, {"shape": (4, 8, 16)}, {"shape": (4, 8, 16), "adapter": "ink"}]
     worn = Worn(network)
-    loop = Loop(worn, Widths({}, 8))
+    loop = Loop(worn, BatchSizes({}, 8))
     loop.waiting = [ticket(n, steps=4, guidance=1.0, **kinds[n % 4]) for n in range(8)]
     loop.tick()
     assert sorted(worn.steps) == [("", (8, 8), 2), ("", (8, 16), 2), ("ink", (8, 8), 2), ("ink", (8, 16), 2)]
@@ -318,7 +318,7 @@ def test_only_what_shares_shape_and_adapter_shares_a_step(one_thread, network):
 
 
 def test_a_picture_of_twice_the_area_takes_the_room_of_two(network):
-    loop = Loop(network, Widths({}, 4))
+    loop = Loop(network, BatchSizes({}, 4))
     loop.usual = SHAPE
     large, small = {"shape": (4, 8, 16)}, {"shape": (4, 4, 8)}
     loop.waiting = [ticket(n, steps=9, **kind) for n, kind in enumerate((large, {}, large, {}, small, small, small))]
@@ -333,7 +333,7 @@ def test_a_picture_of_twice_the_area_takes_the_room_of_two(network):
 
 def test_shapes_in_company_come_out_as_alone(one_thread, network):
     kinds = [{}, {"shape": (4, 8, 16)}, {"shape": (4, 16, 8)}]
-    loop = Loop(network, Widths({}, 6))
+    loop = Loop(network, BatchSizes({}, 6))
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda n: loop.paint(ticket(n, steps=4, **kinds[n % 3]), lambda step: None), range(6)))
     for number, latents in enumerate(found):
@@ -341,7 +341,7 @@ def test_shapes_in_company_come_out_as_alone(one_thread, network):
 
 
 def test_a_width_is_learnt_of_the_usual_shape_only(network):
-    loop = Loop(network, Widths({1: 5.0}, 1))
+    loop = Loop(network, BatchSizes({1: 5.0}, 1))
     loop.usual = SHAPE
     loop.paint(ticket(1, steps=1, shape=(4, 8, 16)), lambda step: None)
     assert loop.widths.seconds == {1: 5.0}
@@ -350,18 +350,18 @@ def test_a_width_is_learnt_of_the_usual_shape_only(network):
 
 
 def test_an_adapter_that_a_model_has_not_fails_alone(network):
-    loop = Loop(network, Widths({}, 2))
+    loop = Loop(network, BatchSizes({}, 2))
     with pytest.raises(BadSetup, match="no adapters, so not 'ink'"):
         loop.paint(ticket(1, adapter="ink"), lambda step: None)
     assert close(loop.paint(ticket(2), lambda step: None), alone(network, 2))
 
 
 def test_a_painting_that_is_too_large_alone_fails(network):
-    def full(given):
+    def full(conditioning):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Loop(Failing(network, full), Widths({}, 4)).paint(ticket(1), lambda step: None)
+        Loop(Failing(network, full), BatchSizes({}, 4)).paint(ticket(1), lambda step: None)
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
@@ -369,12 +369,12 @@ def test_what_it_will_be_comes_nearer_with_every_step(one_thread, network, sampl
     steps = []
     one = Ticket(
         TABLES.of(sampler, "native", 12),
-        Given(torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(3))),
+        Conditioning(torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(3))),
         1.0,
         torch.Generator().manual_seed(3),
         SHAPE,
     )
-    end = Loop(network, Widths({}, MOST)).paint(one, steps.append)
+    end = Loop(network, BatchSizes({}, MOST)).paint(one, steps.append)
     away = [float((step.clean - end).norm() / end.norm()) for step in steps]
     assert [step.number for step in steps] == list(range(1, 13))
     assert away[-1] < 0.05 and away[-1] < away[5] < away[0]
@@ -383,7 +383,7 @@ def test_what_it_will_be_comes_nearer_with_every_step(one_thread, network, sampl
 
 def test_a_step_costs_each_its_rows_share(one_thread, network):
     spent = iter(range(1000))
-    loop = Loop(network, Widths({}, MOST), meter=Meter(lambda: 30.0 * next(spent), measured=False))
+    loop = Loop(network, BatchSizes({}, MOST), meter=Meter(lambda: 30.0 * next(spent), measured=False))
     loop.waiting = [ticket(1, steps=4, guidance=1.0), ticket(2, steps=4, guidance=7.5)]
     one, two = loop.waiting
     for _ in range(4):
@@ -391,16 +391,16 @@ def test_a_step_costs_each_its_rows_share(one_thread, network):
     assert (one.joules, two.joules) == (pytest.approx(40.0), pytest.approx(80.0))
 
 
-class Stumbling(Widths):
+class Stumbling(BatchSizes):
     """Cannot count, once."""
 
     stumbled = False
 
-    def room(self, *given, **named):
+    def room(self, *conditioning, **named):
         if not self.stumbled:
             self.stumbled = True
             raise ZeroDivisionError("nothing was measured")
-        return super().room(*given, **named)
+        return super().room(*conditioning, **named)
 
 
 def test_a_fault_of_the_loop_itself_is_told_and_it_goes_on(network, caplog):
@@ -412,7 +412,7 @@ def test_a_fault_of_the_loop_itself_is_told_and_it_goes_on(network, caplog):
 
 
 def test_a_short_one_does_not_wait_for_a_long_one(network):
-    loop, ended = Loop(network, Widths({}, MOST)), []
+    loop, ended = Loop(network, BatchSizes({}, MOST)), []
     begun = threading.Event()
 
     def paint(number, steps):
@@ -428,18 +428,18 @@ def test_a_short_one_does_not_wait_for_a_long_one(network):
 
 
 def test_turns_go_to_who_has_least_under_way_then_by_place():
-    flood = [ticket(n, owner="ann", came=float(n), place=100.0 + n) for n in range(3)]
-    other = ticket(9, owner="bob", came=50.0, place=150.0)
-    urgent = ticket(10, owner="ann", came=55.0, place=95.0)
+    flood = [ticket(n, user="ann", came=float(n), rank=100.0 + n) for n in range(3)]
+    other = ticket(9, user="bob", came=50.0, rank=150.0)
+    urgent = ticket(10, user="ann", came=55.0, rank=95.0)
     assert turn([*flood, other], [flood[0]]) is other
     assert turn([*flood, urgent, other], []) is urgent
-    assert turn([flood[1], ticket(11, came=0.5, place=101.0)], []).came == 0.5
+    assert turn([flood[1], ticket(11, came=0.5, rank=101.0)], []).came == 0.5
     assert turn(flood, []) is flood[0]
 
 
 def test_nobody_is_let_in_beyond_the_most(network):
-    failing = Failing(network, lambda given: None)
-    loop = Loop(failing, Widths({}, 2))
+    failing = Failing(network, lambda conditioning: None)
+    loop = Loop(failing, BatchSizes({}, 2))
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda n: loop.paint(ticket(n, steps=9, guidance=1.0), lambda step: None), range(6)))
     assert max(failing.widths) == 2

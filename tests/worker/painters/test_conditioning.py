@@ -15,7 +15,7 @@ from worker.engine.text_encoder import open_text_encoder
 from worker.painters.conditioning import (
     LabelConditions,
     SheetConditions,
-    Sheets,
+    SheetTiles,
     TextConditions,
     jittered,
     open_conditions,
@@ -46,16 +46,16 @@ def vae():
 def test_there_are_two_rows_where_something_is_to_be_guided(text):
     conditions = TextConditions(text)
     assert conditions(recipe("a fox", guidance_scale=1.0)).states.shape == (1, 24, 384)
-    given = conditions(recipe("a fox", guidance_scale=3.0, negative_prompt="snow"))
-    assert torch.allclose(given.states, text(["snow", "a fox"]))
+    conditioning = conditions(recipe("a fox", guidance_scale=3.0, negative_prompt="snow"))
+    assert torch.allclose(conditioning.states, text(["snow", "a fox"]))
 
 
 def test_threads_do_not_change_each_others_padding(text, monkeypatch):
     """The tokenizer of all is set to a padding and then called: whoever came between cut the other's states short."""
     setting = text.tokenizer.set_truncation_and_padding
 
-    def and_wait(*given, **named):
-        setting(*given, **named)
+    def and_wait(*conditioning, **named):
+        setting(*conditioning, **named)
         time.sleep(0.02)
 
     monkeypatch.setattr(text.tokenizer, "set_truncation_and_padding", and_wait)
@@ -97,9 +97,9 @@ def test_colours_that_a_drawing_has_are_not_said_twice(prompt, said):
 def test_the_network_reads_no_colour_that_the_drawing_shows(text, bank, vae):
     shown = replace(bank.sprites[0], colours=("red",))
     thing = Retrieved((shown,), "3d", Wish((1,)))
-    conditions = SheetConditions(text, lambda prompt: thing, Sheets(bank, vae, 2))
-    given = conditions(recipe(f"a red {shown.names[0]}", guidance_scale=3.0, negative_prompt="red snow"))
-    assert torch.allclose(given.states, text(["red snow", f"a {shown.names[0]}"]))
+    conditions = SheetConditions(text, lambda prompt: thing, SheetTiles(bank, vae, 2))
+    conditioning = conditions(recipe(f"a red {shown.names[0]}", guidance_scale=3.0, negative_prompt="red snow"))
+    assert torch.allclose(conditioning.states, text(["red snow", f"a {shown.names[0]}"]))
 
 
 def found(bank, *rows):
@@ -107,7 +107,7 @@ def found(bank, *rows):
 
 
 def test_a_sheet_shows_what_was_found_and_the_seed_says_how(bank, vae):
-    sheets = Sheets(bank, vae, 2)
+    sheets = SheetTiles(bank, vae, 2)
     one, again, other = (sheets(found(bank, 0, 1), Random(seed)) for seed in (1, 1, 2))
     assert one.shape == (1, THINGS * 17, 16, 16) and torch.equal(one, again) and not torch.equal(one, other)
     opacity = one.view(THINGS, 17, 16, 16)[:, -1].sum((1, 2))
@@ -121,7 +121,7 @@ def test_only_what_may_be_turned_is_turned(bank, vae, monkeypatch):
     half = np.zeros((8, 8, 4), np.uint8)
     half[:, 4:] = 255
     monkeypatch.setattr(bank, "pixels", lambda sprite, style: half)
-    sheets = Sheets(bank, vae, 2)
+    sheets = SheetTiles(bank, vae, 2)
     for row in (0, 1):  # only the second turns
         for seed in range(12):
             sheets.tiles(bank.sprites[row], "3d", Random(seed))

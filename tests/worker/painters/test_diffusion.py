@@ -12,7 +12,7 @@ from jobs.models import Catalogue
 from memo import BadSetup
 from worker.engine.step_loop import Loop
 from worker.painters.factory import open_painter
-from worker.painters.port import Means, TooLarge, Turn
+from worker.painters.port import PainterOptions, TooLarge, Turn
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def catalogue(tiny_models):
 
 @pytest.fixture(scope="module")
 def painter(catalogue):
-    return open_painter(catalogue.model("stickers"), Means())
+    return open_painter(catalogue.model("stickers"), PainterOptions())
 
 
 def paint(painter, catalogue, **wanted):
@@ -65,7 +65,7 @@ def test_another_recipe_is_another_picture(painter, catalogue, change):
 
 
 def test_in_bfloat16_the_picture_is_nearly_the_same(catalogue, painter):
-    half = open_painter(catalogue.model("stickers"), Means(device="cpu", dtype="bfloat16"))
+    half = open_painter(catalogue.model("stickers"), PainterOptions(device="cpu", dtype="bfloat16"))
     (exact, _), (rough, _) = paint(painter, catalogue), paint(half, catalogue)
     assert half.device == "cpu bfloat16" and exact != rough
     difference = np.asarray(exact, np.float32) - np.asarray(rough, np.float32)
@@ -78,7 +78,7 @@ def test_a_model_of_which_not_one_picture_fits_into_the_memory_ends_the_worker(c
 
     monkeypatch.setattr("worker.engine.denoiser.Denoiser.predict", full)
     with pytest.raises(BadSetup, match="a painting of 64 × 64 does not fit into the memory of cpu float32"):
-        open_painter(catalogue.model("stickers"), Means(slots=2))
+        open_painter(catalogue.model("stickers"), PainterOptions(slots=2))
 
 
 def test_what_on_step_raises_stops_the_painting(painter, catalogue):
@@ -98,11 +98,11 @@ def test_a_broken_model_is_named(tmp_path, catalogue):
     from dataclasses import replace
 
     with warnings.catch_warnings(), pytest.raises(BadSetup, match="stickers"):
-        open_painter(replace(catalogue.model("stickers"), folder=tmp_path), Means())
+        open_painter(replace(catalogue.model("stickers"), folder=tmp_path), PainterOptions())
 
 
 def test_recipes_of_several_threads_step_together(one_thread, catalogue):
-    together = open_painter(catalogue.model("stickers"), Means(slots=3))
+    together = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
     assert sorted(together.loop.widths.seconds) == [1, 2, 3]
     recipes = [
         catalogue.recipe({"prompt": "a red fox", "seed": seed, "steps": steps, "sampler": sampler})
@@ -116,7 +116,7 @@ def test_recipes_of_several_threads_step_together(one_thread, catalogue):
 
 
 def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
-    painter = open_painter(catalogue.model("stickers"), Means(slots=3))
+    painter = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
     recipes = [
         catalogue.recipe({"prompt": "a fox", "seed": seed, "steps": 3 + seed, "mode": "reproducible"})
         for seed in range(3)
@@ -137,13 +137,13 @@ def test_reproducible_ones_are_as_wide_as_what_fits(catalogue, monkeypatch):
         step(loop, tickets)
 
     monkeypatch.setattr(Loop, "advance", advance)
-    painter = open_painter(catalogue.model("stickers"), Means(slots=3))
+    painter = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
     rows = 4 if painter.probe().guidance > 1 else 2
     assert painter.loop.exact_rows == rows and painter.device == "cpu float32, 2 at once"
 
 
 def test_whose_turn_it_is_reaches_the_loop(catalogue):
-    painter = open_painter(catalogue.model("stickers"), Means())
+    painter = open_painter(catalogue.model("stickers"), PainterOptions())
     recipe = catalogue.recipe({"prompt": "a fox", "seed": 1, "steps": 2})
     seen = []
 
@@ -155,7 +155,7 @@ def test_whose_turn_it_is_reaches_the_loop(catalogue):
 
 
 def test_a_painting_too_large_for_the_memory_says_so_and_may_be_tried_again(catalogue):
-    painter = open_painter(catalogue.model("stickers"), Means())
+    painter = open_painter(catalogue.model("stickers"), PainterOptions())
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

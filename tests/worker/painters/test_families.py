@@ -20,9 +20,9 @@ from worker.engine.upscaler import EnlargingNetwork, open_upscaler, save_upscale
 from worker.painters.diffusion import to_image
 from worker.painters.factory import open_painter
 from worker.painters.families import Guard
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 
-MEANS = Means(slots=3, device="cpu", dtype="float32")
+MEANS = PainterOptions(slots=3, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def test_it_is_what_diffusers_own_pipeline_paints(one_thread, catalogue, painter
     assert np.abs(found - official(catalogue, recipe)).max() <= 1
 
 
-def with_start(catalogue, name, **more):
-    start = {"start": "0" * 32, "prompt": "a red fox", "seed": 3}
+def with_init_image(catalogue, name, **more):
+    start = {"init_image": "0" * 32, "prompt": "a red fox", "seed": 3}
     return catalogue.recipe({"model": name, **start, **more})
 
 
@@ -79,7 +79,7 @@ def photo(width=96, height=64):
 def test_from_a_picture_it_is_what_diffusers_image_to_image_paints(
     one_thread, catalogue, painter, name, sampler, strength
 ):
-    recipe = with_start(catalogue, name, sampler=sampler, strength=strength, steps=8)
+    recipe = with_init_image(catalogue, name, sampler=sampler, strength=strength, steps=8)
     seen = []
     found = painter(recipe, lambda progress: seen.append(progress.step), photo())
     pipe = AutoPipelineForImage2Image.from_pretrained(catalogue.model(name).folder)
@@ -101,7 +101,7 @@ def test_from_a_picture_it_is_what_diffusers_image_to_image_paints(
 def test_the_less_strength_the_nearer_to_the_start(catalogue, painter, name):
     far = []
     for strength in (0.1, 0.9):
-        found = painter(with_start(catalogue, name, strength=strength, steps=10), lambda progress: None, photo())
+        found = painter(with_init_image(catalogue, name, strength=strength, steps=10), lambda progress: None, photo())
         again = to_image(painter.decode(painter.encode(photo(), painter.shape)))
         far.append(np.abs(np.asarray(found, np.float32) - np.asarray(again, np.float32)).mean())
     assert far[0] < far[1]

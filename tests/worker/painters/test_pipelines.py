@@ -16,10 +16,10 @@ from jobs.models import Catalogue
 from memo import BadRecipe, BadSetup
 from tests.stock_models import write_ddpm, write_flux, write_sd3
 from worker.painters.factory import open_painter
-from worker.painters.pipelines import Dropped, Order
-from worker.painters.port import Means, TooLarge
+from worker.painters.pipelines import Dropped, PipelineRequest
+from worker.painters.port import PainterOptions, TooLarge
 
-MEANS = Means(slots=3, device="cpu", dtype="float32")
+MEANS = PainterOptions(slots=3, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def redrawn(catalogue, recipe, picture):
 def test_a_picture_to_start_from_is_painted_over_as_the_pipeline_for_it_does(one_thread, catalogue, name):
     painter = open_painter(catalogue.model(name), MEANS)
     anew = recipe_of(catalogue, name, 3, steps=8)
-    started = replace(anew, start="a" * 32, strength=0.5)
+    started = replace(anew, init_image="a" * 32, strength=0.5)
     wide = Image.linear_gradient("L").convert("RGB").resize((128, 64))
     before, steps = paint(painter, anew), []
     found = painter(started, lambda progress: steps.append(progress.step), wide)
@@ -182,37 +182,37 @@ def test_a_picture_to_start_from_is_painted_over_as_the_pipeline_for_it_does(one
 def test_those_that_start_from_pictures_go_together_and_apart_from_others(one_thread, catalogue, name):
     painter = open_painter(catalogue.model(name), MEANS)
     grey, dark = (Image.new("RGB", (64, 64), colour) for colour in ("#888", "#222"))
-    recipe = replace(recipe_of(catalogue, name, 3, steps=4), start="a" * 32, strength=0.5)
+    recipe = replace(recipe_of(catalogue, name, 3, steps=4), init_image="a" * 32, strength=0.5)
     alone = [painter(recipe, lambda progress: None, start) for start in (grey, dark)]
-    orders = [Order(recipe, start) for start in (grey, dark)]
-    assert orders[0].settings == orders[1].settings != Order(replace(recipe, start="")).settings
-    painter.paint(orders)
-    assert all(apart(last(order), one) <= 1 for order, one in zip(orders, alone, strict=True))
+    requests = [PipelineRequest(recipe, start) for start in (grey, dark)]
+    assert requests[0].settings == requests[1].settings != PipelineRequest(replace(recipe, init_image="")).settings
+    painter.paint(requests)
+    assert all(apart(last(request), one) <= 1 for request, one in zip(requests, alone, strict=True))
 
 
 def test_what_cannot_start_from_a_picture_says_so(catalogue):
-    assert {name: catalogue.model(name).starts for name in ("ddpm", "sd3", "flux")} == {
+    assert {name: catalogue.model(name).image_to_image for name in ("ddpm", "sd3", "flux")} == {
         "ddpm": False,
         "sd3": True,
         "flux": True,
     }
     with pytest.raises(BadRecipe, match="ddpm cannot start from a picture"):
-        recipe_of(catalogue, "ddpm", 3, start="a" * 32)
+        recipe_of(catalogue, "ddpm", 3, init_image="a" * 32)
     painter = open_painter(catalogue.model("flux"), MEANS)
     with pytest.raises(BadRecipe, match="at least 0.25"):
-        paint(painter, replace(recipe_of(catalogue, "flux", 3, steps=4), start="a" * 32, strength=0.2))
+        paint(painter, replace(recipe_of(catalogue, "flux", 3, steps=4), init_image="a" * 32, strength=0.2))
 
 
 def test_what_painting_costs_is_counted_and_shared(one_thread, catalogue, name):
     painter = open_painter(catalogue.model(name), replace(MEANS, watts=20.0))
     alone, told = [], []
     painter(recipe_of(catalogue, name, 1), lambda progress: alone.append(progress.joules))
-    orders = [Order(recipe_of(catalogue, name, seed)) for seed in range(2)]
+    requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(2)]
     before = time.process_time()
-    painter.paint(orders)
+    painter.paint(requests)
     spent = 20.0 * (time.process_time() - before)
-    for order in orders:
-        while not isinstance(news := order.news.get(), Image.Image):
+    for request in requests:
+        while not isinstance(news := request.news.get(), Image.Image):
             told.append(news.joules)
     assert 0 < alone[0] < alone[1] < alone[2] and not painter.metered
     assert told[:3] == told[3:] and 0 < told[2] * 2 <= spent
@@ -222,25 +222,25 @@ def test_when_memory_is_full_fewer_are_painted_at_once(one_thread, catalogue, pa
     """And one that is too large alone says so, to be tried again."""
     painted, room = type(painter).painted, [2, 0]
 
-    def full(self, orders):
-        if len(orders) > room[0]:
+    def full(self, requests):
+        if len(requests) > room[0]:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return painted(self, orders)
+        return painted(self, requests)
 
     monkeypatch.setattr(type(painter), "painted", full)
-    orders = [Order(recipe_of(catalogue, name, seed)) for seed in range(5)]
+    requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(5)]
     monkeypatch.setattr(painter, "most", 5)
-    painter.paint(orders)
-    assert painter.most == 2 and not any(isinstance(last(order), Exception) for order in orders)
+    painter.paint(requests)
+    assert painter.most == 2 and not any(isinstance(last(request), Exception) for request in requests)
     room[0] = 0
     with pytest.raises(TooLarge, match="does not fit into the memory of cpu"):
         paint(painter, recipe_of(catalogue, name, 1))
     assert painter.most == 2
 
 
-def last(order):
+def last(request):
     """What an order was told at last."""
-    while not isinstance(news := order.news.get(timeout=5), Image.Image | Exception):
+    while not isinstance(news := request.news.get(timeout=5), Image.Image | Exception):
         continue
     return news
 
@@ -263,11 +263,11 @@ class Stop(Exception):
 def test_what_nobody_waits_for_ends(catalogue, painter, name, monkeypatch):
     ended, painted = [], painter.painted
 
-    def watched(orders):
+    def watched(requests):
         try:
-            return painted(orders)
+            return painted(requests)
         except Dropped:
-            ended.append(orders[0].recipe.steps)
+            ended.append(requests[0].recipe.steps)
             raise
 
     def stop(progress):

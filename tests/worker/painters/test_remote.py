@@ -13,7 +13,7 @@ from jobs.models import Catalogue
 from memo import BadSetup
 from worker.painters import remote
 from worker.painters.factory import open_painter
-from worker.painters.port import Means
+from worker.painters.port import PainterOptions
 from worker.painters.remote import RefusedElsewhere
 
 FAMILIES = ("huggingface-inference", "bedrock")
@@ -80,7 +80,7 @@ def opened(tmp_path, stub, family, **changes):
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "model.json").write_text(json.dumps(about | {"defaults": about["defaults"], **changes}))
     catalogue = Catalogue(tmp_path)
-    return catalogue, open_painter(catalogue.model("far"), Means(hub_token="hf_secret"))
+    return catalogue, open_painter(catalogue.model("far"), PainterOptions(hub_token="hf_secret"))
 
 
 def picture(family, size=(64, 64)):
@@ -131,8 +131,8 @@ def test_a_busy_other_side_is_asked_again_and_who_waits_is_told(tmp_path, stub, 
     painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), told.append)
     assert len(stub.asked) == 3
     why = "Too many requests" if family == "bedrock" else "currently loading"
-    assert any(why in progress.said for progress in told)
-    assert all(progress.seconds_left > 0 for progress in told if why in progress.said)
+    assert any(why in progress.message for progress in told)
+    assert all(progress.seconds_left > 0 for progress in told if why in progress.message)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -161,7 +161,7 @@ def test_whoever_cancels_does_not_wait_for_the_answer(tmp_path, stub, quick):
         pass
 
     def stop(progress):
-        if "loading" in progress.said:
+        if "loading" in progress.message:
             raise Stop
 
     with pytest.raises(Stop):
@@ -175,9 +175,9 @@ def test_a_region_that_is_missing_is_said(tmp_path, stub, monkeypatch):
         opened(tmp_path, stub, "bedrock", region=None)
 
 
-def test_a_job_fails_with_their_words(studio, board, recipe, tmp_path, stub):
+def test_a_job_fails_with_their_words(runner, job_store, recipe, tmp_path, stub):
     _, painter = opened(tmp_path, stub, "huggingface-inference")
     stub.answers = [refused("huggingface-inference")]
-    studio.painters = lambda name: painter
-    job = board.open_job(recipe, reason="", scope="shared")
-    assert studio.paint(recipe.model) == "failed" and "violates the policy" in board.job(job.id).error
+    runner.painters = lambda name: painter
+    job = job_store.open_job(recipe, reason="", scope="shared")
+    assert runner.paint(recipe.model) == "failed" and "violates the policy" in job_store.job(job.id).error

@@ -12,15 +12,15 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import redis
 
-from jobs.job import Claim, Job, Origin, Remembered, State
-from memo import SHARED, Picture, Recipe, Unavailable, from_mapping, now
+from jobs.job import Claim, Job, MemoryMatch, Origin, State
+from memo import SHARED, Picture, Recipe, Unavailable, now
 from memo.picture import from_record, record
-from memo.recipe import as_mapping
+from memo.recipe import from_canonical, to_canonical
 
 from . import scripts
 
@@ -41,14 +41,25 @@ FINISHED = "finished"  # what is watched for pictures of any painting
 MINUTES_KEPT = 26 * 60  # of history
 
 
-class Board:
+class JobStore:
     """Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, client: "redis.Redis[str]", prefix: str = PREFIX) -> None:
         self.redis, self.prefix = client, prefix
         self.script = {
             name: client.register_script(getattr(scripts, name))
-            for name in ("OPEN", "JOIN", "CLAIM", "PROGRESS", "SAY", "RENEW", "FINISH", "RELEASE", "CANCEL", "ONCE")
+            for name in (
+                "OPEN",
+                "JOIN",
+                "CLAIM",
+                "PROGRESS",
+                "MESSAGE",
+                "RENEW",
+                "FINISH",
+                "RELEASE",
+                "CANCEL",
+                "ONCE",
+            )
         }
 
     # What people do
@@ -63,13 +74,13 @@ class Board:
         job, painting, moment = secrets.token_hex(16), secrets.token_hex(16), now()
         seeded = recipe if recipe.seed is not None else with_seed(recipe)
         wish = f"{scope}:{recipe.key}" if joinable else ""
-        work = {"recipe": dump(as_mapping(seeded)), "scope": scope, "model": recipe.model}
-        place = moment - AGE * priority
-        served = str(self.run("OPEN", painting, wish, moment, place, digest(user), *flat(work)))
+        work = {"recipe": dump(to_canonical(seeded)), "scope": scope, "model": recipe.model}
+        rank = moment - AGE * priority
+        served = str(self.run("OPEN", painting, wish, moment, rank, digest(user), *flat(work)))
         joined = served != painting
         reason = "the same is being painted for someone already" if joined else reason
         origin = Origin.JOINED if joined else Origin.PAINTED
-        asked = {"drawn": int(recipe.seed is None), "alone": int(not joinable), "scope": scope}
+        asked = {"random_seed": int(recipe.seed is None), "always_paint": int(not joinable), "scope": scope}
         return self.record_waiting(job, served, origin=origin, reason=reason, created=moment, user=user, **asked)
 
     def join(self, painting: str, reason: str, user: str = "", priority: int = 0) -> Job | None:
@@ -89,8 +100,8 @@ class Board:
         self.link(found.key, job, painting)
         return found
 
-    def remembered(
-        self, recipe: Recipe, picture: Picture, match: Remembered, reason: str, user: str = "", took: float = 0.0
+    def record_remembered(
+        self, recipe: Recipe, picture: Picture, match: MemoryMatch, reason: str, user: str = "", took: float = 0.0
     ) -> Job:
         """Record a job that memory answered at once, `took` being the seconds of looking up.
 
@@ -104,7 +115,7 @@ class Board:
             "created": moment,
             "user": user,
             "scope": picture.scope,
-            "recipe": dump(as_mapping(recipe)),
+            "recipe": dump(to_canonical(recipe)),
             "match": dump(asdict(match)),
             "picture": dump_picture(picture),
         }
@@ -143,7 +154,7 @@ class Board:
         pipe.expire(minute, MINUTES_KEPT * 60)
 
     def history(self, minutes: int) -> list[Counter[str]]:
-        """What was counted in each of the last minutes, this one last: jobs by origin, costs, pictures, widths."""
+        """Counts of each of the last minutes, this one last: jobs by origin, costs, pictures, batch sizes."""
         last = int(now() // 60)
         with answering():
             pipe = self.redis.pipeline(transaction=False)
@@ -186,7 +197,7 @@ class Board:
         with answering():
             names = self.redis.smembers(self.prefix + "of:" + key)
             paintings = {name: self.painting_of(name) for name in names}
-            living = self.under_way(list(set(paintings.values())))
+            living = self.unfinished(list(set(paintings.values())))
             gone = [name for name, painting in paintings.items() if painting not in living]
             pipe = self.redis.pipeline(transaction=True)
             for name in gone:
@@ -261,7 +272,7 @@ class Board:
         """Whether this call cancelled it; its painting goes on while others wait for it."""
         return bool(self.run("CANCEL", job, now(), KEPT_SECONDS))
 
-    def once(self, name: str, value: str, seconds: float, instead: str = "") -> str | None:
+    def compare_and_set(self, name: str, value: str, seconds: float, instead: str = "") -> str | None:
         """Write a value under a name for so many seconds, if `instead` (or nothing) stands there; "" takes it away.
 
         None when it was written, else what stands there, which may be "".
@@ -289,29 +300,29 @@ class Board:
         got = self.run("CLAIM", token, moment, moment + LEASE_SECONDS, KEPT_SECONDS, *models)
         if got is None:
             return None
-        painting, recipe, scope, attempt, owner, place, fault = got
-        wanted = from_mapping(json.loads(recipe))
-        return Claim(painting, token, wanted, scope, int(attempt), owner, float(place), fault)
+        painting, recipe, scope, attempt, user, rank, fault = got
+        wanted = from_canonical(json.loads(recipe))
+        return Claim(painting, token, wanted, scope, int(attempt), user, float(rank), fault)
 
-    def progress(
-        self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "", said: str = ""
+    def report_progress(
+        self, claim: Claim, step: int, seconds_left: float | None = None, preview: str = "", message: str = ""
     ) -> str:
         """Report a finished step; answers "go on", "cancel", or "lost" when another worker has the claim.
 
-        `preview` is an image in base64 that takes the place of the one before; `said` tells what is waited for.
+        `preview` is an image in base64 that takes the rank of the one before; `message` tells what is waited for.
         """
         left = "" if seconds_left is None else round(seconds_left, 3)
-        return str(self.run("PROGRESS", claim.painting, claim.token, step, left, preview, said))
+        return str(self.run("PROGRESS", claim.painting, claim.token, step, left, preview, message))
 
-    def says(self, claim: Claim, said: str, *, fault: str = "") -> str:
+    def report_message(self, claim: Claim, message: str, *, fault: str = "") -> str:
         """Tell what is waited for while no step is taken, or what this try failed of; answers as `progress`."""
-        return str(self.run("SAY", claim.painting, claim.token, said, fault))
+        return str(self.run("MESSAGE", claim.painting, claim.token, message, fault))
 
-    def renew(self, claim: Claim) -> bool:
+    def renew_lease(self, claim: Claim) -> bool:
         """Prolong the lease; False when the claim is lost."""
         return bool(self.run("RENEW", claim.painting, claim.token, now() + LEASE_SECONDS))
 
-    def done(self, claim: Claim, picture: Picture) -> bool:
+    def complete(self, claim: Claim, picture: Picture) -> bool:
         """The picture is kept; False when the claim was lost meanwhile. Its cost goes into the books."""
         if not self.finish(claim, State.DONE, {"picture": dump_picture(picture)}):
             return False
@@ -331,11 +342,11 @@ class Board:
         pictures = ((name, load_picture(fields["picture"])) for name, fields in found)
         return [(name, picture) for name, picture in pictures if picture]
 
-    def failed(self, claim: Claim, error: str) -> bool:
+    def fail(self, claim: Claim, error: str) -> bool:
         """The painting cannot be made; the error is shown to whoever asked."""
         return self.finish(claim, State.FAILED, {"error": error})
 
-    def stopped(self, claim: Claim) -> bool:
+    def end_cancelled(self, claim: Claim) -> bool:
         """Nobody waits for it any more."""
         return self.finish(claim, State.CANCELLED, {})
 
@@ -349,26 +360,26 @@ class Board:
 
     # What keeps it going
 
-    def waiting(self, model: str) -> int:
+    def count_waiting(self, model: str) -> int:
         """How many paintings wait for this model."""
         with answering():
             return int(self.redis.zcard(self.prefix + "waiting:" + model))
 
-    def queued(self) -> int:
+    def count_queued(self) -> int:
         """How many paintings wait, for any model."""
         with answering():
             return int(self.redis.zcard(self.prefix + "queued"))
 
     def longest_wait(self, model: str) -> float:
-        """For how many seconds the painting has waited that stands first in its owner's line; 0 when none waits."""
+        """For how many seconds the painting has waited that stands first in its user's line; 0 when none waits."""
         since = []
         with answering():
-            for owner in self.redis.smembers(self.prefix + "owners:" + model):
-                for painting in self.redis.zrange(f"{self.prefix}queued:{owner}:{model}", 0, 0):
+            for user in self.redis.smembers(self.prefix + "users:" + model):
+                for painting in self.redis.zrange(f"{self.prefix}queued:{user}:{model}", 0, 0):
                     since.append(number(self.redis.hget(self.prefix + "painting:" + painting, "created")) or now())
         return now() - min(since) if since else 0.0
 
-    def reclaim(self) -> list[str]:
+    def requeue_expired(self) -> list[str]:
         """Put paintings whose lease ran out back into the queue; returns the model of each, to be rung for."""
         back = []
         with answering():
@@ -379,16 +390,16 @@ class Board:
                     back.append(str(model))
         return back
 
-    def beat(self, worker: str, facts: Mapping[str, object]) -> None:
+    def heartbeat(self, worker: str, facts: Mapping[str, object]) -> None:
         """This worker is alive."""
         with answering():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(self.prefix + "workers", worker, dump({**facts, "seen": now()}))
             pipe.expire(self.prefix + "workers", KEPT_SECONDS)
-            self.note(pipe, widths(facts))
+            self.note(pipe, batch_sizes(facts))
             pipe.execute()
 
-    def leave(self, worker: str) -> None:
+    def remove_worker(self, worker: str) -> None:
         """This worker stops."""
         with answering():
             self.redis.hdel(self.prefix + "workers", worker)
@@ -403,7 +414,7 @@ class Board:
                 self.redis.hdel(self.prefix + "workers", *gone)
         return {name: fact for name, fact in facts.items() if name not in gone}
 
-    def under_way(self, paintings: Sequence[str]) -> set[str]:
+    def unfinished(self, paintings: Sequence[str]) -> set[str]:
         """Those of them that are queued or running."""
         with answering():
             pipe = self.redis.pipeline(transaction=False)
@@ -414,34 +425,34 @@ class Board:
 
     # Pictures that wait for the index
 
-    def postpone(self, key: str) -> None:
+    def add_to_backlog(self, key: str) -> None:
         """Remember durably that this kept picture is not indexed yet."""
         with answering():
             self.redis.xadd(self.prefix + "unindexed", {"key": key})
 
-    def postponed(self) -> list[tuple[str, str]]:
+    def backlog(self) -> list[tuple[str, str]]:
         """The oldest entries of the backlog: (entry id, picture key)."""
         with answering():
             entries = self.redis.xrange(self.prefix + "unindexed", count=BACKLOG_BATCH)
         return [(entry, fields["key"]) for entry, fields in entries]
 
-    def settled(self, entry: str) -> None:
+    def remove_from_backlog(self, entry: str) -> None:
         """This entry of the backlog is indexed."""
         with answering():
             self.redis.xdel(self.prefix + "unindexed", entry)
 
-    def wanted(self, start: str, scope: str) -> None:
+    def touch_init_image(self, start: str, scope: str) -> None:
         """Note that a picture to start from was sent or asked for now."""
         with answering():
             self.redis.zadd(self.prefix + "starts", {json.dumps([start, scope]): now()})
 
-    def old_starts(self) -> list[tuple[str, str]]:
+    def old_init_images(self) -> list[tuple[str, str]]:
         """Some of those noted longest ago, by name and scope, if that is longer than finished jobs are known."""
         with answering():
             old = self.redis.zrangebyscore(self.prefix + "starts", "-inf", now() - KEPT_SECONDS, 0, BACKLOG_BATCH)
         return [(start, scope) for start, scope in map(json.loads, old)]
 
-    def looked_after(self, start: str, scope: str) -> None:
+    def drop_init_image(self, start: str, scope: str) -> None:
         """This one need not be looked at again, unless it is wanted again."""
         with answering():
             self.redis.zrem(self.prefix + "starts", json.dumps([start, scope]))
@@ -468,7 +479,7 @@ def answering() -> Iterator[None]:
 
 def with_seed(recipe: Recipe) -> Recipe:
     """The recipe with a seed drawn at random; 32 bits, as other tools write them."""
-    return from_mapping({**as_mapping(recipe), "seed": secrets.randbits(32)})
+    return replace(recipe, seed=secrets.randbits(32))
 
 
 def kind_of(recipe: Recipe) -> str:
@@ -488,7 +499,7 @@ def dump(value: object) -> str:
 
 def dump_picture(picture: Picture) -> str:
     """The picture's recipe and record as JSON; `load_picture` reads it."""
-    return dump({"recipe": as_mapping(picture.recipe), "record": record(picture)})
+    return dump({"recipe": to_canonical(picture.recipe), "record": record(picture)})
 
 
 def load_picture(text: str | None) -> Picture | None:
@@ -496,13 +507,15 @@ def load_picture(text: str | None) -> Picture | None:
     if not text:
         return None
     values = json.loads(text)
-    return from_record(from_mapping(values["recipe"]), values["record"])
+    return from_record(from_canonical(values["recipe"]), values["record"])
 
 
-def widths(facts: Mapping[str, Any]) -> dict[str, float]:
+def batch_sizes(facts: Mapping[str, Any]) -> dict[str, float]:
     """How wide a worker's painters step now, to be averaged over those that step."""
-    stepping = [float(state.get("width", 0)) for state in facts.get("painters", {}).values() if state.get("width")]
-    return {"widths": sum(stepping), "stepping": len(stepping)} if stepping else {}
+    stepping = [
+        float(state.get("batch_size", 0)) for state in facts.get("painters", {}).values() if state.get("batch_size")
+    ]
+    return {"batch_sizes": sum(stepping), "batches": len(stepping)} if stepping else {}
 
 
 def flat(mapping: Mapping[str, str]) -> Iterable[str]:
@@ -523,14 +536,14 @@ def from_memory(job: str, request: Mapping[str, str]) -> Job:
         state=State.DONE,
         origin=Origin.MEMORY,
         reason=request["reason"],
-        recipe=from_mapping(json.loads(request["recipe"])),
+        recipe=from_canonical(json.loads(request["recipe"])),
         created=float(request["created"]),
         finished=float(request["created"]),
         picture=load_picture(request["picture"]),
         user=request.get("user", ""),
         scope=request.get("scope", SHARED),
-        drawn=True,
-        match=Remembered(**json.loads(request["match"])),
+        random_seed=True,
+        match=MemoryMatch(**json.loads(request["match"])),
     )
 
 
@@ -542,7 +555,7 @@ def from_painting(
         return None
     cancelled = number(request.get("cancelled"))
     state = State.CANCELLED if cancelled else State(work["state"])
-    recipe = from_mapping(json.loads(work["recipe"]))
+    recipe = from_canonical(json.loads(work["recipe"]))
     return Job(
         id=job,
         painting=request["painting"],
@@ -556,22 +569,22 @@ def from_painting(
         step=recipe.steps if state is State.DONE else int(work["step"]),
         position=position if state is State.QUEUED else None,
         seconds_left=number(work.get("left")) if state is State.RUNNING else None,
-        said=work.get("said", "") if state is State.RUNNING else "",
+        message=work.get("message", "") if state is State.RUNNING else "",
         previewed=int(work["previewed"]) if state is State.RUNNING and "previewed" in work else None,
         error=work.get("error"),
         picture=load_picture(work.get("picture")) if state is State.DONE else None,
         user=request.get("user", ""),
         scope=work["scope"],
-        drawn=request.get("drawn") != "0",
-        alone=request.get("alone") == "1",
+        random_seed=request.get("random_seed") != "0",
+        always_paint=request.get("always_paint") == "1",
         waiters=int(work.get("waiters", 1)),
     )
 
 
-def open_board(url: str) -> Board:
+def open_job_store(url: str) -> JobStore:
     """A board at a redis-py URL (redis://, rediss:// or unix://); connects on first use."""
     waits = {"socket_timeout": 10, "socket_connect_timeout": 3, "health_check_interval": 30}
     pool = redis.BlockingConnectionPool.from_url(
         url, decode_responses=True, max_connections=MOST_CONNECTIONS, timeout=POOL_SECONDS, **waits
     )
-    return Board(redis.Redis.from_pool(pool))
+    return JobStore(redis.Redis.from_pool(pool))
