@@ -1,4 +1,4 @@
-"""Run a command that ends when its parent does: `python tied.py PARENT_PID COMMAND …`. Linux; elsewhere just runs it.
+"""Run a command that ends when its parent does: `python die_with_parent.py PARENT_PID COMMAND …`. Linux; elsewhere just runs it.
 
 To the kernel, the parent is the thread that starts it. A file of its own, run before the command is executed in its
 place, because a hook between fork and exec is not safe in a process with threads. prctl(2), PR_SET_PDEATHSIG.

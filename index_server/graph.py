@@ -1,6 +1,6 @@
 """Graphs over collections that grew, so that a query need not compare every point. Knows no requests.
 
-A graph is built in a copy of the collection by a process of low priority (`build.py`), while the collection is asked
+A graph is built in a copy of the collection by a process of low priority (`build_graph.py`), while the collection is asked
 and changed as ever. The copy catches up and takes the collection's place; whatever goes wrong, the collection goes on
 without the graph.
 """
@@ -21,7 +21,7 @@ GRAPH_POINTS = 20_000  # that want a graph: to compare so many costs half a mill
 GROWTH = 10  # of a large collection, a part of this size
 AGAIN_SECONDS = 600.0  # after a failure
 
-BUILDER = f"{__package__}.build"
+BUILDER = f"{__package__}.build_graph"
 
 log = logging.getLogger(__name__)
 

@@ -214,7 +214,7 @@ def test_a_collection_may_go_while_its_graph_is_built(folder: Path, caplog: pyte
 
 
 SERVER = """
-import sys, time; from pathlib import Path; from memoaized.edge import graph, open_collections
+import sys, time; from pathlib import Path; from index_server import graph, open_collections
 graph.BUILDER = "sleeper"
 collections = open_collections(Path(sys.argv[1]), flush_every=0.02, graph_points=2000); time.sleep(60)
 """
@@ -226,7 +226,7 @@ def test_a_builder_ends_when_its_server_is_killed(folder: Path, tmp_path: Path) 
     paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
     with subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], env=os.environ | paths) as server:
         [builder] = until(lambda: builders(server.pid, "-m sleeper"))
-        until(lambda: "tied.py" not in " ".join(builder.cmdline()))
+        until(lambda: "die_with_parent.py" not in " ".join(builder.cmdline()))
         server.kill()
     until(lambda: not alive(builder.pid))
     with opened(folder, GRAPHLESS) as collections:
