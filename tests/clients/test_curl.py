@@ -28,7 +28,7 @@ def test_what_the_documentation_asks_for_is_done(app, working, tmp_path, name, m
             shell = command.replace("localhost:8000", url)
             ended = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
             told = json.loads(ended.stdout)
-            if "/starts" in shell:
+            if "/init-images" in shell:
                 assert len(told["init_image"]) == 32
             else:
                 assert told["state"] in ("queued", "running", "done")
