@@ -1,35 +1,35 @@
-"""Collections of vectors in one folder, kept by Qdrant's embedded engine. Knows no HTTP.
+"""An embedded vector index: collections in one folder, kept by Qdrant's embedded engine. Only `app.py` knows HTTP.
 
-Requests and answers are the JSON bodies of Qdrant's REST API (https://api.qdrant.tech/api-reference). What this
-package cannot do it refuses by name.
+Requests and answers are the JSON bodies of Qdrant's REST API (https://api.qdrant.tech/api-reference). A request for
+something that this package does not support is refused with a message that names it.
 
 Facts about qdrant-edge-py 0.9 that shape the code (https://pypi.org/project/qdrant-edge-py/), each measured:
 
 * An operation is logged before it is checked. A payload or filter nested more than 128 deep makes the log
-  unreadable for ever, a much deeper filter overflows the C stack: requests are checked here, before the engine.
-* A second load of a shard fails, yet spoils the first owner's flush: the folder is locked before any load.
+  unreadable for good, and a much deeper filter overflows the C stack: requests are checked here, before the engine.
+* Loading a shard a second time fails and also spoils the first owner's flush: the folder is locked before any load.
 * Every call holds Python's GIL: one lock per collection costs nothing, and makes closing safe in all versions.
-* A payload's float of more than 15 digits can come back one unit in the last place off; its index keeps it right.
-* The log survives the death of the process, not a power cut: `flush` bounds that loss to a few seconds.
-* No HNSW graph is built by itself, and `optimize()` holds the GIL all the while: a process of its own builds it in
-  a copy (`graph.py`). Points that came later are compared one by one.
+* A float of more than 15 digits in a payload may come back changed in its last place; its index keeps it right.
+* The log survives the death of the process but not a power cut: flushing limits that loss to a few seconds.
+* The engine builds no HNSW graph by itself, and `optimize()` holds the GIL while it runs: a separate process builds
+  the graph in a copy (`graph.py`). Points added later are compared one by one.
 """
 
-from .bodies import FLUSH_SECONDS, Json
 from .collection import Collection
 from .collection_set import Collections, open_collections
-from .errors import Broken, CannotStart, EdgeError, Exists, Missing, Refused
+from .errors import AlreadyExists, BadRequest, CannotStart, EngineFailure, IndexServerError, NotFound
+from .request_bodies import FLUSH_SECONDS, Json
 
 __all__ = [
     "FLUSH_SECONDS",
-    "Broken",
+    "AlreadyExists",
+    "BadRequest",
     "CannotStart",
     "Collection",
     "Collections",
-    "EdgeError",
-    "Exists",
+    "EngineFailure",
+    "IndexServerError",
     "Json",
-    "Missing",
-    "Refused",
+    "NotFound",
     "open_collections",
 ]

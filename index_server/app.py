@@ -1,12 +1,13 @@
-"""The embedded vector index as a server: a part of Qdrant's REST API. Knows HTTP, not how vectors are kept.
+"""The embedded vector index as an HTTP server that speaks a part of Qdrant's REST API.
 
-Speaks what `qdrant_client.QdrantClient(url=…)` needs, so that a folder on this machine and a Qdrant cluster are
-used by the same code. Whatever it does not know it answers with 400 and a message that names it; 404 always
-means a collection or a point that is not there. https://api.qdrant.tech/api-reference
+It supports what `qdrant_client.QdrantClient(url=…)` needs, so that the same code uses a folder on this machine and a
+Qdrant cluster. It answers an unsupported request with 400 and a message that names the unsupported part; 404 always
+means that a collection or point does not exist. https://api.qdrant.tech/api-reference
 
     gunicorn --worker-class gthread --workers 1 --threads 8 --bind 127.0.0.1:PORT "index_server.app:create()"
 
-One worker only, for a folder has one owner, and no --preload, for the engine's threads would not survive a fork.
+Run one worker only, because a folder has one owner, and no --preload, because the engine's threads would not survive
+a fork.
 """
 
 import atexit
@@ -19,40 +20,40 @@ from typing import Any, NoReturn
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound, Unauthorized
+from werkzeug import exceptions as http_errors
 
 from . import (
     FLUSH_SECONDS,
-    Broken,
+    AlreadyExists,
+    BadRequest,
     CannotStart,
     Collection,
     Collections,
-    EdgeError,
-    Exists,
+    EngineFailure,
+    IndexServerError,
     Json,
-    Missing,
-    Refused,
+    NotFound,
     open_collections,
 )
 
 API_VERSION = "1.20.0"  # of Qdrant; clients warn when theirs is more than one minor version away
 LARGEST_BODY = 32 * 2**20
 OPEN_PATHS = {"/", "/healthz", "/livez", "/readyz"}  # no key needed, as in Qdrant
-# Met without doing anything: writes are always waited for, and a single node is always consistent.
-KNOWN_ARGUMENTS = {"wait", "ordering", "consistency", "timeout"}
-STATUS = {Refused: 400, Missing: 404, Exists: 409, Broken: 500}
+# Accepted and ignored: every write is finished when it is answered, and a single node is always consistent.
+IGNORED_ARGUMENTS = {"wait", "ordering", "consistency", "timeout"}
+STATUS = {BadRequest: 400, NotFound: 404, AlreadyExists: 409, EngineFailure: 500}
 
 rest = Blueprint("rest", __name__)
 
 
-class InOrder(DefaultJSONProvider):
-    """Payloads are answered with their keys in the order in which they came."""
+class UnsortedJSON(DefaultJSONProvider):
+    """Writes payloads with their keys in the order in which they were stored."""
 
     sort_keys = False
 
 
 def create() -> Flask:
-    """The server for INDEX_SERVER_FOLDER, opened by INDEX_SERVER_KEY; raises CannotStart when one is missing."""
+    """Return the server of INDEX_SERVER_FOLDER, protected by INDEX_SERVER_KEY; raises CannotStart without both."""
     folder, key = os.environ.get("INDEX_SERVER_FOLDER"), os.environ.get("INDEX_SERVER_KEY")
     if not folder or not key:
         raise CannotStart("set INDEX_SERVER_FOLDER to the index's folder and INDEX_SERVER_KEY to its API key")
@@ -61,22 +62,22 @@ def create() -> Flask:
     return app
 
 
-def create_app(folder: Path, key: str, *, flush_every: float = FLUSH_SECONDS) -> Flask:
-    """The server as a Flask app that owns `folder` until its collections are closed."""
+def create_app(folder: Path, key: str, *, flush_seconds: float = FLUSH_SECONDS) -> Flask:
+    """Return the server as a Flask app that owns `folder` until its collections are closed."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.config["INDEX_KEY"] = key.encode()
-    app.json = InOrder(app)
-    app.extensions["collections"] = open_collections(folder, flush_every=flush_every)
-    app.register_error_handler(EdgeError, refusal)
-    app.register_error_handler(HTTPException, http_error)
+    app.json = UnsortedJSON(app)
+    app.extensions["collections"] = open_collections(folder, flush_seconds=flush_seconds)
+    app.register_error_handler(IndexServerError, error_response)
+    app.register_error_handler(http_errors.HTTPException, http_error_response)
     app.before_request(check_request)
     app.register_blueprint(rest)
     return app
 
 
 def collections_of(app: Flask) -> Collections:
-    """What the app serves."""
+    """Return the collections that the app serves."""
     collections: Collections = app.extensions["collections"]
     return collections
 
@@ -85,58 +86,60 @@ def collections_of(app: Flask) -> Collections:
 
 
 def check_request() -> None:
-    """Refuse a wrong key or an unknown argument before anything is read."""
-    g.began = time.perf_counter()
+    """Refuse a wrong key or an unknown query argument before the body is read."""
+    g.started_at = time.perf_counter()
     if request.path in OPEN_PATHS:
         return
-    given = request.headers.get("api-key", "").encode("latin-1")  # the header's bytes as they came
-    if not hmac.compare_digest(given, current_app.config["INDEX_KEY"]):
-        raise Unauthorized("Must provide a valid API key in the header api-key")
-    if unknown := sorted(request.args.keys() - KNOWN_ARGUMENTS):
-        raise Refused(f"argument {', '.join(unknown)} is not supported by the embedded index server")
+    key = request.headers.get("api-key", "").encode("latin-1")  # the header's bytes unchanged
+    if not hmac.compare_digest(key, current_app.config["INDEX_KEY"]):
+        raise http_errors.Unauthorized("Must provide a valid API key in the header api-key")
+    if unknown := sorted(request.args.keys() - IGNORED_ARGUMENTS):
+        raise BadRequest(f"argument {', '.join(unknown)} is not supported by the embedded index server")
 
 
-def body() -> Any:
-    """The request's JSON; raises Refused."""
+def request_json() -> Any:
+    """Return the request's JSON body; raises BadRequest."""
     try:
-        return json.loads(request.get_data(), parse_constant=no_number)
+        return json.loads(request.get_data(), parse_constant=refuse_constant)
     except RecursionError as error:
-        raise Refused("Format error in JSON body: nested too deep") from error
+        raise BadRequest("Format error in JSON body: nested too deep") from error
     except ValueError as error:
-        raise Refused(f"Format error in JSON body: {error}") from error
+        raise BadRequest(f"Format error in JSON body: {error}") from error
 
 
-def no_number(name: str) -> NoReturn:
-    """JSON has no NaN and no infinity, though Python reads them."""
+def refuse_constant(name: str) -> NoReturn:
+    """Raise ValueError for NaN and infinity, which Python reads although JSON has neither."""
     raise ValueError(f"{name} is not a JSON number")
 
 
-def answer(result: object) -> Response:
-    """Qdrant's envelope around a result."""
-    return jsonify(result=result, status="ok", time=time.perf_counter() - g.began)
+def result_response(result: object) -> Response:
+    """Return a result in Qdrant's envelope."""
+    return jsonify(result=result, status="ok", time=time.perf_counter() - g.started_at)
 
 
-def done() -> Response:
-    """The answer to a change, which has always been made by now."""
-    return answer({"operation_id": None, "status": "completed"})
+def completed_response() -> Response:
+    """Return the response to a write, which is always finished by now."""
+    return result_response({"operation_id": None, "status": "completed"})
 
 
-def refusal(error: EdgeError) -> tuple[Response, int]:
-    """Qdrant's envelope around an error; those that are not the caller's go to the log too."""
-    if isinstance(error, Broken):
+def error_response(error: IndexServerError) -> tuple[Response, int]:
+    """Return an error in Qdrant's envelope, and log it when it is not the caller's fault."""
+    if isinstance(error, EngineFailure):
         current_app.logger.error("%s %s", request.method, request.path, exc_info=error)
-    return jsonify(status={"error": str(error)}, time=time.perf_counter() - g.began), STATUS[type(error)]
+    return jsonify(status={"error": str(error)}, time=time.perf_counter() - g.started_at), STATUS[type(error)]
 
 
-def http_error(error: HTTPException) -> tuple[Response, int]:
-    """The same envelope for what Flask found; Flask itself logs what nobody expected."""
-    if isinstance(error, NotFound | MethodNotAllowed):
-        return refusal(Refused(f"{request.method} {request.path} is not supported by the embedded index server"))
-    message = "Service internal error" if isinstance(error, InternalServerError) else error.description
+def http_error_response(error: http_errors.HTTPException) -> tuple[Response, int]:
+    """Return an error of Flask in the same envelope; Flask itself logs unexpected exceptions."""
+    if isinstance(error, http_errors.NotFound | http_errors.MethodNotAllowed):
+        unsupported = f"{request.method} {request.path} is not supported by the embedded index server"
+        return error_response(BadRequest(unsupported))
+    is_unexpected = isinstance(error, http_errors.InternalServerError)
+    message = "Service internal error" if is_unexpected else error.description
     return jsonify(status={"error": message}, time=0), error.code or 500
 
 
-# The service
+# Service
 
 
 @rest.get("/")
@@ -154,9 +157,9 @@ def health() -> str:
 
 @rest.get("/readyz")
 def ready() -> tuple[str, int]:
-    """https://api.qdrant.tech/api-reference/service/readyz; 503 while flushing fails, and the log says why."""
-    if troubles := collections_of(current_app).troubles():
-        return f"cannot be flushed to disk, see the log: {', '.join(troubles)}", 503
+    """Answer 503 while flushing fails. https://api.qdrant.tech/api-reference/service/readyz"""
+    if flush_errors := collections_of(current_app).flush_errors():
+        return f"cannot flush to disk, see the log: {', '.join(flush_errors)}", 503
     return "all shards are ready", 200
 
 
@@ -166,43 +169,43 @@ def ready() -> tuple[str, int]:
 @rest.get("/collections")
 def list_collections() -> Response:
     """https://api.qdrant.tech/api-reference/collections/get-collections"""
-    return answer({"collections": [{"name": name} for name in collections_of(current_app).names()]})
+    return result_response({"collections": [{"name": name} for name in collections_of(current_app).names()]})
 
 
 @rest.get("/collections/<name>/exists")
 def collection_exists(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/collections/collection-exists"""
-    return answer({"exists": name in collections_of(current_app).names()})
+    return result_response({"exists": name in collections_of(current_app).names()})
 
 
 @rest.put("/collections/<name>")
 def create_collection(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/collections/create-collection"""
-    collections_of(current_app).create(name, body())
-    return answer(True)
+    collections_of(current_app).create(name, request_json())
+    return result_response(True)
 
 
 @rest.get("/collections/<name>")
 def get_collection(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/collections/get-collection"""
-    return answer(collection(name).info())
+    return result_response(collection(name).info())
 
 
 @rest.delete("/collections/<name>")
 def delete_collection(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/collections/delete-collection"""
-    return answer(collections_of(current_app).delete(name))
+    return result_response(collections_of(current_app).delete(name))
 
 
 @rest.put("/collections/<name>/index")
 def index_field(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/indexes/create-field-index"""
-    collection(name).index_field(body())
-    return done()
+    collection(name).index_field(request_json())
+    return completed_response()
 
 
 def collection(name: str) -> Collection:
-    """The collection of this name; raises Missing."""
+    """Return the collection of this name; raises NotFound."""
     return collections_of(current_app).get(name)
 
 
@@ -212,50 +215,50 @@ def collection(name: str) -> Collection:
 @rest.put("/collections/<name>/points")
 def upsert_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/upsert-points"""
-    collection(name).upsert(body())
-    return done()
+    collection(name).upsert(request_json())
+    return completed_response()
 
 
 @rest.post("/collections/<name>/points/delete")
 def delete_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/delete-points"""
-    collection(name).delete_points(body())
-    return done()
+    collection(name).delete_points(request_json())
+    return completed_response()
 
 
 @rest.post("/collections/<name>/points/payload")
 def set_payload(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/set-payload"""
-    collection(name).set_payload(body())
-    return done()
+    collection(name).set_payload(request_json())
+    return completed_response()
 
 
 @rest.put("/collections/<name>/points/payload")
 def overwrite_payload(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/overwrite-payload"""
-    collection(name).overwrite_payload(body())
-    return done()
+    collection(name).overwrite_payload(request_json())
+    return completed_response()
 
 
 @rest.post("/collections/<name>/points")
 def retrieve_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/get-points"""
-    return answer(collection(name).retrieve(body()))
+    return result_response(collection(name).retrieve(request_json()))
 
 
 @rest.post("/collections/<name>/points/query")
 def query_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/search/query-points"""
-    return answer(collection(name).query(body()))
+    return result_response(collection(name).query(request_json()))
 
 
 @rest.post("/collections/<name>/points/scroll")
 def scroll_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/scroll-points"""
-    return answer(collection(name).scroll(body()))
+    return result_response(collection(name).scroll(request_json()))
 
 
 @rest.post("/collections/<name>/points/count")
 def count_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/count-points"""
-    return answer(collection(name).count(body()))
+    return result_response(collection(name).count(request_json()))

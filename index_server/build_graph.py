@@ -8,22 +8,22 @@ from pathlib import Path
 
 import qdrant_edge as edge
 
-from .bodies import shard_config
-from .collection import META
+from .collection import CONFIG_FILE
+from .request_bodies import shard_config
 
 
 def main(folder: Path) -> None:
-    """Link all points of a shard; other processes go first. Raises SystemExit when some are left."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this one
+    """Build the HNSW graph of a shard at low priority; raises SystemExit when the engine leaves points out of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     os.nice(19)
-    config = shard_config(json.loads((folder.parent / META).read_text()))
+    config = shard_config(json.loads((folder.parent / CONFIG_FILE).read_text()))
     shard = edge.EdgeShard.load(str(folder), config)
     shard.optimize()
     info = shard.info()
     shard.flush()
     shard.close()
-    if info.indexed_vectors_count < info.points_count:  # else it would be tried again for ever
-        raise SystemExit(f"the engine linked {info.indexed_vectors_count} of {info.points_count} points")
+    if info.indexed_vectors_count < info.points_count:  # using this graph would start the next build at once
+        raise SystemExit(f"the engine indexed only {info.indexed_vectors_count} of {info.points_count} points")
 
 
 if __name__ == "__main__":

@@ -14,72 +14,72 @@ from uuid import uuid4
 
 import qdrant_edge as edge
 
-from .bodies import (
-    LARGEST_NUMBER,
+from .errors import BadRequest, CannotStart, IndexServerError, NotFound, call_engine
+from .request_bodies import (
+    MAX_VECTOR_VALUE,
     SCHEMAS,
     Json,
-    built,
-    chosen,
-    described,
-    fields,
-    flag,
-    index_info,
-    listed,
-    nearest,
-    number,
-    one_of,
-    order_by,
-    payload_selector,
-    plain_id,
-    point_id,
-    point_ids,
+    build,
+    config_json,
+    id_json,
+    look_up,
+    payload_index_json,
+    point_json,
+    read_bool,
+    read_choice,
+    read_fields,
     read_filter,
+    read_int,
+    read_list,
+    read_number,
+    read_order_by,
     read_payload,
-    record,
-    search_params,
+    read_payload_selector,
+    read_point_id,
+    read_point_ids,
+    read_query_vector,
+    read_search_params,
+    read_text,
     shard_config,
-    text,
-    whole,
 )
-from .errors import CannotStart, EdgeError, Missing, Refused, guarded
 
 T = TypeVar("T")
 
-META, SHARD, HALF = "collection.json", "shard", ".half-"
-FEW = 64  # changes that are made while others wait
+CONFIG_FILE, SHARD, TEMPORARY = "collection.json", "shard", ".half-"
+LAST_CHANGES = 64  # changes that a copy catches up with while writers wait
 
 log = logging.getLogger(__name__)
 
 
 class Collection:
-    """One shard, used by one thread at a time. A closed collection raises Missing."""
+    """One shard, used by one thread at a time. A closed collection raises NotFound."""
 
     def __init__(self, path: Path, shard: edge.EdgeShard, config: Json) -> None:
         self.path, self.config = path, config
-        self.trouble: str | None = None  # why the last flush failed
+        self.flush_error: str | None = None  # why the last flush failed
         self._shard: edge.EdgeShard | None = shard
         self._lock = Lock()
-        self._unflushed = True  # what the log replayed at opening
-        self._noted: list[edge.UpdateOperation] | None = None  # changes since a copy was begun
+        self._unflushed = True  # opening may have replayed the log
+        self._changes: list[edge.UpdateOperation] | None = None  # since a copy was started; None without a copy
 
     @property
     def name(self) -> str:
-        """The name of its folder too."""
+        """The collection's name, which is also its folder's."""
         return self.path.name
 
     def upsert(self, body: Json) -> None:
         """https://api.qdrant.tech/api-reference/points/upsert-points"""
-        given = fields(body, "upsert", {"points"})
-        points = [self._point(item) for item in listed(given, "points")]
-        self._change(edge.UpdateOperation.upsert_points(points))
+        fields = read_fields(body, "upsert", {"points"})
+        points = [self._point(item) for item in read_list(fields, "points")]
+        self._write(edge.UpdateOperation.upsert_points(points))
 
     def delete_points(self, body: Json) -> None:
         """https://api.qdrant.tech/api-reference/points/delete-points"""
-        given = fields(body, "delete points", {"points", "filter"})
-        if chosen(given, ("points", "filter")) == "points":
-            self._change(edge.UpdateOperation.delete_points(point_ids(given["points"])))
+        fields = read_fields(body, "delete points", {"points", "filter"})
+        if read_choice(fields, ("points", "filter")) == "points":
+            self._write(edge.UpdateOperation.delete_points(read_point_ids(fields["points"])))
         else:
-            self._change(edge.UpdateOperation.delete_points_by_filter(read_filter(given["filter"])))
+            self._write(edge.UpdateOperation.delete_points_by_filter(read_filter(fields["filter"])))
 
     def set_payload(self, body: Json) -> None:
         """https://api.qdrant.tech/api-reference/points/set-payload"""
@@ -92,272 +92,273 @@ class Collection:
         self._write_payload(body, operation.overwrite_payload, operation.overwrite_payload_by_filter)
 
     def index_field(self, body: Json) -> None:
-        """Index a payload field; `scroll` can order by integer, float and datetime fields only once indexed.
+        """Index a payload field; `scroll` can order by an integer, float or datetime field only if it is indexed.
 
         https://api.qdrant.tech/api-reference/indexes/create-field-index
         """
-        given = fields(body, "payload index", {"field_name", "field_schema"})
-        schema = given.get("field_schema")
+        fields = read_fields(body, "payload index", {"field_name", "field_schema"})
+        schema = fields.get("field_schema")
         if isinstance(schema, dict):
-            schema = fields(schema, "payload index", {"type"}).get("type")
-        kind = one_of(SCHEMAS, schema, "payload index type")
-        self._change(built(edge.UpdateOperation.create_field_index, text(given, "field_name"), kind))
+            schema = read_fields(schema, "payload index", {"type"}).get("type")
+        kind = look_up(SCHEMAS, schema, "payload index type")
+        self._write(build(edge.UpdateOperation.create_field_index, read_text(fields, "field_name"), kind))
 
     def query(self, body: Json) -> Json:
-        """https://api.qdrant.tech/api-reference/search/query-points (nearest neighbours of a vector only)"""
+        """Return a vector's nearest neighbours. https://api.qdrant.tech/api-reference/search/query-points"""
         known = {"query", "filter", "params", "score_threshold", "limit", "offset", "with_payload", "with_vector"}
-        given = fields(body, "query", known)
+        fields = read_fields(body, "query", known)
         request = edge.QueryRequest(
-            query=edge.Query.Nearest(self._vector(nearest(given.get("query")))),
-            filter=read_filter(given["filter"]) if "filter" in given else None,
-            params=search_params(given.get("params", {})),
-            score_threshold=number(given, "score_threshold"),
-            limit=whole(given, "limit", 10, least=1),
-            offset=whole(given, "offset", 0),
-            with_payload=payload_selector(given.get("with_payload", False)),
-            with_vector=flag(given, "with_vector", False),
+            query=edge.Query.Nearest(self._vector(read_query_vector(fields.get("query")))),
+            filter=read_filter(fields["filter"]) if "filter" in fields else None,
+            params=read_search_params(fields.get("params", {})),
+            score_threshold=read_number(fields, "score_threshold"),
+            limit=read_int(fields, "limit", 10, minimum=1),
+            offset=read_int(fields, "offset", 0),
+            with_payload=read_payload_selector(fields.get("with_payload", False)),
+            with_vector=read_bool(fields, "with_vector", False),
         )
-        found = self._ask(lambda shard: shard.query(request))
-        return {"points": [record(p) | {"score": p.score, "version": p.version} for p in found]}
+        found = self._read(lambda shard: shard.query(request))
+        return {"points": [point_json(p) | {"score": p.score, "version": p.version} for p in found]}
 
     def retrieve(self, body: Json) -> list[Json]:
         """https://api.qdrant.tech/api-reference/points/get-points"""
-        given = fields(body, "retrieve", {"ids", "with_payload", "with_vector"})
-        ids = point_ids(listed(given, "ids"))
-        payload = payload_selector(given.get("with_payload", True))
-        vector = flag(given, "with_vector", False)
-        return [record(point) for point in self._ask(lambda shard: shard.retrieve(ids, payload, vector))]
+        fields = read_fields(body, "retrieve", {"ids", "with_payload", "with_vector"})
+        ids = read_point_ids(read_list(fields, "ids"))
+        payload = read_payload_selector(fields.get("with_payload", True))
+        vector = read_bool(fields, "with_vector", False)
+        return [point_json(point) for point in self._read(lambda shard: shard.retrieve(ids, payload, vector))]
 
     def scroll(self, body: Json) -> Json:
-        """Points by id, or by an indexed payload field, where ties come in no certain order.
+        """Return points ordered by id, or by an indexed payload field, where ties come in no fixed order.
 
         https://api.qdrant.tech/api-reference/points/scroll-points
         """
-        given = fields(body, "scroll", {"offset", "limit", "filter", "with_payload", "with_vector", "order_by"})
-        if "order_by" in given and "offset" in given:
-            raise Refused("Cannot use an `offset` when using `order_by`: page by `start_from` and a filter")
+        fields = read_fields(body, "scroll", {"offset", "limit", "filter", "with_payload", "with_vector", "order_by"})
+        if "order_by" in fields and "offset" in fields:
+            raise BadRequest("Cannot use an `offset` when using `order_by`: page by `start_from` and a filter")
         request = edge.ScrollRequest(
-            offset=point_id(given["offset"]) if "offset" in given else None,
-            limit=whole(given, "limit", 10, least=1),
-            filter=read_filter(given["filter"]) if "filter" in given else None,
-            with_payload=payload_selector(given.get("with_payload", True)),
-            with_vector=flag(given, "with_vector", False),
-            order_by=order_by(given["order_by"]) if "order_by" in given else None,
+            offset=read_point_id(fields["offset"]) if "offset" in fields else None,
+            limit=read_int(fields, "limit", 10, minimum=1),
+            filter=read_filter(fields["filter"]) if "filter" in fields else None,
+            with_payload=read_payload_selector(fields.get("with_payload", True)),
+            with_vector=read_bool(fields, "with_vector", False),
+            order_by=read_order_by(fields["order_by"]) if "order_by" in fields else None,
         )
-        points, following = self._ask(lambda shard: shard.scroll(request))
-        return {"points": [record(point) for point in points], "next_page_offset": plain_id(following)}
+        points, following = self._read(lambda shard: shard.scroll(request))
+        return {"points": [point_json(point) for point in points], "next_page_offset": id_json(following)}
 
     def count(self, body: Json) -> Json:
         """https://api.qdrant.tech/api-reference/points/count-points"""
-        given = fields(body, "count", {"filter", "exact"})
-        selection = read_filter(given["filter"]) if "filter" in given else None
-        request = edge.CountRequest(exact=flag(given, "exact", True), filter=selection)
-        return {"count": self._ask(lambda shard: shard.count(request))}
+        fields = read_fields(body, "count", {"filter", "exact"})
+        selection = read_filter(fields["filter"]) if "filter" in fields else None
+        request = edge.CountRequest(exact=read_bool(fields, "exact", True), filter=selection)
+        return {"count": self._read(lambda shard: shard.count(request))}
 
     def info(self) -> Json:
-        """https://api.qdrant.tech/api-reference/collections/get-collection; red when flushing fails, yellow
-        while a graph is built.
+        """Return the collection's status: "red" when flushing fails, "yellow" while a graph is built, else "green".
+
+        https://api.qdrant.tech/api-reference/collections/get-collection
         """
-        info = self._ask(lambda shard: shard.info())
+        info = self._read(lambda shard: shard.info())
         return {
             "status": self._status(),
             "optimizer_status": "ok",
             "points_count": info.points_count,
             "indexed_vectors_count": info.indexed_vectors_count,
             "segments_count": info.segments_count,
-            "config": described(self.config),
-            "payload_schema": {field: index_info(index) for field, index in info.payload_schema.items()},
+            "config": config_json(self.config),
+            "payload_schema": {field: payload_index_json(index) for field, index in info.payload_schema.items()},
         }
 
     def flush(self) -> None:
-        """Write what changed to the disk. A failure is logged, kept in `trouble` and tried again next time."""
+        """Write changes to the disk. A failure is logged, kept in `flush_error` and retried by the next call."""
         with self._lock:
             if not (self._shard and self._unflushed):
                 return
             try:
-                guarded(self._shard.flush)
-            except EdgeError as error:
+                call_engine(self._shard.flush)
+            except IndexServerError as error:
                 log.error("collection %s cannot be flushed to disk: %s", self.name, error)
-                self.trouble = str(error)
+                self.flush_error = str(error)
             else:
-                self.trouble, self._unflushed = None, False
+                self.flush_error, self._unflushed = None, False
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the collection has been closed."""
         return self._shard is None
 
-    def unlinked(self) -> tuple[int, int]:
-        """How many points no graph knows, which every query compares one by one; and how many points there are."""
-        info = self._ask(lambda shard: shard.info())
+    def count_unindexed(self) -> tuple[int, int]:
+        """Return the number of points in no graph, which each query compares one by one, and of all points."""
+        info = self._read(lambda shard: shard.info())
         return info.points_count - info.indexed_vectors_count, info.points_count
 
-    def begin_copy(self) -> Path:
-        """A copy of the shard's files as they are now; what changes from here on is noted for `take_over`."""
+    def start_copy(self) -> Path:
+        """Copy the shard's files, and record all later changes for `switch_to_copy`."""
         copy = self.path / f"{SHARD}-{uuid4().hex}"
         with self._lock:
-            shard = self._open()
-            guarded(shard.flush)
+            shard = self._open_shard()
+            call_engine(shard.flush)
             try:
-                shutil.copytree(self._current(), copy)
-            except OSError:  # shutil's errors are, too
+                shutil.copytree(self._shard_folder(), copy)
+            except OSError:  # shutil.Error is a subclass
                 shutil.rmtree(copy, ignore_errors=True)
                 raise
-            self._noted = []
+            self._changes = []
         return copy
 
-    def take_over(self, copy: Path) -> None:
-        """Let a copy catch up with what changed meanwhile, and use it from now on, also after a crash."""
+    def switch_to_copy(self, copy: Path) -> None:
+        """Replay the recorded changes in a copy, then use the copy from now on, also after a crash."""
         for written in (*copy.rglob("*"), copy):
-            sync(written)
-        shard = guarded(lambda: edge.EdgeShard.load(str(copy)))
+            fsync(written)
+        shard = call_engine(lambda: edge.EdgeShard.load(str(copy)))
         try:
-            done = self._repeat(shard, 0, leave=FEW)
-            guarded(shard.flush)
+            done = self._replay(shard, 0, leave=LAST_CHANGES)
+            call_engine(shard.flush)
             with self._lock:
-                before, old = self._open(), self._current()
-                self._repeat(shard, done)
-                guarded(shard.flush)
+                previous_shard, old = self._open_shard(), self._shard_folder()
+                self._replay(shard, done)
+                call_engine(shard.flush)
                 config = {**self.config, SHARD: copy.name}
-                write_meta(self.path, config)
-                self.config, self._noted = config, None
-                self._shard, shard = shard, before
+                write_config(self.path, config)
+                self.config, self._changes = config, None
+                self._shard, shard = shard, previous_shard
         finally:
-            guarded(shard.close)  # whichever of both is not used
+            call_engine(shard.close)  # the unused one of the two
         shutil.rmtree(old, ignore_errors=True)
 
-    def drop_copy(self, copy: Path) -> None:
-        """Forget a copy, unless it was taken over."""
+    def discard_copy(self, copy: Path) -> None:
+        """Delete a copy, unless the collection has switched to it."""
         with self._lock:
-            if copy == self._current():
+            if copy == self._shard_folder():
                 return
-            self._noted = None
+            self._changes = None
         shutil.rmtree(copy, ignore_errors=True)
 
     def close(self) -> None:
-        """Flush and close, after the call that may be running; a failure is logged."""
-        self.flush()  # the engine's own close flushes too, but keeps a failure to itself
+        """Wait for a running call, then flush and close; a failure is logged."""
+        self.flush()  # the engine's own close flushes too, but does not report a failure
         with self._lock:
             shard, self._shard = self._shard, None
         try:
             if shard:
-                guarded(shard.close)
-        except EdgeError as error:
+                call_engine(shard.close)
+        except IndexServerError as error:
             log.error("collection %s cannot be closed: %s", self.name, error)
 
     def _write_payload(self, body: Json, by_ids: Callable[..., Any], by_filter: Callable[..., Any]) -> None:
-        given = fields(body, "payload", {"payload", "points", "filter", "key"})
-        payload = read_payload(given.get("payload"))
-        key = text(given, "key") if "key" in given else None
-        if chosen(given, ("points", "filter")) == "points":
-            self._change(built(by_ids, point_ids(given["points"]), payload, key))
+        fields = read_fields(body, "payload", {"payload", "points", "filter", "key"})
+        payload = read_payload(fields.get("payload"))
+        key = read_text(fields, "key") if "key" in fields else None
+        if read_choice(fields, ("points", "filter")) == "points":
+            self._write(build(by_ids, read_point_ids(fields["points"]), payload, key))
         else:
-            self._change(built(by_filter, read_filter(given["filter"]), payload, key))
+            self._write(build(by_filter, read_filter(fields["filter"]), payload, key))
 
     def _point(self, body: Json) -> edge.Point:
-        given = fields(body, "point", {"id", "vector", "payload"})
-        payload = read_payload(given.get("payload", {}))
-        return built(edge.Point, point_id(given.get("id")), self._vector(given.get("vector")), payload)
+        fields = read_fields(body, "point", {"id", "vector", "payload"})
+        payload = read_payload(fields.get("payload", {}))
+        return build(edge.Point, read_point_id(fields.get("id")), self._vector(fields.get("vector")), payload)
 
     def _vector(self, value: object) -> list[float]:
         if not isinstance(value, list) or any(type(x) not in (int, float) for x in value):
-            raise Refused(f"vector {shorten(value)} is not supported: one dense vector is a list of numbers")
+            raise BadRequest(f"vector {shorten(value)} is not supported: one dense vector is a list of numbers")
         if len(value) != (size := self.config["vectors"]["size"]):
-            raise Refused(f"Wrong input: Vector dimension error: expected dim: {size}, got {len(value)}")
-        if not all(-LARGEST_NUMBER <= x <= LARGEST_NUMBER for x in value):
-            raise Refused(f"a number in the vector is beyond ±{LARGEST_NUMBER:g}")
+            raise BadRequest(f"Wrong input: Vector dimension error: expected dim: {size}, got {len(value)}")
+        if not all(-MAX_VECTOR_VALUE <= x <= MAX_VECTOR_VALUE for x in value):
+            raise BadRequest(f"a number in the vector is beyond ±{MAX_VECTOR_VALUE:g}")
         return value
 
-    def _change(self, operation: edge.UpdateOperation) -> None:
+    def _write(self, operation: edge.UpdateOperation) -> None:
         with self._lock:
-            shard = self._open()
+            shard = self._open_shard()
             self._unflushed = True
-            guarded(lambda: shard.update(operation))
-            if self._noted is not None:
-                self._noted.append(operation)
+            call_engine(lambda: shard.update(operation))
+            if self._changes is not None:
+                self._changes.append(operation)
 
-    def _ask(self, question: Callable[[edge.EdgeShard], T]) -> T:
+    def _read(self, read: Callable[[edge.EdgeShard], T]) -> T:
         with self._lock:
-            shard = self._open()
-            return guarded(lambda: question(shard))
+            shard = self._open_shard()
+            return call_engine(lambda: read(shard))
 
-    def _open(self) -> edge.EdgeShard:
+    def _open_shard(self) -> edge.EdgeShard:
         if self._shard is None:
-            raise Missing(f"Not found: Collection `{self.name}` doesn't exist!")
+            raise NotFound(f"Not found: Collection `{self.name}` doesn't exist!")
         return self._shard
 
-    def _current(self) -> Path:
-        return current(self.path, self.config)
+    def _shard_folder(self) -> Path:
+        return shard_folder(self.path, self.config)
 
     def _status(self) -> str:
-        if self.trouble:
+        if self.flush_error:
             return "red"
-        return "green" if self._noted is None else "yellow"
+        return "green" if self._changes is None else "yellow"
 
-    def _repeat(self, shard: edge.EdgeShard, start: int, leave: int = 0) -> int:
-        """Make noted changes again in a copy, from one of them on, until few are left; answers how many were made."""
-        noted = self._noted
-        if noted is None:
-            raise Missing(f"no copy of collection `{self.name}` was begun")
+    def _replay(self, shard: edge.EdgeShard, start: int, leave: int = 0) -> int:
+        """Replay recorded changes in a copy, beginning at `start`, until `leave` remain; return how many are done."""
+        changes = self._changes
+        if changes is None:
+            raise NotFound(f"collection `{self.name}` has no copy")
         done = start
-        while len(noted) - done > leave:
-            guarded(partial(shard.update, noted[done]))
+        while len(changes) - done > leave:
+            call_engine(partial(shard.update, changes[done]))
             done += 1
         return done
 
 
-# Its files
+# Files of a collection
 
 
 def open_collection(path: Path) -> Collection:
-    """Load one collection, and sweep copies that were not taken over; raises CannotStart when it cannot be read."""
+    """Load one collection and delete abandoned copies; raises CannotStart when it cannot be read."""
     try:
-        config = json.loads((path / META).read_text())
-        used = current(path, config)
+        config = json.loads((path / CONFIG_FILE).read_text())
+        used = shard_folder(path, config)
         for copy in set(path.glob(f"{SHARD}*")) - {used}:
             shutil.rmtree(copy, ignore_errors=True)
-        return Collection(path, guarded(lambda: edge.EdgeShard.load(str(used))), config)
-    except (EdgeError, OSError, ValueError) as error:
+        return Collection(path, call_engine(lambda: edge.EdgeShard.load(str(used))), config)
+    except (IndexServerError, OSError, ValueError) as error:
         raise CannotStart(f"the collection in {path} cannot be read ({error}); move it away to start") from error
 
 
 def write_collection(path: Path, config: Json) -> None:
-    """Make the collection's files elsewhere, let the disk have them, and move them to `path` in one step."""
-    half = half_made(path.parent)
-    half.mkdir()
+    """Write the collection's files to a temporary folder, sync them, and move them to `path` in one step."""
+    temporary = new_temporary_folder(path.parent)
+    temporary.mkdir()
     try:
-        shard = guarded(lambda: edge.EdgeShard.create(str(half / SHARD), shard_config(config)))
-        guarded(shard.close)
-        (half / META).write_text(json.dumps(config))
-        for written in (*half.rglob("*"), half):
-            sync(written)
-        half.rename(path)
-        sync(path.parent)
+        shard = call_engine(lambda: edge.EdgeShard.create(str(temporary / SHARD), shard_config(config)))
+        call_engine(shard.close)
+        (temporary / CONFIG_FILE).write_text(json.dumps(config))
+        for written in (*temporary.rglob("*"), temporary):
+            fsync(written)
+        temporary.rename(path)
+        fsync(path.parent)
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def half_made(folder: Path) -> Path:
-    """A new name for what is being made or removed; the next start sweeps it."""
-    return folder / f"{HALF}{uuid4().hex}"
+def new_temporary_folder(folder: Path) -> Path:
+    """Return a new path for files being created or deleted; the next start deletes what a crash leaves there."""
+    return folder / f"{TEMPORARY}{uuid4().hex}"
 
 
-def write_meta(path: Path, config: Json) -> None:
+def write_config(path: Path, config: Json) -> None:
     """Replace the collection's configuration in one step."""
-    new = path / f"{META}.new"
+    new = path / f"{CONFIG_FILE}.new"
     new.write_text(json.dumps(config))
-    sync(new)
-    new.replace(path / META)
-    sync(path)
+    fsync(new)
+    new.replace(path / CONFIG_FILE)
+    fsync(path)
 
 
-def current(path: Path, config: Json) -> Path:
-    """The folder of the shard that is in use."""
+def shard_folder(path: Path, config: Json) -> Path:
+    """Return the folder of the shard that is in use."""
     return path / str(config.get(SHARD, SHARD))
 
 
-def sync(path: Path) -> None:
-    """Let the disk have a file's bytes, or a folder's entries."""
+def fsync(path: Path) -> None:
+    """Sync a file's bytes, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

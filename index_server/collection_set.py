@@ -1,4 +1,4 @@
-"""Every collection of one folder: made, opened, flushed and closed together, by one owner."""
+"""The collections of one folder: created, opened, flushed and closed together, by a single owner."""
 
 import fcntl
 import os
@@ -11,108 +11,116 @@ from reprlib import repr as shorten
 from threading import Event, Lock, Thread
 from typing import TextIO
 
-from .bodies import FLUSH_SECONDS, Json, read_config
-from .collection import HALF, META, Collection, half_made, open_collection, sync, write_collection
-from .errors import CannotStart, Exists, Missing, Refused
-from .graph import GRAPH_POINTS, Graphs
+from .collection import (
+    CONFIG_FILE,
+    TEMPORARY,
+    Collection,
+    fsync,
+    new_temporary_folder,
+    open_collection,
+    write_collection,
+)
+from .errors import AlreadyExists, BadRequest, CannotStart, NotFound
+from .graph import GRAPH_POINTS, GraphBuilder
+from .request_bodies import FLUSH_SECONDS, Json, read_collection_config
 
-PATIENCE_SECONDS = 5.0  # an orphaned gunicorn worker notices within 1 s that its master is gone
+LOCK_SECONDS = 5.0  # an orphaned gunicorn worker notices within 1 s that its master has died
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def open_collections(
     folder: Path,
     *,
-    patience: float = PATIENCE_SECONDS,
-    flush_every: float = FLUSH_SECONDS,
+    lock_seconds: float = LOCK_SECONDS,
+    flush_seconds: float = FLUSH_SECONDS,
     graph_points: int = GRAPH_POINTS,
 ) -> "Collections":
-    """Own `folder`, sweep what a crash left half-made and open every collection in it.
+    """Lock `folder`, delete half-written files of a crash, and open every collection in the folder.
 
-    Waits up to `patience` seconds for a previous owner to leave. Raises CannotStart when the folder stays taken
-    or a collection cannot be read.
+    Waits up to `lock_seconds` for a previous owner to leave, flushes every `flush_seconds`, and builds a graph where
+    `graph_points` are unindexed. Raises CannotStart when the folder stays locked or a collection cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as undo:
-        owner = undo.enter_context(own(folder, patience))
-        for half in folder.glob(f"{HALF}*"):
-            shutil.rmtree(half, ignore_errors=True)
-        names = sorted(path.parent.name for path in folder.glob(f"*/{META}"))
-        collections = Collections(folder, owner, {name: open_collection(folder / name) for name in names})
+        lock_file = undo.enter_context(lock_folder(folder, lock_seconds))
+        for unfinished in folder.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))
+        collections = Collections(folder, lock_file, {name: open_collection(folder / name) for name in names})
         undo.pop_all()
-    collections.tend_always(flush_every, graph_points)
+    collections.start_maintenance(flush_seconds, graph_points)
     return collections
 
 
 class Collections:
-    """Every collection of one folder, safe to use from several threads; nothing else may touch the folder."""
+    """The collections of one folder, safe to use from several threads; nothing else may touch the folder."""
 
-    def __init__(self, folder: Path, owner: TextIO, by_name: dict[str, "Collection"]) -> None:
-        self._folder, self._owner, self._by_name = folder, owner, by_name
-        self._changing = Lock()  # held while collections come and go
+    def __init__(self, folder: Path, lock_file: TextIO, by_name: dict[str, "Collection"]) -> None:
+        self._folder, self._lock_file, self._by_name = folder, lock_file, by_name
+        self._adding_or_removing = Lock()
         self._stop = Event()
         self._flusher: Thread | None = None
-        self._graphs: Graphs | None = None
+        self._graph_builder: GraphBuilder | None = None
 
     def names(self) -> list[str]:
-        """The names of all collections, sorted."""
+        """Return the names of all collections, sorted."""
         return sorted(self._by_name)
 
     def get(self, name: str) -> "Collection":
-        """The collection of this name; raises Missing."""
+        """Return the collection of this name; raises NotFound."""
         if collection := self._by_name.get(name):
             return collection
-        raise Missing(f"Not found: Collection `{name}` doesn't exist!")
+        raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
 
     def create(self, name: str, body: Json) -> None:
-        """Make a collection. It is there completely or, after a crash, not at all.
+        """Create a collection. After a crash it exists either completely or not at all.
 
         https://api.qdrant.tech/api-reference/collections/create-collection
         """
         if not NAME.fullmatch(name):
-            raise Refused(f"collection name {shorten(name)} is not supported: use {NAME.pattern}")
-        config = read_config(body)
-        with self._changing:
+            raise BadRequest(f"collection name {shorten(name)} is not supported: use {NAME.pattern}")
+        config = read_collection_config(body)
+        with self._adding_or_removing:
             if name in self._by_name:
-                raise Exists(f"Wrong input: Collection `{name}` already exists!")
+                raise AlreadyExists(f"Wrong input: Collection `{name}` already exists!")
             write_collection(self._folder / name, config)
             self._by_name[name] = open_collection(self._folder / name)
 
     def delete(self, name: str) -> bool:
-        """Forget a collection and its files; whether there was one."""
-        with self._changing:
+        """Delete a collection and its files; return whether it existed."""
+        with self._adding_or_removing:
             if not (collection := self._by_name.pop(name, None)):
                 return False
             collection.close()
-            gone = half_made(self._folder)
-            (self._folder / name).rename(gone)
-            sync(self._folder)
-        shutil.rmtree(gone)
+            deleted = new_temporary_folder(self._folder)
+            (self._folder / name).rename(deleted)
+            fsync(self._folder)
+        shutil.rmtree(deleted)
         return True
 
-    def troubles(self) -> dict[str, str]:
-        """Why flushing fails now, by collection; empty when all is well."""
-        return {name: c.trouble for name, c in list(self._by_name.items()) if c.trouble}
+    def flush_errors(self) -> dict[str, str]:
+        """Return why flushing fails now, by collection; empty when all is well."""
+        return {name: c.flush_error for name, c in list(self._by_name.items()) if c.flush_error}
 
-    def tend_always(self, seconds: float, graph_points: int) -> None:
-        """Flush every few seconds, and build graphs where so many points want one, in threads until closed."""
+    def start_maintenance(self, seconds: float, graph_points: int) -> None:
+        """Start the threads that flush every `seconds` and build graphs, until the collections are closed."""
         self._flusher = Thread(target=self._keep_flushing, args=(seconds,), name="flush", daemon=True)
         self._flusher.start()
-        self._graphs = Graphs(lambda: list(self._by_name.values()), graph_points, seconds)
-        self._graphs.start()
+        self._graph_builder = GraphBuilder(lambda: list(self._by_name.values()), graph_points, seconds)
+        self._graph_builder.start()
 
     def close(self) -> None:
-        """Flush and close everything and let go of the folder."""
+        """Flush and close all collections, then release the folder."""
         self._stop.set()
-        if self._graphs:
-            self._graphs.stop()
+        if self._graph_builder:
+            self._graph_builder.stop()
         if self._flusher:
             self._flusher.join()
-        with self._changing:
+        with self._adding_or_removing:
             for collection in self._by_name.values():
                 collection.close()
             self._by_name = {}
-            self._owner.close()
+            self._lock_file.close()
 
     def _keep_flushing(self, seconds: float) -> None:
         while not self._stop.wait(seconds):
@@ -120,13 +128,13 @@ class Collections:
                 collection.flush()
 
 
-# Folders and files
+def lock_folder(folder: Path, seconds: float) -> TextIO:
+    """Return the open lock file of `folder`; raises CannotStart when another process holds it after `seconds`.
 
-
-def own(folder: Path, patience: float) -> TextIO:
-    """The open lock file; the system drops the lock when its owner dies. Raises CannotStart when it stays taken."""
+    The system drops the lock when this process dies.
+    """
     file = (folder / ".lock").open("a+")
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,11 @@
-"""Run a command that ends when its parent does: `python die_with_parent.py PARENT_PID COMMAND …`. Linux; elsewhere just runs it.
+"""Run a command that ends when its parent dies: `python die_with_parent.py PARENT_PID COMMAND …`.
 
-To the kernel, the parent is the thread that starts it. A file of its own, run before the command is executed in its
-place, because a hook between fork and exec is not safe in a process with threads. prctl(2), PR_SET_PDEATHSIG.
+Works on Linux; elsewhere it just runs the command. To the kernel, the parent is the thread that starts the command.
+This is a script that replaces itself with the command, because a hook between fork and exec is not safe in a process
+with threads. prctl(2), PR_SET_PDEATHSIG.
+
+As a script it puts its own folder first on `sys.path`: no module beside it may have the name of a standard library
+module.
 """
 
 import ctypes
@@ -13,17 +17,17 @@ from collections.abc import Sequence
 PR_SET_PDEATHSIG = 1
 
 
-def tied(command: Sequence[str]) -> list[str]:
-    """The command, tied to the thread that starts it."""
+def tie_to_parent(command: Sequence[str]) -> list[str]:
+    """Return a command line that runs `command` and ends it when the calling thread ends."""
     return [sys.executable, "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
-    """Ask the kernel for SIGTERM on the parent's death, then become the command."""
+    """Ask the kernel for SIGTERM when the parent dies, then become the command."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the kernel was asked
+    if os.getppid() != parent:  # the parent died before we asked the kernel
         sys.exit(1)
     os.execvp(command[0], command)
 

@@ -1,11 +1,11 @@
-"""What goes wrong in the embedded index, by whose fault it is.
+"""Errors of the embedded index, each saying whose fault it is.
 
-EdgeError
-├── Refused      the request is wrong, or asks for something that is not supported
-├── Missing      no such collection or point
-├── Exists       a collection of this name is there already
-├── Broken       the engine failed; the request may be right
-└── CannotStart  a setting is missing, the folder is in use or a collection in it cannot be read
+IndexServerError
+├── BadRequest     the request is malformed, or asks for something that is not supported
+├── NotFound       no such collection or point
+├── AlreadyExists  a collection of this name already exists
+├── EngineFailure  the engine failed; the request may be correct
+└── CannotStart    a setting is missing, the folder is in use, or a collection in it cannot be read
 """
 
 from collections.abc import Callable
@@ -14,32 +14,32 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class EdgeError(Exception):
-    """Base of this module's errors; the message is meant for the caller."""
+class IndexServerError(Exception):
+    """Base of this package's errors; the message is meant for the caller."""
 
 
-class Refused(EdgeError):
-    """The request is wrong or asks for something unsupported; the message names it."""
+class BadRequest(IndexServerError):
+    """The request is malformed or asks for something unsupported; the message names it."""
 
 
-class Missing(EdgeError):
-    """A collection or point that is not there."""
+class NotFound(IndexServerError):
+    """The collection or point does not exist."""
 
 
-class Exists(EdgeError):
-    """A collection that would be created twice."""
+class AlreadyExists(IndexServerError):
+    """A collection of this name already exists."""
 
 
-class Broken(EdgeError):
+class EngineFailure(IndexServerError):
     """The engine failed."""
 
 
-class CannotStart(EdgeError):
-    """Settings or files with which there is nothing to serve; says what to change."""
+class CannotStart(IndexServerError):
+    """The settings or files are unusable; the message says what to change."""
 
 
-def guarded(call: Callable[[], T]) -> T:
-    """The engine's answer, its errors sorted by whose fault they are."""
+def call_engine(call: Callable[[], T]) -> T:
+    """Return the engine's answer; raise its errors as NotFound, BadRequest or EngineFailure."""
     try:
         return call()
     except BaseException as error:  # a panic of the engine is no Exception, and would end the server's main loop
@@ -47,7 +47,7 @@ def guarded(call: Callable[[], T]) -> T:
             raise
         message = str(error)
         if message.startswith("No point with id"):
-            raise Missing(f"Not found: {message}") from error
+            raise NotFound(f"Not found: {message}") from error
         if message.startswith(("No range index for", "Validation failed")):
-            raise Refused(f"Bad request: {message}") from error
-        raise Broken(f"Service internal error: {message}") from error
+            raise BadRequest(f"Bad request: {message}") from error
+        raise EngineFailure(f"Service internal error: {message}") from error

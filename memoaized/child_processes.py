@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from index_server.die_with_parent import tied
+from index_server.die_with_parent import tie_to_parent
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Part:
     def start(self, log: Callable[[str, str], None]) -> None:
         """Start it in a session of its own, so that Ctrl-C reaches only us; call from the main thread."""
         self.process = subprocess.Popen(
-            tied(self.command),
+            tie_to_parent(self.command),
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

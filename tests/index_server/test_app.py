@@ -1,4 +1,4 @@
-"""The embedded index as its clients meet it: a real gunicorn process, spoken to by the real QdrantClient."""
+"""The embedded index as its clients see it: a real gunicorn process and the real QdrantClient."""
 
 import json
 import os
@@ -27,7 +27,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from index_server import CannotStart, Missing, open_collections
+from index_server import CannotStart, NotFound, open_collections
 from index_server.app import API_VERSION, LARGEST_BODY, collections_of, create_app
 
 KEY = "a key for tests"
@@ -45,7 +45,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def stop(self, how: signal.Signals) -> None:
-        """Signal gunicorn's master and worker, which are a process group of their own, and wait for the end."""
+        """Signal gunicorn's master and worker, which form a process group, and wait until they end."""
         os.killpg(self.process.pid, how)
         self.process.wait(20)
 
@@ -118,7 +118,7 @@ def name(client: QdrantClient) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def calm(client: QdrantClient) -> str:
-    """A collection with one point, that nothing shall change."""
+    """A collection with one point, which no test may change."""
     client.create_collection("calm", VECTOR)
     client.upsert("calm", [point(1, a=1)])
     return "calm"
@@ -143,7 +143,7 @@ def refusal(call: Callable[[], object]) -> tuple[int | None, str]:
 
 
 def post(server: Server, path: str, body: str) -> tuple[int, Any]:
-    """What a client without manners would send."""
+    """Send a body as it is, however malformed."""
     request = Request(f"{server.url}{path}", body.encode(), {"api-key": KEY}, method="POST")
     try:
         with urlopen(request) as response:
@@ -156,7 +156,7 @@ def post(server: Server, path: str, body: str) -> tuple[int, Any]:
 # Collections
 
 
-def test_collections_come_and_go(client: QdrantClient) -> None:
+def test_collections_are_created_and_deleted(client: QdrantClient) -> None:
     assert client.create_collection("came", VECTOR, metadata={"embedder": "minilm"})
     assert client.collection_exists("came")
     assert "came" in [each.name for each in client.get_collections().collections]
@@ -168,9 +168,9 @@ def test_collections_come_and_go(client: QdrantClient) -> None:
 
 
 @pytest.mark.parametrize("datatype", ["float32", "float16", "turbo16", "turbo8"])
-def test_vectors_are_kept_as_the_collection_says_and_after_a_restart(tmp_path: Path, datatype: str) -> None:
-    drawn = random.Random(3)
-    points = [models.PointStruct(id=n, vector=[drawn.gauss(0, 1) for _ in range(128)]) for n in range(40)]
+def test_vectors_are_kept_in_the_collections_datatype_and_survive_a_restart(tmp_path: Path, datatype: str) -> None:
+    rng = random.Random(3)
+    points = [models.PointStruct(id=n, vector=[rng.gauss(0, 1) for _ in range(128)]) for n in range(40)]
     kept = models.VectorParams(size=128, distance=models.Distance.COSINE, datatype=models.Datatype(datatype))
     for start in range(2):
         with running(tmp_path / "index") as server, connected(server.url) as client:
@@ -183,7 +183,7 @@ def test_vectors_are_kept_as_the_collection_says_and_after_a_restart(tmp_path: P
                 assert best.id == point.id and best.score == pytest.approx(1, abs=0.01)
 
 
-def test_a_collection_is_not_made_twice(client: QdrantClient, name: str) -> None:
+def test_a_collection_cannot_be_created_twice(client: QdrantClient, name: str) -> None:
     assert refusal(lambda: client.create_collection(name, VECTOR)) == (
         409,
         f"Wrong input: Collection `{name}` already exists!",
@@ -204,7 +204,7 @@ def test_payload_indexes_are_kept_and_reported(client: QdrantClient, name: str) 
     assert schema["integer"].points == 1
 
 
-def test_the_server_tells_a_version_the_client_is_at_peace_with(client: QdrantClient) -> None:
+def test_the_server_reports_a_version_that_the_client_accepts(client: QdrantClient) -> None:
     ours, theirs = (each.split(".")[:2] for each in (client.info().version, version("qdrant-client")))
     assert ours[0] == theirs[0] and abs(int(ours[1]) - int(theirs[1])) <= 1
     assert client.info().version == API_VERSION
@@ -213,7 +213,7 @@ def test_the_server_tells_a_version_the_client_is_at_peace_with(client: QdrantCl
 # Points
 
 
-def test_points_are_kept_as_they_were_given(client: QdrantClient, name: str) -> None:
+def test_points_are_returned_as_they_were_stored(client: QdrantClient, name: str) -> None:
     name_id = str(uuid5(NAMES, "a picture"))
     payload = {"text": "Ä 猫 \x00", "none": None, "list": [1, 2.5, True], "inner": {"key": "value"}}
     client.upsert(name, [models.PointStruct(id=name_id, vector=[0.6, 0.8, 0, 0], payload=payload), point(3)])
@@ -259,7 +259,7 @@ def test_the_nearest_points_come_first(client: QdrantClient, name: str) -> None:
     assert [(each.id, each.payload) for each in above] == [(0, None), (1, None)]
 
 
-AMONG = [
+FILTERS = [
     (where("tag", match=models.MatchValue(value="a")), [0, 3, 6, 9]),
     (where("n", match=models.MatchValue(value=4)), [4]),
     (where("even", match=models.MatchValue(value=True)), [0, 2, 4, 6, 8]),
@@ -285,51 +285,51 @@ def test_filters_find_their_points_with_and_without_an_index(client: QdrantClien
     for n in range(10):
         odd = {"odd": [{"deep": n}]} if n % 2 else {}
         day = (first + timedelta(days=n)).isoformat()
-        even = 1 if n == 9 else n % 2 == 0  # a whole number is no boolean
+        even = 1 if n == 9 else n % 2 == 0  # an integer is not a boolean
         client.upsert(name, [point(n, n=n, tag="abc"[n % 3], even=even, day=day, **odd)])
     if indexed:
         for field, kind in (("n", "integer"), ("tag", "keyword"), ("even", "bool"), ("day", "datetime")):
             client.create_payload_index(name, field, models.PayloadSchemaType(kind))
-    assert [(wanted, ids(client, name, wanted)) for wanted, _ in AMONG] == AMONG
-    assert [client.count(name, wanted).count for wanted, _ in AMONG] == [len(found) for _, found in AMONG]
-    near = client.query_points(name, [1.0, 0.0, 0.0, 0.0], query_filter=AMONG[0][0], limit=2).points
+    assert [(wanted, ids(client, name, wanted)) for wanted, _ in FILTERS] == FILTERS
+    assert [client.count(name, wanted).count for wanted, _ in FILTERS] == [len(found) for _, found in FILTERS]
+    near = client.query_points(name, [1.0, 0.0, 0.0, 0.0], query_filter=FILTERS[0][0], limit=2).points
     assert [each.id for each in near] == [0, 3]
 
 
-def test_scrolling_by_id_meets_every_point_once(client: QdrantClient, name: str) -> None:
+def test_scrolling_by_id_returns_every_point_once(client: QdrantClient, name: str) -> None:
     client.upsert(name, [point(n) for n in range(25)])
-    met, offset = [], None
-    while not met or offset is not None:
+    seen, offset = [], None
+    while not seen or offset is not None:
         page, offset = client.scroll(name, limit=10, offset=offset)
-        met += [record.id for record in page]
-    assert met == list(range(25))
+        seen += [record.id for record in page]
+    assert seen == list(range(25))
 
 
 @pytest.mark.parametrize("direction", [models.Direction.ASC, models.Direction.DESC])
 @pytest.mark.parametrize("kind", ["integer", "float", "datetime"])
-def test_scrolling_in_order_meets_every_point_once(
+def test_scrolling_in_order_returns_every_point_once(
     client: QdrantClient, name: str, kind: str, direction: models.Direction
 ) -> None:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     value = {"integer": int, "float": lambda n: n / 2, "datetime": lambda n: (first + timedelta(n)).isoformat()}
-    drawn = random.Random(1)
-    points = [point(n, key=value[kind](drawn.randrange(8))) for n in range(40)]
+    rng = random.Random(1)
+    points = [point(n, key=value[kind](rng.randrange(8))) for n in range(40)]
     client.create_payload_index(name, "key", models.PayloadSchemaType(kind))
     client.upsert(name, points)
-    met: list[models.Record] = []
+    seen: list[models.Record] = []
     start: Any = None
     while True:
-        at_start = [each.id for each in met if each.order_value == start]
+        at_start = [each.id for each in seen if each.order_value == start]
         order = models.OrderBy(key="key", direction=direction, start_from=start)
         unseen = models.Filter(must_not=[models.HasIdCondition(has_id=at_start)])
         page, offset = client.scroll(name, unseen, limit=7, order_by=order)
         assert offset is None
         if not page:
             break
-        met += page
+        seen += page
         start = page[-1].order_value
-    assert sorted(each.id for each in met) == [each.id for each in points]
-    values = [each.payload["key"] for each in met]
+    assert sorted(each.id for each in seen) == [each.id for each in points]
+    values = [each.payload["key"] for each in seen]
     assert values == sorted(values, reverse=direction is models.Direction.DESC)
 
 
@@ -383,7 +383,7 @@ UNSUPPORTED: list[tuple[str, Callable[[QdrantClient, str], object]]] = [
 
 
 @pytest.mark.parametrize(("named", "call"), UNSUPPORTED)
-def test_what_is_not_supported_is_refused_by_name(
+def test_an_unsupported_request_is_refused_by_name(
     client: QdrantClient, calm: str, named: str, call: Callable[[QdrantClient, str], object]
 ) -> None:
     status, message = refusal(lambda: call(client, calm))
@@ -408,15 +408,15 @@ HOSTILE = {
     ),
     "a vector beyond float32": ("query", '{"query":[1e300,0,0,0]}'),
     "a vector of infinity": ("query", '{"query":[1e999,0,0,0]}'),
-    "no number": ("query", '{"query":[1,0,0,0],"score_threshold":NaN}'),
+    "NaN instead of a number": ("query", '{"query":[1,0,0,0],"score_threshold":NaN}'),
     "a boolean in a vector": ("query", '{"query":[true,0,0,0]}'),
     "infinity in a payload": ("payload", '{"points":[1],"payload":{"a":1e999}}'),
-    "half a character": ("payload", '{"points":[1],"payload":{"a":"\\ud800"}}'),
+    "half of a surrogate pair": ("payload", '{"points":[1],"payload":{"a":"\\ud800"}}'),
     "a boolean for an id": ("delete", '{"points":[true]}'),
     "two selections": ("delete", '{"points":[1],"filter":{}}'),
     "no selection": ("delete", "{}"),
-    "no object": ("count", "[]"),
-    "no JSON": ("count", "{"),
+    "a list instead of an object": ("count", "[]"),
+    "truncated JSON": ("count", "{"),
 }
 
 
@@ -430,7 +430,7 @@ def test_a_hostile_body_is_refused_and_harms_nothing(
 
 
 @pytest.mark.parametrize("key", ["wrong", "", None])
-def test_without_the_key_nothing_is_told(server: Server, key: str | None) -> None:
+def test_without_the_key_every_request_is_refused(server: Server, key: str | None) -> None:
     with connected(server.url, key) as client:
         assert refusal(client.get_collections)[0] == 401
         assert refusal(lambda: client.count("nowhere"))[0] == 401
@@ -443,15 +443,15 @@ def test_health_needs_no_key(server: Server, path: str) -> None:
         assert response.status == 200
 
 
-def test_a_body_beyond_the_limit_is_refused(client: QdrantClient, calm: str) -> None:
+def test_a_body_over_the_size_limit_is_refused(client: QdrantClient, calm: str) -> None:
     status, message = refusal(lambda: client.upsert(calm, [point(1, text="a" * LARGEST_BODY)]))
     assert (status, "limit" in message) == (413, True)
 
 
-def test_a_panic_of_the_engine_is_one_failed_request(
+def test_a_panic_of_the_engine_fails_only_one_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("index_server.bodies.DEEPEST_PAYLOAD", 200)
+    monkeypatch.setattr("index_server.request_bodies.MAX_PAYLOAD_DEPTH", 200)
     app = create_app(tmp_path, KEY)
     ask = partial(app.test_client().open, method="POST", headers={"api-key": KEY})
     collections_of(app).create("frail", {"vectors": {"size": 1, "distance": "Dot"}})
@@ -464,7 +464,9 @@ def test_a_panic_of_the_engine_is_one_failed_request(
     collections_of(app).close()
 
 
-def test_an_error_that_nobody_expected_keeps_the_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_answered_in_the_usual_envelope(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = create_app(tmp_path, KEY)
     monkeypatch.setattr(collections_of(app), "names", lambda: 1 / 0)
     failed = app.test_client().get("/collections", headers={"api-key": KEY})
@@ -472,12 +474,12 @@ def test_an_error_that_nobody_expected_keeps_the_shape(tmp_path: Path, monkeypat
     collections_of(app).close()
 
 
-# One owner, and what outlives it
+# Ownership and durability
 
 
 def test_a_folder_has_one_owner(server: Server) -> None:
     with pytest.raises(CannotStart, match=f"{server.folder} is in use by another index server \\(pid \\d+\\)"):
-        open_collections(server.folder, patience=0.2)
+        open_collections(server.folder, lock_seconds=0.2)
 
 
 def test_a_server_without_settings_does_not_start(tmp_path: Path) -> None:
@@ -493,7 +495,7 @@ def test_a_collection_that_cannot_be_read_stops_the_start(tmp_path: Path) -> Non
     with pytest.raises(CannotStart, match=f"the collection in {spoiled} cannot be read"):
         open_collections(tmp_path)
     shutil.rmtree(spoiled)
-    open_collections(tmp_path, patience=0).close()
+    open_collections(tmp_path, lock_seconds=0).close()
 
 
 def write_until_killed(server: Server, acknowledged: list[int]) -> None:
@@ -535,7 +537,7 @@ def make_until_killed(server: Server, acknowledged: list[str]) -> None:
             return
 
 
-def test_a_collection_half_made_at_a_kill_is_swept(tmp_path: Path) -> None:
+def test_a_collection_half_created_at_a_kill_is_deleted(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     (tmp_path / "folder" / ".half-left" / "shard").mkdir(parents=True)
     with running(tmp_path / "folder") as server:
@@ -553,19 +555,19 @@ def test_a_collection_half_made_at_a_kill_is_swept(tmp_path: Path) -> None:
         assert [client.count(name).count for name in names] == [0] * len(names)
 
 
-def test_a_server_that_is_asked_to_stop_leaves_nothing_in_its_log_alone(tmp_path: Path) -> None:
+def test_a_server_flushes_everything_before_it_stops(tmp_path: Path) -> None:
     with running(tmp_path / "folder") as server, connected(server.url) as client:
         client.create_collection("kept", VECTOR)
         client.upsert("kept", [point(1)])
         server.stop(signal.SIGTERM)
     shutil.rmtree(tmp_path / "folder" / "kept" / "shard" / "wal")
-    collections = open_collections(tmp_path / "folder", patience=0)
+    collections = open_collections(tmp_path / "folder", lock_seconds=0)
     assert collections.get("kept").count({}) == {"count": 1}
     collections.close()
 
 
-def test_a_flush_that_fails_is_told_until_it_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    app = create_app(tmp_path / "folder", KEY, flush_every=0.02)
+def test_a_failing_flush_is_reported_until_it_succeeds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(tmp_path / "folder", KEY, flush_seconds=0.02)
     collections = collections_of(app)
     collections.create("kept", {"vectors": {"size": 1, "distance": "Dot"}})
     collections.get("kept").upsert({"points": [{"id": 1, "vector": [1]}]})
@@ -573,7 +575,7 @@ def test_a_flush_that_fails_is_told_until_it_works(tmp_path: Path, caplog: pytes
     segments = tmp_path / "folder" / "kept" / "shard" / "segments"
     segments.rename(tmp_path / "away")
     collections.get("kept").delete_points({"points": [1]})
-    assert wait_for_status(app, 503) == "cannot be flushed to disk, see the log: kept"
+    assert wait_for_status(app, 503) == "cannot flush to disk, see the log: kept"
     assert "collection kept cannot be flushed to disk: Service internal error" in caplog.text
     assert collections.get("kept").info()["status"] == "red"
     (tmp_path / "away").rename(segments)
@@ -589,20 +591,20 @@ def wait_for_status(app: Any, status: int) -> str:
     return str(response.text)
 
 
-# At once
+# Concurrency
 
 
-def in_threads(*deeds: Callable[[], object]) -> None:
-    """Run all deeds at once; the first error of any is raised."""
+def in_threads(*actions: Callable[[], object]) -> None:
+    """Run all actions at once; raise the first error."""
     errors: list[BaseException] = []
 
-    def run(deed: Callable[[], object]) -> None:
+    def run(action: Callable[[], object]) -> None:
         try:
-            deed()
+            action()
         except BaseException as error:  # noqa: BLE001 - raised below, in the test's thread
             errors.append(error)
 
-    threads = [Thread(target=run, args=(deed,)) for deed in deeds]
+    threads = [Thread(target=run, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -611,7 +613,7 @@ def in_threads(*deeds: Callable[[], object]) -> None:
         raise errors[0]
 
 
-def test_writers_and_readers_at_once_lose_nothing(client: QdrantClient, name: str) -> None:
+def test_concurrent_writers_and_readers_lose_nothing(client: QdrantClient, name: str) -> None:
     def write(first: int) -> None:
         for number in range(first, first + 50):
             client.upsert(name, [point(number, n=number)])
@@ -625,7 +627,7 @@ def test_writers_and_readers_at_once_lose_nothing(client: QdrantClient, name: st
     assert ids(client, name) == list(range(200))
 
 
-def test_deleting_a_collection_under_its_readers_is_a_404_to_them(client: QdrantClient) -> None:
+def test_readers_of_a_deleted_collection_get_404(client: QdrantClient) -> None:
     client.create_collection("leaving", VECTOR)
 
     def use() -> None:
@@ -642,51 +644,51 @@ def test_deleting_a_collection_under_its_readers_is_a_404_to_them(client: Qdrant
     assert not client.collection_exists("leaving")
 
 
-def test_a_collection_deleted_in_the_middle_of_a_request_is_missing(tmp_path: Path) -> None:
+def test_a_collection_deleted_during_a_request_is_not_found(tmp_path: Path) -> None:
     with closing(open_collections(tmp_path)) as collections:
         collections.create("leaving", {"vectors": {"size": 1, "distance": "Dot"}})
         leaving = collections.get("leaving")
         assert collections.delete("leaving")
         leaving.flush()
-        with pytest.raises(Missing, match="Collection `leaving` doesn't exist"):
+        with pytest.raises(NotFound, match="Collection `leaving` doesn't exist"):
             leaving.count({})
 
 
-# The same as elsewhere
+# Agreement with Qdrant's in-memory client
 
 
-def random_point(drawn: random.Random, number: int) -> models.PointStruct:
+def random_point(rng: random.Random, number: int) -> models.PointStruct:
     payload = {
-        "tag": drawn.choice("abc"),
-        "n": drawn.randrange(10),
-        "x": round(drawn.random(), 3),
-        "yes": drawn.random() < 0.5,
+        "tag": rng.choice("abc"),
+        "n": rng.randrange(10),
+        "x": round(rng.random(), 3),
+        "yes": rng.random() < 0.5,
     }
-    del payload[drawn.choice(list(payload))]
-    vector = [drawn.gauss(0, 1) for _ in range(16)]
+    del payload[rng.choice(list(payload))]
+    vector = [rng.gauss(0, 1) for _ in range(16)]
     return models.PointStruct(id=str(uuid5(NAMES, str(number))), vector=vector, payload=payload)
 
 
-def random_filter(drawn: random.Random) -> models.Filter:
-    tag, n, x = drawn.choice("abc"), drawn.randrange(10), drawn.random()
+def random_filter(rng: random.Random) -> models.Filter:
+    tag, n, x = rng.choice("abc"), rng.randrange(10), rng.random()
     tests: list[Any] = [
         models.FieldCondition(key="tag", match=models.MatchValue(value=tag)),
         models.FieldCondition(key="tag", match=models.MatchAny(any=[tag, "c"])),
         models.FieldCondition(key="n", match=models.MatchExcept(**{"except": [n, 3]})),
         models.FieldCondition(key="n", range=models.Range(gte=n)),
         models.FieldCondition(key="x", range=models.Range(lt=x)),
-        models.FieldCondition(key="yes", match=models.MatchValue(value=drawn.random() < 0.5)),
+        models.FieldCondition(key="yes", match=models.MatchValue(value=rng.random() < 0.5)),
         models.IsEmptyCondition(is_empty=models.PayloadField(key="tag")),
-        models.HasIdCondition(has_id=[str(uuid5(NAMES, str(drawn.randrange(60)))) for _ in range(30)]),
+        models.HasIdCondition(has_id=[str(uuid5(NAMES, str(rng.randrange(60)))) for _ in range(30)]),
     ]
-    drawn.shuffle(tests)
+    rng.shuffle(tests)
     inner = models.Filter(must=tests[3:4], must_not=tests[4:5])
     return models.Filter(must=tests[:1], should=[*tests[1:2], inner], must_not=tests[2:3])
 
 
-def change(both: list[QdrantClient], name: str, drawn: random.Random) -> None:
-    point = random_point(drawn, drawn.randrange(60))
-    what, selection = drawn.randrange(10), random_filter(drawn)
+def change(both: list[QdrantClient], name: str, rng: random.Random) -> None:
+    point = random_point(rng, rng.randrange(60))
+    what, selection = rng.randrange(10), random_filter(rng)
     for client in both:
         if what < 7:
             client.upsert(name, [point])
@@ -699,17 +701,17 @@ def change(both: list[QdrantClient], name: str, drawn: random.Random) -> None:
 
 
 @pytest.mark.parametrize("distance", ["Cosine", "Dot", "Euclid"])
-def test_random_work_ends_as_in_the_clients_own_memory(client: QdrantClient, distance: str) -> None:
-    drawn, name = random.Random(7), f"random-{distance}"
-    points = [random_point(drawn, number) for number in range(60)]
+def test_random_operations_give_the_same_results_as_the_in_memory_client(client: QdrantClient, distance: str) -> None:
+    rng, name = random.Random(7), f"random-{distance}"
+    points = [random_point(rng, number) for number in range(60)]
     with closing(QdrantClient(":memory:")) as memory:
         both = [client, memory]
         for each in both:
             each.create_collection(name, models.VectorParams(size=16, distance=models.Distance(distance)))
             each.upsert(name, points)
         for _ in range(30):
-            change(both, name, drawn)
-            wanted, vector = random_filter(drawn), [drawn.gauss(0, 1) for _ in range(16)]
+            change(both, name, rng)
+            wanted, vector = random_filter(rng), [rng.gauss(0, 1) for _ in range(16)]
             assert sorted(ids(client, name, wanted)) == sorted(ids(memory, name, wanted))
             ours, theirs = (each.query_points(name, vector, query_filter=wanted).points for each in both)
             assert [(a.id, a.payload) for a in ours] == [(b.id, b.payload) for b in theirs]

@@ -1,4 +1,4 @@
-"""Graphs over collections that grew, built by the real builder while the collection is used."""
+"""The real builder builds graphs of large collections while they are in use."""
 
 import logging
 import os
@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from index_server import Collection, Collections, Missing, open_collections
+from index_server import Collection, Collections, NotFound, open_collections
 from tests.real import alive
 
-WIDTH, POINTS = 16, 3000
-MADE = {
-    "vectors": {"size": WIDTH, "distance": "Cosine", "datatype": "turbo8"},
+DIMENSION, POINTS = 16, 3000
+CONFIG = {
+    "vectors": {"size": DIMENSION, "distance": "Cosine", "datatype": "turbo8"},
     "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 1},
 }
 
@@ -30,15 +30,15 @@ T = TypeVar("T")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A collection of some size, closed again before anything was built."""
+    """A collection of some size, closed before a graph was built."""
     with opened(tmp_path / "index", GRAPHLESS) as collections:
-        collections.create("grown", MADE)
+        collections.create("grown", CONFIG)
         grown = collections.get("grown")
         grown.index_field({"field_name": "kind", "field_schema": "keyword"})
         grown.index_field({"field_name": "number", "field_schema": "integer"})
         grown.upsert({"points": [point(number) for number in range(POINTS)]})
     yield tmp_path / "index"
-    assert shards(tmp_path / "index") <= 1  # the one in use; none of a collection that was deleted
+    assert shards(tmp_path / "index") <= 1  # the shard in use, or none if the collection was deleted
 
 
 GRAPHLESS = 10**9
@@ -46,13 +46,13 @@ GRAPHLESS = 10**9
 
 @contextmanager
 def opened(folder: Path, graph_points: int) -> Iterator[Collections]:
-    with closing(open_collections(folder, flush_every=0.02, graph_points=graph_points)) as collections:
+    with closing(open_collections(folder, flush_seconds=0.02, graph_points=graph_points)) as collections:
         yield collections
 
 
 def vector(number: int) -> list[float]:
-    drawn = random.Random(number)
-    return [drawn.gauss(0, 1) for _ in range(WIDTH)]
+    rng = random.Random(number)
+    return [rng.gauss(0, 1) for _ in range(DIMENSION)]
 
 
 def point(number: int, **more: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def shards(folder: Path) -> int:
 
 
 def until(what: Callable[[], T]) -> T:
-    """What it says once it says something; asked again it may not: a process just being executed has no name."""
+    """Return the first true value. Call once only: a process that is just starting may have no command line."""
     deadline = time.monotonic() + 60
     while not (found := what()):
         assert time.monotonic() < deadline
@@ -94,16 +94,16 @@ def runs(child: psutil.Process, command: str) -> bool:
         return False
 
 
-def test_a_graph_finds_nearly_all_that_a_scan_finds(folder: Path) -> None:
+def test_a_graph_finds_at_least_95_percent_of_what_a_scan_finds(folder: Path) -> None:
     with opened(folder, 2000) as collections:
         grown = collections.get("grown")
         until(lambda: grown.info()["indexed_vectors_count"] == POINTS)
         until(lambda: grown.info()["status"] == "green")
-        asked = range(POINTS, POINTS + 100)
-        alike = [len({*nearest(grown, n, exact=True)} & {*nearest(grown, n, exact=False)}) for n in asked]
+        queries = range(POINTS, POINTS + 100)
+        common = [len({*nearest(grown, n, exact=True)} & {*nearest(grown, n, exact=False)}) for n in queries]
         until(lambda: shards(folder) == 1)
-        assert sum(alike) >= 0.95 * 10 * len(asked)
-        assert all(number % 2 == 0 for n in asked for number in nearest(grown, n, exact=False))
+        assert sum(common) >= 0.95 * 10 * len(queries)
+        assert all(number % 2 == 0 for n in queries for number in nearest(grown, n, exact=False))
     with opened(folder, GRAPHLESS) as collections:
         assert collections.get("grown").info()["indexed_vectors_count"] == POINTS
 
@@ -111,21 +111,21 @@ def test_a_graph_finds_nearly_all_that_a_scan_finds(folder: Path) -> None:
 def test_a_graph_is_built_once(folder: Path) -> None:
     with opened(folder, 2000) as collections:
         grown = collections.get("grown")
-        until(lambda: grown.unlinked() == (0, POINTS))
+        until(lambda: grown.count_unindexed() == (0, POINTS))
         until(lambda: shards(folder) == 1)
         used = list(folder.glob("grown/shard*"))
         time.sleep(0.5)
         assert list(folder.glob("grown/shard*")) == used and not builders()
 
 
-def test_too_few_points_want_no_graph(folder: Path) -> None:
+def test_no_graph_is_built_for_too_few_points(folder: Path) -> None:
     with opened(folder, POINTS + 1) as collections:
         time.sleep(0.2)
-        assert collections.get("grown").unlinked() == (POINTS, POINTS)
+        assert collections.get("grown").count_unindexed() == (POINTS, POINTS)
         assert not builders()
 
 
-def test_what_changes_while_a_graph_is_built_is_kept(folder: Path) -> None:
+def test_changes_made_while_a_graph_is_built_are_kept(folder: Path) -> None:
     expected = {number: point(number)["payload"] for number in range(POINTS)}
     with opened(folder, 2000) as collections:
         grown = collections.get("grown")
@@ -147,7 +147,7 @@ def test_what_changes_while_a_graph_is_built_is_kept(folder: Path) -> None:
         assert everything(collections.get("grown")) == expected
 
 
-def test_a_builder_that_dies_is_told_and_harms_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_builder_is_logged_and_harms_nothing(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(folder, 2000) as collections:
         grown = collections.get("grown")
         until(builders)[0].kill()
@@ -156,10 +156,10 @@ def test_a_builder_that_dies_is_told_and_harms_nothing(folder: Path, caplog: pyt
         assert grown.info()["status"] == "green"
         assert len(everything(grown)) == POINTS
         time.sleep(0.2)
-        assert not builders()  # not at once again
+        assert not builders()  # no immediate retry
 
 
-def test_a_builder_that_cannot_work_says_why(
+def test_a_builder_that_cannot_start_is_logged_with_its_reason(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index_server.graph.BUILDER", "index_server.nothing")
@@ -167,8 +167,8 @@ def test_a_builder_that_cannot_work_says_why(
         until(lambda: "No module named index_server.nothing" in caplog.text)
 
 
-@pytest.mark.parametrize("step", ["shutil.copytree", "index_server.collection.write_meta"])
-def test_a_full_disk_costs_the_graph_and_nothing_else(
+@pytest.mark.parametrize("step", ["shutil.copytree", "index_server.collection.write_config"])
+def test_a_full_disk_prevents_the_graph_and_nothing_else(
     step: str, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_source: Path, target: object, *_more: object) -> None:
@@ -187,28 +187,28 @@ def test_a_full_disk_costs_the_graph_and_nothing_else(
     monkeypatch.undo()
     with opened(folder, 2000) as collections:
         grown = collections.get("grown")
-        until(lambda: grown.unlinked() == (0, POINTS + 1))
+        until(lambda: grown.count_unindexed() == (0, POINTS + 1))
         assert len(everything(grown)) == POINTS + 1
 
 
-def test_whoever_closes_does_not_wait_for_a_graph(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_does_not_wait_for_a_graph(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     with opened(folder, 2000) as collections:
         until(builders)[0].suspend()
-        collections.close()  # it is stopped, and would be waited for in vain
+        collections.close()  # waiting for the suspended builder would never end
     assert not builders()
     assert not caplog.records
     with opened(folder, GRAPHLESS) as collections:
         assert len(everything(collections.get("grown"))) == POINTS
 
 
-def test_a_collection_may_go_while_its_graph_is_built(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collection_can_be_deleted_while_its_graph_is_built(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     with opened(folder, 2000) as collections:
         until(builders)
         assert collections.delete("grown")
         until(lambda: not builders())
-        with pytest.raises(Missing):
+        with pytest.raises(NotFound):
             collections.get("grown")
     assert not caplog.records
 
@@ -216,7 +216,7 @@ def test_a_collection_may_go_while_its_graph_is_built(folder: Path, caplog: pyte
 SERVER = """
 import sys, time; from pathlib import Path; from index_server import graph, open_collections
 graph.BUILDER = "sleeper"
-collections = open_collections(Path(sys.argv[1]), flush_every=0.02, graph_points=2000); time.sleep(60)
+collections = open_collections(Path(sys.argv[1]), flush_seconds=0.02, graph_points=2000); time.sleep(60)
 """
 
 
@@ -233,7 +233,7 @@ def test_a_builder_ends_when_its_server_is_killed(folder: Path, tmp_path: Path) 
         assert len(everything(collections.get("grown"))) == POINTS
 
 
-def test_a_copy_that_a_crash_left_is_swept(folder: Path) -> None:
+def test_a_copy_left_by_a_crash_is_deleted(folder: Path) -> None:
     (folder / "grown" / "shard-left" / "segments").mkdir(parents=True)
     with opened(folder, GRAPHLESS) as collections:
         assert len(everything(collections.get("grown"))) == POINTS
