@@ -156,7 +156,7 @@ def wait(queue: Queue, asked: list[Job], many: int, chaos: Chaos) -> list[Job]:
 def look(queue: Queue, job: str) -> Job | None:
     """The job, unless Redis is away or has never heard of it."""
     try:
-        return queue.job(job)
+        return queue.job_store.jobs.find(job)
     except Unavailable:
         return None
 
@@ -164,7 +164,7 @@ def look(queue: Queue, job: str) -> Job | None:
 def wait_for_backlog(queue: Queue) -> None:
     """Until what was kept while the index was down is indexed; what still waits then is counted as an orphan."""
     deadline = time.monotonic() + 60
-    while queue.job_store.backlog() and time.monotonic() < deadline:
+    while queue.job_store.backlog.unindexed() and time.monotonic() < deadline:
         time.sleep(0.5)
 
 

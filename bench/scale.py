@@ -62,9 +62,9 @@ def hire(run: Fleet, queue: Queue, many: int) -> None:
         if f"worker-{number}" not in run.parts:
             run.start(f"worker-{number}")
     deadline = time.monotonic() + 120
-    while len(queue.workers()) < many:
+    while len(queue.job_store.heartbeats.workers()) < many:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"only {len(queue.workers())} of {many} workers came")
+            raise RuntimeError(f"only {len(queue.job_store.heartbeats.workers())} of {many} workers came")
         time.sleep(0.1)
 
 
@@ -74,7 +74,7 @@ def paint(queue: Queue, name: str, many: int, steps: int = STEPS) -> list[Job]:
     found: list[Job] = []
     while len(found) < many:
         time.sleep(0.2)
-        found = [job for one in asked if (job := queue.job(one.id)) and job.state.final]
+        found = [job for one in asked if (job := queue.job_store.jobs.find(one.id)) and job.state.final]
     if failed := [job for job in found if job.state is not State.DONE]:
         raise RuntimeError(f"{len(failed)} paintings ended as {failed[0].state}: {failed[0].error}")
     return found

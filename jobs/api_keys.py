@@ -11,7 +11,7 @@ import re
 import secrets
 from dataclasses import asdict, dataclass
 
-from jobs.store.job_store import JobStore, answering
+from jobs.store.connection import Connection, redis_errors
 from memo import SHARED, BadSetup, now
 
 PREFIX = "memo_"  # by which scanners for leaked secrets know one
@@ -36,8 +36,8 @@ class ApiKey:
 class ApiKeys:
     """Methods raise Unavailable when Redis does not answer."""
 
-    def __init__(self, job_store: JobStore) -> None:
-        self.redis, self.prefix = job_store.redis, job_store.prefix
+    def __init__(self, connection: Connection) -> None:
+        self.redis, self.prefix = connection.redis, connection.prefix
 
     def add(self, name: str, *, role: str = "user", scope: str = "", daily: int | None = None) -> tuple[ApiKey, str]:
         """A new key's holder, and the key itself, which is told this once; raises BadSetup.
@@ -51,7 +51,7 @@ class ApiKeys:
         key = PREFIX + secrets.token_urlsafe(BYTES)
         where = self.scope_named(scope or name)
         holder = ApiKey(id=digest(key), name=name, role=role, scope=where, daily=daily, created=now())
-        with answering():
+        with redis_errors():
             if not self.redis.hsetnx(self.prefix + "key-names", name, holder.id):
                 raise BadSetup(f"there is a key of {name} already: remove it first")
             self.redis.hset(self.prefix + "keys", holder.id, json.dumps(asdict(holder)))
@@ -61,7 +61,7 @@ class ApiKeys:
         """The scope that people call so; half of its full name is drawn by chance: nobody guesses keys in it."""
         if name == SHARED or re.search(r"\.[0-9a-f]{16}$", name):
             return name
-        with answering():
+        with redis_errors():
             self.redis.hsetnx(self.prefix + "scopes", name, f"{name}.{secrets.token_hex(8)}")
             return str(self.redis.hget(self.prefix + "scopes", name))
 
@@ -71,19 +71,19 @@ class ApiKeys:
 
     def known(self, named: str) -> ApiKey | None:
         """The holder of the key with this hash."""
-        with answering():
+        with redis_errors():
             found = self.redis.hget(self.prefix + "keys", named)
         return ApiKey(**json.loads(found)) if found else None
 
     def all(self) -> list[ApiKey]:
         """Everybody, by name."""
-        with answering():
+        with redis_errors():
             found = self.redis.hvals(self.prefix + "keys")
         return sorted((ApiKey(**json.loads(text)) for text in found), key=lambda holder: holder.name)
 
     def remove(self, name: str) -> bool:
         """Make a key worthless at once; False when there is none of this name. Pictures stay."""
-        with answering():
+        with redis_errors():
             named = self.redis.hget(self.prefix + "key-names", name)
             if named is None:
                 return False
@@ -95,7 +95,7 @@ class ApiKeys:
 
     def secret(self) -> str:
         """What sessions are signed with: the same for all web processes, drawn at first use."""
-        with answering():
+        with redis_errors():
             self.redis.set(self.prefix + "web-secret", secrets.token_hex(32), nx=True)
             return str(self.redis.get(self.prefix + "web-secret"))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import redis
 
-from jobs.store.job_store import JobStore
+from jobs.store.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ PATIENCE_SECONDS = 1.0  # how soon a stop is noticed
 class Events:
     """One per process; its thread begins with the first watcher."""
 
-    def __init__(self, job_store: JobStore) -> None:
-        self.job_store = job_store
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
         self.watchers: dict[str, set[threading.Event]] = defaultdict(set)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
@@ -56,8 +56,8 @@ class Events:
         """Pass on every message; after a lost connection everybody is rung, since messages were missed."""
         while not self.stopping.is_set():
             try:
-                with self.job_store.redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    channel.psubscribe(self.job_store.prefix + "painting:*")
+                with self.connection.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                    channel.psubscribe(self.connection.prefix + "painting:*")
                     self.notify_all()
                     while not self.stopping.is_set():
                         message = channel.get_message(timeout=PATIENCE_SECONDS)

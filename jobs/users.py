@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.store.job_store import KEPT_SECONDS, JobStore, answering, digest
+from jobs.store.connection import KEPT_SECONDS, Connection, redis_errors
+from jobs.store.records import hash_name
 from memo import now
 
 PREFERRED_SECONDS = 90 * 24 * 3600  # since a preference was last read or written
@@ -27,13 +28,13 @@ class Task:
 class UserRecords:
     """Methods raise Unavailable when Redis does not answer. Nobody hears of another caller's."""
 
-    def __init__(self, job_store: JobStore) -> None:
-        self.redis, self.prefix = job_store.redis, job_store.prefix
+    def __init__(self, connection: Connection) -> None:
+        self.redis, self.prefix = connection.redis, connection.prefix
 
     def preferences(self, caller: str) -> dict[str, str]:
         """All that this caller prefers."""
-        name = self.prefix + "prefers:" + digest(caller)
-        with answering():
+        name = self.prefix + "prefers:" + hash_name(caller)
+        with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hgetall(name)
             pipe.expire(name, PREFERRED_SECONDS)
@@ -42,8 +43,8 @@ class UserRecords:
 
     def prefer(self, caller: str, preferences: Mapping[str, str]) -> None:
         """Keep these; others stay as they are."""
-        name = self.prefix + "prefers:" + digest(caller)
-        with answering():
+        name = self.prefix + "prefers:" + hash_name(caller)
+        with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(name, mapping=dict(preferences))
             pipe.expire(name, PREFERRED_SECONDS)
@@ -52,7 +53,7 @@ class UserRecords:
     def begin(self, caller: str, task: str) -> bool:
         """Take a name for a task; False when this caller has one of this name already."""
         place, moment = self.place(caller, task), now()
-        with answering():
+        with redis_errors():
             if not self.redis.hsetnx(place, "begun", moment):
                 return False
             pipe = self.redis.pipeline(transaction=True)
@@ -64,12 +65,12 @@ class UserRecords:
 
     def record(self, caller: str, task: str, jobs: Sequence[str], *, whole: bool) -> None:
         """These are the task's jobs by now."""
-        with answering():
+        with redis_errors():
             self.redis.hset(self.place(caller, task), mapping={"jobs": json.dumps(list(jobs)), "whole": int(whole)})
 
     def task(self, caller: str, task: str) -> Task | None:
         """What is known of a task; None when this caller has none of this name."""
-        with answering():
+        with redis_errors():
             found = self.redis.hgetall(self.place(caller, task))
         if "begun" not in found:
             return None
@@ -84,7 +85,7 @@ class UserRecords:
 
     def forget(self, caller: str, task: str) -> None:
         """As if the task had never been begun."""
-        with answering():
+        with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.delete(self.place(caller, task))
             pipe.zrem(self.under_way_of(caller), task)
@@ -92,24 +93,24 @@ class UserRecords:
 
     def under_way(self, caller: str) -> list[Task]:
         """This caller's tasks that nobody called ended yet, the oldest first."""
-        with answering():
+        with redis_errors():
             names = self.redis.zrange(self.under_way_of(caller), 0, -1)
         return [task for task in (self.task(caller, name) for name in names) if task]
 
     def ended(self, caller: str, task: str) -> None:
         """The task is not under way any more; its jobs can still be asked for."""
-        with answering():
+        with redis_errors():
             self.redis.zrem(self.under_way_of(caller), task)
 
     def stop(self, caller: str, task: str) -> None:
         """Say to whoever is asking for its jobs that no more are wanted."""
-        with answering():
+        with redis_errors():
             self.redis.hset(self.place(caller, task), "stopped", 1)
 
     def place(self, caller: str, task: str) -> str:
         """The name of a task's hash in Redis."""
-        return f"{self.prefix}task:{digest(caller)}:{digest(task)}"
+        return f"{self.prefix}task:{hash_name(caller)}:{hash_name(task)}"
 
     def under_way_of(self, caller: str) -> str:
         """The name of the set of a caller's tasks in Redis."""
-        return f"{self.prefix}tasks:{digest(caller)}"
+        return f"{self.prefix}tasks:{hash_name(caller)}"

@@ -320,7 +320,7 @@ def data_folder(data: Path) -> str:
 
 def worker_alive(environment: Mapping[str, str]) -> bool:
     """Whether a worker of this host has been heard of lately; raises Unavailable."""
-    workers = open_job_store(JobsConfig.from_env(environment).redis).workers()
+    workers = open_job_store(JobsConfig.from_env(environment).redis).heartbeats.workers()
     alive = any(facts.get("host") == socket.gethostname() for facts in workers.values())
     if not alive:
         print("no worker of this host is alive", file=sys.stderr)

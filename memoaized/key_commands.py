@@ -20,8 +20,8 @@ def keys_of(data: Path, environment: Mapping[str, str]) -> ApiKeys:
     named = {"JOBS_REDIS", "JOBS_REDIS_FILE"} & set(environment)
     url = JobsConfig.from_env(environment).redis if named else url_of(data.resolve() / "run")
     job_store = open_job_store(url)
-    job_store.ping()
-    return ApiKeys(job_store)
+    job_store.connection.ping()
+    return ApiKeys(job_store.connection)
 
 
 def table(holders: list[ApiKey]) -> str:

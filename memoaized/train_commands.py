@@ -206,10 +206,10 @@ def submit(request: Any, url: str) -> str:
         job_store = open_job_store(url)
         try:
             return runs.submit(
-                runs.Trainings(job_store), request, lambda training: runs.send_training(celery, training)
+                runs.Trainings(job_store.connection), request, lambda training: runs.send_training(celery, training)
             )
         finally:
-            job_store.redis.close()
+            job_store.connection.close()
 
 
 class Told(click.Group):
@@ -247,7 +247,7 @@ def status(training: str, queue: str, follow: bool) -> None:
     job_store, last = open_job_store(JobsConfig(redis=queue).redis), ""
     try:
         while True:
-            if (found := runs.Trainings(job_store).look(training)) is None:
+            if (found := runs.Trainings(job_store.connection).look(training)) is None:
                 raise BadSetup(f"no training {training} is known there")
             if found.line() != last:
                 click.echo(last := found.line())
@@ -255,5 +255,5 @@ def status(training: str, queue: str, follow: bool) -> None:
                 break
             time.sleep(1.0)
     finally:
-        job_store.redis.close()
+        job_store.connection.close()
     click.get_current_context().exit(int(bool(found.error)))

@@ -101,7 +101,7 @@ def redis_url(session_redis: RedisServer) -> str:
 def job_store(redis_url: str) -> Iterator[JobStore]:
     job_store = open_job_store(redis_url)
     yield job_store
-    job_store.redis.close()
+    job_store.connection.close()
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def runner(job_store: JobStore, memory: Memory, painter: QuickPainter) -> Painti
 
 @pytest.fixture
 def queue(job_store: JobStore, redis_url: str) -> Iterator[Queue]:
-    queue = Queue(job_store, create_celery(JobsConfig(redis=redis_url)), Events(job_store))
+    queue = Queue(job_store, create_celery(JobsConfig(redis=redis_url)), Events(job_store.connection))
     yield queue
     queue.events.stop()
     queue.celery.close()

@@ -141,7 +141,7 @@ def finished(queue: Queue, job: str, seconds: float = 20) -> Job:
     """The job when it is final."""
 
     def final() -> Job | None:
-        snapshot = queue.job(job)
+        snapshot = queue.job_store.jobs.find(job)
         return snapshot if snapshot and snapshot.state.final else None
 
     found: Job = wait_for(final, seconds)

@@ -29,14 +29,16 @@ def connect_training(app: Celery, config: JobsConfig) -> None:
     """The task of training, and what workers that train do beside it."""
 
     def train(training: str) -> str:
-        return Runner(Trainings(open_job_store(config.redis))).run(training)
+        return Runner(Trainings(open_job_store(config.redis).connection)).run(training)
 
     app.task(name=TRAIN, shared=False)(train)
 
     def open_watch(sender: Any, **_: Any) -> None:
         if TRAIN_QUEUE not in queues_of(sender):
             return
-        watch = Watch(Trainings(open_job_store(config.redis)), lambda training: send_training(app, training))
+        watch = Watch(
+            Trainings(open_job_store(config.redis).connection), lambda training: send_training(app, training)
+        )
         worker_ready.connect(lambda **_: watch.start(), weak=False)
         worker_shutdown.connect(lambda **_: watch.stop(), weak=False)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.job import State
-from jobs.store.job_store import JobStore, answering
+from jobs.store.connection import Connection, redis_errors
 from memo import BadSetup, MemoError, Unavailable, now
 from training import PACKING, RUNS, OnRow
 
@@ -129,8 +129,8 @@ class Training:
 class Trainings:
     """The records, on the board's Redis. Methods raise Unavailable when it does not answer."""
 
-    def __init__(self, job_store: JobStore) -> None:
-        self.redis, self.prefix = job_store.redis, job_store.prefix
+    def __init__(self, connection: Connection) -> None:
+        self.redis, self.prefix = connection.redis, connection.prefix
 
     def key(self, training: str, part: str = "") -> str:
         """Where a record, its lease, or the note that its message was sent again is."""
@@ -140,14 +140,14 @@ class Trainings:
         """Record a training that waits; its id."""
         training = secrets.token_hex(16)
         facts = {"run": request.run, "knobs": json.dumps(dict(request.knobs)), "pack": json.dumps(dict(request.pack))}
-        with answering():
+        with redis_errors():
             self.redis.sadd(self.prefix + "trainings", training)
         self.write(training, **facts, state=State.QUEUED, steps=request.steps, created=now())
         return training
 
     def look(self, training: str) -> Training | None:
         """A snapshot, or None for an id that was never given or has expired; one without a runner is queued."""
-        with answering():
+        with redis_errors():
             facts: dict[str, str] = self.redis.hgetall(self.key(training))
             held = self.redis.exists(self.key(training, ":lease"))
         if not facts:
@@ -157,7 +157,7 @@ class Trainings:
 
     def write(self, training: str, **facts: Any) -> None:
         """Change the record, and let it live on."""
-        with answering():
+        with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(self.key(training), mapping=facts)
             pipe.expire(self.key(training), KEPT_SECONDS)
@@ -168,7 +168,7 @@ class Trainings:
     def claim(self, training: str) -> tuple[TrainingRequest, str] | None:
         """The order and the lease's token; None when it is finished, unknown or another's."""
         token = secrets.token_hex(16)
-        with answering():
+        with redis_errors():
             facts: dict[str, str] = self.redis.hgetall(self.key(training))
             if not facts or State(facts["state"]).final:
                 return None
@@ -185,7 +185,7 @@ class Trainings:
     def renew(self, training: str, token: str) -> bool:
         """Prolong the lease; False when it is another's."""
         key = self.key(training, ":lease")
-        with answering():
+        with redis_errors():
             if self.redis.get(key) not in (token, None):
                 return False
             self.redis.set(key, token, px=int(LEASE_SECONDS * 1000))
@@ -193,13 +193,13 @@ class Trainings:
 
     def release(self, training: str, token: str) -> None:
         """Give the lease back."""
-        with answering():
+        with redis_errors():
             if self.redis.get(self.key(training, ":lease")) == token:
                 self.redis.delete(self.key(training, ":lease"))
 
     def orphans(self) -> list[str]:
         """Trainings that began and that nobody runs, each once a minute at most: their runner died."""
-        with answering():
+        with redis_errors():
             return [
                 training
                 for training in sorted(self.redis.smembers(self.prefix + "trainings"))

@@ -37,7 +37,7 @@ def create_app(
     app.config.from_mapping(MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.config.from_mapping(config)
     app.extensions.update(
-        memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=ApiKeys(queue.job_store)
+        memory=memory, queue=queue, catalogue=catalogue, config=who_may, keys=ApiKeys(queue.job_store.connection)
     )
     app.extensions["streams"] = streams.streams_of(who_may)
     problems.register(app)

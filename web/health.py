@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from memo import BadSetup, Unavailable
 
-from .services import memory, queue
+from .services import job_store, memory
 
 bp = Blueprint("health", __name__)
 
@@ -16,8 +16,8 @@ bp = Blueprint("health", __name__)
 def health() -> ResponseReturnValue:
     """200 when a job can be served; the index may be down, since painting goes on without it."""
     parts = {
-        "queue": ask(queue().job_store.ping),
-        "workers": ask(lambda: some_worker(queue().workers())),
+        "queue": ask(job_store().connection.ping),
+        "workers": ask(lambda: some_worker(job_store().heartbeats.workers())),
         "store": ask(memory().store.check),
         "index": ask(memory().index.count),
     }

@@ -17,7 +17,7 @@ from jobs.queue import Queue
 
 from .auth import who
 from .picture_requests import job_of
-from .services import queue
+from .services import job_store, queue
 
 HEADER = "Idempotency-Key"
 LONGEST = 255  # characters
@@ -43,9 +43,11 @@ def once(asked: object, work: Callable[[], list[Job]]) -> tuple[list[Job], bool]
     try:
         jobs = work()
     except BaseException:
-        queue().once(name, "", KEPT_SECONDS, mine)
+        job_store().requests.compare_and_set(name, "", KEPT_SECONDS, mine)
         raise
-    queue().once(name, json.dumps({"asked": said, "jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
+    job_store().requests.compare_and_set(
+        name, json.dumps({"asked": said, "jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine
+    )
     return jobs, False
 
 
@@ -70,7 +72,7 @@ def fingerprint(asked: object) -> str:
 def taken(queue: Queue, name: str, mine: str, asked: str) -> tuple[str, ...] | None:
     """The jobs that the key has led to already; None when the key was free, and is this request's now."""
     until = time.monotonic() + PATIENCE_SECONDS
-    while (there := queue.once(name, mine, LEASE_SECONDS)) is not None:
+    while (there := queue.job_store.requests.compare_and_set(name, mine, LEASE_SECONDS)) is not None:
         values = json.loads(there) if there else {"asked": asked}
         if values["asked"] != asked:
             abort(422, f"this {HEADER} was used for another request within the last 24 hours: draw a new one")

@@ -89,7 +89,7 @@ def unlimited() -> int:
 def admit(queue: Queue) -> None:
     """Raise Unavailable when as many paintings wait as may."""
     config: WebConfig = current_app.extensions["config"]
-    if (waiting := queue.job_store.count_queued()) >= int(config.queue_cap):
+    if (waiting := queue.job_store.statistics.count_queued()) >= int(config.queue_cap):
         raise Unavailable(f"{waiting} paintings wait already, and no more may: come back in a while")
 
 

@@ -14,11 +14,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from jobs.job import Origin
-from jobs.queue import Queue
+from jobs.store.job_store import JobStore
 
 from .auth import for_admins
 from .limits import unlimited
-from .services import catalogue, queue
+from .services import catalogue, job_store
 
 bp = Blueprint("metrics", __name__)
 
@@ -45,16 +45,16 @@ PAINTER = {  # what each of its painters does
 def metrics() -> Response:
     """All of them as text; 503 as a problem when the queue does not answer."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures(queue(), list(catalogue().models())))
+    registry.register(Figures(job_store(), list(catalogue().models())))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
 class Figures(Collector):
     """Those of one scrape."""
 
-    def __init__(self, queue: Queue, models: list[str]) -> None:
-        self.waiting = {model: queue.waiting(model) for model in models}
-        self.counts, self.workers = queue.counts(), queue.workers()
+    def __init__(self, job_store: JobStore, models: list[str]) -> None:
+        self.waiting = {model: job_store.statistics.waiting(model) for model in models}
+        self.counts, self.workers = job_store.statistics.counts(), job_store.heartbeats.workers()
 
     def collect(self) -> Iterator[Metric]:
         """See Collector."""

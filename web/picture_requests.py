@@ -18,7 +18,7 @@ from memo.recipe import LARGEST_SEED, as_strength, check_choice, check_whole
 
 from .auth import who
 from .limits import admit, charge
-from .services import catalogue, memory, queue
+from .services import catalogue, job_store, memory, queue
 
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server knows that one
 MOST_ENDED = 3  # paintings that are found ended one after the other before a new one is begun
@@ -74,7 +74,7 @@ def as_one(count: int) -> Iterator[list[Job]]:
     except BaseException:
         with suppress(Unavailable):
             for job in jobs:
-                queue().cancel(job.id)
+                job_store().submissions.cancel(job.id)
         raise
 
 
@@ -91,7 +91,7 @@ def begin(wanted: Wanted, jobs: list[Job], many: int) -> None:
 
 def job_of(job_id: str) -> Job:
     """A job as it stands now; 404 for one that is not known, or not the caller's to see."""
-    if (found := queue().job(job_id)) is None or who().sees not in (None, found.scope):
+    if (found := job_store().jobs.find(job_id)) is None or who().sees not in (None, found.scope):
         abort(
             404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days, or until their picture is deleted"
         )
@@ -101,7 +101,7 @@ def job_of(job_id: str) -> Job:
 def jobs_of(names: Sequence[str]) -> list[Job]:
     """Those of these jobs, at least one, that are still known and the caller's to see; 404 where none is."""
     sees = who().sees
-    return [job for job in queue().job_store.jobs(names) if sees in (None, job.scope)] or [job_of(names[0])]
+    return [job for job in job_store().jobs.find_all(names) if sees in (None, job.scope)] or [job_of(names[0])]
 
 
 def follow(job: Job, seconds: float) -> Iterator[Job]:
@@ -116,7 +116,8 @@ def follow(job: Job, seconds: float) -> Iterator[Job]:
 
 def cancel(job_id: str) -> Job:
     """Cancel a job that is the caller's; one that is final already stays as it is."""
-    return queue().cancel(job_of(job_id).id) or job_of(job_id)
+    job_store().submissions.cancel(job_of(job_id).id)
+    return job_of(job_id)
 
 
 def picture_of(key: str) -> Picture:
@@ -137,29 +138,31 @@ def thumbnail_of(key: str) -> bytes:
 def forget(key: str) -> None:
     """Forget a picture that is the caller's, and the jobs that led to it; raises Forgotten, or BadKey."""
     memory().forget(key, who().sees)
-    queue().forget(key)
+    job_store().submissions.forget(key)
 
 
 def recent(limit: int) -> list[Job]:
     """The newest jobs that the caller may see."""
-    return queue().job_store.recent(limit, who().sees)
+    return job_store().jobs.recent(limit, who().sees)
 
 
 def own() -> set[str]:
     """The keys of pictures that this caller was given in the last days; it reads many jobs, so ask once."""
     name = who().name
-    jobs = queue().of_user(name)[:SPECIMENS] if name else []
+    jobs = job_store().jobs.of_user(name)[:SPECIMENS] if name else []
     return {job.picture.key for job in jobs if job.picture}
 
 
 def saved_by(job: Job) -> tuple[float, float]:
     """Seconds and joules that an answer from memory saved, as far as it is known; 0 for others."""
-    return queue().mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
+    return (
+        job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
+    )
 
 
 def preview_of(job: Job) -> bytes | None:
     """WebP of what its picture looks like by now; None while there is nothing to see."""
-    return queue().preview(job.id)
+    return job_store().jobs.preview(job.id)
 
 
 def keep_upload(data: bytes) -> str:
@@ -169,7 +172,7 @@ def keep_upload(data: bytes) -> str:
 
 def noted(init_image: str) -> str:
     """The name of a start picture that was sent or asked for now, for it to be kept as long again."""
-    queue().job_store.touch_init_image(init_image, who().scope)
+    job_store().backlog.touch_init_image(init_image, who().scope)
     return init_image
 
 
@@ -206,9 +209,9 @@ def check_webhook(url: object) -> str:
 def another(job: Job, user: str = "") -> Job:
     """A picture of the same meaning that neither this job nor this user was given: from memory, else painted."""
     user = user or job.user or job.id
-    first = queue().job(user)  # a chain without a name is called after its first job
+    first = job_store().jobs.find(user)  # a chain without a name is called after its first job
     wanted = Wanted(job.recipe.wish, user=user, scope=who().scope)
-    return one(wanted, given([job, *([first] if first else []), *queue().of_user(user)]))
+    return one(wanted, given([job, *([first] if first else []), *job_store().jobs.of_user(user)]))
 
 
 def again(job: Job, user: str = "") -> Job:
@@ -243,7 +246,9 @@ def serve(wanted: Wanted, seen: Collection[str]) -> Job:
     if joined:
         return joined
     if recall.match:
-        return queue().remembered(wanted.recipe, recall.match, recall.reason, wanted.user, took)
+        return job_store().submissions.record_remembered(
+            wanted.recipe, recall.match, recall.reason, user=wanted.user, seconds=took
+        )
     joinable = wanted.policy in ("auto", "relaxed", "exact") and not seen
     admit(queue())
     asked = {"scope": wanted.scope, "joinable": joinable, "user": wanted.user, "priority": wanted.priority}
@@ -256,11 +261,12 @@ def serve(wanted: Wanted, seen: Collection[str]) -> Job:
 def look_up(memory: Memory, queue: Queue, wanted: Wanted, seen: Collection[str]) -> tuple[Recall, Job | None]:
     """What memory answers, and the job when it waits for a painting under way that means the same."""
     asked: dict[str, Any] = {"policy": wanted.policy, "scope": wanted.scope, "seen": seen}
+    joining: dict[str, Any] = {"scope": wanted.scope, "user": wanted.user, "priority": wanted.priority}
     recall = memory.recall(wanted.recipe, **asked)
     for _ in range(MOST_ENDED):
         if recall.painting is None:
             break
-        if joined := queue.join(recall.painting, recall.reason, wanted.user, wanted.priority):
+        if joined := queue.job_store.submissions.join(recall.painting, recall.reason, **joining):
             return recall, joined
         memory.painting_ended(recall.painting)  # a moment ago: its picture may be remembered by now
         recall = memory.recall(wanted.recipe, **asked)

@@ -17,7 +17,7 @@ from jobs.queue import Queue
 from memo import now
 
 from .auth import who
-from .services import queue
+from .services import job_store, queue
 
 TRY = "X-Stainless-Retry-Count"  # 0 at first
 KEPT_SECONDS = 24 * 3600
@@ -39,9 +39,9 @@ def carried_out(asked: object, work: Callable[[], list[Job]]) -> list[Job]:
     try:
         jobs = work()
     except BaseException:
-        queue().once(name, "", KEPT_SECONDS, mine)
+        job_store().requests.compare_and_set(name, "", KEPT_SECONDS, mine)
         raise
-    queue().once(name, json.dumps({"jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
+    job_store().requests.compare_and_set(name, json.dumps({"jobs": [job.id for job in jobs]}), KEPT_SECONDS, mine)
     return jobs
 
 
@@ -56,11 +56,11 @@ def taken(queue: Queue, name: str, mine: str) -> list[Job] | None:
     """The jobs of an earlier try; None when the name is this request's now."""
     until = time.monotonic() + PATIENCE_SECONDS
     instead = ""
-    while (there := queue.once(name, mine, LEASE_SECONDS, instead)) is not None:
+    while (there := queue.job_store.requests.compare_and_set(name, mine, LEASE_SECONDS, instead)) is not None:
         instead = ""
         values = json.loads(there or "{}")
         if "jobs" in values:
-            jobs = [job for job in map(queue.job, values["jobs"]) if job]
+            jobs = [job for job in map(queue.job_store.jobs.find, values["jobs"]) if job]
             if len(jobs) == len(values["jobs"]) and still_answer(jobs):
                 return jobs
             instead = there

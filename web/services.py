@@ -4,6 +4,7 @@ from flask import current_app
 
 from jobs.models import Catalogue
 from jobs.queue import Queue
+from jobs.store.job_store import JobStore
 from memo import Memory
 
 
@@ -17,6 +18,11 @@ def queue() -> Queue:
     """The door to the workers."""
     found: Queue = current_app.extensions["queue"]
     return found
+
+
+def job_store() -> JobStore:
+    """Where jobs, their queue and their counts are kept."""
+    return queue().job_store
 
 
 def catalogue() -> Catalogue:

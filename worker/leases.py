@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from jobs.store.job_store import LEASE_SECONDS
+from jobs.store.claims import LEASE_SECONDS
 from memo import BadKey, Forgotten, MemoError, Unavailable
 
 from .paint import PaintingRunner
@@ -63,7 +63,7 @@ class LeaseKeeper:
         try:
             for model in self.runner.unserved:
                 self.notify(model)
-            self.runner.job_store.remove_worker(self.name)
+            self.runner.job_store.heartbeats.remove(self.name)
         except Unavailable as error:
             log.warning("stopped without a farewell: %s", error)
 
@@ -87,9 +87,9 @@ class LeaseKeeper:
         try:
             self.renew()
             if time.monotonic() >= self.patient_until:
-                for model in job_store.requeue_expired():
+                for model in job_store.claims.requeue_expired():
                     self.notify(model)
-            job_store.heartbeat(
+            job_store.heartbeats.beat(
                 self.name, {**self.facts, **self.runner.state(), "models": self.models, "slots": self.slots}
             )
         except Unavailable:
@@ -100,7 +100,7 @@ class LeaseKeeper:
         """The leases of what we paint, unless nothing was heard of it for very long."""
         for painting, claim in list(self.runner.claims.items()):
             if time.monotonic() - self.runner.last_sign.get(painting, time.monotonic()) < SILENT_SECONDS:
-                self.runner.job_store.renew_lease(claim)
+                self.runner.job_store.claims.renew(claim)
             elif painting not in self.hanging:
                 self.hanging.add(painting)
                 log.error("painting %s hangs here: it is left to others, and this worker wants a look", painting)
@@ -119,7 +119,7 @@ class LeaseKeeper:
     def listen(self, model: str) -> None:
         """Ring for what waits for long although we are free."""
         free = len(self.runner.claims) < self.slots
-        waiting = self.runner.job_store.count_waiting(model) if free else 0
+        waiting = self.runner.job_store.statistics.count_waiting(model) if free else 0
         moment = time.monotonic()
         if not waiting:
             self.waiting_since.pop(model, None)
@@ -131,12 +131,12 @@ class LeaseKeeper:
 
     def index_backlog(self) -> None:
         """Index pictures that were kept while the index was down; those deleted since are struck off."""
-        for entry, key in self.runner.job_store.backlog():
+        for entry, key in self.runner.job_store.backlog.unindexed():
             try:
                 self.runner.memory.index_picture(self.runner.memory.picture(key))
             except (Forgotten, BadKey) as error:
                 log.warning("backlog: %s cannot be indexed any more: %s", key, error)
-            self.runner.job_store.remove_from_backlog(entry)
+            self.runner.job_store.backlog.remove_unindexed(entry)
 
     def sweep(self) -> None:
         """Strike off what memory takes for under way and the board does not; neither is waited for."""
@@ -145,12 +145,12 @@ class LeaseKeeper:
         except Unavailable as error:
             log.warning("paintings under way are looked through later: %s", error)
             return
-        for painting in set(known) - self.runner.job_store.unfinished(known):
+        for painting in set(known) - self.runner.job_store.jobs.unfinished(known):
             self.runner.memory.painting_ended(painting)
 
     def forget_unused_uploads(self) -> None:
         """Remove old pictures to start from that nothing began from; the others go with the last that did."""
         job_store = self.runner.job_store
-        for start, scope in job_store.old_init_images():
+        for start, scope in job_store.backlog.old_init_images():
             self.runner.memory.release_init_image(start, scope)
-            job_store.drop_init_image(start, scope)
+            job_store.backlog.drop_init_image(start, scope)

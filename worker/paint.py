@@ -64,7 +64,7 @@ class PaintingRunner:
     def paint(self, *models: str) -> str:
         """Claim what is next of these models and paint it; answers in a word what became of it (for the log)."""
         try:
-            claim = self.job_store.claim(*models)
+            claim = self.job_store.claims.claim(*models)
         except Unavailable as error:
             log.warning("rung for %s in vain, another will be: %s", models[0], error)
             return "nothing"
@@ -118,7 +118,7 @@ class PaintingRunner:
         if claim.attempt >= MOST_ATTEMPTS:
             return self.fail(claim, error)
         log.warning("painting %s is left to its lease, try %d failed: %s", claim.painting, claim.attempt, error)
-        self.job_store.report_message(
+        self.job_store.progress.report_message(
             claim, f"soon tried again, since try {claim.attempt} failed: {error}", fault=error
         )
         return "left"
@@ -140,8 +140,8 @@ class PaintingRunner:
             self.memory.index_picture(picture, new=new is not None)
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
-            self.job_store.add_to_backlog(key)
-        if not self.job_store.complete(claim, picture):
+            self.job_store.backlog.add_unindexed(key)
+        if not self.job_store.progress.complete(claim, picture):
             return "lost"
         self.memory.painting_ended(claim.painting)
         self.faulty.clear()
@@ -167,7 +167,7 @@ class PaintingRunner:
         """Say what a painting waits for; raises Stopped when nobody wants it any more."""
         self.last_sign[claim.painting] = time.monotonic()
         try:
-            answer = self.job_store.report_message(claim, said)
+            answer = self.job_store.progress.report_message(claim, said)
         except Unavailable as error:
             log.warning("%s cannot be said of %s: %s", said, claim.painting, error)
             return
@@ -206,17 +206,17 @@ class PaintingRunner:
 
     def fail(self, claim: Claim, error: str) -> str:
         """End a painting that cannot be made."""
-        self.job_store.fail(claim, error)
+        self.job_store.progress.fail(claim, error)
         self.memory.painting_ended(claim.painting)
         return "failed"
 
     def stop(self, claim: Claim, why: str) -> str:
         """End a painting that gives no picture."""
         if why == "cancel":
-            self.job_store.end_cancelled(claim)
+            self.job_store.progress.end_cancelled(claim)
             self.memory.painting_ended(claim.painting)
         if why == "hand back":
-            self.job_store.release(claim)
+            self.job_store.claims.release(claim)
         return why
 
 
@@ -235,7 +235,7 @@ class Reporter:
         if self.closing.is_set():
             raise Stopped("hand back")
         try:
-            answer = self.job_store.report_progress(
+            answer = self.job_store.progress.report_step(
                 self.claim, progress.step, progress.seconds_left, self.preview(progress), progress.message
             )
         except Unavailable as error:

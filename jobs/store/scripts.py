@@ -159,7 +159,7 @@ return {id, told[1], told[2], attempts, user, told[3], told[4] or ''}
 
 # ARGV: prefix, painting id, token, step, seconds left, preview ('' = none), words.
 # Returns 'lost', 'cancel' or 'go on'.
-PROGRESS = """
+STEP = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
@@ -170,7 +170,7 @@ if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
 """
 
-# ARGV: prefix, painting id, token, words, what went wrong ('' = nothing). Returns as PROGRESS.
+# ARGV: prefix, painting id, token, words, what went wrong ('' = nothing). Returns as STEP.
 MESSAGE = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
@@ -254,7 +254,7 @@ return 1
 
 # ARGV: prefix, digest, value, milliseconds, instead of ('' = of nothing). Writes the value unless another stands
 # there; '' takes away. Returns nil when it did, else what stands there.
-ONCE = """
+COMPARE_AND_SET = """
 local name = ARGV[1]..'once:'..ARGV[2]
 local there = redis.call('GET', name) or ''
 if there ~= ARGV[5] then return there end

@@ -24,7 +24,8 @@ from typing import Any
 
 from jobs.job import Job
 from jobs.serialize import as_generation, as_native
-from jobs.store.job_store import JobStore, answering
+from jobs.store.connection import redis_errors
+from jobs.store.job_store import JobStore
 from memo import BadRecipe, Forgotten, MemoError, Memory, now
 from memo.picture import without_scope
 from memo.webp import write_webp
@@ -107,7 +108,7 @@ class Webhooks:
     def __init__(self, job_store: JobStore, secret: str | None = None, receivers: Receivers | None = None) -> None:
         self.job_store, self.secret, self.receivers = job_store, secret, receivers or Receivers()
         scripts = {"keep": KEEP, "take": TAKE, "again": AGAIN}
-        self.script = {name: job_store.redis.register_script(text) for name, text in scripts.items()}
+        self.script = {name: job_store.connection.script(text) for name, text in scripts.items()}
 
     def check(self, url: object) -> str:
         """The URL; raises BadRecipe when nothing can be sent there."""
@@ -121,23 +122,23 @@ class Webhooks:
         delivery = secrets.token_hex(16)
         facts = {"hook": json.dumps(as_mapping(hook)), "attempts": "0"}
         told = [text for pair in facts.items() for text in pair]
-        self.run("keep", delivery, job.id, job.painting or "", now(), *told)
+        self.script["keep"](delivery, job.id, job.painting or "", now(), *told)
         return delivery
 
     def due(self) -> Delivery | None:
         """Take the delivery that is due longest, for LEASE_SECONDS."""
         moment = now()
-        if (found := self.run("take", moment, moment + LEASE_SECONDS)) is None:
+        if (found := self.script["take"](moment, moment + LEASE_SECONDS)) is None:
             return None
         values = dict(zip(found[1::2], found[2::2], strict=True))
         return Delivery(found[0], Hook(**json.loads(values["hook"])), int(values["attempts"]))
 
     def settled(self, delivery: Delivery) -> None:
         """The receiver has taken it, or never will."""
-        with answering():
-            pipe = self.job_store.redis.pipeline(transaction=True)
-            pipe.delete(f"{self.job_store.prefix}hook:{delivery.id}")
-            pipe.zrem(self.job_store.prefix + "hooks", delivery.id)
+        with redis_errors():
+            pipe = self.job_store.connection.redis.pipeline(transaction=True)
+            pipe.delete(f"{self.job_store.connection.prefix}hook:{delivery.id}")
+            pipe.zrem(self.job_store.connection.prefix + "hooks", delivery.id)
             pipe.execute()
 
     def again(self, delivery: Delivery) -> float | None:
@@ -146,13 +147,8 @@ class Webhooks:
             self.settled(delivery)
             return None
         wait = WAITS[delivery.attempts]
-        self.run("again", delivery.id, delivery.attempts + 1, now() + wait)
+        self.script["again"](delivery.id, delivery.attempts + 1, now() + wait)
         return wait
-
-    def run(self, name: str, *arguments: object) -> Any:
-        """Call one of the scripts."""
-        with answering():
-            return self.script[name](args=[self.job_store.prefix, *map(str, arguments)])
 
 
 class Deliverer:
@@ -209,7 +205,7 @@ class Deliverer:
 
     def deliver(self, delivery: Delivery) -> None:
         """POST what is known of the job now; raises Undelivered, or what memory raises."""
-        job = self.hooks.job_store.job(delivery.hook.job)
+        job = self.hooks.job_store.jobs.find(delivery.hook.job)
         if job is None:
             raise Undelivered(f"job {delivery.hook.job} is not kept any more", hopeless=True)
         body = json.dumps(self.told(delivery.hook, job)).encode()

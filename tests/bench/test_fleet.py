@@ -42,23 +42,23 @@ def test_a_worker_has_as_many_paintings_under_way_as_it_has_slots(tmp_path, slot
         seen = set()
 
         def ended():
-            states = [queue.job_store.job(job.id).state for job in jobs]
+            states = [queue.job_store.jobs.find(job.id).state for job in jobs]
             seen.add(states.count("running"))
             return states == ["done"] * 4
 
         assert wait_for(ended, 60) and max(seen) == together
-        assert [facts["slots"] for facts in queue.job_store.workers().values()] == [together]
+        assert [facts["slots"] for facts in queue.job_store.heartbeats.workers().values()] == [together]
 
 
 def test_what_is_wrong_is_counted(job_store, memory, recipe):
     """One job done whose picture is gone, one picture that nobody asked for, one that is not indexed."""
-    job = job_store.open_job(recipe, reason="", scope="shared")
-    claim = job_store.claim(recipe.model)
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
+    claim = job_store.claims.claim(recipe.model)
     picture, png = painted(claim.recipe, seed=claim.recipe.seed)
     memory.keep(picture, png)
     memory.index_picture(picture)
-    job_store.complete(claim, picture)
-    ended = [job_store.job(job.id)]
+    job_store.progress.complete(claim, picture)
+    ended = [job_store.jobs.find(job.id)]
     right = chaos.verified(memory, ended)
     assert (right["done"], sum(right.values())) == (1, 1)
     memory.store.delete(object_name(picture.key))

@@ -39,7 +39,7 @@ def sign_in(page: Page, key: str) -> None:
 
 
 def test_a_stranger_signs_in_asks_and_signs_out(page, queue, working):
-    _, key = ApiKeys(queue.job_store).add("ada")
+    _, key = ApiKeys(queue.job_store.connection).add("ada")
     sign_in(page, "memo_wrong")
     expect(page.get_by_text("This key is not known")).to_be_visible()
     assert grave_faults(page) == []
@@ -57,7 +57,7 @@ def test_a_button_that_is_refused_says_why(browser, memory, queue, working, tiny
     with serving(web.create_app(memory, queue, Catalogue(tiny_models), config)) as url:
         page = browser.new_context(base_url=url).new_page()
         page.goto("/")
-        sign_in(page, ApiKeys(queue.job_store).add("ada")[1])
+        sign_in(page, ApiKeys(queue.job_store.connection).add("ada")[1])
         ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
         expect_picture(page, "painted")
         page.get_by_role("button", name="Another one").click()
@@ -66,13 +66,13 @@ def test_a_button_that_is_refused_says_why(browser, memory, queue, working, tiny
 
 
 def test_two_people_see_their_own_pictures_only(page, browser, door, faults, queue, working):
-    sign_in(page, ApiKeys(queue.job_store).add("ada")[1])
+    sign_in(page, ApiKeys(queue.job_store.connection).add("ada")[1])
     ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
     expect_picture(page, "painted")
     other = browser.new_context(base_url=door).new_page()
     other.on("console", lambda message: note(message, faults))
     other.goto("/")
-    sign_in(other, ApiKeys(queue.job_store).add("bob")[1])
+    sign_in(other, ApiKeys(queue.job_store.connection).add("bob")[1])
     other.goto("/gallery")
     expect(other.get_by_text("red fox")).to_have_count(0)
     page.goto("/gallery")

@@ -203,8 +203,8 @@ def test_progress_tells_the_callers_own_request(api, other, queue, painting, pai
 def test_progress_shows_what_the_picture_looks_like(http, queue, beside):
     small = bytes_of(Image.new("RGB", (16, 16), "#00f"), "WEBP")
     answer = beside(http.post, "txt2img", json=FOX)
-    claim = wait_for(lambda: queue.job_store.claim("stickers"))
-    queue.job_store.report_progress(claim, 1, 9.0, base64.b64encode(small).decode())
+    claim = wait_for(lambda: queue.job_store.claims.claim("stickers"))
+    queue.job_store.progress.report_step(claim, 1, 9.0, base64.b64encode(small).decode())
     seen = wait_for(lambda: (told := http.get("progress").json())["current_image"] and told)
     assert (seen["progress"], seen["eta_relative"], seen["state"]["sampling_step"]) == (0.25, 9.0, 1)
     assert Image.open(io.BytesIO(base64.b64decode(seen["current_image"]))).format == "PNG"
@@ -254,7 +254,7 @@ def test_an_interrupt_reaches_a_request_whose_jobs_are_still_being_asked_for(htt
 
     monkeypatch.setattr(UserRecords, "record", interrupted)
     assert http.post("txt2img", json={**FOX, "n_iter": 20}).json()["images"] == []
-    assert len(queue.recent(100)) == 8
+    assert len(queue.job_store.jobs.recent(100)) == 8
 
 
 def test_options_are_kept_for_each_caller(api, other, painting):
@@ -343,7 +343,7 @@ def test_a_refusal_says_which_field_and_what_to_send(api, http, painting):
 )
 def test_what_cannot_be_done_is_refused_by_name(http, queue, painting, body, field):
     refused(http.post("txt2img", json={**FOX, **body}), field)
-    assert queue.recent(9) == [] and http.get("progress").json()["state"]["job_count"] == 0
+    assert queue.job_store.jobs.recent(9) == [] and http.get("progress").json()["state"]["job_count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_the_internal_progress_is_that_of_a_task(url, http, painting, painter, b
 
 
 def test_a_key_is_the_password(memory, queue, tiny_models, painting):
-    _, key = ApiKeys(queue.job_store).add("ada")
+    _, key = ApiKeys(queue.job_store.connection).add("ada")
     app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(keys="required"), TESTING=True)
     with serving(app) as url:
         api = webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1", username="any", password=key)
@@ -558,7 +558,7 @@ def test_sillytavern_interrupts_when_the_page_is_closed(http, queue, painting, p
     beside(http.post, "txt2img", json=sillytavern())
     wait_for(lambda: http.get("progress").json()["state"]["job"])
     assert http.post("interrupt").is_success
-    wait_for(lambda: queue.recent(1)[0].state == "cancelled")
+    wait_for(lambda: queue.job_store.jobs.recent(1)[0].state == "cancelled")
 
 
 def test_the_examples_of_the_documentation_run(url, painting, capfd, tmp_path, monkeypatch):

@@ -84,8 +84,8 @@ def test_a_script_asks_looks_fetches_and_deletes(horde, working):
 def test_what_was_asked_for_is_what_is_painted(horde, queue, job_store, working):
     name = submit(horde, params={**PARAMS, "n": 1, "seed": "7"})
     waited(horde, name)
-    [job] = job_store.group(name)["jobs"]
-    recipe = queue.job(job).recipe
+    [job] = job_store.requests.group(name)["jobs"]
+    recipe = queue.job_store.jobs.find(job).recipe
     assert (recipe.prompt, recipe.negative_prompt) == ("a red fox in the snow", "blurry")
     assert (recipe.steps, recipe.guidance_scale, recipe.seed, recipe.model) == (4, 3.0, 7, "stickers")
     assert (recipe.sampler, recipe.schedule, recipe.width) == ("euler-a", "karras", 64)
@@ -96,7 +96,7 @@ def test_what_was_asked_for_is_what_is_painted(horde, queue, job_store, working)
 )
 def test_samplers_go_by_their_names_there(horde, queue, job_store, theirs, ours):
     name = submit(horde, params={**PARAMS, "sampler_name": theirs, "karras": theirs == "DDIM"})
-    job = queue.job(job_store.group(name)["jobs"][0])
+    job = queue.job_store.jobs.find(job_store.requests.group(name)["jobs"][0])
     assert (job.recipe.sampler, job.recipe.schedule) == (ours, "native")
 
 
@@ -110,21 +110,23 @@ def test_what_is_not_followed_is_warned_of(horde):
 def test_a_negative_prompt_without_guidance_is_left_out_and_told(horde, queue, job_store):
     told = horde.post("/generate/async", json={**FOX, "params": {**PARAMS, "cfg_scale": 1}}).json()
     assert "CfgScaleTooSmall" in {one["code"] for one in told["warnings"]}
-    assert {queue.job(job).recipe.negative_prompt for job in job_store.group(told["id"])["jobs"]} == {""}
+    assert {
+        queue.job_store.jobs.find(job).recipe.negative_prompt for job in job_store.requests.group(told["id"])["jobs"]
+    } == {""}
 
 
 def test_words_are_a_seed_that_is_always_the_same(horde, queue, job_store):
     seeds = []
     for words in ("my lucky words", "my lucky words", "others", "18446744073709551616000"):
         name = submit(horde, memo="off", params={**PARAMS, "n": 1, "seed": words})
-        seeds.append(queue.job(job_store.group(name)["jobs"][0]).recipe.seed)
+        seeds.append(queue.job_store.jobs.find(job_store.requests.group(name)["jobs"][0]).recipe.seed)
     assert seeds[0] == seeds[1] and len(set(seeds)) == 3 and all(seed < 2**32 for seed in seeds)
 
 
 @pytest.mark.parametrize("seed", [None, "", "-1", -1])
 def test_no_seed_is_any_seed(horde, queue, job_store, seed):
     name = submit(horde, params={**PARAMS, "seed": seed})
-    assert len({queue.job(job).recipe.seed for job in job_store.group(name)["jobs"]}) == 2
+    assert len({queue.job_store.jobs.find(job).recipe.seed for job in job_store.requests.group(name)["jobs"]}) == 2
 
 
 def test_it_is_answered_from_memory_and_told_how(horde, working):
@@ -166,7 +168,7 @@ def test_a_failure_is_told(horde, working, painter):
 def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, job_store):
     name = submit(horde)
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is False
-    job_store.heartbeat("here", {"models": ["stickers"]})
+    job_store.heartbeats.beat("here", {"models": ["stickers"]})
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is True
     models = {one["name"]: one for one in horde.get("/status/models").json()}
     assert models["stickers"]["count"] == 1 and models["stickers"]["jobs"] == 2 and models["slow"]["count"] == 0
@@ -175,7 +177,7 @@ def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, job_store):
 
 def test_a_dry_run_checks_and_paints_nothing(horde, job_store):
     answer = horde.post("/generate/async", json={**FOX, "dry_run": True})
-    assert (answer.status_code, answer.json()) == (200, {"kudos": 0}) and job_store.recent(1) == []
+    assert (answer.status_code, answer.json()) == (200, {"kudos": 0}) and job_store.jobs.recent(1) == []
     assert horde.post("/generate/async", json={**FOX, "dry_run": True, "models": ["x"]}).status_code == 400
 
 
@@ -188,7 +190,7 @@ def source(side=64, kind="WEBP"):
 def test_a_picture_to_start_from_comes_in_base64(horde, queue, job_store):
     params = {**PARAMS, "n": 1, "denoising_strength": 0.4}
     name = submit(horde, source_image=source(), source_processing="img2img", params=params)
-    recipe = queue.job(job_store.group(name)["jobs"][0]).recipe
+    recipe = queue.job_store.jobs.find(job_store.requests.group(name)["jobs"][0]).recipe
     assert recipe.init_image and recipe.strength == 0.4
 
 
@@ -249,7 +251,7 @@ def test_what_cannot_be_done_is_refused_by_name(client, job_store, change, rc, s
         assert answer.status_code == 202
         return
     assert (answer.status_code, answer.json["rc"]) == (400, rc) and said in answer.json["message"]
-    assert answer.json.keys() == {"message", "rc"} and job_store.recent(1) == []
+    assert answer.json.keys() == {"message", "rc"} and job_store.jobs.recent(1) == []
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_a_request_is_its_owners_alone(guarded, job_store):
             or answer.json == call(f"/api/v2/generate/{path}/{name}", headers=keys["bob"]).json
         )
         assert call(f"/api/v2/generate/{path}/{name}").status_code == 401
-    assert not any(job.state.final for job in job_store.recent(9))
+    assert not any(job.state.final for job in job_store.jobs.recent(9))
     assert client.get(f"/api/v2/generate/check/{name}", headers=keys["ada"]).status_code == 200
 
 

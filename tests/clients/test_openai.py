@@ -152,7 +152,7 @@ def test_the_memory_policy_is_obeyed(ai, memory, painting):
 def test_fields_of_other_servers_are_followed(ai, queue, painting):
     more = {"negative_prompt": "trees", "num_inference_steps": 4, "guidance_scale": 1.5, "seed": 7}
     answer = ai.images.generate(**FOX, user="ada", extra_body=more)
-    job = queue.job(answer.memo["pictures"][0]["job"])
+    job = queue.job_store.jobs.find(answer.memo["pictures"][0]["job"])
     recipe = job.recipe
     assert job.user == "ada"
     assert (recipe.negative_prompt, recipe.steps, recipe.guidance_scale, recipe.seed) == ("trees", 4, 1.5, 7)
@@ -185,7 +185,7 @@ def test_other_formats_carry_the_recipe_too(ai, queue, painting, kind, mode):
     answer = ai.images.generate(**FOX, response_format="b64_json", output_format=kind)
     image = opened(answer.data[0])
     assert (image.format, answer.output_format) == (mode, kind)
-    text = parameters(queue.job(answer.memo["pictures"][0]["job"]).picture.recipe)
+    text = parameters(queue.job_store.jobs.find(answer.memo["pictures"][0]["job"]).picture.recipe)
     if kind == "png":
         assert image.text["parameters"] == text
     else:
@@ -343,7 +343,7 @@ def test_a_painting_that_fails_is_told_and_not_tried_again(ai, painter, painting
 
 
 def running(queue):
-    return [job for job in queue.recent(20) if job.state is State.RUNNING]
+    return [job for job in queue.job_store.jobs.recent(20) if job.state is State.RUNNING]
 
 
 def test_a_cancelled_job_is_a_conflict(ai, queue, painter, painting):
@@ -351,7 +351,7 @@ def test_a_cancelled_job_is_a_conflict(ai, queue, painter, painting):
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(ai.images.generate, **FOX)
         [job] = wait_for(lambda: running(queue))
-        queue.cancel(job.id)
+        queue.job_store.submissions.cancel(job.id)
         with pytest.raises(openai.ConflictError) as caught:
             waiting.result()
     painter.go_on.set()
@@ -364,7 +364,7 @@ def test_a_client_that_gives_up_and_tries_again_gets_what_it_asked_for_at_first(
     hasty = ai.with_options(max_retries=9, timeout=0.6)
     answer = hasty.images.with_raw_response.generate(**FOX, n=3, extra_body=memo("off"))
     assert answer.http_response.request.headers["x-stainless-retry-count"] != "0"
-    assert len(keys(answer.parse())) == 3 == len(painter.painted) == len(queue.recent(100))
+    assert len(keys(answer.parse())) == 3 == len(painter.painted) == len(queue.job_store.jobs.recent(100))
 
 
 def test_a_try_after_the_painting_has_ended_gets_its_pictures(url, queue, painting):
@@ -391,7 +391,7 @@ def test_different_requests_are_not_joined(ai, painter, painting, monkeypatch):
 def paintings(runner):
     return {
         job.painting
-        for job in map(runner.job_store.job, runner.job_store.redis.zrange("memoaized:jobs", 0, -1))
+        for job in map(runner.job_store.jobs.find, runner.job_store.connection.redis.zrange("memoaized:jobs", 0, -1))
         if job
     }
 
@@ -403,7 +403,7 @@ def test_a_painting_goes_on_when_the_client_has_gone(url, queue, painter, painti
     with httpx.stream("POST", f"{url}/v1/images/generations", json={**FOX, "prompt": "owl", "stream": True}):
         pass
     painter.go_on.set()
-    assert {finished(queue, job.id).state for job in queue.recent(5)} == {State.DONE}
+    assert {finished(queue, job.id).state for job in queue.job_store.jobs.recent(5)} == {State.DONE}
 
 
 def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, painting):
@@ -419,7 +419,11 @@ def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, pai
 
 
 def test_redis_being_down_is_503_with_retry_after(url, queue, monkeypatch):
-    monkeypatch.setattr(queue.job_store.redis, "connection_pool", type(queue.job_store.redis.connection_pool)(port=1))
+    monkeypatch.setattr(
+        queue.job_store.connection.redis,
+        "connection_pool",
+        type(queue.job_store.connection.redis.connection_pool)(port=1),
+    )
     answer = httpx.post(f"{url}/v1/images/generations", json=FOX)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json()["error"]["type"] == "server_error"
@@ -435,7 +439,7 @@ def test_an_edit_begins_with_the_picture(ai, queue, painting):
     more = {"strength": 0.4, "seed": 3, "memo": {"policy": "off"}}
     options = {"size": "64x64", "n": 2, "response_format": "b64_json", "extra_body": more}
     answer = ai.images.edit(image=("red.png", png()), prompt="a red fox", **options)
-    first, second = (queue.job(picture["job"]).recipe for picture in answer.memo["pictures"])
+    first, second = (queue.job_store.jobs.find(picture["job"]).recipe for picture in answer.memo["pictures"])
     assert (first.strength, first.seed, second.seed) == (0.4, 3, 4) and first.init_image == second.init_image != ""
     assert len(keys(answer)) == 2 and opened(answer.data[0]).size == (64, 64)
 
@@ -477,7 +481,7 @@ def guarded(memory, queue, tiny_models, redis_url, sdk):
     """Clients of a server that wants keys, by their names; each may ask for pictures so often."""
     config = WebConfig(keys="required", limits=storage_uri(redis_url), rate="3/minute")
     app = web.create_app(memory, queue, Catalogue(tiny_models), config, TESTING=True)
-    keys = {name: ApiKeys(queue.job_store).add(name)[1] for name in ("ada", "grace")} | {"eve": "wrong"}
+    keys = {name: ApiKeys(queue.job_store.connection).add(name)[1] for name in ("ada", "grace")} | {"eve": "wrong"}
     with serving(app) as url:
         yield {name: sdk.with_options(base_url=f"{url}/v1", api_key=key) for name, key in keys.items()}
 

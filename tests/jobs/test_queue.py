@@ -54,17 +54,16 @@ def test_a_quiet_watcher_gets_heartbeats(queue, recipe):
 
 def test_a_finished_job_is_watched_once_and_an_unknown_one_never(queue, recipe):
     job = submit(queue, recipe)
-    queue.cancel(job.id)
+    queue.job_store.submissions.cancel(job.id)
     assert [snapshot.state for snapshot in queue.watch(job.id)] == [State.CANCELLED]
     assert list(queue.watch("never heard of")) == []
-    assert queue.cancel("never heard of") is None
 
 
 def test_a_cancelled_job_is_never_painted(queue, working, recipe, painter):
     painter.go_on.clear()
     running, waiting = submit(queue, recipe, prompt="running"), submit(queue, recipe, prompt="waiting")
-    wait_for(lambda: queue.job(running.id).state is State.RUNNING)
-    assert queue.cancel(waiting.id).state is State.CANCELLED
+    wait_for(lambda: queue.job_store.jobs.find(running.id).state is State.RUNNING)
+    assert queue.job_store.submissions.cancel(waiting.id)
     painter.go_on.set()
     finished(queue, running.id)
     assert painter.painted == ["running"]
@@ -75,22 +74,22 @@ def test_what_was_queued_outlives_a_killed_redis(tmp_path, recipe):
     server.start()
     queue = open_queue(JobsConfig(redis=server.url))
     job = submit(queue, recipe)
-    wait_for(lambda: queue.job_store.redis.info("persistence")["aof_pending_bio_fsync"] == 0)
+    wait_for(lambda: queue.job_store.connection.redis.info("persistence")["aof_pending_bio_fsync"] == 0)
     server.kill()
     with pytest.raises(Unavailable):
-        queue.job(job.id)
+        queue.job_store.jobs.find(job.id)
     server.start()
-    assert queue.job(job.id) == job
+    assert queue.job_store.jobs.find(job.id) == job
     channel = queue.celery.connection_for_read().default_channel
     assert channel.queue_declare(queue_of(recipe.model), passive=True).message_count == 1
-    queue.job_store.redis.close()
+    queue.job_store.connection.close()
     server.stop()
 
 
 def test_a_painting_is_recorded_even_when_its_message_cannot_be_sent(redis_url, recipe, unused_port, caplog):
     job_store = open_job_store(redis_url)
     lost = create_celery(JobsConfig(redis=f"redis://127.0.0.1:{unused_port}/0"))
-    job = submit(Queue(job_store, lost, Events(job_store)), recipe)
-    assert job.state is State.QUEUED and job_store.count_waiting(recipe.model) == 1
-    assert "must find it by itself" in caplog.text
-    job_store.redis.close()
+    job = submit(Queue(job_store, lost, Events(job_store.connection)), recipe)
+    assert job.state is State.QUEUED and job_store.statistics.count_waiting(recipe.model) == 1
+    assert "no worker was notified" in caplog.text
+    job_store.connection.close()

@@ -56,8 +56,8 @@ def test_an_error_is_everybodys_own():
 
 
 def test_more_threads_than_connections_wait_for_one(redis_url, monkeypatch):
-    monkeypatch.setattr(job_stores, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("jobs.store.connection.MAX_CONNECTIONS", 2)
     job_store = job_stores.open_job_store(redis_url)
     with ThreadPoolExecutor(40) as pool:
-        assert list(pool.map(job_store.job, ["none"] * 400)) == [None] * 400
-    job_store.redis.close()
+        assert list(pool.map(job_store.jobs.find, ["none"] * 400)) == [None] * 400
+    job_store.connection.close()

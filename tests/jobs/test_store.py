@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 
 from jobs.job import MemoryMatch, Origin, State
-from jobs.store import job_store as job_store_module
-from jobs.store.job_store import AGE, KEPT_SECONDS, JobStore, digest, open_job_store
-from memo import Unavailable
+from jobs.store import claims, submissions
+from jobs.store.connection import KEPT_SECONDS
+from jobs.store.job_store import JobStore, open_job_store
+from jobs.store.records import hash_name
+from jobs.store.submissions import PRIORITY_SECONDS
+from memo import Match, Unavailable
 from tests.real import painted
 
 
@@ -18,7 +21,7 @@ def ask(job_store, recipe):
     def open_job(**changes):
         options = {"reason": "why", "scope": "shared", "joinable": True, "user": "", "priority": 0}
         options |= {name: changes.pop(name) for name in list(changes) if name in options}
-        return job_store.open_job(replace(recipe, **changes), **options)
+        return job_store.submissions.open_job(replace(recipe, **changes), **options)
 
     return open_job
 
@@ -27,8 +30,8 @@ def test_a_new_job_waits_with_a_seed_of_its_own(job_store, ask, recipe):
     job = ask()
     assert (job.state, job.origin, job.position, job.step, job.reason) == (State.QUEUED, Origin.PAINTED, 0, 0, "why")
     assert job.recipe.seed is not None and job.recipe.wish == recipe
-    assert job_store.job(job.id) == job
-    assert job_store.job("never heard of") is None
+    assert job_store.jobs.find(job.id) == job
+    assert job_store.jobs.find("never heard of") is None
 
 
 def test_a_seed_that_was_given_is_kept(ask):
@@ -37,77 +40,81 @@ def test_a_seed_that_was_given_is_kept(ask):
 
 def test_positions_count_from_the_oldest(job_store, ask):
     jobs = [ask(prompt=f"fox {number}") for number in range(3)]
-    assert [job_store.job(job.id).position for job in jobs] == [0, 1, 2]
+    assert [job_store.jobs.find(job.id).position for job in jobs] == [0, 1, 2]
 
 
 def test_a_claim_makes_it_running_and_a_second_claim_gets_nothing(job_store, ask):
     job = ask()
-    claim = job_store.claim(job.recipe.model)
+    claim = job_store.claims.claim(job.recipe.model)
     assert claim and claim.recipe == job.recipe and claim.attempt == 1
-    assert job_store.claim(job.recipe.model) is None
-    assert job_store.job(job.id).state is State.RUNNING and job_store.job(job.id).started
+    assert job_store.claims.claim(job.recipe.model) is None
+    assert job_store.jobs.find(job.id).state is State.RUNNING and job_store.jobs.find(job.id).started
 
 
 def test_a_painting_under_way_can_be_joined_by_its_name(job_store, ask):
     first = ask()
-    second = job_store.join(first.painting, "it means the same")
-    assert (second.origin, second.painting, second.reason) == (Origin.JOINED, first.painting, "it means the same")
-    assert job_store.cancel(first.id) and job_store.job(second.id).state is State.QUEUED
-    assert job_store.claim(first.recipe.model)
-    assert job_store.join(first.painting, "running") is not None
+    second = job_store.submissions.join(first.painting, "it means the same", scope="shared")
+    assert (second.origin, second.painting, second.reason) == (
+        Origin.JOINED,
+        first.painting,
+        "the same is being painted for someone already: it means the same",
+    )
+    assert job_store.submissions.cancel(first.id) and job_store.jobs.find(second.id).state is State.QUEUED
+    assert job_store.claims.claim(first.recipe.model)
+    assert job_store.submissions.join(first.painting, "running", scope="shared") is not None
 
 
 def test_what_is_not_under_way_cannot_be_joined(job_store, ask):
     done, cancelled, left = ask(prompt="one"), ask(prompt="two"), ask(prompt="three")
-    job_store.fail(job_store.claim(done.recipe.model), "broken")
-    job_store.cancel(cancelled.id)
-    job_store.claim(left.recipe.model)
-    job_store.cancel(left.id)
+    job_store.progress.fail(job_store.claims.claim(done.recipe.model), "broken")
+    job_store.submissions.cancel(cancelled.id)
+    job_store.claims.claim(left.recipe.model)
+    job_store.submissions.cancel(left.id)
     for painting in (done.painting, cancelled.painting, left.painting, "0" * 32):
-        assert job_store.join(painting, "why") is None
+        assert job_store.submissions.join(painting, "why", scope="shared") is None
 
 
 def test_of_many_claimants_at_once_exactly_one_gets_it(job_store, ask, redis_url):
     job, got = ask(), []
     job_stores = [open_job_store(redis_url) for _ in range(8)]
-    threads = [threading.Thread(target=lambda b=b: got.append(b.claim(job.recipe.model))) for b in job_stores]
+    threads = [threading.Thread(target=lambda b=b: got.append(b.claims.claim(job.recipe.model))) for b in job_stores]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     for other in job_stores:
-        other.redis.close()
+        other.connection.close()
     assert len([claim for claim in got if claim]) == 1
 
 
 def test_progress_is_seen_and_done_carries_the_picture(job_store, ask):
     job = ask()
-    claim = job_store.claim(job.recipe.model)
-    assert job_store.report_progress(claim, 7) == "go on"
-    assert job_store.job(job.id).step == 7
+    claim = job_store.claims.claim(job.recipe.model)
+    assert job_store.progress.report_step(claim, 7) == "go on"
+    assert job_store.jobs.find(job.id).step == 7
     picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
-    assert job_store.complete(claim, picture)
-    done = job_store.job(job.id)
+    assert job_store.progress.complete(claim, picture)
+    done = job_store.jobs.find(job.id)
     assert (done.state, done.picture, done.step) == (State.DONE, picture, done.recipe.steps)
     assert done.finished and done.finished >= done.started >= done.created
 
 
 def test_a_failure_says_why(job_store, ask):
     job = ask()
-    assert job_store.fail(job_store.claim(job.recipe.model), "out of ochre")
-    assert (job_store.job(job.id).state, job_store.job(job.id).error) == (State.FAILED, "out of ochre")
+    assert job_store.progress.fail(job_store.claims.claim(job.recipe.model), "out of ochre")
+    assert (job_store.jobs.find(job.id).state, job_store.jobs.find(job.id).error) == (State.FAILED, "out of ochre")
 
 
 def test_the_same_wish_joins_the_painting_under_way(job_store, ask):
     first, second = ask(), ask()
     assert second.origin is Origin.JOINED and second.painting == first.painting and second.id != first.id
     assert second.recipe.seed == first.recipe.seed
-    claim = job_store.claim(first.recipe.model)
+    claim = job_store.claims.claim(first.recipe.model)
     third = ask()
     assert third.painting == first.painting and third.state is State.RUNNING
     picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
-    job_store.complete(claim, picture)
-    assert [job_store.job(job.id).picture for job in (first, second, third)] == [picture] * 3
+    job_store.progress.complete(claim, picture)
+    assert [job_store.jobs.find(job.id).picture for job in (first, second, third)] == [picture] * 3
     assert ask().painting != first.painting
 
 
@@ -120,87 +127,92 @@ def test_another_wish_or_scope_does_not_join(ask, change):
 
 def test_cancelling_a_waiting_job_ends_it_at_once(job_store, ask):
     job = ask()
-    assert job_store.cancel(job.id) and not job_store.cancel(job.id)
-    assert job_store.job(job.id).state is State.CANCELLED
-    assert job_store.claim(job.recipe.model) is None
+    assert job_store.submissions.cancel(job.id) and not job_store.submissions.cancel(job.id)
+    assert job_store.jobs.find(job.id).state is State.CANCELLED
+    assert job_store.claims.claim(job.recipe.model) is None
     assert ask().painting != job.painting
 
 
 def test_cancelling_a_running_job_tells_the_worker_at_the_next_step(job_store, ask):
     job = ask()
-    claim = job_store.claim(job.recipe.model)
-    job_store.cancel(job.id)
-    assert job_store.report_progress(claim, 1) == "cancel"
-    assert job_store.end_cancelled(claim)
-    assert job_store.job(job.id).state is State.CANCELLED
+    claim = job_store.claims.claim(job.recipe.model)
+    job_store.submissions.cancel(job.id)
+    assert job_store.progress.report_step(claim, 1) == "cancel"
+    assert job_store.progress.end_cancelled(claim)
+    assert job_store.jobs.find(job.id).state is State.CANCELLED
 
 
 def test_a_painting_goes_on_while_somebody_waits_for_it(job_store, ask):
     first, second = ask(), ask()
-    claim = job_store.claim(first.recipe.model)
-    job_store.cancel(first.id)
-    assert job_store.job(first.id).state is State.CANCELLED and job_store.job(second.id).state is State.RUNNING
-    assert job_store.report_progress(claim, 1) == "go on"
-    job_store.cancel(second.id)
-    assert job_store.report_progress(claim, 2) == "cancel"
+    claim = job_store.claims.claim(first.recipe.model)
+    job_store.submissions.cancel(first.id)
+    assert (
+        job_store.jobs.find(first.id).state is State.CANCELLED
+        and job_store.jobs.find(second.id).state is State.RUNNING
+    )
+    assert job_store.progress.report_step(claim, 1) == "go on"
+    job_store.submissions.cancel(second.id)
+    assert job_store.progress.report_step(claim, 2) == "cancel"
 
 
 def test_nobody_joins_a_painting_that_is_being_cancelled(job_store, ask):
     job = ask()
-    job_store.claim(job.recipe.model)
-    job_store.cancel(job.id)
+    job_store.claims.claim(job.recipe.model)
+    job_store.submissions.cancel(job.id)
     assert ask().painting != job.painting
 
 
 def test_a_final_job_cannot_be_cancelled(job_store, ask):
     job = ask()
-    job_store.fail(job_store.claim(job.recipe.model), "x")
-    assert not job_store.cancel(job.id) and job_store.job(job.id).state is State.FAILED
-    assert not job_store.cancel("never heard of")
+    job_store.progress.fail(job_store.claims.claim(job.recipe.model), "x")
+    assert not job_store.submissions.cancel(job.id) and job_store.jobs.find(job.id).state is State.FAILED
+    assert not job_store.submissions.cancel("never heard of")
 
 
 def test_a_lease_that_runs_out_gives_the_painting_back(job_store, ask, monkeypatch):
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     job = ask()
-    lost = job_store.claim(job.recipe.model)
-    assert job_store.requeue_expired() == [job.recipe.model]
-    assert job_store.job(job.id).state is State.QUEUED and job_store.job(job.id).position == 0
-    assert job_store.report_progress(lost, 3) == "lost"
-    again = job_store.claim(job.recipe.model)
+    lost = job_store.claims.claim(job.recipe.model)
+    assert job_store.claims.requeue_expired() == [job.recipe.model]
+    assert job_store.jobs.find(job.id).state is State.QUEUED and job_store.jobs.find(job.id).position == 0
+    assert job_store.progress.report_step(lost, 3) == "lost"
+    again = job_store.claims.claim(job.recipe.model)
     assert again.attempt == 2
     picture, _ = painted(lost.recipe, seed=lost.recipe.seed)
     assert (
-        not job_store.complete(lost, picture) and not job_store.fail(lost, "late") and not job_store.renew_lease(lost)
+        not job_store.progress.complete(lost, picture)
+        and not job_store.progress.fail(lost, "late")
+        and not job_store.claims.renew(lost)
     )
-    assert job_store.job(job.id).state is State.RUNNING
-    assert job_store.complete(again, picture)
+    assert job_store.jobs.find(job.id).state is State.RUNNING
+    assert job_store.progress.complete(again, picture)
 
 
 def test_a_renewed_lease_keeps_the_painting(job_store, ask):
     job = ask()
-    claim = job_store.claim(job.recipe.model)
-    assert job_store.renew_lease(claim) and job_store.requeue_expired() == []
+    claim = job_store.claims.claim(job.recipe.model)
+    assert job_store.claims.renew(claim) and job_store.claims.requeue_expired() == []
 
 
 def test_what_is_still_under_way_is_told_of_many(job_store, ask):
     waits, runs, ended = (ask(prompt=prompt).painting for prompt in ("b", "c", "a"))
-    job_store.cancel(ask(prompt="d").id)
+    job_store.submissions.cancel(ask(prompt="d").id)
     for _ in range(2):
-        job_store.claim("stickers")
-    assert job_store.unfinished([waits, runs, ended, "unknown"]) == {waits, runs, ended}
+        job_store.claims.claim("stickers")
+    assert job_store.jobs.unfinished([waits, runs, ended, "unknown"]) == {waits, runs, ended}
 
 
 def test_a_painting_handed_back_keeps_its_place_and_its_tries(job_store, ask):
     first, second = ask(prompt="first"), ask(prompt="second")
-    claim = job_store.claim(first.recipe.model)
-    assert job_store.release(claim) and not job_store.release(claim)
-    assert [job_store.job(job.id).position for job in (first, second)] == [0, 1]
-    assert job_store.claim(first.recipe.model).attempt == 1
+    claim = job_store.claims.claim(first.recipe.model)
+    assert job_store.claims.release(claim) and not job_store.claims.release(claim)
+    assert [job_store.jobs.find(job.id).position for job in (first, second)] == [0, 1]
+    assert job_store.claims.claim(first.recipe.model).attempt == 1
 
 
 def claimed(job_store, many, model="stickers"):
     """The prompts of so many claims."""
-    return [job_store.claim(model).recipe.prompt for _ in range(many)]
+    return [job_store.claims.claim(model).recipe.prompt for _ in range(many)]
 
 
 def test_whoever_asks_for_much_delays_nobody_elses_first(job_store, ask):
@@ -219,9 +231,9 @@ def test_owners_take_turns_when_one_paints_after_the_other(job_store, ask):
     for number in range(3):
         ask(prompt=f"bob {number}", user="bob")
     order = []
-    while claim := job_store.claim("stickers"):
+    while claim := job_store.claims.claim("stickers"):
         order.append(claim.recipe.prompt)
-        job_store.fail(claim, "x")
+        job_store.progress.fail(claim, "x")
     assert order == ["ada 0", "bob 0", "ada 1", "bob 1", "ada 2", "bob 2"]
 
 
@@ -231,8 +243,8 @@ def test_the_more_urgent_of_ones_own_comes_first_until_others_waited_long(job_st
     ask(prompt="for the night", priority=-1)
     assert claimed(job_store, 3) == ["urgent", "usual", "for the night"]
     ask(prompt="waited long", priority=-1)
-    moment = job_store_module.now()
-    monkeypatch.setattr(job_store_module, "now", lambda: moment + 2.5 * AGE)
+    moment = submissions.now()
+    monkeypatch.setattr(submissions, "now", lambda: moment + 2.5 * PRIORITY_SECONDS)
     ask(prompt="new", priority=1)
     assert claimed(job_store, 2) == ["waited long", "new"]
 
@@ -247,7 +259,7 @@ def test_nobody_gets_ahead_of_others_by_being_urgent(job_store, ask):
 def test_an_urgent_job_hurries_the_painting_that_it_joins(job_store, ask):
     first, second = ask(prompt="first"), ask(prompt="second")
     assert ask(prompt="second", priority=2).painting == second.painting
-    assert [job_store.job(job.id).position for job in (first, second)] == [1, 0]
+    assert [job_store.jobs.find(job.id).position for job in (first, second)] == [1, 0]
     assert claimed(job_store, 2) == ["second", "first"]
 
 
@@ -256,13 +268,17 @@ def test_who_joins_does_not_wait_for_all_that_the_other_asked_for(job_store, ask
     """Bob wants what is Ada's last: it comes in his turn, is painted once, and leaves her line."""
     for number in range(20):
         last = ask(prompt=f"ada {number}", user="ada")
-    joined = ask(prompt="ada 19", user="bob") if by == "wish" else job_store.join(last.painting, "alike", "bob")
-    assert joined.painting == last.painting and job_store.count_waiting("stickers") == 20
+    joined = (
+        ask(prompt="ada 19", user="bob")
+        if by == "wish"
+        else job_store.submissions.join(last.painting, "alike", scope="shared", user="bob")
+    )
+    assert joined.painting == last.painting and job_store.statistics.count_waiting("stickers") == 20
     assert claimed(job_store, 3) == ["ada 0", "ada 19", "ada 1"]  # the last of them since Ada has but one under way
     assert (
-        job_store.count_waiting("stickers") == 17
+        job_store.statistics.count_waiting("stickers") == 17
         and len(claimed(job_store, 17)) == 17
-        and job_store.claim("stickers") is None
+        and job_store.claims.claim("stickers") is None
     )
 
 
@@ -275,144 +291,153 @@ def test_what_is_joined_counts_as_theirs_in_whose_turn_it_was_claimed(job_store,
 
 
 def test_what_is_joined_while_it_runs_comes_back_in_both_lines(job_store, ask, monkeypatch):
-    monkeypatch.setattr(job_store_module, "LEASE_SECONDS", -1.0)
+    monkeypatch.setattr(claims, "LEASE_SECONDS", -1.0)
     first = ask(prompt="first", user="ada")
-    job_store.claim("stickers")
-    job_store.join(first.painting, "alike", "bob")
-    monkeypatch.setattr(job_store_module, "LEASE_SECONDS", 60.0)
+    job_store.claims.claim("stickers")
+    job_store.submissions.join(first.painting, "alike", scope="shared", user="bob")
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 60.0)
     for number in range(3):
         ask(prompt=f"ada {number}", user="ada", priority=9)
-    job_store.claim("stickers")
-    assert job_store.requeue_expired() == ["stickers"] and claimed(job_store, 1) == ["first"]
+    job_store.claims.claim("stickers")
+    assert job_store.claims.requeue_expired() == ["stickers"] and claimed(job_store, 1) == ["first"]
 
 
 def test_a_claim_tells_whose_turn_it_was(job_store, ask):
     ask(prompt="a", user="ada", priority=2)
-    claim = job_store.claim("stickers")
-    assert claim.user == digest("ada") and abs(claim.rank - (job_store_module.now() - 2 * AGE)) < 10
+    claim = job_store.claims.claim("stickers")
+    assert claim.user == hash_name("ada") and abs(claim.rank - (submissions.now() - 2 * PRIORITY_SECONDS)) < 10
 
 
 def test_a_model_has_a_queue_of_its_own(job_store, ask):
     ask(prompt="one")
     ask(prompt="two", model="other")
     assert (
-        job_store.count_waiting("stickers"),
-        job_store.count_waiting("other"),
-        job_store.count_waiting("none"),
+        job_store.statistics.count_waiting("stickers"),
+        job_store.statistics.count_waiting("other"),
+        job_store.statistics.count_waiting("none"),
     ) == (1, 1, 0)
-    assert claimed(job_store, 1, "other") == ["two"] and job_store.claim("other") is None
-    assert (job_store.count_waiting("stickers"), job_store.count_waiting("other")) == (1, 0)
+    assert claimed(job_store, 1, "other") == ["two"] and job_store.claims.claim("other") is None
+    assert (job_store.statistics.count_waiting("stickers"), job_store.statistics.count_waiting("other")) == (1, 0)
 
 
 def test_a_preview_is_there_while_it_is_painted(job_store, ask):
     job = ask()
-    claim = job_store.claim(job.recipe.model)
-    assert job_store.report_progress(claim, 1, 2.5) == "go on"
-    assert (job_store.job(job.id).seconds_left, job_store.job(job.id).previewed, job_store.preview(job.id)) == (
+    claim = job_store.claims.claim(job.recipe.model)
+    assert job_store.progress.report_step(claim, 1, 2.5) == "go on"
+    assert (
+        job_store.jobs.find(job.id).seconds_left,
+        job_store.jobs.find(job.id).previewed,
+        job_store.jobs.preview(job.id),
+    ) == (
         2.5,
         None,
         None,
     )
-    job_store.report_progress(claim, 2, 2.0, base64.b64encode(b"seen").decode())
-    job_store.report_progress(claim, 3, 1.5)
-    now = job_store.job(job.id)
-    assert (now.step, now.seconds_left, now.previewed, job_store.preview(job.id)) == (3, 1.5, 2, b"seen")
-    job_store.release(claim)
-    assert (job_store.job(job.id).previewed, job_store.preview(job.id)) == (None, None)
-    claim = job_store.claim(job.recipe.model)
-    job_store.report_progress(claim, 1, 2.5, base64.b64encode(b"again").decode())
-    job_store.fail(claim, "x")
-    assert job_store.job(job.id).seconds_left is None and job_store.preview(job.id) is None
-    assert job_store.preview("never heard of") is None
+    job_store.progress.report_step(claim, 2, 2.0, base64.b64encode(b"seen").decode())
+    job_store.progress.report_step(claim, 3, 1.5)
+    now = job_store.jobs.find(job.id)
+    assert (now.step, now.seconds_left, now.previewed, job_store.jobs.preview(job.id)) == (3, 1.5, 2, b"seen")
+    job_store.claims.release(claim)
+    assert (job_store.jobs.find(job.id).previewed, job_store.jobs.preview(job.id)) == (None, None)
+    claim = job_store.claims.claim(job.recipe.model)
+    job_store.progress.report_step(claim, 1, 2.5, base64.b64encode(b"again").decode())
+    job_store.progress.fail(claim, "x")
+    assert job_store.jobs.find(job.id).seconds_left is None and job_store.jobs.preview(job.id) is None
+    assert job_store.jobs.preview("never heard of") is None
 
 
 def test_memorys_answer_is_a_finished_job(job_store, recipe):
     picture, _ = painted(recipe)
-    match = MemoryMatch(prompt="a red fox", score=0.98, how="same meaning")
-    job = job_store.record_remembered(recipe, picture, match, "it says the same")
-    assert (job.state, job.origin, job.picture, job.match) == (State.DONE, Origin.MEMORY, picture, match)
-    assert job.reason == "it says the same" and job_store.recent(5) == [job]
-    assert not job_store.cancel(job.id)
+    note = MemoryMatch(prompt=recipe.prompt, score=0.98, how="same meaning")
+    match = Match(picture, 0.98, "same meaning")
+    job = job_store.submissions.record_remembered(recipe, match, "it says the same")
+    assert (job.state, job.origin, job.picture, job.match) == (State.DONE, Origin.MEMORY, picture, note)
+    assert job.reason == "it says the same" and job_store.jobs.recent(5) == [job]
+    assert not job_store.submissions.cancel(job.id)
 
 
 def test_a_picture_is_forgotten_with_all_that_was_known_of_its_jobs(job_store, ask, recipe):
     made, joined = ask(prompt="secret"), ask(prompt="secret")
     other = ask(prompt="other")
     for _ in range(2):
-        claim = job_store.claim("stickers")
-        job_store.complete(claim, painted(claim.recipe, seed=claim.recipe.seed)[0])
-    picture = job_store.job(made.id).picture
-    again = job_store.record_remembered(recipe, picture, MemoryMatch(prompt="secret", score=1.0, how="same"), "why")
+        claim = job_store.claims.claim("stickers")
+        job_store.progress.complete(claim, painted(claim.recipe, seed=claim.recipe.seed)[0])
+    picture = job_store.jobs.find(made.id).picture
+    again = job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same"), "why")
     running = ask(prompt="secret", seed=picture.recipe.seed)  # to be painted anew
-    job_store.forget(picture.key)
-    assert [job_store.job(job.id) for job in (made, joined, again)] == [None] * 3
-    assert [job.id for job in job_store.recent(9)] == [running.id, other.id]
-    assert [found.key for _, found in job_store.finished("0-0")] == [job_store.job(other.id).picture.key]
+    job_store.submissions.forget(picture.key)
+    assert [job_store.jobs.find(job.id) for job in (made, joined, again)] == [None] * 3
+    assert [job.id for job in job_store.jobs.recent(9)] == [running.id, other.id]
+    assert [found.key for _, found in job_store.jobs.finished_pictures("0-0")] == [
+        job_store.jobs.find(other.id).picture.key
+    ]
     assert not any(
-        "secret" in str(job_store.redis.hgetall(name)) for name in job_store.redis.keys(job_store.prefix + "job:*")
+        "secret" in str(job_store.connection.redis.hgetall(name))
+        for name in job_store.connection.redis.keys(job_store.connection.prefix + "job:*")
     )
-    assert job_store.claim("stickers").painting == running.painting
+    assert job_store.claims.claim("stickers").painting == running.painting
 
 
 def test_what_was_saved_never_shrinks(job_store, recipe):
     """A picture that was painted elsewhere has no known joules: to look it up has cost some nevertheless."""
     picture = replace(painted(recipe)[0], joules=0.0, seconds=2.0)
-    job_store.record_remembered(recipe, picture, MemoryMatch(prompt="a", score=1.0, how="same"), "why", took=0.5)
-    assert (job_store.counts()["joules_saved"], job_store.counts()["seconds_saved"]) == (0.0, 1.5)
+    job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same"), "why", seconds=0.5)
+    assert (job_store.statistics.counts()["joules_saved"], job_store.statistics.counts()["seconds_saved"]) == (
+        0.0,
+        1.5,
+    )
 
 
 def test_the_newest_jobs_come_first(job_store, ask):
     jobs = [ask(prompt=f"fox {number}").id for number in range(3)]
-    assert sorted(job.id for job in job_store.recent(3)) == sorted(jobs)
-    assert len(job_store.recent(2)) == 2
+    assert sorted(job.id for job in job_store.jobs.recent(3)) == sorted(jobs)
+    assert len(job_store.jobs.recent(2)) == 2
 
 
 def test_many_jobs_are_read_at_once_as_they_are_each(job_store, ask, recipe, monkeypatch):
-    monkeypatch.setattr("jobs.store.job_store.PAGE", 3)
+    monkeypatch.setattr("jobs.store.snapshots.PAGE", 3)
     picture, _ = painted(recipe)
-    remembered = job_store.record_remembered(
-        recipe, picture, MemoryMatch(prompt="a fox", score=1.0, how="same words"), "it was"
-    )
+    remembered = job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same words"), "it was")
     first, second, third, lost = (ask(prompt=f"fox {number}") for number in range(4))
-    job_store.cancel(second.id)
-    job_store.redis.delete(f"{job_store.prefix}painting:{lost.painting}")
-    found = job_store.jobs([third.id, remembered.id, "never given", second.id, lost.id, first.id])
-    assert found == [job_store.job(job.id) for job in (third, remembered, second, first)]
+    job_store.submissions.cancel(second.id)
+    job_store.connection.redis.delete(f"{job_store.connection.prefix}painting:{lost.painting}")
+    found = job_store.jobs.find_all([third.id, remembered.id, "never given", second.id, lost.id, first.id])
+    assert found == [job_store.jobs.find(job.id) for job in (third, remembered, second, first)]
     assert [(job.state, job.position) for job in found] == [
         (State.QUEUED, 1),
         (State.DONE, None),
         (State.CANCELLED, None),
         (State.QUEUED, 0),
     ]
-    assert job_store.jobs([]) == []
+    assert job_store.jobs.find_all([]) == []
 
 
 def test_silent_workers_are_struck_off(job_store, monkeypatch):
-    job_store.heartbeat("here", {"pid": 1})
-    assert job_store.workers()["here"]["pid"] == 1
-    job_store.remove_worker("here")
-    assert job_store.workers() == {}
-    job_store.heartbeat("silent", {"pid": 2})
-    monkeypatch.setattr("jobs.store.job_store.WORKER_SILENCE", -1.0)
-    assert job_store.workers() == {}
+    job_store.heartbeats.beat("here", {"pid": 1})
+    assert job_store.heartbeats.workers()["here"]["pid"] == 1
+    job_store.heartbeats.remove("here")
+    assert job_store.heartbeats.workers() == {}
+    job_store.heartbeats.beat("silent", {"pid": 2})
+    monkeypatch.setattr("jobs.store.heartbeats.SILENCE_SECONDS", -1.0)
+    assert job_store.heartbeats.workers() == {}
 
 
 def test_the_backlog_is_kept_until_settled(job_store):
-    job_store.add_to_backlog("a" * 32)
-    job_store.add_to_backlog("b" * 32)
-    [(entry, key), (_, other)] = job_store.backlog()
+    job_store.backlog.add_unindexed("a" * 32)
+    job_store.backlog.add_unindexed("b" * 32)
+    [(entry, key), (_, other)] = job_store.backlog.unindexed()
     assert (key, other) == ("a" * 32, "b" * 32)
-    job_store.remove_from_backlog(entry)
-    assert [key for _, key in job_store.backlog()] == ["b" * 32]
+    job_store.backlog.remove_unindexed(entry)
+    assert [key for _, key in job_store.backlog.unindexed()] == ["b" * 32]
 
 
 def test_a_redis_that_is_down_is_said(unused_port, recipe):
     job_store: JobStore = open_job_store(f"redis://127.0.0.1:{unused_port}/0")
     for call in (
-        job_store.ping,
-        lambda: job_store.job("x"),
-        lambda: job_store.claim("x"),
-        lambda: job_store.open_job(recipe, reason="", scope="", joinable=True),
+        job_store.connection.ping,
+        lambda: job_store.jobs.find("x"),
+        lambda: job_store.claims.claim("x"),
+        lambda: job_store.submissions.open_job(recipe, reason="", scope="", joinable=True),
     ):
         with pytest.raises(Unavailable, match="queue"):
             call()
@@ -420,10 +445,13 @@ def test_a_redis_that_is_down_is_said(unused_port, recipe):
 
 def test_a_finished_job_expires_and_leaves_no_lock_behind(job_store, ask):
     job = ask()
-    job_store.fail(job_store.claim(job.recipe.model), "x")
-    left = {key.removeprefix(job_store.prefix) for key in job_store.redis.keys(job_store.prefix + "*")}
-    shared = f"scope:{digest('shared')}"
+    job_store.progress.fail(job_store.claims.claim(job.recipe.model), "x")
+    left = {
+        key.removeprefix(job_store.connection.prefix)
+        for key in job_store.connection.redis.keys(job_store.connection.prefix + "*")
+    }
+    shared = f"scope:{hash_name('shared')}"
     left = {name for name in left if not name.startswith("minute:")}
     assert left == {f"job:{job.id}", f"painting:{job.painting}", f"of:{job.key}", "jobs", shared, "counts", "served"}
     for name in (f"job:{job.id}", f"painting:{job.painting}"):
-        assert 0 < job_store.redis.ttl(job_store.prefix + name) <= KEPT_SECONDS
+        assert 0 < job_store.connection.redis.ttl(job_store.connection.prefix + name) <= KEPT_SECONDS

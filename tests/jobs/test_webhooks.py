@@ -91,7 +91,7 @@ def deliverer(hooks, memory):
 @pytest.fixture
 def asked(job_store, hooks, recipe, receiver):
     """A job that waits, with somebody to be told."""
-    job = job_store.open_job(recipe, reason="", scope="shared")
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     hooks.notify(job, Hook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
     return job
 
@@ -107,9 +107,9 @@ def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, runner, 
     all_due(deliverer)
     [told] = receiver.bodies
     assert (told["id"], told["state"]) == (asked.id, "done") and receiver.paths == ["/painted?for=me"]
-    assert told["picture"]["key"] == job_store.job(asked.id).picture.key
+    assert told["picture"]["key"] == job_store.jobs.find(asked.id).picture.key
     assert told["links"] == {"self": "http://us/job", "image": "http://us/image"}
-    assert job_store.redis.keys(f"{job_store.prefix}hook*") == []
+    assert job_store.connection.redis.keys(f"{job_store.connection.prefix}hook*") == []
 
 
 def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, runner, asked, receiver):
@@ -134,8 +134,8 @@ def test_a_painting_that_fails_is_told(deliverer, runner, painter, asked, receiv
 def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_picture(
     deliverer, runner, job_store, asked, receiver
 ):
-    job_store.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
-    job_store.cancel(asked.id)
+    job_store.submissions.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
+    job_store.submissions.cancel(asked.id)
     all_due(deliverer)
     assert [told["state"] for told in receiver.bodies] == ["cancelled"]
     runner.paint(asked.recipe.model)
@@ -145,7 +145,7 @@ def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_pic
 
 def test_an_answer_from_memory_is_told(deliverer, queue, hooks, remember, recipe, receiver):
     picture = remember(recipe, seed=7)
-    job = queue.remembered(recipe, Match(picture, 1.0, "same words"), "it was painted before")
+    job = queue.job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same words"), "why")
     hooks.notify(job, Hook(url=receiver.url, job=job.id))
     all_due(deliverer)
     [told] = receiver.bodies
@@ -172,7 +172,7 @@ def test_the_native_api_refuses_a_webhook_that_leads_nowhere(client, job_store, 
     queue.webhooks = Webhooks(job_store, SECRET)
     answer = client.post("/api/v1/jobs", json={**FOX, "webhook": url})
     assert (answer.status_code, answer.json["field"]) == (422, "webhook")
-    assert job_store.recent(1) == []
+    assert job_store.jobs.recent(1) == []
 
 
 def test_without_a_secret_there_are_no_webhooks(client):
@@ -193,7 +193,9 @@ def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
     delivery = hooks.due()
     waits = [hooks.again(replace(delivery, attempts=number)) for number in range(len(WAITS) + 1)]
     assert waits == [*WAITS, None] and sorted(WAITS) == list(WAITS)
-    assert hooks.due() is None and not hooks.job_store.redis.exists(f"{hooks.job_store.prefix}hook:{delivery.id}")
+    assert hooks.due() is None and not hooks.job_store.connection.redis.exists(
+        f"{hooks.job_store.connection.prefix}hook:{delivery.id}"
+    )
 
 
 def test_it_is_not_tried_again_before_its_time(hooks, deliverer, runner, asked, receiver):
@@ -209,14 +211,14 @@ def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, runner, 
     runner.paint(asked.recipe.model)
     all_due(deliverer)
     assert receiver.paths == ["/painted?for=me"]
-    assert hooks.job_store.redis.zcard(hooks.job_store.prefix + "hooks") == 1
+    assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "hooks") == 1
 
 
 def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [410]
     runner.paint(asked.recipe.model)
     all_due(deliverer)
-    assert hooks.job_store.redis.zcard(hooks.job_store.prefix + "hooks") == 0
+    assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "hooks") == 0
 
 
 def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, runner, asked):
@@ -271,7 +273,7 @@ def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog
 
 
 def test_the_horde_is_told_in_its_own_words(deliverer, hooks, job_store, memory, runner, recipe, receiver):
-    job = job_store.open_job(recipe, reason="", scope="shared")
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     hooks.notify(job, Hook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
     runner.paint(recipe.model)
     all_due(deliverer)
@@ -289,7 +291,9 @@ def test_the_horde_is_told_in_its_own_words(deliverer, hooks, job_store, memory,
     }
     assert (told["request"], told["state"], told["model"]) == ("the-request", "ok", "stickers")
     image = Image.open(io.BytesIO(base64.b64decode(told["img"])))
-    assert (image.format, image.size) == ("WEBP", (64, 64)) and told["seed"] == str(job_store.job(job.id).recipe.seed)
+    assert (image.format, image.size) == ("WEBP", (64, 64)) and told["seed"] == str(
+        job_store.jobs.find(job.id).recipe.seed
+    )
 
 
 REFUSED = """

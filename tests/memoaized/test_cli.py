@@ -74,7 +74,7 @@ def test_a_workers_health_is_told_by_the_exit_status(run, job_store, redis_url, 
     assert run("healthcheck", "worker").exit_code == 1
     import socket
 
-    job_store.heartbeat("here", {"host": socket.gethostname()})
+    job_store.heartbeats.beat("here", {"host": socket.gethostname()})
     assert run("healthcheck", "worker").exit_code == 0
     monkeypatch.setenv("JOBS_REDIS", "amqp://nowhere")
     assert "JOBS_REDIS" in run("healthcheck", "worker").output

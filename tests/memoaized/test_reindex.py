@@ -324,17 +324,17 @@ def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store
     [before] = kept("a fox")
     old.add(before, OLD(["a fox"])[0])
     assert "memory does not answer" in memory.recall(recipe).reason
-    job = job_store.open_job(recipe, reason="", scope="shared", joinable=True)
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
     lease_keeper = LeaseKeeper(runner, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
     assert runner.paint(job.recipe.model) == "done"
     with pytest.raises(Unavailable, match="memoaized reindex"):
         lease_keeper.look_after()
-    assert len(job_store.backlog()) == 1
+    assert len(job_store.backlog.unindexed()) == 1
     re_embed(
         memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.dimension), store, said.append
     )
     lease_keeper.look_after()
-    assert job_store.backlog() == [] and memory.index.count() == 2
+    assert job_store.backlog.unindexed() == [] and memory.index.count() == 2
     assert memory.recall(recipe).match is not None
 
 

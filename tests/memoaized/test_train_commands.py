@@ -113,9 +113,9 @@ def test_a_queued_run_is_done_by_a_training_worker(run, pictures, redis_url, tmp
     training = answer.output.strip()
     assert run("status", training, "--queue", redis_url).output == "vae queued, step 0 of 2\n"
     job_store = open_job_store(redis_url)
-    assert job_store.redis.llen("train") == 1 and job_store.redis.llen("paint") == 0
-    assert Runner(Trainings(job_store)).run(training) == "done"
-    job_store.redis.close()
+    assert job_store.connection.redis.llen("train") == 1 and job_store.connection.redis.llen("paint") == 0
+    assert Runner(Trainings(job_store.connection)).run(training) == "done"
+    job_store.connection.close()
     told = run("status", training, "--queue", redis_url, "--follow")
     assert told.exit_code == 0 and told.output.startswith("vae done, step 2 of 2, loss ")
     assert str(tmp_path / "run") in told.output
@@ -127,7 +127,7 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
     from jobs.job import State
     from training.runs import TrainingRequest
 
-    trainings = Trainings(job_store)
+    trainings = Trainings(job_store.connection)
     training = trainings.open(TrainingRequest("vae", {"steps": 3}))
     answers = []
     follower = threading.Thread(

@@ -22,7 +22,7 @@ from training.runs import Runner, TrainingRequest, Trainings, Watch, send_traini
 
 @pytest.fixture
 def trainings(job_store):
-    return Trainings(job_store)
+    return Trainings(job_store.connection)
 
 
 @pytest.fixture

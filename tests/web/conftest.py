@@ -21,7 +21,7 @@ Enter = Callable[..., FlaskClient]
 
 @pytest.fixture
 def keys(queue: Queue) -> ApiKeys:
-    return ApiKeys(queue.job_store)
+    return ApiKeys(queue.job_store.connection)
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_an_explicit_seed_is_answered_by_its_own_picture_only(client, queue, wor
 def test_a_job_is_cancelled_while_it_runs(client, queue, working, painter):
     painter.go_on.clear()
     job = client.post("/api/v1/jobs", json=FOX).json
-    wait_for(lambda: queue.job(job["id"]).state is State.RUNNING)
+    wait_for(lambda: queue.job_store.jobs.find(job["id"]).state is State.RUNNING)
     assert client.delete(job["links"]["self"]).json["state"] == "cancelled"
     painter.go_on.set()
     wait_for(lambda: not working.claims)

@@ -114,14 +114,14 @@ def test_a_finished_picture_comes_as_an_event(client: FlaskClient, queue: Queue,
     name, event, data, *_ = next(told).decode().split("\n")
     answer.close()
     assert event == "event: picture" and shown(json.loads(data.removeprefix("data: "))) == [key]
-    assert name.removeprefix("id: ") == queue.finished()[0][0]
+    assert name.removeprefix("id: ") == queue.job_store.jobs.finished_pictures()[0][0]
 
 
 def test_whoever_comes_back_is_told_what_it_missed(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     painted(client, queue, "a green apple")
-    last = queue.finished()[0][0]
+    last = queue.job_store.jobs.finished_pictures()[0][0]
     key = painted(client, queue, "a blue boat")
     answer = client.get("/gallery/events?since=0-0", headers={"Last-Event-ID": last})
     told = iter(answer.response)
@@ -146,11 +146,11 @@ def test_another_scopes_pictures_are_no_news(client: FlaskClient, job_store: Job
 
 def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
     """A job that is painted at once, by nobody; the key of its picture."""
-    job_store.open_job(recipe, reason="", scope=scope, user=user, joinable=False)
-    claim = job_store.claim("stickers")
+    job_store.submissions.open_job(recipe, reason="", scope=scope, user=user, joinable=False)
+    claim = job_store.claims.claim("stickers")
     assert claim
     picture = Picture(recipe=claim.recipe, created=1.0, seconds=1.0, scope=scope)
-    assert job_store.complete(claim, picture)
+    assert job_store.progress.complete(claim, picture)
     return picture.key
 
 
@@ -170,7 +170,7 @@ def test_what_is_mine_is_read_once_for_many_pictures_and_none_is_missed(
     client: FlaskClient, queue: Queue, job_store: JobStore, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "OWN_SECONDS", 0.5)
-    read = count_calls(monkeypatch, queue, "of_user")
+    read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
     client.get("/")  # which names this browser
     visitor = client.get_cookie(VISITOR)
     assert visitor
@@ -191,7 +191,7 @@ def test_a_search_of_mine_reads_what_is_mine_once(
     for seed in range(3):
         remember(recipe, seed=seed)
     client.get("/")  # which names this browser
-    read = count_calls(monkeypatch, queue, "of_user")
+    read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
     assert shown(client.get("/gallery?mine=1&q=fox").text) == [] and len(read) == 1
 
 

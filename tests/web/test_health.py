@@ -6,7 +6,7 @@ from memo.store import FolderStore
 
 
 def test_it_is_healthy_when_a_job_can_be_served(client, job_store):
-    job_store.heartbeat("here", {"pid": 1})
+    job_store.heartbeats.beat("here", {"pid": 1})
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["status"]) == (200, "ok")
     assert set(answer.json["parts"].values()) == {"ok"}
@@ -18,7 +18,7 @@ def test_without_a_worker_it_is_not(client):
 
 
 def test_without_an_index_it_is_degraded_but_serves(client, job_store, memory, unused_port):
-    job_store.heartbeat("here", {"pid": 1})
+    job_store.heartbeats.beat("here", {"pid": 1})
     memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["status"]) == (200, "degraded")
@@ -26,7 +26,7 @@ def test_without_an_index_it_is_degraded_but_serves(client, job_store, memory, u
 
 
 def test_without_a_store_it_is_not(client, job_store, memory, tmp_path):
-    job_store.heartbeat("here", {"pid": 1})
+    job_store.heartbeats.beat("here", {"pid": 1})
     (tmp_path / "file").touch()
     memory.store = FolderStore(tmp_path / "file")
     assert client.get("/healthz").status_code == 503

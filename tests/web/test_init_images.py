@@ -49,13 +49,13 @@ def test_the_week_that_an_upload_is_kept_begins_anew_whenever_it_is_asked_for(
 ):
     def noted():
         with monkeypatch.context() as hurried:
-            hurried.setattr("jobs.store.job_store.KEPT_SECONDS", -0.001)
-            return job_store.old_init_images()
+            hurried.setattr("jobs.store.backlog.KEPT_SECONDS", -0.001)
+            return job_store.backlog.old_init_images()
 
     start = upload(client, data=picture(), content_type="image/png")
     [(name, scope)] = noted()
     assert name == start
-    job_store.drop_init_image(start, scope)
+    job_store.backlog.drop_init_image(start, scope)
     assert client.post("/api/v1/jobs", json={**FOX, "init_image": start}).status_code == 202
     assert noted() == [(start, scope)]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.job import MemoryMatch
+from memo import Match
 from tests.real import painted
 
 
@@ -26,15 +26,15 @@ def test_what_waits_and_what_was_answered_is_counted(scrape, job_store, recipe):
     before = scrape()
     assert before["memoaized_queue_depth", "stickers"] == 0 and before["memoaized_workers",] == 0
     for prompt in ("one", "two"):
-        job_store.open_job(replace(recipe, prompt=prompt), reason="", scope="shared")
+        job_store.submissions.open_job(replace(recipe, prompt=prompt), reason="", scope="shared")
     now = scrape()
     assert now["memoaized_queue_depth", "stickers"] == 2 and now["memoaized_queue_age_seconds", "stickers"] > 0
     assert now["memoaized_jobs_total", "painted"] == 2 and now["memoaized_jobs_total", "memory"] == 0
-    claim = job_store.claim(recipe.model)
+    claim = job_store.claims.claim(recipe.model)
     picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
-    job_store.complete(claim, replace(picture, seconds=4.0, joules=90.0))
-    match = MemoryMatch(prompt="a fox", score=1.0, how="same words")
-    job_store.record_remembered(recipe, replace(picture, seconds=99.0, joules=999.0), match, "why", "", 0.5)
+    job_store.progress.complete(claim, replace(picture, seconds=4.0, joules=90.0))
+    match = Match(replace(picture, seconds=99.0, joules=999.0), 1.0, "same words")
+    job_store.submissions.record_remembered(recipe, match, "why", seconds=0.5)
     after = scrape()
     assert after["memoaized_queue_depth", "stickers"] == 1
     assert (after["memoaized_seconds_spent_total",], after["memoaized_joules_spent_total",]) == (4.0, 90.0)
@@ -43,7 +43,7 @@ def test_what_waits_and_what_was_answered_is_counted(scrape, job_store, recipe):
 
 def test_workers_are_told_apart(scrape, job_store):
     said = {"slots": 8, "busy": 3, "joules": 12.5, "ended": {"done": 5, "failed": 1}}
-    job_store.heartbeat("here", {**said, "painters": {"stickers": {"width": 3, "step_ms": 41.5, "gpu_mb": 0}}})
+    job_store.heartbeats.beat("here", {**said, "painters": {"stickers": {"width": 3, "step_ms": 41.5, "gpu_mb": 0}}})
     now = scrape()
     assert (now["memoaized_worker_slots", "here"], now["memoaized_worker_busy", "here"]) == (8, 3)
     assert now["memoaized_worker_paintings_total", "failed", "here"] == 1

@@ -288,7 +288,7 @@ def test_a_page_of_no_jobs_leads_to_the_form(client: FlaskClient) -> None:
 
 def test_a_wrong_reuse_is_painted_anew_at_once(client: FlaskClient, remembered: Picture, queue: Queue) -> None:
     where = sent(client, prompt="A red fox in the snow.")
-    job = queue.job(client.post(f"{where}/wrong").location.rpartition("/")[2])
+    job = queue.job_store.jobs.find(client.post(f"{where}/wrong").location.rpartition("/")[2])
     assert job and job.origin == "painted" and job.recipe.prompt == "A red fox in the snow."
     client.post(f"/jobs/{job.id}/cancel")
     assert 'data-origin="painted"' in client.get(sent(client, prompt="A red fox in the snow.")).text

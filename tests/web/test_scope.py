@@ -42,20 +42,20 @@ class Hand:
         """Until stopped."""
         aside: list[Claim] = []
         while not self.stop.wait(0.005):
-            if claim := self.job_store.claim("stickers"):
+            if claim := self.job_store.claims.claim("stickers"):
                 aside.append(claim)
             aside = [claim for claim in aside if not self.ended(claim)]
 
     def ended(self, claim: Claim) -> bool:
         """Paint it unless it is held; whether it needs no more looking after."""
-        if self.job_store.report_progress(claim, 1) != "go on":
-            return self.job_store.end_cancelled(claim)
+        if self.job_store.progress.report_step(claim, 1) != "go on":
+            return self.job_store.progress.end_cancelled(claim)
         if self.idle or claim.recipe.prompt in self.held:
             return False
         picture, png = painted(claim.recipe, seed=claim.recipe.seed, scope=claim.scope)
         self.memory.keep(picture, png)
         self.memory.index_picture(picture, new=True)
-        self.job_store.complete(claim, picture)
+        self.job_store.progress.complete(claim, picture)
         self.memory.painting_ended(claim.painting)
         return True
 
@@ -102,12 +102,14 @@ def world(guarded, enter, hand, queue, memory) -> World:
     start = ada.post("/api/v1/init-images", data=png_of("#123456"), content_type="image/png").json["init_image"]
     hand.held.add(WOLF["prompt"])
     running = ada.post("/api/v1/jobs", json=WOLF).json["id"]
-    wait_for(lambda: queue.job(running).state is State.RUNNING)
-    queue.job_store.redis.hset(
-        f"{queue.job_store.prefix}painting:{queue.job(running).painting}", "preview", "cHJldmlldw=="
+    wait_for(lambda: queue.job_store.jobs.find(running).state is State.RUNNING)
+    queue.job_store.connection.redis.hset(
+        f"{queue.job_store.connection.prefix}painting:{queue.job_store.jobs.find(running).painting}",
+        "preview",
+        "cHJldmlldw==",
     )
     png = ada.get(f"/api/v1/pictures/{done.picture.key}/image").data
-    jobs = [queue.job(name) for name in (answered["id"], running)]
+    jobs = [queue.job_store.jobs.find(name) for name in (answered["id"], running)]
     return World(bob, ada, done.picture, png, done, *jobs, start)
 
 
@@ -282,7 +284,7 @@ def test_by_name_others_get_what_they_get_for_a_name_that_never_was(world, queue
             assert not leaked(world, got.data, said), endpoint
             hidden = got.data.replace(job.encode(), b"0" * 32).replace(world.picture.key.encode(), b"0" * 32)
             assert hidden == never.data, endpoint
-    assert not queue.job(world.running.id).state.final and memory.has(world.picture.key)
+    assert not queue.job_store.jobs.find(world.running.id).state.final and memory.has(world.picture.key)
     assert list(memory.labels.all()) == [] and memory.index.get(world.picture.key) == world.picture
 
 
@@ -315,10 +317,10 @@ def test_others_do_not_join_what_is_being_painted(world, queue):
         for body in (WOLF, {**WOLF, "prompt": "draw a grey wolf in the woods"})
     ]
     assert waits[0]["origin"] == "painted" and waits[1]["origin"] in ("painted", "joined")
-    paintings = {queue.job(job["id"]).painting for job in waits}
-    assert world.running.painting not in paintings and queue.job(world.running.id).waiters == 1
+    paintings = {queue.job_store.jobs.find(job["id"]).painting for job in waits}
+    assert world.running.painting not in paintings and queue.job_store.jobs.find(world.running.id).waiters == 1
     hers = world.ada.post("/api/v1/jobs", json=WOLF).json
-    assert hers["origin"] == "joined" and queue.job(hers["id"]).painting == world.running.painting
+    assert hers["origin"] == "joined" and queue.job_store.jobs.find(hers["id"]).painting == world.running.painting
 
 
 def test_the_same_recipe_and_seed_is_another_picture_in_another_scope(world, queue, memory):

@@ -47,7 +47,7 @@ def signed_in(guarded, keys):
 def test_a_key_is_kept_as_a_hash_only(keys, job_store):
     holder, key = keys.add("ada")
     assert re.fullmatch(r"memo_[\w-]{43}", key) and keys.holder(key) == holder
-    kept = "".join(str(job_store.redis.dump(name)) for name in job_store.redis.keys("*"))
+    kept = "".join(str(job_store.connection.redis.dump(name)) for name in job_store.connection.redis.keys("*"))
     assert key.removeprefix("memo_") not in kept and holder.role == "user"
 
 
@@ -289,7 +289,9 @@ SIZE = {"width": 64, "height": 64}
 def test_of_a_request_that_is_refused_halfway_nothing_goes_on_and_nothing_counts(serve, enter, queue, path, body):
     ada = enter(serve(queue_cap="3", daily="16", rate="1/hour"), "ada")
     assert ada.post(path, json=body).status_code == 503
-    assert {job.state for job in queue.recent(9)} == {State.CANCELLED} and queue.job_store.count_queued() == 0
+    assert {job.state for job in queue.job_store.jobs.recent(9)} == {
+        State.CANCELLED
+    } and queue.job_store.statistics.count_queued() == 0
     assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 202
 
 
@@ -298,14 +300,14 @@ def test_whoever_was_overtaken_by_another_request_of_their_own_is_refused_whole(
     monkeypatch.setattr(app.extensions["limits"].limiter.limiter, "test", lambda *_, **__: True)
     ada = enter(app, "ada")
     assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 429
-    assert {job.state for job in queue.recent(9)} == {State.CANCELLED}
+    assert {job.state for job in queue.job_store.jobs.recent(9)} == {State.CANCELLED}
 
 
 def test_another_one_that_the_full_queue_refuses_does_not_count(serve, enter, queue):
     ada = enter(serve(queue_cap="1", daily="2"), "ada")
     job = ada.post("/api/v1/jobs", json=FOX).json["id"]
     assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 503
-    queue.cancel(job)
+    queue.job_store.submissions.cancel(job)
     assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 202
 
 
@@ -324,7 +326,7 @@ def test_a_full_queue_takes_no_more_but_memory_answers(serve, enter, queue, work
 def ask_and_see(client, queue, prompt):
     """Ask; the first that is asked for is being painted when this returns."""
     answer = client.post("/api/v1/jobs", json={**FOX, "prompt": prompt})
-    wait_for(lambda: queue.job_store.redis.zcard(queue.job_store.prefix + "leases"))
+    wait_for(lambda: queue.job_store.connection.redis.zcard(queue.job_store.connection.prefix + "leases"))
     return answer
 
 
@@ -337,7 +339,7 @@ def test_nobody_is_stopped_while_what_counts_is_away_and_that_is_counted(serve, 
 
 
 def test_while_keys_cannot_be_read_nobody_comes_in(guarded, unused_port):
-    guarded.extensions["keys"] = ApiKeys(open_job_store(f"redis://127.0.0.1:{unused_port}/0"))
+    guarded.extensions["keys"] = ApiKeys(open_job_store(f"redis://127.0.0.1:{unused_port}/0").connection)
     client = guarded.test_client()
     assert client.get("/api/v1/jobs", headers={"apikey": "memo_x"}).status_code == 503
     assert client.get("/sign-in").status_code == 503 and style(client) == 200

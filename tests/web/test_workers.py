@@ -11,7 +11,7 @@ FACTS = {"device": "cpu float32", "slots": 4, "busy": 2, "models": ["stickers"],
 
 def test_the_page_tells_what_runs_where(client: FlaskClient, job_store: JobStore) -> None:
     assert "No worker is there." in client.get("/queue").text
-    job_store.heartbeat("here:1", {**FACTS, "painters": {"stickers": {"batch_size": 2, "step_ms": 12.3}}})
+    job_store.heartbeats.beat("here:1", {**FACTS, "painters": {"stickers": {"batch_size": 2, "step_ms": 12.3}}})
     page = client.get("/queue").text
     assert "here:1" in page and "painting 2 of 4 at once" in page and "7 painted" in page
     assert "batch of 2, 12 ms a step" in page
@@ -26,7 +26,7 @@ def test_the_page_tells_what_waits(client: FlaskClient) -> None:
 
 def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
     finished(queue, client.post("/api/v1/jobs", json=BODY).json["id"])
-    wait_for(lambda: queue.counts()["pictures"])
+    wait_for(lambda: queue.job_store.statistics.counts()["pictures"])
     client.post("/api/v1/jobs", json=BODY)
     history = client.get("/api/v1/stats/history").json
     assert len(history["times"]) == 60
@@ -40,7 +40,7 @@ def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working
 
 def test_history_averages_the_widths_of_painters_that_step(client: FlaskClient, job_store: JobStore) -> None:
     for size in (0, 2, 6):
-        job_store.heartbeat("here:1", {**FACTS, "painters": {"stickers": {"batch_size": size}}})
+        job_store.heartbeats.beat("here:1", {**FACTS, "painters": {"stickers": {"batch_size": size}}})
     sizes = client.get("/api/v1/stats/history?span=24h").json["batch_size"]
     assert sizes[-1] == 4 and set(sizes[:-1]) == {None}
 

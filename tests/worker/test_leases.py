@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from jobs.job import State
-from jobs.store.job_store import KEPT_SECONDS, LEASE_SECONDS
+from jobs.store.claims import LEASE_SECONDS
+from jobs.store.connection import KEPT_SECONDS
 from memo import Unavailable
 from memo.index import open_index
 from tests.real import painted, wait_for
@@ -34,20 +35,20 @@ def tend(lease_keeper):
 
 
 def test_others_are_rung_for_a_dead_workers_painting(lease_keeper, job_store, recipe, rung, monkeypatch):
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
-    job = job_store.open_job(recipe, reason="", scope="shared", joinable=True)
-    job_store.claim(recipe.model)
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
+    job_store.claims.claim(recipe.model)
     tend(lease_keeper)
-    assert rung == ["stickers"] and job_store.job(job.id).state is State.QUEUED
+    assert rung == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
 
 
 def test_the_claims_of_a_living_worker_are_renewed(lease_keeper, runner, job_store, recipe, monkeypatch):
-    job = job_store.open_job(recipe, reason="", scope="shared", joinable=True)
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
-    runner.claims[job.painting] = job_store.claim(job.recipe.model)
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", 60.0)
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
+    runner.claims[job.painting] = job_store.claims.claim(job.recipe.model)
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", 60.0)
     tend(lease_keeper)
-    assert job_store.requeue_expired() == [] and job_store.job(job.id).state is State.RUNNING
+    assert job_store.claims.requeue_expired() == [] and job_store.jobs.find(job.id).state is State.RUNNING
 
 
 def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(
@@ -55,8 +56,10 @@ def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(
 ):
     monkeypatch.setattr("worker.leases.UNNOTICED_SECONDS", 0.0)
     for number in range(3):
-        job_store.open_job(replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True)
-    runner.claims["busy"] = job_store.claim(recipe.model)
+        job_store.submissions.open_job(
+            replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True
+        )
+    runner.claims["busy"] = job_store.claims.claim(recipe.model)
     tend(lease_keeper)
     assert rung == []
     runner.claims.clear()
@@ -65,7 +68,7 @@ def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(
 
 
 def test_what_was_just_asked_for_is_left_to_its_own_ring(lease_keeper, job_store, recipe, rung):
-    job_store.open_job(recipe, reason="", scope="shared", joinable=True)
+    job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
     tend(lease_keeper)
     tend(lease_keeper)
     assert rung == []
@@ -76,15 +79,15 @@ def test_the_backlog_is_indexed_when_the_index_is_back(
 ):
     picture, png = painted(recipe)
     memory.keep(picture, png)
-    job_store.add_to_backlog(picture.key)
-    job_store.add_to_backlog("f" * 32)
+    job_store.backlog.add_unindexed(picture.key)
+    job_store.backlog.add_unindexed("f" * 32)
     index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     with pytest.raises(Exception, match="index"):
         tend(lease_keeper)
-    assert len(job_store.backlog()) == 2
+    assert len(job_store.backlog.unindexed()) == 2
     memory.index = index
     tend(lease_keeper)
-    assert memory.index.get(picture.key) == picture and job_store.backlog() == []
+    assert memory.index.get(picture.key) == picture and job_store.backlog.unindexed() == []
     assert "f" * 32 in caplog.text
 
 
@@ -93,18 +96,18 @@ def test_a_picture_to_start_from_goes_if_nothing_began_from_it_for_long(
 ):
     names = [memory.keep_init_image(png_of(colour), "mine") for colour in ("red", "green", "blue")]
     for name in names:
-        job_store.touch_init_image(name, "mine")
+        job_store.backlog.touch_init_image(name, "mine")
     used, png = painted(replace(recipe, init_image=names[1], strength=0.5), scope="mine")
     memory.keep(used, png)
     memory.index_picture(used)
     tend(lease_keeper)
     assert all(memory.has_init_image(name, "mine") for name in names)
     later = time.time() + KEPT_SECONDS + 1
-    monkeypatch.setattr("jobs.store.job_store.now", lambda: later)
-    job_store.touch_init_image(names[2], "mine")  # sent again
+    monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
+    job_store.backlog.touch_init_image(names[2], "mine")  # sent again
     tend(lease_keeper)
     assert [memory.has_init_image(name, "mine") for name in names] == [False, True, True]
-    assert job_store.old_init_images() == []
+    assert job_store.backlog.old_init_images() == []
     memory.forget(used.key, "mine")
     assert not memory.has_init_image(names[1], "mine")
 
@@ -119,17 +122,19 @@ def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(
     lease_keeper, job_store, memory, recipe, monkeypatch
 ):
     start = memory.keep_init_image(png_of("red"), "mine")
-    job_store.touch_init_image(start, "mine")
+    job_store.backlog.touch_init_image(start, "mine")
     wanted = replace(recipe, init_image=start, strength=0.5)
-    waits, gone = (job_store.open_job(replace(wanted, seed=seed), reason="", scope="mine") for seed in (1, 2))
+    waits, gone = (
+        job_store.submissions.open_job(replace(wanted, seed=seed), reason="", scope="mine") for seed in (1, 2)
+    )
     for job in (waits, gone):
         memory.painting_started(job.painting, job.recipe, job.scope)
-    job_store.cancel(gone.id)
+    job_store.submissions.cancel(gone.id)
     lease_keeper.look_after()
     assert memory.paintings_under_way() == [waits.painting]
-    job_store.cancel(waits.id)
+    job_store.submissions.cancel(waits.id)
     later = time.time() + KEPT_SECONDS + 1
-    monkeypatch.setattr("jobs.store.job_store.now", lambda: later)
+    monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
     lease_keeper.swept -= SWEEP_SECONDS
     lease_keeper.look_after()
     assert memory.paintings_under_way() == [] and not memory.has_init_image(start, "mine")
@@ -137,12 +142,12 @@ def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(
 
 def test_it_beats_from_the_start_and_leaves_at_the_end(lease_keeper, runner, job_store, rung):
     lease_keeper.start()
-    wait_for(lambda: "here" in job_store.workers())
-    assert job_store.workers()["here"]["models"] == ["stickers"]
+    wait_for(lambda: "here" in job_store.heartbeats.workers())
+    assert job_store.heartbeats.workers()["here"]["models"] == ["stickers"]
     runner.closing.set()
     runner.answer("stickers")
     lease_keeper.stop()
-    assert job_store.workers() == {} and rung == ["stickers"]
+    assert job_store.heartbeats.workers() == {} and rung == ["stickers"]
 
 
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), FileNotFoundError("a model was moved")])
@@ -175,40 +180,40 @@ def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe,
         return ["stickers"]
 
     lease_keeper = LeaseKeeper(runner, rung.append, serving, slots=1, name="here", facts={})
-    job_store.open_job(recipe, reason="", scope="shared")
-    claim = job_store.claim(recipe.model)
+    job_store.submissions.open_job(recipe, reason="", scope="shared")
+    claim = job_store.claims.claim(recipe.model)
     runner.claims[claim.painting] = claim
     lease_keeper.start()
     assert reading.wait(20)
-    leases = job_store.prefix + "leases"
-    before = job_store.redis.zscore(leases, claim.painting)
-    assert wait_for(lambda: job_store.redis.zscore(leases, claim.painting) > before)
+    leases = job_store.connection.prefix + "leases"
+    before = job_store.connection.redis.zscore(leases, claim.painting)
+    assert wait_for(lambda: job_store.connection.redis.zscore(leases, claim.painting) > before)
     read.set()
     lease_keeper.stop()
 
 
 def test_after_an_outage_others_may_renew_their_leases_first(lease_keeper, job_store, recipe, rung, monkeypatch):
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
-    job = job_store.open_job(recipe, reason="", scope="shared")
-    job_store.claim(recipe.model)
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
+    job_store.claims.claim(recipe.model)
     with monkeypatch.context() as patched:
-        patched.setattr(job_store, "requeue_expired", Mock(side_effect=Unavailable("Redis is loading")))
+        patched.setattr(job_store.claims, "requeue_expired", Mock(side_effect=Unavailable("Redis is loading")))
         with pytest.raises(Unavailable):
             lease_keeper.keep_leases()
     lease_keeper.keep_leases()
-    assert rung == [] and job_store.job(job.id).state is State.RUNNING
+    assert rung == [] and job_store.jobs.find(job.id).state is State.RUNNING
     lease_keeper.patient_until -= LEASE_SECONDS
     lease_keeper.keep_leases()
-    assert rung == ["stickers"] and job_store.job(job.id).state is State.QUEUED
+    assert rung == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
 
 
 def test_what_hangs_here_is_left_to_others(lease_keeper, runner, job_store, recipe, rung, monkeypatch, caplog):
-    job = job_store.open_job(recipe, reason="", scope="shared")
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
-    claim = runner.claims[job.painting] = job_store.claim(recipe.model)
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
+    claim = runner.claims[job.painting] = job_store.claims.claim(recipe.model)
     runner.last_sign[claim.painting] = time.monotonic() - SILENT_SECONDS - 1
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", 60.0)
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", 60.0)
     for _ in range(2):
         lease_keeper.keep_leases()
-    assert rung == ["stickers"] and job_store.job(job.id).state is State.QUEUED
+    assert rung == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
     assert caplog.text.count("hangs here") == 1

@@ -17,12 +17,12 @@ from worker.painters.port import Progress, TooLarge
 
 @pytest.fixture
 def job(job_store, recipe):
-    return job_store.open_job(replace(recipe, steps=4), reason="", scope="shared", joinable=True)
+    return job_store.submissions.open_job(replace(recipe, steps=4), reason="", scope="shared", joinable=True)
 
 
 def test_the_picture_is_stored_indexed_and_then_the_job_is_done(runner, job_store, memory, job):
     assert runner.paint(job.recipe.model) == "done"
-    done = job_store.job(job.id)
+    done = job_store.jobs.find(job.id)
     assert done.state is State.DONE and done.picture.recipe == job.recipe
     assert read_png(memory.image(done.picture.key)) == done.picture == memory.index.get(done.picture.key)
     assert done.picture.device == "test" and done.picture.seconds >= 0
@@ -37,7 +37,7 @@ def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(runner, paint
     picture, png = painted(job.recipe, seed=job.recipe.seed)
     memory.keep(picture, png)
     assert runner.paint(job.recipe.model) == "done"
-    assert painter.painted == [] and job_store.job(job.id).picture == picture
+    assert painter.painted == [] and job_store.jobs.find(job.id).picture == picture
 
 
 def test_a_picture_that_another_worker_kept_meanwhile_stays(runner, painter, job_store, memory, job):
@@ -51,29 +51,31 @@ def test_a_picture_that_another_worker_kept_meanwhile_stays(runner, painter, job
         "Late", (), {"device": "late", "metered": False, "__call__": staticmethod(late)}
     )()
     assert runner.paint(job.recipe.model) == "done"
-    assert painter.painted and job_store.job(job.id).picture == first == memory.index.get(first.key)
+    assert painter.painted and job_store.jobs.find(job.id).picture == first == memory.index.get(first.key)
 
 
 def test_a_lost_claim_changes_nothing(runner, job_store, painter, job):
     def steal(recipe, on_step, init_image=None, turn=None):
-        job_store.redis.hset(job_store.prefix + "painting:" + job.painting, "token", "another worker")
+        job_store.connection.redis.hset(
+            job_store.connection.prefix + "painting:" + job.painting, "token", "another worker"
+        )
         return type(painter).__call__(painter, recipe, on_step)
 
     runner.painters = lambda name: type("Robbed", (), {"device": "test", "__call__": staticmethod(steal)})()
     assert runner.paint(job.recipe.model) == "lost"
-    assert job_store.job(job.id).state is State.RUNNING
+    assert job_store.jobs.find(job.id).state is State.RUNNING
 
 
 def test_a_cancelled_painting_stops_at_the_next_step(runner, job_store, painter, memory, job):
     painter.go_on.clear()
     thread = threading.Thread(target=runner.paint, args=(job.recipe.model,))
     thread.start()
-    while job_store.job(job.id).state is not State.RUNNING:
+    while job_store.jobs.find(job.id).state is not State.RUNNING:
         pass
-    job_store.cancel(job.id)
+    job_store.submissions.cancel(job.id)
     painter.go_on.set()
     thread.join(10)
-    assert job_store.job(job.id).state is State.CANCELLED
+    assert job_store.jobs.find(job.id).state is State.CANCELLED
     assert painter.painted == [] and list(memory.store.names()) == []
 
 
@@ -81,28 +83,28 @@ def test_what_does_not_fit_into_memory_is_tried_again_a_little_later(runner, job
     painter.fault = TooLarge(recipe, "cuda:0 bfloat16", RuntimeError("CUDA out of memory"))
     for _ in range(MOST_ATTEMPTS - 1):
         assert runner.paint(job.recipe.model) == "left"
-        assert job_store.job(job.id).state is State.RUNNING
-        job_store.redis.zadd(job_store.prefix + "leases", {job.painting: 0})
-        assert job_store.requeue_expired() == [job.recipe.model]
+        assert job_store.jobs.find(job.id).state is State.RUNNING
+        job_store.connection.redis.zadd(job_store.connection.prefix + "leases", {job.painting: 0})
+        assert job_store.claims.requeue_expired() == [job.recipe.model]
     assert runner.paint(job.recipe.model) == "failed"
-    assert "64 × 64 of stickers does not fit into the memory of cuda:0" in job_store.job(job.id).error
+    assert "64 × 64 of stickers does not fit into the memory of cuda:0" in job_store.jobs.find(job.id).error
 
 
 def lapse(job_store, job):
     """Its lease runs out, and it is put back into the queue."""
-    job_store.redis.zadd(job_store.prefix + "leases", {job.painting: 0})
-    assert job_store.requeue_expired() == [job.recipe.model]
+    job_store.connection.redis.zadd(job_store.connection.prefix + "leases", {job.painting: 0})
+    assert job_store.claims.requeue_expired() == [job.recipe.model]
 
 
 def test_an_unexpected_fault_is_tried_again_and_then_becomes_the_jobs_error(runner, job_store, painter, job, caplog):
     painter.fault = RuntimeError("out of ochre")
     for attempt in (1, 2):
         assert runner.paint(job.recipe.model) == "left"
-        now = job_store.job(job.id)
+        now = job_store.jobs.find(job.id)
         assert now.state is State.RUNNING and f"try {attempt} failed: RuntimeError: out of ochre" in now.message
         lapse(job_store, job)
     assert runner.paint(job.recipe.model) == "failed"
-    assert job_store.job(job.id).error == "RuntimeError: out of ochre" and "Traceback" in caplog.text
+    assert job_store.jobs.find(job.id).error == "RuntimeError: out of ochre" and "Traceback" in caplog.text
     assert not runner.closing.is_set()  # one painting may be at fault itself
 
 
@@ -119,34 +121,36 @@ def test_what_went_wrong_is_told_even_if_the_worker_dies_at_last(runner, job_sto
     runner.paint(job.recipe.model)
     for _ in range(MOST_ATTEMPTS - 1):
         lapse(job_store, job)
-        assert job_store.claim(job.recipe.model)
+        assert job_store.claims.claim(job.recipe.model)
     lapse(job_store, job)
     assert runner.paint(job.recipe.model) == "failed"
-    assert "died 3 times" in job_store.job(job.id).error and "out of ochre" in job_store.job(job.id).error
+    assert "died 3 times" in job_store.jobs.find(job.id).error and "out of ochre" in job_store.jobs.find(job.id).error
 
 
 def test_a_painting_that_kills_its_workers_fails_in_the_end(runner, job_store, painter, memory, job):
     memory.painting_started(job.painting, job.recipe, job.scope)
     for _ in range(MOST_ATTEMPTS):
-        assert job_store.claim(job.recipe.model)
+        assert job_store.claims.claim(job.recipe.model)
         lapse(job_store, job)
     assert runner.paint(job.recipe.model) == "failed" and runner.ended["failed"] == 1 and painter.painted == []
-    assert job_store.job(job.id).error == "its worker died 3 times while painting it"
+    assert job_store.jobs.find(job.id).error == "its worker died 3 times while painting it"
     assert memory.paintings_under_way() == []
 
 
 def test_a_worker_at_which_everything_fails_gives_up(runner, job_store, painter, recipe):
     """Three different paintings in a row; the fourth is left to others, and none has failed for it."""
-    jobs = [job_store.open_job(replace(recipe, seed=seed), reason="", scope="shared") for seed in range(5)]
+    jobs = [
+        job_store.submissions.open_job(replace(recipe, seed=seed), reason="", scope="shared") for seed in range(5)
+    ]
     painter.fault = RuntimeError("CUDA error: an illegal memory access was encountered")
     assert runner.answer(recipe.model) == "left, left, left"
     assert runner.closing.is_set() and runner.unserved == [recipe.model]
-    assert not any(job_store.job(job.id).state.final for job in jobs)
+    assert not any(job_store.jobs.find(job.id).state.final for job in jobs)
 
 
 def test_a_success_between_shows_that_the_worker_is_sound(runner, job_store, painter, recipe):
     for seed in range(6):
-        job_store.open_job(replace(recipe, seed=seed), reason="", scope="shared")
+        job_store.submissions.open_job(replace(recipe, seed=seed), reason="", scope="shared")
         painter.fault = None if seed == 2 else RuntimeError("a fault")
         runner.paint(recipe.model)
         assert runner.closing.is_set() == (seed == 5)
@@ -158,15 +162,15 @@ def test_a_missing_model_becomes_the_jobs_error(runner, job_store, job):
 
     runner.painters = no_painter
     assert runner.paint(job.recipe.model) == "failed"
-    assert job_store.job(job.id).error == "the model stickers is not here"
+    assert job_store.jobs.find(job.id).error == "the model stickers is not here"
 
 
 def test_without_an_index_the_picture_is_kept_and_put_on_the_backlog(runner, job_store, memory, job, unused_port):
     memory.index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", memory.embedder.dimension)
     assert runner.paint(job.recipe.model) == "done"
-    done = job_store.job(job.id)
+    done = job_store.jobs.find(job.id)
     assert done.state is State.DONE and memory.has(done.picture.key)
-    assert [key for _, key in job_store.backlog()] == [done.picture.key]
+    assert [key for _, key in job_store.backlog.unindexed()] == [done.picture.key]
 
 
 def test_a_store_that_comes_back_loses_nothing(runner, job_store, memory, job, monkeypatch):
@@ -181,7 +185,7 @@ def test_a_store_that_comes_back_loses_nothing(runner, job_store, memory, job, m
 
     monkeypatch.setattr(memory.store, "put", flaky)
     assert runner.paint(job.recipe.model) == "done"
-    assert len(calls) == 4 and job_store.job(job.id).state is State.DONE
+    assert len(calls) == 4 and job_store.jobs.find(job.id).state is State.DONE
 
 
 @pytest.mark.parametrize("asked", ["exists", "put"])
@@ -199,25 +203,25 @@ def test_a_store_that_stays_away_is_waited_for_and_fails_nothing(
             return real(*given, **named)
         calls.append(given)
         if len(calls) > 30:
-            seen.append(job_store.job(job.id))
+            seen.append(job_store.jobs.find(job.id))
             away.clear()
         raise Unavailable("the store is down")
 
     monkeypatch.setattr(memory.store, asked, method)
     assert runner.paint(job.recipe.model) == "done" and len(painter.painted) == 1
     assert seen[0].state is State.RUNNING and "waiting for the picture store" in seen[0].message
-    assert job_store.job(job.id).state is State.DONE and memory.has(job_store.job(job.id).picture.key)
+    assert job_store.jobs.find(job.id).state is State.DONE and memory.has(job_store.jobs.find(job.id).picture.key)
 
 
 def test_who_waits_for_the_store_can_be_cancelled(runner, job_store, memory, job, monkeypatch):
     monkeypatch.setattr("worker.paint.STORE_WAIT", (0.001, 0.002))
 
     def down(*_, **__):
-        job_store.cancel(job.id)
+        job_store.submissions.cancel(job.id)
         raise Unavailable("the store is down")
 
     monkeypatch.setattr(memory.store, "put", down)
-    assert runner.paint(job.recipe.model) == "cancel" and job_store.job(job.id).state is State.CANCELLED
+    assert runner.paint(job.recipe.model) == "cancel" and job_store.jobs.find(job.id).state is State.CANCELLED
 
 
 def down_for(calls, times, real):
@@ -233,9 +237,9 @@ def down_for(calls, times, real):
 
 
 def test_a_queue_that_misses_some_steps_does_not_stop_the_painting(runner, job_store, job, monkeypatch):
-    monkeypatch.setattr(job_store, "report_progress", down_for([], 2, job_store.report_progress))
+    monkeypatch.setattr(job_store.progress, "report_step", down_for([], 2, job_store.progress.report_step))
     assert runner.paint(job.recipe.model) == "done"
-    assert job_store.job(job.id).state is State.DONE
+    assert job_store.jobs.find(job.id).state is State.DONE
 
 
 def test_previews_come_now_and_then_and_not_at_the_end(runner, job_store, job, monkeypatch):
@@ -245,7 +249,7 @@ def test_previews_come_now_and_then_and_not_at_the_end(runner, job_store, job, m
     def painter(recipe, on_step, init_image=None, turn=None):
         for step in range(1, recipe.steps + 1):
             on_step(Progress(step, 1.0, 2.0 * step, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
-            seen.append(job_store.preview(job.id))
+            seen.append(job_store.jobs.preview(job.id))
         return Image.new("RGB", (64, 64))
 
     painter.device, painter.metered = "test", True
@@ -253,18 +257,20 @@ def test_previews_come_now_and_then_and_not_at_the_end(runner, job_store, job, m
     assert runner.paint(job.recipe.model) == "done"
     assert len(looked) == job.recipe.steps - 1
     shown = Image.open(io.BytesIO(seen[0]))
-    done = job_store.job(job.id).picture
+    done = job_store.jobs.find(job.id).picture
     assert (done.joules, done.metered) == (2.0 * job.recipe.steps, True) and runner.state()["joules"] == done.joules
     assert (shown.format, shown.size) == ("WEBP", (8, 8)) and shown.getpixel((4, 4))[0] > 200
 
 
 def test_a_queue_that_is_down_at_the_end_fails_no_job(runner, painter, job_store, job, monkeypatch):
-    monkeypatch.setattr("jobs.store.job_store.LEASE_SECONDS", -1.0)
-    monkeypatch.setattr(job_store, "complete", down_for([], 1, job_store.complete))
+    monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
+    monkeypatch.setattr(job_store.progress, "complete", down_for([], 1, job_store.progress.complete))
     assert runner.paint(job.recipe.model) == "left"
-    assert job_store.job(job.id).state is State.RUNNING and job_store.requeue_expired() == [job.recipe.model]
+    assert job_store.jobs.find(job.id).state is State.RUNNING and job_store.claims.requeue_expired() == [
+        job.recipe.model
+    ]
     assert runner.paint(job.recipe.model) == "done"
-    assert len(painter.painted) == 1 and job_store.job(job.id).state is State.DONE
+    assert len(painter.painted) == 1 and job_store.jobs.find(job.id).state is State.DONE
 
 
 def test_a_worker_that_closes_while_the_store_is_down_hands_back(runner, job_store, memory, job, monkeypatch):
@@ -273,7 +279,7 @@ def test_a_worker_that_closes_while_the_store_is_down_hands_back(runner, job_sto
         raise Unavailable("the store is down")
 
     monkeypatch.setattr(memory.store, "put", down)
-    assert runner.paint(job.recipe.model) == "hand back" and job_store.job(job.id).state is State.QUEUED
+    assert runner.paint(job.recipe.model) == "hand back" and job_store.jobs.find(job.id).state is State.QUEUED
 
 
 def test_a_closing_worker_hands_its_painting_back(runner, job_store, painter, job):
@@ -281,12 +287,12 @@ def test_a_closing_worker_hands_its_painting_back(runner, job_store, painter, jo
     said = []
     thread = threading.Thread(target=lambda: said.append(runner.paint(job.recipe.model)))
     thread.start()
-    while job_store.job(job.id).state is not State.RUNNING:
+    while job_store.jobs.find(job.id).state is not State.RUNNING:
         pass
     runner.closing.set()
     painter.go_on.set()
     thread.join(10)
-    assert said == ["hand back"] and job_store.job(job.id).state is State.QUEUED
+    assert said == ["hand back"] and job_store.jobs.find(job.id).state is State.QUEUED
     assert runner.answer(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
     runner.closing.clear()
     assert runner.answer(job.recipe.model) == "done"
@@ -294,8 +300,10 @@ def test_a_closing_worker_hands_its_painting_back(runner, job_store, painter, jo
 
 def test_one_ring_is_enough_for_all_that_waits(runner, job_store, recipe, painter):
     for number, model in enumerate(("stickers", "other", "not ours", "stickers")):
-        job_store.open_job(replace(recipe, prompt=f"fox {number}", steps=1, model=model), reason="", scope="shared")
+        job_store.submissions.open_job(
+            replace(recipe, prompt=f"fox {number}", steps=1, model=model), reason="", scope="shared"
+        )
     runner.models = ["stickers", "other"]
     assert runner.answer("stickers") == "done, done, done"
-    assert painter.painted == ["fox 0", "fox 1", "fox 3"] and job_store.count_waiting("not ours") == 1
+    assert painter.painted == ["fox 0", "fox 1", "fox 3"] and job_store.statistics.count_waiting("not ours") == 1
     assert runner.answer("stickers") == ""

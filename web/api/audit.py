@@ -12,7 +12,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
-from jobs.store.job_store import RECENT_JOBS
+from jobs.store.submissions import MAX_LISTED
 from memo import BadRecipe, Picture
 from memo.judge.evaluation import wilson
 from memo.judge.feedback import Label
@@ -20,7 +20,7 @@ from memo.recipe import tidy
 from web.auth import for_admins, who
 from web.json_body import read_object
 from web.picture_requests import anew, job_of, picture_of
-from web.services import memory, queue
+from web.services import job_store, memory
 
 from .documents import FeedbackBody, LabelBody, StatsDocument
 from .openapi import Answer, described, told
@@ -122,7 +122,7 @@ def answered(job_id: str) -> tuple[Picture, str]:
 
 def sample() -> list[Job]:
     """Some of the last answers by meaning that no audit has looked at."""
-    jobs = [job for job in queue().recent(RECENT_JOBS) if job.match and job.match.how in SOURCES]
+    jobs = [job for job in job_store().jobs.recent(MAX_LISTED) if job.match and job.match.how in SOURCES]
     random.shuffle(jobs)
     seen = {(label.key, label.wanted) for label in audits(*SOURCES.values())}
     fresh = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}
@@ -146,7 +146,7 @@ def figures() -> dict[str, Any]:
 
 def ledger() -> dict[str, Any]:
     """How many jobs were answered how, and what was spent and saved."""
-    counts = queue().counts()
+    counts = job_store().statistics.counts()
     asked = sum(counts[origin] for origin in Origin)
     return {
         "jobs": asked,

@@ -28,7 +28,7 @@ from web.formats import Form
 from web.json_body import read_object
 from web.links import link_to
 from web.problems import RETRY_SECONDS, SHAPES
-from web.services import catalogue, queue
+from web.services import catalogue, job_store, queue
 
 from .generation_request import THEIRS, HordeRequest, read_request, warning
 
@@ -72,7 +72,7 @@ def generate() -> ResponseReturnValue:
     name = str(uuid.uuid4())
     with picture_requests.as_one(wanted.count) as jobs:
         picture_requests.begin(wanted, jobs, wanted.count)
-        queue().job_store.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
+        job_store().requests.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
         for job in jobs if webhook else ():
             img = link_to(job.key, FORM, kept=True) if asked.as_url else ""
             queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=name, img=img))
@@ -114,13 +114,13 @@ def models() -> ResponseReturnValue:
     """The models there are, how many workers paint with each, and what waits for them."""
     if request.args.get("type", "image") != "image":
         return []
-    served = [name for facts in queue().workers().values() for name in facts.get("models", ())]
+    served = [name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())]
     return [
         {
             "name": name,
             "type": "image",
             "count": served.count(name),
-            "jobs": (waiting := queue().waiting(name))[0],
+            "jobs": (waiting := job_store().statistics.waiting(name))[0],
             "queued": waiting[0],
             "eta": math.ceil(waiting[1]),
             "performance": 0,
@@ -152,7 +152,7 @@ def find_user() -> ResponseReturnValue:
 
 def group(name: str) -> tuple[list[Job], bool]:
     """The jobs of a request, and whether pictures are told by URL; 404 for one that is not the caller's."""
-    found = queue().job_store.group(name)
+    found = job_store().requests.group(name)
     with contextlib.suppress(NotFound):
         if found is not None:
             return picture_requests.jobs_of(found["jobs"]), bool(found["as_url"])
@@ -185,7 +185,7 @@ def wait_time(jobs: Sequence[Job]) -> int:
     for job in jobs:
         if job.position is not None:
             like = Picture(recipe=job.recipe, created=0.0, seconds=0.0)  # nothing is known when none was painted yet
-            longest = max(longest, (job.position + 1) * queue().mean_cost(like)[0])
+            longest = max(longest, (job.position + 1) * job_store().statistics.mean_cost(like)[0])
         longest = max(longest, job.seconds_left or 0.0)
     return math.ceil(longest)
 
@@ -195,7 +195,7 @@ def possible(jobs: Sequence[Job]) -> bool:
     wanted = {job.recipe.model for job in jobs if not job.state.final}
     if not wanted:
         return True
-    return wanted <= {name for facts in queue().workers().values() for name in facts.get("models", ())}
+    return wanted <= {name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())}
 
 
 def whole(jobs: Sequence[Job], as_url: bool) -> dict[str, Any]:

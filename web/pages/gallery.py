@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 from memo import Picture, Unavailable
 from web.auth import who
 from web.picture_requests import LONGEST_SEARCH, own
-from web.services import catalogue, memory, queue
+from web.services import catalogue, job_store, memory, queue
 from web.streams import streamed
 
 from .jobs_pages import last_finished
@@ -77,7 +77,7 @@ def events() -> ResponseReturnValue:
 def news() -> ResponseReturnValue:
     """The same as JSON, for those whom event streams do not reach: tiles, and where to ask next time."""
     choice = chosen()
-    finished = queue().finished(as_name(request.args.get("since")))
+    finished = job_store().jobs.finished_pictures(as_name(request.args.get("since")))
     seen = [picture for _, picture in fitting(finished, choice)]
     since = finished[-1][0] if finished else as_name(request.args.get("since"))
     again = url_for("gallery.news", **choice.arguments(since=since))

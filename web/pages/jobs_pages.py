@@ -22,7 +22,7 @@ from web import picture_requests
 from web.api.init_images import LARGEST_UPLOAD
 from web.auth import VISITOR, visitor, who
 from web.picture_requests import describe, job_of, jobs_of, picture_of
-from web.services import catalogue, memory, queue
+from web.services import catalogue, job_store, memory
 
 bp = Blueprint("pages", __name__)
 
@@ -204,15 +204,17 @@ def newest() -> Sequence[Picture] | None:
 def last_finished() -> str:
     """Where the stream of finished pictures stands, or "" while the queue does not answer."""
     try:
-        return next((name for name, _ in queue().finished()), "0-0")
+        return next((name for name, _ in job_store().jobs.finished_pictures()), "0-0")
     except Unavailable:
         return ""
 
 
 def as_card(found: Job) -> dict[str, Any]:
     """What the card of a job needs: itself, who else waits, and what it cost or saved."""
-    waiting = queue().waiting(found.recipe.model)[0] if found.position is not None else 0
-    saved = queue().mean_cost(found.picture) if found.picture and found.origin is Origin.MEMORY else None
+    waiting = job_store().statistics.count_waiting(found.recipe.model) if found.position is not None else 0
+    saved = (
+        job_store().statistics.mean_cost(found.picture) if found.picture and found.origin is Origin.MEMORY else None
+    )
     return {"job": describe(found), "others": found.waiters - 1, "waiting": waiting, "saved": saved}
 
 

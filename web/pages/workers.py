@@ -16,7 +16,7 @@ from web.api.audit import ledger
 from web.api.documents import HistoryDocument
 from web.api.openapi import Parameter, described, told
 from web.auth import for_admins
-from web.services import catalogue, queue
+from web.services import catalogue, job_store
 
 bp = Blueprint("workers", __name__)
 
@@ -51,7 +51,7 @@ def history() -> ResponseReturnValue:
     if span not in SPANS:
         raise BadRecipe("span", span, f"choose one of {', '.join(SPANS)}")
     minutes, stride = SPANS[span]
-    counted = queue().history(minutes)
+    counted = job_store().statistics.history(minutes)
     begin = (int(time.time() // 60) - minutes + 1) * 60
     points = [total(counted[at : at + stride]) for at in range(0, minutes, stride)]
     times = [begin + 60 * at for at in range(0, minutes, stride)]
@@ -87,7 +87,7 @@ def share(part: float, whole: float) -> float | None:
 def standing() -> dict[str, Any]:
     """Workers, models with what waits for them, and the sums since the beginning. Raises Unavailable."""
     models = catalogue().describe()
-    waiting = {model["name"]: queue().waiting(model["name"]) for model in models}
+    waiting = {model["name"]: job_store().statistics.waiting(model["name"]) for model in models}
     lines = [{**model, "waiting": waiting[model["name"]][0], "age": waiting[model["name"]][1]} for model in models]
-    workers = [{"name": name, **said} for name, said in sorted(queue().workers().items())]
-    return {"models": lines, "workers": workers, "ledger": ledger(), "counts": queue().counts()}
+    workers = [{"name": name, **said} for name, said in sorted(job_store().heartbeats.workers().items())]
+    return {"models": lines, "workers": workers, "ledger": ledger(), "counts": job_store().statistics.counts()}

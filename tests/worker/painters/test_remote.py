@@ -179,5 +179,5 @@ def test_a_job_fails_with_their_words(runner, job_store, recipe, tmp_path, stub)
     _, painter = opened(tmp_path, stub, "huggingface-inference")
     stub.answers = [refused("huggingface-inference")]
     runner.painters = lambda name: painter
-    job = job_store.open_job(recipe, reason="", scope="shared")
-    assert runner.paint(recipe.model) == "failed" and "violates the policy" in job_store.job(job.id).error
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
+    assert runner.paint(recipe.model) == "failed" and "violates the policy" in job_store.jobs.find(job.id).error

@@ -1,0 +1,58 @@
+"""The connection to Redis that all parts of the job store share: client, prefix of keys, scripts, errors."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+
+from memo import Unavailable
+
+PREFIX = "memoaized:"
+MAX_CONNECTIONS = 64  # of one process; beyond that, threads wait for each other's
+POOL_WAIT_SECONDS = 10
+KEPT_SECONDS = 7 * 24 * 3600  # how long a finished job can be asked about
+
+
+class Connection:
+    """Redis under one prefix. Every key of ours is the prefix and a name that scripts.py lists."""
+
+    def __init__(self, client: "redis.Redis[str]", prefix: str = PREFIX) -> None:
+        self.redis, self.prefix = client, prefix
+
+    def script(self, text: str) -> Callable[..., Any]:
+        """A Lua script as a function, which passes the prefix and its arguments on and raises Unavailable."""
+        script = self.redis.register_script(text)
+
+        def run(*arguments: object) -> Any:
+            with redis_errors():
+                return script(args=[self.prefix, *map(str, arguments)])
+
+        return run
+
+    def ping(self) -> None:
+        """Raise Unavailable unless Redis answers."""
+        with redis_errors():
+            self.redis.ping()
+
+    def close(self) -> None:
+        """Close the connections of the pool."""
+        self.redis.close()
+
+
+@contextlib.contextmanager
+def redis_errors() -> Iterator[None]:
+    """Translate the errors of redis-py to Unavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Unavailable(f"the queue does not answer: {error}") from error
+
+
+def open_connection(url: str) -> Connection:
+    """A connection to a redis-py URL (redis://, rediss:// or unix://), made on first use."""
+    timeouts = {"socket_timeout": 10, "socket_connect_timeout": 3, "health_check_interval": 30}
+    pool = redis.BlockingConnectionPool.from_url(
+        url, decode_responses=True, max_connections=MAX_CONNECTIONS, timeout=POOL_WAIT_SECONDS, **timeouts
+    )
+    return Connection(redis.Redis.from_pool(pool))

@@ -1,0 +1,110 @@
+"""Jobs, paintings and pictures as the text that Redis keeps, and back. Knows no Redis."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from jobs.job import Job, MemoryMatch, Origin, State
+from memo import SHARED, Picture, Recipe
+from memo.picture import from_record, record
+from memo.recipe import from_canonical, to_canonical
+
+
+def hash_name(name: str) -> str:
+    """32 hex digits that stand for a name of any characters in a key."""
+    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def dump(value: object) -> str:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as JSON; `load_recipe` reads it."""
+    return dump(to_canonical(recipe))
+
+
+def load_recipe(text: str) -> Recipe:
+    """The recipe that `dump_recipe` wrote."""
+    return from_canonical(json.loads(text))
+
+
+def dump_picture(picture: Picture) -> str:
+    """The picture's recipe and record as JSON; `load_picture` reads it."""
+    return dump({"recipe": to_canonical(picture.recipe), "record": record(picture)})
+
+
+def load_picture(text: str | None) -> Picture | None:
+    """The picture that `dump_picture` wrote; None for no text."""
+    if not text:
+        return None
+    values = json.loads(text)
+    return from_record(from_canonical(values["recipe"]), values["record"])
+
+
+def flatten(mapping: Mapping[str, str]) -> Iterable[str]:
+    """field, value, field, value …, as HSET takes them."""
+    return (text for pair in mapping.items() for text in pair)
+
+
+def read_number(text: str | None) -> float | None:
+    """The number in a field; None for a field that is missing or empty."""
+    return float(text) if text else None
+
+
+def job_from_memory(job: str, fields: Mapping[str, str]) -> Job:
+    """A job that memory answered, from the fields of its hash."""
+    return Job(
+        id=job,
+        painting=None,
+        state=State.DONE,
+        origin=Origin.MEMORY,
+        reason=fields["reason"],
+        recipe=load_recipe(fields["recipe"]),
+        created=float(fields["created"]),
+        finished=float(fields["created"]),
+        picture=load_picture(fields["picture"]),
+        user=fields.get("user", ""),
+        scope=fields.get("scope", SHARED),
+        random_seed=True,
+        match=MemoryMatch(**json.loads(fields["match"])),
+    )
+
+
+def job_from_painting(
+    job: str, fields: Mapping[str, str], *, painting: Mapping[str, str], position: int | None
+) -> Job | None:
+    """A job from the fields of its hash and of its painting's; None when the painting is gone.
+
+    A cancelled job stays cancelled, whatever becomes of the painting.
+    """
+    if not painting:
+        return None
+    cancelled = read_number(fields.get("cancelled"))
+    state = State.CANCELLED if cancelled else State(painting["state"])
+    recipe = load_recipe(painting["recipe"])
+    running = state is State.RUNNING
+    return Job(
+        id=job,
+        painting=fields["painting"],
+        state=state,
+        origin=Origin(fields["origin"]),
+        reason=fields["reason"],
+        recipe=recipe,
+        created=float(fields["created"]),
+        started=read_number(painting.get("started")),
+        finished=cancelled or read_number(painting.get("finished")),
+        step=recipe.steps if state is State.DONE else int(painting["step"]),
+        position=position if state is State.QUEUED else None,
+        seconds_left=read_number(painting.get("left")) if running else None,
+        message=painting.get("message", "") if running else "",
+        previewed=int(painting["previewed"]) if running and "previewed" in painting else None,
+        error=painting.get("error"),
+        picture=load_picture(painting.get("picture")) if state is State.DONE else None,
+        user=fields.get("user", ""),
+        scope=painting["scope"],
+        random_seed=fields.get("random_seed") != "0",
+        always_paint=fields.get("always_paint") == "1",
+        waiters=int(painting.get("waiters", 1)),
+    )

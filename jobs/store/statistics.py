@@ -1,0 +1,84 @@
+"""Counts of jobs, costs and waiting paintings: since the beginning, minute by minute, and now."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from memo import Picture, Recipe, now
+
+from .connection import Connection, redis_errors
+from .records import read_number
+
+HISTORY_MINUTES = 26 * 60  # how long the counts of one minute are kept
+
+
+class Statistics:
+    """Methods raise Unavailable when Redis does not answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.redis, self.prefix = connection.redis, connection.prefix
+
+    def counts(self) -> Counter[str]:
+        """Totals: jobs by origin, seconds and joules spent on painting, and those that memory's answers saved."""
+        with redis_errors():
+            totals = self.redis.hgetall(self.prefix + "counts")
+        return Counter({name: float(value) for name, value in totals.items()})
+
+    def history(self, minutes: int) -> list[Counter[str]]:
+        """Counts of each of the last minutes, this one last: jobs by origin, costs, pictures, batch sizes."""
+        last = int(now() // 60)
+        with redis_errors():
+            pipe = self.redis.pipeline(transaction=False)
+            for minute in range(last - minutes + 1, last + 1):
+                pipe.hgetall(f"{self.prefix}minute:{minute}")
+            replies = pipe.execute()
+        return [Counter({name: float(value) for name, value in counts.items()}) for counts in replies]
+
+    def mean_cost(self, like: Picture) -> tuple[float, float]:
+        """Mean seconds and joules of a painting of this model, size and number of steps.
+
+        Those of this picture itself where no such painting was counted.
+        """
+        fields = [f"{cost_class(like.recipe)}:{what}" for what in ("seconds", "joules", "count")]
+        with redis_errors():
+            seconds, joules, count = self.redis.hmget(self.prefix + "spent", fields)
+        if not count:
+            return like.seconds, like.joules
+        return float(seconds) / float(count), float(joules) / float(count)
+
+    def count_waiting(self, model: str) -> int:
+        """How many paintings wait for this model."""
+        with redis_errors():
+            return int(self.redis.zcard(self.prefix + "waiting:" + model))
+
+    def waiting(self, model: str) -> tuple[int, float]:
+        """How many paintings wait for this model, and for how many seconds the oldest has."""
+        return self.count_waiting(model), self.longest_wait(model)
+
+    def count_queued(self) -> int:
+        """How many paintings wait, for any model."""
+        with redis_errors():
+            return int(self.redis.zcard(self.prefix + "queued"))
+
+    def longest_wait(self, model: str) -> float:
+        """Seconds that the oldest of the paintings at the head of a user's line has waited; 0 when none waits."""
+        created = []
+        with redis_errors():
+            for user in self.redis.smembers(self.prefix + "users:" + model):
+                for painting in self.redis.zrange(f"{self.prefix}queued:{user}:{model}", 0, 0):
+                    text = self.redis.hget(self.prefix + "painting:" + painting, "created")
+                    created.append(read_number(text) or now())
+        return now() - min(created) if created else 0.0
+
+
+def count_this_minute(pipe: Any, prefix: str, counts: Mapping[str, float]) -> None:
+    """Add to the counts of this minute, in a pipeline of the caller."""
+    minute = f"{prefix}minute:{int(now() // 60)}"
+    for name, value in counts.items():
+        pipe.hincrbyfloat(minute, name, value)
+    pipe.expire(minute, HISTORY_MINUTES * 60)
+
+
+def cost_class(recipe: Recipe) -> str:
+    """What paintings of about the same cost have in common."""
+    return f"{recipe.model} {recipe.width}x{recipe.height} {recipe.steps}"
