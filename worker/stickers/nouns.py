@@ -1,22 +1,14 @@
 """English around the name of a thing: one, several, "a" or "an". Knows no drawings."""
 
+from memo.judge.english import IRREGULAR_PLURALS
+
 IRREGULAR = {
-    "man": "men",
-    "woman": "women",
-    "person": "people",
-    "child": "children",
-    "policeman": "policemen",
-    "fireman": "firemen",
+    **IRREGULAR_PLURALS,
     "spaceman": "spacemen",
     "snowman": "snowmen",
-    "mouse": "mice",
     "tooth": "teeth",
-    "foot": "feet",
     "die": "dice",
-    "leaf": "leaves",
-    "wolf": "wolves",
     "scarf": "scarves",
-    "knife": "knives",
     "loaf": "loaves",
     "elf": "elves",
     "shelf": "shelves",
@@ -26,9 +18,8 @@ IRREGULAR = {
     "volcano": "volcanoes",
     "tornado": "tornadoes",
     "ox": "oxen",
-    "goose": "geese",
 }
-SAME = frozenset("sheep deer fish jellyfish aircraft dice squid shrimp".split())  # one sheep, two sheep
+SAME = frozenset("jellyfish aircraft dice squid shrimp".split())  # one squid, two squid
 # What one does not say "a" of: what comes in pairs or many, and what is poured or cut.
 PAIRS = frozenset(
     "scissors glasses eyeglasses spectacles sunglasses pants jeans trousers skis gloves headphones fries grapes "

@@ -1,0 +1,44 @@
+"""Splits a prompt into words: all of them, those in quotation marks, and those that decide what the picture shows."""
+
+import re
+from functools import lru_cache
+
+from .english import COLOURS, NOT_STANDING, PRAISE, REQUEST_PHRASE, STANDING
+
+CACHED_PROMPTS = 1024  # a new prompt is compared with many remembered ones, so each would be split many times
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']{2,})'(?!\w)")
+VISIBLE = re.compile(rf"{WORD.pattern}|(?<=\w)-(?=\w)|[^\w\s.,;:!?()\"'“”‘’…–—-]")  # man-eating, C#, 50%, emoji
+
+
+@lru_cache(CACHED_PROMPTS)
+def split_words(prompt: str) -> tuple[str, ...]:
+    """The words of a prompt in order, in lower case."""
+    return tuple(WORD.findall(prompt.casefold().replace("’", "'")))
+
+
+def quoted_texts(prompt: str) -> list[str]:
+    """The texts in quotation marks, letter by letter."""
+    return ["".join(parts) for parts in QUOTED.findall(prompt)]
+
+
+@lru_cache(CACHED_PROMPTS)
+def visible_words(prompt: str) -> tuple[str, ...]:
+    """The words that ask for something visible, in order.
+
+    Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, which is what
+    everything does that does nothing else.
+    """
+    text = " ".join(prompt.casefold().replace("’", "'").split()).strip(" .!?")
+    request, *tags = (part.strip() for part in text.split(","))
+    subject = REQUEST_PHRASE.sub("", f"{request} ").strip() or request
+    text = ", ".join([subject, *(tag for tag in tags if tag not in PRAISE)])
+    text = text if NOT_STANDING.search(text) else STANDING.sub(" ", text)
+    kept = [word for word in VISIBLE.findall(text) if word not in ("a", "an", "the", "please")]
+    return tuple(COLOURS.get(word, word) for word in kept)
+
+
+def same_words(old: str, new: str) -> bool:
+    """Whether two prompts have the same visible words in the same order, and quote the same texts to the letter."""
+    same_visible = bool(visible_words(old)) and visible_words(old) == visible_words(new)
+    return same_visible and quoted_texts(old) == quoted_texts(new)
