@@ -1,1 +1,1 @@
-"""Whether a remembered picture is right for a new prompt: rules, learned networks, language models."""
+"""Judges decide whether a remembered picture is right for a new prompt: rules, networks, language models."""

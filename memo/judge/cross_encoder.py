@@ -1,4 +1,4 @@
-"""Any cross-encoder of the hub as a judge; loads torch."""
+"""Any cross-encoder of the Hugging Face hub as a judge; loads torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,15 +7,16 @@ import numpy as np
 
 from memo.errors import BadSetup
 
-from .verdict import Verdict, by_rule
+from .port import Verdict
+from .rules import decide_by_rules
 
-WANTED = 0.9  # of 1, both ways round
+THRESHOLD = 0.9  # the lowest confidence that fits, in the worse of both directions
 
 
 class CrossEncoderJudge:
-    """One score for a pair, or the entailment of three labels; the lower of both directions counts.
+    """Takes a model's one score for a pair, or its probability of entailment; the lower of both directions counts.
 
-    `model.predict` gives logits.
+    `model.predict` must return logits.
     """
 
     def __init__(self, model: Any, name: str) -> None:
@@ -23,46 +24,45 @@ class CrossEncoderJudge:
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        return [
-            self.verdict(wanted, old, sure)
-            for old, sure in zip(remembered, self.confidence(wanted, remembered), strict=True)
-        ]
+        confidences = self.confidences(wanted, remembered)
+        return [self.verdict(wanted, old, sure) for old, sure in zip(remembered, confidences, strict=True)]
 
-    def confidence(self, wanted: str, remembered: Sequence[str]) -> list[float]:
-        """How sure the model is of each pair."""
+    def confidences(self, wanted: str, remembered: Sequence[str]) -> list[float]:
+        """The model's confidence in each remembered prompt, 0 to 1."""
         if not remembered:
             return []
         pairs = [(old, wanted) for old in remembered] + [(wanted, old) for old in remembered]
         scores = np.asarray(self.model.predict(pairs, show_progress_bar=False), np.float64)
         if scores.ndim == 2:
-            scores = softmax(scores)[:, self.entailment()]
+            scores = softmax(scores)[:, self.entailment_column()]
         else:
             scores = 1 / (1 + np.exp(-scores))
         return [float(value) for value in scores.reshape(2, -1).min(0)]
 
-    def entailment(self) -> int:
-        """The row of the label that says "follows"; raises BadSetup for a model without one."""
-        labels = {str(label).lower(): int(row) for row, label in self.model.config.id2label.items()}
+    def entailment_column(self) -> int:
+        """The column of the label "entailment"; raises BadSetup for a model without one."""
+        labels = {str(label).lower(): int(column) for column, label in self.model.config.id2label.items()}
         if "entailment" not in labels:
             raise BadSetup(
-                f"{self.name} has the labels {', '.join(labels)}; want one score, or one called entailment"
+                f"{self.name} has the labels {', '.join(labels)}; it needs one score, or a label 'entailment'"
             )
         return labels["entailment"]
 
-    def verdict(self, wanted: str, old: str, sure: float) -> Verdict:
-        """On one remembered prompt."""
-        said = f"{self.name} is {sure:.1%} sure of {old!r}; {WANTED:.0%} is needed"
-        return by_rule(old, wanted) or Verdict(sure >= WANTED, said, sure, WANTED)
+    def verdict(self, wanted: str, old: str, confidence: float) -> Verdict:
+        """The verdict on one remembered prompt; rules come first."""
+        reason = f"{self.name} is {confidence:.1%} sure that {old!r} means the same; {THRESHOLD:.0%} is needed"
+        by_model = Verdict(confidence >= THRESHOLD, reason, confidence, THRESHOLD)
+        return decide_by_rules(old, wanted) or by_model
 
 
 def softmax(scores: Any) -> Any:
-    """Over the last axis."""
-    raised = np.exp(scores - scores.max(-1, keepdims=True))
-    return raised / raised.sum(-1, keepdims=True)
+    """The softmax over the last axis."""
+    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def open_cross_encoder(hub_id: str) -> CrossEncoderJudge:
-    """A model of the hub, or of a local folder; raises BadSetup."""
+    """The judge for a model on the hub or in a local folder; raises BadSetup."""
     try:
         from sentence_transformers import CrossEncoder
         from torch.nn import Identity
@@ -74,5 +74,5 @@ def open_cross_encoder(hub_id: str) -> CrossEncoderJudge:
         raise BadSetup(f"the cross-encoder {hub_id!r} cannot be loaded: {error}") from error
     judge = CrossEncoderJudge(model, hub_id)
     if model.config.num_labels > 1:
-        judge.entailment()
+        judge.entailment_column()
     return judge

@@ -1,4 +1,4 @@
-"""How good a judge is, from its scores: true hits at a share of false hits, area under the curve, by kind."""
+"""Measures how good a judge is: hit rates at a given share of false hits, area under the curve, figures by kind."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .learned import LearnedJudge
+from .port import Judge
+
 Floats = NDArray[np.float64]
 
 
+def score_pairs(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+    """The judge's confidence in each (remembered, wanted) pair, and its decision."""
+    if isinstance(judge, LearnedJudge):
+        return [(score, score >= judge.card.threshold) for score in judge.scores(pairs)]
+    verdicts = [judge(wanted, [old])[0] for old, wanted in pairs]
+    return [(verdict.confidence, verdict.fits) for verdict in verdicts]
+
+
 def threshold(scores: Floats, y: NDArray[np.int64], share: float) -> float:
-    """The lowest score whose acceptance lets through at most that share of the near misses."""
+    """The lowest threshold at which at most this share of the near misses (y = 0) passes."""
     misses = np.sort(scores[y == 0])[::-1]
     allowed = int(share * len(misses))
     return float(np.nextafter(misses[allowed], np.inf)) if allowed < len(misses) else -np.inf
 
 
 def auc(scores: Floats, y: NDArray[np.int64]) -> float:
-    """The chance that a true pair scores above a near miss (ties count half)."""
+    """The area under the ROC curve: the chance that a true pair scores above a near miss; ties count half."""
     order = np.argsort(scores, kind="stable")
     _, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
@@ -31,13 +42,17 @@ def auc(scores: Floats, y: NDArray[np.int64]) -> float:
 def figures(
     scores: Sequence[float], fits: Sequence[bool], labels: Sequence[int], kinds: Sequence[str]
 ) -> dict[str, Any]:
-    """True and false hits by a judge's decisions, and where 1 % and 5 % of all near misses pass; the same by kind."""
+    """The shares of true and false hits, overall and by kind, as a JSON-able dictionary.
+
+    `true_hit` and `false_hit` follow the judge's decisions; `true_hit_at_1pct` and `true_hit_at_5pct` are measured
+    where 1 % and 5 % of all near misses pass. A figure is None where there is nothing to measure it on.
+    """
     values, passed = np.asarray(scores, float), np.asarray(fits, bool)
     y, kind = np.asarray(labels), np.asarray(kinds)
     both = len(set(labels)) == 2
     low, high = (threshold(values, y, part) if both else np.inf for part in (0.01, 0.05))
 
-    def of(rows: NDArray[np.bool_]) -> dict[str, Any]:
+    def measure(rows: NDArray[np.bool_]) -> dict[str, Any]:
         true, false = rows & (y == 1), rows & (y == 0)
         return {
             "pairs": int(rows.sum()),
@@ -47,20 +62,21 @@ def figures(
             "true_hit_at_5pct": share(values[true] >= high) if both else None,
         }
 
-    by_kind = {name: of(kind == name) for name in sorted(set(kinds))}
-    return {**of(np.ones(len(y), bool)), "auc": round(auc(values, y), 4) if both else None, "kinds": by_kind}
+    by_kind = {name: measure(kind == name) for name in sorted(set(kinds))}
+    overall = measure(np.ones(len(y), bool))
+    return {**overall, "auc": round(auc(values, y), 4) if both else None, "kinds": by_kind}
 
 
 def share(passed: NDArray[np.bool_]) -> float | None:
-    """Of all; None of none."""
+    """The share of true values, to four digits; None if there are none at all."""
     return round(float(passed.mean()), 4) if len(passed) else None
 
 
-def wilson(wrong: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval that holds a share with 95 % (Wilson 1927); (0, 1) when nothing was looked at."""
-    if of == 0:
+def wilson_interval(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % confidence interval of a share (Wilson 1927); (0, 1) if nothing was counted."""
+    if total == 0:
         return 0.0, 1.0
-    part, room = wrong / of, z * z / of
-    middle = (part + room / 2) / (1 + room)
-    half = z * math.sqrt(part * (1 - part) / of + room / (4 * of)) / (1 + room)
+    part, correction = count / total, z * z / total
+    middle = (part + correction / 2) / (1 + correction)
+    half = z * math.sqrt(part * (1 - part) / total + correction / (4 * total)) / (1 + correction)
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,13 +1,14 @@
-"""What people said of answers from memory: right or wrong.
+"""Feedback: people say whether an answer from memory was right.
 
-A wrong one is never given again, and makes the picture doubtful: its judge must be surer. Knows words, no index.
+A picture that was marked wrong for a prompt is never given for it again, and a judge must be surer to give it for
+another prompt.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .rules import core, same_words
+from .words import same_words, visible_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,19 +24,19 @@ class Label:
     scope: str = "shared"
 
     @property
-    def name(self) -> str:
-        """32 hex digits: saying it again in the same words replaces what was said."""
-        said = "\0".join((self.key, " ".join(core(self.wanted)), self.source, self.scope))
-        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+    def id(self) -> str:
+        """32 hex digits; a later label of the same picture, words and source has the same id and replaces it."""
+        identity = "\0".join((self.key, " ".join(visible_words(self.wanted)), self.source, self.scope))
+        return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
-def doubt(wrong: Sequence[str], wanted: str) -> float | None:
-    """What is left of the doubt that a judge may have of a picture that was called wrong for some prompts.
+def doubt_factor(wrong_for: Sequence[str], wanted: str) -> float | None:
+    """The factor that shrinks a judge's permitted doubt about a picture that was marked wrong for some prompts.
 
-    1 when nobody complained; None: never again for these words.
-
-    Each wrong reuse halves it, after the thought of a threshold for each entry (vCache, https://arxiv.org/abs/2502.03771).
+    1 without complaints; None if the picture was wrong for these very words and must never be given for them again.
+    Each complaint halves the factor, after the idea of one threshold per entry (vCache,
+    https://arxiv.org/abs/2502.03771).
     """
-    if any(same_words(prompt, wanted) for prompt in wrong):
+    if any(same_words(prompt, wanted) for prompt in wrong_for):
         return None
-    return 0.5 ** len(wrong)
+    return 0.5 ** len(wrong_for)

@@ -1,4 +1,4 @@
-"""Labelled pairs of prompts as JSON lines: what judges are taught, chosen and measured by."""
+"""Labelled pairs of prompts in JSON lines, with which judges are trained, chosen and measured."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from memo.errors import BadSetup
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """`y` is 1 when the picture of the remembered `a` is right for the new `b`; pairs of a `group` share texts."""
+    """Two prompts; `y` is 1 if the picture of the remembered `a` is right for the new `b`, else 0.
+
+    Pairs of one `group` share texts, so that a split must keep them together.
+    """
 
     a: str
     b: str
@@ -19,19 +22,19 @@ class Pair:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file; raises BadSetup naming the line."""
+    """The pairs of a file; raises BadSetup with the number of a bad line."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line separators
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetup(f"cannot read {path}: {error}") from error
-    found = [read_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not found:
+    pairs = [parse_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not pairs:
         raise BadSetup(f"{path} holds no pairs")
-    return found
+    return pairs
 
 
-def read_pair(path: Path, number: int, line: str) -> Pair:
-    """One line; raises BadSetup."""
+def parse_pair(path: Path, number: int, line: str) -> Pair:
+    """The pair in one line; raises BadSetup."""
     try:
         row = json.loads(line)
         pair = Pair(row["a"], row["b"], row["y"], str(row.get("kind", "")), str(row.get("group", number)))
@@ -39,5 +42,5 @@ def read_pair(path: Path, number: int, line: str) -> Pair:
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
-        raise BadSetup(f'{path}, line {number}: want {{"a": text, "b": text, "y": 0 or 1}}, not {line[:80]!r}')
+        raise BadSetup(f'{path}, line {number}: expected {{"a": text, "b": text, "y": 0 or 1}}, not {line[:80]!r}')
     return pair

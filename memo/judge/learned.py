@@ -1,7 +1,7 @@
 """The learned judge: small networks that compare two prompts token by token, on ONNX Runtime, without torch.
 
-MiniLM reads each prompt (`OnnxEmbedder`); networks taught by `training.judge` look in each prompt for what
-the other says, and their mean is calibrated to a probability. Rules with a veto come first. Knows no pictures.
+MiniLM reads each prompt (`OnnxEmbedder`). Networks that `training.judge` trained look in each prompt for what the
+other one says, and their mean is calibrated to a probability. Vetoes by rule come first.
 """
 
 import hashlib
@@ -15,41 +15,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from memo.embed import OnnxEmbedder
 from memo.errors import BadSetup
+from memo.onnx_embedder import OnnxEmbedder
 
-from .rare_words import missing
-from .spelling import mended
-from .verdict import Verdict, by_rule
+from .port import Verdict
+from .rare_words import find_rare_word_conflict
+from .rules import decide_by_rules
+from .spelling import correct_typos
 
-States = npt.NDArray[np.float32]
-Texts = tuple[str, str]  # remembered, wanted
-ReadStates = Callable[[str], npt.NDArray[np.floating]]  # a text's states
+Floats = npt.NDArray[np.float32]
+PromptPair = tuple[str, str]  # remembered, wanted
+ReadStates = Callable[[str], npt.NDArray[np.floating]]  # a text → its states (tokens, layers, 384)
 CARD = "judge.json"
-VETOED = 0.01  # what a veto leaves of a score
-AT_FIRST = 2  # of the nearest pairs, which are judged before the others: one of them mostly fits, if any does
-AT_ONCE = 64  # pairs through the networks
+VETO_FACTOR = 0.01  # a veto leaves this part of a score
+FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, one of them mostly does
+BATCH_SIZE = 64  # pairs in one run of a network
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What `judge.json` says: files by their sha256, calibration, operating point and the share it was set for."""
+    """The content of `judge.json`: the networks' files by sha256, calibration and operating point.
+
+    `false_hits` is the share of false hits for which `threshold` was chosen. `hopeless` and `certain` bound the mean
+    of the first one, two, … networks: below the one or above the other, the next network is not run.
+    """
 
     files: Mapping[str, str]
     slope: float
     offset: float
     threshold: float
     false_hits: float
-    hopeless: Sequence[float] = ()  # means of the first one, two … networks: below, the next one is not asked,
-    certain: Sequence[float] = ()  # nor above these
+    hopeless: Sequence[float] = ()
+    certain: Sequence[float] = ()
 
     def probability(self, logit: float) -> float:
-        """That the picture of one prompt is right for the other."""
+        """The calibrated probability that the picture of one prompt is right for the other."""
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.slope * logit + self.offset))))
 
 
 class LearnedJudge:
-    """Calibrated networks behind vetoes, cheapest first, over the states of a text model."""
+    """Rules first, then calibrated networks, cheapest first, over the token states of a text model."""
 
     def __init__(self, networks: Sequence[Any], text: OnnxEmbedder, card: Card) -> None:
         self.networks, self.text, self.card = networks, text, card
@@ -57,135 +62,136 @@ class LearnedJudge:
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        spelt = {old: self.spelt(old, wanted) for old in remembered}
-        settled = {old: verdict for old in remembered if (verdict := self.by_rule(*spelt[old]))}
+        corrected = {old: self.correct(old, wanted) for old in remembered}
+        settled = {old: verdict for old in remembered if (verdict := self.decide_by_rules(*corrected[old]))}
         if any(verdict.fits for verdict in settled.values()):
-            return [settled.get(old) or passed_over(old) for old in remembered]
-        open_ones = [old for old in remembered if old not in settled]
-        sure = dict(zip(open_ones, self.until_one_fits([spelt[old] for old in open_ones]), strict=True))
-        return [settled.get(old) or self.verdict(old, sure[old]) for old in remembered]
+            return [settled.get(old) or not_judged(old) for old in remembered]
+        undecided = [old for old in remembered if old not in settled]
+        confidences = self.judge_until_one_fits([corrected[old] for old in undecided])
+        confidence_of = dict(zip(undecided, confidences, strict=True))
+        return [settled.get(old) or self.verdict(old, confidence_of[old]) for old in remembered]
 
-    def spelt(self, old: str, wanted: str) -> Texts:
-        """Both without slips of the finger, as far as one tells what the other means."""
-        return mended(old, wanted, self.text.pieces), mended(wanted, old, self.text.pieces)
+    def correct(self, old: str, wanted: str) -> PromptPair:
+        """Both prompts without the typos that the other one reveals."""
+        return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
-    def by_rule(self, old: str, wanted: str) -> Verdict | None:
-        """What needs no network; words that the text model does not know whole must be in both."""
-        if (verdict := by_rule(old, wanted)) is not None:
+    def decide_by_rules(self, old: str, wanted: str) -> Verdict | None:
+        """The verdict that needs no network; a rare word must be in both prompts."""
+        if (verdict := decide_by_rules(old, wanted)) is not None:
             return verdict
-        reason = missing(old, wanted, self.text.pieces)
-        return Verdict(False, f"not {old!r}: {reason}", 0.0) if reason else None
+        reason = find_rare_word_conflict(old, wanted, self.text.count_tokens)
+        return Verdict(False, f"the remembered prompt {old!r} {reason}", 0.0) if reason else None
 
-    def until_one_fits(self, pairs: Sequence[Texts]) -> list[float | None]:
-        """Probabilities of pairs, the nearest first: of the others only when none of the nearest fits.
+    def judge_until_one_fits(self, pairs: Sequence[PromptPair]) -> list[float | None]:
+        """The probability of each pair, nearest first; None for pairs that were skipped.
 
-        None for a pair that was not looked at any closer.
+        The pairs after the first few are judged only if none of the first fits.
         """
-        found = self.surest(pairs[:AT_FIRST])
-        if any(sure is not None and sure >= self.card.threshold for sure in found):
-            return [*found, *(None for _ in pairs[AT_FIRST:])]
-        return [*found, *self.surest(pairs[AT_FIRST:])]
+        first = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES])
+        if any(confidence is not None and confidence >= self.card.threshold for confidence in first):
+            return [*first, *(None for _ in pairs[FIRST_CANDIDATES:])]
+        return [*first, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:])]
 
-    def surest(self, pairs: Sequence[Texts]) -> list[float | None]:
-        """Probabilities; all networks are asked about the most hopeful pair, about others only if it does not fit."""
+    def judge_most_hopeful(self, pairs: Sequence[PromptPair]) -> list[float | None]:
+        """The probability of the pair that the first network prefers; of the others only if that one does not fit."""
         if not pairs:
             return []
-        first = asked(self.networks[0], fed(pairs, self.text.states_of))
+        first = run_network(self.networks[0], network_inputs(pairs, self.text.states_of))
         best = int(first.argmax())
-        found: list[float | None] = [None] * len(pairs)
-        sure = self.card.probability(self.mean(first, pairs, [best], self.text.states_of)[best])
-        if sure < self.card.threshold:
+        confidences: list[float | None] = [None] * len(pairs)
+        confidence = self.card.probability(self.mean(first, pairs, [best], self.text.states_of)[best])
+        if confidence < self.card.threshold:
             others = [row for row in range(len(pairs)) if row != best]
             means = self.mean(first, pairs, others, self.text.states_of)
-            found = [self.card.probability(logit) for logit in means]
-        found[best] = sure
-        return found
+            confidences = [self.card.probability(logit) for logit in means]
+        confidences[best] = confidence
+        return confidences
 
-    def verdict(self, old: str, sure: float | None) -> Verdict:
-        """By the operating point, in words."""
-        if sure is None:
-            return passed_over(old)
-        if sure >= self.card.threshold:
-            return Verdict(True, f"it says the same as {old!r} ({sure:.1%} sure)", sure, self.card.threshold)
-        needed = f"{self.card.threshold:.1%} is needed"
-        return Verdict(False, f"{old!r} may show something else ({sure:.1%} sure that it is right, {needed})", sure)
+    def verdict(self, old: str, confidence: float | None) -> Verdict:
+        """The decision at the operating point, with its reason."""
+        if confidence is None:
+            return not_judged(old)
+        threshold = self.card.threshold
+        if confidence >= threshold:
+            reason = f"the remembered prompt {old!r} means the same ({confidence:.1%} sure)"
+            return Verdict(True, reason, confidence, threshold)
+        sure = f"{confidence:.1%} sure that it means the same, {threshold:.1%} needed"
+        return Verdict(False, f"the remembered prompt {old!r} may mean something else ({sure})", confidence)
 
-    def probabilities(self, pairs: Sequence[Texts]) -> list[float]:
-        """That each pair is of one picture, by the networks alone."""
-        return [self.card.probability(logit) for logit in self.logits(pairs, self.text.states_of)]
-
-    def logits(self, pairs: Sequence[Texts], states: ReadStates) -> list[float]:
-        """The networks' mean, before calibration, of those that were asked."""
+    def logits(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float]:
+        """The mean of the networks that were run on each pair, before calibration."""
         if not pairs:
             return []
-        first = asked(self.networks[0], fed(pairs, states))
+        first = run_network(self.networks[0], network_inputs(pairs, states))
         return [float(value) for value in self.mean(first, pairs, range(len(pairs)), states)]
 
-    def mean(self, first: States, pairs: Sequence[Texts], rows: Sequence[int], states: ReadStates) -> States:
-        """The first network's logits (n), for some rows the mean of all networks in their place.
+    def mean(self, first: Floats, pairs: Sequence[PromptPair], rows: Sequence[int], states: ReadStates) -> Floats:
+        """The first network's logits (pairs), replaced by the mean of all networks in the given rows.
 
-        One after another is asked, and no more about a pair as soon as the mean so far is hopeless or certain.
+        The networks run one after another, and skip a pair as soon as its mean so far is hopeless or certain.
         """
-        found, card = first.copy(), self.card
+        means, card = first.copy(), self.card
         following = zip(self.networks[1:], card.hopeless, card.certain, strict=True)
         for count, (network, hopeless, certain) in enumerate(following, 2):
-            rows = [row for row in rows if hopeless <= found[row] <= certain]
+            rows = [row for row in rows if hopeless <= means[row] <= certain]
             if not rows:
                 break
-            found[rows] += (asked(network, fed([pairs[row] for row in rows], states)) - found[rows]) / count
-        return found
+            logits = run_network(network, network_inputs([pairs[row] for row in rows], states))
+            means[rows] += (logits - means[rows]) / count
+        return means
 
-    def logits_of_many(self, pairs: Sequence[Texts]) -> list[float]:
-        """The same for any number of pairs, in batches of about equal length, each text read once a batch."""
-        found = [0.0] * len(pairs)
+    def batch_logits(self, pairs: Sequence[PromptPair]) -> list[float]:
+        """As `logits`, for any number of pairs: in batches of similar length, reading each text once per batch."""
+        logits = [0.0] * len(pairs)
         order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0]) + len(pairs[row][1]))
-        for start in range(0, len(order), AT_ONCE):
-            rows = order[start : start + AT_ONCE]
+        for start in range(0, len(order), BATCH_SIZE):
+            rows = order[start : start + BATCH_SIZE]
             texts = list(dict.fromkeys(text for row in rows for text in pairs[row]))
-            known = dict(zip(texts, self.text.states(texts), strict=True))
-            for row, logit in zip(rows, self.logits([pairs[row] for row in rows], known.__getitem__), strict=True):
-                found[row] = logit
-        return found
+            states = dict(zip(texts, self.text.states(texts), strict=True))
+            for row, logit in zip(rows, self.logits([pairs[row] for row in rows], states.__getitem__), strict=True):
+                logits[row] = logit
+        return logits
 
-    def scores(self, pairs: Sequence[Texts]) -> list[float]:
-        """Of many pairs, vetoes included, as the operating point is compared with them."""
-        pairs = [self.spelt(old, new) for old, new in pairs]
-        rules = [self.by_rule(old, new) for old, new in pairs]
+    def scores(self, pairs: Sequence[PromptPair]) -> list[float]:
+        """The score of each pair, vetoes included; a score of at least `card.threshold` means yes."""
+        pairs = [self.correct(old, new) for old, new in pairs]
+        verdicts = [self.decide_by_rules(old, new) for old, new in pairs]
+        probabilities = [self.card.probability(logit) for logit in self.batch_logits(pairs)]
         return [
-            rule.confidence or self.card.probability(logit) * VETOED if rule else self.card.probability(logit)
-            for rule, logit in zip(rules, self.logits_of_many(pairs), strict=True)
+            verdict.confidence or probability * VETO_FACTOR if verdict else probability
+            for verdict, probability in zip(verdicts, probabilities, strict=True)
         ]
 
 
-def passed_over(old: str) -> Verdict:
-    """Of a prompt that need not be judged, since a surer one fits."""
-    return Verdict(False, f"{old!r} was not looked at: another fits", 0.0)
+def not_judged(old: str) -> Verdict:
+    """The verdict on a prompt that needs no judgement, since another one fits."""
+    return Verdict(False, f"the remembered prompt {old!r} was not judged, since another one fits", 0.0)
 
 
-def asked(network: Any, given: Mapping[str, Any]) -> States:
-    """One network's logits (n)."""
-    logits: States = network.run(None, given)[0]
+def run_network(network: Any, inputs: Mapping[str, Any]) -> Floats:
+    """One network's logits (pairs)."""
+    logits: Floats = network.run(None, inputs)[0]
     return logits.copy()
 
 
-def fed(pairs: Sequence[Texts], states: ReadStates) -> dict[str, Any]:
-    """What a network takes of some pairs: each text's states once, padded, and rows of both sides (n).
+def network_inputs(pairs: Sequence[PromptPair], states: ReadStates) -> dict[str, Any]:
+    """The inputs of a network: the states of each text once, and the rows (pairs) of both sides.
 
-    States (texts, tokens, layers, 384) have zeros behind; `real` (texts, tokens) says which tokens are real.
+    `states` (texts, tokens, layers, 384) are padded with zeros at the end; `real` (texts, tokens) marks real tokens.
     """
     row_of = {text: row for row, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
-    found = [states(text) for text in row_of]
-    longest = max(map(len, found))
-    padded = np.zeros((len(found), longest, *found[0].shape[1:]), np.float32)
-    real = np.zeros((len(found), longest), bool)
-    for row, tokens in enumerate(found):
+    of_texts = [states(text) for text in row_of]
+    longest = max(map(len, of_texts))
+    padded = np.zeros((len(of_texts), longest, *of_texts[0].shape[1:]), np.float32)
+    real = np.zeros((len(of_texts), longest), bool)
+    for row, tokens in enumerate(of_texts):
         padded[row, : len(tokens)], real[row, : len(tokens)] = tokens, True
     a, b = (np.array([row_of[pair[side]] for pair in pairs], np.int64) for side in (0, 1))
     return {"states": padded, "real": real, "a": a, "b": b}
 
 
 def open_learned(folder: Path, text: OnnxEmbedder) -> LearnedJudge:
-    """The judge kept in a folder; raises BadSetup when a file is missing or altered."""
+    """The judge in a folder; raises BadSetup when a file is missing or altered."""
     import onnxruntime
 
     card = read_card(folder)
@@ -197,17 +203,17 @@ def open_learned(folder: Path, text: OnnxEmbedder) -> LearnedJudge:
             data = (folder / name).read_bytes()
         except OSError as error:
             raise BadSetup(f"cannot read {folder / name}: {error}") from error
-        if (found := hashlib.sha256(data).hexdigest()) != digest:
+        if (actual := hashlib.sha256(data).hexdigest()) != digest:
             raise BadSetup(
-                f"{folder / name} is not the network that {CARD} names (sha256 {found}, expected {digest})"
+                f"{folder / name} is not the network that {CARD} names (sha256 {actual}, expected {digest})"
             )
         networks.append(onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
     return LearnedJudge(networks, text, card)
 
 
 def read_card(folder: Path) -> Card:
-    """The judge's card; raises BadSetup."""
+    """The card of the judge in a folder; raises BadSetup when it is missing or malformed."""
     try:
         return Card(**json.loads((folder / CARD).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise BadSetup(f"no judge in {folder}: {error}") from error
+        raise BadSetup(f"there is no judge in {folder}: {error}") from error

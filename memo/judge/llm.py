@@ -1,7 +1,7 @@
 """Large language models as judges: any server that speaks OpenAI's chat API, or Amazon Bedrock's Converse.
 
-The model is asked once for all remembered prompts and must answer in JSON. No answer, a late one or one that is not
-understood is no: what is not said to be right is not right, and a server that fails raises Unavailable.
+The model is asked once about all remembered prompts and must answer in JSON. A prompt that it does not clearly call
+right counts as wrong. A server that fails or is too slow raises Unavailable.
 """
 
 import json
@@ -11,10 +11,11 @@ from typing import Any
 
 from memo.errors import BadSetup, Unavailable
 
-from .verdict import Verdict, by_rule
+from .port import Verdict
+from .rules import decide_by_rules
 
 SECONDS = 8.0  # for one answer
-WANTED = 0.8  # how sure the model must say it is
+THRESHOLD = 0.8  # the lowest confidence that the model must state
 BEDROCK_DEFAULT = "meta.llama3-1-70b-instruct-v1:0"
 TASK = """You compare prompts for an image generator. A picture was painted for each of the numbered prompts. For each
 say whether that picture would be exactly right for the new prompt as well: the same things, as many of them, with the
@@ -27,35 +28,39 @@ Ask = Callable[[str, str], str]  # (task, question) → the model's answer; rais
 
 
 class LanguageJudge:
-    """Asks a language model, behind the same vetoes as the learned judge."""
+    """Asks a language model about the prompts that the rules leave undecided."""
 
     def __init__(self, name: str, ask: Ask) -> None:
         self.name, self.ask = name, ask
 
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
-        settled = ((row, by_rule(old, wanted)) for row, old in enumerate(remembered))
-        found = {row: verdict for row, verdict in settled if verdict}
-        rest = [row for row in range(len(remembered)) if row not in found]
-        if rest:
-            answer = self.ask(TASK, question(wanted, [remembered[row] for row in rest]))
-            for row, (right, sure, reason) in zip(rest, understood(answer, len(rest)), strict=True):
-                fits = right and sure >= WANTED
-                how = "right" if right else "not right"
-                said = f"{self.name} finds {remembered[row]!r} {how} ({sure:.0%} sure): {reason}"
-                found[row] = Verdict(fits, said, sure if right else 0.0, WANTED)
-        return [found[row] for row in range(len(remembered))]
+        verdicts = [decide_by_rules(old, wanted) for old in remembered]
+        undecided = [old for old, verdict in zip(remembered, verdicts, strict=True) if not verdict]
+        asked = iter(self.ask_model(wanted, undecided) if undecided else [])
+        return [verdict or next(asked) for verdict in verdicts]
+
+    def ask_model(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+        """The model's verdict on each remembered prompt."""
+        answers = parse_answer(self.ask(TASK, question(wanted, remembered)), len(remembered))
+        return [self.verdict(old, *answer) for old, answer in zip(remembered, answers, strict=True)]
+
+    def verdict(self, old: str, right: bool, confidence: float, reason: str) -> Verdict:
+        """One answer of the model as a verdict."""
+        judged = f"right ({confidence:.0%} sure)" if right else "not right"
+        sentence = f"{self.name} finds the picture of {old!r} {judged}: {reason}"
+        return Verdict(right and confidence >= THRESHOLD, sentence, confidence if right else 0.0, THRESHOLD)
 
 
 def question(wanted: str, remembered: Sequence[str]) -> str:
-    """As JSON, so that no prompt can pass for a part of the task."""
+    """The question as JSON, so that no prompt can pose as a part of the task."""
     numbered = [{"number": number, "prompt": old} for number, old in enumerate(remembered, 1)]
     return json.dumps({"painted": numbered, "new prompt": wanted}, ensure_ascii=False)
 
 
-def understood(answer: str, count: int) -> list[tuple[bool, float, str]]:
-    """(right, sure, reason) of each number; what is missing or malformed is not right."""
-    found = [(False, 0.0, "the model did not say")] * count
+def parse_answer(answer: str, count: int) -> list[tuple[bool, float, str]]:
+    """(right, confidence, reason) for each numbered prompt; a missing or malformed entry counts as not right."""
+    verdicts = [(False, 0.0, "the model did not say")] * count
     match = re.search(r"\{.*\}", answer, re.DOTALL)
     try:
         rows = json.loads(match[0])["verdicts"] if match else []
@@ -64,48 +69,53 @@ def understood(answer: str, count: int) -> list[tuple[bool, float, str]]:
             if type(number) is not int or not 1 <= number <= count:
                 continue
             if right is True and 0 <= sure <= 1:
-                found[number - 1] = (True, sure, str(row.get("reason", ""))[:200])
+                verdicts[number - 1] = (True, sure, str(row.get("reason", ""))[:200])
             elif right is False:
-                found[number - 1] = (False, 0.0, str(row.get("reason", ""))[:200])
+                verdicts[number - 1] = (False, 0.0, str(row.get("reason", ""))[:200])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return [(False, 0.0, "the model's answer is not understood")] * count
-    return found
+        return [(False, 0.0, "the model's answer is malformed")] * count
+    return verdicts
 
 
 def open_chat(url: str, key: str | None) -> LanguageJudge:
-    """A server with OpenAI's chat API, `http://host/v1#model`; without a model the first that the server lists."""
+    """The judge at a server with OpenAI's chat API, `http://host/v1#model`; raises BadSetup for a bad URL or key.
+
+    Without a model in the URL, the first one that the server lists is asked.
+    """
     import httpx
 
     base, _, model = url.partition("#")
     if not base.startswith(("http://", "https://")):
         raise BadSetup(f"the judge llm:{url!r} needs a URL, for example llm:http://127.0.0.1:8080/v1#llama-3.1-70b")
-    if key and not re.fullmatch("[!-~]+", key):  # else httpx would quote the key in an error
-        raise BadSetup("the key of the judge llm: holds a character that a header cannot carry")
+    if key and not re.fullmatch("[!-~]+", key):  # httpx would quote such a key in its error
+        raise BadSetup("the key of the judge llm: holds a character that an HTTP header cannot carry")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         client = httpx.Client(base_url=base.rstrip("/"), timeout=SECONDS, headers=headers)
     except httpx.InvalidURL as error:
-        raise BadSetup(f"the judge llm:{url!r} cannot be asked: {error}") from error
+        raise BadSetup(f"the judge llm:{url!r} has a bad URL: {error}") from error
 
-    def ask(task: str, asked: str) -> str:
+    def ask(task: str, question: str) -> str:
         try:
             body = {
                 "model": model or client.get("/models").raise_for_status().json()["data"][0]["id"],
                 "temperature": 0,
                 "max_tokens": 800,
                 "response_format": {"type": "json_object"},
-                "messages": [{"role": "system", "content": task}, {"role": "user", "content": asked}],
+                "messages": [{"role": "system", "content": task}, {"role": "user", "content": question}],
             }
             answer = client.post("/chat/completions", json=body).raise_for_status().json()
             return str(answer["choices"][0]["message"]["content"])
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise Unavailable(f"the judge at {base} does not answer: {error!r}") from error
 
-    return LanguageJudge(f"llm:{model or client.base_url.host}", ask)  # users read the name, so no address
+    return LanguageJudge(
+        f"llm:{model or client.base_url.host}", ask
+    )  # users see the name, so it must not hold the address
 
 
 def open_bedrock(model: str) -> LanguageJudge:
-    """A model of Amazon Bedrock, by AWS's usual credentials and region."""
+    """The judge of a model on Amazon Bedrock, with AWS's usual credentials and region. Raises BadSetup."""
     try:
         import boto3
         from botocore.config import Config
@@ -119,12 +129,12 @@ def open_bedrock(model: str) -> LanguageJudge:
         raise BadSetup(f"the judge bedrock:{model} cannot be opened: {error}") from error
     model = model or BEDROCK_DEFAULT
 
-    def ask(task: str, asked: str) -> str:
+    def ask(task: str, question: str) -> str:
         try:
             answer = client.converse(
                 modelId=model,
                 system=[{"text": task}],
-                messages=[{"role": "user", "content": [{"text": asked}]}],
+                messages=[{"role": "user", "content": [{"text": question}]}],
                 inferenceConfig={"maxTokens": 800, "temperature": 0},
             )
             return "".join(part.get("text", "") for part in answer["output"]["message"]["content"])

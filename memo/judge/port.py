@@ -1,0 +1,28 @@
+"""The port: a judge decides whether the picture of a remembered prompt is right for a new prompt.
+
+A judge sees words only. `Points.find_candidates` decides by size, model and other settings which pictures it is asked
+about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's decision on one remembered prompt, with the reason as a sentence for users."""
+
+    fits: bool
+    reason: str
+    confidence: float  # that the picture is right, 0 to 1
+    threshold: float = 1.0  # the lowest confidence that fits
+
+
+class Judge(Protocol):
+    """Decides on remembered prompts. In doubt it says no: a wrong picture is worse than painting again."""
+
+    name: str
+
+    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+        """One verdict for each remembered prompt, in order; raises Unavailable when the judge cannot be reached."""
