@@ -5,8 +5,8 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from memo.embed import load_onnx, open_onnx
 from memo.embedding_cache import EmbeddingCache, TextEmbedding
+from memo.onnx_embedder import load_onnx, open_onnx
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
 from memo.index import Pending, beside, open_index
-from memo.judge.verdict import Verdict
+from memo.judge.port import Verdict
 from memo.memory import object_name
 from memo.thumbnail import thumbnail_object
 from tests.real import ROOT, painted

@@ -1,4 +1,4 @@
-"""Any cross-encoder judges: a tiny one of the real classes, with weights by chance, from a folder."""
+"""The cross-encoder judge, with tiny models of the real classes and random weights."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from memo import BadSetup
-from memo.judge.cross_encoder import WANTED, CrossEncoderJudge, open_cross_encoder
+from memo.judge.cross_encoder import THRESHOLD, CrossEncoderJudge, open_cross_encoder
 from memo.minilm import minilm_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -15,8 +15,8 @@ NLI = ("contradiction", "Entailment", "neutral")
 WANTS, OLD = "a young cat", ["a kitten", "a puppy sleeps", "the cat of a neighbour", "a lion cub in the grass"]
 
 
-def written(folder, labels):
-    """A model that says something else of every pair, both ways round."""
+def write_model(folder, labels):
+    """A saved model that gives a different score to every pair and direction."""
     torch.manual_seed(3)
     tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
     config = BertConfig(
@@ -36,20 +36,20 @@ def written(folder, labels):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("one"), ["score"])
+    return write_model(tmp_path_factory.mktemp("one"), ["score"])
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("three"), NLI)
+    return write_model(tmp_path_factory.mktemp("three"), NLI)
 
 
 def logits(folder, pairs):
     return CrossEncoder(folder, device="cpu", activation_fn=torch.nn.Identity()).predict(pairs).astype(np.float64)
 
 
-def test_one_score_is_squeezed_into_0_to_1_and_the_lower_direction_counts(one):
-    sure = open_cross_encoder(one).confidence(WANTS, OLD)
+def test_a_single_score_becomes_a_probability_and_the_lower_direction_counts(one):
+    sure = open_cross_encoder(one).confidences(WANTS, OLD)
     there, back = (
         1 / (1 + np.exp(-logits(one, pairs)))
         for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD])
@@ -59,56 +59,58 @@ def test_one_score_is_squeezed_into_0_to_1_and_the_lower_direction_counts(one):
     assert all(0 < value < 1 for value in sure)
 
 
-def test_a_score_is_the_same_alone_and_in_company(one):
+def test_a_score_does_not_depend_on_the_other_prompts(one):
     judge = open_cross_encoder(one)
-    assert np.allclose(judge.confidence(WANTS, OLD), [judge.confidence(WANTS, [old])[0] for old in OLD], atol=1e-6)
+    assert np.allclose(judge.confidences(WANTS, OLD), [judge.confidences(WANTS, [old])[0] for old in OLD], atol=1e-6)
 
 
-def test_of_three_labels_the_entailment_counts_and_the_lower_direction(three):
-    sure = open_cross_encoder(three).confidence(WANTS, OLD)
+def test_with_three_labels_the_lower_entailment_counts(three):
+    sure = open_cross_encoder(three).confidences(WANTS, OLD)
     there, back = (logits(three, pairs) for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD]))
     both = [np.exp(rows)[:, NLI.index("Entailment")] / np.exp(rows).sum(1) for rows in (there, back)]
     assert np.allclose(sure, np.minimum(*both), atol=1e-6) and not np.allclose(*both)
 
 
-def test_what_a_models_card_does_to_its_scores_does_not_matter(one, tmp_path):
+def test_a_models_own_activation_is_ignored(one, tmp_path):
     CrossEncoder(one, device="cpu", activation_fn=torch.nn.Tanh()).save_pretrained(str(tmp_path))
-    assert open_cross_encoder(str(tmp_path)).confidence(WANTS, OLD) == open_cross_encoder(one).confidence(WANTS, OLD)
+    assert open_cross_encoder(str(tmp_path)).confidences(WANTS, OLD) == open_cross_encoder(one).confidences(
+        WANTS, OLD
+    )
 
 
-def test_same_words_and_vetoes_come_before_the_model(one):
+def test_rules_decide_before_the_model(one):
     verdicts = open_cross_encoder(one)("a red fox", ["Red fox, please", "a blue fox"])
     assert [(verdict.fits, verdict.confidence) for verdict in verdicts] == [(True, 1.0), (False, 0.0)]
-    assert "it is blue, not red" in verdicts[1].reason
+    assert "says 'blue', not 'red'" in verdicts[1].reason
 
 
-def test_a_pair_fits_from_the_threshold_on(one):
+def test_a_pair_fits_at_the_threshold(one):
     judge = open_cross_encoder(one)
-    for sure, fits in ((WANTED, True), (WANTED - 0.001, False), (float("nan"), False)):
+    for sure, fits in ((THRESHOLD, True), (THRESHOLD - 0.001, False), (float("nan"), False)):
         verdict = judge.verdict(WANTS, "a kitten", sure)
         assert verdict.fits == fits and judge.name in verdict.reason and "90% is needed" in verdict.reason
 
 
 def test_each_remembered_prompt_gets_its_own_verdict(one):
     judge = open_cross_encoder(one)
-    assert [verdict.confidence for verdict in judge(WANTS, OLD)] == judge.confidence(WANTS, OLD)
+    assert [verdict.confidence for verdict in judge(WANTS, OLD)] == judge.confidences(WANTS, OLD)
     assert [old in verdict.reason for old, verdict in zip(OLD, judge(WANTS, OLD), strict=True)] == [True] * 4
     assert judge(WANTS, []) == []
 
 
-def test_a_model_without_entailment_is_refused_by_name(tmp_path):
-    folder = written(tmp_path, ["negative", "positive"])
-    with pytest.raises(BadSetup, match=f"cross-encoder:{folder} has the labels negative, positive; want"):
+def test_a_model_without_an_entailment_label_is_refused(tmp_path):
+    folder = write_model(tmp_path, ["negative", "positive"])
+    with pytest.raises(BadSetup, match=f"cross-encoder:{folder} has the labels negative, positive; it needs"):
         open_cross_encoder(folder)
 
 
-def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path, monkeypatch):
+def test_a_missing_or_empty_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in (f"{tmp_path}/no-such", str(tmp_path)):
         with pytest.raises(BadSetup, match=f"{name}' cannot be loaded"):
             open_cross_encoder(name)
 
 
-def test_the_name_says_which_model(one):
+def test_the_judges_name_holds_the_models(one):
     assert CrossEncoderJudge(None, "a/b").name == "cross-encoder:a/b"
     assert open_cross_encoder(one).name == f"cross-encoder:{one}"

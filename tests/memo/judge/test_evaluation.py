@@ -1,9 +1,9 @@
-"""Figures of a judge, compared with what is counted by hand."""
+"""A judge's figures, compared with counts by hand."""
 
 import numpy as np
 import pytest
 
-from memo.judge.evaluation import auc, figures, share, threshold, wilson
+from memo.judge.evaluation import auc, figures, share, threshold, wilson_interval
 
 HUNDRED = [row / 100 for row in range(100)]
 
@@ -23,14 +23,14 @@ HUNDRED = [row / 100 for row in range(100)]
         ([0.0, 0.0, 0.0, 0.0], 0.5, []),
     ],
 )
-def test_at_most_the_share_of_near_misses_passes_and_ties_do_not(misses, part, passing):
+def test_at_most_the_given_share_of_near_misses_passes_and_ties_do_not(misses, part, passing):
     scores = np.array([0.5, *misses, 1.0])
     y = np.array([1, *(0 for _ in misses), 1])
     low = threshold(scores, y, part)
     assert [score for score in misses if score >= low] == passing
 
 
-def test_the_threshold_is_the_lowest_that_keeps_the_share():
+def test_the_threshold_is_the_lowest_that_keeps_to_the_share():
     scores, y = np.array([0.1, 0.4, 0.4, 0.41]), np.array([0, 0, 0, 1])
     assert threshold(scores, y, 0.34) == np.nextafter(0.4, 1)
     assert threshold(scores, y, 0.01) == np.nextafter(0.4, 1)
@@ -49,21 +49,21 @@ def test_the_threshold_is_the_lowest_that_keeps_the_share():
         ([0.3], [0.1, 0.2, 0.3, 0.4], 2.5 / 4),
     ],
 )
-def test_the_area_is_the_share_of_pairs_in_order_and_ties_count_half(true, misses, area):
+def test_the_auc_is_the_share_of_correctly_ordered_pairs_and_ties_count_half(true, misses, area):
     scores, y = np.array(true + misses), np.array([1] * len(true) + [0] * len(misses))
     assert auc(scores, y) == pytest.approx(area)
     assert auc(scores[::-1], y[::-1]) == pytest.approx(area)
 
 
-def test_decisions_and_operating_points_are_counted_apart():
-    told = figures(
+def test_decisions_and_operating_points_are_counted_separately():
+    measured = figures(
         scores=[0.9, 0.6, 0.4, 0.3, 0.7, 0.1, 0.2],
         fits=[True, False, True, False, True, False, False],
         labels=[1, 1, 1, 1, 0, 0, 0],
         kinds=["colour", "colour", "number", "number", "colour", "number", "number"],
     )
-    kinds = told.pop("kinds")
-    assert told == {
+    kinds = measured.pop("kinds")
+    assert measured == {
         "pairs": 7,
         "true_hit": 0.5,
         "false_hit": 0.3333,
@@ -88,33 +88,33 @@ def test_decisions_and_operating_points_are_counted_apart():
     }
 
 
-def test_one_and_five_per_cent_are_of_all_near_misses():
+def test_one_and_five_per_cent_refer_to_all_near_misses():
     true = [0.995, 0.985, 0.955, 0.945]
-    told = figures([*HUNDRED, *true], [False] * 104, [0] * 100 + [1] * 4, ["a"] * 50 + ["b"] * 54)
-    assert (told["true_hit_at_1pct"], told["true_hit_at_5pct"]) == (0.5, 1.0)
-    assert told["kinds"]["a"]["true_hit_at_5pct"] is None and told["kinds"]["b"]["true_hit_at_5pct"] == 1.0
+    measured = figures([*HUNDRED, *true], [False] * 104, [0] * 100 + [1] * 4, ["a"] * 50 + ["b"] * 54)
+    assert (measured["true_hit_at_1pct"], measured["true_hit_at_5pct"]) == (0.5, 1.0)
+    assert measured["kinds"]["a"]["true_hit_at_5pct"] is None and measured["kinds"]["b"]["true_hit_at_5pct"] == 1.0
 
 
-@pytest.mark.parametrize(("label", "said", "unsaid"), [(1, "true_hit", "false_hit"), (0, "false_hit", "true_hit")])
-def test_with_one_label_only_there_is_nothing_to_compare(label, said, unsaid):
-    told = figures([0.9, 0.1], [True, False], [label, label], ["", ""])
-    assert told[said] == told["kinds"][""][said] == 0.5
-    for name in (unsaid, "true_hit_at_1pct", "true_hit_at_5pct"):
-        assert told[name] is None and told["kinds"][""][name] is None
-    assert told["auc"] is None and told["pairs"] == 2
+@pytest.mark.parametrize(("label", "present", "absent"), [(1, "true_hit", "false_hit"), (0, "false_hit", "true_hit")])
+def test_figures_that_need_both_labels_are_none_without_them(label, present, absent):
+    measured = figures([0.9, 0.1], [True, False], [label, label], ["", ""])
+    assert measured[present] == measured["kinds"][""][present] == 0.5
+    for name in (absent, "true_hit_at_1pct", "true_hit_at_5pct"):
+        assert measured[name] is None and measured["kinds"][""][name] is None
+    assert measured["auc"] is None and measured["pairs"] == 2
 
 
-def test_a_share_of_none_is_none():
+def test_the_share_of_nothing_is_none():
     assert (share(np.array([], bool)), share(np.array([True, False, False]))) == (None, 0.3333)
 
 
-def test_a_share_has_the_interval_that_wilson_gives():
+def test_the_wilson_interval_agrees_with_published_figures():
     """Figures from Newcombe 1998, table I (81 of 263; 15 of 148; 0 of 20; 1 of 29)."""
-    for wrong, of, low, high in (
+    for count, total, low, high in (
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        assert wilson(wrong, of) == pytest.approx((low, high), abs=5e-5)
-    assert wilson(0, 0) == (0.0, 1.0)
+        assert wilson_interval(count, total) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(0, 0) == (0.0, 1.0)

@@ -8,8 +8,8 @@ import pytest
 
 from memo import Memory, Recall, Unavailable
 from memo.index import Labels, beside, open_index
-from memo.judge.feedback import Label, doubt
-from memo.judge.verdict import Verdict
+from memo.judge.feedback import Label, doubt_factor
+from memo.judge.port import Verdict
 
 WIDTH = 8
 VECTOR = np.eye(1, WIDTH, dtype=np.float32)[0]
@@ -59,9 +59,9 @@ def test_all_labels_are_read_however_many(labels):
 
 
 def test_each_complaint_halves_the_doubt_a_judge_may_have():
-    assert doubt([], "a dog") == 1
-    assert doubt(["a wolf", "a cat"], "a dog") == 0.25
-    assert doubt(["a wolf"], "please draw the wolf") is None
+    assert doubt_factor([], "a dog") == 1
+    assert doubt_factor(["a wolf", "a cat"], "a dog") == 0.25
+    assert doubt_factor(["a wolf"], "please draw the wolf") is None
 
 
 class Sure:

@@ -1,4 +1,4 @@
-"""Labelled pairs are read line by line, and a bad line is named."""
+"""Labelled pairs are read line by line, and an error names the bad line."""
 
 import json
 
@@ -15,7 +15,7 @@ def file(tmp_path):
     return tmp_path / "pairs.jsonl"
 
 
-def test_pairs_come_in_order_with_kind_and_group(file):
+def test_pairs_are_read_in_order_with_kind_and_group(file):
     file.write_text(f"{json.dumps(GOOD)}\n{json.dumps({**GOOD, 'y': 0, 'group': 8})}\n")
     assert read_pairs(file) == [
         Pair("a fox", "a vixen", 1, "synonym", "g7"),
@@ -23,7 +23,7 @@ def test_pairs_come_in_order_with_kind_and_group(file):
     ]
 
 
-def test_without_kind_and_group_a_pair_is_a_group_of_its_own(file):
+def test_a_pair_without_a_group_forms_its_own(file):
     row = json.dumps({"a": "a fox", "b": "fox", "y": 1})
     file.write_text(f"{row}\n\n  \n{row}")
     assert read_pairs(file) == [Pair("a fox", "fox", 1, "", "1"), Pair("a fox", "fox", 1, "", "4")]
@@ -49,16 +49,16 @@ def test_a_text_may_hold_any_characters(file, text):
         *(json.dumps({**GOOD, side: text}) for side in "ab" for text in (None, 7, ["a fox"])),
     ],
 )
-def test_a_bad_line_is_refused_by_file_and_number(file, line):
+def test_a_bad_line_is_refused_with_file_and_line_number(file, line):
     file.write_text(f"{json.dumps(GOOD)}\n\n{line}\n{json.dumps(GOOD)}\n")
     with pytest.raises(BadSetup) as refused:
         read_pairs(file)
-    assert str(refused.value).startswith(f"{file}, line 3: want") and line[:80] in str(refused.value).replace(
+    assert str(refused.value).startswith(f"{file}, line 3: expected") and line[:80] in str(refused.value).replace(
         "\\t", "\t"
     )
 
 
-def test_a_long_bad_line_is_cut(file):
+def test_a_long_bad_line_is_shortened_in_the_error(file):
     file.write_text("x" * 10_000)
     with pytest.raises(BadSetup) as refused:
         read_pairs(file)
@@ -72,7 +72,7 @@ def test_an_empty_file_is_refused(file, text):
         read_pairs(file)
 
 
-def test_a_file_that_is_missing_or_no_text_is_refused(file):
+def test_a_missing_or_binary_file_is_refused(file):
     with pytest.raises(BadSetup, match=r"cannot read .*pairs\.jsonl"):
         read_pairs(file)
     file.write_bytes(b"\xff\xfe\x00")

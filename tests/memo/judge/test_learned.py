@@ -1,11 +1,12 @@
-"""The shipped judge: right on pairs made to trip it, and the same by every way of asking."""
+"""The shipped judge: few errors on adversarial pairs, and the same result by every way of asking."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from memo.judge.factory import open_judge, scored
+from memo.judge.evaluation import score_pairs
+from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import read_pairs
 from memo.judge.learned import LearnedJudge
 from tests.real import ROOT
@@ -19,9 +20,9 @@ def judge():
     return open_judge("learned", TEXT)
 
 
-def test_a_pair_is_judged_alike_alone_and_among_others(judge):
+def test_a_pair_is_judged_the_same_alone_and_in_a_batch(judge):
     texts = [(pair.a, pair.b) for pair in RED_TEAM[:40]]
-    together = scored(judge, texts)
+    together = score_pairs(judge, texts)
     alone = [judge(wanted, [old])[0] for old, wanted in texts]
     assert [verdict.confidence for verdict in alone if verdict.confidence] == pytest.approx(
         [score for (score, _), verdict in zip(together, alone, strict=True) if verdict.confidence], abs=1e-4
@@ -31,33 +32,33 @@ def test_a_pair_is_judged_alike_alone_and_among_others(judge):
 
 def test_the_order_of_two_prompts_does_not_matter(judge):
     for pair in RED_TEAM[:20]:
-        there, back = (judge.probabilities([texts])[0] for texts in ((pair.a, pair.b), (pair.b, pair.a)))
-        assert there == pytest.approx(back, abs=1e-4)
+        there, back = judge.batch_logits([(pair.a, pair.b), (pair.b, pair.a)])
+        assert judge.card.probability(there) == pytest.approx(judge.card.probability(back), abs=1e-4)
 
 
-def test_a_veto_and_the_same_words_need_no_network(judge):
-    without = LearnedJudge([], judge.text, judge.card)
+def test_the_rules_decide_without_a_network(judge):
+    without_networks = LearnedJudge([], judge.text, judge.card)
     with pytest.raises(IndexError):
-        without("a wolf in snow", ["a fox in snow"])
-    same, other = without("please draw the red fox", ["A red fox.", "a blue fox"])
+        without_networks("a wolf in snow", ["a fox in snow"])
+    same, other = without_networks("please draw the red fox", ["A red fox.", "a blue fox"])
     assert same.fits and same.confidence == 1.0 and "nearly the same words" in same.reason
-    assert not other.fits and other.confidence == 0.0 and "blue, not red" in other.reason
+    assert not other.fits and other.confidence == 0.0 and "says 'blue', not 'red'" in other.reason
 
 
-def test_of_pairs_made_to_trip_it_few_near_misses_pass(judge):
-    """Two did when these weights were shipped, and 56 true pairs; never more, or fewer."""
-    fits = [fits for _, fits in scored(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
+def test_few_adversarial_near_misses_pass(judge):
+    """When these weights were shipped, 2 near misses and 56 true pairs passed: that must not get worse."""
+    fits = [fits for _, fits in score_pairs(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
     passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
     assert len(RED_TEAM) >= 150 and len(passed) <= 2, passed
     assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 56
 
 
-def test_networks_are_asked_one_after_another_while_they_may_change_something(judge):
+def test_the_next_network_runs_only_while_it_can_change_the_decision(judge):
     texts = [(pair.a, pair.b) for pair in RED_TEAM[:24]]
 
     def logits(networks, hopeless, certain):
         card = replace(judge.card, hopeless=hopeless, certain=certain)
-        return np.array(LearnedJudge(networks, judge.text, card).logits_of_many(texts))
+        return np.array(LearnedJudge(networks, judge.text, card).batch_logits(texts))
 
     each = np.array([logits([network], [], []) for network in judge.networks])
     means = np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None]
@@ -67,16 +68,16 @@ def test_networks_are_asked_one_after_another_while_they_may_change_something(ju
     assert logits(judge.networks, [low] * (rest + 1), [low] * (rest + 1)) == pytest.approx(means[0], abs=1e-3)
     assert logits(judge.networks, [low, *[high] * rest], [high] * (rest + 1)) == pytest.approx(means[1], abs=1e-3)
     between = float(np.median(means[0]))
-    for below, above, asked in (
+    for below, above, continued in (
         ([between, *[low] * rest], [high] * (rest + 1), means[0] >= between),
         ([low] * (rest + 1), [between, *[high] * rest], means[0] <= between),
     ):
-        wanted = np.where(asked, means[-1], means[0])
+        wanted = np.where(continued, means[-1], means[0])
         assert logits(judge.networks, below, above) == pytest.approx(wanted, abs=1e-3)
     assert np.abs(means[-1] - means[0]).max() > 0.1
 
 
-def test_several_remembered_prompts_are_judged_at_once(judge):
+def test_several_remembered_prompts_are_judged_in_one_call(judge):
     verdicts = judge(
         "a fox sleeping in the snow", ["in the snow, a sleeping fox", "a wolf sleeping in the snow", "a fox"]
     )
@@ -85,14 +86,14 @@ def test_several_remembered_prompts_are_judged_at_once(judge):
     assert [verdict.fits for verdict in verdicts] == [True, False, False]
 
 
-def test_those_farther_away_are_judged_only_when_none_of_the_nearest_fits(judge):
+def test_farther_prompts_are_judged_only_if_none_of_the_nearest_fits(judge):
     wanted, same = "a fox sleeping in the snow", "in the snow, a sleeping fox"
     near = judge(wanted, ["a wolf sleeping in the snow", same, "asleep in the snow, a fox"])
-    assert [verdict.fits for verdict in near] == [False, True, False] and "not looked at" in near[2].reason
+    assert [verdict.fits for verdict in near] == [False, True, False] and "not judged" in near[2].reason
     far = judge(wanted, ["a wolf sleeping in the snow", "a fox running in the snow", same])
     assert [verdict.fits for verdict in far] == [False, False, True]
-    assert not any("not looked at" in verdict.reason for verdict in far)
+    assert not any("not judged" in verdict.reason for verdict in far)
 
 
-def test_nothing_remembered_needs_no_judgement(judge):
+def test_without_remembered_prompts_there_are_no_verdicts(judge):
     assert judge("a fox", []) == []

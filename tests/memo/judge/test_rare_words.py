@@ -1,32 +1,32 @@
-"""Words that the text model does not know whole must be in both prompts."""
+"""Rare words must be in both prompts."""
 
 import pytest
 
-from memo.embed import open_onnx
 from memo.judge.factory import SHIPPED
 from memo.judge.learned import open_learned
-from memo.judge.rare_words import missing
+from memo.judge.rare_words import find_rare_word_conflict
+from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"
 
 
 @pytest.fixture(scope="module")
-def pieces():
-    return open_onnx(TEXT).pieces
+def count_tokens():
+    return open_onnx(TEXT).count_tokens
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "expected"),
     [
-        ("clamberjaw machine, concept art", "bristleback machine, concept art", "'bristleback' is asked for"),
-        ("a portrait by ilya kuvshinov", "a portrait", "it shows 'kuvshinov'"),
-        ("a photograph of a cat", "hfnchvgnghfbdjvuiiiuutewruirvhd", "is asked for"),
+        ("clamberjaw machine, concept art", "bristleback machine, concept art", "does not mention 'bristleback'"),
+        ("a portrait by ilya kuvshinov", "a portrait", "mentions 'kuvshinov'"),
+        ("a photograph of a cat", "hfnchvgnghfbdjvuiiiuutewruirvhd", "does not mention"),
     ],
 )
-def test_another_strange_word_is_another_picture(pieces, old, new, says):
-    assert says in (missing(old, new, pieces) or "")
-    assert missing(new, old, pieces)
+def test_another_rare_word_makes_another_picture(count_tokens, old, new, expected):
+    assert expected in (find_rare_word_conflict(old, new, count_tokens) or "")
+    assert find_rare_word_conflict(new, old, count_tokens)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_another_strange_word_is_another_picture(pieces, old, new, says):
         ("birds gathered by a pond", "birds have congregated by a pond"),
     ],
 )
-def test_known_words_typos_and_what_is_in_both_are_left_to_the_networks(pieces, old, new):
-    assert missing(old, new, pieces) is None
+def test_known_words_typos_and_shared_words_are_left_to_the_networks(count_tokens, old, new):
+    assert find_rare_word_conflict(old, new, count_tokens) is None
 
 
-def test_the_learned_judge_asks_no_network_then():
+def test_the_learned_judge_refuses_a_rare_word_without_a_network():
     judge = open_learned(SHIPPED, open_onnx(TEXT))
     [verdict] = judge("bristleback machine", ["clamberjaw machine"])
-    assert not verdict.fits and verdict.confidence == 0.0 and "'bristleback' is asked for" in verdict.reason
+    assert not verdict.fits and verdict.confidence == 0.0 and "does not mention 'bristleback'" in verdict.reason
     assert judge.scores([("clamberjaw machine", "bristleback machine")])[0] < 0.011

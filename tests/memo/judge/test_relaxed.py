@@ -1,17 +1,17 @@
-"""A prompt that says more than is asked for, where nothing of it would surprise."""
+"""Harmless details of a remembered prompt are stripped, and nothing else."""
 
 import pytest
 
 from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import read_pairs
-from memo.judge.relaxed import without_more
+from memo.judge.relaxed import strip_harmless_extras
 from tests.real import ROOT
 
 PAIRS = read_pairs(ROOT / "tests" / "memo" / "judge" / "relaxed.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("old", "wanted", "left", "extras"),
+    ("old", "wanted", "stripped", "extras"),
     [
         (
             "red fox sitting in deep snow at dusk",
@@ -27,9 +27,9 @@ PAIRS = read_pairs(ROOT / "tests" / "memo" / "judge" / "relaxed.jsonl")
         ("a black cat walking in snow", "a cat in snow", "a cat in snow", ["black", "walking"]),
     ],
 )
-def test_harmless_extras_are_left_out_and_named(old, wanted, left, extras):
-    text, found = without_more(old, wanted)
-    assert text == left and sorted(found) == sorted(extras)
+def test_harmless_extras_are_stripped_and_named(old, wanted, stripped, extras):
+    text, removed = strip_harmless_extras(old, wanted)
+    assert text == stripped and sorted(removed) == sorted(extras)
 
 
 @pytest.mark.parametrize(
@@ -54,21 +54,22 @@ def test_harmless_extras_are_left_out_and_named(old, wanted, left, extras):
         ("sweet potatoes on a plate", "potatoes on a plate"),
     ],
 )
-def test_what_would_surprise_stays(old, wanted):
-    assert without_more(old, wanted) == (old, [])
+def test_a_detail_that_would_surprise_stays(old, wanted):
+    assert strip_harmless_extras(old, wanted) == (old, [])
 
 
-def test_no_prompt_is_emptied():
-    text, extras = without_more("in the forest at night", "a fox")
+def test_stripping_never_leaves_an_empty_prompt():
+    text, extras = strip_harmless_extras("in the forest at night", "a fox")
     assert text and "forest" in text
 
 
-def test_of_pairs_written_by_hand_none_that_would_surprise_is_served():
-    """Seventeen of the thirty others are, thirteen before words were added after this list; never fewer."""
+def test_no_surprising_pair_written_by_hand_is_served():
+    """Of the 30 pairs to be served 17 are (13 before words of this list were added): that must not get worse."""
     judge = open_judge("learned", ROOT / "var" / "text")
     served = []
     for pair in PAIRS:
-        less, extras = without_more(pair.a, pair.b)
-        served += [pair] if judge(pair.b, [pair.a])[0].fits or (extras and judge(pair.b, [less])[0].fits) else []
+        stripped, extras = strip_harmless_extras(pair.a, pair.b)
+        if judge(pair.b, [pair.a])[0].fits or (extras and judge(pair.b, [stripped])[0].fits):
+            served.append(pair)
     assert len(PAIRS) == 60 and [pair for pair in served if not pair.y] == []
     assert sum(pair.y for pair in served) >= 17

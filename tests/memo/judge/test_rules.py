@@ -1,149 +1,170 @@
-"""Vetoes speak where two prompts ask for different pictures beyond doubt, and only there."""
+"""The rules veto where two prompts ask for different pictures beyond doubt, and only there."""
 
 from random import Random
 
 import pytest
 
-from memo.embed import LONGEST
-from memo.judge.rules import VETOES, WHOLE, pieces, same_words, veto
+from memo.judge.rules import MODEL_TOKENS, VETOES, count_tokens, find_veto
+from memo.judge.words import same_words
+from memo.onnx_embedder import LONGEST
 
 LONG = "a wide harbour with fishing boats and small houses on a hill, " * 29
-DIFFERENT = {
+VETOED = {
     "number": [
-        ("two dogs", "three dogs", "it has 2, not 3"),
-        ("two dogs and three cats", "three dogs and three cats", "it has 2, not 3"),
-        ("a dozen eggs", "10 eggs", "it has 12, not 10"),
-        ("a couple of birds", "a trio of birds", "it has 2, not 3"),
-        ("a single rose", "two roses", "it has 1, not 2"),
-        ("exactly one rose", "five roses", "it has 1, not 5"),
-        ("a 4k photo of 2 cats", "a 4k photo of 3 cats", "it has 2, not 3"),
-        ("٣ cats", "four cats", "it has 3, not 4"),
+        ("two dogs", "three dogs", "asks for 2, not 3"),
+        ("two dogs and three cats", "three dogs and three cats", "asks for 2, not 3"),
+        ("a dozen eggs", "10 eggs", "asks for 12, not 10"),
+        ("a couple of birds", "a trio of birds", "asks for 2, not 3"),
+        ("a single rose", "two roses", "asks for 1, not 2"),
+        ("exactly one rose", "five roses", "asks for 1, not 5"),
+        ("a 4k photo of 2 cats", "a 4k photo of 3 cats", "asks for 2, not 3"),
+        ("٣ cats", "four cats", "asks for 3, not 4"),
     ],
     "plural": [
-        ("a tulip in a vase", "tulips in a vase", "it has one tulip, not several"),
-        ("women on a bench", "a woman on a bench", "it has several of woman, not one"),
-        ("a red box, open", "red boxes, open", "it has one box, not several"),
-        ("a hot air balloon over a town", "hot air balloons over a town", "it has one balloon, not several"),
+        ("a tulip in a vase", "tulips in a vase", "asks for one tulip, not several"),
+        ("women on a bench", "a woman on a bench", "asks for several women, not one"),
+        ("a red box, open", "red boxes, open", "asks for one box, not several"),
+        ("a hot air balloon over a town", "hot air balloons over a town", "asks for one balloon, not several"),
     ],
     "share": [
-        ("two cats and three dogs", "three cats and two dogs", "it has 2 cats, not 3"),
-        ("2 big old dogs beside 3 cats", "2 cats beside 3 big old dogs", "it has 2 dogs, not 3"),
-        ("two men and four sheep", "four men and two sheep", "it has 2 men, not 4"),
+        ("two cats and three dogs", "three cats and two dogs", "asks for 2 cats, not 3"),
+        ("2 big old dogs beside 3 cats", "2 cats beside 3 big old dogs", "asks for 2 dogs, not 3"),
+        ("two men and four sheep", "four men and two sheep", "asks for 2 men, not 4"),
     ],
     "colour": [
-        ("a red car", "a blue car", "it is red, not blue"),
-        ("a gray cat", "a white cat", "it is gray, not white"),
-        ("a red car", "a car", "it is red, which is not asked for"),
-        ("a car", "a red car", "red is asked for"),
-        ("a red and black bus", "a red bus", "it is black, which is not asked for"),
-        ("a cyan dress", "a magenta dress", "it is cyan, not magenta"),
-        ("a coral dress", "a lavender dress", "it is coral, not lavender"),
-        ("a mauve dress", "a dress", "it is mauve, which is not asked for"),
+        ("a red car", "a blue car", "says 'red', not 'blue'"),
+        ("a gray cat", "a white cat", "says 'gray', not 'white'"),
+        ("a red car", "a car", "mentions 'red', which the new prompt does not"),
+        ("a car", "a red car", "does not mention 'red'"),
+        ("a red and black bus", "a red bus", "mentions 'black', which the new prompt does not"),
+        ("a cyan dress", "a magenta dress", "says 'cyan', not 'magenta'"),
+        ("a coral dress", "a lavender dress", "says 'coral', not 'lavender'"),
+        ("a mauve dress", "a dress", "mentions 'mauve', which the new prompt does not"),
     ],
     "owner": [
-        ("red hair and blue eyes", "blue hair and red eyes", "its hair is red, not blue"),
-        ("a white cup beside a black book", "a black cup beside a white book", "its cup is white, not black"),
-        ("red coral and blue fish", "blue coral and red fish", "its coral is red, not blue"),
+        ("red hair and blue eyes", "blue hair and red eyes", "describes the hair as red, not blue"),
+        (
+            "a white cup beside a black book",
+            "a black cup beside a white book",
+            "describes the cup as white, not black",
+        ),
+        ("red coral and blue fish", "blue coral and red fish", "describes the coral as red, not blue"),
         (
             "a gold and red door, a blue roof",
             "a gold and red roof, a blue door",
-            "its door is golden and red, not blue",
+            "describes the door as golden and red, not blue",
         ),
     ],
     "negation": [
         ("a room with no chairs", "a room with chairs", "'no'"),
         ("a pizza without cheese", "a pizza with cheese", "'without'"),
-        ("a man who isn't smiling", "a man who is smiling", '"isn\'t" is said in one'),
-        ("a man who isn’t smiling", "a man who is smiling", '"isn\'t" is said in one'),
+        ("a man who isn't smiling", "a man who is smiling", 'mentions "isn\'t"'),
+        ("a man who isn’t smiling", "a man who is smiling", 'mentions "isn\'t"'),
         ("a bird that cannot fly", "a bird that can fly", "'cannot'"),
         ("a hatless man", "a man", "'hatless'"),
         (
             "a pizza with cheese but no olives",
             "a pizza with olives but no cheese",
-            "without olive, not without cheese",
+            "leaves out 'olive', not 'cheese'",
         ),
     ],
     "style": [
-        ("a photo of a fox", "an oil painting of a fox", "it is a photograph, not an oil painting"),
-        ("a watercolour painting of a fox", "an oil painting of a fox", "it is a watercolour, not an oil painting"),
-        ("a fox", "a sketch of a fox", "a sketch is asked for"),
-        ("a cartoon fox", "a fox", "it is a cartoon, which is not asked for"),
-        ("a black and white photo of a fox", "a fox", "it is black and white, which is not asked for"),
-        ("a photo of a fox", "a 3D render of a fox", "it is a photograph, not a 3D render"),
+        ("a photo of a fox", "an oil painting of a fox", "asks for a photograph, not an oil painting"),
+        (
+            "a watercolour painting of a fox",
+            "an oil painting of a fox",
+            "asks for a watercolour, not an oil painting",
+        ),
+        ("a fox", "a sketch of a fox", "does not ask for a sketch"),
+        ("a cartoon fox", "a fox", "asks for a cartoon, which the new prompt does not"),
+        ("a black and white photo of a fox", "a fox", "asks for black and white, which the new prompt does not"),
+        ("a photo of a fox", "a 3D render of a fox", "asks for a photograph, not a 3D render"),
     ],
     "opposite": [
-        ("an open door", "a closed door", "it says open, not closed"),
-        ("a man on a bench", "a woman on a bench", "it says man, not woman"),
-        ("a big house", "a tiny house", "it says big, not tiny"),
-        ("a cat lying down", "a cat standing", "it says lying, not standing"),
-        ("a city at dawn", "a city at sunset", "it says dawn, not sunset"),
-        ("a lake at noon in spring", "a lake at nightfall in spring", "it says noon, not nightfall"),
-        ("a rainy street", "a foggy street", "it says rainy, not foggy"),
-        ("a foggy street", "a cloudy street", "it says foggy, not cloudy"),
-        ("a sunny street with snow", "a snowy street", "it says sunny, not snowy"),
-        ("an alligator in a swamp", "a crocodile in a swamp", "it says alligator, not crocodile"),
-        ("a cave with a gnome", "a zombie in a cave", "it says gnome, not zombie"),
+        ("an open door", "a closed door", "says 'open', not 'closed'"),
+        ("a man on a bench", "a woman on a bench", "says 'man', not 'woman'"),
+        ("a big house", "a tiny house", "says 'big', not 'tiny'"),
+        ("a cat lying down", "a cat standing", "says 'lying', not 'standing'"),
+        ("a city at dawn", "a city at sunset", "says 'dawn', not 'sunset'"),
+        ("a lake at noon in spring", "a lake at nightfall in spring", "says 'noon', not 'nightfall'"),
+        ("a rainy street", "a foggy street", "says 'rainy', not 'foggy'"),
+        ("a foggy street", "a cloudy street", "says 'foggy', not 'cloudy'"),
+        ("a sunny street with snow", "a snowy street", "says 'sunny', not 'snowy'"),
+        ("an alligator in a swamp", "a crocodile in a swamp", "says 'alligator', not 'crocodile'"),
+        ("a cave with a gnome", "a zombie in a cave", "says 'gnome', not 'zombie'"),
     ],
     "undone": [
         (
             "a finished puzzle on a table",
             "an unfinished puzzle on a table",
-            "one says 'finished', the other 'unfinis",
+            "says 'finished', not 'unfinished'",
         ),
-        ("a covered bridge", "a bridge, uncovered", "one says 'covered', the other 'uncovered'"),
-        ("a bowl of unripe bananas", "a bowl of ripe bananas", "one says 'ripe', the other 'unripe'"),
+        ("a covered bridge", "a bridge, uncovered", "says 'covered', not 'uncovered'"),
+        ("a bowl of unripe bananas", "a bowl of ripe bananas", "says 'unripe', not 'ripe'"),
     ],
     "age": [
-        ("a puppy on a sofa", "a dog on a sofa", "one says puppy, the other dog"),
-        ("two kittens", "two cats", "one says kittens, the other cats"),
-        ("a young man with a foal", "a man with a horse", "one says foal, the other horse"),
+        ("a puppy on a sofa", "a dog on a sofa", "says 'puppy', not 'dog'"),
+        ("two kittens", "two cats", "says 'kittens', not 'cats'"),
+        ("a young man with a foal", "a man with a horse", "says 'foal', not 'horse'"),
     ],
     "height": [
-        ("a cat under a table", "a cat above the green table", "it is under the table, not on or above it"),
-        ("a cat on top of a table", "below a table, a cat", "it is on or above the table, not under it"),
-        ("a lamp over a bed", "a lamp beneath a bed", "it is on or above the bed, not under it"),
+        ("a cat under a table", "a cat above the green table", "puts something under the table, not on or above it"),
+        ("a cat on top of a table", "below a table, a cat", "puts something on or above the table, not under it"),
+        ("a lamp over a bed", "a lamp beneath a bed", "puts something on or above the bed, not under it"),
     ],
     "side": [
-        ("a cat to the left of a dog", "a cat to the right of a dog", "it says left, not right"),
-        ("the red ball on the left", "the ball on the right, red", "it says left, not right"),
+        ("a cat to the left of a dog", "a cat to the right of a dog", "says 'left', not 'right'"),
+        ("the red ball on the left", "the ball on the right, red", "says 'left', not 'right'"),
     ],
     "text": [
-        ('a sign that says "open"', 'a sign that says "closed"', "to be read are open, not closed"),
-        ("a sign that says 'open'", "a sign", "to be read are open, not none"),
-        ("a shirt", "a shirt with “best dad” on it", "to be read are none, not best dad"),
-        ('a sign "art"', "a sign on a cart", "to be read are art, not none"),
-        ('a sign "狐"', 'a sign "猫"', "to be read are 狐, not 猫"),
-        ('a book titled "cats"', "a book about cats", "to be read are cats, not none"),
-        ("a mug of coffee", 'a mug that says "coffee"', "to be read are none, not coffee"),
-        ('a sign that says "coffee"', "a sign that says hello beside a coffee", "to be read are coffee, not none"),
+        ('a sign that says "open"', 'a sign that says "closed"', "asks for the text 'open', not 'closed'"),
+        ("a sign that says 'open'", "a sign", "asks for the text 'open', which the new prompt does not"),
+        ("a shirt", "a shirt with “best dad” on it", "does not ask for the text 'best dad'"),
+        ('a sign "art"', "a sign on a cart", "asks for the text 'art', which the new prompt does not"),
+        ('a sign "狐"', 'a sign "猫"', "asks for the text '狐', not '猫'"),
+        ('a book titled "cats"', "a book about cats", "asks for the text 'cats', which the new prompt does not"),
+        ("a mug of coffee", 'a mug that says "coffee"', "does not ask for the text 'coffee'"),
+        (
+            'a sign that says "coffee"',
+            "a sign that says hello beside a coffee",
+            "asks for the text 'coffee', which the new prompt does not",
+        ),
     ],
     "name": [
-        ("a statue of Lincoln", "a statue of Einstein", "Einstein is asked for"),
-        ("a view of Paris at night in Winter", "a view of Paris at night", "it shows Winter"),
-        ("a statue of a president", "a statue of Lincoln", "Lincoln is asked for"),
-        ("a map of Iran in blue", "a map of Iranistan in blue", "Iranistan is asked for"),
+        ("a statue of Lincoln", "a statue of Einstein", "does not mention 'Einstein'"),
+        (
+            "a view of Paris at night in Winter",
+            "a view of Paris at night",
+            "mentions 'Winter', which the new prompt does not",
+        ),
+        ("a statue of a president", "a statue of Lincoln", "does not mention 'Lincoln'"),
+        ("a map of Iran in blue", "a map of Iranistan in blue", "does not mention 'Iranistan'"),
     ],
     "signs": [
-        ("🦊, octane render", "🐺, octane render", "it has 🦊, not 🐺"),
-        ("🦊 in the snow", "a fox in the snow", "it has 🦊, not none"),
-        ("a sign: 狐", "a sign: 狼", "it has 狐, not 狼"),
-        ("лиса in snow", "волк in snow", "it has лиса, not волк"),
+        ("🦊, octane render", "🐺, octane render", "says '🦊', not '🐺'"),
+        ("🦊 in the snow", "a fox in the snow", "mentions '🦊', which the new prompt does not"),
+        ("a sign: 狐", "a sign: 狼", "says '狐', not '狼'"),
+        ("лиса in snow", "волк in snow", "says 'лиса', not 'волк'"),
     ],
     "more": [
-        ("a train", "a subway train", "subway is asked for, which it does not say"),
-        ("a photo of a chair", "show me a picture of an armchair", "armchair is asked for"),
-        ("sunflowers", "flowers", "it shows sunflowers, which is not asked for"),
-        ("a boat in a storm", "a boat", "it shows storm, which is not asked for"),
-        ("an ostrich standing on a couch", "an ostrich", "it shows couch"),
-        ("a fox beneath a moose", "a moose standing over a fox", "it shows beneath, which is not asked for"),
+        ("a train", "a subway train", "does not mention 'subway'"),
+        ("a photo of a chair", "show me a picture of an armchair", "does not mention 'armchair'"),
+        ("sunflowers", "flowers", "mentions 'sunflowers', which the new prompt does not"),
+        ("a boat in a storm", "a boat", "mentions 'storm', which the new prompt does not"),
+        ("an ostrich standing on a couch", "an ostrich", "mentions 'couch' and 'standing', which the new prompt does not"),
+        ("a fox beneath a moose", "a moose standing over a fox", "mentions 'beneath', which the new prompt does not"),
     ],
     "unread": [
-        (LONG + "a cat", LONG + "a robot", "they differ behind what is read"),
-        (LONG, LONG + "and a robot", "they differ behind what is read"),
-        ("🐱 " * 250 + "a cat and a dog", "🐱 " * 250 + "a dog and a cat", "they differ behind what is read"),
+        (LONG + "a cat", LONG + "a robot", "beyond the part that the text model reads"),
+        (LONG, LONG + "and a robot", "beyond the part that the text model reads"),
+        (
+            "🐱 " * 250 + "a cat and a dog",
+            "🐱 " * 250 + "a dog and a cat",
+            "beyond the part that the text model reads",
+        ),
     ],
 }
-RIGHT = {
+ALLOWED = {
     "number": [
         ("two dogs", "a couple of dogs"),
         ("a pair of shoes", "2 shoes"),
@@ -278,34 +299,34 @@ RIGHT = {
 
 
 def rows(table):
-    return [pytest.param(rule, *row, id=f"{rule}-{row[0]}"[:60]) for rule, found in table.items() for row in found]
+    return [pytest.param(rule, *row, id=f"{rule}-{row[0]}"[:60]) for rule, rows in table.items() for row in rows]
 
 
-def test_every_rule_has_its_rows():
-    assert list(VETOES) == list(DIFFERENT) == list(RIGHT)
+def test_every_rule_has_examples_for_and_against():
+    assert list(VETOES) == list(VETOED) == list(ALLOWED)
 
 
-@pytest.mark.parametrize(("rule", "old", "new", "says"), rows(DIFFERENT))
-def test_a_rule_vetoes_another_picture_and_says_why(rule, old, new, says):
+@pytest.mark.parametrize(("rule", "old", "new", "expected"), rows(VETOED))
+def test_a_rule_vetoes_and_names_the_difference(rule, old, new, expected):
     reason = VETOES[rule](old, new)
-    assert reason is not None and says in reason
-    assert veto(old, new) is not None and not same_words(old, new)
+    assert reason is not None and expected in reason
+    assert find_veto(old, new) is not None and not same_words(old, new)
 
 
-@pytest.mark.parametrize(("rule", "old", "new", "says"), rows(DIFFERENT))
-def test_a_veto_holds_the_other_way_round(rule, old, new, says):
+@pytest.mark.parametrize(("rule", "old", "new", "expected"), rows(VETOED))
+def test_a_veto_also_holds_with_the_prompts_exchanged(rule, old, new, expected):
     assert VETOES[rule](new, old) is not None
 
 
-@pytest.mark.parametrize(("rule", "old", "new"), rows(RIGHT))
-def test_no_rule_vetoes_what_is_no_difference_beyond_doubt(rule, old, new):
+@pytest.mark.parametrize(("rule", "old", "new"), rows(ALLOWED))
+def test_a_rule_does_not_veto_a_doubtful_difference(rule, old, new):
     assert (VETOES[rule](old, new), VETOES[rule](new, old)) == (None, None)
-    assert veto(old, new) is None
+    assert find_veto(old, new) is None
 
 
-def test_the_first_rule_that_knows_a_reason_speaks():
-    assert veto("two red dogs", "three blue dogs") == VETOES["number"]("two red dogs", "three blue dogs")
-    assert veto("a fox in the snow", "a vixen in snow") is None
+def test_the_first_rule_with_a_reason_is_reported():
+    assert find_veto("two red dogs", "three blue dogs") == VETOES["number"]("two red dogs", "three blue dogs")
+    assert find_veto("a fox in the snow", "a vixen in snow") is None
 
 
 @pytest.mark.parametrize(
@@ -334,7 +355,7 @@ def test_the_first_rule_that_knows_a_reason_speaks():
         ("狐 in the snow", "狐 in snow"),
     ],
 )
-def test_politeness_praise_articles_and_case_make_no_other_words(old, new):
+def test_politeness_praise_articles_and_case_do_not_make_words_differ(old, new):
     assert same_words(old, new) and same_words(new, old)
 
 
@@ -379,15 +400,16 @@ def test_politeness_praise_articles_and_case_make_no_other_words(old, new):
         ("please", "please"),
     ],
 )
-def test_order_number_writing_and_other_words_make_other_words(old, new):
+def test_order_number_spelling_and_meaning_make_words_differ(old, new):
     assert not same_words(old, new) and not same_words(new, old)
 
 
-def test_no_prompt_is_cut_that_is_taken_to_be_read_whole(embedder):
-    """What a rule counts is never less than the text model has, of which it reads LONGEST with a mark at each end."""
+def test_the_counted_tokens_are_never_fewer_than_the_text_models(embedder):
+    """Otherwise a prompt might be cut that the rule takes to be read whole."""
     letters = "abcdefghijklmnopqrstuvwxyzé한字ßÅ1,-_ 😀"
     random = Random(1)
-    texts = ["".join(random.choices(some, k=40)) for some in (letters, letters[:26]) for _ in range(500)]
-    assert WHOLE == LONGEST - 2
-    assert [text for text in texts if pieces(text) < embedder.pieces(text)] == []
-    assert pieces("a wide harbour with fishing boats") <= 20
+    alphabets = (letters, letters[:26])
+    texts = ["".join(random.choices(alphabet, k=40)) for alphabet in alphabets for _ in range(500)]
+    assert MODEL_TOKENS == LONGEST - 2
+    assert not [text for text in texts if count_tokens(text) < embedder.count_tokens(text)]
+    assert count_tokens("a wide harbour with fishing boats") <= 20

@@ -1,18 +1,18 @@
-"""Slips of the finger are mended where the other prompt tells what was meant, and nothing else is."""
+"""Typos are corrected where the other prompt shows what was meant, and nothing else is."""
 
 import pytest
 
-from memo.embed import open_onnx
 from memo.judge.factory import open_judge
-from memo.judge.spelling import mended, slip
+from memo.judge.spelling import correct_typos, is_typo
+from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"
 
 
 @pytest.fixture(scope="module")
-def pieces():
-    return open_onnx(TEXT).pieces
+def count_tokens():
+    return open_onnx(TEXT).count_tokens
 
 
 @pytest.mark.parametrize(
@@ -35,23 +35,23 @@ def pieces():
         ("zaxonite", "zaxoniite", "zaxonite"),
     ],
 )
-def test_a_slip_is_mended_where_it_is_known_what_was_meant(pieces, prompt, other, meant):
-    assert mended(prompt, other, pieces) == meant
+def test_a_typo_is_corrected_where_the_other_prompt_shows_what_was_meant(count_tokens, prompt, other, meant):
+    assert correct_typos(prompt, other, count_tokens) == meant
 
 
 @pytest.mark.parametrize("word", ["yelow", "yelloow", "yellwo", "ylelow"])
-def test_a_letter_more_less_or_exchanged_is_a_slip(word):
-    assert slip(word, "yellow")
+def test_an_extra_missing_or_swapped_letter_is_a_typo(word):
+    assert is_typo(word, "yellow")
 
 
 @pytest.mark.parametrize(
     "word", ["yellow", "mellow", "yellows", "yellaw", "yllwo", "ellow", "eyllow", "yleolw", "yeloww"]
 )
-def test_another_letter_or_more_than_one_is_none(word):
-    assert not slip(word, "yellow")
+def test_a_different_letter_or_more_than_one_change_is_no_typo(word):
+    assert not is_typo(word, "yellow")
 
 
-def test_a_misspelt_prompt_is_answered_and_a_misspelt_difference_is_not():
+def test_a_typo_neither_prevents_an_answer_nor_hides_a_difference():
     judge = open_judge("learned", TEXT)
     for remembered, wanted in (
         ("a photo of a yellow oven", "a photo of a yelloow oven"),
