@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from memo.embed import Embedder, open_embedder
-from memo.judge.evaluation import figures, threshold
-from memo.judge.factory import open_judge, scored
+from memo.judge.evaluation import figures, score_pairs, threshold
+from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import Pair, read_pairs
-from memo.judge.rules import same_words, veto
+from memo.judge.rules import find_veto
+from memo.judge.words import same_words
 from training.judge.edits import OTHER_PICTURE, SAME_PICTURE, edited
 from training.judge.pair_pool import read_prompts
 
@@ -77,13 +78,13 @@ def known_ways(embed: Embedder, specs: Sequence[str], text_folder: Path) -> dict
 
     def ruled(texts: Texts) -> list[tuple[float, bool | None]]:
         return [
-            (2.0 if same_words(a, b) else -1.0 if veto(a, b) else value, None)
+            (2.0 if same_words(a, b) else -1.0 if find_veto(a, b) else value, None)
             for value, (a, b) in zip(cosines(embed, texts), texts, strict=True)
         ]
 
     def asking(spec: str) -> Way:
         judge = open_judge(spec, text_folder)
-        return lambda texts: [(score, fits) for score, fits in scored(judge, texts)]
+        return lambda texts: [(score, fits) for score, fits in score_pairs(judge, texts)]
 
     return {"cosine": cosine, "GPTCache": gptcache, "cosine + rules": ruled, **{spec: asking(spec) for spec in specs}}
 

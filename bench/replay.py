@@ -23,7 +23,7 @@ from memo import Memory, Recall, Recipe
 from memo.embed import Embedder, open_embedder
 from memo.index import Index, Labels, Pending, beside, open_index
 from memo.judge.factory import open_judge
-from memo.judge.rules import same_words
+from memo.judge.words import same_words
 from memo.memory import object_name
 from memo.store import FolderStore
 from training.judge.edits import SAME_PICTURE, edited, plain

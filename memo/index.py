@@ -361,7 +361,7 @@ class Labels(Points):
 
     def add(self, label: Label, vector: Vectors) -> None:
         """Keep a label, durably when this returns."""
-        self.put((label.name, vector, asdict(label)))
+        self.put((label.id, vector, asdict(label)))
 
     def of(self, key: str, scope: str) -> list[Label]:
         """All labels of a picture."""

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from memo.judge.factory import Judge
-from memo.judge.feedback import Label, doubt
-from memo.judge.relaxed import without_more
-from memo.judge.rules import same_words
-from memo.judge.verdict import Verdict
+from memo.judge.feedback import Label, doubt_factor
+from memo.judge.port import Judge, Verdict
+from memo.judge.relaxed import strip_harmless_extras
+from memo.judge.words import same_words
 from memo.store import Store
 
 from .embed import Embedder, Vectors
@@ -137,7 +136,7 @@ class Memory:
     def showing_more(self, recipe: Recipe, near: Pools, give: Give) -> Recall | None:
         """The first whose prompt asks for all that is asked for, and besides for nothing that would surprise."""
         for prompt, pool in first(near, 2 * CANDIDATES).items():
-            less, extras = without_more(prompt, recipe.prompt)
+            less, extras = strip_harmless_extras(prompt, recipe.prompt)
             if extras:
                 found = self.judged(recipe, {less: pool}, give) or Recall(None, "")
                 reason = f"{prompt!r} shows all that is asked for, and besides: {', '.join(extras)}"
@@ -376,7 +375,7 @@ def first(near: Pools, many: int) -> Pools:
 
 def trusted(wrong: Sequence[str], recipe: Recipe, verdict: Verdict | None) -> bool:
     """Whether nobody called a picture wrong for these words, and complaints leave the judge sure enough."""
-    left = doubt(wrong, recipe.prompt)
+    left = doubt_factor(wrong, recipe.prompt)
     if left is None:
         return False
     return verdict is None or left == 1 or verdict.confidence >= 1 - (1 - verdict.threshold) * left

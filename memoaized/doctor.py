@@ -23,8 +23,8 @@ from jobs.config import JobsConfig
 from jobs.models import PIPELINE, Catalogue, Model
 from jobs.store.job_store import open_job_store
 from memo import BadKey, BadSetup, MemoError, read_png
-from memo.embed import ONNX_NAME, intact
 from memo.minilm import minilm_folder
+from memo.onnx_embedder import ONNX_NAME, is_intact
 from memo.store import open_store
 from worker.config import AUTO, WorkerConfig
 from worker.engine.energy import nvml_counter
@@ -98,7 +98,7 @@ def redis(environment: Mapping[str, str]) -> str:
 def text_model(folder: Path) -> str:
     """The exported model; it is made at the first start, so that its absence is no fault."""
     path = folder / ONNX_NAME
-    return f"{path}, intact" if intact(path) else f"not yet in {folder}; made at the first start"
+    return f"{path}, intact" if is_intact(path) else f"not yet in {folder}; made at the first start"
 
 
 def picture_models(folder: Path) -> str:

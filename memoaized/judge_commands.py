@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from memo.judge.evaluation import figures
-from memo.judge.factory import open_judge, scored
+from memo.judge.evaluation import figures, score_pairs
+from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import read_pairs
 
 from .train_commands import FILE, FOLDER, Told
@@ -41,7 +41,7 @@ def pairs(file: Path, spec: str, text_folder: Path, scores: Path | None) -> None
     found = read_pairs(file)
     asked = open_judge(spec, text_folder)
     begun = time.perf_counter()
-    results = scored(asked, [(one.a, one.b) for one in found])
+    results = score_pairs(asked, [(one.a, one.b) for one in found])
     seconds = time.perf_counter() - begun
     if scores is not None:
         with scores.open("w", encoding="utf-8") as out:

@@ -92,7 +92,7 @@ def move_labels(embedder: Embedder, index: Index) -> list[Label]:
         labels.renew()
         sources.append(labels)
     found = sorted((label for source in sources for label in source.all()), key=lambda label: label.created)
-    newest = {label.name: label for label in found}
+    newest = {label.id: label for label in found}
     if outgrown:  # it has to be dropped, and labels are nowhere else
         write_labels(
             embedder, Labels(index.client, f"{labels.collection}.{index.dimension}", index.dimension), newest

@@ -24,7 +24,7 @@ from pathlib import Path
 import redis
 
 from memo import BadSetup
-from memo.embed import ONNX_NAME, intact
+from memo.onnx_embedder import ONNX_NAME, is_intact
 
 from .child_processes import Part, end_leftovers, started_at, wait_until
 from .redis_server import RedisPlan, find_redis, plan_redis
@@ -341,7 +341,7 @@ def is_here(host: str) -> bool:
 
 def prepare_text_model(folder: Path) -> None:
     """Export the text model on first use; raises BadSetup when torch is missing."""
-    if intact(folder / ONNX_NAME):
+    if is_intact(folder / ONNX_NAME):
         return
     say("preparing the text model (once, a few seconds)")
     try:

@@ -24,7 +24,7 @@ from jobs.store.job_store import JobStore, open_job_store
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
 from memo.index import Labels, Pending, beside, open_index
-from memo.judge.factory import RulesJudge
+from memo.judge.rules_judge import RulesJudge
 from memo.store import FolderStore
 from memoaized.up import answers, free_port
 from tests.real import (

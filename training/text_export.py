@@ -14,8 +14,8 @@ import torch
 import transformers
 from transformers import BertModel
 
-from memo.embed import ONNX_NAME, digest, intact
 from memo.minilm import SHA256, STATE_LAYERS, minilm_folder
+from memo.onnx_embedder import ONNX_NAME, digest, is_intact
 
 from .quantize import quantize
 
@@ -43,7 +43,7 @@ class MeanPooled(torch.nn.Module):
 def export_text_model(folder: Path) -> Path:
     """Write model, tokenizer and manifest unless they are there and intact; returns the model's path."""
     path = folder / ONNX_NAME
-    if intact(path):
+    if is_intact(path):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as beside:

@@ -6,7 +6,7 @@ import pytest
 
 from bench.recall import wish
 from bench.replay import MEANINGS, REQUESTS, Replay, lines, repeated
-from memo.judge.verdict import Verdict
+from memo.judge.port import Verdict
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from memo.embed import open_onnx
 from memo.judge.evaluation import figures, threshold
 from memo.judge.labelled_pairs import read_pairs
 from memo.judge.learned import CARD, Card, LearnedJudge, open_learned
 from memo.minilm import DIMENSION, STATE_LAYERS
+from memo.onnx_embedder import open_onnx
 from training.knobs import from_arguments
 from training.quantize import quantize
 
@@ -93,7 +93,7 @@ def ship(knobs: Knobs) -> dict[str, Any]:
     every = replace(judge.card, slope=slope, offset=offset)
     scores = LearnedJudge(judge.networks, judge.text, every).scores(texts)
     point = float(threshold(np.array(scores), np.array(labels), knobs.false_hits))
-    free = [row for row, (old, new) in enumerate(texts) if judge.by_rule(old, new) is None]
+    free = [row for row, (old, new) in enumerate(texts) if judge.decide_by_rules(old, new) is None]
     wide = threshold(means[-1], np.array(labels), WIDE)
     hopeless, certain = bounds(means[:, free], wide, (math.log(point / (1 - point)) - offset) / slope)
     card = replace(every, threshold=point, hopeless=hopeless, certain=certain)
@@ -105,7 +105,7 @@ def ship(knobs: Knobs) -> dict[str, Any]:
 def running_means(judge: LearnedJudge, texts: Sequence[tuple[str, str]]) -> PainterOptions:
     """The mean of the first one, two … all networks for each pair: (networks, pairs)."""
     alone = replace(judge.card, hopeless=(), certain=())
-    each = [LearnedJudge([network], judge.text, alone).logits_of_many(texts) for network in judge.networks]
+    each = [LearnedJudge([network], judge.text, alone).batch_logits(texts) for network in judge.networks]
     return np.asarray(np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None])
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from memo.judge.words import split_words
 
 from memo.embed import Vectors
 from memo.judge.labelled_pairs import Pair, read_pairs
-from memo.judge.rules import words
 
 from .edits import OTHER_PICTURE, SAME_PICTURE, edited, plain, twice
 from .grammar import pairs
@@ -60,7 +60,7 @@ def neighbours(prompts: Sequence[str], vectors: Vectors, many: int = 4, alike: f
 
     Left out are those that share most of their words, for some of them mean the same.
     """
-    said = [set(words(prompt)) for prompt in prompts]
+    said = [set(split_words(prompt)) for prompt in prompts]
     found: dict[frozenset[int], Pair] = {}
     for row, likeness in enumerate(vectors @ vectors.T):
         for other in np.argsort(-likeness)[1 : many + 1]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from memo.judge.labelled_pairs import Pair
-from memo.judge.learned import fed
+from memo.judge.learned import network_inputs
 from memo.minilm import DIMENSION, minilm_folder
 from memo.minilm import STATE_LAYERS as LAYERS
 from training.text_export import load_bert
@@ -63,8 +63,10 @@ class TokenStateStore:
         return self.states[begin:end]
 
     def batch(self, pairs: Sequence[Pair]) -> list[Tensor]:
-        """What a network takes of some pairs, as `memo.judge.learned.fed` has it."""
-        return [torch.from_numpy(part) for part in fed([(one.a, one.b) for one in pairs], self.of).values()]
+        """What a network takes of some pairs, as `memo.judge.learned.network_inputs` has it."""
+        return [
+            torch.from_numpy(part) for part in network_inputs([(one.a, one.b) for one in pairs], self.of).values()
+        ]
 
 
 def open_token_states(path: Path, texts: Sequence[str], reader: Reader) -> TokenStateStore:

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from memo.embed import open_onnx
 from memo.errors import BadSetup
 from memo.judge.evaluation import figures
 from memo.judge.labelled_pairs import Pair, read_pairs
 from memo.minilm import STATE_LAYERS as LAYERS
+from memo.onnx_embedder import open_onnx
 from training.checkpoint import average
 from training.knobs import as_json, from_arguments
 

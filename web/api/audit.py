@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from jobs.job import Job, Origin
 from jobs.store.submissions import MAX_LISTED
 from memo import BadRecipe, Picture
-from memo.judge.evaluation import wilson
+from memo.judge.evaluation import wilson_interval
 from memo.judge.feedback import Label
 from memo.recipe import tidy
 from web.auth import for_admins, who
@@ -161,7 +161,7 @@ def ledger() -> dict[str, Any]:
 def interval(right: list[bool]) -> dict[str, Any]:
     """How many of some answers were wrong."""
     wrong = right.count(False)
-    low, high = wilson(wrong, len(right))
+    low, high = wilson_interval(wrong, len(right))
     return {
         "answers": len(right),
         "wrong": wrong,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from memo.embed import open_onnx
 from memo.errors import BadSetup
 from memo.judge.labelled_pairs import Pair, read_pairs
 from memo.judge.learned import CARD, open_learned
 from memo.minilm import DIMENSION, STATE_LAYERS
+from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 from training.judge import judge_packing, train_judge
 from training.judge.aligning_network import RELATED, Align, Relations
@@ -203,7 +203,7 @@ def test_a_lesson_is_learned_and_shipped(one_thread, reader, knobs, network):
     model = train_judge.build(network, 16, reader)
     model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
     cache = open_token_states(knobs.cache, [text for pair in texts for text in pair], reader)
-    assert judge.logits_of_many(texts) == pytest.approx(train_judge.scores_of(model, PAIRS, cache), abs=0.3)
+    assert judge.batch_logits(texts) == pytest.approx(train_judge.scores_of(model, PAIRS, cache), abs=0.3)
     assert told["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
 
 
