@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from memo.judge.words import split_words
 
 from memo.embed import Vectors
 from memo.judge.labelled_pairs import Pair, read_pairs
+from memo.judge.words import split_words
 
 from .edits import OTHER_PICTURE, SAME_PICTURE, edited, plain, twice
 from .grammar import pairs

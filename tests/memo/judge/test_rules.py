@@ -151,7 +151,7 @@ VETOED = {
         ("a photo of a chair", "show me a picture of an armchair", "does not mention 'armchair'"),
         ("sunflowers", "flowers", "mentions 'sunflowers', which the new prompt does not"),
         ("a boat in a storm", "a boat", "mentions 'storm', which the new prompt does not"),
-        ("an ostrich standing on a couch", "an ostrich", "mentions 'couch' and 'standing', which the new prompt does not"),
+        ("an ostrich standing on a couch", "an ostrich", "mentions 'couch' and 'standing'"),
         ("a fox beneath a moose", "a moose standing over a fox", "mentions 'beneath', which the new prompt does not"),
     ],
     "unread": [
