@@ -1,4 +1,4 @@
-"""Child processes of `memoaized up`: started tied to us, their logs passed on line by line, ended in time."""
+"""Child processes of `memoaized up`: they end when we die, their logs are forwarded, and they are stopped in time."""
 
 import subprocess
 import threading
@@ -12,8 +12,8 @@ from index_server.die_with_parent import tie_to_parent
 
 
 @dataclass(slots=True)
-class Part:
-    """One process of the product. `replaceable` parts are started again when they die; the others end all."""
+class ChildProcess:
+    """One process of the product. A replaceable one is restarted when it dies; any other's death ends everything."""
 
     name: str
     command: list[str]
@@ -21,7 +21,7 @@ class Part:
     grace: float  # seconds between SIGTERM and SIGKILL
     replaceable: bool = False
     process: subprocess.Popen[str] | None = None
-    deaths: list[float] = field(default_factory=list)
+    deaths: list[float] = field(default_factory=list)  # times of recent deaths, by time.monotonic()
 
     def start(self, log: Callable[[str, str], None]) -> None:
         """Start it in a session of its own, so that Ctrl-C reaches only us; call from the main thread."""
@@ -35,20 +35,20 @@ class Part:
             errors="replace",
             start_new_session=True,
         )
-        threading.Thread(target=pass_on, args=(self.name, self.process, log), daemon=True).start()
+        threading.Thread(target=forward_lines, args=(self.name, self.process, log), daemon=True).start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
+    def is_running(self) -> bool:
+        """Whether the process is running."""
         return self.process is not None and self.process.poll() is None
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        if self.process and self.alive:
+        """Send SIGTERM if it is running."""
+        if self.process and self.is_running:
             self.process.terminate()
 
-    def end(self) -> None:
-        """Wait for its end; after the grace period it is killed."""
+    def wait(self) -> None:
+        """Wait until it ends; kill it after the grace period."""
         if self.process is None:
             return
         try:
@@ -58,15 +58,15 @@ class Part:
             self.process.wait()
 
 
-def pass_on(name: str, process: subprocess.Popen[str], log: Callable[[str, str], None]) -> None:
-    """Hand every line of the process to the log."""
+def forward_lines(name: str, process: subprocess.Popen[str], log: Callable[[str, str], None]) -> None:
+    """Pass every line that the process prints to `log`."""
     assert process.stdout is not None
     for line in process.stdout:
         log(name, line.rstrip())
 
 
 def started_at(pid: int) -> float | None:
-    """When a process was started, which with its pid names it for ever; None when it is gone."""
+    """Return when a process started, which identifies it together with its pid; None if there is none."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
@@ -74,22 +74,22 @@ def started_at(pid: int) -> float | None:
 
 
 def end_leftovers(processes: Mapping[str, tuple[int, float]], *, grace: float = 10.0) -> list[str]:
-    """End the processes of an earlier run that outlived it; the names of those that did."""
-    left = {name: psutil.Process(pid) for name, (pid, since) in processes.items() if started_at(pid) == since}
-    for process in left.values():
+    """End the processes of an earlier run, given by pid and start time; return the names of those still running."""
+    running = {name: psutil.Process(pid) for name, (pid, start) in processes.items() if started_at(pid) == start}
+    for process in running.values():
         process.terminate()
-    _, stubborn = psutil.wait_procs(left.values(), timeout=grace)
-    for process in stubborn:
+    _, still_running = psutil.wait_procs(running.values(), timeout=grace)
+    for process in still_running:
         process.kill()
-    psutil.wait_procs(stubborn, timeout=grace)
-    return list(left)
+    psutil.wait_procs(still_running, timeout=grace)
+    return list(running)
 
 
-def wait_until(ready: Callable[[], bool], *, seconds: float, interval: float, meanwhile: Callable[[], None]) -> bool:
-    """Poll until ready; `meanwhile` may raise to give up."""
+def wait_until(ready: Callable[[], bool], *, seconds: float, interval: float, check: Callable[[], None]) -> bool:
+    """Poll until `ready` is true; return False after `seconds`. `check` is called meanwhile and may raise."""
     deadline = time.monotonic() + seconds
     while not ready():
-        meanwhile()
+        check()
         if time.monotonic() > deadline:
             return False
         time.sleep(interval)

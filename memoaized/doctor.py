@@ -1,4 +1,4 @@
-"""`memoaized doctor`: what this machine has, what is missing, and the command that mends it."""
+"""`memoaized doctor`: reports what this machine has, what is missing, and the command that fixes it."""
 
 import heapq
 import json
@@ -31,102 +31,105 @@ from worker.engine.energy import nvml_counter
 
 from .redis_server import find_redis
 
-LEAST_FREE = 2 * 2**30  # bytes
+MIN_FREE_BYTES = 2 * 2**30  # on the disk of the data folder
 PACKAGES = ("celery", "redis", "flask", "gunicorn", "qdrant-client", "qdrant-edge-py", "onnxruntime", "diffusers")
 EXTRA = "pip install -c constraints.txt 'memoaized[gpu]'"
 GIB = 2**30
-ROOM = 1.0  # GiB that painting takes beside the weights: an estimate for one picture at a model's own size
-NEWEST = 20  # pictures whose seconds are looked at
+WORKING_GIB = 1.0  # memory that painting needs besides the weights: an estimate for one picture at the default size
+NEWEST = 20  # pictures whose painting times are averaged
 COMPILERS = {"gcc": ("gcc", "cc", "clang"), "g++": ("g++", "c++", "clang++")}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; a fault carries its remedy in the text."""
+    """One line of the report; the text of a fault says how to fix it."""
 
     name: str
     text: str
     fault: bool = False
-    state: str = "ok"  # or on, off
+    state: str = "ok"  # or on, off, tight
 
     def line(self) -> str:
-        """As printed."""
+        """Return the line to print."""
         return f"{'MISSING' if self.fault else self.state:<8} {self.name:<16} {self.text}"
 
 
 def examine(data: Path, models: Path, environment: Mapping[str, str]) -> list[Finding]:
-    """All findings, the machine first."""
+    """Return all findings, those about the machine first."""
     return [
-        Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}, {cores()}"),
-        *map(package, PACKAGES),
-        found("redis", lambda: redis(environment)),
-        found("text weights", lambda: f"{minilm_folder().parent.name}, sha256 as published"),
-        found("text model", lambda: text_model(data / "text")),
-        found("picture models", lambda: picture_models(models)),
-        *painting(data, models, environment),
-        found("data folder", lambda: data_folder(data)),
+        Finding("python", describe_python()),
+        *map(check_package, PACKAGES),
+        run_check("redis", lambda: describe_redis(environment)),
+        run_check("text weights", lambda: f"{minilm_folder().parent.name}, sha256 as published"),
+        run_check("text model", lambda: describe_text_model(data / "text")),
+        run_check("picture models", lambda: list_picture_models(models)),
+        *check_painting(data, models, environment),
+        run_check("data folder", lambda: check_data_folder(data)),
     ]
 
 
-def found(name: str, look: Callable[[], str]) -> Finding:
-    """What was found, or the fault."""
+def run_check(name: str, check: Callable[[], str]) -> Finding:
+    """Return the text of a check as a finding, or its MemoError as a fault."""
     try:
-        return Finding(name, look())
+        return Finding(name, check())
     except MemoError as error:
         return Finding(name, str(error), fault=True)
 
 
-def package(name: str) -> Finding:
-    """An installed package's version."""
+def check_package(name: str) -> Finding:
+    """Report the version of a package, or a fault if it is not installed."""
     try:
         return Finding(name, version(name))
     except PackageNotFoundError:
         return Finding(name, f"not installed: {EXTRA}", fault=True)
 
 
-def cores() -> str:
-    """How many cores there are."""
-    return f"{os.cpu_count()} cores"
+def describe_python() -> str:
+    """Return the version of Python, the system and the number of cores."""
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{platform.python_version()} on {system}, {os.cpu_count()} cores"
 
 
-def redis(environment: Mapping[str, str]) -> str:
-    """The server binary that would be used."""
+def describe_redis(environment: Mapping[str, str]) -> str:
+    """Return the Redis server that `memoaized up` would run; raises BadSetup without one."""
     binary = find_redis(dict(environment))
     return f"{binary.version} at {binary.path} (from {binary.source})"
 
 
-def text_model(folder: Path) -> str:
-    """The exported model; it is made at the first start, so that its absence is no fault."""
+def describe_text_model(folder: Path) -> str:
+    """Return the state of the exported model; its absence is no fault, because the first start exports it."""
     path = folder / ONNX_NAME
-    return f"{path}, intact" if is_intact(path) else f"not yet in {folder}; made at the first start"
+    return f"{path}, intact" if is_intact(path) else f"not yet in {folder}; the first start exports it"
 
 
-def picture_models(folder: Path) -> str:
-    """The models with their revisions; raises BadSetup."""
+def list_picture_models(folder: Path) -> str:
+    """Return the models with their revisions; raises BadSetup if one is faulty."""
     catalogue = Catalogue(folder)
     catalogue.check()
     return ", ".join(f"{model.name} {model.revision}" for model in catalogue.models().values())
 
 
-def painting(data: Path, models: Path, environment: Mapping[str, str]) -> list[Finding]:
-    """What a worker with these settings would paint on, how fast it can be there, and whether the models fit."""
+def check_painting(data: Path, models: Path, environment: Mapping[str, str]) -> list[Finding]:
+    """Report the device of a worker with these settings, its speed-ups, and whether the models fit its memory."""
     try:
         config = WorkerConfig.from_env(environment)
-        device = device_of(config)
+        device = open_worker_device(config)
     except MemoError as error:
-        return [Finding("painting on", str(error), fault=True)]
+        return [Finding("device", str(error), fault=True)]
     return [
-        Finding("painting on", f"{device}, {where(device, config)}"),
-        Finding("at once", f"up to {config.means().slots} in one step (WORKER_SLOTS={config.slots})"),
-        *speed_ups(device, config),
-        *(room(model, device) for model in local_models(models)),
-        Finding("seconds", seconds(data / "pictures", models)),
+        Finding("device", f"{device}, {describe_device(device, config)}"),
+        Finding("batch size", f"up to {config.means().slots} pictures (WORKER_SLOTS={config.slots})"),
+        *check_speed_ups(device, config),
+        *(check_memory(model, device) for model in local_models(models)),
+        Finding("seconds", painting_seconds(data / "pictures", models)),
     ]
 
 
-def device_of(config: WorkerConfig) -> Any:
-    """The `worker.engine.device.Device` it would be; raises BadSetup without torch or the GPU that is asked for,
-    and where a GPU is there that torch cannot use, for then painting would fall to the CPU unasked.
+def open_worker_device(config: WorkerConfig) -> Any:
+    """Return the `worker.engine.device.Device` that a worker would use.
+
+    Raises BadSetup without torch, without the GPU that WORKER_DEVICE names, and if torch cannot use the GPU of this
+    machine, because a worker would then paint on the CPU without notice.
     """
     if find_spec("torch") is None:
         raise BadSetup(f"torch is not installed: {EXTRA}")
@@ -135,16 +138,16 @@ def device_of(config: WorkerConfig) -> Any:
     from worker.engine.device import open_device
 
     device = open_device(config.device, config.dtype)
-    if config.device == AUTO and not device.cuda and (gpus := gpus_of_driver()):
+    if config.device == AUTO and not device.cuda and (gpu := find_nvidia_gpu()):
         raise BadSetup(
-            f"here is a {gpus}, and torch {torch.__version__} cannot use it: install torch for a CUDA that its "
-            "driver supports (pytorch.org/get-started), or say WORKER_DEVICE=cpu to paint on the CPU"
+            f"torch {torch.__version__} cannot use this machine's {gpu}: install torch for a CUDA that its "
+            "driver supports (pytorch.org/get-started), or set WORKER_DEVICE=cpu to paint on the CPU"
         )
     return device
 
 
-def gpus_of_driver() -> str:
-    """The first NVIDIA GPU that the driver knows; empty without one."""
+def find_nvidia_gpu() -> str:
+    """Return the name of the driver's first NVIDIA GPU; empty without one."""
     try:
         import pynvml
 
@@ -156,39 +159,39 @@ def gpus_of_driver() -> str:
         return ""
 
 
-def where(device: Any, config: WorkerConfig) -> str:
-    """The GPU by name, or how many threads of the CPU."""
+def describe_device(device: Any, config: WorkerConfig) -> str:
+    """Return the GPU's name, or the number of CPU threads."""
     import torch
 
     if device.cuda:
         return f"{torch.cuda.get_device_name(device.name)} (torch {torch.__version__})"
     threads = f"WORKER_THREADS={config.threads} of {os.cpu_count()} cores (torch {torch.__version__})"
-    return f"{threads}; no GPU is there, so large models take minutes a picture"
+    return f"{threads}; without a GPU, large models take minutes for each picture"
 
 
-def speed_ups(device: Any, config: WorkerConfig) -> list[Finding]:
-    """What makes painting faster there, each on or off and why."""
-    gpu = "on GPUs, for models in the step loop" if device.cuda else "GPUs only"
-    kind = str(device.kind).removeprefix("torch.")
-    half = f"numbers are {kind}" + ("" if device.cuda else "; on a CPU WORKER_DTYPE=bfloat16 is rarely faster")
+def check_speed_ups(device: Any, config: WorkerConfig) -> list[Finding]:
+    """Report every speed-up as on or off, with the reason."""
+    channels_last = "on GPUs, for models in the step loop" if device.cuda else "GPUs only"
+    dtype = str(device.kind).removeprefix("torch.")
+    precision = f"numbers are {dtype}" + ("" if device.cuda else "; on a CPU WORKER_DTYPE=bfloat16 is rarely faster")
     return [
-        Finding("bfloat16", half, state=on(kind == "bfloat16")),
-        Finding("channels last", gpu, state=on(device.cuda)),
-        Finding("fused QKV", "in what is compiled alone, for adapters", state=on(config.compile != "0")),
-        Finding("attention", attention(device), state="on"),
-        compiling(device, config),
-        Finding("CUDA graphs", "torch ties them to the thread that recorded them, and threads change", state="off"),
-        counter(device),
+        Finding("bfloat16", precision, state=on_off(dtype == "bfloat16")),
+        Finding("channels last", channels_last, state=on_off(device.cuda)),
+        Finding("fused QKV", "only in compiled networks, because of adapters", state=on_off(config.compile != "0")),
+        Finding("attention", attention_kernels(device), state="on"),
+        check_compiling(device, config),
+        Finding("CUDA graphs", "torch ties a graph to the thread that recorded it, and threads change", state="off"),
+        check_energy_counter(device),
     ]
 
 
-def on(yes: bool) -> str:
-    """In a word."""
-    return "on" if yes else "off"
+def on_off(is_on: bool) -> str:
+    """Return "on" or "off"."""
+    return "on" if is_on else "off"
 
 
-def attention(device: Any) -> str:
-    """Which kernels torch may choose from for scaled_dot_product_attention."""
+def attention_kernels(device: Any) -> str:
+    """Return the kernels among which torch chooses for scaled_dot_product_attention."""
     if not device.cuda:
         return "scaled_dot_product_attention, torch's own for CPUs"
     import torch
@@ -200,70 +203,70 @@ def attention(device: Any) -> str:
         "memory-efficient": cuda.mem_efficient_sdp_enabled(),
         "plain": cuda.math_sdp_enabled(),
     }
-    return f"scaled_dot_product_attention by {', '.join(name for name, there in kernels.items() if there)}"
+    return f"scaled_dot_product_attention by {', '.join(name for name, enabled in kernels.items() if enabled)}"
 
 
-def compiling(device: Any, config: WorkerConfig) -> Finding:
-    """Whether networks go through torch.compile, and whether they could."""
-    name, wanted = "torch.compile", config.compile != "0"
+def check_compiling(device: Any, config: WorkerConfig) -> Finding:
+    """Report whether networks are compiled with torch.compile, and what is missing for it."""
+    name, is_on = "torch.compile", config.compile != "0"
     compiler = "gcc" if device.cuda else "g++"
     missing = "" if any(map(shutil.which, COMPILERS[compiler])) else f"a compiler: apt-get install {compiler}"
     if device.cuda and not find_spec("triton"):
         missing = "the package triton: pip install triton"
-    if not wanted:
-        more = f"; it would want {missing}" if missing else ", minutes at the start"
-        return Finding(name, f"WORKER_COMPILE=1 turns it on{more}", state="off")
+    if not is_on:
+        cost = f"; it would also need {missing}" if missing else "; compiling takes minutes at the start"
+        return Finding(name, f"WORKER_COMPILE=1 turns it on{cost}", state="off")
     if missing:
-        return Finding(name, f"WORKER_COMPILE={config.compile} wants {missing}", fault=True)
-    said = "for models in the step loop, in their own size and without adapters; minutes for each width at the start"
-    return Finding(name, said, state="on")
+        return Finding(name, f"WORKER_COMPILE={config.compile} needs {missing}", fault=True)
+    scope = "for models in the step loop, at their default size and without adapters"
+    return Finding(name, f"{scope}; takes minutes for each batch size at the start", state="on")
 
 
-def counter(device: Any) -> Finding:
-    """Whether energy is measured."""
+def check_energy_counter(device: Any) -> Finding:
+    """Report whether energy is measured or estimated."""
     name = "energy counter"
     if not device.cuda:
-        return Finding(name, "joules are estimated, WORKER_WATTS for each second of a core's work", state="off")
+        return Finding(name, "energy is estimated as WORKER_WATTS times the CPU time", state="off")
     try:
         nvml_counter(int(device.name.partition(":")[2] or 0))
     except (ImportError, OSError, RuntimeError) as error:
-        return Finding(name, f"joules are estimated by WORKER_WATTS: {error}", state="off")
-    return Finding(name, "the GPU's own, by NVML", state="on")
+        return Finding(name, f"energy is estimated from WORKER_WATTS: {error}", state="off")
+    return Finding(name, "the GPU's own, read through NVML", state="on")
 
 
 def local_models(folder: Path) -> list[Model]:
-    """Those that are painted here; none where the folder is faulty, which is told elsewhere."""
+    """Return the models painted on this machine; empty if the folder is faulty, which another finding reports."""
     try:
         return [model for model in Catalogue(folder).models().values() if not model.remote]
     except BadSetup:
         return []
 
 
-def room(model: Model, device: Any) -> Finding:
-    """What a model wants of the device's memory, estimated, and what there is."""
+def check_memory(model: Model, device: Any) -> Finding:
+    """Report an estimate of the memory that a model needs, and the memory of the device."""
     name = f"memory {model.name}"[:16]
     about = json.loads((model.folder / "model.json").read_text())
     try:
-        weights = sum(map(numbers, weights_of(model.folder, about))) * device.kind.itemsize / GIB
+        weights = sum(map(count_parameters, weight_files(model.folder, about))) * device.kind.itemsize / GIB
     except (OSError, SafetensorError) as error:
         return Finding(name, f"its weights cannot be read: {error}", fault=True)
-    free, all_there = memory(device)
-    there = f"{free:.1f} of {all_there:.1f} GiB are free on {device.name}"
-    wants = weights + ROOM
-    said = f"wants about {wants:.1f} GiB ({weights:.2f} of weights)"
+    free, total = device_memory(device)
+    available = f"{free:.1f} of {total:.1f} GiB are free on {device.name}"
+    needed = weights + WORKING_GIB
+    estimate = f"needs about {needed:.1f} GiB ({weights:.2f} for weights)"
     if not weights:
-        wants = float(about.get("least_gib", 0))
-        said = "its weights are not here yet" + (f", it may want {wants:g} GiB" if wants else "")
-    if wants > all_there:
-        remedy = "take a smaller model, or a larger device"
+        needed = float(about.get("min_gib", 0))
+        estimate = "its weights are not downloaded yet" + (f"; it may need {needed:g} GiB" if needed else "")
+    if needed > total:
+        fix = "use a smaller model or a larger device"
         if about.get("family") == PIPELINE:
-            remedy += ', or leave parts out by "without" in model.json'
-        return Finding(name, f"{said}, but {there}: {remedy}", fault=True)
-    return Finding(name, f"{said}; {there}", state="ok" if wants <= free else "tight")
+            fix += ', or leave out parts with "without" in model.json'
+        return Finding(name, f"{estimate}, but {available}: {fix}", fault=True)
+    return Finding(name, f"{estimate}; {available}", state="ok" if needed <= free else "tight")
 
 
-def weights_of(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """The files of weights, in its folder or in the hub's cache."""
+def weight_files(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """Return a model's files of weights, in its folder or in the hub's cache."""
     if "source" in about:
         from huggingface_hub import constants
 
@@ -273,55 +276,56 @@ def weights_of(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     return (path for path in folder.rglob("*.safetensors") if path.relative_to(folder).parts[0] not in left_out)
 
 
-def numbers(path: Path) -> int:
-    """How many numbers a file of weights holds, by its header."""
+def count_parameters(path: Path) -> int:
+    """Return the number of parameters in a file of weights, read from its header."""
     with safe_open(path, "np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
 
 
-def memory(device: Any) -> tuple[float, float]:
-    """Free and in all, in GiB."""
+def device_memory(device: Any) -> tuple[float, float]:
+    """Return the free and the total memory of the device, in GiB."""
     if device.cuda:
         import torch
 
-        free, there = torch.cuda.mem_get_info(device.name)
-        return free / GIB, there / GIB
-    main = psutil.virtual_memory()
-    return main.available / GIB, main.total / GIB
+        free, total = torch.cuda.mem_get_info(device.name)
+        return free / GIB, total / GIB
+    main_memory = psutil.virtual_memory()
+    return main_memory.available / GIB, main_memory.total / GIB
 
 
-def seconds(pictures: Path, models: Path) -> str:
-    """What the default model took for a picture here, as its newest ones say."""
+def painting_seconds(pictures: Path, models: Path) -> str:
+    """Return how long the default model took to paint a picture here: the median of the newest ones."""
     name = next((model.name for model in local_models(models)), "the default model")
     files = (path for path in pictures.rglob("[!.]*.png")) if pictures.is_dir() else iter(())
     newest = heapq.nlargest(NEWEST, files, key=lambda path: path.stat().st_mtime_ns)
-    took = [picture.seconds for path in newest if (picture := kept(path)) and picture.recipe.model == name]
-    if not took:
+    newest_pictures = filter(None, map(read_picture_file, newest))
+    times = [picture.seconds for picture in newest_pictures if picture.recipe.model == name]
+    if not times:
         return f"{name} has not painted here yet; `python -m bench.model` measures it"
-    return f"{name} took {median(took):.1f} s a picture, the middle of the newest {len(took)} here"
+    return f"{name} took {median(times):.1f} s per picture, the median of the newest {len(times)} here"
 
 
-def kept(path: Path) -> Any:
-    """The picture of a file, or None if it is none."""
+def read_picture_file(path: Path) -> Any:
+    """Return the picture in a file, or None if the file is not one of our pictures."""
     try:
         return read_png(path.read_bytes())
     except (OSError, BadKey):
         return None
 
 
-def data_folder(data: Path) -> str:
-    """Whether it can be written and has room; raises BadSetup or Unavailable."""
+def check_data_folder(data: Path) -> str:
+    """Return the free space of the data folder; raises BadSetup if it is too small, Unavailable if not writable."""
     open_store(f"file:{data.resolve()}").check()
     free = shutil.disk_usage(data).free
-    if free < LEAST_FREE:
-        raise BadSetup(f"{data} has {free / 2**30:.1f} GiB left: free some disk space or give another --data")
-    return f"{data}, {free / 2**30:.0f} GiB free"
+    if free < MIN_FREE_BYTES:
+        raise BadSetup(f"{data} has only {free / GIB:.1f} GiB left: free some disk space or give another --data")
+    return f"{data}, {free / GIB:.0f} GiB free"
 
 
 def worker_alive(environment: Mapping[str, str]) -> bool:
-    """Whether a worker of this host has been heard of lately; raises Unavailable."""
+    """Return whether a worker on this host has sent a recent heartbeat; raises Unavailable."""
     workers = open_job_store(JobsConfig.from_env(environment).redis).heartbeats.workers()
     alive = any(facts.get("host") == socket.gethostname() for facts in workers.values())
     if not alive:
-        print("no worker of this host is alive", file=sys.stderr)
+        print(f"no worker on host {socket.gethostname()} has sent a recent heartbeat", file=sys.stderr)
     return alive

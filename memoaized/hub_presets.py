@@ -1,6 +1,6 @@
-"""Models of others that are known by name: where they are, their licences, and how they like to be painted.
+"""Well-known models that `memoaized model add` accepts by name: their repositories, licences and best settings.
 
-From their model cards and diffusers' documentation, see docs/models.md; knows no hub and no files.
+The values come from their model cards and diffusers' documentation, see docs/models.md. Knows neither hub nor files.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from jobs.models import PIPELINE, REMOTE, STEPPED, USUAL
 
 PLAIN, LARGE = STEPPED  # Stable Diffusion 1.x and 2.x, and SDXL
 HUB, BEDROCK = REMOTE
-EITHER = ("native", "karras")
+BOTH_SCHEDULES = ("native", "karras")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """One model. `least` is an estimate of the GPU memory it wants, in GiB: weights in bfloat16 and room to work."""
+    """One model. `min_gib` estimates the GPU memory it needs, in GiB: weights in bfloat16 and working memory."""
 
     name: str
     title: str
@@ -27,27 +27,27 @@ class Preset:
     guidance_scale: float
     sampler: str
     schedule: str = "native"
-    samplers: tuple[str, ...] = ()  # only the sampler, if none are said
+    samplers: tuple[str, ...] = ()  # if empty, only `sampler`
     schedules: tuple[str, ...] = ("native",)
     size_range: tuple[int, int, int] | None = None
-    least: int = 0
-    negative_prompts: bool = True  # whether it knows negative prompts
-    tokens: int = 0  # of a prompt, at most; else what the pipeline takes by itself
-    gated: bool = False  # the hub gives it to those who accepted its licence
+    min_gib: int = 0
+    negative_prompts: bool = True  # whether it supports them
+    tokens: int = 0  # most tokens of a prompt; 0 leaves it to the pipeline
+    gated: bool = False  # the hub requires that its licence is accepted first
     revision: str = "main"
-    more: Mapping[str, object] = field(default_factory=dict)  # for model.json
+    extra: Mapping[str, object] = field(default_factory=dict)  # for model.json
     note: str = ""
 
     @property
     def remote(self) -> bool:
-        """Whether it is painted elsewhere."""
+        """Whether an external service paints it."""
         return self.family in REMOTE
 
-    def about(self, name: str, hub_revision: str | None) -> dict[str, object]:
-        """What model.json says, as `jobs.models` and those who open models read it."""
+    def model_json(self, name: str, hub_revision: str | None) -> dict[str, object]:
+        """Return the content of model.json, which `jobs.models` and the painters read."""
         side = self.sizes[-1] if self.family == PIPELINE else self.sizes[0]
         defaults = {"width": side, "height": side, "steps": self.steps, "guidance_scale": self.guidance_scale}
-        told: dict[str, object] = {
+        values: dict[str, object] = {
             "name": name,
             "title": self.title,
             "licence": self.licence,
@@ -62,10 +62,10 @@ class Preset:
             "script": "",
             "negative_prompts": None if self.negative_prompts else False,
             "tokens": self.tokens or None,
-            "least_gib": self.least or None,
-            **self.more,
+            "min_gib": self.min_gib or None,
+            **self.extra,
         }
-        return {key: value for key, value in told.items() if value is not None}
+        return {key: value for key, value in values.items() if value is not None}
 
 
 ALL = (
@@ -82,9 +82,9 @@ ALL = (
         sampler="dpm++2m",
         schedule="karras",
         samplers=USUAL,
-        schedules=EITHER,
-        least=4,
-        note="a copy: the repository of its makers is gone",
+        schedules=BOTH_SCHEDULES,
+        min_gib=4,
+        note="a copy: its makers deleted their repository",
     ),
     Preset(
         name="sd21",
@@ -98,9 +98,9 @@ ALL = (
         guidance_scale=7.5,
         sampler="dpm++2m",
         samplers=USUAL,
-        schedules=EITHER,
-        least=5,
-        note="a copy: Stability AI took its own down in November 2025",
+        schedules=BOTH_SCHEDULES,
+        min_gib=5,
+        note="a copy: Stability AI deleted its repository in November 2025",
     ),
     Preset(
         name="sdxl",
@@ -115,8 +115,8 @@ ALL = (
         sampler="dpm++2m",
         schedule="karras",
         samplers=USUAL,
-        schedules=EITHER,
-        least=10,
+        schedules=BOTH_SCHEDULES,
+        min_gib=10,
     ),
     Preset(
         name="sdxl-turbo",
@@ -129,8 +129,8 @@ ALL = (
         guidance_scale=0.0,
         sampler="euler-a",
         samplers=("euler-a", "euler"),
-        least=8,
-        note="no guidance, so negative prompts count for nothing",
+        min_gib=8,
+        note="has no guidance, so negative prompts have no effect",
     ),
     Preset(
         name="lcm-dreamshaper",
@@ -143,7 +143,7 @@ ALL = (
         steps=4,
         guidance_scale=8.0,
         sampler="lcm",
-        least=5,
+        min_gib=5,
         negative_prompts=False,
         note="has no negative prompts",
     ),
@@ -158,9 +158,9 @@ ALL = (
         steps=40,
         guidance_scale=4.5,
         sampler="euler",
-        least=18,
+        min_gib=18,
         gated=True,
-        note="10 GiB are enough with its third text encoder left out",
+        note="10 GiB are enough without its third text encoder",
     ),
     Preset(
         name="flux-schnell",
@@ -173,7 +173,7 @@ ALL = (
         steps=4,
         guidance_scale=0.0,
         sampler="euler",
-        least=34,
+        min_gib=34,
         negative_prompts=False,
         tokens=256,
         gated=True,
@@ -181,7 +181,7 @@ ALL = (
     ),
     Preset(
         name="ddpm-cat",
-        title="DDPM cats, whatever is asked for",
+        title="DDPM cats, whatever the prompt",
         source="google/ddpm-cat-256",
         family=PIPELINE,
         licence="Apache-2.0",
@@ -189,10 +189,10 @@ ALL = (
         steps=50,
         guidance_scale=0.0,
         sampler="ddim",
-        least=1,
+        min_gib=1,
         negative_prompts=False,
-        revision="c7462eb800b752f4b0e939d0dcece73b1e4283ae",  # where safetensors were added
-        note="reads no prompts",
+        revision="c7462eb800b752f4b0e939d0dcece73b1e4283ae",  # the commit that added safetensors
+        note="ignores prompts",
     ),
     Preset(
         name="hf-flux-schnell",
@@ -205,7 +205,7 @@ ALL = (
         guidance_scale=3.5,
         sampler="euler",
         negative_prompts=False,
-        note="wants WORKER_HUB_TOKEN; costs what the provider asks",
+        note="needs WORKER_HUB_TOKEN; the provider charges for each picture",
     ),
     Preset(
         name="hf-sdxl",
@@ -217,7 +217,7 @@ ALL = (
         steps=30,
         guidance_scale=5.0,
         sampler="euler",
-        note="wants WORKER_HUB_TOKEN; costs what the provider asks",
+        note="needs WORKER_HUB_TOKEN; the provider charges for each picture",
     ),
     Preset(
         name="bedrock-titan",
@@ -229,8 +229,8 @@ ALL = (
         steps=1,
         guidance_scale=8.0,
         sampler="ddim",
-        more={"region": "us-east-1"},
-        note="AWS names 2026-06-30 as its last day; boto3 finds the credentials",
+        extra={"region": "us-east-1"},
+        note="AWS ends it on 2026-06-30; boto3 finds the credentials",
     ),
 )
 PRESETS = {preset.name: preset for preset in ALL}

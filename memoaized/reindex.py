@@ -1,8 +1,8 @@
-"""`memoaized reindex`: everything that memory holds, embedded by the present text model.
+"""`memoaized reindex`: embeds all pictures and labels in memory with the current text model.
 
-Pictures are read from the store, whose PNGs carry their recipes, so that a lost index is filled again, too; labels
-are in the index alone and are moved from there. Every point is written whatever was there before: a run that was
-interrupted is simply started again, and until one has ended the index refuses to be used with its vectors.
+Pictures are read from the store, whose PNGs carry their recipes, so this rebuilds a lost index too. Labels exist only
+in the index and are copied from there. Every point is overwritten, so an interrupted run is simply started again;
+until a run has finished, the index refuses to be used with the new vectors.
 """
 
 import logging
@@ -28,72 +28,73 @@ from memo.memory import object_name
 from memo.store import Store, open_store
 from memo.thumbnail import THUMBNAILS
 
-from .up import HOST, claimed, prepare_text_model
+from .up import LOOPBACK, DataFolderLock, prepare_text_model
 
 T = TypeVar("T")
-Say = Callable[[str], None]
-BATCH = 64  # prompts embedded and points written at once
-TELL_SECONDS = 5.0
+PrintLine = Callable[[str], None]
+BATCH = 64  # prompts embedded and points written together
+PROGRESS_SECONDS = 5.0  # between two lines of progress
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a run did, and what it could not do."""
+class ReindexReport:
+    """The numbers of pictures and labels embedded, and what could not be embedded."""
 
     pictures: int
     labels: int
-    removed: int  # points whose pictures the store does not hold
+    removed: int  # points whose pictures are not in the store
     unreadable: list[str]  # names of PNG files
     unneeded: list[Held]  # collections of other embedders
 
 
-def reindex(data: Path | None, environment: Mapping[str, str], *, drop: bool, say: Say) -> int:
-    """Re-embed what a data folder, or else the environment, names; the exit status. Raises MemoError."""
+def reindex(data: Path | None, environment: Mapping[str, str], *, drop: bool, print_line: PrintLine) -> int:
+    """Re-embed a data folder, or the memory that the environment names; return the exit status. Raises MemoError."""
     config = MemoConfig.from_env(environment)
     if data is None and "MEMO_INDEX" in environment:
-        return run(config, drop=drop, say=say)
-    with served(data or Path("var"), config) as here:
-        return run(here, drop=drop, say=say)
+        return run(config, drop=drop, print_line=print_line)
+    with serve_data_folder(data or Path("var"), config) as local_config:
+        return run(local_config, drop=drop, print_line=print_line)
 
 
-def run(config: MemoConfig, *, drop: bool, say: Say) -> int:
-    """Re-embed, and tell what came of it; the exit status."""
+def run(config: MemoConfig, *, drop: bool, print_line: PrintLine) -> int:
+    """Re-embed, print a summary and return the exit status."""
     embedder = open_embedder(config.embedder, Path(config.text_folder))
     index = open_index(config.index, f"pictures-{embedder.name}", embedder.dimension, api_key=config.index_key)
     store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
     store.check()
-    report = re_embed(embedder, index, store, say)
-    clear(index, report, drop=drop, say=say)
-    say(
-        f"embedded by {embedder.name!r} (vectors of {embedder.dimension}): {report.pictures} pictures and"
-        f" {report.labels} labels; {len(report.unreadable)} unreadable, {report.removed} points of no picture removed"
+    report = re_embed(embedder, index, store, print_line)
+    drop_unneeded(index, report, drop=drop, print_line=print_line)
+    print_line(
+        f"embedded with {embedder.name!r} (dimension {embedder.dimension}): {report.pictures} pictures and"
+        f" {report.labels} labels; {len(report.unreadable)} files unreadable,"
+        f" {report.removed} points without a picture removed"
     )
     return 1 if report.unreadable else 0
 
 
-def re_embed(embedder: Embedder, index: Index, store: Store, say: Say) -> Report:
-    """Fill the index from the store and from its own labels, then put the embedder into use."""
+def re_embed(embedder: Embedder, index: Index, store: Store, print_line: PrintLine) -> ReindexReport:
+    """Fill the index from the store and from its own labels, then make the embedder the one in use."""
     index.begin()
     labels = move_labels(embedder, index)
     index.renew()
     beside(index, Pending, "pending").renew()
-    names = listed(store, say)
-    pictures, unreadable = move_pictures(embedder, index, store, names, labels, say)
-    removed = remove_strays(index, store, names)
-    return Report(pictures, len(labels), removed, unreadable, index.adopt())
+    names = list_pictures(store, print_line)
+    pictures, unreadable = index_pictures(embedder, index, store, names, labels, print_line)
+    removed = remove_points_without_picture(index, store, names)
+    return ReindexReport(pictures, len(labels), removed, unreadable, index.adopt())
 
 
 def move_labels(embedder: Embedder, index: Index) -> list[Label]:
-    """Copy every embedder's labels; of those that say the same thing, the newest counts."""
+    """Copy every embedder's labels; the newest of labels with the same name wins."""
     labels = beside(index, Labels, "labels")
     sources = [Labels(index.client, held.collection, held.dimension) for held in index.others("labels")]
-    outgrown = labels.collection in {source.collection for source in sources}
-    if not outgrown:
+    other_dimension = labels.collection in {source.collection for source in sources}
+    if not other_dimension:
         labels.renew()
         sources.append(labels)
-    found = sorted((label for source in sources for label in source.all()), key=lambda label: label.created)
-    newest = {label.id: label for label in found}
-    if outgrown:  # it has to be dropped, and labels are nowhere else
+    by_age = sorted((label for source in sources for label in source.all()), key=lambda label: label.created)
+    newest = {label.id: label for label in by_age}
+    if other_dimension:  # this collection has to be dropped, and its labels exist nowhere else
         write_labels(
             embedder, Labels(index.client, f"{labels.collection}.{index.dimension}", index.dimension), newest
         )
@@ -103,130 +104,140 @@ def move_labels(embedder: Embedder, index: Index) -> list[Label]:
 
 
 def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label]) -> None:
-    """Insert or replace labels."""
+    """Insert or replace labels, given by name."""
     for batch in batches(list(named.items())):
         vectors = embedder([label.wanted for _, label in batch])
         labels.put(*((name, vector, asdict(label)) for (name, label), vector in zip(batch, vectors, strict=True)))
 
 
-def listed(store: Store, say: Say) -> list[str]:
-    """The names of all pictures, sorted; others are told, but for thumbnails and pictures to start from."""
+def list_pictures(store: Store, print_line: PrintLine) -> list[str]:
+    """Return the names of all pictures, sorted; print other names, except thumbnails and initial pictures."""
     names = sorted(name for name in store.names() if not name.startswith((INIT_IMAGES, THUMBNAILS)))
     pngs = [name for name in names if name.endswith(".png")]
     if others := sorted(set(names) - set(pngs)):
-        say(f"left alone, since they are no PNG files: {len(others)}, the first {others[0]!r}")
+        print_line(f"skipped {len(others)} objects that are not PNG files, the first {others[0]!r}")
     return pngs
 
 
-def move_pictures(
-    embedder: Embedder, index: Index, store: Store, names: Sequence[str], labels: Sequence[Label], say: Say
+def index_pictures(
+    embedder: Embedder,
+    index: Index,
+    store: Store,
+    names: Sequence[str],
+    labels: Sequence[Label],
+    print_line: PrintLine,
 ) -> tuple[int, list[str]]:
-    """Index every picture of the store: how many there were, and the names of unreadable files."""
-    count, unreadable, told = 0, list[str](), time.monotonic()
-    called_wrong = complaints(labels)
+    """Index every picture in the store; return their number and the names of unreadable files."""
+    count, unreadable, printed_at = 0, list[str](), time.monotonic()
+    rejected = rejected_prompts(labels)
     for batch in batches(names):
-        if pictures := list(readable(store, batch, unreadable, say)):
-            wrong = {picture.key: called_wrong.get((picture.key, picture.scope), []) for picture in pictures}
+        if pictures := list(read_pictures(store, batch, unreadable, print_line)):
+            wrong = {picture.key: rejected.get((picture.key, picture.scope), []) for picture in pictures}
             index.add_all(pictures, embedder([picture.recipe.prompt for picture in pictures]), wrong)
             count += len(pictures)
-        if time.monotonic() > told + TELL_SECONDS:
-            say(f"{count} of {len(names)} pictures")
-            told = time.monotonic()
+        if time.monotonic() > printed_at + PROGRESS_SECONDS:
+            print_line(f"{count} of {len(names)} pictures")
+            printed_at = time.monotonic()
     return count, unreadable
 
 
-def complaints(labels: Iterable[Label]) -> dict[tuple[str, str], list[str]]:
-    """The prompts that pictures were called wrong for, by key and scope."""
-    found: dict[tuple[str, str], list[str]] = {}
+def rejected_prompts(labels: Iterable[Label]) -> dict[tuple[str, str], list[str]]:
+    """Return the prompts for which a picture was labelled wrong, by the picture's key and scope."""
+    prompts: dict[tuple[str, str], list[str]] = {}
     for label in labels:
         if not label.right:
-            found.setdefault((label.key, label.scope), []).append(label.wanted)
-    return found
+            prompts.setdefault((label.key, label.scope), []).append(label.wanted)
+    return prompts
 
 
-def readable(store: Store, names: Iterable[str], unreadable: list[str], say: Say) -> Iterator[Picture]:
-    """The pictures under these names; one that cannot be read is told and added to the unreadable."""
+def read_pictures(
+    store: Store, names: Iterable[str], unreadable: list[str], print_line: PrintLine
+) -> Iterator[Picture]:
+    """Yield the pictures of these names; print each unreadable file and add its name to `unreadable`."""
     for name in names:
         try:
-            yield read(store, name)
+            yield read_picture(store, name)
         except Forgotten:
             continue  # deleted since the names were listed
         except BadKey as error:
             unreadable.append(name)
-            say(f"unreadable: {name}: {error}")
+            print_line(f"unreadable: {name}: {error}")
 
 
-def read(store: Store, name: str) -> Picture:
-    """The picture under this name; raises BadKey for what carries no recipe, or another's, and Forgotten."""
+def read_picture(store: Store, name: str) -> Picture:
+    """Return the picture of this name.
+
+    Raises BadKey if it carries no recipe or another picture's, and Forgotten if it is not in the store.
+    """
     try:
         picture = read_png(store.get(name))
     except (ValueError, TypeError, AttributeError) as error:
-        raise BadKey(f"its record is damaged: {error}") from error
+        raise BadKey(f"its recipe is damaged: {error}") from error
     if object_name(picture.key) != name:
         raise BadKey(f"it carries the recipe of another picture, {picture.key}")
     return picture
 
 
-def remove_strays(index: Index, store: Store, names: Sequence[str]) -> int:
-    """Forget points whose pictures the store does not hold: deleted under another embedder, or lost. Their number."""
+def remove_points_without_picture(index: Index, store: Store, names: Sequence[str]) -> int:
+    """Remove points whose pictures were deleted or lost; return how many."""
     known = set(names)
-    suspects = [key for key in index.keys() if object_name(key) not in known]
-    strays = [key for key in suspects if not store.exists(object_name(key))]
-    for key in strays:
+    unknown = [key for key in index.keys() if object_name(key) not in known]
+    missing = [key for key in unknown if not store.exists(object_name(key))]
+    for key in missing:
         index.remove(key)
-    return len(strays)
+    return len(missing)
 
 
-def clear(index: Index, report: Report, *, drop: bool, say: Say) -> None:
-    """Drop what other embedders left if that was asked for and every picture could be read; say what it is."""
+def drop_unneeded(index: Index, report: ReindexReport, *, drop: bool, print_line: PrintLine) -> None:
+    """Drop the collections of other embedders with `drop`, unless a picture was unreadable; print them."""
     if not report.unneeded:
         return
-    left = "; ".join(map(str, report.unneeded))
+    unneeded = "; ".join(map(str, report.unneeded))
     if not drop:
-        say(f"not needed any more, and dropped by --drop: {left}")
+        print_line(f"no longer needed, delete with --drop: {unneeded}")
     elif report.unreadable:
-        say(f"not dropped, since some files are unreadable: {left}")
+        print_line(f"not dropped, because some files are unreadable: {unneeded}")
     else:
         index.drop(report.unneeded)
-        say(f"dropped: {left}")
+        print_line(f"dropped: {unneeded}")
 
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Runs of at most BATCH items."""
+    """Return the items in batches of at most BATCH."""
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 @contextmanager
-def served(data: Path, config: MemoConfig) -> Iterator[MemoConfig]:
-    """Where memory lives in a data folder of `memoaized up`, whose index is served meanwhile.
+def serve_data_folder(data: Path, config: MemoConfig) -> Iterator[MemoConfig]:
+    """Serve the index of a data folder of `memoaized up`, and yield the configuration that uses the folder.
 
-    Raises BadSetup when that is running, or the folder holds nothing.
+    Raises BadSetup when `memoaized up` is running there, or the folder holds no pictures.
     """
     data = data.resolve()
     if not (data / "pictures").is_dir():
         raise BadSetup(f"{data} holds no pictures: give --data, or set MEMO_INDEX and MEMO_STORE")
     (data / "run").mkdir(exist_ok=True)
-    with claimed(data):
+    with DataFolderLock(data):
         prepare_text_model(data / "text")
-        with index_server(data / "index") as (url, key):
+        with serve_index(data / "index") as (url, key):
             store = f"file:{data / 'pictures'}"
             yield replace(config, index=url, index_key=key, store=store, text_folder=str(data / "text"))
 
 
 @contextmanager
-def index_server(folder: Path) -> Iterator[tuple[str, str]]:
-    """The embedded index in threads of this process: its URL and key."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would log every request
+def serve_index(folder: Path) -> Iterator[tuple[str, str]]:
+    """Serve the embedded index from threads of this process, and yield its URL and key."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # otherwise it logs every request
     key = secrets.token_hex(24)
     try:
         app = create_app(folder, key)
     except CannotStart as error:
         raise BadSetup(str(error)) from error
-    server = make_server(HOST, 0, app, threaded=True)
+    server = make_server(LOOPBACK, 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, name="index", daemon=True)
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_port}", key
+        yield f"http://{LOOPBACK}:{server.server_port}", key
     finally:
         server.shutdown()
         thread.join()

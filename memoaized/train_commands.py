@@ -1,6 +1,6 @@
-"""`memoaized train …`: runs as commands, on one's own pictures, here or through the queue.
+"""`memoaized train …`: training runs as commands, on your own pictures, in this process or by a training worker.
 
-Options are read from the source of the runs, and pictures are checked, before torch is loaded.
+The options are read from the runs' source code, and pictures are checked, before torch is loaded.
 """
 
 import json
@@ -13,53 +13,56 @@ from typing import Any
 
 import click
 
-from memo import BadSetup, MemoError
+from memo import BadSetup
 from training import RUNS
 from training.knobs import Knob, knobs_of, read_knobs
 
-ROOT = Path(__file__).parent.parent
+from .command_group import FILE, FOLDER, ROOT, CommandGroup
+
 SHIPPED_VAE = ROOT / "models" / "stickers" / "vae"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
-HELD_FEWEST = 8  # pictures left to learn from
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
+MIN_TRAINING_PICTURES = 8  # that must remain after --held-out
 
 PICTURES = (
     click.Option(["--images"], type=FOLDER, help="Folder of your pictures; with --captions."),
     click.Option(["--captions"], type=FILE, help="CSV with the columns file, and caption or label."),
     click.Option(
-        ["--side"], type=click.IntRange(8), default=128, show_default=True, help="px they are cropped and reduced to."
+        ["--side"],
+        type=click.IntRange(8),
+        default=128,
+        show_default=True,
+        help="Crop and reduce them to this size, px.",
     ),
 )
-QUEUED = (click.Option(["--queue"], help="redis://…: let a training worker do it."),)
-PACKED = (
-    click.Option(["--name"], help="Pack the result as a model of this name."),
+QUEUE = (click.Option(["--queue"], help="redis://…: submit the run to a training worker."),)
+EXPORT = (
+    click.Option(["--name"], help="Export the result as a model of this name."),
     click.Option(["--models"], type=FOLDER, default=ROOT / "models", help="Folder of picture models."),
-    click.Option(["--title"], help="What the form calls it; else its name."),
-    click.Option(["--licence"], default="not stated", show_default=True, help="Of the model."),
+    click.Option(["--title"], help="The model's title on the page.  [default: its name]"),
+    click.Option(["--licence"], default="not stated", show_default=True, help="The model's licence."),
 )
 
 
-class Value(click.ParamType[Any]):
-    """A knob's value as text; several ones are parted by commas."""
+class KnobType(click.ParamType[Any]):
+    """The option type of a knob; several values are separated by commas."""
 
     def __init__(self, knob: Knob) -> None:
         self.knob, self.name = knob, knob.kind.lower()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Click's hook."""
+        """Parse the value; overrides click.ParamType."""
         try:
             return self.knob.read(value) if isinstance(value, str) else value
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """Click's hook."""
+        """Return the placeholder in --help; overrides click.ParamType."""
         return f"{self.knob.kind.upper()}{',…' if self.knob.many else ''}"
 
 
 class RunCommand(click.Command):
-    """A run; its knobs become options when they are asked for."""
+    """A training run as a command; each of its knobs becomes an option when the options are first needed."""
 
     def __init__(self, run: str, own: tuple[click.Option, ...], **settings: Any) -> None:
         super().__init__(run, callback=self.call, params=list(own), **settings)
@@ -67,48 +70,48 @@ class RunCommand(click.Command):
 
     @cached_property
     def knobs(self) -> list[Knob]:
-        """The run's knobs; only one with a default that must be computed makes the run be loaded."""
+        """The run's knobs; the run's module is imported only if a knob has a computed default."""
         try:
-            found = read_knobs(RUNS[self.run])
+            knobs = read_knobs(RUNS[self.run])
         except TypeError:
             from training.runs import load
 
-            found = knobs_of(load(RUNS[self.run]).Knobs)
-        return [with_default(knob) for knob in found]
+            knobs = knobs_of(load(RUNS[self.run]).Knobs)
+        return [with_default_vae(knob) for knob in knobs]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Click's hook: own options first, then the knobs, then --help."""
-        *own, helping = super().get_params(ctx)
-        return [*own, *map(option, self.knobs), helping]
+        """Return own options, then the knobs, then --help; overrides click.Command."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, *map(knob_option, self.knobs), help_option]
 
     def call(self, **values: Any) -> None:
-        """Check everything, then train here or submit."""
+        """Check everything, then train here or submit the run."""
         own = {name: values.pop(name) for name in self.own}
         check_name(own.get("name"))
-        values = {name: plain(name, value) for name, value in values.items()}
+        values = {name: json_value(name, value) for name, value in values.items()}
         if own["images"] or own["captions"]:
             check_side(own["side"], Path(values.get("vae") or ""), values.get("patch", 1))
-            values["pairs"] = str(keep_pairs(own, Path(values["out"]), values.get("held_out")))
-        perform(self.run, values, own)
+            values["pairs"] = str(save_pairs(own, Path(values["out"]), values.get("held_out")))
+        train_or_submit(self.run, values, own)
 
 
-def with_default(knob: Knob) -> Knob:
-    """The autoencoder is the shipped one unless another is asked for."""
+def with_default_vae(knob: Knob) -> Knob:
+    """Return the knob, with the shipped autoencoder as its default if it is `vae`."""
     if knob.name != "vae":
         return knob
     default = SHIPPED_VAE if knob.kind == "Path" else str(SHIPPED_VAE)
     return Knob(knob.name, knob.kind, knob.many, default, knob.help)
 
 
-def option(knob: Knob) -> click.Option:
-    """The option of a knob."""
+def knob_option(knob: Knob) -> click.Option:
+    """Return the command-line option of a knob."""
     if knob.kind == "bool":
         flags = [f"{knob.option}/--no-{knob.option[2:]}"]
         return click.Option(flags, default=knob.default, show_default=True, help=knob.help)
     default = None if knob.default is None else knob.write(knob.default)
     return click.Option(
         [knob.option],
-        type=Value(knob),
+        type=KnobType(knob),
         default=default,
         required=default is None,
         show_default=bool(default),
@@ -116,54 +119,57 @@ def option(knob: Knob) -> click.Option:
     )
 
 
-def plain(name: str, value: Any) -> Any:
-    """A value as JSON has it; paths mean the same in a process elsewhere on this machine."""
+def json_value(name: str, value: Any) -> Any:
+    """Return a JSON value; paths become absolute, so that a worker in another folder finds them."""
     if isinstance(value, Path) or (name in ("begin", "vae") and value):
         return str(Path(value).resolve())
     return list(value) if isinstance(value, tuple) else value
 
 
 def check_name(name: str | None) -> None:
-    """Raise BadSetup for a name that cannot be a model's."""
+    """Raise BadSetup for a name that a model cannot have."""
     if name is not None and not NAME.fullmatch(name):
         raise BadSetup(f"--name {name!r}: use 1 to 64 lower case letters, digits and hyphens, no hyphen at the ends")
 
 
 def check_side(side: int, vae: Path, patch: int) -> None:
-    """Raise BadSetup for pictures that the autoencoder, if any, and the network's cells do not divide evenly."""
+    """Raise BadSetup if the autoencoder's reduction and the network's patch do not divide the side evenly."""
     if (config := vae / "config.json").is_file():
         unit = patch * 2 ** (len(json.loads(config.read_text())["encoder_block_out_channels"]) - 1)
         if side % unit:
             raise BadSetup(f"--side {side} must be a multiple of {unit} with the autoencoder {vae}")
 
 
-def keep_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
-    """The user's pictures as OUT/pairs; raises BadSetup naming what is wrong with them."""
+def save_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
+    """Save the user's captioned pictures as OUT/pairs and return that folder; raises BadSetup if they cannot be used.
+
+    A run that exists in OUT can only be continued with the same pictures.
+    """
     from training.captioned_pictures import open_pairs, read_pairs
 
     if not (own["images"] and own["captions"]):
-        raise BadSetup("--images and --captions are given together: a folder of pictures and a table of them")
+        raise BadSetup("give --images and --captions together: a folder of pictures and a CSV of their captions")
     pairs, folder = read_pairs(own["images"], own["captions"], side=own["side"]), out / "pairs"
-    if held_out is not None and len(pairs.images) < held_out + HELD_FEWEST:
+    if held_out is not None and len(pairs.images) < held_out + MIN_TRAINING_PICTURES:
         most = max(1, len(pairs.images) // 5)
         raise BadSetup(
-            f"--held-out {held_out} of {len(pairs.images)} pictures leaves fewer than {HELD_FEWEST}: "
+            f"--held-out {held_out} of {len(pairs.images)} pictures leaves fewer than {MIN_TRAINING_PICTURES}: "
             f"give more pictures or, for example, --held-out {most}"
         )
     if (out / "config.json").exists():
         if not folder.exists() or open_pairs(folder).fingerprint != pairs.fingerprint:
-            raise BadSetup(f"{out} holds a run on other pictures; choose another --out or delete it")
+            raise BadSetup(f"{out} holds a run on other pictures: choose another --out, or delete that folder")
     else:
         pairs.save(folder)
     return folder
 
 
-def perform(run: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Train here or submit, and say where the result is or how to look."""
+def train_or_submit(run: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Train here and print where the result is, or submit the run to --queue and print the training's id."""
     from jobs.job import State
     from training import runs
 
-    request = runs.TrainingRequest(run, values, packing(own, values) if own.get("name") else {})
+    request = runs.TrainingRequest(run, values, export_knobs(own, values) if own.get("name") else {})
     if request.pack:
         runs.check_place(Path(request.pack["out"]), Path(values["out"]))
     if own["queue"]:
@@ -178,8 +184,8 @@ def perform(run: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> None
     click.echo(f"done: {runs.perform(request, show)}")
 
 
-def packing(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of `ship`; drawings of a set that has sheets go with the model."""
+def export_knobs(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the knobs that export the model; it gets a bank of drawings if its pictures have sprite sheets."""
     sheets, bank = Path(values["pairs"]) / "sheets.npz", ""
     if sheets.exists():
         import numpy as np
@@ -196,7 +202,7 @@ def packing(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def submit(request: Any, url: str) -> str:
-    """Put the order into the queue; the training's id."""
+    """Put the request into the queue and return the training's id."""
     from jobs.celery_app import create_celery
     from jobs.config import JobsConfig
     from jobs.store.job_store import open_job_store
@@ -212,34 +218,23 @@ def submit(request: Any, url: str) -> str:
             job_store.connection.close()
 
 
-class Told(click.Group):
-    """What the user can mend is said in one line instead of a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Click's hook."""
-        try:
-            return super().invoke(ctx)
-        except (MemoError, OSError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=Told)
+@click.group(cls=CommandGroup)
 def train() -> None:
-    """Train models on your own pictures; `pip install 'memoaized[gpu,train]'`."""
+    """Train models on your own pictures; needs `pip install 'memoaized[gpu,train]'`."""
 
 
-train.add_command(RunCommand("vae", (*PICTURES, *QUEUED), help="Train an autoencoder."))
-train.add_command(RunCommand("diffusion", (*PICTURES, *PACKED, *QUEUED), help="Train a picture model."))
-train.add_command(RunCommand("upscaler", (*PICTURES, *QUEUED), help="Train what enlarges pictures."))
-train.add_command(RunCommand("search", (*PICTURES, *QUEUED), help="Search for good knobs of a picture model."))
+train.add_command(RunCommand("vae", (*PICTURES, *QUEUE), help="Train an autoencoder."))
+train.add_command(RunCommand("diffusion", (*PICTURES, *EXPORT, *QUEUE), help="Train a picture model."))
+train.add_command(RunCommand("upscaler", (*PICTURES, *QUEUE), help="Train an upscaler."))
+train.add_command(RunCommand("search", (*PICTURES, *QUEUE), help="Search for good knobs of a picture model."))
 
 
 @train.command()
 @click.argument("training")
-@click.option("--queue", required=True, envvar="JOBS_REDIS", help="redis://…, as it was submitted to.")
-@click.option("--follow", is_flag=True, help="Go on telling until it ends.")
+@click.option("--queue", required=True, envvar="JOBS_REDIS", help="The redis://… to which it was submitted.")
+@click.option("--follow", is_flag=True, help="Keep printing progress until it ends.")
 def status(training: str, queue: str, follow: bool) -> None:
-    """Say how far a submitted training is."""
+    """Show the progress of a submitted training."""
     from jobs.config import JobsConfig
     from jobs.store.job_store import open_job_store
     from training import runs
@@ -248,7 +243,7 @@ def status(training: str, queue: str, follow: bool) -> None:
     try:
         while True:
             if (found := runs.Trainings(job_store.connection).look(training)) is None:
-                raise BadSetup(f"no training {training} is known there")
+                raise BadSetup(f"there is no training {training} at this --queue: check its id")
             if found.line() != last:
                 click.echo(last := found.line())
             if found.state.final or not follow:

@@ -1,8 +1,8 @@
-"""`memoaized up`: redis, index, web and workers as one product on this machine, over one data folder.
+"""`memoaized up`: runs Redis, index, web and workers together on this machine, over one data folder.
 
-Everything ends together: on Ctrl-C, and when redis, index or web dies. A dead worker is replaced, since the queue
-gives its work to another; one that keeps dying ends everything. Linux ends the parts even when this process is
-killed; what is left elsewhere is ended at the next start.
+Everything ends together: on Ctrl-C, and when Redis, index or web dies. A dead worker is replaced, because the queue
+gives its job to another; a worker that keeps dying ends everything. On Linux the child processes end even when this
+process is killed; elsewhere the next start ends those that are still running.
 """
 
 import fcntl
@@ -26,57 +26,57 @@ import redis
 from memo import BadSetup
 from memo.onnx_embedder import ONNX_NAME, is_intact
 
-from .child_processes import Part, end_leftovers, started_at, wait_until
+from .child_processes import ChildProcess, end_leftovers, started_at, wait_until
 from .redis_server import RedisPlan, find_redis, plan_redis
 
-HOST = "127.0.0.1"  # where all parts listen, and the web unless it is told otherwise
-EVERYWHERE = {"0.0.0.0": HOST, "::": "::1"}  # what means every address, and which of them is here
-START_SECONDS = 180.0  # a slow disk loads torch for a minute
-DEATHS, DEATHS_SECONDS = 5, 60.0  # so many deaths of one part within so long end everything
+LOOPBACK = "127.0.0.1"  # where everything listens, except web if --host is given
+WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # addresses that stand for all, and the loopback address of each
+START_SECONDS = 180.0  # loading torch from a slow disk takes a minute
+DEATHS, DEATHS_SECONDS = 5, 60.0  # a worker that dies this often within this time ends everything
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What `up` was asked for."""
+class UpOptions:
+    """The options of `memoaized up`."""
 
     data: Path
     port: int
     workers: int
     models: Path
-    host: str = HOST  # where the web listens
+    host: str = LOOPBACK  # where web listens
 
     @property
     def address(self) -> str:
-        """Where the web listens, with its port."""
-        return f"{bracketed(self.host)}:{self.port}"
+        """The host and port at which web listens."""
+        return f"{url_host(self.host)}:{self.port}"
 
     @property
     def url(self) -> str:
-        """Where the web is reached from this machine."""
-        return f"http://{bracketed(EVERYWHERE.get(self.host, self.host))}:{self.port}"
+        """The URL of web on this machine."""
+        return f"http://{url_host(WILDCARDS.get(self.host, self.host))}:{self.port}"
 
 
-class Trouble(Exception):
-    """Everything has to end; the message says why."""
+class Shutdown(Exception):
+    """Raised to end everything; the message says why."""
 
 
-def up(plan: Plan, environment: Mapping[str, str]) -> int:
-    """Run until stopped; the exit status. Raises BadSetup when it cannot start."""
-    data = plan.data.resolve()
+def up(options: UpOptions, environment: Mapping[str, str]) -> int:
+    """Run until stopped and return the exit status. Raises BadSetup when it cannot start."""
+    data = options.data.resolve()
     for folder in (data, data / "run", data / "secrets"):
         folder.mkdir(parents=True, exist_ok=True)
     (data / "secrets").chmod(0o700)
-    with claimed(data):
-        check_port(plan.host, plan.port)
+    with DataFolderLock(data):
+        check_port(options.host, options.port)
         prepare_text_model(data / "text")
-        stack = Stack(plan, data, environment)
+        stack = Supervisor(options, data, environment)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: stack.stopping.set())
         return stack.run()
 
 
-class claimed:
-    """The data folder, for this process alone; ends what an earlier run left behind."""
+class DataFolderLock:
+    """Locks the data folder for this process, and ends processes that an earlier run left behind."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -87,19 +87,19 @@ class claimed:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.lock.seek(0)
-            owner = self.lock.read().strip() or "unknown"
+            pid = self.lock.read().strip() or "unknown"
             self.lock.close()
             raise BadSetup(
-                f"the data folder {self.data} is in use by process {owner}; stop that one, or give another --data"
+                f"the data folder {self.data} is in use by process {pid}: stop that process, or give another --data"
             ) from error
         self.lock.truncate(0)
         self.lock.write(str(os.getpid()))
         self.lock.flush()
         record = self.data / "run" / "processes.json"
         if record.exists():
-            left = end_leftovers({name: tuple(pair) for name, pair in json.loads(record.read_text()).items()})
-            if left:
-                say(f"ended what an earlier run had left: {', '.join(left)}")
+            ended = end_leftovers({name: tuple(pair) for name, pair in json.loads(record.read_text()).items()})
+            if ended:
+                print_line(f"ended processes of an earlier run: {', '.join(ended)}")
 
     def __exit__(self, *_: object) -> None:
         (self.data / "run" / "processes.json").unlink(missing_ok=True)
@@ -107,69 +107,69 @@ class claimed:
         self.lock.close()
 
 
-class Stack:
-    """The parts, from start to end."""
+class Supervisor:
+    """Starts the child processes, watches them and stops them."""
 
-    def __init__(self, plan: Plan, data: Path, environment: Mapping[str, str]) -> None:
-        self.plan, self.data = plan, data
+    def __init__(self, options: UpOptions, data: Path, environment: Mapping[str, str]) -> None:
+        self.options, self.data = options, data
         self.stopping = threading.Event()
         self.keys = environment.get("WEB_KEYS", "auto")
-        self.reasons: dict[str, str] = {}  # by part: the last of our errors that it printed
+        self.errors: dict[str, str] = {}  # the last of our errors that each child printed, by its name
         self.width = max(len("worker-99"), 5)
         self.redis = self.plan_redis(environment)
-        self.parts = self.plan_parts(environment)
+        self.children = self.plan_children(environment)
 
     def plan_redis(self, environment: Mapping[str, str]) -> RedisPlan:
-        """The private server of this data folder."""
+        """Return how to run this data folder's private Redis server."""
         return plan_redis(
             find_redis(dict(environment)),
             self.data,
             self.data / "run",
-            password=secret(self.data / "secrets" / "redis"),
+            password=read_or_create_secret(self.data / "secrets" / "redis"),
             free_port=free_port(),
         )
 
-    def plan_parts(self, environment: Mapping[str, str]) -> list[Part]:
-        """All parts in the order of their start."""
+    def plan_children(self, environment: Mapping[str, str]) -> list[ChildProcess]:
+        """Return all child processes in the order in which they start."""
         index_port = free_port()
         env = self.environment(environment, index_port)
         gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"]
         gunicorn += ["--no-control-socket"]
         quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
-        index = [*gunicorn, "--threads", "8", *quiet, f"{HOST}:{index_port}", "index_server.app:create()"]
-        web = [*gunicorn, "--threads", "400", *quiet, self.plan.address, "web.wsgi:create()"]
+        index = [*gunicorn, "--threads", "8", *quiet, f"{LOOPBACK}:{index_port}", "index_server.app:create()"]
+        web = [*gunicorn, "--threads", "400", *quiet, self.options.address, "web.wsgi:create()"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
         worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]
-        names = [f"worker-{number}" for number in range(1, self.plan.workers + 1)]
+        names = [f"worker-{number}" for number in range(1, self.options.workers + 1)]
         return [
-            Part("redis", self.redis.command, env, grace=10),
-            Part("index", index, env, grace=10),
-            Part("web", web, env, grace=8),
-            *(Part(name, [*worker, f"{name}@%h"], env, grace=20, replaceable=True) for name in names),
+            ChildProcess("redis", self.redis.command, env, grace=10),
+            ChildProcess("index", index, env, grace=10),
+            ChildProcess("web", web, env, grace=8),
+            *(ChildProcess(name, [*worker, f"{name}@%h"], env, grace=20, replaceable=True) for name in names),
         ]
 
     def environment(self, environment: Mapping[str, str], index_port: int) -> dict[str, str]:
-        """What the parts read; see docs/architecture.md."""
-        key = secret(self.data / "secrets" / "index")
+        """Return the environment variables of the children; see docs/architecture.md."""
+        key = read_or_create_secret(self.data / "secrets" / "index")
         threads = environment.get("WORKER_THREADS", "1")
         root = str(Path(__file__).parent.parent)
         return {
-            # Celery warns root of pickled messages; ours are JSON, and others are refused.
+            # As root, Celery warns of pickled messages; ours are JSON, and any others are refused.
             "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
-            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost a busy machine five times the time
+            "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads make a busy machine five times slower
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH")))),
-            "MEMO_INDEX": f"http://{HOST}:{index_port}",
+            "MEMO_INDEX": f"http://{LOOPBACK}:{index_port}",
             "MEMO_INDEX_KEY": key,
             "MEMO_STORE": f"file:{self.data / 'pictures'}",
             "MEMO_TEXT_FOLDER": str(self.data / "text"),
             "MEMO_STATES": str(self.data / "states"),
             "JOBS_REDIS": self.redis.url,
-            "JOBS_MODELS": str(self.plan.models.resolve()),
+            "JOBS_MODELS": str(self.options.models.resolve()),
             **webhook_secret(environment, self.data / "secrets" / "webhook"),
             "WORKER_THREADS": threads,
             "OMP_NUM_THREADS": threads,
@@ -178,95 +178,98 @@ class Stack:
         }
 
     def run(self) -> int:
-        """Start everything, watch it, end it."""
+        """Start everything, watch it until it has to stop, and stop it; return the exit status."""
         try:
             self.start()
-            say(f"ready: {self.plan.url}   (Ctrl-C stops it; data in {self.data})")
-            for line in advice(self.plan, self.data, self.keys):
-                say(line)
+            print_line(f"ready: {self.options.url}   (stop with Ctrl-C; data in {self.data})")
+            for line in access_notes(self.options, self.data, self.keys):
+                print_line(line)
             while not self.stopping.wait(0.2):
-                self.watch()
-            say("stopping")
+                self.check_children()
+            print_line("stopping")
             return 0
-        except Trouble as trouble:
-            say(f"stopping: {trouble}")
+        except Shutdown as reason:
+            print_line(f"stopping: {reason}")
             return 0 if self.stopping.is_set() else 1
         finally:
-            self.end()
+            self.stop_all()
 
     def start(self) -> None:
-        """First redis and index, which the others ask at their start; then those, until a job can be served."""
-        first, index, *others = self.parts
-        self.launch(first)
-        self.launch(index)
-        self.await_ready("redis", self.redis_answers, interval=0.02)
-        self.await_ready("index", lambda: answers(f"{index.environment['MEMO_INDEX']}/readyz"), interval=0.05)
-        for part in others:
-            self.launch(part)
-        self.await_ready("everything", self.healthy, interval=0.5)
+        """Start Redis and index first, because the others need them to start, then the others; wait until healthy."""
+        first, index, *others = self.children
+        self.start_child(first)
+        self.start_child(index)
+        self.wait_until_ready("Redis", self.redis_responds, interval=0.02)
+        self.wait_until_ready(
+            "index", lambda: responds_ok(f"{index.environment['MEMO_INDEX']}/readyz"), interval=0.05
+        )
+        for child in others:
+            self.start_child(child)
+        self.wait_until_ready("everything", self.is_healthy, interval=0.5)
 
-    def launch(self, part: Part) -> None:
-        """Start a part and write down its pid for a later start."""
-        self.reasons.pop(part.name, None)
-        part.start(self.log)
-        running = {p.name: (p.process.pid, started_at(p.process.pid)) for p in self.parts if p.process and p.alive}
+    def start_child(self, child: ChildProcess) -> None:
+        """Start a child and record the pids of all children for the next start of `memoaized up`."""
+        self.errors.pop(child.name, None)
+        child.start(self.log)
+        alive = [(c.name, c.process.pid) for c in self.children if c.process and c.is_running]
+        running = {name: (pid, started_at(pid)) for name, pid in alive}
         (self.data / "run" / "processes.json").write_text(json.dumps(running))
 
-    def await_ready(self, what: str, ready: Callable[[], bool], *, interval: float) -> None:
-        """Wait, but not for ever, and not when a part has died; raises Trouble."""
-        if not wait_until(ready, seconds=START_SECONDS, interval=interval, meanwhile=self.watch):
-            raise Trouble(f"{what} was not ready within {START_SECONDS:.0f} s")
+    def wait_until_ready(self, what: str, ready: Callable[[], bool], *, interval: float) -> None:
+        """Wait until ready; raises Shutdown after START_SECONDS, or when a child dies."""
+        if not wait_until(ready, seconds=START_SECONDS, interval=interval, check=self.check_children):
+            raise Shutdown(f"{what} was not ready within {START_SECONDS:.0f} s")
 
-    def watch(self) -> None:
-        """Replace dead workers; raises Trouble when another part died, a worker dies all the time, or at Ctrl-C."""
+    def check_children(self) -> None:
+        """Restart dead workers; raises Shutdown on Ctrl-C, when another child dies, or a worker keeps dying."""
         if self.stopping.is_set():
-            raise Trouble("asked to")
-        for part in self.parts:
-            if part.process is None or part.alive:
+            raise Shutdown("interrupted")
+        for child in self.children:
+            if child.process is None or child.is_running:
                 continue
-            status = ": ".join(filter(None, (str(part.process.returncode), self.reasons.get(part.name))))
-            if not part.replaceable:
-                raise Trouble(f"{part.name} ended with status {status}")
+            status = ": ".join(filter(None, (str(child.process.returncode), self.errors.get(child.name))))
+            if not child.replaceable:
+                raise Shutdown(f"{child.name} ended with status {status}")
             now = time.monotonic()
-            part.deaths = [moment for moment in part.deaths if moment > now - DEATHS_SECONDS] + [now]
-            if len(part.deaths) >= DEATHS:
-                raise Trouble(f"{part.name} died {DEATHS} times within {DEATHS_SECONDS:.0f} s, last with {status}")
-            wait = 0.5 * 2 ** (len(part.deaths) - 1)
-            say(f"{part.name} ended with status {status}; starting it again in {wait:g} s")
-            self.stopping.wait(wait)
-            self.launch(part)
+            child.deaths = [moment for moment in child.deaths if moment > now - DEATHS_SECONDS] + [now]
+            if len(child.deaths) >= DEATHS:
+                raise Shutdown(f"{child.name} died {DEATHS} times within {DEATHS_SECONDS:.0f} s, last with {status}")
+            seconds = 0.5 * 2 ** (len(child.deaths) - 1)
+            print_line(f"{child.name} ended with status {status}; restarting it in {seconds:g} s")
+            self.stopping.wait(seconds)
+            self.start_child(child)
 
-    def end(self) -> None:
-        """People first, then the work, then what both stand on."""
+    def stop_all(self) -> None:
+        """Stop web and workers, then the index, then Redis, which the others use to the end."""
         for group in (("web", "worker"), ("index",), ("redis",)):
-            chosen = [part for part in self.parts if part.name.startswith(group)]
-            for part in chosen:
-                part.terminate()
-            for part in chosen:
-                part.end()
-        say("stopped")
+            members = [child for child in self.children if child.name.startswith(group)]
+            for child in members:
+                child.terminate()
+            for child in members:
+                child.wait()
+        print_line("stopped")
 
-    def redis_answers(self) -> bool:
-        """Whether redis has loaded its data."""
+    def redis_responds(self) -> bool:
+        """Return whether Redis has loaded its data."""
         try:
             with redis.Redis.from_url(self.redis.url) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False
 
-    def healthy(self) -> bool:
-        """Whether the web process says that a job can be served."""
-        return answers(f"{self.plan.url}/healthz")
+    def is_healthy(self) -> bool:
+        """Return whether web reports that jobs can be served."""
+        return responds_ok(f"{self.options.url}/healthz")
 
     def log(self, name: str, line: str) -> None:
-        """A line of a part, with its name before it."""
+        """Print a child's line after the child's name."""
         if line.startswith("memo.errors."):  # the last line of a traceback
-            self.reasons[name] = line.partition(": ")[2]
+            self.errors[name] = line.partition(": ")[2]
         print(f"{name:<{self.width}} | {line}", flush=True)
 
 
-def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
+def responds_ok(url: str) -> bool:
+    """Return whether a GET request is answered with 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)
@@ -274,13 +277,13 @@ def answers(url: str) -> bool:
         return False
 
 
-def say(line: str) -> None:
-    """A line of our own."""
+def print_line(line: str) -> None:
+    """Print a line of `memoaized up` itself."""
     print(f"memoaized | {line}", flush=True)
 
 
-def secret(path: Path) -> str:
-    """The password in this file, drawn at first use; readable by the owner only."""
+def read_or_create_secret(path: Path) -> str:
+    """Return the password in this file; generate it on first use. Only the owner can read the file."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -291,48 +294,48 @@ def secret(path: Path) -> str:
 
 
 def webhook_secret(environment: Mapping[str, str], path: Path) -> dict[str, str]:
-    """What webhooks are signed with, unless the environment says it."""
-    said = {"JOBS_WEBHOOK_SECRET", "JOBS_WEBHOOK_SECRET_FILE"} & environment.keys()
-    return {} if said else {"JOBS_WEBHOOK_SECRET": secret(path)}
+    """Return the setting with the secret that signs webhooks; empty if the environment has it already."""
+    is_set = {"JOBS_WEBHOOK_SECRET", "JOBS_WEBHOOK_SECRET_FILE"} & environment.keys()
+    return {} if is_set else {"JOBS_WEBHOOK_SECRET": read_or_create_secret(path)}
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses at the moment."""
+    """Return a loopback port that is free at the moment."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise BadSetup when something listens there already, or this machine has no such address."""
+    """Raise BadSetup when the port is in use, or this machine has no such address."""
     try:
         [family, kind, _, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        fix = "give another --port" if host == HOST else "give another --port or --host"
-        raise BadSetup(f"port {port} on {host} cannot be used ({error.strerror}); {fix}") from error
+        fix = "give another --port" if host == LOOPBACK else "give another --port or --host"
+        raise BadSetup(f"cannot listen on port {port} of {host} ({error.strerror}): {fix}") from error
 
 
-def bracketed(host: str) -> str:
-    """As addresses of IPv6 stand before a port."""
+def url_host(host: str) -> str:
+    """Return the host as a URL has it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def advice(plan: Plan, data: Path, keys: str) -> list[str]:
-    """What whoever starts it must know where others can reach it."""
-    if is_here(plan.host):
+def access_notes(options: UpOptions, data: Path, keys: str) -> list[str]:
+    """Return lines that tell the operator who can use a web server that other machines can reach."""
+    if is_loopback(options.host):
         return []
     if keys == "off":
-        return [f"WEB_KEYS=off: whoever reaches {plan.address} may do everything"]
-    make = f"memoaized key add NAME --data {data}"
-    return [f"it listens at {plan.address}, so that everybody needs a key, on this machine too: {make}"]
+        return [f"WEB_KEYS=off: anybody who can reach {options.address} may do everything"]
+    command = f"memoaized key add NAME --data {data}"
+    return [f"web listens at {options.address}, so everybody needs a key, on this machine too: {command}"]
 
 
-def is_here(host: str) -> bool:
-    """Whether only this machine can reach it."""
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -343,7 +346,7 @@ def prepare_text_model(folder: Path) -> None:
     """Export the text model on first use; raises BadSetup when torch is missing."""
     if is_intact(folder / ONNX_NAME):
         return
-    say("preparing the text model (once, a few seconds)")
+    print_line("exporting the text model (once, takes a few seconds)")
     try:
         from training.text_export import export_text_model
     except ImportError as error:

@@ -26,7 +26,7 @@ from memo.embed import Embedder, open_embedder
 from memo.index import Labels, Pending, beside, open_index
 from memo.judge.rules_judge import RulesJudge
 from memo.store import FolderStore
-from memoaized.up import answers, free_port
+from memoaized.up import free_port, responds_ok
 from tests.real import (
     ROOT,
     OneAtATime,
@@ -193,7 +193,7 @@ def index_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexServ
     command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     server = IndexServer(f"http://127.0.0.1:{port}", "test-key")
-    wait_for(lambda: answers(f"{server.url}/healthz"))
+    wait_for(lambda: responds_ok(f"{server.url}/healthz"))
     yield server
     process.terminate()
     process.wait(20)

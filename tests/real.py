@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 from jobs.job import Job
 from jobs.queue import Queue
 from memo import Picture, Recipe, now, write_png
-from memoaized.child_processes import Part
+from memoaized.child_processes import ChildProcess
 from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
 from worker.painters.port import ANY, OnStep, Progress, Turn
@@ -54,7 +54,7 @@ class RedisServer:
     """A private redis-server that a test may kill and start again."""
 
     plan: RedisPlan
-    part: Part
+    part: ChildProcess
 
     @property
     def url(self) -> str:
@@ -80,7 +80,7 @@ class RedisServer:
 
     def stop(self) -> None:
         self.part.terminate()
-        self.part.end()
+        self.part.wait()
         self.close_log()
 
     def close_log(self) -> None:
@@ -95,7 +95,7 @@ def redis_server(folder: Path) -> RedisServer:
     run = folder / "run"
     run.mkdir(parents=True)
     plan = plan_redis(find_redis(dict(os.environ)), folder, run, password="test", free_port=free_port())
-    return RedisServer(plan, Part("redis", plan.command, dict(os.environ), grace=5))
+    return RedisServer(plan, ChildProcess("redis", plan.command, dict(os.environ), grace=5))
 
 
 class QuickPainter:

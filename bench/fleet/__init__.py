@@ -19,9 +19,9 @@ from jobs.job import Job
 from jobs.models import Catalogue
 from jobs.queue import Queue, open_queue
 from memo import MemoConfig, Memory, open_memory
-from memoaized.child_processes import Part
+from memoaized.child_processes import ChildProcess
 from memoaized.redis_server import find_redis, plan_redis
-from memoaized.up import answers, free_port
+from memoaized.up import free_port, responds_ok
 
 MODELS = Path(__file__).parents[2] / "models"
 PATIENCE = 60.0  # seconds for a process to be there
@@ -57,8 +57,8 @@ class Fleet:
         index = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
         index += ["--no-control-socket", "--log-level", "warning", "--bind", f"127.0.0.1:{port}"]
         self.parts = {
-            "redis": Part("redis", plan.command, self.environment, grace=10),
-            "index": Part("index", [*index, "index_server.app:create()"], self.environment, grace=10),
+            "redis": ChildProcess("redis", plan.command, self.environment, grace=10),
+            "index": ChildProcess("index", [*index, "index_server.app:create()"], self.environment, grace=10),
         }
 
     def start(self, name: str) -> None:
@@ -67,12 +67,12 @@ class Fleet:
             command = [sys.executable, "-m", "celery", "--app", "bench.fleet.sleeper:app", "--quiet", "worker"]
             command += ["--pool", "threads", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
             command += ["--without-heartbeat", "--hostname", f"{name}@%h"]
-            self.parts[name] = Part(name, command, self.environment, grace=20)
+            self.parts[name] = ChildProcess(name, command, self.environment, grace=20)
         self.parts[name].start(self.note)
         if name == "redis":
             self.until(name, self.redis_answers)
         elif name == "index":
-            self.until(name, lambda: answers(f"{self.index_url}/healthz"))
+            self.until(name, lambda: responds_ok(f"{self.index_url}/healthz"))
 
     def kill(self, name: str) -> None:
         """SIGKILL."""
@@ -97,7 +97,7 @@ class Fleet:
         for name in names:
             self.parts[name].terminate()
         for name in names:
-            self.parts[name].end()
+            self.parts[name].wait()
             self.close(name)
 
     def close(self, name: str) -> None:
@@ -116,7 +116,7 @@ class Fleet:
         """Wait for a part; raises RuntimeError when it does not come."""
         deadline = time.monotonic() + PATIENCE
         while not ready():
-            if time.monotonic() > deadline or not self.parts[name].alive:
+            if time.monotonic() > deadline or not self.parts[name].is_running:
                 raise RuntimeError(f"{name} did not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.02)
 

@@ -12,7 +12,7 @@ from memo import BadSetup, Picture, Recipe, Unavailable
 from memo.errors import OtherEmbedder
 from memo.index import RECORDS, Index, IndexedPicture, Labels, Pending, beside, open_client, open_index
 from memo.judge.feedback import Label
-from memoaized.reindex import index_server as own_server
+from memoaized.reindex import serve_index as own_server
 
 DIMENSION = 8
 

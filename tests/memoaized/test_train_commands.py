@@ -107,7 +107,7 @@ def test_a_named_run_becomes_a_model_of_the_product(run, pictures, tiny, tmp_pat
     assert answer.exit_code == 1 and "there is a model my-cats" in answer.output
 
 
-def test_a_queued_run_is_done_by_a_training_worker(run, pictures, redis_url, tmp_path):
+def test_a_training_worker_does_a_submitted_run(run, pictures, redis_url, tmp_path):
     answer = run("vae", *pictures, *TINY_VAE, "--log-every", 1, "--out", tmp_path / "run", "--queue", redis_url)
     assert answer.exit_code == 0, answer.output
     training = answer.output.strip()
@@ -143,7 +143,7 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("vae", "--images", "."), "--images and --captions are given together"),
+        (("vae", "--images", "."), "give --images and --captions together"),
         (("vae", "--queue", "amqp://x"), "must begin with redis://"),
         (("vae", "--steps", "many"), "'many' is not a whole number"),
         (("diffusion", "--channels", "32,x"), "'x' is not a whole number"),
@@ -152,15 +152,15 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
         (("status", "f" * 32, "--queue", "redis://127.0.0.1:1"), "the queue does not answer"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_line(run, arguments, said):
+def test_wrong_options_are_reported_in_one_line(run, arguments, said):
     answer = run(*arguments)
     assert answer.exit_code in (1, 2) and said in answer.output
     assert "Traceback" not in answer.output
 
 
-def test_an_unknown_training_is_said_to_be_unknown(run, redis_url):
+def test_an_unknown_training_is_reported(run, redis_url):
     answer = run("status", "f" * 32, "--queue", redis_url)
-    assert answer.exit_code == 1 and "no training" in answer.output
+    assert answer.exit_code == 1 and "there is no training" in answer.output
 
 
 def test_pictures_that_do_not_fit_the_run_are_refused(run, pictures, tiny, tmp_path):
@@ -171,11 +171,11 @@ def test_pictures_that_do_not_fit_the_run_are_refused(run, pictures, tiny, tmp_p
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a b", "../a", "a" * 65, "a\n", "ä"])
-def test_a_name_that_cannot_be_a_folder_is_refused(name):
+def test_a_name_that_a_folder_cannot_have_is_refused(name):
     with pytest.raises(BadSetup, match="--name"):
         check_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "my-cats-2", "0", "a" * 64])
-def test_a_good_name_is_taken(name):
+def test_a_valid_name_is_accepted(name):
     check_name(name)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from memo import read_png
-from memoaized.up import answers
+from memoaized.up import responds_ok
 from tests.real import alive, running_stack, wait_for
 
 SLOW = {"model": "slow", "width": 256, "height": 256}
@@ -87,7 +87,7 @@ def test_a_worker_killed_in_mid_job_loses_nothing_and_the_job_is_done_once(pair)
     assert [line.rsplit("try ", 1)[1] for line in tries] == ["1", "2"]
     listed = call(pair, "GET", "/api/v1/pictures?limit=100")["pictures"]
     assert [picture["prompt"] for picture in listed].count("killed in the middle") == 1
-    wait_for(lambda: any(f"{victim} ended with status -9; starting it again" in line for line in pair.lines))
+    wait_for(lambda: any(f"{victim} ended with status -9; restarting it" in line for line in pair.lines))
 
 
 def test_killed_whole_and_started_again_everything_is_there(tmp_path, tiny_models):
@@ -128,7 +128,7 @@ def test_when_a_part_that_all_need_dies_everything_stops_and_says_so(tmp_path, t
 
 
 def test_without_a_network_and_outside_the_folder_nothing_is_written(live_stack):
-    assert answers(live_stack.url + "/healthz")
+    assert responds_ok(live_stack.url + "/healthz")
     top = {path.name for path in Path(live_stack.data).iterdir()}
     kept = {name for name in top if not name.startswith("redis-")} - {"states"}  # a cache, made when it is needed
     assert kept == {"index", "pictures", "run", "secrets", "text"}

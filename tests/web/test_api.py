@@ -325,7 +325,7 @@ def test_a_picture_is_had_as_webp_with_its_recipe(client, queue, working, tmp_pa
     head = client.head(url)
     assert head.headers["Content-Length"] == str(len(whole.data)) and not head.data
     (tmp_path / "fox.webp").write_bytes(small.data)
-    assert f"key: {picture['key']}" in recipe_lookup.describe(str(tmp_path / "fox.webp"), tmp_path)
+    assert f"key: {picture['key']}" in recipe_lookup.describe_recipe(str(tmp_path / "fox.webp"), tmp_path)
 
 
 @pytest.mark.parametrize("query", ["format=gif", "quality=0", "quality=101", "quality=x", "redirect=yes"])
