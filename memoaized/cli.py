@@ -15,8 +15,10 @@ from .train_commands import train
 
 @click.group(cls=CommandGroup)
 @click.version_option(package_name="memoaized")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Recycling for AI images."""
+    context.obj = os.environ
 
 
 @main.command()

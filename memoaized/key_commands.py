@@ -1,6 +1,5 @@
 """`memoaized key …`: API keys of people and programs, kept in the jobs' Redis, and `key show` for pictures' keys."""
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +44,10 @@ def show(file_or_key: str, data: Path) -> None:
 @click.option("--scope", default="", help="Memory to use: `shared`, or a name.  [default: a memory of NAME's own]")
 @click.option("--daily", type=click.IntRange(0, 10**9), help="Pictures in 24 hours.  [default: WEB_DAILY]")
 @DATA
-def add(name: str, role: str, scope: str, daily: int | None, data: Path) -> None:
+@click.pass_obj
+def add(environment: Mapping[str, str], name: str, role: str, scope: str, daily: int | None, data: Path) -> None:
     """Create an API key for a person or program, and print it once."""
-    _, api_key = open_api_keys(data, os.environ).add(name, role=role, scope=scope, daily=daily)
+    _, api_key = open_api_keys(data, environment).add(name, role=role, scope=scope, daily=daily)
     click.echo(api_key)
     click.echo(
         "Keep this key: it is not shown again. Send it as `Authorization: Bearer KEY`, or enter it on /sign-in.",
@@ -57,17 +57,19 @@ def add(name: str, role: str, scope: str, daily: int | None, data: Path) -> None
 
 @key.command("list")
 @DATA
-def list_keys(data: Path) -> None:
+@click.pass_obj
+def list_keys(environment: Mapping[str, str], data: Path) -> None:
     """List who has an API key, and its rights."""
-    click.echo(format_table(open_api_keys(data, os.environ).all()))
+    click.echo(format_table(open_api_keys(data, environment).all()))
 
 
 @key.command("remove")
 @click.argument("name")
 @DATA
-def remove_key(name: str, data: Path) -> None:
+@click.pass_obj
+def remove_key(environment: Mapping[str, str], name: str, data: Path) -> None:
     """Revoke an API key and the sessions opened with it; the pictures stay."""
-    if not open_api_keys(data, os.environ).remove(name):
+    if not open_api_keys(data, environment).remove(name):
         raise BadSetup(f"there is no API key of {name!r}: `memoaized key list` lists them")
 
 
