@@ -1,85 +1,86 @@
-"""How many paintings one step should hold: as many as make each cheaper, more only for those who wait long.
+"""How many paintings a step should hold: as many as make each one cheaper, and more only for long waiters.
 
-A step of n paintings takes t(n) seconds. Where a network fills its device alone, t grows with n and company only
-delays; where it does not, company is nearly free. Knows seconds, no networks.
+A step of n paintings takes t(n) seconds. Where one painting already fills the device, t grows with n and a larger
+batch only delays. Where it does not, further paintings are nearly free. Knows seconds, no networks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-KNEE = 0.15  # time per painting at the knee, above the least there is
-PATIENCE = 0.5  # of the time that it would take alone, before a painting is let in beyond the knee
-MEASURED = (1, 2, 3, 4, 6, 8, 12, 16)
-LEARNING = 0.1  # share of the newest time in what is known
+KNEE = 0.15  # time per painting at the knee, as a share above the minimum
+PATIENCE = 0.5  # share of its own painting time that a painting waits before it may join beyond the knee
+MEASURED_SIZES = (1, 2, 3, 4, 6, 8, 12, 16)
+SMOOTHING = 0.1  # weight of the newest time in the moving average
 
 
 class BatchSizes:
-    """What is known of t(n), and what follows; `most` paintings at once."""
+    """The measured times t(n) of steps, and how many paintings they allow; never more than `max_size`."""
 
-    def __init__(self, seconds: Mapping[int, float], most: int) -> None:
-        self.seconds, self.most = dict(seconds), most
-        self.limited = most
+    def __init__(self, seconds: Mapping[int, float], max_size: int) -> None:
+        self.seconds, self.max_size = dict(seconds), max_size
+        self.limit = max_size
 
     @property
     def knee(self) -> int:
-        """The smallest width at which a painting costs little more than at the best; not measured, the widest."""
+        """The smallest batch size whose time per painting is near the minimum; unmeasured, the limit."""
         if not self.seconds:
-            return self.limited
-        best = min(self.step_seconds(width) / width for width in range(1, self.limited + 1))
-        return next(w for w in range(1, self.limited + 1) if self.step_seconds(w) / w <= best * (1 + KNEE))
+            return self.limit
+        sizes = range(1, self.limit + 1)
+        best = min(self.step_seconds(size) / size for size in sizes)
+        return next(size for size in sizes if self.step_seconds(size) / size <= best * (1 + KNEE))
 
-    def step_seconds(self, width: float) -> float:
-        """Of a step of so many, between the widths that were measured on a straight line; 0 when nothing is known."""
+    def step_seconds(self, size: float) -> float:
+        """The time of a step at this size, interpolated linearly between measured sizes; 0 if none is measured."""
         known = sorted(self.seconds)
         if not known:
             return 0.0
-        above = next((w for w in known if w >= width), known[-1])
-        below = next((w for w in reversed(known) if w <= width), known[0])
+        above = next((n for n in known if n >= size), known[-1])
+        below = next((n for n in reversed(known) if n <= size), known[0])
         if above == below:
-            return self.seconds[above] * width / above if width > known[-1] else self.seconds[above]
-        share = (width - below) / (above - below)
+            return self.seconds[above] * size / above if size > known[-1] else self.seconds[above]
+        share = (size - below) / (above - below)
         return self.seconds[below] + share * (self.seconds[above] - self.seconds[below])
 
-    def room(
-        self, active: float, waited: float, steps: int, size: float = 1.0, *, beside: float | None = None
+    def can_admit(
+        self, active: float, waited: float, steps: int, size: float = 1.0, *, same_batch: float | None = None
     ) -> bool:
-        """Whether one more may join so many, which has waited for some seconds and has so many steps to go.
+        """Whether a painting that has waited `waited` seconds and has `steps` steps to go may start now.
 
-        `size` is its area, and `active` that of the others, in pictures of the usual size. All take time, but in
-        memory there are at once only those it would share its steps with: `beside`, all of them if nothing is said.
-        Where it is alone it may come in.
+        `size` is its area in pictures of the usual size, and `active` the area of all active paintings. All of these
+        take time, but only the paintings that share its steps are in memory together: `same_batch`, by default all.
+        If nothing is active, it may always start.
         """
         if not active:
             return True
-        together = active if beside is None else beside
-        if together and together + size > self.limited:
+        together = active if same_batch is None else same_batch
+        if together and together + size > self.limit:
             return False
         if active + size <= self.knee:
             return True
         return bool(self.seconds) and waited > PATIENCE * steps * self.step_seconds(size)
 
-    def took(self, width: int, seconds: float) -> None:
-        """Learn from a step of a width that was measured."""
-        if width in self.seconds:
-            self.seconds[width] += LEARNING * (seconds - self.seconds[width])
+    def record_step(self, size: int, seconds: float) -> None:
+        """Update the average time of a measured batch size; other sizes are ignored."""
+        if size in self.seconds:
+            self.seconds[size] += SMOOTHING * (seconds - self.seconds[size])
 
-    def limit(self, most: int) -> None:
-        """Never more than so many again."""
-        self.limited = max(1, min(self.limited, most))
-
-
-def widths_to(most: int) -> list[int]:
-    """Those that are measured."""
-    return sorted({*(width for width in MEASURED if width < most), most})
+    def lower_limit(self, size: int) -> None:
+        """Allow at most `size` paintings from now on, but always one."""
+        self.limit = max(1, min(self.limit, size))
 
 
-def measured(looks: Callable[[int], Sequence[float]], most: int) -> BatchSizes:
-    """t(n) at some widths up to `most`; `looks(n)` are the seconds of steps of n, none if memory is too small."""
+def sizes_to_measure(max_size: int) -> list[int]:
+    """The batch sizes to time, up to and including `max_size`."""
+    return sorted({*(size for size in MEASURED_SIZES if size < max_size), max_size})
+
+
+def measure_batch_sizes(time_steps: Callable[[int], Sequence[float]], max_size: int) -> BatchSizes:
+    """Measure t(n) up to `max_size`; `time_steps(n)` returns the seconds of steps of n, none if memory is full."""
     seconds: dict[int, float] = {}
-    for width in widths_to(most):
-        if not (found := looks(width)):
+    for size in sizes_to_measure(max_size):
+        if not (times := time_steps(size)):
             break
-        seconds[width] = median(found)
-    widths = BatchSizes(seconds, most)
-    widths.limit(max(seconds, default=1))
-    return widths
+        seconds[size] = median(times)
+    batch_sizes = BatchSizes(seconds, max_size)
+    batch_sizes.lower_limit(max(seconds, default=1))
+    return batch_sizes

@@ -1,76 +1,87 @@
-"""How many paintings a step holds, from how long steps take."""
+"""How many paintings a step holds, given how long steps take."""
 
 import pytest
 
-from worker.engine.batch_size import BatchSizes, measured
+from worker.engine.batch_size import BatchSizes, measure_batch_sizes
 
 
-def widths(fixed: float, each: float, most: int = 16) -> BatchSizes:
-    return BatchSizes({width: fixed + each * width for width in (1, 2, 4, 8, 16)}, most)
+def batch_sizes(constant: float, each: float, max_size: int = 16) -> BatchSizes:
+    """Steps of n paintings take `constant + each * n` seconds."""
+    return BatchSizes({size: constant + each * size for size in (1, 2, 4, 8, 16)}, max_size)
 
 
-@pytest.mark.parametrize(("fixed", "each", "knee"), [(0.0, 1.0, 1), (2.5, 0.7, 9), (10.0, 0.01, 14), (1.0, 5.0, 2)])
-def test_company_is_welcome_until_it_makes_little_cheaper(fixed, each, knee):
-    assert widths(fixed, each).knee == knee
+@pytest.mark.parametrize(
+    ("constant", "each", "knee"), [(0.0, 1.0, 1), (2.5, 0.7, 9), (10.0, 0.01, 14), (1.0, 5.0, 2)]
+)
+def test_the_knee_is_where_a_larger_batch_saves_little(constant, each, knee):
+    assert batch_sizes(constant, each).knee == knee
 
 
-def test_beyond_the_knee_comes_in_who_waited_for_half_of_its_own_time():
-    slow = widths(0.0, 0.1)
-    assert slow.room(0, 0.0, 20) and not slow.room(1, 0.9, 20) and slow.room(1, 1.1, 20)
-    assert not slow.room(16, 1e9, 20)
+def test_beyond_the_knee_a_painting_must_have_waited_for_half_of_its_own_time():
+    slow = batch_sizes(0.0, 0.1)
+    assert slow.can_admit(0, 0.0, 20) and not slow.can_admit(1, 0.9, 20) and slow.can_admit(1, 1.1, 20)
+    assert not slow.can_admit(16, 1e9, 20)
 
 
-def test_between_measured_widths_time_is_on_a_line_and_beyond_in_proportion():
+def test_step_times_are_interpolated_between_measured_sizes_and_proportional_beyond():
     known = BatchSizes({1: 1.0, 4: 2.5}, 16)
     assert known.step_seconds(2) == pytest.approx(1.5) and known.step_seconds(8) == pytest.approx(5.0)
     assert BatchSizes({}, 8).step_seconds(3) == 0.0
 
 
-def test_without_any_measurement_all_may_come_in():
-    assert all(BatchSizes({}, 8).room(active, 0.0, 30) for active in range(8))
+def test_without_measurements_every_painting_is_admitted_up_to_the_limit():
+    assert all(BatchSizes({}, 8).can_admit(active, 0.0, 30) for active in range(8))
 
 
-def test_what_steps_take_is_learned_and_a_limit_stays():
-    known = widths(0.0, 1.0)
+def test_step_times_of_measured_sizes_are_updated_and_others_ignored():
+    known = batch_sizes(0.0, 1.0)
     for _ in range(100):
-        known.took(1, 3.0)
+        known.record_step(1, 3.0)
     assert known.step_seconds(1) == pytest.approx(3.0, rel=0.01)
-    known.took(3, 100.0)
+    known.record_step(3, 100.0)
     assert known.step_seconds(3) < 4
-    known.limit(4)
-    known.limit(8)
-    assert not known.room(4, 1e9, 1) and known.knee <= 4
-    known.limit(0)
-    assert known.room(0, 0.0, 1)
 
 
-def test_larger_pictures_take_more_room_and_smaller_ones_less():
-    known = widths(2.5, 0.7)  # with a knee of 9
-    assert known.room(8, 0.0, 20) and not known.room(8, 0.0, 20, size=4) and known.room(5, 0.0, 20, size=4)
-    assert known.room(8.8, 0.0, 20, size=0.2) and not known.room(9, 0.0, 20)
-    assert not known.room(8, 50.0, 20, size=4) and known.room(8, 54.0, 20, size=4)  # half of 20 steps of 5.3 s
-    assert not known.room(13, 1e9, 20, size=4) and known.room(0, 0.0, 20, size=40)
+def test_a_limit_can_only_be_lowered_and_always_leaves_one_painting():
+    known = batch_sizes(0.0, 1.0)
+    known.lower_limit(4)
+    known.lower_limit(8)
+    assert not known.can_admit(4, 1e9, 1) and known.knee <= 4
+    known.lower_limit(0)
+    assert known.can_admit(0, 0.0, 1)
 
 
-def test_those_of_another_shape_cost_time_but_no_memory_at_once():
+def test_larger_pictures_count_for_more_and_smaller_ones_for_less():
+    known = batch_sizes(2.5, 0.7)  # with a knee of 9
+    assert known.can_admit(8, 0.0, 20) and not known.can_admit(8, 0.0, 20, size=4)
+    assert known.can_admit(5, 0.0, 20, size=4)
+    assert known.can_admit(8.8, 0.0, 20, size=0.2) and not known.can_admit(9, 0.0, 20)
+    half = 53  # of the seconds of 20 steps of 5.3 s
+    assert not known.can_admit(8, half - 3, 20, size=4) and known.can_admit(8, half + 1, 20, size=4)
+    assert not known.can_admit(13, 1e9, 20, size=4) and known.can_admit(0, 0.0, 20, size=40)
+
+
+def test_paintings_of_another_shape_cost_time_but_no_memory_in_this_batch():
     known = BatchSizes({1: 1.0, 8: 8.0}, 8)
-    known.limit(4)
-    assert not known.room(4, 1e9, 20) and known.room(4, 1e9, 20, beside=3) and known.room(8, 1e9, 20, beside=0)
-    assert not known.room(4, 0.0, 20, beside=3)  # beyond the knee, whatever its shape
+    known.lower_limit(4)
+    assert not known.can_admit(4, 1e9, 20) and known.can_admit(4, 1e9, 20, same_batch=3)
+    assert known.can_admit(8, 1e9, 20, same_batch=0)
+    assert not known.can_admit(4, 0.0, 20, same_batch=3)  # beyond the knee, whatever its shape
 
 
-def test_measuring_takes_the_middle_look_at_each_width_up_to_the_last():
-    asked = []
+def test_measuring_takes_the_median_time_of_each_size_up_to_the_largest():
+    measured = []
 
-    def looks(width):
-        asked.append(width)
-        return [9.0 * width, 1.0 * width, 2.0 * width]
+    def time_steps(size):
+        measured.append(size)
+        return [9.0 * size, 1.0 * size, 2.0 * size]
 
-    assert measured(looks, 5).seconds == {1: 2.0, 2: 4.0, 3: 6.0, 4: 8.0, 5: 10.0} and asked == [1, 2, 3, 4, 5]
-    assert list(measured(looks, 7).seconds) == [1, 2, 3, 4, 6, 7]
+    assert measure_batch_sizes(time_steps, 5).seconds == {size: 2.0 * size for size in range(1, 6)}
+    assert measured == [1, 2, 3, 4, 5]
+    assert list(measure_batch_sizes(time_steps, 7).seconds) == [1, 2, 3, 4, 6, 7]
 
 
-def test_widths_that_do_not_fit_into_the_memory_are_never_tried_again():
-    found = measured(lambda width: [1.0] if width <= 3 else [], 8)
-    assert list(found.seconds) == [1, 2, 3] and found.limited == found.knee == 3
-    assert measured(lambda width: [], 8).seconds == {}
+def test_sizes_that_do_not_fit_into_memory_are_never_used():
+    batch_sizes = measure_batch_sizes(lambda size: [1.0] if size <= 3 else [], 8)
+    assert list(batch_sizes.seconds) == [1, 2, 3] and batch_sizes.limit == batch_sizes.knee == 3
+    assert measure_batch_sizes(lambda size: [], 8).seconds == {}
