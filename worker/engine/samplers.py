@@ -1,16 +1,16 @@
-"""Samplers as tables: for each step a row of coefficients, read off the stock diffusers scheduler.
+"""Samplers as tables: for each step a row of coefficients, read from the stock diffusers scheduler.
 
-Every sampler here is linear in what goes in, whatever its schedule and whatever the network predicts:
+Every sampler here is linear in its inputs, whatever its schedule and whatever the network predicts:
 
     out = network(scale · x, timestep)
     h'  = h_x · x + h_out · out
     x'  = x_x · x + x_out · out + x_h · h + x_noise · noise
 
-h is the picture without noise, as far as the step before could tell: what a multistep sampler keeps, and for the
-others what can be shown meanwhile. Fed with unit vectors for x, out and h, a scheduler's own
-step answers with the row. Euler's are worked out here: x is as large as its noise, up to some thousand, and what is
-left of it cancels out in the scheduler's float32. So pictures at different steps of different samplers advance
-together, by one formula. Knows no networks and no pictures.
+h is the denoised picture as the previous step estimated it. A multistep sampler uses it; for the others it serves as
+a preview. Given unit vectors for x, out and h, a scheduler's own step returns the row. Euler's rows are computed here
+instead: there x is as large as its noise, up to some thousands, and the small rest of it is lost to cancellation in
+the scheduler's float32. So pictures at different steps of different samplers advance together, by one formula. Knows
+no networks and no pictures.
 """
 
 import math
@@ -40,146 +40,146 @@ SAMPLERS = {
     "lcm": LCMScheduler,
 }
 COLUMNS = ("timestep", "scale", "h_x", "h_out", "x_x", "x_out", "x_h", "x_noise")
-X, OUT, H = torch.eye(3)  # what a scheduler is fed with: its answer's numbers are coefficients
+X, OUT, H = torch.eye(3)  # inputs for a scheduler; the numbers of its result are then the coefficients
 EULER = (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler)
 Row = tuple[float, ...]
-TABLES = 256  # kept
+CACHED_TABLES = 256  # of each kind
 
 
 @dataclass(frozen=True)
-class Table:
-    """One sampler, schedule and number of steps; without the first of them, if it begins with a picture."""
+class StepTable:
+    """The steps of one sampler, schedule and number of steps; image to image skips the first of them."""
 
     rows: Tensor  # (steps, 8) float32, the columns as in COLUMNS
-    start: float  # by which the first noise is multiplied
-    kept: float = 0.0  # by which the picture is multiplied that it begins with
+    noise_scale: float  # factor of the first noise
+    init_scale: float = 0.0  # factor of the init image's latents
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 def make_scheduler(config: Mapping[str, Any], sampler: str, schedule: str) -> Any:
-    """A fresh diffusers scheduler, for a model's scheduler configuration."""
+    """A new diffusers scheduler for a model's scheduler configuration."""
     options = {"use_karras_sigmas": True} if schedule == "karras" else {}
     if sampler == "euler" and config.get("use_flow_sigmas"):
         return FlowMatchEulerDiscreteScheduler()
     return SAMPLERS[sampler].from_config(dict(config), **options)
 
 
-def begin(scheduler: Any, steps: int, skipped: int = 0) -> None:
-    """Place the steps, and stand before the first that is not skipped."""
+def set_timesteps(scheduler: Any, steps: int, skipped: int = 0) -> None:
+    """Set a scheduler's timesteps, and its position to the first step that is not skipped."""
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(skipped)  # else it searches by timestep, and karras sigmas share timesteps
+        scheduler.set_begin_index(skipped)  # otherwise it searches by timestep, and Karras sigmas share timesteps
 
 
-def read_table(scheduler: Any, steps: int) -> Table:
-    """Take a scheduler through its steps."""
-    begin(scheduler, steps)
-    return Table(read_rows(scheduler, 0), float(getattr(scheduler, "init_noise_sigma", 1.0)))
+def read_table(scheduler: Any, steps: int) -> StepTable:
+    """The table of all steps of a scheduler."""
+    set_timesteps(scheduler, steps)
+    return StepTable(read_rows(scheduler, 0), float(getattr(scheduler, "init_noise_sigma", 1.0)))
 
 
-def read_late_table(scheduler: Any, steps: int, strength: float) -> Table:
-    """Take a scheduler through the last of its steps, beginning with a picture under that much noise.
+def read_image_to_image_table(scheduler: Any, steps: int, strength: float) -> StepTable:
+    """The table of a scheduler's last steps, for an init image to which the noise of the first of them is added.
 
-    As diffusers' image-to-image pipelines have it: `strength` is the share of the steps that is taken, at least one.
+    As in diffusers' image-to-image pipelines, `strength` is the share of the steps that is taken, at least one step.
     """
     skipped = steps - max(1, int(steps * strength))
-    begin(scheduler, steps, skipped)
-    add = scheduler.add_noise if hasattr(scheduler, "add_noise") else flow_noise(scheduler)
-    kept, noise, _ = add(X, OUT, scheduler.timesteps[skipped : skipped + 1]).tolist()
-    return Table(read_rows(scheduler, skipped), noise, kept)
+    set_timesteps(scheduler, steps, skipped)
+    add_noise = scheduler.add_noise if hasattr(scheduler, "add_noise") else flow_add_noise(scheduler)
+    init_scale, noise_scale, _ = add_noise(X, OUT, scheduler.timesteps[skipped : skipped + 1]).tolist()
+    return StepTable(read_rows(scheduler, skipped), noise_scale, init_scale)
 
 
-def flow_noise(scheduler: Any) -> Any:
-    """A flow's way to add noise, called as the others have it."""
+def flow_add_noise(scheduler: Any) -> Any:
+    """A flow scheduler's `scale_noise` with the arguments of the others' `add_noise`."""
     return lambda picture, noise, timestep: scheduler.scale_noise(picture, timestep, noise)
 
 
 def read_rows(scheduler: Any, skipped: int) -> Tensor:
-    """The rows from there on."""
+    """The rows (steps - skipped, 8) after the skipped steps."""
     read = euler_row if isinstance(scheduler, EULER) else lcm_row if isinstance(scheduler, LCMScheduler) else read_row
     steps = list(enumerate(scheduler.timesteps))[skipped:]
     return torch.tensor([read(scheduler, number, timestep) for number, timestep in steps], dtype=torch.float32)
 
 
 def read_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
-    """One step, by asking the scheduler."""
-    keeps = getattr(scheduler, "model_outputs", None)  # a multistep sampler's, the newest last
-    if keeps and keeps[-1] is not None:
-        keeps[-1] = H
-    answer = scheduler.step(OUT, timestep, X)
-    after = answer.prev_sample.tolist()
-    if keeps:
-        clean = keeps[-1].tolist()
-    elif hasattr(answer, "pred_original_sample"):
-        clean = answer.pred_original_sample.tolist()
+    """The row of one step, read from the scheduler's own step."""
+    history = getattr(scheduler, "model_outputs", None)  # of a multistep sampler, the newest last
+    if history and history[-1] is not None:
+        history[-1] = H
+    result = scheduler.step(OUT, timestep, X)
+    next_x = result.prev_sample.tolist()
+    if history:
+        denoised = history[-1].tolist()
+    elif hasattr(result, "pred_original_sample"):
+        denoised = result.pred_original_sample.tolist()
     else:  # a straight flow: out points from the picture to the noise
-        clean = [1.0, -float(scheduler.sigmas[number])]
-    return float(timestep), float(scaled(scheduler, X, timestep)[0]), clean[0], clean[1], *after, 0.0
+        denoised = [1.0, -float(scheduler.sigmas[number])]
+    return float(timestep), float(scale_input(scheduler, X, timestep)[0]), denoised[0], denoised[1], *next_x, 0.0
 
 
 def euler_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
-    """One step of Euler's method, or of its ancestral form, from noise of one strength to that of the next."""
-    now, after = scheduler.sigmas[number : number + 2].double().tolist()
+    """The row of one step of Euler's method, or of its ancestral form, from one sigma to the next."""
+    sigma, next_sigma = scheduler.sigmas[number : number + 2].double().tolist()
     up = 0.0
     if isinstance(scheduler, EulerAncestralDiscreteScheduler):
-        up = math.sqrt(after**2 * (now**2 - after**2) / now**2)
-    down = math.sqrt(after**2 - up**2) / now
-    x, out = denoised(scheduler.config.prediction_type, now)
-    return float(timestep), 1 / math.sqrt(now**2 + 1), x, out, down + (1 - down) * x, (1 - down) * out, 0.0, up
+        up = math.sqrt(next_sigma**2 * (sigma**2 - next_sigma**2) / sigma**2)
+    down = math.sqrt(next_sigma**2 - up**2) / sigma
+    x, out = denoised_coefficients(scheduler.config.prediction_type, sigma)
+    return float(timestep), 1 / math.sqrt(sigma**2 + 1), x, out, down + (1 - down) * x, (1 - down) * out, 0.0, up
 
 
 def lcm_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
-    """One step of a consistency model: to the picture without noise, then back to the next strength of noise.
+    """The row of one step of a consistency model: to the denoised picture, then back to the next noise level.
 
     Latent Consistency Models, https://arxiv.org/abs/2310.04378, with the boundary condition of diffusers' scheduler.
     """
-    now = math.sqrt(scheduler.alphas_cumprod[int(timestep)])
-    sigma = math.sqrt(1 - now**2) / now
-    x, out = denoised(scheduler.config.prediction_type, sigma)
-    x /= now  # that was of latents with the picture at full strength
+    alpha = math.sqrt(scheduler.alphas_cumprod[int(timestep)])
+    sigma = math.sqrt(1 - alpha**2) / alpha
+    x, out = denoised_coefficients(scheduler.config.prediction_type, sigma)
+    x /= alpha  # the coefficients are for latents that hold the picture at full strength
     skip, keep = (float(part) for part in scheduler.get_scalings_for_boundary_condition_discrete(timestep))
     last = number == len(scheduler.timesteps) - 1
-    after = 1.0 if last else math.sqrt(scheduler.alphas_cumprod[int(scheduler.timesteps[number + 1])])
-    up = 0.0 if last else math.sqrt(1 - after**2)
-    return float(timestep), 1.0, x, out, after * (keep * x + skip), after * keep * out, 0.0, up
+    next_alpha = 1.0 if last else math.sqrt(scheduler.alphas_cumprod[int(scheduler.timesteps[number + 1])])
+    up = 0.0 if last else math.sqrt(1 - next_alpha**2)
+    return float(timestep), 1.0, x, out, next_alpha * (keep * x + skip), next_alpha * keep * out, 0.0, up
 
 
-def denoised(predicted: str, sigma: float) -> tuple[float, float]:
-    """How the picture without noise follows from x and from what the network predicts; raises BadSetup."""
-    if predicted == "epsilon":
+def denoised_coefficients(prediction_type: str, sigma: float) -> tuple[float, float]:
+    """The factors of x and of the network's output in the denoised picture; raises BadSetup for an unknown type."""
+    if prediction_type == "epsilon":
         return 1.0, -sigma
-    if predicted == "v_prediction":
+    if prediction_type == "v_prediction":
         return 1 / (sigma**2 + 1), -sigma / math.sqrt(sigma**2 + 1)
-    raise BadSetup(f"Euler's samplers know the predictions epsilon and v_prediction, not {predicted!r}")
+    raise BadSetup(f"Euler's samplers need the prediction type epsilon or v_prediction, not {prediction_type!r}")
 
 
-def scaled(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
-    """The latents as the network was taught them; those of a straight flow already are."""
+def scale_input(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
+    """The latents scaled as the network expects them; a straight flow's need no scaling."""
     if not hasattr(scheduler, "scale_model_input"):
         return latents
     return torch.as_tensor(scheduler.scale_model_input(latents, timestep))
 
 
-class Tables:
-    """The tables of one model, each made once."""
+class StepTables:
+    """The tables of one model, each computed once and cached."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
-        self.of = lru_cache(TABLES)(self.make)
-        self.late = lru_cache(TABLES)(self.make_late)
+        self.text_to_image = lru_cache(CACHED_TABLES)(self.make_text_to_image)
+        self.image_to_image = lru_cache(CACHED_TABLES)(self.make_image_to_image)
 
-    def make(self, sampler: str, schedule: str, steps: int) -> Table:
-        """The table of a sampler, a schedule and a number of steps."""
+    def make_text_to_image(self, sampler: str, schedule: str, steps: int) -> StepTable:
+        """The table of all steps, starting from noise."""
         return read_table(make_scheduler(self.config, sampler, schedule), steps)
 
-    def make_late(self, sampler: str, schedule: str, steps: int, strength: float) -> Table:
-        """The same for what begins with a picture."""
-        return read_late_table(make_scheduler(self.config, sampler, schedule), steps, strength)
+    def make_image_to_image(self, sampler: str, schedule: str, steps: int, strength: float) -> StepTable:
+        """The table of the last steps, starting from an init image; see `read_image_to_image_table`."""
+        return read_image_to_image_table(make_scheduler(self.config, sampler, schedule), steps, strength)
 
 
 def advance(rows: Tensor, x: Tensor, out: Tensor, h: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """x' and h' of n pictures, each by its own row (n, 8); all else (n, channels, height, width)."""
+    """x' and h' of n pictures, each by its own row; `rows` is (n, 8), all else (n, channels, height, width)."""
     _, _, h_x, h_out, x_x, x_out, x_h, x_noise = rows.t()[..., None, None, None]
     return x_x * x + x_out * out + x_h * h + x_noise * noise, h_x * x + h_out * out

@@ -1,4 +1,4 @@
-"""Tables against the stock schedulers' own loops, with a small network that is anything but linear."""
+"""Step tables compared with the stock schedulers' own loops, over a small network that is not linear."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler
 
 from memo import BadSetup
 from memo.recipe import SAMPLERS as NAMES
-from worker.engine.samplers import COLUMNS, SAMPLERS, Tables, advance, begin, make_scheduler, scaled
+from worker.engine.samplers import COLUMNS, SAMPLERS, StepTables, advance, make_scheduler, scale_input, set_timesteps
 
 SHAPE = (1, 4, 6, 6)
 CONFIGS = {
@@ -39,26 +39,26 @@ def config(name):
 
 
 def by_scheduler(config, sampler, schedule, steps, seed=7):
-    """What diffusers paints, and the strongest noise in it."""
+    """The result of diffusers' scheduler, and the largest value of its first noise."""
     scheduler, generator = make_scheduler(config, sampler, schedule), torch.Generator().manual_seed(seed)
-    begin(scheduler, steps)
+    set_timesteps(scheduler, steps)
     noisy = isinstance(scheduler, EulerAncestralDiscreteScheduler | LCMScheduler)
     options = {"generator": generator} if noisy else {}
     x = torch.randn(SHAPE, generator=generator) * getattr(scheduler, "init_noise_sigma", 1.0)
     strongest = float(x.abs().max())
     for timestep in scheduler.timesteps:
-        output = network(scaled(scheduler, x, timestep), timestep)
+        output = network(scale_input(scheduler, x, timestep), timestep)
         x = scheduler.step(output, timestep, x, **options).prev_sample
     return x, strongest
 
 
 def by_table(config, sampler, schedule, steps, seed=7):
-    table, generator = Tables(config).of(sampler, schedule, steps), torch.Generator().manual_seed(seed)
+    table, generator = StepTables(config).text_to_image(sampler, schedule, steps), torch.Generator().manual_seed(seed)
     assert len(table) == steps and table.rows.shape[1] == len(COLUMNS)
-    x = torch.randn(SHAPE, generator=generator) * table.start
-    h = nothing = torch.zeros(SHAPE)
+    x = torch.randn(SHAPE, generator=generator) * table.noise_scale
+    h = zeros = torch.zeros(SHAPE)
     for row in table.rows:
-        noise = torch.randn(SHAPE, generator=generator) if row[-1] else nothing
+        noise = torch.randn(SHAPE, generator=generator) if row[-1] else zeros
         x, h = advance(row[None], x, network(row[1] * x, row[0]), h, noise)
     return x
 
@@ -74,8 +74,8 @@ def offered():
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7, 20, 50])
 @pytest.mark.parametrize(("name", "sampler", "schedule"), list(offered()))
-def test_a_table_paints_what_the_scheduler_paints(name, sampler, schedule, steps):
-    """To a hundred thousandth, or to what diffusers itself rounds off where its first noise is thousands strong."""
+def test_a_table_gives_the_same_result_as_the_scheduler(name, sampler, schedule, steps):
+    """Within 1e-5, or within diffusers' own float32 rounding if the first noise is in the thousands."""
     expected, strongest = by_scheduler(config(name), sampler, schedule, steps)
     found = by_table(config(name), sampler, schedule, steps)
     largest = float(expected.abs().max())
@@ -83,22 +83,22 @@ def test_a_table_paints_what_the_scheduler_paints(name, sampler, schedule, steps
     assert float((found - expected).abs().max()) <= allowed
 
 
-def late(config, sampler, schedule, steps, strength, seed=7):
-    """What diffusers paints from a picture on, and what the table paints."""
+def from_init_image(config, sampler, schedule, steps, strength, seed=7):
+    """The results of the scheduler and of the table from an init image, and the largest value of the first noise."""
     scheduler, skipped = make_scheduler(config, sampler, schedule), steps - max(1, int(steps * strength))
     picture, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(seed))
-    begin(scheduler, steps, skipped)
+    set_timesteps(scheduler, steps, skipped)
     left = scheduler.timesteps[skipped:]
     flow = not hasattr(scheduler, "add_noise")
     x = scheduler.scale_noise(picture, left[:1], noise) if flow else scheduler.add_noise(picture, noise, left[:1])
     strongest = float(x.abs().max())
-    table = Tables(config).late(sampler, schedule, steps, strength)
-    y, h = table.kept * picture + table.start * noise, torch.zeros(SHAPE)
+    table = StepTables(config).image_to_image(sampler, schedule, steps, strength)
+    y, h = table.init_scale * picture + table.noise_scale * noise, torch.zeros(SHAPE)
     generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
     noisy = isinstance(scheduler, EulerAncestralDiscreteScheduler | LCMScheduler)
     for timestep, row in zip(left, table.rows, strict=True):
         options = {"generator": generators[0]} if noisy else {}
-        x = scheduler.step(network(scaled(scheduler, x, timestep), timestep), timestep, x, **options).prev_sample
+        x = scheduler.step(network(scale_input(scheduler, x, timestep), timestep), timestep, x, **options).prev_sample
         added = torch.randn(SHAPE, generator=generators[1]) if row[-1] else torch.zeros(SHAPE)
         y, h = advance(row[None], y, network(row[1] * y, row[0]), h, added)
     return x, y, strongest
@@ -106,8 +106,8 @@ def late(config, sampler, schedule, steps, strength, seed=7):
 
 @pytest.mark.parametrize(("steps", "strength"), [(1, 0.5), (4, 0.2), (10, 0.3), (10, 0.75), (7, 1.0)])
 @pytest.mark.parametrize(("name", "sampler", "schedule"), list(offered()))
-def test_from_a_picture_on_a_table_paints_what_the_scheduler_paints(name, sampler, schedule, steps, strength):
-    expected, found, strongest = late(config(name), sampler, schedule, steps, strength)
+def test_from_an_init_image_a_table_gives_the_same_result_as_the_scheduler(name, sampler, schedule, steps, strength):
+    expected, found, strongest = from_init_image(config(name), sampler, schedule, steps, strength)
     allowed = 1e-5 * float(expected.abs().max()) + (2**-23 * strongest if strongest > 1000 else 0)
     assert float((found - expected).abs().max()) <= allowed
 
@@ -116,8 +116,8 @@ def test_every_sampler_of_a_recipe_has_a_table():
     assert set(NAMES) == set(SAMPLERS)
 
 
-def test_pictures_of_different_samplers_advance_together_as_they_do_alone():
-    tables = [Tables(config("linear, epsilon")).of(name, "native", 10) for name in SAMPLERS]
+def test_pictures_of_different_samplers_advance_together_as_alone():
+    tables = [StepTables(config("linear, epsilon")).text_to_image(name, "native", 10) for name in SAMPLERS]
     rows = torch.stack([table.rows[3 + number] for number, table in enumerate(tables)])
     x, out, h, noise = torch.randn(4, len(rows), *SHAPE[1:], generator=torch.Generator().manual_seed(1))
     together = advance(rows, x, out, h, noise)
@@ -127,11 +127,11 @@ def test_pictures_of_different_samplers_advance_together_as_they_do_alone():
         assert all(torch.equal(part[one], single) for part, single in zip(together, alone, strict=True))
 
 
-def test_an_unknown_prediction_is_refused():
+def test_an_unknown_prediction_type_is_refused():
     with pytest.raises(BadSetup, match="'sample'"):
-        Tables({**config("linear, epsilon"), "prediction_type": "sample"}).of("euler", "native", 4)
+        StepTables({**config("linear, epsilon"), "prediction_type": "sample"}).text_to_image("euler", "native", 4)
 
 
-def test_a_table_is_made_once():
-    tables = Tables(config("linear, epsilon"))
-    assert tables.of("euler", "native", 4) is tables.of("euler", "native", 4)
+def test_a_table_is_computed_once():
+    tables = StepTables(config("linear, epsilon"))
+    assert tables.text_to_image("euler", "native", 4) is tables.text_to_image("euler", "native", 4)
