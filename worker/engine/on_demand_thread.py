@@ -1,39 +1,42 @@
-"""A thread that owns what one thread only may use: a GPU's libraries keep for each thread what they planned for it.
+"""A background thread that starts with its first task and does all the work of one object.
 
-It begins with the first thing to do and lasts as long as its owner. It holds the owner only while it works, so that a
-painter that nobody needs any more is not kept alive by it.
+A GPU's libraries cache their plans per thread, so a network is best called from one thread only. The thread holds its
+owner only while it works; a painter that is no longer used can be collected, and the thread then ends.
 """
 
 import threading
 import weakref
 from collections.abc import Callable
 
-IDLE = 30.0  # seconds after which it looks whether its owner is still there
+IDLE = 30.0  # seconds after which an idle thread checks whether its owner still exists
 
 
 class OnDemandThread:
-    """Calls `work`, which raises nothing, while `wanted` says so; `changed` guards what `wanted` looks at."""
+    """Calls `work` as long as `has_work` returns something true; the thread starts on demand.
 
-    def __init__(self, name: str, wanted: Callable[[], object], work: Callable[[], None]) -> None:
-        self.name, self.wanted, self.work = name, wanted, work
+    `work` must not raise. The condition `changed` guards the state that `has_work` reads.
+    """
+
+    def __init__(self, name: str, has_work: Callable[[], object], work: Callable[[], None]) -> None:
+        self.name, self.has_work, self.work = name, has_work, work
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
 
     def wake(self) -> None:
-        """There is something to do now; for whoever holds `changed`."""
+        """Start or notify the thread after new work has arrived; the caller must hold `changed`."""
         self.changed.notify()
         if self.thread is None:
-            told = weakref.ref(self), self.changed
-            self.thread = threading.Thread(target=run, args=told, name=self.name, daemon=True)
+            arguments = weakref.ref(self), self.changed
+            self.thread = threading.Thread(target=run, args=arguments, name=self.name, daemon=True)
             self.thread.start()
 
 
-def run(owner: "weakref.ref[OnDemandThread]", changed: threading.Condition) -> None:
-    """Until the owner is gone."""
-    while (found := owner()) is not None:
+def run(owner_ref: "weakref.ref[OnDemandThread]", changed: threading.Condition) -> None:
+    """Work until the owner has been collected."""
+    while (owner := owner_ref()) is not None:
         with changed:
-            if not found.wanted():
-                del found
+            if not owner.has_work():
+                del owner
                 changed.wait(IDLE)
                 continue
-        found.work()
+        owner.work()

@@ -1,9 +1,9 @@
-"""The step loop: paintings of one network advance together, one denoising step of all of them at a time.
+"""The step loop: paintings of one network advance together, one denoising step at a time.
 
-Paintings at different steps, of different samplers, guidance and lengths share every call of the network, if they are
-of one shape and wear the same adapter; they come and go between any two steps, so that a short one never waits for a
-long one to end. One thread owns the network; whoever wants a painting waits in a thread of its own. Knows tensors;
-neither recipes nor queues nor images.
+Paintings of one shape and one adapter share every call of the network, even if their steps, samplers, guidance and
+lengths differ. They join and leave between any two steps, so a short painting never waits for a long one to end. One
+thread owns the network; each caller waits in a thread of its own. Knows tensors; neither recipes nor queues nor
+images.
 """
 
 import logging
@@ -22,32 +22,32 @@ from .batch_size import BatchSizes
 from .denoiser import Conditioning
 from .energy import Meter
 from .on_demand_thread import OnDemandThread
-from .samplers import Table, advance
+from .samplers import StepTable, advance
 
 log = logging.getLogger(__name__)
 
-NEAR = 1.5  # times the rows, up to which a step is filled up: more would cost more than compiling saves
-LOOKS = 3  # steps that are timed to learn how long one takes
+MAX_PADDING = 1.5  # times a batch's rows: padding beyond that costs more than compiling saves
+TIMED_STEPS = 3  # steps that are timed to learn how long one takes
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a painting is told after each of its steps."""
+    """What the loop reports after each step of a painting."""
 
     number: int
-    seconds_left: float  # as steps go now
-    joules: float  # spent on it so far
-    clean: Tensor  # (channels, height, width): what the latents will be, as far as one can tell by now
+    seconds_left: float  # at the current speed
+    joules: float  # spent on the painting so far
+    denoised: Tensor  # (channels, height, width): the current estimate of the final latents
 
 
 OnLatentStep = Callable[[Step], None]
 
 
 class Network(Protocol):
-    """What is called once a step, for all paintings."""
+    """The denoising network, called once a step for all paintings of a batch."""
 
     def features(self, conditioning: Conditioning) -> list[Tensor]:
-        """What is computed once a painting."""
+        """Features that depend on the conditioning alone, computed once per painting."""
 
     def predict(
         self,
@@ -56,314 +56,339 @@ class Network(Protocol):
         conditioning: Conditioning,
         features: list[Tensor],
         *,
-        exact: bool = False,
+        reproducible: bool = False,
     ) -> Tensor:
-        """Rows (n, channels, height, width) at a timestep each; exactly as always, or as fast as can be."""
+        """The prediction for rows (n, channels, height, width) at one timestep each.
+
+        `reproducible` rules out compiled code, whose rounding may differ from one start of the worker to the next.
+        """
 
     def set_adapter(self, adapter: str) -> None:
-        """Calculate with this adapter (LoRA) from now on, "" for none; raises for one that cannot be had."""
+        """Use this adapter (LoRA) from now on, "" for none; raises if it cannot be loaded."""
 
 
 @dataclass(eq=False)
-class Ticket:
-    """One painting on its way through the loop."""
+class Painting:
+    """One painting in the loop: what to paint, and how far it is."""
 
-    table: Table
-    conditioning: Conditioning  # two rows where it is guided, the negative prompt's first; else one
-    guidance: float
-    generator: torch.Generator  # all of its noise, drawn on the CPU in float32: the seed decides, not the company
-    shape: tuple[int, ...]  # of its latents: channels, height, width
-    fixed: bool = False  # calculated at one width always, so that its bits are the same in any company
-    picture: Tensor | None = None  # latents to start from, shaped alike, for a table that keeps something of them
+    table: StepTable
+    conditioning: Conditioning  # with guidance two rows, the negative prompt's first; without it one row
+    guidance_scale: float
+    generator: torch.Generator  # draws all noise on the CPU in float32: it depends on the seed, not on the batch
+    shape: tuple[int, ...]  # of the latents: channels, height, width
+    reproducible: bool = False  # always computed at one number of rows, so that no other painting changes its bits
+    init_latents: Tensor | None = None  # of the init image, in `shape`; for an image-to-image table
     adapter: str = ""
     user: str = ""
-    rank: float = 0.0  # among what this user waits for: less is sooner
-    came: float = 0.0
-    begun: bool = False
-    gone: bool = False  # nobody waits for it any more
+    rank: float = 0.0  # among this user's paintings; the lowest goes first
+    arrived_at: float = 0.0
+    started: bool = False
+    cancelled: bool = False
     step: int = 0
     latents: Tensor = field(default_factory=lambda: torch.zeros(()))
-    kept: Tensor = field(default_factory=lambda: torch.zeros(()))
-    drawn: Tensor | None = None  # noise of a step that is not done: should it be tried again, it is the same
+    denoised: Tensor = field(default_factory=lambda: torch.zeros(()))  # the previous step's estimate
+    pending_noise: Tensor | None = None  # drawn for a step that is not done yet; a retry of the step uses it again
     features: list[Tensor] = field(default_factory=list)
-    joules: float = 0.0  # its rows' share of what its steps cost
-    news: "queue.SimpleQueue[Step | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
+    joules: float = 0.0  # this painting's share of the energy of its steps, by rows
+    messages: "queue.SimpleQueue[Step | Tensor | Exception]" = field(default_factory=queue.SimpleQueue)
 
     @property
-    def kind(self) -> tuple[object, ...]:
-        """What all that share a step have in common."""
-        return self.shape, self.adapter, self.fixed
+    def batch_key(self) -> tuple[object, ...]:
+        """Equal for paintings that can share a step."""
+        return self.shape, self.adapter, self.reproducible
 
 
-class Loop:
-    """Paints tickets over one network, on its device, as many at once as `widths` says.
+class StepLoop:
+    """Paints with one network on its device; `batch_sizes` decides how many paintings run at once.
 
-    A network that is compiled for certain numbers of rows has these as its `buckets`: a step of the usual shape is
-    filled up to the next of them, where that is near. Fixed paintings are calculated at `exact_rows` rows always.
+    `buckets` are the row counts that the network is compiled for. A step of the usual shape is padded to the next
+    bucket if that is near. Reproducible paintings are always computed at `reproducible_rows` rows.
     """
 
     def __init__(
         self,
         network: Network,
-        widths: BatchSizes,
+        batch_sizes: BatchSizes,
         *,
         device: str = "cpu",
         buckets: Sequence[int] = (),
-        exact_rows: int = 0,
+        reproducible_rows: int = 0,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.network, self.widths, self.clock = network, widths, clock
+        self.network, self.batch_sizes, self.clock = network, batch_sizes, clock
         self.meter = meter or Meter(lambda: 0.0, measured=False)
         self.device, self.buckets = torch.device(device), sorted(buckets)
-        self.exact_rows = exact_rows or 2 * widths.most
-        self.usual: tuple[int, ...] | None = None  # the shape whose steps `widths` tells of: the first that comes
-        self.waiting: list[Ticket] = []
-        self.active: list[Ticket] = []
+        self.reproducible_rows = reproducible_rows or 2 * batch_sizes.max_size
+        self.usual_shape: tuple[int, ...] | None = None  # whose steps `batch_sizes` times; by default the first shape
+        self.waiting: list[Painting] = []
+        self.active: list[Painting] = []
         self.thread = OnDemandThread("step loop", lambda: self.waiting or self.active, self.tick_or_fail)
         self.changed = self.thread.changed
-        self.took = 0.0  # seconds of the last step of all
-        self.fault: Exception | None = None  # the last of a step, but for full memory
+        self.tick_seconds = 0.0  # duration of the last tick
+        self.last_error: Exception | None = None  # of a step, except for full memory
 
-    def paint(self, ticket: Ticket, on_step: OnLatentStep) -> Tensor:
-        """The latents (channels, height, width); `on_step` after each step, and what it raises stops the painting."""
-        ticket.came = self.clock()
+    def paint(self, painting: Painting, on_step: OnLatentStep) -> Tensor:
+        """The latents (channels, height, width). `on_step` is called after each step and may raise to cancel."""
+        painting.arrived_at = self.clock()
         with self.changed:
-            self.waiting.append(ticket)
+            self.waiting.append(painting)
             self.thread.wake()
         try:
-            while not isinstance(news := ticket.news.get(), Tensor):
-                if isinstance(news, Exception):
-                    raise news
-                on_step(news)
-            return news
+            while not isinstance(message := painting.messages.get(), Tensor):
+                if isinstance(message, Exception):
+                    raise message
+                on_step(message)
+            return message
         finally:
-            ticket.gone = True
+            painting.cancelled = True
 
     def tick_or_fail(self) -> None:
-        """One step; if the loop itself is at fault all paintings fail, and it begins anew."""
+        """Run one tick; if the loop itself breaks, fail all paintings and start empty."""
         try:
             self.tick()
-        except Exception as error:  # whatever it is, all who wait for a painting are told, and none waits for ever
-            log.exception("the step loop stumbled")
+        except Exception as error:  # any error must reach the callers, or they would wait for ever
+            log.exception("the step loop failed")
             self.fail_all(error)
 
     def fail_all(self, error: Exception) -> None:
-        """Tell everybody, and begin anew."""
+        """Fail all paintings and forget them."""
         with self.changed:
-            for ticket in [*self.active, *self.waiting]:
-                fail(ticket, error)
+            for painting in [*self.active, *self.waiting]:
+                fail(painting, error)
             self.active, self.waiting = [], []
 
     @torch.inference_mode()
     def tick(self) -> None:
-        """Let go who is gone, let in who may come, and take one step with all."""
+        """Drop cancelled paintings, admit waiting ones, and take one step with every active painting."""
         with self.changed:
-            self.waiting = [ticket for ticket in self.waiting if not ticket.gone]
-            self.active = [ticket for ticket in self.active if not ticket.gone]
-            self.active += self.admitted()
-        begun = self.clock()
-        for group in alike(self.active):
-            for tickets in within(group, self.exact_rows) if group[0].fixed else [group]:
-                self.advance_or_fail(tickets)
+            self.waiting = [painting for painting in self.waiting if not painting.cancelled]
+            self.active = [painting for painting in self.active if not painting.cancelled]
+            self.active += self.admit()
+        started_at = self.clock()
+        for group in group_by_batch_key(self.active):
+            for batch in split_by_rows(group, self.reproducible_rows) if group[0].reproducible else [group]:
+                self.advance_or_fail(batch)
         if self.active:
-            self.took = self.clock() - begun
-            self.active = [ticket for ticket in self.active if ticket.step < len(ticket.table) and not ticket.gone]
+            self.tick_seconds = self.clock() - started_at
+            self.active = [one for one in self.active if one.step < len(one.table) and not one.cancelled]
 
-    def admitted(self) -> list[Ticket]:
-        """Who may come in now, in turn."""
-        came: list[Ticket] = []
+    def admit(self) -> list[Painting]:
+        """Take the paintings that may start now from the waiting ones, in turn."""
+        admitted: list[Painting] = []
         while self.waiting:
-            following = turn(self.waiting, [*self.active, *came])
-            waited, size = self.clock() - following.came, self.size(following)
-            others = [*self.active, *came]
-            beside = sum(self.size(other) for other in others if other.kind == following.kind)
-            if not self.widths.room(sum(map(self.size, others)), waited, len(following.table), size, beside=beside):
+            others = [*self.active, *admitted]
+            candidate = next_in_line(self.waiting, others)
+            if not self.can_admit(candidate, others):
                 break
-            self.waiting.remove(following)
-            came.append(following)
-        return came
+            self.waiting.remove(candidate)
+            admitted.append(candidate)
+        return admitted
 
-    def size(self, ticket: Ticket) -> float:
-        """Its area in pictures of the usual size: what it adds to a step, and takes of the memory, roughly."""
-        return math.prod(ticket.shape[1:]) / math.prod((self.usual or ticket.shape)[1:])
+    def can_admit(self, candidate: Painting, others: Sequence[Painting]) -> bool:
+        """Whether a painting may start beside the others."""
+        same_batch = [other for other in others if other.batch_key == candidate.batch_key]
+        return self.batch_sizes.can_admit(
+            sum(map(self.relative_area, others)),
+            self.clock() - candidate.arrived_at,
+            len(candidate.table),
+            self.relative_area(candidate),
+            same_batch=sum(map(self.relative_area, same_batch)),
+        )
 
-    def advance_or_fail(self, tickets: Sequence[Ticket]) -> None:
-        """One step; if memory is full half of them wait, if anything else is wrong each is tried alone.
+    def relative_area(self, painting: Painting) -> float:
+        """Its area in pictures of the usual size: roughly its share of a step's time and memory."""
+        return math.prod(painting.shape[1:]) / math.prod((self.usual_shape or painting.shape)[1:])
 
-        Whatever goes wrong with one is raised where it is waited for, and the loop goes on for the others.
+    def advance_or_fail(self, paintings: Sequence[Painting]) -> None:
+        """Take one step; if memory is full, send half of the paintings back; on any other error, try each alone.
+
+        A painting that fails alone raises its error in its caller's thread. The loop goes on with the others.
         """
         try:
-            self.network.set_adapter(tickets[0].adapter)
-            for ticket in tickets:
-                self.begin(ticket)
-            self.advance(tickets)
+            self.network.set_adapter(paintings[0].adapter)
+            for painting in paintings:
+                self.start(painting)
+            self.advance(paintings)
         except torch.OutOfMemoryError as error:
-            self.make_room(tickets, error)
+            self.halve_batch(paintings, error)
         except Exception as error:
-            log.exception("a step of %d paintings failed", len(tickets))
-            self.fault = error
-            if len(tickets) == 1:
-                fail(tickets[0], error)
+            log.exception("a step of %d paintings failed", len(paintings))
+            self.last_error = error
+            if len(paintings) == 1:
+                fail(paintings[0], error)
                 return
-            for ticket in tickets:
-                self.advance_or_fail([ticket])
+            for painting in paintings:
+                self.advance_or_fail([painting])
 
-    def make_room(self, tickets: Sequence[Ticket], error: Exception) -> None:
-        """Halve the width; who came last waits with all its steps done so far. Alone, a painting fails.
+    def halve_batch(self, paintings: Sequence[Painting], error: Exception) -> None:
+        """Lower the limit to half; the last arrivals wait and keep the steps they have done. A lone painting fails.
 
-        Fixed ones fail together: fewer would be filled up to the same width.
+        Reproducible paintings fail together: fewer would be padded to the same number of rows.
         """
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if len(tickets) == 1 or tickets[0].fixed:
-            for ticket in tickets:
-                fail(ticket, error)
+        if len(paintings) == 1 or paintings[0].reproducible:
+            for painting in paintings:
+                fail(painting, error)
             return
-        half = len(tickets) // 2
-        log.warning("memory is full with %d paintings at once: %d from now on", len(tickets), half)
-        self.widths.limit(int(sum(map(self.size, tickets[:half]))))
+        half = len(paintings) // 2
+        log.warning("memory is full with %d paintings at once; the limit is %d from now on", len(paintings), half)
+        self.batch_sizes.lower_limit(int(sum(map(self.relative_area, paintings[:half]))))
         with self.changed:
-            back = list(tickets[half:])
-            self.active = [ticket for ticket in self.active if ticket not in back]
-            self.waiting = [*back, *self.waiting]
+            returned = list(paintings[half:])
+            self.active = [painting for painting in self.active if painting not in returned]
+            self.waiting = [*returned, *self.waiting]
 
-    def begin(self, ticket: Ticket) -> None:
-        """First noise, and what is computed once."""
-        self.usual = self.usual or ticket.shape
-        if not ticket.begun:
-            latents = drawn(ticket) * ticket.table.start
-            if ticket.picture is not None:
-                latents += ticket.table.kept * ticket.picture
-            ticket.latents = latents.to(self.device)
-            ticket.kept = torch.zeros(ticket.shape, device=self.device)
-            ticket.conditioning = ticket.conditioning.to(self.device)
-            ticket.features = self.network.features(ticket.conditioning)
-            ticket.begun, ticket.drawn = True, None
+    def start(self, painting: Painting) -> None:
+        """Draw the first noise and compute the features, once per painting."""
+        self.usual_shape = self.usual_shape or painting.shape
+        if not painting.started:
+            latents = draw_noise(painting) * painting.table.noise_scale
+            if painting.init_latents is not None:
+                latents += painting.table.init_scale * painting.init_latents
+            painting.latents = latents.to(self.device)
+            painting.denoised = torch.zeros(painting.shape, device=self.device)
+            painting.conditioning = painting.conditioning.to(self.device)
+            painting.features = self.network.features(painting.conditioning)
+            painting.started, painting.pending_noise = True, None
 
-    def advance(self, tickets: Sequence[Ticket]) -> None:
-        """One step of some paintings."""
-        rows = torch.stack([ticket.table.rows[ticket.step] for ticket in tickets]).to(self.device)
-        latents = torch.stack([ticket.latents for ticket in tickets])
-        kept = torch.stack([ticket.kept for ticket in tickets])
-        with self.meter.used() as spent:
-            begun = self.clock()
-            output = self.predict(tickets, rows, latents)
-            added = torch.stack([noise(ticket) for ticket in tickets]).to(self.device)
-            latents, kept = advance(rows, latents, output, kept, added)
+    def advance(self, paintings: Sequence[Painting]) -> None:
+        """Take one step with a batch of paintings."""
+        rows = torch.stack([painting.table.rows[painting.step] for painting in paintings]).to(self.device)
+        latents = torch.stack([painting.latents for painting in paintings])
+        denoised = torch.stack([painting.denoised for painting in paintings])
+        with self.meter.measure() as joules_used:
+            started_at = self.clock()
+            output = self.predict(paintings, rows, latents)
+            noise = torch.stack([step_noise(painting) for painting in paintings]).to(self.device)
+            latents, denoised = advance(rows, latents, output, denoised, noise)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            took, joules = self.clock() - begun, spent()
-        if tickets[0].shape == self.usual and not tickets[0].fixed:
-            self.widths.took(len(tickets), took)
-        cost = joules / sum(len(ticket.conditioning) for ticket in tickets)
-        for number, ticket in enumerate(tickets):
-            ticket.joules += cost * len(ticket.conditioning)
-            ticket.latents, ticket.kept, ticket.drawn = latents[number], kept[number], None
-            ticket.step += 1
-            left = max(took, self.took) * (len(ticket.table) - ticket.step)
-            ticket.news.put(Step(ticket.step, left, ticket.joules, kept[number]))
-            if ticket.step == len(ticket.table):
-                ticket.news.put(ticket.latents.clone())
+            seconds, joules = self.clock() - started_at, joules_used()
+        if paintings[0].shape == self.usual_shape and not paintings[0].reproducible:
+            self.batch_sizes.record_step(len(paintings), seconds)
+        row_joules = joules / sum(len(painting.conditioning) for painting in paintings)
+        for number, painting in enumerate(paintings):
+            painting.joules += row_joules * len(painting.conditioning)
+            painting.latents, painting.denoised = latents[number], denoised[number]
+            self.finish_step(painting, seconds)
 
-    def bucket(self, ticket: Ticket, rows: int) -> int:
-        """How many rows the network is called with for so many of paintings like this one."""
-        if ticket.shape != self.usual or ticket.adapter:
+    def finish_step(self, painting: Painting, seconds: float) -> None:
+        """Count a step that took so many seconds, and report it; after the last step, send the latents."""
+        painting.pending_noise = None
+        painting.step += 1
+        seconds_left = max(seconds, self.tick_seconds) * (len(painting.table) - painting.step)
+        painting.messages.put(Step(painting.step, seconds_left, painting.joules, painting.denoised))
+        if painting.step == len(painting.table):
+            painting.messages.put(painting.latents.clone())
+
+    def padded_rows(self, painting: Painting, rows: int) -> int:
+        """The number of rows to call the network with, for a batch of paintings like this one."""
+        if painting.shape != self.usual_shape or painting.adapter:
             return rows
-        return next((bucket for bucket in self.buckets if rows <= bucket <= NEAR * rows), rows)
+        return next((bucket for bucket in self.buckets if rows <= bucket <= MAX_PADDING * rows), rows)
 
-    def predict(self, tickets: Sequence[Ticket], rows: Tensor, latents: Tensor) -> Tensor:
-        """What the network says to each painting, guided; (n, channels, height, width)."""
-        of = [number for number, ticket in enumerate(tickets) for _ in range(len(ticket.conditioning))]
-        exact = tickets[0].fixed
-        width = self.exact_rows if exact else self.bucket(tickets[0], len(of))
-        filled = [*of, *[of[0]] * (width - len(of))]  # the bits of a row depend on the width, not on the other rows
-        conditioning = joined([ticket.conditioning for ticket in tickets], width)
-        features = [padded(level, width) for level in zip(*(ticket.features for ticket in tickets), strict=True)]
+    def predict(self, paintings: Sequence[Painting], rows: Tensor, latents: Tensor) -> Tensor:
+        """The network's prediction for each painting, with guidance applied; (n, channels, height, width)."""
+        owners = [number for number, painting in enumerate(paintings) for _ in range(len(painting.conditioning))]
+        reproducible = paintings[0].reproducible
+        padded = self.reproducible_rows if reproducible else self.padded_rows(paintings[0], len(owners))
+        # a row's bits depend on the number of rows, not on what the other rows hold
+        filled = [*owners, *[owners[0]] * (padded - len(owners))]
+        conditioning = join_conditioning([painting.conditioning for painting in paintings], padded)
+        levels = zip(*(painting.features for painting in paintings), strict=True)
         output = self.network.predict(
-            (rows[:, 1, None, None, None] * latents)[filled], rows[filled, 0], conditioning, features, exact=exact
-        )[: len(of)]
-        parts = torch.split(output, [len(ticket.conditioning) for ticket in tickets])
-        return torch.stack([guided(part, ticket.guidance) for part, ticket in zip(parts, tickets, strict=True)])
+            (rows[:, 1, None, None, None] * latents)[filled],
+            rows[filled, 0],
+            conditioning,
+            [pad_rows(level, padded) for level in levels],
+            reproducible=reproducible,
+        )[: len(owners)]
+        parts = torch.split(output, [len(painting.conditioning) for painting in paintings])
+        guided = (apply_guidance(part, one.guidance_scale) for part, one in zip(parts, paintings, strict=True))
+        return torch.stack(list(guided))
 
 
-def step_times(loop: Loop, tickets: Sequence[Ticket], looks: int = LOOKS) -> list[float]:
-    """Seconds of so many steps of all together, after one that does not count; none if memory is too small for all.
+def time_steps(loop: StepLoop, paintings: Sequence[Painting], count: int = TIMED_STEPS) -> list[float]:
+    """Seconds of `count` steps of all paintings together, after one warm-up step; empty if memory cannot hold them.
 
-    Each wants one step more than that. Raises what else goes wrong.
+    Each painting needs at least `count + 1` steps. Raises any other error of a step.
     """
-    loop.waiting, times = list(tickets), []
-    for number in range(1, 2 + looks):
-        begun = loop.clock()
+    loop.waiting, times = list(paintings), []
+    for number in range(1, 2 + count):
+        started_at = loop.clock()
         loop.tick()
-        times.append(loop.clock() - begun)
-        if loop.fault is not None:
-            raise loop.fault
-        if any(ticket.step < number for ticket in tickets):
+        times.append(loop.clock() - started_at)
+        if loop.last_error is not None:
+            raise loop.last_error
+        if any(painting.step < number for painting in paintings):
             return []
     return times[1:]
 
 
-def turn(waiting: Sequence[Ticket], active: Sequence[Ticket]) -> Ticket:
-    """Whose turn it is: of those whose owner has fewest under way the first in line, who came first of these.
+def next_in_line(waiting: Sequence[Painting], active: Sequence[Painting]) -> Painting:
+    """The painting that starts next: from the users with the fewest active paintings, by rank, then by arrival.
 
-    Whoever asks for hundreds delays another's first by what is under way, and no more.
+    A user with hundreds of paintings delays another user's first one only by the paintings already active.
     """
-    under_way = Counter(ticket.user for ticket in active)
-    return min(waiting, key=lambda ticket: (under_way[ticket.user], ticket.rank, ticket.came))
+    active_counts = Counter(painting.user for painting in active)
+    return min(waiting, key=lambda painting: (active_counts[painting.user], painting.rank, painting.arrived_at))
 
 
-def alike(tickets: Sequence[Ticket]) -> list[list[Ticket]]:
-    """Those that can share a step: of one shape, with one adapter, all of them fixed or none."""
-    groups: dict[tuple[object, ...], list[Ticket]] = {}
-    for ticket in tickets:
-        groups.setdefault(ticket.kind, []).append(ticket)
+def group_by_batch_key(paintings: Sequence[Painting]) -> list[list[Painting]]:
+    """Groups of paintings that can share a step: one shape, one adapter, all reproducible or none."""
+    groups: dict[tuple[object, ...], list[Painting]] = {}
+    for painting in paintings:
+        groups.setdefault(painting.batch_key, []).append(painting)
     return list(groups.values())
 
 
-def within(tickets: Sequence[Ticket], rows: int) -> list[list[Ticket]]:
-    """In parts of at most so many rows each, or of one."""
-    parts: list[list[Ticket]] = [[]]
-    for ticket in tickets:
-        if parts[-1] and sum(len(one.conditioning) for one in parts[-1]) + len(ticket.conditioning) > rows:
-            parts.append([])
-        parts[-1].append(ticket)
-    return parts
+def split_by_rows(paintings: Sequence[Painting], max_rows: int) -> list[list[Painting]]:
+    """Batches of at most `max_rows` rows each; a painting with more rows gets a batch of its own."""
+    batches: list[list[Painting]] = [[]]
+    for painting in paintings:
+        rows = sum(len(other.conditioning) for other in batches[-1])
+        if batches[-1] and rows + len(painting.conditioning) > max_rows:
+            batches.append([])
+        batches[-1].append(painting)
+    return batches
 
 
-def noise(ticket: Ticket) -> Tensor:
-    """What a painting's sampler adds at this step."""
-    return drawn(ticket) if ticket.table.rows[ticket.step, -1] else torch.zeros(ticket.shape)
+def step_noise(painting: Painting) -> Tensor:
+    """The noise that the sampler adds at this step; zeros for a step without noise."""
+    return draw_noise(painting) if painting.table.rows[painting.step, -1] else torch.zeros(painting.shape)
 
 
-def drawn(ticket: Ticket) -> Tensor:
-    """The painting's next noise, drawn once."""
-    if ticket.drawn is None:
-        ticket.drawn = torch.randn(ticket.shape, generator=ticket.generator)
-    return ticket.drawn
+def draw_noise(painting: Painting) -> Tensor:
+    """The painting's next noise; it stays the same until the step is done."""
+    if painting.pending_noise is None:
+        painting.pending_noise = torch.randn(painting.shape, generator=painting.generator)
+    return painting.pending_noise
 
 
-def guided(output: Tensor, scale: float) -> Tensor:
-    """The output for the prompt, pushed away from the one for the negative prompt; of one row, itself."""
+def apply_guidance(output: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: the prompt's row, pushed away from the negative prompt's; a single row as it is."""
     if len(output) == 1:
         return output[0]
     negative, positive = output[0], output[1]
     return negative + scale * (positive - negative)
 
 
-def joined(conditioning: Sequence[Conditioning], width: int) -> Conditioning:
-    """All rows, and the first again until there are so many."""
-    parts = zip(*(one.parts() for one in conditioning), strict=True)
-    return Conditioning(*(None if part[0] is None else padded(part, width) for part in parts))
+def join_conditioning(conditionings: Sequence[Conditioning], rows: int) -> Conditioning:
+    """All rows in one Conditioning, padded with the first row to `rows` rows."""
+    fields = zip(*(conditioning.parts() for conditioning in conditionings), strict=True)
+    return Conditioning(*(None if parts[0] is None else pad_rows(parts, rows) for parts in fields))
 
 
-def padded(parts: Sequence[Tensor], width: int) -> Tensor:
-    """All rows, and the first again until there are so many."""
-    rows = torch.cat(list(parts))
-    return torch.cat([rows, rows[:1].expand(width - len(rows), *rows.shape[1:])]) if width > len(rows) else rows
+def pad_rows(parts: Sequence[Tensor], rows: int) -> Tensor:
+    """All parts in one tensor, padded with its first row to `rows` rows."""
+    joined = torch.cat(list(parts))
+    missing = rows - len(joined)
+    return torch.cat([joined, joined[:1].expand(missing, *joined.shape[1:])]) if missing > 0 else joined
 
 
-def fail(ticket: Ticket, error: Exception) -> None:
-    """Tell whoever waits."""
-    ticket.gone = True
-    ticket.news.put(error)
+def fail(painting: Painting, error: Exception) -> None:
+    """Cancel a painting and raise the error in its caller's thread."""
+    painting.cancelled = True
+    painting.messages.put(error)
