@@ -172,7 +172,7 @@ def describe_device(device: Any, config: WorkerConfig) -> str:
 def check_speed_ups(device: Any, config: WorkerConfig) -> list[Finding]:
     """Report every speed-up as on or off, with the reason."""
     channels_last = "on GPUs, for models in the step loop" if device.cuda else "GPUs only"
-    dtype = str(device.kind).removeprefix("torch.")
+    dtype = str(device.dtype).removeprefix("torch.")
     precision = f"numbers are {dtype}" + ("" if device.cuda else "; on a CPU WORKER_DTYPE=bfloat16 is rarely faster")
     return [
         Finding("bfloat16", precision, state=on_off(dtype == "bfloat16")),
@@ -247,7 +247,7 @@ def check_memory(model: Model, device: Any) -> Finding:
     name = f"memory {model.name}"[:16]
     about = json.loads((model.folder / "model.json").read_text())
     try:
-        weights = sum(map(count_parameters, weight_files(model.folder, about))) * device.kind.itemsize / GIB
+        weights = sum(map(count_parameters, weight_files(model.folder, about))) * device.dtype.itemsize / GIB
     except (OSError, SafetensorError) as error:
         return Finding(name, f"its weights cannot be read: {error}", fault=True)
     free, total = device_memory(device)

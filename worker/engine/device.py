@@ -1,6 +1,6 @@
-"""Where networks calculate and in which numbers, and what makes them faster there.
+"""The device and dtype that networks compute with.
 
-A worker that is to use a GPU and finds none ends; it never paints on the CPU in silence. Knows torch.
+A worker that is told to use a GPU and finds none stops; it never falls back to the CPU silently. Knows torch.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from jobs.models import ADAPTERS
 from memo import BadSetup
 
 AUTO = "auto"
-KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """For example cuda:0 and bfloat16."""
+    """A torch device and a dtype, for example cuda:0 and bfloat16."""
 
     name: str
-    kind: torch.dtype
+    dtype: torch.dtype
 
     def __str__(self) -> str:
-        """For a picture's record."""
-        return f"{self.name} {str(self.kind).removeprefix('torch.')}"
+        """As in a picture's metadata, for example "cuda:0 bfloat16"."""
+        return f"{self.name} {str(self.dtype).removeprefix('torch.')}"
 
     @property
     def cuda(self) -> bool:
@@ -36,72 +36,76 @@ class Device:
         return self.name.startswith("cuda")
 
     @property
-    def free(self) -> int:
-        """Bytes of memory that nobody uses now, torch's own reserve included."""
+    def free_bytes(self) -> int:
+        """Free memory in bytes, including what torch has reserved and not allocated."""
         if self.cuda:
             reserve = torch.cuda.memory_reserved(self.name) - torch.cuda.memory_allocated(self.name)
             return int(torch.cuda.mem_get_info(self.name)[0]) + reserve
         return int(psutil.virtual_memory().available)
 
-    def take(self, module: Any) -> Any:
-        """The module here, laid out as this device likes it."""
-        module = module.to(self.name, self.kind)
+    def move(self, module: Any) -> Any:
+        """The module moved to this device and dtype, in the memory layout that is fastest there."""
+        module = module.to(self.name, self.dtype)
         if self.cuda:
             module = module.to(memory_format=torch.channels_last)
         return module
 
 
-def open_device(name: str = AUTO, kind: str = AUTO) -> Device:
-    """`auto`, `cpu`, `cuda` or `cuda:N`, and `auto` or one of KINDS; raises BadSetup naming what is missing.
+def open_device(name: str = AUTO, dtype: str = AUTO) -> Device:
+    """The device `cpu`, `cuda` or `cuda:N` in one of DTYPES; raises BadSetup if it is unknown or missing.
 
-    Automatic is the first GPU in bfloat16 where there is one, else the CPU in float32.
+    `auto` means the first GPU in bfloat16 if there is one, and the CPU in float32 otherwise.
     """
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpu_count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == AUTO:
-        name = "cuda" if there else "cpu"
+        name = "cuda" if gpu_count else "cpu"
     if name.startswith("cuda"):
-        name = check_gpu(name, there)
+        name = check_gpu(name, gpu_count)
     elif name != "cpu":
         raise BadSetup(f"WORKER_DEVICE={name}: it must be auto, cpu, cuda or cuda:N")
-    if kind == AUTO:
-        kind = "bfloat16" if name != "cpu" else "float32"
-    if kind not in KINDS:
-        raise BadSetup(f"WORKER_DTYPE={kind}: it must be auto or one of {', '.join(KINDS)}")
-    return Device(name, KINDS[kind])
+    if dtype == AUTO:
+        dtype = "bfloat16" if name != "cpu" else "float32"
+    if dtype not in DTYPES:
+        raise BadSetup(f"WORKER_DTYPE={dtype}: it must be auto or one of {', '.join(DTYPES)}")
+    return Device(name, DTYPES[dtype])
 
 
-def check_gpu(name: str, there: int) -> str:
-    """cuda:N of a GPU that is there; raises BadSetup."""
+def check_gpu(name: str, gpu_count: int) -> str:
+    """The name in the form cuda:N; raises BadSetup if there is no such GPU."""
     number = name.removeprefix("cuda").removeprefix(":") or "0"
     if not number.isdecimal():
         raise BadSetup(f"WORKER_DEVICE={name}: it must be auto, cpu, cuda or cuda:N")
-    if int(number) >= there:
-        found = f"there are {there}" if there else "torch sees none (nvidia-smi must, and torch be a build for CUDA)"
-        raise BadSetup(f"WORKER_DEVICE={name}: no such GPU, {found}; WORKER_DEVICE=cpu paints on the CPU")
+    if int(number) >= gpu_count:
+        reason = (
+            f"there are {gpu_count}, numbered from 0"
+            if gpu_count
+            else "torch sees none (check that nvidia-smi lists it and that torch is a CUDA build)"
+        )
+        raise BadSetup(f"WORKER_DEVICE={name}: no such GPU, {reason}; WORKER_DEVICE=cpu paints on the CPU")
     return f"cuda:{number}"
 
 
-def check_memory(model: str, numbers: int, device: Device) -> None:
-    """Raise BadSetup if so many weights do not fit into what is free; what painting takes besides is not known."""
-    wanted, free = numbers * device.kind.itemsize, device.free
-    if wanted > free:
-        wants, there, lacks = (f"{size / 2**30:.1f} GiB" for size in (wanted, free, wanted - free))
+def check_memory(model: str, weight_count: int, device: Device) -> None:
+    """Raise BadSetup if a model's weights exceed the free memory. What painting needs besides is not counted."""
+    needed, free = weight_count * device.dtype.itemsize, device.free_bytes
+    if needed > free:
+        needs, has, lacks = (f"{size / 2**30:.1f} GiB" for size in (needed, free, needed - free))
         raise BadSetup(
-            f"{model} wants {wants} on {device} for its weights alone, {there} are free, {lacks} too few:"
-            " end what else uses it, take a smaller model or a larger device"
+            f"{model} needs {needs} on {device} for its weights alone, but {has} are free, {lacks} too few:"
+            " stop other programs that use the device, or choose a smaller model or a larger device"
         )
 
 
-def weights_in(folder: Path) -> int:
-    """How many numbers the safetensors files of a folder hold; of a part in several variants the largest counts."""
+def count_weights(folder: Path) -> int:
+    """The number of weights in a folder's safetensors files, without adapters; of several variants, the largest."""
     parts: dict[Path, int] = {}
     for path in folder.rglob("*.safetensors"):
         if ADAPTERS not in path.relative_to(folder).parts:
-            parts[path.parent] = max(parts.get(path.parent, 0), numbers_in(path))
+            parts[path.parent] = max(parts.get(path.parent, 0), count_file_weights(path))
     return sum(parts.values())
 
 
-def numbers_in(path: Path) -> int:
-    """Of one file, by its header."""
+def count_file_weights(path: Path) -> int:
+    """The number of weights in one file, read from its header."""
     with safe_open(path, "pt") as opened:
         return sum(prod(opened.get_slice(name).get_shape()) for name in opened.keys())

@@ -1,20 +1,20 @@
-"""Where networks calculate: a GPU that is asked for and missing is never replaced in silence."""
+"""Devices: a GPU that is configured and missing is never silently replaced by the CPU."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from memo import BadSetup
-from worker.engine.device import Device, check_memory, open_device, weights_in
+from worker.engine.device import Device, check_memory, count_weights, open_device
 
 
-def test_without_a_gpu_automatic_is_the_cpu_in_float32(monkeypatch):
+def test_without_a_gpu_auto_is_the_cpu_in_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert str(open_device()) == "cpu float32"
     assert str(open_device("cpu", "bfloat16")) == "cpu bfloat16"
 
 
-def test_with_gpus_automatic_is_the_first_in_bfloat16(monkeypatch):
+def test_with_gpus_auto_is_the_first_one_in_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert str(open_device()) == str(open_device("cuda")) == "cuda:0 bfloat16"
@@ -24,7 +24,7 @@ def test_with_gpus_automatic_is_the_first_in_bfloat16(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "kind", "said"),
+    ("device", "dtype", "message"),
     [
         ("cuda", "auto", "torch sees none.*WORKER_DEVICE=cpu"),
         ("cuda:first", "auto", "cuda:N"),
@@ -32,15 +32,15 @@ def test_with_gpus_automatic_is_the_first_in_bfloat16(monkeypatch):
         ("cpu", "int4", "WORKER_DTYPE=int4: it must be auto or one of float32"),
     ],
 )
-def test_what_cannot_be_had_is_named_with_the_remedy(monkeypatch, device, kind, said):
+def test_a_device_that_cannot_be_used_is_named_with_the_fix(monkeypatch, device, dtype, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadSetup, match=said):
-        open_device(device, kind)
+    with pytest.raises(BadSetup, match=message):
+        open_device(device, dtype)
 
 
-def test_weights_that_do_not_fit_are_refused_with_what_is_missing():
+def test_weights_that_do_not_fit_are_refused_with_the_missing_memory():
     device = Device("cpu", torch.float32)
-    with pytest.raises(BadSetup, match=r"huge wants 3725\d\.\d GiB on cpu float32 .* GiB too few: end what else"):
+    with pytest.raises(BadSetup, match=r"huge needs 3725\d\.\d GiB on cpu float32 .* GiB too few: stop other"):
         check_memory("huge", 10**13, device)
     check_memory("small", 1000, device)
 
@@ -52,4 +52,4 @@ def test_weights_are_counted_once_and_without_adapters(tmp_path):
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(2)}, folder / "unet" / "model.safetensors")
     save_file({"a": torch.zeros(3, 5).half()}, folder / "unet" / "model.fp16.safetensors")
     save_file({"a": torch.zeros(100)}, folder / "adapters" / "ink.safetensors")
-    assert weights_in(folder) == 17
+    assert count_weights(folder) == 17
