@@ -1,8 +1,8 @@
-"""A denoising network as `torch.compile` makes it, for the shapes that it was prepared for.
+"""A denoising network compiled by `torch.compile`, for the shapes that it was prepared for.
 
-Compiling takes up to minutes for each shape, and one stall is everybody's: so it is done before the first painting,
-and what comes in another shape, or wearing an adapter, goes through the network as it is. Without CUDA graphs, for
-those that torch records belong to the thread that recorded them. Knows tensors.
+Compiling takes up to minutes per shape, and would stall every painting: so it happens before the first painting. Any
+other shape, and anything with an adapter, goes through the uncompiled network. CUDA graphs stay off, because torch
+ties them to the thread that recorded them. Knows tensors.
 """
 
 from collections.abc import Iterator
@@ -15,59 +15,60 @@ import torch
 from torch import Tensor, nn
 
 MODES = {"1": "default", "max": "max-autotune-no-cudagraphs"}
-MOST = 64  # shapes of one network, beyond which torch would compile no more, and say little about it
+RECOMPILE_LIMIT = 64  # shapes of one network; beyond its limit torch silently stops compiling
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
 class Compiled:
-    """One network's compiled twin; `rows` are the numbers of rows that it is prepared for."""
+    """The compiled copy of a network, and the input shapes that it is compiled for."""
 
     def __init__(self, network: nn.Module, mode: str) -> None:
-        torch._dynamo.config.recompile_limit = MOST
-        self.network = torch.compile(fused(twin(network)), mode=MODES[mode], dynamic=False)
-        self.prepared: set[Shapes] = set()
-        self.preparing = False
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+        self.network = torch.compile(fuse_projections(copy_sharing_weights(network)), mode=MODES[mode], dynamic=False)
+        self.shapes: set[Shapes] = set()
+        self.is_compiling = False
 
     @contextmanager
-    def learning(self) -> Iterator[None]:
-        """Whatever shape comes meanwhile is compiled."""
-        self.preparing = True
+    def compiling(self) -> Iterator[None]:
+        """Compile every new shape that is used in this context."""
+        self.is_compiling = True
         try:
             yield
         finally:
-            self.preparing = False
+            self.is_compiling = False
 
-    def takes(self, tensors: list[Tensor]) -> bool:
-        """Whether it is prepared for tensors of these shapes, or is to be now."""
-        return self.preparing or shapes_of(tensors) in self.prepared
+    def accepts(self, tensors: list[Tensor]) -> bool:
+        """Whether it is compiled for tensors of these shapes, or may compile now."""
+        return self.is_compiling or shapes_of(tensors) in self.shapes
 
-    def took(self, tensors: list[Tensor]) -> None:
-        """It did what it was asked for with tensors of these shapes: from now on it is prepared for them."""
-        self.prepared.add(shapes_of(tensors))
+    def record_call(self, tensors: list[Tensor]) -> None:
+        """Remember the shapes of a successful call as compiled."""
+        self.shapes.add(shapes_of(tensors))
 
     @property
-    def rows(self) -> list[int]:
-        """In order, without repeats."""
-        return sorted({first[0] for first, *_ in self.prepared})
+    def row_counts(self) -> list[int]:
+        """The numbers of rows that it is compiled for, ascending."""
+        return sorted({first[0] for first, *_ in self.shapes})
 
 
 def shapes_of(tensors: list[Tensor]) -> Shapes:
-    """Of each."""
+    """The shape of each tensor."""
     return tuple(tuple(tensor.shape) for tensor in tensors)
 
 
-def twin(network: nn.Module) -> Any:
-    """The same modules over the same weights, so that adapters laid into the network are not in the twin.
+def copy_sharing_weights(network: nn.Module) -> Any:
+    """A copy of the modules over the same weights: adapters that the original loads later are not in the copy.
 
-    None is to be trained: adapters would say so of the weights later, and compiled code be thrown away for that.
+    Gradients are turned off first: loading an adapter would turn them off later, and torch would discard the compiled
+    code because of that change.
     """
     network.requires_grad_(False)
     return deepcopy(network, {id(part): part for part in chain(network.parameters(), network.buffers())})
 
 
-def fused(network: Any) -> Any:
-    """With queries, keys and values of its attention in one product; an adapter on one of them would not count."""
+def fuse_projections(network: Any) -> Any:
+    """The network with queries, keys and values of its attention in one product; adapters no longer apply to it."""
     if hasattr(network, "fuse_qkv_projections"):
         network.fuse_qkv_projections()
     return network
