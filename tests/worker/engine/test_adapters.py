@@ -1,4 +1,4 @@
-"""LoRA files on toy models of the real classes, in the step loop and in pipelines, beside diffusers' own way."""
+"""LoRA files on toy models of the real classes, in the step loop and in pipelines, compared with diffusers' own."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from worker.engine.samplers import make_scheduler
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
 
-MEANS = PainterOptions(slots=3, device="cpu", dtype="float32")
+OPTIONS = PainterOptions(slots=3, device="cpu", dtype="float32")
 STEPPED, PIPELINES = ["sd", "sdxl"], ["sd3", "flux"]
 PROJECTIONS = {
     "unet": ["to_q", "to_v"],
@@ -30,20 +30,20 @@ PROJECTIONS = {
 }
 
 
-def opened(folder):
-    """diffusers' own pipeline."""
-    pipe = DiffusionPipeline.from_pretrained(folder, **left_out(folder))
+def open_pipeline(folder):
+    """diffusers' own pipeline over the same folder."""
+    pipe = DiffusionPipeline.from_pretrained(folder, **missing_parts(folder))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def left_out(folder):
+def missing_parts(folder):
     return dict.fromkeys(json.loads((folder / "model.json").read_text())["without"])
 
 
 def write_lora(folder, name, seed, parts=("network", "text_encoder")):
-    """Random weights, saved as diffusers saves them."""
-    pipe = opened(folder)
+    """Write an adapter with random weights, in diffusers' own format."""
+    pipe = open_pipeline(folder)
     network = "unet" if hasattr(pipe, "unet") else "transformer"
     layers = {}
     for part in [network if part == "network" else part for part in parts]:
@@ -74,48 +74,50 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def painter(catalogue, name):
-    return open_painter(catalogue.model(name), MEANS)
+    return open_painter(catalogue.model(name), OPTIONS)
 
 
 def paint(painter, recipe):
     return np.asarray(painter(recipe, lambda progress: None), np.float32)
 
 
-def wanted(catalogue, name, **more):
+def make_recipe(catalogue, name, **more):
     return catalogue.recipe({"model": name, "prompt": "a red fox", "seed": 3, **more})
 
 
 def official(catalogue, recipe, adapter, weight):
     folder = catalogue.model(recipe.model).folder
-    pipe = opened(folder)
+    pipe = open_pipeline(folder)
     pipe.load_lora_weights(folder / "adapters", weight_name=f"{adapter}.safetensors", adapter_name=adapter)
     pipe.set_adapters([adapter], [weight])
     if recipe.model in STEPPED:
         pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), recipe.sampler, recipe.schedule)
     sized = {"height": recipe.height, "width": recipe.width, "num_inference_steps": recipe.steps}
-    said = {"prompt": recipe.prompt, "guidance_scale": recipe.guidance_scale}
+    guided = {"prompt": recipe.prompt, "guidance_scale": recipe.guidance_scale}
     noise = torch.Generator().manual_seed(recipe.seed)
-    return pipe(**said, **sized, generator=noise, output_type="np").images[0] * 255
+    return pipe(**guided, **sized, generator=noise, output_type="np").images[0] * 255
 
 
 @pytest.mark.parametrize(("adapter", "weight"), [("ink", 1.0), ("ink", 0.4), ("chalk", 1.0)])
-def test_an_adapter_paints_as_in_diffusers_own_pipeline(one_thread, catalogue, painter, name, adapter, weight):
-    plain = paint(painter, wanted(catalogue, name))
-    recipe = wanted(catalogue, name, adapter=f"{adapter}:{weight}")
+def test_an_adapter_paints_the_picture_of_diffusers_own_pipeline(
+    one_thread, catalogue, painter, name, adapter, weight
+):
+    plain = paint(painter, make_recipe(catalogue, name))
+    recipe = make_recipe(catalogue, name, adapter=f"{adapter}:{weight}")
     found = paint(painter, recipe)
     assert np.abs(found - official(catalogue, recipe, adapter, weight)).max() <= 1
     assert np.abs(found - plain).max() > 3
 
 
-def test_without_an_adapter_it_is_as_if_none_had_been_worn(one_thread, catalogue, painter, name):
-    never = paint(open_painter(catalogue.model(name), MEANS), wanted(catalogue, name))
-    paint(painter, wanted(catalogue, name, adapter="ink"))
-    assert (paint(painter, wanted(catalogue, name)) == never).all()
+def test_without_an_adapter_earlier_adapters_leave_no_trace(one_thread, catalogue, painter, name):
+    never = paint(open_painter(catalogue.model(name), OPTIONS), make_recipe(catalogue, name))
+    paint(painter, make_recipe(catalogue, name, adapter="ink"))
+    assert (paint(painter, make_recipe(catalogue, name)) == never).all()
 
 
-def test_paintings_with_several_adapters_go_on_together(one_thread, catalogue, painter, name):
+def test_paintings_with_different_adapters_run_at_once(one_thread, catalogue, painter, name):
     recipes = [
-        wanted(catalogue, name, steps=6, **({"adapter": one} if one else {})) for one in ("ink", "", "chalk:2")
+        make_recipe(catalogue, name, steps=6, **({"adapter": one} if one else {})) for one in ("ink", "", "chalk:2")
     ]
     alone = [paint(painter, recipe) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
@@ -124,27 +126,27 @@ def test_paintings_with_several_adapters_go_on_together(one_thread, catalogue, p
         assert np.abs(one - other).max() <= 1
 
 
-def test_a_file_that_is_no_adapter_of_the_model_is_named(catalogue, name):
-    painter = open_painter(catalogue.model(name), MEANS)
+def test_a_file_that_is_not_an_adapter_of_the_model_is_named(catalogue, name):
+    painter = open_painter(catalogue.model(name), OPTIONS)
     with pytest.raises(BadSetup, match="broken.safetensors cannot be used with this model"):
-        paint(painter, wanted(catalogue, name, adapter="broken"))
-    assert paint(painter, wanted(catalogue, name)).shape == (64, 64, 3)  # the painter goes on
+        paint(painter, make_recipe(catalogue, name, adapter="broken"))
+    assert paint(painter, make_recipe(catalogue, name)).shape == (64, 64, 3)  # the painter goes on
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_the_weight_says_how_much_an_adapter_counts(one_thread, catalogue, name):
-    painter = open_painter(catalogue.model(name), MEANS)
-    pictures = [paint(painter, wanted(catalogue, name, adapter=f"ink:{weight}")) for weight in (0, 0.5, 1)]
-    plain = paint(painter, wanted(catalogue, name))
+def test_the_weight_scales_the_effect_of_an_adapter(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), OPTIONS)
+    pictures = [paint(painter, make_recipe(catalogue, name, adapter=f"ink:{weight}")) for weight in (0, 0.5, 1)]
+    plain = paint(painter, make_recipe(catalogue, name))
     assert (pictures[0] == plain).all()
     assert 0 < np.abs(pictures[1] - plain).mean() < np.abs(pictures[2] - plain).mean()
 
 
 BLOCK = "transformer.transformer_blocks"
-UNFIT = {  # what diffusers would leave out, or do to the network itself, and what is said of it
-    "for another network": ("unet.down_blocks.0.attn.to_q", 32, "a place for 1 of its 2 layers"),
-    "deeper": (f"{BLOCK}.9.attn.to_q", 32, "a place for 1 of its 2 layers"),
-    "a third encoder's": ("text_encoder_3.block.0.q", 32, "a place for 1 of its 2 layers"),
+UNFIT = {  # files that diffusers would load in part, or that would change the network itself: (layer, width, message)
+    "for another network": ("unet.down_blocks.0.attn.to_q", 32, "has only 1 of its 2 layers"),
+    "deeper": (f"{BLOCK}.9.attn.to_q", 32, "has only 1 of its 2 layers"),
+    "a third encoder's": ("text_encoder_3.block.0.q", 32, "has only 1 of its 2 layers"),
     "narrower": (f"{BLOCK}.0.attn.to_v", 16, "is for a layer of 16, not 32"),
     "wider, as control models are": (f"{BLOCK}.0.attn.to_v", 64, "is for a layer of 64, not 32"),
     "norms, as control models have": (f"{BLOCK}.0.attn.norm_q.weight", 16, "besides low-rank layers it holds"),
@@ -152,39 +154,40 @@ UNFIT = {  # what diffusers would leave out, or do to the network itself, and wh
 
 
 def write_unfit(path, layer, width):
-    """A layer that fits, and something that does not."""
-    weights = {layer: torch.ones(width)} if layer.endswith(".weight") else halves(layer, width)
-    save_file(halves(f"{BLOCK}.0.attn.to_q", 32) | weights, path)
+    """Write an adapter with one layer that fits and one that does not."""
+    weights = {layer: torch.ones(width)} if layer.endswith(".weight") else matrices(layer, width)
+    save_file(matrices(f"{BLOCK}.0.attn.to_q", 32) | weights, path)
 
 
-def halves(layer, width):
+def matrices(layer, width):
     return {f"{layer}.lora_A.weight": torch.ones(2, width), f"{layer}.lora_B.weight": torch.ones(width, 2)}
 
 
 @pytest.mark.parametrize("what", UNFIT)
-@pytest.mark.parametrize("worn", ["", "ink"])
+@pytest.mark.parametrize("previous", ["", "ink"])
 @pytest.mark.parametrize("name", PIPELINES)
-def test_what_does_not_fit_a_pipeline_is_named_and_leaves_no_trace(one_thread, catalogue, name, worn, what):
-    painter = open_painter(catalogue.model(name), MEANS)
-    plain, before = (paint(painter, wanted(catalogue, name, adapter=adapter)) for adapter in ("", worn))
-    layer, width, said = UNFIT[what]
+def test_an_unfit_file_is_named_and_leaves_no_trace(one_thread, catalogue, name, previous, what):
+    painter = open_painter(catalogue.model(name), OPTIONS)
+    recipes = [make_recipe(catalogue, name, adapter=adapter) for adapter in ("", previous)]
+    plain, before = (paint(painter, recipe) for recipe in recipes)
+    layer, width, message = UNFIT[what]
     write_unfit(catalogue.model(name).folder / "adapters" / "unfit.safetensors", layer, width)
     for _ in range(2):
-        with pytest.raises(BadSetup, match=f"unfit.safetensors cannot be used with this model: .*{said}"):
-            paint(painter, wanted(catalogue, name, adapter="unfit"))
-        assert (paint(painter, wanted(catalogue, name, adapter=worn)) == before).all()
-    assert (paint(painter, wanted(catalogue, name)) == plain).all()
+        with pytest.raises(BadSetup, match=f"unfit.safetensors cannot be used with this model: .*{message}"):
+            paint(painter, make_recipe(catalogue, name, adapter="unfit"))
+        assert (paint(painter, make_recipe(catalogue, name, adapter=previous)) == before).all()
+    assert (paint(painter, make_recipe(catalogue, name)) == plain).all()
 
 
 def test_the_recipe_names_the_weight_and_the_file(catalogue):
-    recipe = wanted(catalogue, "sd", adapter="ink")
+    recipe = make_recipe(catalogue, "sd", adapter="ink")
     assert recipe.adapter.startswith("ink:1@") and len(recipe.adapter) == len("ink:1@") + 16
-    assert wanted(catalogue, "sd", adapter=recipe.adapter) == recipe
-    assert wanted(catalogue, "sd", adapter="ink:1.0").key == recipe.key
+    assert make_recipe(catalogue, "sd", adapter=recipe.adapter) == recipe
+    assert make_recipe(catalogue, "sd", adapter="ink:1.0").key == recipe.key
 
 
 @pytest.mark.parametrize(
-    ("adapter", "said"),
+    ("adapter", "message"),
     [
         ("oil", "sd offers broken, chalk, ink"),
         ("ink:heavy", "write NAME or NAME:WEIGHT"),
@@ -192,38 +195,38 @@ def test_the_recipe_names_the_weight_and_the_file(catalogue):
         ("ink:1@0123456789abcdef", "that file was changed since"),
     ],
 )
-def test_what_is_no_adapter_is_refused_with_the_fix(catalogue, adapter, said):
-    with pytest.raises(BadRecipe, match=said):
-        wanted(catalogue, "sd", adapter=adapter)
+def test_an_unknown_adapter_is_refused_with_the_fix(catalogue, adapter, message):
+    with pytest.raises(BadRecipe, match=message):
+        make_recipe(catalogue, "sd", adapter=adapter)
 
 
-def test_a_file_that_was_changed_is_another_adapter(one_thread, catalogue, name):
-    folder, painter = catalogue.model(name).folder, open_painter(catalogue.model(name), MEANS)
+def test_a_changed_file_is_another_adapter(one_thread, catalogue, name):
+    folder, painter = catalogue.model(name).folder, open_painter(catalogue.model(name), OPTIONS)
     write_lora(folder, "wash", 6)
-    old = wanted(catalogue, name, adapter="wash")
+    old = make_recipe(catalogue, name, adapter="wash")
     before = paint(painter, old)
     write_lora(folder, "wash", 7)
-    after = paint(painter, wanted(catalogue, name, adapter="wash"))
+    after = paint(painter, make_recipe(catalogue, name, adapter="wash"))
     assert np.abs(after - before).max() > 3 and (paint(painter, old) == before).all()
-    with pytest.raises(BadSetup, match="wash.safetensors .* changed since the picture was asked for"):
-        paint(open_painter(catalogue.model(name), MEANS), old)
+    with pytest.raises(BadSetup, match="wash.safetensors .* has changed since the picture was requested"):
+        paint(open_painter(catalogue.model(name), OPTIONS), old)
 
 
-def test_a_pipeline_that_reads_no_words_offers_no_adapters(catalogue):
+def test_a_pipeline_without_a_prompt_offers_no_adapters(catalogue):
     folder = catalogue.model("ddpm").folder
     (folder / "adapters").mkdir()
     shutil.copy(catalogue.model("sd").folder / "adapters" / "ink.safetensors", folder / "adapters")
     with pytest.raises(BadRecipe, match="ddpm has no adapters: leave it out"):
-        wanted(catalogue, "ddpm", adapter="ink")
-    recipe = replace(wanted(catalogue, "ddpm"), adapter="ink:1@0123456789abcdef")
-    with pytest.raises(BadRecipe, match="ddpm can wear none: leave it out"):
-        paint(open_painter(catalogue.model("ddpm"), MEANS), recipe)
+        make_recipe(catalogue, "ddpm", adapter="ink")
+    recipe = replace(make_recipe(catalogue, "ddpm"), adapter="ink:1@0123456789abcdef")
+    with pytest.raises(BadRecipe, match="ddpm cannot use adapters: leave it out"):
+        paint(open_painter(catalogue.model("ddpm"), OPTIONS), recipe)
 
 
-def test_adapters_are_no_part_of_the_models_revision(catalogue):
+def test_adapters_are_not_part_of_the_models_revision(catalogue):
     before = catalogue.model("sd")
     write_lora(before.folder, "pastel", 5, parts=("network",))
     after = catalogue.model("sd")
     assert after.revision == before.revision and "pastel" in after.adapters and "pastel" not in before.adapters
-    told = {model["name"]: model for model in catalogue.describe()}
-    assert told["sd"]["adapters"] == after.adapters
+    described = {model["name"]: model for model in catalogue.describe()}
+    assert described["sd"]["adapters"] == after.adapters
