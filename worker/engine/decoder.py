@@ -1,7 +1,7 @@
-"""Latents to pictures outside the step loop, one call of the autoencoder for all that wait meanwhile.
+"""Decodes latents to pictures outside the step loop, several in one call of the autoencoder.
 
-Paintings that end at about the same time are decoded together: on a GPU that is nearly as quick as one alone, and the
-loop's steps are disturbed less often. Knows tensors.
+Paintings that end at about the same time are decoded together: on a GPU that takes hardly longer than one, and it
+disturbs the loop's steps less often. Knows tensors.
 """
 
 import logging
@@ -14,55 +14,58 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-MOST = 4  # at once: decoding needs more memory than a step
+MAX_BATCH = 4  # decoding needs more memory than a step
 Decode = Callable[[Tensor], Tensor]  # (n, channels, h, w) to (n, 3, height, width)
 
 
 class Decoder:
-    """For several threads; whoever comes first when the autoencoder is free decodes for all who wait."""
+    """Decodes for several threads; the thread that gets the autoencoder first decodes for all that wait."""
 
-    def __init__(self, decode: Decode, most: int = MOST) -> None:
-        self.decode, self.most = decode, most
-        self.free, self.lock = threading.Lock(), threading.Lock()
+    def __init__(self, decode: Decode, max_batch: int = MAX_BATCH) -> None:
+        self.decode, self.max_batch = decode, max_batch
+        self.decoding, self.lock = threading.Lock(), threading.Lock()
         self.waiting: list[tuple[Tensor, Future[Tensor]]] = []
 
     def __call__(self, latents: Tensor, *, alone: bool = False) -> Tensor:
-        """(1, 3, height, width) of latents (1, channels, h, w); `alone`, so that the bits depend on nobody else."""
-        if alone:
-            with self.free:
-                return self.decode(latents)
-        mine: Future[Tensor] = Future()
-        with self.lock:
-            self.waiting.append((latents, mine))
-        while not mine.done():
-            with self.free:
-                if not mine.done():
-                    self.serve()
-        return mine.result()
+        """The picture (1, 3, height, width) of latents (1, channels, h, w).
 
-    def serve(self) -> None:
-        """Decode for the first of one size who wait; if that fails, each alone, so that only the faulty one does."""
+        With `alone` they get a call of their own, so that no other picture can change the bits.
+        """
+        if alone:
+            with self.decoding:
+                return self.decode(latents)
+        future: Future[Tensor] = Future()
+        with self.lock:
+            self.waiting.append((latents, future))
+        while not future.done():
+            with self.decoding:
+                if not future.done():
+                    self.decode_batch()
+        return future.result()
+
+    def decode_batch(self) -> None:
+        """Decode the first waiting latents and others of their size; if that fails, decode each one alone."""
         with self.lock:
             size = self.waiting[0][0].shape
-            batch = [entry for entry in self.waiting if entry[0].shape == size][: self.most]
-            self.waiting = [entry for entry in self.waiting if not any(entry is one for one in batch)]
+            batch = [entry for entry in self.waiting if entry[0].shape == size][: self.max_batch]
+            self.waiting = [entry for entry in self.waiting if not any(entry is taken for taken in batch)]
         try:
-            found = self.decode(torch.cat([latents for latents, _ in batch]))
+            pictures = self.decode(torch.cat([latents for latents, _ in batch]))
         except Exception as error:
             log.exception("decoding %d pictures at once failed", len(batch))
-            self.one_by_one(batch, error)
+            self.decode_each(batch, error)
             return
-        for (_, future), picture in zip(batch, found, strict=True):
+        for (_, future), picture in zip(batch, pictures, strict=True):
             future.set_result(picture[None])
 
-    def one_by_one(self, batch: list[tuple[Tensor, Future[Tensor]]], error: Exception) -> None:
-        """Each its own answer, or its own error."""
+    def decode_each(self, batch: list[tuple[Tensor, Future[Tensor]]], error: Exception) -> None:
+        """Decode one by one after `error`, so that only faulty latents fail."""
         for latents, future in batch:
             if len(batch) == 1:
                 future.set_exception(error)
                 return
             try:
                 future.set_result(self.decode(latents))
-            except Exception as own:
+            except Exception as own_error:
                 log.exception("decoding one picture failed")
-                future.set_exception(own)
+                future.set_exception(own_error)

@@ -1,7 +1,7 @@
-"""Pictures to the latents that a UNet sees, and back; several of the autoencoder's latents may form one cell.
+"""Encodes pictures to the latents that a UNet takes, and decodes them; a patch of latents may form one position.
 
-A 4× autoencoder keeps fine edges and is quickly trained, but leaves four times the positions of an 8× one. Laying
-2 × 2 neighbours behind each other (space to depth, as FLUX and SD3 do) gives the UNet the small grid all the same.
+A 4× autoencoder keeps fine edges and trains quickly, but leaves four times the positions of an 8× one. Stacking
+2 × 2 neighbours as channels (space to depth, as FLUX and SD3 do) gives the UNet the small grid all the same.
 """
 
 from math import isqrt
@@ -12,27 +12,29 @@ from torch.nn import functional as F
 
 
 def encode(vae: Any, pictures: Tensor, patch: int) -> Tensor:
-    """(n, 3, h, w) in -1..1 to (n, patch² · channels, h / f / patch, w / f / patch)."""
-    seen = vae.encode(pictures)
-    latents = (
-        seen.latents if hasattr(seen, "latents") else seen.latent_dist.mode()
-    )  # of AutoencoderTiny, of the others
+    """Pictures (n, 3, h, w) in -1..1 to latents (n, patch² · channels, h / f / patch, w / f / patch).
+
+    f is the autoencoder's downsampling factor.
+    """
+    encoded = vae.encode(pictures)
+    is_tiny = hasattr(encoded, "latents")  # AutoencoderTiny has no distribution
+    latents = encoded.latents if is_tiny else encoded.latent_dist.mode()
     return F.pixel_unshuffle(latents * vae.config.scaling_factor, patch)
 
 
 def decode(vae: Any, latents: Tensor, patch: int) -> Tensor:
-    """The way back, to (n, 3, h, w) in about -1..1."""
+    """The reverse of `encode`: pictures (n, 3, h, w) in about -1..1."""
     pictures: Tensor = vae.decode(F.pixel_shuffle(latents, patch) / vae.config.scaling_factor).sample
     return pictures
 
 
-def patch_of(channels: int, vae: Any) -> int:
-    """The patch with which a UNet of so many input channels was trained on this autoencoder."""
+def patch_size(channels: int, vae: Any) -> int:
+    """The side of the patch for a UNet with `channels` input channels and this autoencoder."""
     return isqrt(channels // vae.config.latent_channels)
 
 
-def cell_of(vae: Any, patch: int) -> int:
-    """How many pixels wide and high one cell of the latents is."""
+def pixels_per_position(vae: Any, patch: int) -> int:
+    """The width and height in pixels of one position of the UNet's latents."""
     config = vae.config
-    levels = config.get("encoder_block_out_channels") or config.block_out_channels  # of AutoencoderTiny, of others
+    levels = config.get("encoder_block_out_channels") or config.block_out_channels  # AutoencoderTiny, the others
     return int(2 ** (len(levels) - 1)) * patch
