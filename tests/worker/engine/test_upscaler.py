@@ -24,10 +24,10 @@ from worker.engine.upscaler import (
     EnlargingNetwork,
     NetworkUpscaler,
     PipelineUpscaler,
+    open_model_upscaler,
     open_upscaler,
     save_upscaler,
     tiles,
-    upscaler_of,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def picture():
-    """Noise, 20 px wide and 13 high, with room above and below: Pillow clips between across and down."""
+    """Noise, 20 × 13 px, away from black and white, because Pillow clips between its two passes."""
     return Image.fromarray(np.random.default_rng(1).integers(64, 192, (13, 20, 3), dtype=np.uint8))
 
 
 @pytest.fixture
 def network():
-    """A network that does something, as one that was trained."""
+    """A network with effect, like a trained one."""
     torch.manual_seed(1)
     network = EnlargingNetwork(scale=2, width=8, blocks=2)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
@@ -59,7 +59,7 @@ def differences(one, other):
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_an_untrained_network_is_a_plain_enlargement(scale, picture):
+def test_an_untrained_network_enlarges_bicubically(scale, picture):
     plain = picture.resize((20 * scale, 13 * scale), Image.Resampling.BICUBIC)
     enlarged = NetworkUpscaler(EnlargingNetwork(scale=scale, width=8, blocks=2))(picture)
     assert differences(enlarged, plain).max() <= 1
@@ -67,23 +67,23 @@ def test_an_untrained_network_is_a_plain_enlargement(scale, picture):
 
 @pytest.mark.parametrize("size", [(20, 13), (1, 1), (7, 33)])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_width_and_height_grow_by_the_scale_whatever_they_are(scale, size):
+def test_pictures_of_any_size_grow_by_the_scale(scale, size):
     enlarged = NetworkUpscaler(EnlargingNetwork(scale=scale, width=8, blocks=1))(Image.new("RGB", size, "teal"))
     assert (enlarged.mode, enlarged.size) == ("RGB", (scale * size[0], scale * size[1]))
 
 
-def test_the_same_picture_is_enlarged_the_same(network, picture):
+def test_the_same_picture_gives_the_same_bytes(network, picture):
     upscaler = NetworkUpscaler(network)
     assert upscaler(picture).tobytes() == upscaler(picture.copy()).tobytes()
 
 
-def test_a_kept_upscaler_enlarges_as_before(network, folder, picture):
+def test_a_saved_upscaler_enlarges_as_before(network, folder, picture):
     opened = open_upscaler(folder)
     assert opened.scale == 2
     assert differences(opened(picture), NetworkUpscaler(network)(picture)).max() <= 1
 
 
-def test_weights_are_halved_on_disk_and_whole_in_memory(folder):
+def test_weights_are_float16_on_disk_and_float32_in_memory(folder):
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
     assert {part.dtype for part in open_upscaler(folder).network.parameters()} == {torch.float32}
@@ -115,7 +115,7 @@ def test_missing_weights_are_named(folder):
         open_upscaler(folder)
 
 
-def test_torn_weights_are_named(folder):
+def test_truncated_weights_are_named(folder):
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:-10])
     with pytest.raises(BadSetup, match=r"upscaler/model\.safetensors cannot be loaded"):
@@ -136,7 +136,7 @@ def noise(size, seed=1):
 @pytest.mark.parametrize("size", [(64, 48), (61, 47), (1, 40), (17, 16), (33, 5)])
 @pytest.mark.parametrize("tile", [16, 23])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_tiles_together_are_what_comes_out_in_one_go(scale, tile, size):
+def test_tiles_give_the_same_picture_as_one_pass(scale, tile, size):
     torch.manual_seed(2)
     network = EnlargingNetwork(scale=scale, width=8, blocks=2)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
@@ -152,12 +152,12 @@ def test_the_shipped_upscaler_leaves_no_seams():
 
 
 def assert_same(tiled, whole):
-    """The same bytes but for rounding: the order of sums depends on how large a tile is."""
+    """The same bytes except for rounding: the order of sums depends on the size of a tile."""
     found = differences(tiled, whole)
     assert found.shape == differences(whole, whole).shape and found.max() <= 1 and (found > 0).mean() < 1e-4
 
 
-def test_never_more_than_a_tile_and_its_margins_is_looked_at(network, monkeypatch):
+def test_the_network_never_sees_more_than_a_tile_and_its_margins(network, monkeypatch):
     seen, forward = [], network.forward
     monkeypatch.setattr(network, "forward", lambda small: seen.append(small.shape[2:]) or forward(small))
     NetworkUpscaler(network, tile=16)(noise((100, 70)))
@@ -167,12 +167,12 @@ def test_never_more_than_a_tile_and_its_margins_is_looked_at(network, monkeypatc
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 16), (17, 40)])
 def test_tiles_cover_every_pixel_once(height, width):
     counted = np.zeros((height, width), int)
-    for tile in tiles(height, width, tile=16, margin=6):
-        counted[tile.down, tile.across] += 1
+    for tile in tiles(height, width, side=16, margin=6):
+        counted[tile.rows, tile.columns] += 1
     assert (counted == 1).all()
 
 
-def write_pipeline(folder, **about):
+def write_pipeline(folder, **description):
     """Stable Diffusion's x4 upscaler of the real classes at toy size, with random weights."""
     torch.manual_seed(0)
     kinds = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
@@ -186,7 +186,7 @@ def write_pipeline(folder, **about):
         low_res_scheduler=DDPMScheduler(**SCHEDULE),
         scheduler=DDIMScheduler(**SCHEDULE),
     ).save_pretrained(folder)
-    (folder / "model.json").write_text(json.dumps({"family": FAMILY, "steps": 2, **about}))
+    (folder / "model.json").write_text(json.dumps({"family": FAMILY, "steps": 2, **description}))
     return folder
 
 
@@ -204,7 +204,7 @@ def test_a_pipeline_enlarges_four_times_by_its_prompt_and_seed(pipeline):
     assert fox.tobytes() != upscaler(picture, prompt="a blue cat", seed=1).tobytes()
 
 
-def test_a_pipeline_enlarges_as_diffusers_own(pipeline):
+def test_a_pipeline_enlarges_as_diffusers_does_directly(pipeline):
     pipe = StableDiffusionUpscalePipeline.from_pretrained(pipeline)
     pipe.set_progress_bar_config(disable=True)
     seeded = {"generator": torch.Generator().manual_seed(5), "num_inference_steps": 2, "guidance_scale": 9.0}
@@ -225,27 +225,27 @@ def test_a_pipeline_decodes_large_pictures_in_tiles(pipeline, monkeypatch):
     assert enlarged.size == (160, 96) and len(seen) > 1 and max(max(shape[2:]) for shape in seen) == 16
 
 
-def test_a_model_says_what_enlarges_its_pictures(pipeline, folder, tmp_path):
+def test_a_model_chooses_its_upscaler(pipeline, folder, tmp_path):
     cpu = Device("cpu", torch.float32)
-    assert upscaler_of({}, tmp_path / "no-such", cpu) is None
-    assert upscaler_of({}, folder.parent, cpu).scale == 2
-    assert upscaler_of({"upscaler": "upscaler"}, pipeline.parent, cpu).scale == 4
-    about = {"family": FAMILY, "source": str(pipeline), "hub_revision": "abc", "steps": 3}
-    assert upscaler_of({"upscaler": about}, tmp_path, cpu).settings["num_inference_steps"] == 3
+    assert open_model_upscaler({}, tmp_path / "no-such", cpu) is None
+    assert open_model_upscaler({}, folder.parent, cpu).scale == 2
+    assert open_model_upscaler({"upscaler": "upscaler"}, pipeline.parent, cpu).scale == 4
+    description = {"family": FAMILY, "source": str(pipeline), "hub_revision": "abc", "steps": 3}
+    assert open_model_upscaler({"upscaler": description}, tmp_path, cpu).settings["num_inference_steps"] == 3
 
 
 @pytest.mark.parametrize(
-    ("about", "said"),
+    ("description", "message"),
     [
-        ({"family": "stable-diffusion"}, f"the family of an upscaler is {FAMILY}"),
-        ({"family": FAMILY, "source": "a/b"}, "needs the commit as hub_revision"),
+        ({"family": "stable-diffusion"}, f"the family of an upscaler must be {FAMILY}"),
+        ({"family": FAMILY, "source": "a/b"}, "needs its commit as hub_revision"),
         ({"family": FAMILY}, "upscaler cannot be loaded"),
         (7, "must name a folder or describe a pipeline"),
     ],
 )
-def test_a_pipeline_that_cannot_be_loaded_is_named(tmp_path, about, said):
-    with pytest.raises(BadSetup, match=said):
-        upscaler_of({"upscaler": about}, tmp_path, Device("cpu", torch.float32))
+def test_a_pipeline_that_cannot_be_loaded_is_named(tmp_path, description, message):
+    with pytest.raises(BadSetup, match=message):
+        open_model_upscaler({"upscaler": description}, tmp_path, Device("cpu", torch.float32))
 
 
 def test_a_pipeline_without_safetensors_is_refused(tmp_path):
