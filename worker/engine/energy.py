@@ -1,4 +1,4 @@
-"""What painting costs in joules: a GPU's own counter where it has one, else an estimate that is called one.
+"""The energy that painting takes, in joules: from a GPU's own counter if it has one, otherwise an estimate.
 
 Knows neither pictures nor queues.
 """
@@ -12,69 +12,69 @@ from functools import cache
 
 log = logging.getLogger(__name__)
 
-CPU_WATTS, GPU_WATTS = 10.0, 350.0  # of one busy core, and of a GPU at work: assumed where nothing can be measured
+CPU_WATTS, GPU_WATTS = 10.0, 350.0  # assumed power of one busy core and of a busy GPU, if it cannot be measured
 
 
 class Meter:
-    """Joules of a device since some moment; `measured` by the device itself, or estimated.
+    """A device's energy counter in joules; `measured` by the device itself, or estimated.
 
-    It tells what all have used, so those who use it at the same time share that.
+    The counter covers the whole device, so uses at the same time share its energy in equal parts.
     """
 
     def __init__(self, joules: Callable[[], float], *, measured: bool) -> None:
         self.joules, self.measured = joules, measured
         self.lock = threading.Lock()
-        self.shares: list[list[float]] = []  # of those who use it now
-        self.seen = 0.0
+        self.shares: list[list[float]] = []  # one number per current use
+        self.last_joules = 0.0
 
     @contextmanager
-    def used(self) -> Iterator[Callable[[], float]]:
-        """Joules of one's own since it began, as a function."""
-        mine = [0.0]
+    def measure(self) -> Iterator[Callable[[], float]]:
+        """Measure one use of the device; yields a function that returns its energy so far, in joules."""
+        share = [0.0]
         with self.lock:
-            self.settle()
-            self.shares.append(mine)
+            self.distribute()
+            self.shares.append(share)
         try:
-            yield lambda: self.share_of(mine)
+            yield lambda: self.read(share)
         finally:
             with self.lock:
-                self.settle()
-                self.shares = [share for share in self.shares if share is not mine]
+                self.distribute()
+                self.shares = [other for other in self.shares if other is not share]
 
-    def share_of(self, mine: list[float]) -> float:
-        """What has come together there by now."""
+    def read(self, share: list[float]) -> float:
+        """Energy accumulated so far in a share, in joules."""
         with self.lock:
-            self.settle()
-        return mine[0]
+            self.distribute()
+        return share[0]
 
-    def settle(self) -> None:
-        """Share in equal parts what was used since the last time; for whoever holds the lock."""
-        now = self.joules()
+    def distribute(self) -> None:
+        """Divide the energy since the last call among the current uses; the caller must hold the lock."""
+        joules = self.joules()
         for share in self.shares:
-            share[0] += (now - self.seen) / len(self.shares)
-        self.seen = now
+            share[0] += (joules - self.last_joules) / len(self.shares)
+        self.last_joules = joules
 
 
 @cache
 def open_meter(device: str, watts: float | None = None) -> Meter:
-    """Of `cpu` or `cuda:N`, the same for all of this process.
+    """The meter of `cpu` or `cuda:N`; one per device in this process.
 
-    Estimates are `watts` for each second of a core's work, or of a GPU's time.
+    An estimate is `watts` per second of processor time, or per second of wall-clock time on a GPU.
     """
     if not device.startswith("cuda"):
         return Meter(lambda: (watts or CPU_WATTS) * time.process_time(), measured=False)
     try:
         return Meter(nvml_counter(int(device.partition(":")[2] or 0)), measured=True)
     except (ImportError, OSError, RuntimeError) as error:
-        log.warning("the GPU's energy counter cannot be read, so energy is estimated: %s", error)
+        log.warning("cannot read the GPU's energy counter, so energy is estimated: %s", error)
         return Meter(lambda: (watts or GPU_WATTS) * time.monotonic(), measured=False)
 
 
 def nvml_counter(number: int) -> Callable[[], float]:
-    """nvmlDeviceGetTotalEnergyConsumption (Volta and newer): millijoules since the driver was loaded.
+    """A function that reads a GPU's counter in joules, by nvmlDeviceGetTotalEnergyConsumption (Volta and newer).
 
-    Of the whole card, whoever uses it. It moves every 20 to 100 ms: rough for single steps, right for sums. Raises
-    RuntimeError where there is no such counter.
+    NVML counts millijoules of the whole card since the driver was loaded, for all programs. The counter is updated
+    every 20 to 100 ms: rough for single steps, right for sums. Raises RuntimeError if there is no such counter.
     """
     import pynvml
 
