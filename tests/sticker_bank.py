@@ -1,4 +1,4 @@
-"""A bank of three made-up drawings, for tests of stickers, training and benches."""
+"""A bank of three invented drawings, for tests of stickers, training and benches."""
 
 import pytest
 from PIL import Image
@@ -10,7 +10,7 @@ MAGENTA, CYAN, LIME = (255, 0, 255), (0, 255, 255), (0, 255, 0)
 
 @pytest.fixture(scope="session")
 def bank(tmp_path_factory):
-    """Three made-up drawings of one pure colour each: a zig is magenta, a zag cyan, a zog lime (and 3d only)."""
+    """Three drawings of one pure colour each: the zig is magenta, the zag cyan, and the zog lime and only in 3d."""
     folder = tmp_path_factory.mktemp("bank")
     blocks = {"1": MAGENTA, "2": CYAN, "3": LIME}
     drawings = {key: Image.new("RGBA", (40, 40), (*colour, 255)) for key, colour in blocks.items()}

@@ -8,7 +8,7 @@ from random import Random
 
 from training.scenes.compose import in_colour, other_colour
 from training.scenes.places import COLOURS, PLACES
-from worker.stickers.nouns import counts, indefinite, plural
+from worker.stickers.nouns import add_article, is_countable, plural
 from worker.stickers.sprites import Sprite
 
 Sprites = Sequence[Sprite]
@@ -101,14 +101,14 @@ class Ask:
 def concepts(sprites: Sprites, random: Random) -> Iterator[Ask]:
     """Each thing by its own name, then each somewhere."""
     for row in random.sample(range(len(sprites)), len(sprites)):
-        yield Ask(indefinite(sprites[row].names[0]), (row,))
+        yield Ask(add_article(sprites[row].names[0]), (row,))
     for row in random.sample(range(len(sprites)), len(sprites)):
         yield somewhere(sprites, row, random.choice(tuple(PLACES)), random)
 
 
 def somewhere(sprites: Sprites, row: int, place: str, random: Random) -> Ask:
     """One thing in one of the places."""
-    return Ask(f"{indefinite(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place)
+    return Ask(f"{add_article(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place)
 
 
 def backgrounds(sprites: Sprites, random: Random) -> Iterator[Ask]:
@@ -116,7 +116,7 @@ def backgrounds(sprites: Sprites, random: Random) -> Iterator[Ask]:
     while True:
         for colour in COLOURS:
             row = random.choice([row for row, sprite in enumerate(sprites) if colour not in sprite.colours])
-            prompt = f"{indefinite(sprites[row].names[0])} on {indefinite(colour + ' background')}"
+            prompt = f"{add_article(sprites[row].names[0])} on {add_article(colour + ' background')}"
             yield Ask(prompt, (row,), background=colour)
 
 
@@ -133,17 +133,17 @@ def colours(sprites: Sprites, random: Random) -> Iterator[Ask]:
     while True:
         row = random.choice(rows)
         colour = other_colour(random, sprites[row])
-        yield Ask(indefinite(in_colour(sprites[row].names[0], colour)), (row,), colour=colour)
+        yield Ask(add_article(in_colour(sprites[row].names[0], colour)), (row,), colour=colour)
 
 
 def numbers(sprites: Sprites, random: Random) -> Iterator[Ask]:
     """One to four of the same in turn."""
-    rows = [row for row, sprite in enumerate(sprites) if all(map(counts, sprite.names))]
+    rows = [row for row, sprite in enumerate(sprites) if all(map(is_countable, sprite.names))]
     while True:
         for count, number in enumerate(NUMBERS, start=1):
             row = random.choice(rows)
             name = sprites[row].names[0]
-            yield Ask(indefinite(name) if count == 1 else f"{number} {plural(name)}", (row,), count=count)
+            yield Ask(add_article(name) if count == 1 else f"{number} {plural(name)}", (row,), count=count)
 
 
 def relations(sprites: Sprites, random: Random) -> Iterator[Ask]:
@@ -151,7 +151,7 @@ def relations(sprites: Sprites, random: Random) -> Iterator[Ask]:
     while True:
         for relation in RELATIONS:
             one, other = random.sample(range(len(sprites)), 2)
-            names = [indefinite(sprites[row].names[0]) for row in (one, other)]
+            names = [add_article(sprites[row].names[0]) for row in (one, other)]
             yield Ask(f"{names[0]} {relation} {names[1]}", (one, other), relation=relation)
 
 
@@ -159,7 +159,7 @@ def same_again(sprites: Sprites, random: Random) -> Iterator[Ask]:
     """The same prompt a few times: alone, somewhere, several."""
     for first in places(sprites, random):
         row = random.randrange(len(sprites))
-        for ask in (Ask(indefinite(sprites[row].names[0]), (row,)), first):
+        for ask in (Ask(add_article(sprites[row].names[0]), (row,)), first):
             yield from [ask] * SEEDS
 
 
@@ -200,7 +200,7 @@ def held_out_rows(count: int, every: int) -> tuple[int, ...]:
 def held_out(sprites: Sprites, rows: Iterable[int], most: int) -> list[Ask]:
     """Four pictures of each of these things: twice alone, twice somewhere."""
     random = Random("held out")
-    alone = [Ask(indefinite(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
+    alone = [Ask(add_article(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
     out = [somewhere(sprites, row, random.choice(tuple(PLACES)), random) for row in rows for _ in range(2)]
     return random.sample(alone + out, len(alone + out))[:most]
 

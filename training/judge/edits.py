@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 
 from memo.judge.labelled_pairs import Pair
-from worker.stickers.nouns import indefinite, plural
+from worker.stickers.nouns import add_article, plural
 
 from .grammar import ALIKE_COLOURS, ALIKE_NOUNS, ALIKE_POSES, NotHere
 from .lexicon import (
@@ -119,7 +119,7 @@ def one_of(random: Random, found: Sequence[re.Match[str]]) -> re.Match[str]:
 def put(text: str, match: re.Match[str], words: str) -> str:
     """The text with these words for those found, and the article before them as it must be."""
     before, after = text[: match.start()], text[match.end() :]
-    if (article := re.search(r"\b([Aa])n? $", before)) and (right := indefinite(words)) != words:
+    if (article := re.search(r"\b([Aa])n? $", before)) and (right := add_article(words)) != words:
         before = before[: article.start()] + article[1] + right.partition(" ")[0][1:] + " "
     return before + words + after
 
@@ -328,7 +328,7 @@ def extended(random: Random, text: str) -> str:
     """With one thing more."""
     if "," in text and len(text.split()) > 12:
         raise NotHere
-    thing = indefinite(random.choice(random.choice((ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)))[0])
+    thing = add_article(random.choice(random.choice((ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)))[0])
     if thing.partition(" ")[2] in text:
         raise NotHere
     how = random.choice(("and {}", "with {}", "next to {}", "and {} in the background"))

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from memo.judge.labelled_pairs import Pair
-from worker.stickers.nouns import indefinite, plural
+from worker.stickers.nouns import add_article, plural
 
 from .lexicon import (
     ALIKE_RELATIONS,
@@ -205,7 +205,7 @@ def determined(random: Random, head: str, count: int) -> str:
         number = str(count) if random.random() < 0.2 else WORDED[count]
         return f"{'the ' if random.random() < 0.08 else ''}{number} {head}"
     article = random.choices(("a", "the", "one", ""), (80, 14, 2, 4))[0]
-    return indefinite(head) if article == "a" else f"{article} {head}".strip()
+    return add_article(head) if article == "a" else f"{article} {head}".strip()
 
 
 def qualities(random: Random, one: Thing) -> tuple[list[str], list[str]]:

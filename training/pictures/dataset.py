@@ -17,7 +17,7 @@ from training.captioned_pictures import Pairs
 from worker.engine.denoiser import Conditioning
 from worker.engine.latents import encode as latents_of
 from worker.engine.text_encoder import TextEncoder
-from worker.stickers.layout import CANVASES, GRID, THINGS
+from worker.stickers.layout import CANVASES, GRID, MAX_THINGS
 from worker.stickers.sheet import encode_tiles
 from worker.stickers.sprites import Bank, open_bank
 
@@ -43,7 +43,7 @@ class SpriteSheets:
     @property
     def channels(self) -> int:
         """Of a sheet."""
-        return THINGS * next(iter(self.tiles.values())).shape[1]
+        return MAX_THINGS * next(iter(self.tiles.values())).shape[1]
 
     def to(self, device: str) -> "SpriteSheets":
         """The same, elsewhere."""
@@ -53,7 +53,9 @@ class SpriteSheets:
     def lay(self, rows: Tensor) -> Tensor:
         """The sheets of these pictures, (n, channels, 16, 16) float16."""
         first = next(iter(self.tiles.values()))
-        sheets = torch.zeros(len(rows), THINGS, first.shape[1], GRID, GRID, dtype=first.dtype, device=first.device)
+        sheets = torch.zeros(
+            len(rows), MAX_THINGS, first.shape[1], GRID, GRID, dtype=first.dtype, device=first.device
+        )
         for number, (row, plan) in enumerate(zip(rows.tolist(), self.plans[rows].tolist(), strict=True)):
             for thing, canvas, place in plan:
                 if thing >= 0:

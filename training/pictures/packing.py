@@ -24,7 +24,7 @@ from memo.errors import BadSetup
 from training.knobs import from_arguments
 from worker.engine.text_encoder import TOKENS, open_text_encoder
 from worker.painters.conditioning import BANK
-from worker.stickers.retrieve import keep_name_vectors
+from worker.stickers.retrieve import save_name_vectors
 from worker.stickers.sprites import open_bank, write_bank
 
 from .objective import sampler_config
@@ -126,7 +126,7 @@ def pack_bank(source: Path, folder: Path, side: int) -> None:
         for style in bank.styles
     }
     write_bank(folder, bank.sprites, drawings, side=side)
-    keep_name_vectors(open_bank(folder), lambda names: encoder.pooled(names).numpy())
+    save_name_vectors(open_bank(folder), lambda names: encoder.embed(names).numpy())
 
 
 def describe(knobs: Knobs, run: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from training.thread_pool import open_pool
 from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.latents import decode
 from worker.engine.text_encoder import open_text_encoder
-from worker.stickers.sheet import shown_on
+from worker.stickers.sheet import sheet_latents
 
 from .dataset import PictureDataset, open_dataset
 from .objective import STEPS, Objective, objective, sampler_config
@@ -189,7 +189,7 @@ def draw(dataset: PictureDataset, knobs: Knobs, goal: Objective, chance: torch.G
     unseen = torch.rand(knobs.batch, generator=chance) < knobs.dropped_sheets
     conditioning, latents = dataset.conditioning(rows, unsaid, unseen), dataset.latents[rows].float()
     if conditioning.sheets is not None:
-        latents = latents - shown_on(conditioning.sheets)
+        latents = latents - sheet_latents(conditioning.sheets)
     noise = torch.randn(latents.shape, generator=chance).to(latents)
     timesteps = torch.randint(STEPS, (knobs.batch,), generator=chance)
     noisy, target = goal.noised(latents, noise, timesteps)
@@ -247,7 +247,7 @@ def sample(
         without, towards = (model(latents, when, what) for what in (nothing, conditioning))
         latents = scheduler.step(without + guidance * (towards - without), timestep, latents).prev_sample
     if conditioning.sheets is not None:
-        latents = latents + shown_on(conditioning.sheets)
+        latents = latents + sheet_latents(conditioning.sheets)
     return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
 
 

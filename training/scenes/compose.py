@@ -18,8 +18,8 @@ from PIL import Image
 
 from training.captioned_pictures import Pairs
 from training.knobs import from_arguments
-from worker.stickers.layout import CANVASES, DRAWN, GRID, MARGIN, THINGS, Layout, Placement, draw_layout
-from worker.stickers.nouns import counts, indefinite
+from worker.stickers.layout import CANVASES, GRID, MARGIN, MAX_DRAWINGS, MAX_THINGS, Layout, Placement, draw_layout
+from worker.stickers.nouns import add_article, is_countable
 from worker.stickers.plan import BIG, GROUPS, RELATIONS, TINY, TOGETHER
 from worker.stickers.sprites import Bank, Sprite, open_bank
 
@@ -85,7 +85,7 @@ class SceneComposer:
 
     def __init__(self, bank: Bank, sprites: Sequence[Sprite], styles: Sequence[str], side: int = 128) -> None:
         self.bank, self.sprites, self.styles, self.side = bank, tuple(sprites), tuple(styles), side
-        self.countable = tuple(sprite for sprite in sprites if all(counts(name) for name in sprite.names))
+        self.countable = tuple(sprite for sprite in sprites if all(is_countable(name) for name in sprite.names))
 
     def scene(self, random: Random) -> Scene:
         """One scene by chance."""
@@ -163,10 +163,10 @@ class SceneComposer:
             for canvas, place in spots:
                 self.paste(draft, thing, canvas, place)
         if kind == "second":
-            return f"{indefinite(names[0])} and {counted(draft.random, 2, names[1])}{said(draft)}"
+            return f"{add_article(names[0])} and {counted(draft.random, 2, names[1])}{said(draft)}"
         if kind == "first":
-            return f"{counted(draft.random, 2, names[0])} and {indefinite(names[1])}{said(draft)}"
-        return f"{indefinite(names[0])}, {indefinite(names[1])} and {indefinite(names[2])}{said(draft)}"
+            return f"{counted(draft.random, 2, names[0])} and {add_article(names[1])}{said(draft)}"
+        return f"{add_article(names[0])}, {add_article(names[1])} and {add_article(names[2])}{said(draft)}"
 
     def nothing(self, draft: Draft) -> str:
         """The background alone."""
@@ -186,7 +186,7 @@ class SceneComposer:
             return self.somewhere(random)
         colour = random.choice(tuple(COLOURS))
         wording = random.choice((" on {a} background", " on {a} background", " on {}", ", {} background"))
-        return Background(coloured(random, self.side, colour), wording.format(colour, a=indefinite(colour)))
+        return Background(coloured(random, self.side, colour), wording.format(colour, a=add_article(colour)))
 
     def somewhere(self, random: Random) -> Background:
         """One of the places."""
@@ -225,7 +225,7 @@ def fitted(pixels: NDArray[np.uint8], longer: float) -> Image.Image:
 def describe(draft: Draft, noun: str) -> str:
     """The caption of one thing before a background."""
     if draft.background.adjective:
-        return indefinite(f"{draft.background.adjective} {noun}")
+        return add_article(f"{draft.background.adjective} {noun}")
     return with_article(draft.random, noun) + draft.background.suffix
 
 
@@ -299,7 +299,10 @@ def draw_part(
     composer = open_composer(knobs)
     row_of = {sprite.key: row for row, sprite in enumerate(composer.bank.sprites)}
     scenes = [composer.scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
-    things, plans = np.full((len(scenes), THINGS), -1, np.int16), np.full((len(scenes), DRAWN, 3), -1, np.int16)
+    things, plans = (
+        np.full((len(scenes), MAX_THINGS), -1, np.int16),
+        np.full((len(scenes), MAX_DRAWINGS, 3), -1, np.int16),
+    )
     canvases = tuple(CANVASES)
     for row, scene in enumerate(scenes):
         things[row, : len(scene.things)] = [row_of[sprite.key] for sprite in scene.things]

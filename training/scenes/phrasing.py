@@ -2,7 +2,7 @@
 
 from random import Random
 
-from worker.stickers.nouns import indefinite, plural
+from worker.stickers.nouns import add_article, plural
 
 NUMBERS = {2: ("two", "2", "a pair of", "a couple of"), 3: ("three", "3"), 4: ("four", "4")}
 FRAMES = (
@@ -34,7 +34,7 @@ def with_article(random: Random, noun: str) -> str:
     chance = random.random()
     if chance < 0.14:
         return noun
-    return f"the {noun}" if chance < 0.2 else indefinite(noun)
+    return f"the {noun}" if chance < 0.2 else add_article(noun)
 
 
 def counted(random: Random, count: int, noun: str) -> str:

@@ -1,1 +1,1 @@
-"""The drawings that our own picture model looks at while it paints: which, and where they are to stand."""
+"""The drawings that condition our own picture model: finds them for a prompt and lays them out on a sheet."""

@@ -1,20 +1,20 @@
-"""Where things can stand in a picture: the few places that drawings are laid in for a model to look at.
+"""The places where drawings can stand on a sheet.
 
-The picture is a grid of 16 × 16 cells, one latent each. A canvas is one way of placing the same thing, such as "one
-in the middle" or "one in each quarter". Each seed shifts the canvases a little. Knows no drawings and no networks.
+A sheet is a grid of 16 × 16 cells, one latent position each. A canvas is a set of places of one size, such as one in
+the middle or one in each quarter. Each seed shifts the canvases a little. Knows no drawings and no networks.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-GRID = 16  # cells along a side of the picture
-MARGIN = 0.375  # cells that a drawing leaves free in its place, so that it may stand a little aside
+GRID = 16  # cells along a side of the sheet
+MARGIN = 0.375  # cells that a drawing leaves free in its place, so that it can be shifted a little
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Places of `size` × `size` cells with their upper left corners, and how far a layout may shift them all."""
+    """Places of `size` × `size` cells by their upper left corners, and how far a layout may shift them together."""
 
     size: int
     corners: tuple[tuple[int, int], ...]
@@ -31,13 +31,13 @@ CANVASES: Mapping[str, Canvas] = {
     "quarters": Canvas(7, ((0, 0), (8, 0), (0, 8), (8, 8)), across=1, down=1),
 }
 SIZES = tuple(sorted({canvas.size for canvas in CANVASES.values()}))
-THINGS = 4  # different ones in a picture at most; each has its own channels on a sheet
-DRAWN = 4  # drawings in a picture at most
+MAX_THINGS = 4  # different things in a picture; each has its own channels on a sheet
+MAX_DRAWINGS = 4  # drawings in a picture, of all its things together
 
 
 @dataclass(frozen=True)
 class Placement:
-    """That a thing (its number, in the order of mention) stands in one of the places of a canvas."""
+    """One drawing's place: the number of its thing in the order of mention, and a place of a canvas."""
 
     thing: int
     canvas: str
@@ -46,17 +46,17 @@ class Placement:
 
 @dataclass(frozen=True)
 class Layout:
-    """The canvases shifted by whole cells, (across, down) in the order of CANVASES."""
+    """The shift of each canvas in whole cells, (across, down) in the order of CANVASES."""
 
     shifts: tuple[tuple[int, int], ...]
 
     def corners(self, name: str) -> tuple[tuple[int, int], ...]:
-        """Upper left corners (x, y) of the canvas's places, in cells."""
+        """The upper left corners (x, y) of a canvas's places, in cells."""
         across, down = self.shifts[tuple(CANVASES).index(name)]
         return tuple((x + across, y + down) for x, y in CANVASES[name].corners)
 
 
 def draw_layout(random: Random) -> Layout:
-    """A layout by chance."""
-    ways = CANVASES.values()
-    return Layout(tuple((random.randint(0, way.across), random.randint(0, way.down)) for way in ways))
+    """A random layout."""
+    canvases = CANVASES.values()
+    return Layout(tuple((random.randint(0, canvas.across), random.randint(0, canvas.down)) for canvas in canvases))

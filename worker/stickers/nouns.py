@@ -1,4 +1,4 @@
-"""English around the name of a thing: one, several, "a" or "an". Knows no drawings."""
+"""English noun forms: plurals, and "a" or "an". Knows no drawings."""
 
 from memo.judge.english import IRREGULAR_PLURALS
 
@@ -20,7 +20,7 @@ IRREGULAR = {
     "ox": "oxen",
 }
 SAME = frozenset("jellyfish aircraft dice squid shrimp".split())  # one squid, two squid
-# What one does not say "a" of: what comes in pairs or many, and what is poured or cut.
+# Nouns without "a": things that come in pairs or many, and then substances.
 PAIRS = frozenset(
     "scissors glasses eyeglasses spectacles sunglasses pants jeans trousers skis gloves headphones fries grapes "
     "pancakes eyes clothes shorts goggles briefs socks books flowers chopsticks bubbles fireworks lungs lips".split()
@@ -35,7 +35,7 @@ UNIQUE = frozenset(
 
 
 def plural(name: str) -> str:
-    """ "fox" → "foxes", "cup of tea" → "cups of tea", "scissors" → "scissors"."""
+    """The plural of a noun phrase: "fox" → "foxes", "cup of tea" → "cups of tea", "scissors" → "scissors"."""
     if name in UNIQUE:
         return name
     if (parts := name.partition(" of "))[1]:
@@ -57,18 +57,18 @@ def plural_word(word: str) -> str:
     return f"{word}s"
 
 
-def counts(name: str) -> bool:
-    """Whether one can say "three" of it."""
-    return name not in UNIQUE and main_word(name) not in MASS | PAIRS
+def is_countable(name: str) -> bool:
+    """Whether a noun can follow a number, as in "three foxes"."""
+    return name not in UNIQUE and head_word(name) not in MASS | PAIRS
 
 
-def indefinite(noun: str) -> str:
-    """For example "a fox", "an owl", "a unicorn"; "jeans" and "bread" stay as they are."""
-    if not counts(noun):
+def add_article(noun: str) -> str:
+    """The noun with "a" or "an", as in "a fox", "an owl", "a unicorn"; "jeans" and "bread" stay as they are."""
+    if not is_countable(noun):
         return noun
     return f"{'an' if noun[0] in 'aeiou' and not noun.startswith(('uni', 'ufo', 'eu')) else 'a'} {noun}"
 
 
-def main_word(name: str) -> str:
-    """What it is at bottom: "loaf of bread" → "loaf", "fire truck" → "truck"."""
+def head_word(name: str) -> str:
+    """The head of a noun phrase: "loaf of bread" → "loaf", "fire truck" → "truck"."""
     return name.partition(" of ")[0].rpartition(" ")[2]

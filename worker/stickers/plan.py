@@ -1,18 +1,18 @@
-"""Where the things a prompt speaks of are to stand: read from its numbers, sizes and relations, else by chance.
+"""Places drawings on a sheet by a prompt's numbers, sizes and relations, and at random where it gives none.
 
-The same tables say how training scenes are set out and how they are put into words. Knows no drawings.
+Training scenes are arranged and described by the same tables. Knows no drawings.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .layout import DRAWN, THINGS, Placement
+from .layout import MAX_DRAWINGS, MAX_THINGS, Placement
 
 Spot = tuple[str, int]  # canvas, place
 
 RELATIONS: dict[str, tuple[str, int, int]] = {
-    # wording between two things: (canvas, place of the first, place of the second)
+    # words between two things: (canvas, place of the first, place of the second)
     "and": ("sides", 0, 1),
     "next to": ("sides", 0, 1),
     "beside": ("sides", 0, 1),
@@ -31,9 +31,9 @@ RELATIONS: dict[str, tuple[str, int, int]] = {
     "underneath": ("stack", 1, 0),
 }
 ALSO = {"beneath": "below", "on": "on top of", "in front of": "and", "behind": "and", "near": "next to"}
-BIG, TINY = ("big", "huge", "large", "giant"), ("tiny", "small")  # "little" is mostly said of what is dear
+BIG, TINY = ("big", "huge", "large", "giant"), ("tiny", "small")  # "little" mostly expresses affection, not size
 GROUPS: dict[int, tuple[tuple[Spot, ...], ...]] = {
-    # count: ways to set out that many of one thing
+    # count: possible arrangements of that many of one thing
     2: (
         (("sides", 0), ("sides", 1)),
         (("sides", 0), ("sides", 1)),
@@ -47,7 +47,7 @@ GROUPS: dict[int, tuple[tuple[Spot, ...], ...]] = {
     4: ((("quarters", 0), ("quarters", 1), ("quarters", 2), ("quarters", 3)),),
 }
 TOGETHER: dict[tuple[int, ...], tuple[tuple[Spot, ...], ...]] = {
-    # counts of several things: the spots of each
+    # count of each thing: the spots of each thing
     (2, 1): ((("quarters", 0), ("quarters", 1)), (("stack", 1),)),
     (1, 2): ((("stack", 0),), (("quarters", 2), ("quarters", 3))),
     (2, 2): ((("quarters", 0), ("quarters", 1)), (("quarters", 2), ("quarters", 3))),
@@ -62,10 +62,10 @@ TOGETHER: dict[tuple[int, ...], tuple[tuple[Spot, ...], ...]] = {
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How many of each thing, in the order of mention, how the first two stand to each other, a size if one is said.
+class Composition:
+    """What a prompt says about a scene: the count of each thing in the order of mention, a relation, and a size.
 
-    `relation` is a key of RELATIONS, `size` a word of BIG or TINY or nothing.
+    `relation` is a key of RELATIONS and holds between the first two things; `size` is a word of BIG or TINY, or "".
     """
 
     counts: tuple[int, ...]
@@ -73,27 +73,27 @@ class Wish:
     size: str = ""
 
 
-def plan(wish: Wish, random: Random) -> tuple[Placement, ...]:
-    """Places for at most four drawings of at most four things; what is too much is left out, the last first."""
-    counts = fitting(wish.counts)
+def place_drawings(composition: Composition, random: Random) -> tuple[Placement, ...]:
+    """Places for at most four drawings of at most four things; drawings beyond that are dropped, the last first."""
+    counts = limit_counts(composition.counts)
     spots: Sequence[Sequence[Spot]]
     if not counts:
         return ()
     if counts == (1,):
-        spots = [[("big" if wish.size in BIG else "tiny" if wish.size in TINY else "one", 0)]]
+        spots = [[("big" if composition.size in BIG else "tiny" if composition.size in TINY else "one", 0)]]
     elif len(counts) == 1:
         spots = [random.choice(GROUPS[counts[0]])]
     elif counts == (1, 1):
-        canvas, first, second = RELATIONS[wish.relation]
+        canvas, first, second = RELATIONS[composition.relation]
         spots = [[(canvas, first)], [(canvas, second)]]
     else:
         spots = TOGETHER[counts]
     return tuple(Placement(thing, *spot) for thing, of_thing in enumerate(spots) for spot in of_thing)
 
 
-def fitting(counts: Sequence[int]) -> tuple[int, ...]:
-    """The counts with as many things as possible, then as many of each, in four places."""
-    kept = [1] * min(len(counts), THINGS)
-    for thing, wanted in enumerate(counts[:THINGS]):
-        kept[thing] += min(wanted - 1, DRAWN - sum(kept))
-    return tuple(kept)
+def limit_counts(counts: Sequence[int]) -> tuple[int, ...]:
+    """The counts reduced to four drawings: first one of as many things as possible, then more of each in turn."""
+    limited = [1] * min(len(counts), MAX_THINGS)
+    for thing, count in enumerate(counts[:MAX_THINGS]):
+        limited[thing] += min(count - 1, MAX_DRAWINGS - sum(limited))
+    return tuple(limited)

@@ -1,6 +1,7 @@
-"""Which drawings of a bank a prompt speaks of: by their names, else by what is nearest in meaning.
+"""Finds the drawings of a bank that a prompt names, or else the ones closest to it in meaning.
 
-"two kittens beside a spaceship in the snow" → cat, rocket. Knows words and drawings, no networks but the text model.
+"two kittens beside a spaceship in the snow" → cat, rocket. Knows words and drawings, and no network but the text
+model.
 """
 
 import difflib
@@ -12,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import THINGS
+from .layout import MAX_THINGS
 from .nouns import plural
-from .plan import ALSO, BIG, RELATIONS, TINY, Wish
+from .plan import ALSO, BIG, RELATIONS, TINY, Composition
 from .sprites import Bank, Sprite
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -28,8 +29,8 @@ STYLE_WORDS = {
 COLOURS = frozenset(
     "red orange yellow green blue purple pink brown black white gray grey golden gold silver violet beige".split()
 )
-# Words that name no thing to be drawn: grammar, numbers, qualities, what people say around a prompt.
-UNSAID = COLOURS | frozenset(
+# Words that name no drawing: grammar, numbers, qualities, and the usual padding of prompts.
+STOP_WORDS = COLOURS | frozenset(
     """a an the and or of to in on at by with without for from as is are it its this that these those there some any
     one two three four five six seven eight nine ten 1 2 3 4 5 6 7 8 9 10 pair couple several many few both
     another left right above over below under underneath beneath beside next near behind front between top
@@ -64,34 +65,34 @@ NUMBERS = {
     "several": 3,
     "many": 4,
 }
-REACH = 4  # words between a number and its thing
-LONGEST = 5  # words in a name
-ALIKE = 0.8  # of letters, from which a word counts as a misspelt name
-NEAR = 0.62  # likeness of meaning from which an unknown word is taken for a thing beside others
-NEAREST = 0.25  # the same when nothing else is found: better something like it than nothing
+NUMBER_REACH = 4  # words before a thing in which its number is searched
+MAX_NAME_WORDS = 5
+MIN_SPELLING = 0.8  # similarity of letters from which a word counts as a misspelt name
+MIN_MEANING = 0.62  # cosine similarity from which an unknown word counts as a thing, beside things that are named
+MIN_GUESS = 0.25  # the same if no thing is named: something similar is better than nothing
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A thing that the words `begin` to `end` (excluded) name, as one or as several."""
+    """A thing that the words from `start` up to `end` (excluded) name, in the singular or the plural."""
 
-    begin: int
+    start: int
     end: int
     thing: Sprite
-    several: bool = False
+    is_plural: bool = False
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What to lay on the sheet: at most four things in the order of mention, their style, how they are to stand."""
+    """What to lay on a sheet: at most four things in the order of mention, their style, and the composition."""
 
     things: tuple[Sprite, ...]
     style: str
-    wish: Wish
+    composition: Composition
 
 
 class Retriever:
-    """Finds drawings. `vectors` (names, 384) are the names' embeddings in the bank's order, of length 1."""
+    """Finds drawings. `vectors` (names, 384) are the embeddings of the bank's names in order, of length 1."""
 
     def __init__(self, bank: Bank, embed: Embed, vectors: NDArray[np.float32]) -> None:
         self.bank, self.embed, self.vectors = bank, embed, vectors
@@ -105,77 +106,79 @@ class Retriever:
                 self.by_form.setdefault(plural(name), sprite)
 
     def __call__(self, prompt: str) -> Retrieved:
-        """The things a prompt speaks of; none of an empty prompt."""
+        """The things that a prompt names; an empty prompt names none."""
         text = prompt.lower()
         style = next((name for name, words in STYLE_WORDS.items() if re.search(words, text)), DEFAULT_STYLE)
         words = re.findall(r"[a-z0-9][a-z0-9'-]*|[,.;]", SETTING.sub(" . ", text))
-        mentions = once(self.find(words) or self.guess(words))[:THINGS]
+        mentions = first_mentions(self.find_mentions(words) or self.guess(words))[:MAX_THINGS]
         if any(style not in self.bank.styles_of(mention.thing) for mention in mentions):
             style = self.bank.styles_of(mentions[0].thing)[0]
             mentions = [mention for mention in mentions if style in self.bank.styles_of(mention.thing)]
-        return Retrieved(tuple(mention.thing for mention in mentions), style, wish_of(words, mentions))
+        return Retrieved(tuple(mention.thing for mention in mentions), style, read_composition(words, mentions))
 
-    def find(self, words: list[str]) -> list[Mention]:
-        """Things named in the words; unknown words count when they are much like a name, in letters or in meaning."""
-        found: list[Mention] = []
-        left: list[tuple[int, str]] = []
-        at = 0
-        while at < len(words):
-            length, form = self.longest(words, at)
+    def find_mentions(self, words: list[str]) -> list[Mention]:
+        """The things that the words name, with unknown words that resemble a name in spelling or in meaning."""
+        mentions: list[Mention] = []
+        unknown: list[tuple[int, str]] = []
+        position = 0
+        while position < len(words):
+            length, form = self.longest_name(words, position)
             if form:
                 sprite = self.by_form[form]
-                found.append(Mention(at, at + length, sprite, form not in sprite.names))
-            elif means_thing(words[at]):
-                left.append((at, words[at]))
-            at += length
-        return sorted([*found, *self.alike(left)], key=lambda mention: mention.begin)
+                mentions.append(Mention(position, position + length, sprite, form not in sprite.names))
+            elif may_name_thing(words[position]):
+                unknown.append((position, words[position]))
+            position += length
+        return sorted([*mentions, *self.match_unknown(unknown)], key=lambda mention: mention.start)
 
-    def longest(self, words: list[str], at: int) -> tuple[int, str]:
-        """The longest name that begins at a word: (words it takes, the name), or (1, "")."""
-        for length in range(min(LONGEST, len(words) - at), 0, -1):
-            form = " ".join(words[at : at + length])
-            named = form in self.by_form and (length > 1 or form not in UNSAID - COLOURS)
-            if named and not self.means_colour(words, at, length):
+    def longest_name(self, words: list[str], position: int) -> tuple[int, str]:
+        """The longest name that starts at a position: (its number of words, the name), or (1, "")."""
+        for length in range(min(MAX_NAME_WORDS, len(words) - position), 0, -1):
+            form = " ".join(words[position : position + length])
+            is_name = form in self.by_form and (length > 1 or form not in STOP_WORDS - COLOURS)
+            if is_name and not self.is_adjective(words, position, length):
                 return length, form
         return 1, ""
 
-    def means_colour(self, words: list[str], at: int, length: int) -> bool:
-        """Whether a colour's name stands before what it colours: "an orange cat"."""
-        after = words[at + length] if at + length < len(words) else ""
-        return length == 1 and words[at] in COLOURS and after.isalpha() and after not in UNSAID - COLOURS
+    def is_adjective(self, words: list[str], position: int, length: int) -> bool:
+        """Whether a name is a colour that describes the next word, as in "an orange cat"."""
+        following = words[position + length] if position + length < len(words) else ""
+        describes = following.isalpha() and following not in STOP_WORDS - COLOURS
+        return length == 1 and words[position] in COLOURS and describes
 
-    def alike(self, words: list[tuple[int, str]]) -> Iterator[Mention]:
-        """The things that unknown words mean, where that is clear enough."""
-        unsure = []
-        for at, word in words:
-            if close := difflib.get_close_matches(word, self.by_form, n=1, cutoff=ALIKE):
+    def match_unknown(self, words: list[tuple[int, str]]) -> Iterator[Mention]:
+        """The things that unknown words mean, if they are similar enough to a name."""
+        unmatched = []
+        for position, word in words:
+            if close := difflib.get_close_matches(word, self.by_form, n=1, cutoff=MIN_SPELLING):
                 sprite = self.by_form[close[0]]
-                yield Mention(at, at + 1, sprite, close[0] not in sprite.names)
-            elif not word.endswith("ing"):  # "a girl riding …"
-                unsure.append((at, word))
-        for (at, _), (sprite, score) in zip(unsure, self.nearest([word for _, word in unsure]), strict=True):
-            if score >= NEAR:
-                yield Mention(at, at + 1, sprite)
+                yield Mention(position, position + 1, sprite, close[0] not in sprite.names)
+            elif not word.endswith("ing"):  # a verb, as in "a girl riding …"
+                unmatched.append((position, word))
+        nearest = self.nearest([word for _, word in unmatched])
+        for (position, _), (sprite, similarity) in zip(unmatched, nearest, strict=True):
+            if similarity >= MIN_MEANING:
+                yield Mention(position, position + 1, sprite)
 
     def guess(self, words: list[str]) -> list[Mention]:
-        """The one thing nearest to all that is said, or nothing."""
-        said = [word for word in words if means_thing(word)]
-        if not said:
+        """The one thing whose name is closest in meaning to the words, a pair of them or all; or nothing."""
+        kept = [word for word in words if may_name_thing(word)]
+        if not kept:
             return []
-        spans = list(dict.fromkeys([" ".join(said), *(" ".join(said[i : i + 2]) for i in range(len(said))), *said]))
-        sprite, score = max(self.nearest(spans), key=lambda pair: pair[1])
-        return [Mention(len(words), len(words), sprite)] if score >= NEAREST else []
+        spans = list(dict.fromkeys([" ".join(kept), *(" ".join(kept[i : i + 2]) for i in range(len(kept))), *kept]))
+        sprite, similarity = max(self.nearest(spans), key=lambda pair: pair[1])
+        return [Mention(len(words), len(words), sprite)] if similarity >= MIN_GUESS else []
 
     def nearest(self, texts: Sequence[str]) -> list[tuple[Sprite, float]]:
-        """For each text the thing whose name is nearest in meaning, and how near (1 = the same)."""
+        """For each text the thing whose name is closest in meaning, and their cosine similarity."""
         if not texts:
             return []
-        likeness = self.embed(texts) @ self.vectors.T
-        best = likeness.argmax(1)
-        return [(self.owners[row], float(likeness[i, row])) for i, row in enumerate(best)]
+        similarities = self.embed(texts) @ self.vectors.T
+        best = similarities.argmax(1)
+        return [(self.owners[row], float(similarities[i, row])) for i, row in enumerate(best)]
 
 
-def once(mentions: list[Mention]) -> list[Mention]:
+def first_mentions(mentions: list[Mention]) -> list[Mention]:
     """The first mention of each thing."""
     first: dict[str, Mention] = {}
     for mention in mentions:
@@ -183,55 +186,55 @@ def once(mentions: list[Mention]) -> list[Mention]:
     return list(first.values())
 
 
-def wish_of(words: list[str], mentions: Sequence[Mention]) -> Wish:
-    """What the words around the things say of their numbers, sizes and places."""
-    counts = tuple(count_of(words, mention) for mention in mentions)
+def read_composition(words: list[str], mentions: Sequence[Mention]) -> Composition:
+    """The numbers, the size and the relation that the words around the things express."""
+    counts = tuple(read_count(words, mention) for mention in mentions)
     size = next((word for word in words if word in (*BIG, *TINY)), "")
     if len(mentions) < 2:
-        return Wish(counts, size=size)
-    between = " ".join(words[mentions[0].end : mentions[1].begin])
-    return Wish(counts, relation_in(between), size)
+        return Composition(counts, size=size)
+    between = " ".join(words[mentions[0].end : mentions[1].start])
+    return Composition(counts, read_relation(between), size)
 
 
-def count_of(words: list[str], mention: Mention) -> int:
-    """The number said before a thing, whatever stands between; of a bare plural, two."""
-    for word in reversed(words[max(0, mention.begin - REACH) : mention.begin]):
+def read_count(words: list[str], mention: Mention) -> int:
+    """The number before a thing, with adjectives in between; two for a plural without a number."""
+    for word in reversed(words[max(0, mention.start - NUMBER_REACH) : mention.start]):
         if word in NUMBERS:
             return NUMBERS[word]
-        if word not in UNSAID or word in ("and", "with", "a", "an", "the"):
+        if word not in STOP_WORDS or word in ("and", "with", "a", "an", "the"):
             break
-    return 2 if mention.several else 1
+    return 2 if mention.is_plural else 1
 
 
-def relation_in(between: str) -> str:
-    """The longest wording of a relation that stands between two things; side by side if none does."""
+def read_relation(between: str) -> str:
+    """The longest relation in the words between two things, as a key of RELATIONS; "and" if there is none."""
     known = sorted([*RELATIONS, *ALSO], key=len, reverse=True)
-    said = next((wording for wording in known if re.search(rf"\b{wording}\b", between)), "and")
-    return ALSO.get(said, said)
+    wording = next((wording for wording in known if re.search(rf"\b{wording}\b", between)), "and")
+    return ALSO.get(wording, wording)
 
 
-def means_thing(word: str) -> bool:
-    """Whether a word that is no name may still mean a thing to be drawn."""
-    return word.isalpha() and len(word) > 2 and word not in UNSAID and not re.fullmatch(SETTINGS, word)
+def may_name_thing(word: str) -> bool:
+    """Whether a word that is not a known name may still mean a thing."""
+    return word.isalpha() and len(word) > 2 and word not in STOP_WORDS and not re.fullmatch(SETTINGS, word)
 
 
 VECTORS = "names.npz"
 
 
 def name_vectors(bank: Bank, embed: Embed) -> NDArray[np.float32]:
-    """(names, 384) in the bank's order: those kept in `names.npz`, newly embedded ones for what was added since."""
+    """The embeddings (names, 384) in the bank's order: from `names.npz`, and computed for names missing there."""
     names = [name for sprite in bank.sprites for name in sprite.names]
     known: dict[str, NDArray[np.float32]] = {}
     if (path := bank.folder / VECTORS).exists():
-        kept = np.load(path)
-        known = dict(zip(kept["names"].tolist(), kept["vectors"].astype(np.float32), strict=True))
+        saved = np.load(path)
+        known = dict(zip(saved["names"].tolist(), saved["vectors"].astype(np.float32), strict=True))
     new = sorted({name for name in names if name not in known})
     known.update(zip(new, embed(new), strict=True) if new else ())
     return np.stack([known[name] for name in names])
 
 
-def keep_name_vectors(bank: Bank, embed: Embed) -> Path:
-    """Write `names.npz` into the bank's folder, so that a painter need not embed thousands of names."""
+def save_name_vectors(bank: Bank, embed: Embed) -> Path:
+    """Write `names.npz` into the bank's folder, so that a painter need not embed thousands of names at its start."""
     names = sorted({name for sprite in bank.sprites for name in sprite.names})
     np.savez_compressed(bank.folder / VECTORS, names=np.array(names), vectors=embed(names).astype(np.float16))
     return bank.folder / VECTORS

@@ -7,14 +7,14 @@ import torch
 
 from training.pictures.dataset import PictureDataset, SpriteSheets
 from worker.stickers.layout import CANVASES, SIZES, Layout, Placement, draw_layout
-from worker.stickers.plan import Wish, plan
+from worker.stickers.plan import Composition, place_drawings
 from worker.stickers.sheet import lay_sheet
 
 DEPTH = 5  # four latents and opacity
 
 
 def plan_of(row, random):
-    return plan(Wish((1,) * (row % 5)), random)
+    return place_drawings(Composition((1,) * (row % 5)), random)
 
 
 @pytest.fixture

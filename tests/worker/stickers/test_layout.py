@@ -6,7 +6,7 @@ from worker.stickers.layout import CANVASES, GRID, draw_layout
 
 
 @pytest.mark.parametrize("name", CANVASES)
-def test_every_place_lies_in_the_picture_whatever_the_shift(name):
+def test_every_place_lies_inside_the_sheet_at_any_shift(name):
     size = CANVASES[name].size
     for seed in range(200):
         for x, y in draw_layout(Random(seed)).corners(name):
@@ -20,6 +20,6 @@ def test_places_of_a_canvas_do_not_overlap(name):
     assert len(cells) == len(set(cells))
 
 
-def test_one_seed_is_one_layout_and_others_differ():
+def test_the_same_seed_gives_the_same_layout_and_others_differ():
     assert draw_layout(Random(3)) == draw_layout(Random(3))
     assert len({draw_layout(Random(seed)) for seed in range(50)}) > 30

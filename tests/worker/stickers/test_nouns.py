@@ -1,6 +1,6 @@
 import pytest
 
-from worker.stickers.nouns import counts, indefinite, plural
+from worker.stickers.nouns import add_article, is_countable, plural
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ from worker.stickers.nouns import counts, indefinite, plural
         ("statue of liberty", "statue of liberty"),
     ],
 )
-def test_plurals_are_english(one, many):
+def test_plurals_are_correct(one, many):
     assert plural(one) == many
 
 
-def test_articles_are_english():
+def test_articles_are_correct():
     nouns = ("owl", "fox", "unicorn", "ufo", "jeans", "bread", "loaf of bread", "pair of jeans", "saturn")
-    assert [indefinite(noun) for noun in nouns] == [
+    assert [add_article(noun) for noun in nouns] == [
         "an owl",
         "a fox",
         "a unicorn",
@@ -45,8 +45,8 @@ def test_articles_are_english():
     ]
 
 
-def test_one_does_not_count_breads_and_saturns():
-    assert [counts(name) for name in ("fox", "loaf of bread", "bread", "jeans", "saturn")] == [
+def test_substances_pairs_and_unique_things_are_not_countable():
+    assert [is_countable(name) for name in ("fox", "loaf of bread", "bread", "jeans", "saturn")] == [
         True,
         True,
         False,

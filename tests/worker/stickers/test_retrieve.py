@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from worker.engine.text_encoder import open_text_encoder
-from worker.stickers.plan import Wish
-from worker.stickers.retrieve import Retriever, keep_name_vectors, name_vectors
+from worker.stickers.plan import Composition
+from worker.stickers.retrieve import Retriever, name_vectors, save_name_vectors
 from worker.stickers.sprites import Sprite
 
 NAMES = (
@@ -13,7 +13,7 @@ NAMES = (
 
 
 class Names:
-    """A bank of names only; retrieving looks at no drawing."""
+    """A bank without drawings: retrieving needs only the names."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -26,7 +26,7 @@ class Names:
 @pytest.fixture(scope="module")
 def embed():
     text = open_text_encoder()
-    return lambda texts: text.pooled(texts).numpy()
+    return lambda texts: text.embed(texts).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def retrieve(embed, tmp_path_factory):
         ("a picture of the snow at night", []),
     ],
 )
-def test_a_prompt_finds_its_things(retrieve, prompt, things):
+def test_a_prompt_retrieves_its_things(retrieve, prompt, things):
     assert [thing.names[0] for thing in retrieve(prompt).things] == things
 
 
@@ -65,41 +65,41 @@ def test_a_prompt_finds_its_things(retrieve, prompt, things):
     ("prompt", "style"),
     [("a cat", "3d"), ("a flat cat", "flat"), ("flat icon of a whale", "3d"), ("a flat shoe", "flat")],
 )
-def test_a_style_is_used_where_there_is_one(retrieve, prompt, style):
+def test_a_style_is_used_if_the_thing_has_it(retrieve, prompt, style):
     assert retrieve(prompt).style == style
 
 
 @pytest.mark.parametrize(
-    ("prompt", "wish"),
+    ("prompt", "composition"),
     [
-        ("a cat", Wish((1,))),
-        ("three big red cats", Wish((3,), size="big")),
-        ("cats", Wish((2,))),
-        ("a pair of dogs and a cat", Wish((2, 1))),
-        ("a dog and 2 cats", Wish((1, 2))),
-        ("a fox to the left of a tree", Wish((1, 1), "to the left of")),
-        ("a fox on the right of the tree", Wish((1, 1), "on the right of")),
-        ("a cat sitting on a chair", Wish((1, 1), "on top of")),
-        ("a mouse beneath a star", Wish((1, 1), "below")),
-        ("a cat in the snow with a dog", Wish((1, 1), "with")),
-        ("a tiny whale", Wish((1,), size="tiny")),
-        ("my cute little cat", Wish((1,))),
+        ("a cat", Composition((1,))),
+        ("three big red cats", Composition((3,), size="big")),
+        ("cats", Composition((2,))),
+        ("a pair of dogs and a cat", Composition((2, 1))),
+        ("a dog and 2 cats", Composition((1, 2))),
+        ("a fox to the left of a tree", Composition((1, 1), "to the left of")),
+        ("a fox on the right of the tree", Composition((1, 1), "on the right of")),
+        ("a cat sitting on a chair", Composition((1, 1), "on top of")),
+        ("a mouse beneath a star", Composition((1, 1), "below")),
+        ("a cat in the snow with a dog", Composition((1, 1), "with")),
+        ("a tiny whale", Composition((1,), size="tiny")),
+        ("my cute little cat", Composition((1,))),
     ],
 )
-def test_a_prompt_says_how_many_and_where(retrieve, prompt, wish):
-    assert retrieve(prompt).wish == wish
+def test_a_prompt_gives_the_composition(retrieve, prompt, composition):
+    assert retrieve(prompt).composition == composition
 
 
-def test_kept_vectors_are_used_and_new_names_added(embed, tmp_path):
+def test_saved_vectors_are_used_and_new_names_embedded(embed, tmp_path):
     bank = Names(tmp_path)
-    keep_name_vectors(bank, embed)
+    save_name_vectors(bank, embed)
     bank.sprites = (*bank.sprites, Sprite("new", ("accordion",)))
-    asked = []
+    embedded = []
 
-    def counting(texts):
-        asked.extend(texts)
+    def recording(texts):
+        embedded.extend(texts)
         return embed(texts)
 
-    vectors = name_vectors(bank, counting)
-    assert asked == ["accordion"]
+    vectors = name_vectors(bank, recording)
+    assert embedded == ["accordion"]
     assert np.allclose(vectors, embed([name for sprite in bank.sprites for name in sprite.names]), atol=2e-3)

@@ -10,7 +10,7 @@ from memo import BadSetup
 from worker.stickers.sprites import Sprite, open_bank, write_bank
 
 
-def test_a_bank_gives_back_what_was_written(bank):
+def test_a_bank_returns_what_was_written(bank):
     zig = bank.sprites[0]
     assert zig == Sprite("1", ("zig", "ziggy"), ("purple",))
     pixels = bank.pixels(zig, "3d")
@@ -26,7 +26,7 @@ def test_a_thing_may_be_drawn_in_some_styles_only(bank):
     assert [bank.styles_of(sprite) for sprite in bank.sprites] == [("3d", "flat"), ("3d", "flat"), ("3d",)]
 
 
-def test_the_same_art_is_the_same_bank(tmp_path):
+def test_the_same_art_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         write_bank(tmp_path / name, [Sprite("a", ("a",))], {"3d": {"a": Image.new("RGBA", (9, 9), "red")}}, side=9)
     assert (tmp_path / "one/3d.zip").read_bytes() == (tmp_path / "two/3d.zip").read_bytes()
@@ -37,7 +37,7 @@ def copy(bank, tmp_path):
     return shutil.copytree(bank.folder, tmp_path / "bank")
 
 
-def test_a_drawing_that_is_added_is_there(copy):
+def test_an_added_drawing_is_found(copy):
     rows = json.loads((copy / "sprites.json").read_text())
     (copy / "sprites.json").write_text(
         json.dumps([*rows, {"key": "4", "names": ["zug"], "colours": [], "turns": False}])
@@ -57,7 +57,7 @@ def test_a_name_without_a_drawing_is_refused(copy):
         open_bank(copy)
 
 
-def test_a_folder_that_is_no_bank_is_named(tmp_path, copy):
+def test_a_folder_that_is_not_a_bank_is_named(tmp_path, copy):
     with pytest.raises(BadSetup, match="is not a sprite bank"):
         open_bank(tmp_path / "nothing")
     for file in copy.glob("*.zip"):
