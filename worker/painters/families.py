@@ -1,6 +1,7 @@
-"""Stable Diffusion 1.x, 2.x and SDXL in diffusers' own layout, from a folder or the hub, for the step loop.
+"""Loads Stable Diffusion 1.x, 2.x and SDXL in diffusers' own layout, from a folder or the hub, for the step loop.
 
-The stock pipeline loads the weights and reads prompts; denoising is the loop's. Safetensors only, no code of others.
+The stock pipeline loads the weights and encodes prompts; the loop does the denoising. It loads safetensors only, and
+runs no code from the hub.
 """
 
 import threading
@@ -24,85 +25,85 @@ FAMILIES = dict(zip(STEPPED, (StableDiffusionPipeline, StableDiffusionXLPipeline
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The networks of one model, where they calculate."""
+    """The parts of one Stable Diffusion model, on their device."""
 
     unet: Any
     vae: Any
     schedule: Mapping[str, Any]
-    conditions: "PromptConditions"
+    conditioner: "PromptConditioner"
     adapters: Adapters
-    guard: "Guard"
+    safety_checker: "SafetyChecker"
 
 
-def open_family(about: Mapping[str, Any], folder: Path, device: Device) -> Family:
-    """What `model.json` names: `family`, and perhaps `source` and `hub_revision`, else the folder itself.
+def open_family(description: Mapping[str, Any], folder: Path, device: Device) -> Family:
+    """Load a model by the `family` in its `model.json`, from its `source` at `hub_revision` or else from the folder.
 
-    Raises BadSetup for an unknown family, and OSError or ValueError for weights that are missing or damaged.
+    Raises BadSetup for an unknown family, and OSError or ValueError for missing or damaged weights.
     """
-    kind = FAMILIES.get(about["family"])
+    kind = FAMILIES.get(description["family"])
     if kind is None:
-        others = ", ".join((*FAMILIES, PIPELINE, *REMOTE))
-        raise BadSetup(f"{folder}: the family {about['family']!r} is none of {others}")
-    source: str = about.get("source", str(folder))
+        known = ", ".join((*FAMILIES, PIPELINE, *REMOTE))
+        raise BadSetup(f"{folder}: the family {description['family']!r} is none of {known}")
+    source: str = description.get("source", str(folder))
     options: dict[str, Any] = {"local_files_only": True}
-    if "source" in about:
-        options = {"revision": about["hub_revision"]}
-    options["variant"] = about.get("variant")  # of the files, "fp16" say
-    if about["family"] == "stable-diffusion" and not about.get("safety_checker", True):
+    if "source" in description:
+        options = {"revision": description["hub_revision"]}
+    options["variant"] = description.get("variant")  # of the weight files, for example "fp16"
+    if description["family"] == "stable-diffusion" and not description.get("safety_checker", True):
         options["safety_checker"] = None
-    pipe = kind.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
-    vae = device.take(pipe.vae)
-    if device.kind == torch.float16 and vae.config.get("force_upcast"):
-        vae = vae.float()  # SDXL's overflows in half precision
+    pipe = kind.from_pretrained(source, dtype=device.dtype, use_safetensors=True, **options)
+    vae = device.move(pipe.vae)
+    if device.dtype == torch.float16 and vae.config.get("force_upcast"):
+        vae = vae.float()  # SDXL's autoencoder overflows in half precision
     for name in ("text_encoder", "text_encoder_2", "safety_checker"):
         if (part := getattr(pipe, name, None)) is not None:
-            part.to(device.name, device.kind)
-    unet = device.take(pipe.unet)
+            part.to(device.name, device.dtype)
+    unet = device.move(pipe.unet)
     pipe.unet = unet
     adapters = Adapters(pipe, folder)
-    conditions = PromptConditions(pipe, device, as_size_range(about.get("size_range")), adapters)
-    return Family(unet, vae, dict(pipe.scheduler.config), conditions, adapters, Guard(pipe, device))
+    conditioner = PromptConditioner(pipe, device, as_size_range(description.get("size_range")), adapters)
+    return Family(unet, vae, dict(pipe.scheduler.config), conditioner, adapters, SafetyChecker(pipe, device))
 
 
-class PromptConditions:
-    """Both prompts as the model's own text encoders read them; for several threads."""
+class PromptConditioner:
+    """Encodes both prompts with the model's own text encoders; safe to use from several threads."""
 
     def __init__(
         self, pipe: Any, device: Device, size_range: tuple[int, int, int] | None, adapters: Adapters
     ) -> None:
         self.pipe, self.device, self.size_range, self.adapters = pipe, device, size_range, adapters
         self.side = pipe.unet.config.sample_size * pipe.vae_scale_factor
-        self.double = hasattr(pipe, "text_encoder_2")
+        self.is_sdxl = hasattr(pipe, "text_encoder_2")
         self.lock = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, recipe: Recipe) -> Conditioning:
-        """States (2, tokens, width), the negative prompt's first, or (1, …) where nothing is to be guided."""
+        """States (2, tokens, dimension), the negative prompt's first; (1, tokens, dimension) without guidance."""
         guided = recipe.guidance_scale > 1
         with self.lock:
-            self.adapters.on_text(recipe.adapter)
-            found = self.pipe.encode_prompt(
+            self.adapters.set_text_encoders(recipe.adapter)
+            encoded = self.pipe.encode_prompt(
                 recipe.prompt,
                 device=self.device.name,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=guided,
                 negative_prompt=(recipe.negative_prompt or None) if guided else None,
             )
-        if not self.double:
-            prompt, negative = found
+        if not self.is_sdxl:
+            prompt, negative = encoded
             return Conditioning(torch.cat([negative, prompt]) if guided else prompt)
-        prompt, negative, pooled, negative_pooled = found
+        prompt, negative, pooled, negative_pooled = encoded
         height, width = painted_size(recipe, self.side, self.size_range)
-        frame = torch.tensor([[height, width, 0, 0, height, width]], dtype=pooled.dtype)
+        time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=pooled.dtype)
         if not guided:
-            return Conditioning(prompt, pooled=pooled, frames=frame)
+            return Conditioning(prompt, pooled=pooled, time_ids=time_ids)
         return Conditioning(
-            torch.cat([negative, prompt]), pooled=torch.cat([negative_pooled, pooled]), frames=frame.repeat(2, 1)
+            torch.cat([negative, prompt]), pooled=torch.cat([negative_pooled, pooled]), time_ids=time_ids.repeat(2, 1)
         )
 
 
-class Guard:
-    """The safety checker that a model ships, if it ships one."""
+class SafetyChecker:
+    """The model's own safety checker; accepts everything if the model has none."""
 
     def __init__(self, pipe: Any, device: Device) -> None:
         self.checker, self.extractor = getattr(pipe, "safety_checker", None), getattr(pipe, "feature_extractor", None)
@@ -111,13 +112,14 @@ class Guard:
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image, recipe: Recipe) -> None:
-        """Raises BadRecipe for a picture that the checker refuses."""
+        """Raise BadRecipe for a picture that the checker refuses."""
         if self.checker is None or self.extractor is None:
             return
-        seen = self.extractor(images=image, return_tensors="pt").pixel_values.to(self.device.name, self.device.kind)
+        pixels = self.extractor(images=image, return_tensors="pt").pixel_values
         with self.lock:
-            _, refused = self.checker(images=torch.zeros(1, 1, 1, 1), clip_input=seen)
-        if refused[0]:
-            raise BadRecipe(
-                "prompt", recipe.prompt, f"{recipe.model}'s safety checker refused the picture: ask for another"
+            _, refused = self.checker(
+                images=torch.zeros(1, 1, 1, 1), clip_input=pixels.to(self.device.name, self.device.dtype)
             )
+        if refused[0]:
+            problem = f"{recipe.model}'s safety checker refused the picture; try another seed or prompt"
+            raise BadRecipe("prompt", recipe.prompt, problem)

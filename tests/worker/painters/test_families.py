@@ -1,4 +1,4 @@
-"""Stable Diffusion and SDXL in the step loop, beside diffusers' own pipelines over the same weights."""
+"""Stable Diffusion and SDXL in the step loop, compared with diffusers' own pipelines over the same weights."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +19,10 @@ from worker.engine.samplers import make_scheduler
 from worker.engine.upscaler import EnlargingNetwork, open_upscaler, save_upscaler
 from worker.painters.diffusion import to_image
 from worker.painters.factory import open_painter
-from worker.painters.families import Guard
+from worker.painters.families import SafetyChecker
 from worker.painters.port import PainterOptions
 
-MEANS = PainterOptions(slots=3, device="cpu", dtype="float32")
+OPTIONS = PainterOptions(slots=3, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def painter(catalogue, name):
-    return open_painter(catalogue.model(name), MEANS)
+    return open_painter(catalogue.model(name), OPTIONS)
 
 
 def official(catalogue, recipe):
-    """What diffusers' own pipeline makes of a recipe, from the same noise."""
+    """The picture of diffusers' own pipeline for a recipe, from the same noise."""
     pipe = DiffusionPipeline.from_pretrained(catalogue.model(recipe.model).folder)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), recipe.sampler, recipe.schedule)
@@ -58,7 +58,9 @@ def official(catalogue, recipe):
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
 @pytest.mark.parametrize(("guidance", "negative"), [(5.0, ""), (3.0, "blur"), (1.0, "")])
-def test_it_is_what_diffusers_own_pipeline_paints(one_thread, catalogue, painter, name, sampler, guidance, negative):
+def test_the_picture_is_that_of_diffusers_own_pipeline(
+    one_thread, catalogue, painter, name, sampler, guidance, negative
+):
     wanted = {"prompt": "a red fox", "negative_prompt": negative, "seed": 3, "guidance_scale": guidance}
     recipe = catalogue.recipe({"model": name, **wanted, "sampler": sampler})
     found = np.asarray(painter(recipe, lambda progress: None), np.float32)
@@ -66,8 +68,8 @@ def test_it_is_what_diffusers_own_pipeline_paints(one_thread, catalogue, painter
 
 
 def with_init_image(catalogue, name, **more):
-    start = {"init_image": "0" * 32, "prompt": "a red fox", "seed": 3}
-    return catalogue.recipe({"model": name, **start, **more})
+    fields = {"init_image": "0" * 32, "prompt": "a red fox", "seed": 3}
+    return catalogue.recipe({"model": name, **fields, **more})
 
 
 def photo(width=96, height=64):
@@ -76,7 +78,7 @@ def photo(width=96, height=64):
 
 
 @pytest.mark.parametrize(("sampler", "strength"), [("ddim", 0.5), ("dpm++2m", 0.75), ("euler", 1.0)])
-def test_from_a_picture_it_is_what_diffusers_image_to_image_paints(
+def test_from_an_init_image_the_picture_is_that_of_diffusers_image_to_image_pipeline(
     one_thread, catalogue, painter, name, sampler, strength
 ):
     recipe = with_init_image(catalogue, name, sampler=sampler, strength=strength, steps=8)
@@ -98,7 +100,7 @@ def test_from_a_picture_it_is_what_diffusers_image_to_image_paints(
     assert seen == list(range(8 - int(8 * strength) + 1, 9))
 
 
-def test_the_less_strength_the_nearer_to_the_start(catalogue, painter, name):
+def test_with_less_strength_the_picture_stays_closer_to_the_init_image(catalogue, painter, name):
     far = []
     for strength in (0.1, 0.9):
         found = painter(with_init_image(catalogue, name, strength=strength, steps=10), lambda progress: None, photo())
@@ -107,7 +109,7 @@ def test_the_less_strength_the_nearer_to_the_start(catalogue, painter, name):
     assert far[0] < far[1]
 
 
-def test_sizes_of_the_span_are_painted_as_asked_and_in_company(one_thread, catalogue, painter, name):
+def test_pictures_of_different_sizes_are_painted_at_once(one_thread, catalogue, painter, name):
     recipes = [
         catalogue.recipe({"model": name, "prompt": "a red fox", "seed": 3, "width": width, "height": height})
         for width, height in ((96, 64), (64, 64), (64, 96), (96, 64))
@@ -119,7 +121,7 @@ def test_sizes_of_the_span_are_painted_as_asked_and_in_company(one_thread, catal
         assert np.abs(np.asarray(image, np.float32) - official(catalogue, recipe)).max() <= 1
 
 
-def test_many_go_together_and_each_comes_out_as_alone(one_thread, catalogue, painter, name):
+def test_paintings_at_once_give_the_same_pictures_as_alone(one_thread, catalogue, painter, name):
     recipes = [
         catalogue.recipe({"model": name, "prompt": "fox", "seed": seed, "steps": steps, "guidance_scale": guidance})
         for seed, steps, guidance in ((1, 2, 5.0), (2, 9, 1.0), (3, 5, 3.0))
@@ -131,7 +133,7 @@ def test_many_go_together_and_each_comes_out_as_alone(one_thread, catalogue, pai
         assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1
 
 
-def test_a_preview_is_there_for_stock_autoencoders_too(catalogue, painter, name):
+def test_previews_work_for_stock_autoencoders_too(catalogue, painter, name):
     seen = []
     recipe = catalogue.recipe({"model": name, "prompt": "fox", "seed": 1})
     painter(recipe, lambda progress: seen.append(progress.preview()))
@@ -141,25 +143,25 @@ def test_a_preview_is_there_for_stock_autoencoders_too(catalogue, painter, name)
 def changed(catalogue, tmp_path, **changes):
     folder = tmp_path / "sd"
     folder.mkdir()
-    about = json.loads((catalogue.model("sd").folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(about | changes))
+    description = json.loads((catalogue.model("sd").folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | changes))
     return Catalogue(tmp_path).model("sd")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"family": "stable-confusion"}, "stable-confusion.*none of stable-diffusion"),
         ({}, "sd in .* cannot be loaded"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(catalogue, tmp_path, changes, said):
-    with pytest.raises(BadSetup, match=said):
-        open_painter(changed(catalogue, tmp_path, **changes), MEANS)
+def test_a_model_that_cannot_be_loaded_is_named(catalogue, tmp_path, changes, message):
+    with pytest.raises(BadSetup, match=message):
+        open_painter(changed(catalogue, tmp_path, **changes), OPTIONS)
 
 
 def checker(threshold: float) -> StableDiffusionSafetyChecker:
-    """The real class at toy size, which refuses what is nearer than the threshold to any of its concepts."""
+    """The real class at toy size; it refuses pictures that are closer than the threshold to one of its concepts."""
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     vision = {**sizes, "image_size": 8, "patch_size": 4, "projection_dim": 8}
     text = {**sizes, "vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
@@ -168,25 +170,29 @@ def checker(threshold: float) -> StableDiffusionSafetyChecker:
     return found
 
 
-def test_what_the_safety_checker_refuses_is_no_picture(catalogue):
-    device = SimpleNamespace(name="cpu", kind=torch.float32)
+def test_a_picture_that_the_safety_checker_refuses_raises_bad_recipe(catalogue):
+    device = SimpleNamespace(name="cpu", dtype=torch.float32)
     recipe = catalogue.recipe({"model": "sd", "prompt": "fox", "seed": 1})
     extractor = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
     image = Image.new("RGB", (64, 64), "#c60")
-    Guard(SimpleNamespace(safety_checker=checker(1.5), feature_extractor=extractor), device)(image, recipe)
+    accepting, refusing = (
+        SafetyChecker(SimpleNamespace(safety_checker=checker(threshold), feature_extractor=extractor), device)
+        for threshold in (1.5, -1.5)
+    )
+    accepting(image, recipe)
     with pytest.raises(BadRecipe, match="safety checker refused"):
-        Guard(SimpleNamespace(safety_checker=checker(-1.5), feature_extractor=extractor), device)(image, recipe)
+        refusing(image, recipe)
 
 
-def test_what_is_larger_than_the_model_paints_goes_through_its_upscaler(one_thread, catalogue, tmp_path):
+def test_a_picture_larger_than_the_model_paints_goes_through_its_upscaler(one_thread, catalogue, tmp_path):
     network = EnlargingNetwork(scale=2, width=4, blocks=1)
     torch.nn.init.normal_(network.tail.weight, generator=torch.Generator().manual_seed(0))
     save_upscaler(network, tmp_path / "larger")
     folder = write_stable_diffusion(tmp_path)
-    about = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(about | {"upscaler": "../larger", "sizes": [64, 256]}))
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | {"upscaler": "../larger", "sizes": [64, 256]}))
     enlarging = Catalogue(tmp_path)
-    painter = open_painter(enlarging.model("sd"), MEANS)
+    painter = open_painter(enlarging.model("sd"), OPTIONS)
     small, large = (
         painter(
             enlarging.recipe({"prompt": "a red fox", "seed": 3, "width": side, "height": side}), lambda step: None
