@@ -1,4 +1,4 @@
-"""Which painter paints with a model, and how many pictures at once are worth it."""
+"""Opens the painter of a model, and picks how many pictures to paint at once."""
 
 import json
 
@@ -7,31 +7,31 @@ from memo import BadSetup
 
 from .port import Painter, PainterOptions
 
-GPU_SLOTS = 8  # of which as many step together as the measured times say
+GPU_SLOTS = 8  # the measured step times decide how many of them really step together
 
 
 def usual_slots(device: str) -> int:
-    """How many pictures at once are worth it there: several on a GPU; a CPU is filled by one, and so without torch.
+    """The default number of pictures at once: several on a GPU, one on a CPU, which one picture fills.
 
-    Raises BadSetup if the device is not there.
+    Without torch it is one. Raises BadSetup if the device does not exist.
     """
     if device == "cpu":
         return 1
     try:
         from worker.engine.device import open_device
-    except ImportError:  # then it paints only what others do for it
+    except ImportError:  # without torch, only remote painters work
         return 1
     return GPU_SLOTS if open_device(device).cuda else 1
 
 
-def open_painter(model: Model, means: PainterOptions) -> Painter:
-    """Load the model's weights, or find the way to who has them; raises BadSetup when something is missing."""
+def open_painter(model: Model, options: PainterOptions) -> Painter:
+    """Load the model's weights, or open the remote service that has them; raises BadSetup if something is missing."""
     if model.remote:
         from .remote import open_remote
 
-        return open_remote(json.loads((model.folder / "model.json").read_text()), means)
+        return open_remote(json.loads((model.folder / "model.json").read_text()), options)
     try:
         from .diffusion import open_diffusion
     except ImportError as error:
         raise BadSetup(f"painting needs torch and diffusers: pip install 'memoaized[gpu]' ({error})") from error
-    return open_diffusion(model, means)
+    return open_diffusion(model, options)

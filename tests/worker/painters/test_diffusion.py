@@ -10,7 +10,7 @@ from PIL import ImageChops
 
 from jobs.models import Catalogue
 from memo import BadSetup
-from worker.engine.step_loop import Loop
+from worker.engine.step_loop import StepLoop
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions, TooLarge, Turn
 
@@ -25,15 +25,15 @@ def painter(catalogue):
     return open_painter(catalogue.model("stickers"), PainterOptions())
 
 
-def paint(painter, catalogue, **wanted):
+def paint(painter, catalogue, **fields):
     steps = []
-    recipe = catalogue.recipe({"prompt": "a red fox", "seed": 5, "steps": 4, **wanted})
+    recipe = catalogue.recipe({"prompt": "a red fox", "seed": 5, "steps": 4, **fields})
     image = painter(recipe, lambda progress: steps.append(progress.step))
     return image, steps
 
 
 @pytest.mark.parametrize("sampler", ["dpm++2m", "ddim", "euler", "euler-a"])
-def test_every_sampler_paints_the_size_that_was_asked_for(painter, catalogue, sampler):
+def test_every_sampler_paints_the_requested_size(painter, catalogue, sampler):
     image, steps = paint(painter, catalogue, sampler=sampler, width=128, height=128)
     assert image.size == (128, 128) and image.mode == "RGB" and steps == [1, 2, 3, 4]
     assert len(image.getcolors(100_000)) > 20
@@ -44,7 +44,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("sampler", ["dpm++2m", "euler-a"])
-def test_the_same_recipe_is_the_same_picture(painter, catalogue, sampler):
+def test_the_same_recipe_gives_the_same_picture(painter, catalogue, sampler):
     assert same(paint(painter, catalogue, sampler=sampler)[0], paint(painter, catalogue, sampler=sampler)[0])
 
 
@@ -60,19 +60,19 @@ def test_the_same_recipe_is_the_same_picture(painter, catalogue, sampler):
         {"steps": 5},
     ],
 )
-def test_another_recipe_is_another_picture(painter, catalogue, change):
+def test_another_recipe_gives_another_picture(painter, catalogue, change):
     assert not same(paint(painter, catalogue)[0], paint(painter, catalogue, **change)[0])
 
 
 def test_in_bfloat16_the_picture_is_nearly_the_same(catalogue, painter):
     half = open_painter(catalogue.model("stickers"), PainterOptions(device="cpu", dtype="bfloat16"))
-    (exact, _), (rough, _) = paint(painter, catalogue), paint(half, catalogue)
-    assert half.device == "cpu bfloat16" and exact != rough
-    difference = np.asarray(exact, np.float32) - np.asarray(rough, np.float32)
+    (full, _), (rough, _) = paint(painter, catalogue), paint(half, catalogue)
+    assert half.device == "cpu bfloat16" and full != rough
+    difference = np.asarray(full, np.float32) - np.asarray(rough, np.float32)
     assert 10 * np.log10(255**2 / (difference**2).mean()) >= 40  # dB
 
 
-def test_a_model_of_which_not_one_picture_fits_into_the_memory_ends_the_worker(catalogue, monkeypatch):
+def test_a_model_whose_pictures_do_not_fit_into_memory_stops_the_worker(catalogue, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -81,7 +81,7 @@ def test_a_model_of_which_not_one_picture_fits_into_the_memory_ends_the_worker(c
         open_painter(catalogue.model("stickers"), PainterOptions(slots=2))
 
 
-def test_what_on_step_raises_stops_the_painting(painter, catalogue):
+def test_an_exception_of_on_step_stops_the_painting(painter, catalogue):
     def stop(step):
         raise KeyError(step)
 
@@ -89,12 +89,12 @@ def test_what_on_step_raises_stops_the_painting(painter, catalogue):
         painter(catalogue.recipe({"prompt": "fox", "seed": 1}), stop)
 
 
-def test_a_wish_must_get_a_seed_first(painter, catalogue):
+def test_a_wish_without_a_seed_is_refused(painter, catalogue):
     with pytest.raises(BadSetup, match="seed"):
         painter(catalogue.recipe({"prompt": "fox"}), lambda step: None)
 
 
-def test_a_broken_model_is_named(tmp_path, catalogue):
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path, catalogue):
     from dataclasses import replace
 
     with warnings.catch_warnings(), pytest.raises(BadSetup, match="stickers"):
@@ -103,7 +103,7 @@ def test_a_broken_model_is_named(tmp_path, catalogue):
 
 def test_recipes_of_several_threads_step_together(one_thread, catalogue):
     together = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
-    assert sorted(together.loop.widths.seconds) == [1, 2, 3]
+    assert sorted(together.loop.batch_sizes.seconds) == [1, 2, 3]
     recipes = [
         catalogue.recipe({"prompt": "a red fox", "seed": seed, "steps": steps, "sampler": sampler})
         for seed, steps, sampler in ((1, 3, "ddim"), (2, 12, "euler-a"), (3, 7, "dpm++2m"))
@@ -115,7 +115,7 @@ def test_recipes_of_several_threads_step_together(one_thread, catalogue):
         assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
 
 
-def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
+def test_reproducible_pictures_are_the_same_in_any_batch(one_thread, catalogue):
     painter = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
     recipes = [
         catalogue.recipe({"prompt": "a fox", "seed": seed, "steps": 3 + seed, "mode": "reproducible"})
@@ -127,34 +127,34 @@ def test_reproducible_pictures_are_the_same_in_company(one_thread, catalogue):
     assert all(same(one, other) for one, other in zip(found, alone, strict=True))
 
 
-def test_reproducible_ones_are_as_wide_as_what_fits(catalogue, monkeypatch):
-    """Three do not fit into the memory here: two are the most, and the record says so."""
-    step = Loop.advance
+def test_reproducible_pictures_use_the_rows_of_the_largest_batch_that_fits(catalogue, monkeypatch):
+    """Three do not fit into memory: at most two are painted at once, and the device's description says so."""
+    step = StepLoop.advance
 
-    def advance(loop, tickets):
-        if len(tickets) > 2:
+    def advance(loop, paintings):
+        if len(paintings) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        step(loop, tickets)
+        step(loop, paintings)
 
-    monkeypatch.setattr(Loop, "advance", advance)
+    monkeypatch.setattr(StepLoop, "advance", advance)
     painter = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
-    rows = 4 if painter.probe().guidance > 1 else 2
-    assert painter.loop.exact_rows == rows and painter.device == "cpu float32, 2 at once"
+    rows = 4 if painter.make_probe().guidance_scale > 1 else 2
+    assert painter.loop.reproducible_rows == rows and painter.device == "cpu float32, 2 at once"
 
 
-def test_whose_turn_it_is_reaches_the_loop(catalogue):
+def test_the_user_and_rank_reach_the_step_loop(catalogue):
     painter = open_painter(catalogue.model("stickers"), PainterOptions())
     recipe = catalogue.recipe({"prompt": "a fox", "seed": 1, "steps": 2})
     seen = []
 
     def on_step(progress):
-        seen.extend((one.owner, one.place) for one in painter.loop.active)
+        seen.extend((one.user, one.rank) for one in painter.loop.active)
 
     painter(recipe, on_step, None, Turn("ann", 5.0))
     assert ("ann", 5.0) in seen
 
 
-def test_a_painting_too_large_for_the_memory_says_so_and_may_be_tried_again(catalogue):
+def test_a_painting_that_does_not_fit_into_memory_raises_too_large(catalogue):
     painter = open_painter(catalogue.model("stickers"), PainterOptions())
 
     def full(*_, **__):
@@ -162,5 +162,5 @@ def test_a_painting_too_large_for_the_memory_says_so_and_may_be_tried_again(cata
 
     painter.denoiser.predict = full
     recipe = catalogue.recipe({"prompt": "a red fox", "seed": 1})
-    with pytest.raises(TooLarge, match="does not fit into the memory of cpu float32: ask for less .CUDA"):
+    with pytest.raises(TooLarge, match="does not fit into the memory of cpu float32: ask for a smaller size .CUDA"):
         painter(recipe, lambda progress: None)
