@@ -1,6 +1,6 @@
-"""Models that the step loop cannot step, through diffusers' own pipelines: SD 3.5, FLUX, DDPM and others.
+"""Paints with diffusers' own pipelines: SD 3.5, FLUX, DDPM and other models that the step loop cannot run.
 
-Recipes of equal settings that wait are painted in one call. Knows tensors and pipelines; no queues.
+Waiting recipes with equal settings are painted in one call. Knows tensors and pipelines; no queues.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from jobs.models import REDRAWN
 from memo import BadRecipe, BadSetup, Recipe
 from worker.engine.adapters import PipelineAdapters, pipeline_adapters
 from worker.engine.device import Device
-from worker.engine.energy import Meter, open_meter
+from worker.engine.energy import open_meter
 from worker.engine.on_demand_thread import OnDemandThread
 from worker.engine.samplers import make_scheduler
 
@@ -30,46 +30,54 @@ from .port import ANY, OnStep, PainterOptions, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
-LENGTH = "max_sequence_length"  # of a prompt in tokens, as FLUX and SD 3.5 take it
+PROMPT_LENGTH = "max_sequence_length"  # the argument of FLUX and SD 3.5, in tokens
 SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule", "adapter", "mode")
 
 
 @dataclass(eq=False)
 class PipelineRequest:
-    """One recipe that waits or is painted."""
+    """One recipe that waits or is being painted."""
 
     recipe: Recipe
     init_image: Image.Image | None = None
     turn: Turn = ANY
-    gone: bool = False  # nobody waits for it any more
-    news: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
+    cancelled: bool = False
+    messages: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
 
     @property
-    def settings(self) -> tuple[object, ...]:
-        """What all that are painted together must share."""
-        begun = self.init_image and self.recipe.strength
-        return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt), begun
+    def batch_key(self) -> tuple[object, ...]:
+        """Equal for requests that can be painted in one call."""
+        strength = self.init_image and self.recipe.strength
+        return *(getattr(self.recipe, name) for name in SETTINGS), bool(self.recipe.negative_prompt), strength
 
 
-class Dropped(Exception):
-    """Nobody waits for any of them."""
+class AllCancelled(Exception):
+    """Every request of a running call was cancelled."""
 
 
-class StockPainter:
-    """One pipeline in one thread; see Painter."""
+class PipelinePainter:
+    """Paints with one pipeline in one thread; see Painter."""
 
-    def __init__(self, pipe: Any, device: Device, most: int, meter: Meter) -> None:
-        self.pipe, self.device, self.most, self.meter = pipe, str(device), most, meter
-        self.metered = meter.measured
-        self.adapters: PipelineAdapters | None = None
-        self.more: Mapping[str, object] = {}  # what every call says besides the recipe
-        self.takes = inspect.signature(pipe.__call__).parameters
-        self.flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
-        self.cell = cell_of(pipe) if "height" in self.takes else 1
-        self.redrawing = redrawing(pipe)  # over the same parts
+    def __init__(
+        self,
+        pipe: Any,
+        device: Device,
+        options: PainterOptions,
+        *,
+        adapters: PipelineAdapters | None = None,
+        extra_arguments: Mapping[str, object] | None = None,
+    ) -> None:
+        self.pipe, self.device, self.max_batch_size = pipe, str(device), options.slots
+        self.meter = open_meter(device.name, options.watts)
+        self.metered = self.meter.measured
+        self.adapters, self.extra_arguments = adapters, extra_arguments or {}
+        self.parameters = inspect.signature(pipe.__call__).parameters
+        self.is_flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
+        self.size_multiple = size_multiple(pipe) if "height" in self.parameters else 1
+        self.image_to_image = image_to_image_pipeline(pipe)
         self.waiting: list[PipelineRequest] = []
         self.batch_size = 0
-        self.thread = OnDemandThread("stock pipeline", lambda: self.waiting, self.paint_first)
+        self.thread = OnDemandThread("pipeline", lambda: self.waiting, self.paint_next)
 
     def state(self) -> Mapping[str, float]:
         """See Painter."""
@@ -78,7 +86,7 @@ class StockPainter:
     def __call__(
         self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
-        """See Painter; raises BadRecipe for what the pipeline cannot follow or would leave out without a word."""
+        """See Painter; raises BadRecipe for settings that the pipeline cannot follow or would silently ignore."""
         self.check(recipe)
         fitted = init_image and ImageOps.fit(init_image, (recipe.width, recipe.height), Image.Resampling.LANCZOS)
         request = PipelineRequest(recipe, fitted, turn)
@@ -86,80 +94,85 @@ class StockPainter:
             self.waiting.append(request)
             self.thread.wake()
         try:
-            while not isinstance(news := request.news.get(), Image.Image):
-                if isinstance(news, Exception):
-                    raise news
-                on_step(news)
+            while not isinstance(message := request.messages.get(), Image.Image):
+                if isinstance(message, Exception):
+                    raise message
+                on_step(message)
         finally:
-            request.gone = True
+            request.cancelled = True
         size = (recipe.width, recipe.height)
-        return news if news.size == size else news.resize(size, Image.Resampling.LANCZOS)
+        return message if message.size == size else message.resize(size, Image.Resampling.LANCZOS)
 
     def check(self, recipe: Recipe) -> None:
-        """Raise BadRecipe; guidance may count for nothing, for every recipe has some and nobody need have asked."""
-        self.check_sampler(recipe)
-        self.check_negative(recipe)
-        for name in ("width", "height"):
-            if (side := getattr(recipe, name)) % self.cell:
-                raise BadRecipe(name, side, f"{recipe.model} paints multiples of {self.cell}")
-        if recipe.init_image:
-            self.check_start(recipe)
-        if recipe.adapter and self.adapters is None:
-            raise BadRecipe("adapter", recipe.adapter, f"{recipe.model} can wear none: leave it out")
+        """Raise BadRecipe for settings that the pipeline cannot follow.
 
-    def check_start(self, recipe: Recipe) -> None:
-        """Some pipelines only paint anew, and the others want a step at least."""
-        if self.redrawing is None:
+        A guidance scale that has no effect is accepted: every recipe has one, even if the user did not set it.
+        """
+        self.check_sampler(recipe)
+        self.check_negative_prompt(recipe)
+        for name in ("width", "height"):
+            if (side := getattr(recipe, name)) % self.size_multiple:
+                raise BadRecipe(name, side, f"{recipe.model} paints multiples of {self.size_multiple}")
+        if recipe.init_image:
+            self.check_init_image(recipe)
+        if recipe.adapter and self.adapters is None:
+            raise BadRecipe("adapter", recipe.adapter, f"{recipe.model} cannot use adapters: leave it out")
+
+    def check_init_image(self, recipe: Recipe) -> None:
+        """Raise BadRecipe if there is no image-to-image pipeline, or if the strength leaves no step."""
+        if self.image_to_image is None:
             raise BadRecipe(
                 "init_image", recipe.init_image, f"{recipe.model} cannot start from a picture: leave it out"
             )
         if recipe.steps * recipe.strength < 1:
             least = math.ceil(100 / recipe.steps) / 100
-            raise BadRecipe(
-                "strength", recipe.strength, f"of {recipe.steps} steps nothing is left: at least {least:g}"
-            )
+            problem = f"it leaves none of the {recipe.steps} steps: use at least {least:g}"
+            raise BadRecipe("strength", recipe.strength, problem)
 
     def check_sampler(self, recipe: Recipe) -> None:
-        """Flow models go by Euler's method only, at steps of their own, and unconditional ones by DDIM."""
-        only = "euler" if self.flow else "ddim" if "prompt" not in self.takes else recipe.sampler
+        """Flow models allow only Euler's method with its native schedule, unconditional models only DDIM."""
+        only = "euler" if self.is_flow else "ddim" if "prompt" not in self.parameters else recipe.sampler
         if recipe.sampler != only:
             raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {only} only")
-        if self.flow and recipe.schedule != "native":
+        if self.is_flow and recipe.schedule != "native":
             raise BadRecipe("schedule", recipe.schedule, f"{recipe.model} can be painted with native only")
 
-    def check_negative(self, recipe: Recipe) -> None:
-        """Not all know negative prompts."""
-        true = self.takes.get("true_cfg_scale")  # what FLUX and others guide by in earnest; off unless above 1
-        known = "negative_prompt" in self.takes and (true is None or true.default > 1)
-        if recipe.negative_prompt and not known:
-            raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{recipe.model} knows none: leave it out")
+    def check_negative_prompt(self, recipe: Recipe) -> None:
+        """Raise BadRecipe if the pipeline would ignore the negative prompt."""
+        # FLUX and others use negative prompts only if `true_cfg_scale` is above 1
+        true_cfg_scale = self.parameters.get("true_cfg_scale")
+        used = "negative_prompt" in self.parameters and (true_cfg_scale is None or true_cfg_scale.default > 1)
+        if recipe.negative_prompt and not used:
+            raise BadRecipe(
+                "negative_prompt", recipe.negative_prompt, f"{recipe.model} ignores negative prompts: leave it out"
+            )
 
-    def paint_first(self) -> None:
-        """Who waits first and those like it."""
+    def paint_next(self) -> None:
+        """Paint the next request together with waiting requests of equal settings."""
         with self.thread.changed:
-            in_turn = sorted(self.waiting, key=lambda request: request.turn.rank)
-            first = in_turn[0]
-            most = 1 if first.recipe.mode == "reproducible" else self.most  # company changes bits
-            requests = [request for request in in_turn if request.settings == first.settings][:most]
+            in_order = sorted(self.waiting, key=lambda request: request.turn.rank)
+            first = in_order[0]
+            most = 1 if first.recipe.mode == "reproducible" else self.max_batch_size  # a batch changes bits
+            requests = [request for request in in_order if request.batch_key == first.batch_key][:most]
             self.waiting = [request for request in self.waiting if request not in requests]
-        self.paint([request for request in requests if not request.gone])
+        self.paint([request for request in requests if not request.cancelled])
 
     def paint(self, requests: list[PipelineRequest]) -> None:
-        """In one call; if memory is full in halves, if anything else is wrong each alone, so that only that fails."""
+        """Paint requests in one call; if memory is full, in halves; on any other error, each alone."""
         if not requests:
             return
         self.batch_size = len(requests)
         try:
-            images = self.painted(requests)
-        except Dropped:
+            images = self.run_pipeline(requests)
+        except AllCancelled:
             return
         except torch.OutOfMemoryError as error:
-            self.make_room(requests, error)
+            self.halve_batch(requests, error)
             return
         except Exception as error:
             log.exception("a pipeline failed with %d paintings", len(requests))
             if len(requests) == 1:
-                requests[0].news.put(error)
+                requests[0].messages.put(error)
                 return
             for request in requests:
                 self.paint([request])
@@ -167,127 +180,140 @@ class StockPainter:
         finally:
             self.batch_size = 0
         for request, image in zip(requests, images, strict=True):
-            request.news.put(image)
+            request.messages.put(image)
 
-    def make_room(self, requests: list[PipelineRequest], error: Exception) -> None:
-        """Fewer from now on; alone, it is too large for now."""
+    def halve_batch(self, requests: list[PipelineRequest], error: Exception) -> None:
+        """Lower the batch size to half and paint again; a lone request fails with TooLarge."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(requests) == 1:
-            requests[0].news.put(TooLarge(requests[0].recipe, self.device, error))
+            requests[0].messages.put(TooLarge(requests[0].recipe, self.device, error))
             return
-        self.most = len(requests) // 2
-        log.warning("memory is full with %d paintings at once: %d from now on", len(requests), self.most)
-        for start in range(0, len(requests), self.most):
-            self.paint(requests[start : start + self.most])
+        self.max_batch_size = len(requests) // 2
+        log.warning(
+            "memory is full with %d paintings at once; the limit is %d from now on",
+            len(requests),
+            self.max_batch_size,
+        )
+        for start in range(0, len(requests), self.max_batch_size):
+            self.paint(requests[start : start + self.max_batch_size])
 
     @torch.inference_mode()
-    def painted(self, requests: list[PipelineRequest]) -> list[Image.Image]:
-        """RGB images."""
+    def run_pipeline(self, requests: list[PipelineRequest]) -> list[Image.Image]:
+        """The RGB images of requests with equal settings, in one call of the pipeline; raises AllCancelled."""
         recipe = requests[0].recipe
         if self.adapters is not None:
-            self.adapters.put_on(recipe.adapter)
-        if not self.flow:
+            self.adapters.set_adapter(recipe.adapter)
+        if not self.is_flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
-        asked: dict[str, Any] = {
+        arguments = self.call_arguments(requests)
+        pipe = self.pipe
+        if requests[0].init_image is not None:
+            pipe = self.image_to_image
+            arguments |= {"image": [request.init_image for request in requests], "strength": recipe.strength}
+        with self.meter.measure() as joules_used:
+            pipe.progress_bar = lambda iterable=None, total=None: ProgressBar(requests, iterable, total, joules_used)
+            images: list[Image.Image] = pipe(**arguments, **self.extra_arguments, output_type="pil").images
+        return [image.convert("RGB") for image in images]
+
+    def call_arguments(self, requests: list[PipelineRequest]) -> dict[str, Any]:
+        """The text-to-image arguments of requests with equal settings, as far as the pipeline takes them."""
+        recipe = requests[0].recipe
+        negative_prompts = [request.recipe.negative_prompt for request in requests]
+        arguments: dict[str, Any] = {
             "prompt": [request.recipe.prompt for request in requests],
-            "negative_prompt": [request.recipe.negative_prompt for request in requests]
-            if recipe.negative_prompt
-            else None,
+            "negative_prompt": negative_prompts if recipe.negative_prompt else None,
             "width": recipe.width,
             "height": recipe.height,
             "guidance_scale": recipe.guidance_scale,
             "num_inference_steps": recipe.steps,
             "generator": [torch.Generator("cpu").manual_seed(request.recipe.seed or 0) for request in requests],
         }
-        asked = {name: value for name, value in asked.items() if name in self.takes}
-        if "prompt" not in self.takes:
-            asked["batch_size"] = len(requests)
-        pipe = self.pipe
-        if requests[0].init_image is not None:
-            pipe, asked["image"], asked["strength"] = (
-                self.redrawing,
-                [one.init_image for one in requests],
-                recipe.strength,
-            )
-        with self.meter.used() as spent:
-            pipe.progress_bar = lambda iterable=None, total=None: Bar(requests, iterable, total, spent)
-            images: list[Image.Image] = pipe(**asked, **self.more, output_type="pil").images
-        return [image.convert("RGB") for image in images]
+        arguments = {name: value for name, value in arguments.items() if name in self.parameters}
+        if "prompt" not in self.parameters:
+            arguments["batch_size"] = len(requests)
+        return arguments
 
 
-class Bar:
-    """In place of a pipeline's progress bar, however it uses it: tells each step, and ends what nobody waits for."""
+class ProgressBar:
+    """Replaces a pipeline's progress bar: reports each step, and stops the call if every request is cancelled."""
 
     def __init__(
         self,
         requests: list[PipelineRequest],
         iterable: Iterable[Any] | None,
         total: int | None,
-        spent: Callable[[], float],
+        joules_used: Callable[[], float],
     ) -> None:
-        self.requests, self.iterable, self.spent = requests, iterable, spent
-        self.step = 0 if total is None else max(0, requests[0].recipe.steps - total)  # some are left out with a start
+        self.requests, self.iterable, self.joules_used = requests, iterable, joules_used
+        self.step = 0 if total is None else max(0, requests[0].recipe.steps - total)  # image to image skips some
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
     def __iter__(self) -> Iterator[Any]:
-        for one in () if self.iterable is None else self.iterable:
-            yield one
+        for item in () if self.iterable is None else self.iterable:
+            yield item
             self.update()
 
     def update(self, steps: int = 1) -> None:
-        """So many steps are done; raises Dropped."""
+        """Count finished steps and report them to all requests; raises AllCancelled."""
         self.step += steps
-        joules = self.spent() / len(self.requests)
+        joules = self.joules_used() / len(self.requests)
         for request in self.requests:
-            request.news.put(Progress(self.step, joules=joules))
-        if all(request.gone for request in self.requests):
-            raise Dropped
+            request.messages.put(Progress(self.step, joules=joules))
+        if all(request.cancelled for request in self.requests):
+            raise AllCancelled
 
 
-def open_pipeline(about: Mapping[str, Any], folder: Path, device: Device, means: PainterOptions) -> StockPainter:
-    """Whatever pipeline lies there or on the hub; raises BadSetup, OSError or ValueError."""
-    source: str = about.get("source", str(folder))
-    options: dict[str, Any] = {"local_files_only": True}
-    if "source" in about:
-        options = {"revision": about["hub_revision"]}
-    options["variant"] = about.get("variant")  # of the files, "fp16" say
-    options |= dict.fromkeys(about.get("without", ()))  # parts that are left out, a large text encoder say
+def open_pipeline(
+    description: Mapping[str, Any], folder: Path, device: Device, options: PainterOptions
+) -> PipelinePainter:
+    """Load any diffusers pipeline from a folder or the hub; raises BadSetup, OSError or ValueError."""
+    source: str = description.get("source", str(folder))
+    load_options: dict[str, Any] = {"local_files_only": True}
+    if "source" in description:
+        load_options = {"revision": description["hub_revision"]}
+    load_options["variant"] = description.get("variant")  # of the weight files, for example "fp16"
+    load_options |= dict.fromkeys(description.get("without", ()))  # parts to leave out, such as a large text encoder
     try:
-        pipe = DiffusionPipeline.from_pretrained(source, dtype=device.kind, use_safetensors=True, **options)
+        pipe = DiffusionPipeline.from_pretrained(source, dtype=device.dtype, use_safetensors=True, **load_options)
     except AttributeError as error:
-        raise BadSetup(f"{folder}: diffusers knows no such pipeline: {error}") from error
-    painter = StockPainter(pipe.to(device.name), device, means.slots, open_meter(device.name, means.watts))
-    painter.more, painter.adapters = more_for(pipe, about, folder), pipeline_adapters(pipe, folder)
-    return painter
+        raise BadSetup(f"{folder}: diffusers has no such pipeline: {error}") from error
+    return PipelinePainter(
+        pipe.to(device.name),
+        device,
+        options,
+        adapters=pipeline_adapters(pipe, folder),
+        extra_arguments=extra_arguments_of(pipe, description, folder),
+    )
 
 
-def redrawing(pipe: Any) -> Any:
-    """The pipeline that starts from a picture, over the same parts; None where diffusers has none that we know."""
-    kind = type(pipe).__name__
-    if kind not in REDRAWN:
+def image_to_image_pipeline(pipe: Any) -> Any:
+    """The image-to-image pipeline over the same parts; None if there is no known one."""
+    name = type(pipe).__name__
+    if name not in REDRAWN:
         return None
-    redraws = getattr(diffusers, kind.replace("Pipeline", "Img2ImgPipeline"))
-    wanted = inspect.signature(redraws).parameters
-    return redraws(**{name: part for name, part in pipe.components.items() if name in wanted})
+    image_to_image = getattr(diffusers, name.replace("Pipeline", "Img2ImgPipeline"))
+    parameters = inspect.signature(image_to_image).parameters
+    return image_to_image(**{name: part for name, part in pipe.components.items() if name in parameters})
 
 
-def more_for(pipe: Any, about: Mapping[str, Any], folder: Path) -> dict[str, object]:
-    """What every call says besides the recipe; raises BadSetup for a length of prompts where none can be said."""
-    if "tokens" not in about:
+def extra_arguments_of(pipe: Any, description: Mapping[str, Any], folder: Path) -> dict[str, object]:
+    """The arguments of every call besides the recipe's; raises BadSetup if `tokens` is set but cannot be passed."""
+    if "tokens" not in description:
         return {}
-    if LENGTH not in inspect.signature(pipe.__call__).parameters:
-        raise BadSetup(f"{folder}: tokens is {about['tokens']!r}, but {type(pipe).__name__} takes none: leave it out")
-    return {LENGTH: about["tokens"]}
+    tokens = description["tokens"]
+    if PROMPT_LENGTH not in inspect.signature(pipe.__call__).parameters:
+        raise BadSetup(f"{folder}: tokens is {tokens!r}, but {type(pipe).__name__} takes none: leave it out")
+    return {PROMPT_LENGTH: tokens}
 
 
-def cell_of(pipe: Any) -> int:
-    """Of how many pixels the sides of its pictures must be multiples."""
-    cell: int = getattr(pipe, "vae_scale_factor", 1) * getattr(pipe, "patch_size", 1)
-    processor = getattr(pipe, "image_processor", None)  # FLUX's knows that latents are packed two by two
-    return max(cell, processor.config.vae_scale_factor) if isinstance(processor, VaeImageProcessor) else cell
+def size_multiple(pipe: Any) -> int:
+    """The number of pixels that the sides of the pipeline's pictures must be multiples of."""
+    multiple: int = getattr(pipe, "vae_scale_factor", 1) * getattr(pipe, "patch_size", 1)
+    processor = getattr(pipe, "image_processor", None)  # FLUX's takes into account that latents are packed two by two
+    return max(multiple, processor.config.vae_scale_factor) if isinstance(processor, VaeImageProcessor) else multiple

@@ -1,4 +1,4 @@
-"""diffusers' own pipelines as painters: equal settings go together, each comes out as alone, cancelling works."""
+"""diffusers' own pipelines as painters: batches of equal settings, the same pictures as alone, cancelling."""
 
 import json
 import threading
@@ -16,10 +16,10 @@ from jobs.models import Catalogue
 from memo import BadRecipe, BadSetup
 from tests.stock_models import write_ddpm, write_flux, write_sd3
 from worker.painters.factory import open_painter
-from worker.painters.pipelines import Dropped, PipelineRequest
+from worker.painters.pipelines import AllCancelled, PipelineRequest
 from worker.painters.port import PainterOptions, TooLarge
 
-MEANS = PainterOptions(slots=3, device="cpu", dtype="float32")
+OPTIONS = PainterOptions(slots=3, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -38,36 +38,36 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def painter(catalogue, name):
-    return open_painter(catalogue.model(name), MEANS)
+    return open_painter(catalogue.model(name), OPTIONS)
 
 
-def recipe_of(catalogue, name, seed, **wanted):
-    return catalogue.recipe({"model": name, "prompt": "a red fox", "seed": seed, **wanted})
+def recipe_of(catalogue, name, seed, **fields):
+    return catalogue.recipe({"model": name, "prompt": "a red fox", "seed": seed, **fields})
 
 
 def official(catalogue, recipe, **more):
-    """By diffusers' own pipeline, called as its documentation has it."""
+    """The picture of diffusers' own pipeline, called as its documentation shows."""
     folder = catalogue.model(recipe.model).folder
     left_out = dict.fromkeys(["text_encoder_3", "tokenizer_3"] if recipe.model == "sd3" else [])
     pipe = DiffusionPipeline.from_pretrained(folder, **left_out)
     pipe.set_progress_bar_config(disable=True)
-    said = {"prompt": recipe.prompt, "guidance_scale": recipe.guidance_scale}
+    guided = {"prompt": recipe.prompt, "guidance_scale": recipe.guidance_scale}
     if recipe.negative_prompt:
-        said["negative_prompt"] = recipe.negative_prompt
+        guided["negative_prompt"] = recipe.negative_prompt
     sized = {"width": recipe.width, "height": recipe.height, "num_inference_steps": recipe.steps}
-    return pipe(**said, **sized, **more, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
+    return pipe(**guided, **sized, **more, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
 
 
 def paint(painter, recipe):
     return painter(recipe, lambda progress: None)
 
 
-def apart(one, other):
-    """The largest difference in levels of 255."""
+def difference(one, other):
+    """The largest difference between two pictures, in levels of 255."""
     return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max()
 
 
-def test_each_step_is_told(one_thread, catalogue, painter, name):
+def test_each_step_is_reported(one_thread, catalogue, painter, name):
     steps = []
     found = painter(recipe_of(catalogue, name, 3), lambda progress: steps.append(progress.step))
     assert steps == [1, 2, 3]
@@ -75,7 +75,7 @@ def test_each_step_is_told(one_thread, catalogue, painter, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "fields"),
     [
         ("sd3", {}),
         ("sd3", {"negative_prompt": "blur"}),
@@ -87,56 +87,56 @@ def test_each_step_is_told(one_thread, catalogue, painter, name):
         ("schnell", {"steps": 1}),
     ],
 )
-def test_it_is_what_the_pipeline_itself_paints(one_thread, catalogue, name, wanted):
-    recipe = recipe_of(catalogue, name, 3, **wanted)
-    found = paint(open_painter(catalogue.model(name), MEANS), recipe)
-    assert found.size == (recipe.width, recipe.height) and apart(found, official(catalogue, recipe)) <= 1
+def test_the_picture_is_that_of_the_pipeline_itself(one_thread, catalogue, name, fields):
+    recipe = recipe_of(catalogue, name, 3, **fields)
+    found = paint(open_painter(catalogue.model(name), OPTIONS), recipe)
+    assert found.size == (recipe.width, recipe.height) and difference(found, official(catalogue, recipe)) <= 1
 
 
-@pytest.mark.parametrize("wanted", [{"prompt": "a blue owl"}, {"guidance_scale": 30.0}, {"seed": 4}])
-def test_what_flux_is_asked_for_decides_the_picture(one_thread, catalogue, wanted):
-    painter = open_painter(catalogue.model("flux"), MEANS)
+@pytest.mark.parametrize("fields", [{"prompt": "a blue owl"}, {"guidance_scale": 30.0}, {"seed": 4}])
+def test_prompt_guidance_and_seed_change_the_picture_of_flux(one_thread, catalogue, fields):
+    painter = open_painter(catalogue.model("flux"), OPTIONS)
     recipe = recipe_of(catalogue, "flux", 3)
-    assert apart(paint(painter, recipe), paint(painter, replace(recipe, **wanted))) > 1
+    assert difference(paint(painter, recipe), paint(painter, replace(recipe, **fields))) > 1
 
 
-def test_guidance_counts_for_nothing_where_the_network_was_not_told_of_it(one_thread, catalogue):
-    painter = open_painter(catalogue.model("schnell"), MEANS)
+def test_guidance_has_no_effect_if_the_network_does_not_take_it(one_thread, catalogue):
+    painter = open_painter(catalogue.model("schnell"), OPTIONS)
     without, guided = (recipe_of(catalogue, "schnell", 3, guidance_scale=guidance) for guidance in (0.0, 7.0))
     assert paint(painter, without) == paint(painter, guided)
 
 
-def test_a_model_may_say_how_many_tokens_of_a_prompt_are_read(one_thread, tmp_path):
+def test_a_model_can_limit_the_tokens_of_a_prompt(one_thread, tmp_path):
     write_flux(tmp_path, name="short", schnell=True)
     long = recipe_of(Catalogue(tmp_path), "short", 3, prompt="a red fox in the deep snow")
-    whole = paint(open_painter(Catalogue(tmp_path).model("short"), MEANS), long)
-    said = add(tmp_path / "short", tokens=4)
-    found = paint(open_painter(said.model("short"), MEANS), long)
-    assert apart(found, official(said, long, max_sequence_length=4)) <= 1 < apart(found, whole)
+    whole = paint(open_painter(Catalogue(tmp_path).model("short"), OPTIONS), long)
+    limited = add(tmp_path / "short", tokens=4)
+    found = paint(open_painter(limited.model("short"), OPTIONS), long)
+    assert difference(found, official(limited, long, max_sequence_length=4)) <= 1 < difference(found, whole)
 
 
-def test_a_pipeline_without_a_length_of_prompts_is_told_none(tmp_path):
+def test_tokens_are_refused_for_a_pipeline_that_takes_none(tmp_path):
     write_ddpm(tmp_path)
     with pytest.raises(BadSetup, match="tokens is 4, but DDPMPipeline takes none: leave it out"):
-        open_painter(add(tmp_path / "ddpm", tokens=4).model("ddpm"), MEANS)
+        open_painter(add(tmp_path / "ddpm", tokens=4).model("ddpm"), OPTIONS)
 
 
 def add(folder, **more):
-    """The catalogue after its model.json says more."""
+    """The catalogue after adding fields to a model.json."""
     file = folder / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | more))
     return Catalogue(folder.parent)
 
 
-def test_equal_settings_go_together_and_each_comes_out_as_alone(one_thread, catalogue, painter, name):
+def test_equal_settings_are_painted_in_one_call_with_the_same_pictures_as_alone(one_thread, catalogue, painter, name):
     recipes = [recipe_of(catalogue, name, seed, steps=steps) for seed, steps in ((1, 4), (2, 4), (3, 2), (4, 4))]
     alone = [painter(recipe, lambda progress: None) for recipe in recipes]
     seen = []
-    begun = threading.Event()
+    released = threading.Event()
 
     def look(progress):
-        seen.append(painter.state()["width"])
-        begun.wait(5)
+        seen.append(painter.state()["batch_size"])
+        released.wait(5)
 
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(painter, recipe_of(catalogue, name, 9, steps=20), look)
@@ -145,52 +145,52 @@ def test_equal_settings_go_together_and_each_comes_out_as_alone(one_thread, cata
         found = [pool.submit(painter, recipe, look) for recipe in recipes]
         while len(painter.waiting) < 4 and not first.done():
             pass
-        begun.set()
+        released.set()
         found = [future.result() for future in found]
-    assert max(map(apart, alone, found)) <= 1
+    assert max(map(difference, alone, found)) <= 1
     assert 3 in seen or 2 in seen
 
 
-def redrawn(catalogue, recipe, picture):
-    """By diffusers' own pipeline for that, over the same parts."""
-    parts = open_painter(catalogue.model(recipe.model), MEANS).pipe.components
+def official_image_to_image(catalogue, recipe, picture):
+    """The picture of diffusers' own image-to-image pipeline, over the same parts."""
+    parts = open_painter(catalogue.model(recipe.model), OPTIONS).pipe.components
     kind = {"sd3": StableDiffusion3Img2ImgPipeline, "flux": FluxImg2ImgPipeline}[recipe.model]
     pipe = kind(**parts)
     pipe.set_progress_bar_config(disable=True)
-    said = {"prompt": recipe.prompt, "image": picture, "strength": recipe.strength}
-    said |= {"guidance_scale": recipe.guidance_scale, "num_inference_steps": recipe.steps}
+    started = {"prompt": recipe.prompt, "image": picture, "strength": recipe.strength}
+    started |= {"guidance_scale": recipe.guidance_scale, "num_inference_steps": recipe.steps}
     sized = {"width": recipe.width, "height": recipe.height}
-    return pipe(**said, **sized, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
+    return pipe(**started, **sized, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
-def test_a_picture_to_start_from_is_painted_over_as_the_pipeline_for_it_does(one_thread, catalogue, name):
-    painter = open_painter(catalogue.model(name), MEANS)
-    anew = recipe_of(catalogue, name, 3, steps=8)
-    started = replace(anew, init_image="a" * 32, strength=0.5)
+def test_from_an_init_image_the_picture_is_that_of_the_image_to_image_pipeline(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), OPTIONS)
+    plain = recipe_of(catalogue, name, 3, steps=8)
+    started = replace(plain, init_image="a" * 32, strength=0.5)
     wide = Image.linear_gradient("L").convert("RGB").resize((128, 64))
-    before, steps = paint(painter, anew), []
+    before, steps = paint(painter, plain), []
     found = painter(started, lambda progress: steps.append(progress.step), wide)
     square = wide.crop((32, 0, 96, 64))
-    assert apart(found, redrawn(catalogue, started, square)) <= 1 < apart(found, before)
-    assert steps == [5, 6, 7, 8] and apart(paint(painter, anew), before) == 0
+    assert difference(found, official_image_to_image(catalogue, started, square)) <= 1 < difference(found, before)
+    assert steps == [5, 6, 7, 8] and difference(paint(painter, plain), before) == 0
     other = painter(started, lambda progress: None, wide.rotate(180))
-    assert apart(other, found) > 1
+    assert difference(other, found) > 1
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
-def test_those_that_start_from_pictures_go_together_and_apart_from_others(one_thread, catalogue, name):
-    painter = open_painter(catalogue.model(name), MEANS)
+def test_recipes_with_init_images_are_painted_together_and_apart_from_others(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), OPTIONS)
     grey, dark = (Image.new("RGB", (64, 64), colour) for colour in ("#888", "#222"))
     recipe = replace(recipe_of(catalogue, name, 3, steps=4), init_image="a" * 32, strength=0.5)
     alone = [painter(recipe, lambda progress: None, start) for start in (grey, dark)]
     requests = [PipelineRequest(recipe, start) for start in (grey, dark)]
-    assert requests[0].settings == requests[1].settings != PipelineRequest(replace(recipe, init_image="")).settings
+    assert requests[0].batch_key == requests[1].batch_key != PipelineRequest(replace(recipe, init_image="")).batch_key
     painter.paint(requests)
-    assert all(apart(last(request), one) <= 1 for request, one in zip(requests, alone, strict=True))
+    assert all(difference(last(request), one) <= 1 for request, one in zip(requests, alone, strict=True))
 
 
-def test_what_cannot_start_from_a_picture_says_so(catalogue):
+def test_an_init_image_is_refused_where_it_cannot_be_used(catalogue):
     assert {name: catalogue.model(name).image_to_image for name in ("ddpm", "sd3", "flux")} == {
         "ddpm": False,
         "sd3": True,
@@ -198,13 +198,13 @@ def test_what_cannot_start_from_a_picture_says_so(catalogue):
     }
     with pytest.raises(BadRecipe, match="ddpm cannot start from a picture"):
         recipe_of(catalogue, "ddpm", 3, init_image="a" * 32)
-    painter = open_painter(catalogue.model("flux"), MEANS)
-    with pytest.raises(BadRecipe, match="at least 0.25"):
+    painter = open_painter(catalogue.model("flux"), OPTIONS)
+    with pytest.raises(BadRecipe, match="use at least 0.25"):
         paint(painter, replace(recipe_of(catalogue, "flux", 3, steps=4), init_image="a" * 32, strength=0.2))
 
 
-def test_what_painting_costs_is_counted_and_shared(one_thread, catalogue, name):
-    painter = open_painter(catalogue.model(name), replace(MEANS, watts=20.0))
+def test_the_energy_of_a_call_is_shared_among_its_pictures(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), replace(OPTIONS, watts=20.0))
     alone, told = [], []
     painter(recipe_of(catalogue, name, 1), lambda progress: alone.append(progress.joules))
     requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(2)]
@@ -212,46 +212,46 @@ def test_what_painting_costs_is_counted_and_shared(one_thread, catalogue, name):
     painter.paint(requests)
     spent = 20.0 * (time.process_time() - before)
     for request in requests:
-        while not isinstance(news := request.news.get(), Image.Image):
-            told.append(news.joules)
+        while not isinstance(message := request.messages.get(), Image.Image):
+            told.append(message.joules)
     assert 0 < alone[0] < alone[1] < alone[2] and not painter.metered
     assert told[:3] == told[3:] and 0 < told[2] * 2 <= spent
 
 
-def test_when_memory_is_full_fewer_are_painted_at_once(one_thread, catalogue, painter, name, monkeypatch):
-    """And one that is too large alone says so, to be tried again."""
-    painted, room = type(painter).painted, [2, 0]
+def test_when_memory_is_full_fewer_pictures_are_painted_at_once(one_thread, catalogue, painter, name, monkeypatch):
+    """A picture that does not fit even alone raises TooLarge."""
+    run_pipeline, limit = type(painter).run_pipeline, [2]
 
     def full(self, requests):
-        if len(requests) > room[0]:
+        if len(requests) > limit[0]:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return painted(self, requests)
+        return run_pipeline(self, requests)
 
-    monkeypatch.setattr(type(painter), "painted", full)
+    monkeypatch.setattr(type(painter), "run_pipeline", full)
     requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(5)]
-    monkeypatch.setattr(painter, "most", 5)
+    monkeypatch.setattr(painter, "max_batch_size", 5)
     painter.paint(requests)
-    assert painter.most == 2 and not any(isinstance(last(request), Exception) for request in requests)
-    room[0] = 0
+    assert painter.max_batch_size == 2 and not any(isinstance(last(request), Exception) for request in requests)
+    limit[0] = 0
     with pytest.raises(TooLarge, match="does not fit into the memory of cpu"):
         paint(painter, recipe_of(catalogue, name, 1))
-    assert painter.most == 2
+    assert painter.max_batch_size == 2
 
 
 def last(request):
-    """What an order was told at last."""
-    while not isinstance(news := request.news.get(timeout=5), Image.Image | Exception):
+    """The last message of a request: its picture or its error."""
+    while not isinstance(message := request.messages.get(timeout=5), Image.Image | Exception):
         continue
-    return news
+    return message
 
 
-def test_reproducible_ones_are_painted_alone(one_thread, catalogue, painter, name):
+def test_reproducible_pictures_are_painted_alone(one_thread, catalogue, painter, name):
     seen = []
     recipes = [recipe_of(catalogue, name, seed, mode="reproducible") for seed in (1, 2, 3)]
     alone = [painter(recipe, lambda progress: None) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
         looking = [
-            pool.submit(painter, one, lambda progress: seen.append(painter.state()["width"])) for one in recipes
+            pool.submit(painter, one, lambda progress: seen.append(painter.state()["batch_size"])) for one in recipes
         ]
     assert [future.result() for future in looking] == alone and set(seen) <= {0, 1}
 
@@ -260,43 +260,45 @@ class Stop(Exception):
     pass
 
 
-def test_what_nobody_waits_for_ends(catalogue, painter, name, monkeypatch):
-    ended, painted = [], painter.painted
+def test_a_call_ends_when_all_its_requests_are_cancelled(catalogue, painter, name, monkeypatch):
+    ended, run_pipeline = [], painter.run_pipeline
 
     def watched(requests):
         try:
-            return painted(requests)
-        except Dropped:
+            return run_pipeline(requests)
+        except AllCancelled:
             ended.append(requests[0].recipe.steps)
             raise
 
     def stop(progress):
         raise Stop
 
-    monkeypatch.setattr(painter, "painted", watched)
+    monkeypatch.setattr(painter, "run_pipeline", watched)
     with pytest.raises(Stop):
         painter(recipe_of(catalogue, name, 1, steps=150), stop)
     paint(painter, recipe_of(catalogue, name, 2, steps=1))
     assert ended == [150]
 
 
-def test_another_sampler_is_refused_by_name(catalogue, painter, name):
+def test_an_unsupported_sampler_is_refused(catalogue, painter, name):
     only = "ddim" if name == "ddpm" else "euler"
     with pytest.raises(BadRecipe, match=f"{name} can be painted with {only} only"):
         paint(painter, recipe_of(catalogue, name, 1, sampler="dpm++2m"))
 
 
-def test_karras_steps_are_refused_where_the_pipeline_has_its_own(catalogue, painter, name):
+def test_karras_is_refused_if_the_pipeline_has_its_own_schedule(catalogue, painter, name):
     with pytest.raises(BadRecipe, match="schedule: 'karras' cannot be used; .* native"):
         paint(painter, recipe_of(catalogue, name, 1, schedule="karras"))
 
 
-def test_a_negative_prompt_is_refused_where_none_is_known(catalogue, painter, name):
+def test_a_negative_prompt_is_refused_if_the_pipeline_would_ignore_it(catalogue, painter, name):
     recipe = recipe_of(catalogue, name, 1, negative_prompt="blur", steps=1)
     if name == "sd3":
         assert paint(painter, recipe).size == (64, 64)
     else:
-        with pytest.raises(BadRecipe, match=f"negative_prompt: 'blur' .* {name} knows none: leave it out"):
+        with pytest.raises(
+            BadRecipe, match=f"negative_prompt: 'blur' .* {name} ignores negative prompts: leave it out"
+        ):
             paint(painter, recipe)
 
 
@@ -304,9 +306,9 @@ def test_a_negative_prompt_is_refused_where_none_is_known(catalogue, painter, na
 def test_a_size_that_the_pipeline_would_round_is_refused(catalogue, name):
     recipe = replace(recipe_of(catalogue, name, 1), height=72)
     with pytest.raises(BadRecipe, match=f"height: 72 cannot be used; {name} paints multiples of 16"):
-        paint(open_painter(catalogue.model(name), MEANS), recipe)
+        paint(open_painter(catalogue.model(name), OPTIONS), recipe)
 
 
-def test_a_size_outside_the_span_is_refused(catalogue, name):
+def test_a_size_outside_the_range_is_refused(catalogue, name):
     with pytest.raises(BadRecipe, match=f"{name} offers 64"):
         recipe_of(catalogue, name, 1, width=144)
