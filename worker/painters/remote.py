@@ -1,7 +1,7 @@
-"""Painters elsewhere, for people without a GPU: the Hugging Face Inference API and Amazon Bedrock. Knows no torch.
+"""Remote painters, for people without a GPU: the Hugging Face Inference API and Amazon Bedrock. Knows no torch.
 
-They paint whole pictures; nothing is known of steps. Whoever waits is told what is waited for, and may cancel: then
-the answer that comes is dropped.
+A service paints whole pictures and reports no steps. The caller gets messages about the wait and may cancel; the
+service's answer is then discarded.
 """
 
 import base64
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from PIL import Image
@@ -24,32 +24,36 @@ from .port import ANY, OnStep, PainterOptions, Progress, Turn
 
 log = logging.getLogger(__name__)
 
-TRIES = 8
-BACK_OFF = 1.0  # seconds before the second try, doubled each time, with up to as much again by chance
-LONGEST_WAIT = 60.0  # before any try
-SECONDS = 300.0  # for one answer
-LOOK = 1.0  # seconds between two looks whether anybody still waits
-SEEDS = {"bedrock": 2**31 - 1, "huggingface-inference": 2**32}  # as many as there are there
-BUSY = (408, 429, 500, 502, 503, 504)
+MAX_ATTEMPTS = 8
+BACKOFF = 1.0  # seconds before the second attempt; doubled each time, plus up to the same again at random
+MAX_WAIT = 60.0  # seconds before any attempt
+TIMEOUT = 300.0  # seconds for one answer
+POLL_INTERVAL = 1.0  # seconds between two checks whether the caller has cancelled
+SEED_COUNTS = {"bedrock": 2**31 - 1, "huggingface-inference": 2**32}  # seeds are taken modulo these
+BUSY_STATUSES = (408, 429, 500, 502, 503, 504)
 
-Ask = Callable[[Recipe], Image.Image]  # raises Busy to be asked again, RefusedElsewhere not to be
+Generate = Callable[[Recipe], Image.Image]  # sends one request; raises Busy if a retry may help, else RemoteRefused
 
 
 class Busy(Exception):
-    """Not now. `seconds`: when to ask again, if the other side said so."""
+    """The service cannot answer now; `seconds` is its own estimate of the wait, if it gave one."""
 
-    def __init__(self, why: str, seconds: float | None = None) -> None:
-        super().__init__(why)
+    def __init__(self, reason: str, seconds: float | None = None) -> None:
+        super().__init__(reason)
         self.seconds = seconds
 
 
+class RemoteRefused(MemoError):
+    """The service rejects the request, or was busy too long."""
+
+
 class RemotePainter:
-    """Asks, patiently; for several threads."""
+    """Sends recipes to a service, and retries while it is busy; safe to use from several threads."""
 
     metered = False
 
-    def __init__(self, device: str, ask: Ask) -> None:
-        self.device, self.ask = device, ask
+    def __init__(self, device: str, generate: Generate) -> None:
+        self.device, self.generate = device, generate
         self.waiting = 0
         self.lock = threading.Lock()
 
@@ -60,90 +64,84 @@ class RemotePainter:
     def __call__(
         self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
-        """See Painter; raises RefusedElsewhere or what `on_step` raises."""
+        """See Painter; raises RemoteRefused."""
         with self.lock:
             self.waiting += 1
         try:
-            image = self.patiently(recipe, on_step)
+            image = self.generate_with_retries(recipe, on_step)
         finally:
             with self.lock:
                 self.waiting -= 1
         on_step(Progress(recipe.steps))
         size = (recipe.width, recipe.height)
-        return (
-            image.convert("RGB")
-            if image.size == size
-            else image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        )
+        image = image.convert("RGB")
+        return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
-    def patiently(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
-        """Ask again while the other side is busy."""
-        for attempt in range(TRIES):
+    def generate_with_retries(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+        """Request a picture, up to MAX_ATTEMPTS times while the service is busy; raises RemoteRefused."""
+        for attempt in range(MAX_ATTEMPTS):
             try:
-                return self.asked(recipe, on_step)
+                return self.generate_once(recipe, on_step)
             except Busy as busy:
-                seconds = min(LONGEST_WAIT, busy.seconds or BACK_OFF * 2**attempt * (1 + random.random()))
-                log.warning("%s: %s; again in %.0f s", self.device, busy, seconds)
-                if attempt < TRIES - 1:
+                seconds = min(MAX_WAIT, busy.seconds or BACKOFF * 2**attempt * (1 + random.random()))
+                log.warning("%s is busy (%s); next attempt in %.0f s", self.device, busy, seconds)
+                if attempt < MAX_ATTEMPTS - 1:
                     self.wait(seconds, str(busy), on_step)
-                why = str(busy)
-        raise RefusedElsewhere(f"{self.device} was busy {TRIES} times: {why}")
+                reason = str(busy)
+        raise RemoteRefused(f"{self.device} was busy {MAX_ATTEMPTS} times: {reason}")
 
-    def asked(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
-        """Ask once, looking meanwhile whether anybody still waits."""
+    def generate_once(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
+        """Send one request; while it runs, `on_step` is called at intervals, and its exceptions end the wait."""
         answer: Future[Image.Image] = Future()
-        threading.Thread(
-            target=settle, args=(answer, self.ask, recipe), daemon=True
-        ).start()  # never waited for at exit
+        # a daemon thread does not keep the process alive for an answer that nobody wants any more
+        threading.Thread(target=resolve, args=(answer, self.generate, recipe), daemon=True).start()
         while True:
             try:
-                return answer.result(LOOK)
-            except NotYet:
+                return answer.result(POLL_INTERVAL)
+            except FutureTimeout:
                 if answer.done():
                     raise
-                on_step(Progress(0, message=f"asked {self.device}"))
+                on_step(Progress(0, message=f"waiting for {self.device}"))
 
-    def wait(self, seconds: float, why: str, on_step: OnStep) -> None:
-        """The same, for so long."""
+    def wait(self, seconds: float, reason: str, on_step: OnStep) -> None:
+        """Wait before the next attempt; `on_step` is called at intervals, and its exceptions end the wait."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            on_step(Progress(0, seconds_left=left, message=why))
-            time.sleep(min(LOOK, left))
+            on_step(Progress(0, seconds_left=left, message=reason))
+            time.sleep(min(POLL_INTERVAL, left))
 
 
-def settle(answer: "Future[Image.Image]", ask: Ask, recipe: Recipe) -> None:
-    """Ask, and give whoever waits the answer or the error."""
+def resolve(answer: "Future[Image.Image]", generate: Generate, recipe: Recipe) -> None:
+    """Set the answer to the picture, or to the error of the request."""
     try:
-        answer.set_result(ask(recipe))
+        answer.set_result(generate(recipe))
     except (Busy, MemoError) as error:
         answer.set_exception(error)
     except Exception as error:
-        log.exception("asking for %s failed", recipe.model)
+        log.exception("the request for a picture of %s failed", recipe.model)
         answer.set_exception(error)
 
 
-class RefusedElsewhere(MemoError):
-    """The other side will not paint this, or not at all."""
+def open_remote(description: Mapping[str, Any], options: PainterOptions) -> RemotePainter:
+    """The painter of a model.json with a remote family; raises BadSetup."""
+    family, source = description["family"], description["source"]
+    connect = {"bedrock": connect_bedrock, "huggingface-inference": connect_hugging_face}[family]
+    return RemotePainter(f"{family} {source}", connect(description, options))
 
 
-def open_remote(about: Mapping[str, Any], means: PainterOptions) -> RemotePainter:
-    """The painter of a model.json whose family is remote; raises BadSetup."""
-    family, source = about["family"], about["source"]
-    ask = {"bedrock": bedrock, "huggingface-inference": hub}[family](about, means)
-    return RemotePainter(f"{family} {source}", ask)
-
-
-def hub(about: Mapping[str, Any], means: PainterOptions) -> Ask:
-    """Hugging Face's Inference API; `provider` and `url` may be named."""
+def connect_hugging_face(description: Mapping[str, Any], options: PainterOptions) -> Generate:
+    """Hugging Face's Inference API; the model.json may set `provider` and `url`."""
     try:
         from huggingface_hub import InferenceClient
         from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
     except ImportError as error:
-        raise BadSetup(f"the model {about['name']} needs huggingface_hub: pip install 'memoaized[gpu]'") from error
-    model = about.get("url", about["source"])
-    client = InferenceClient(model, provider=about.get("provider"), token=means.hub_token, timeout=SECONDS)
+        raise BadSetup(
+            f"the model {description['name']} needs huggingface_hub: pip install 'memoaized[gpu]'"
+        ) from error
+    model = description.get("url", description["source"])
+    client = InferenceClient(model, provider=description.get("provider"), token=options.hub_token, timeout=TIMEOUT)
 
-    def ask(recipe: Recipe) -> Image.Image:
+    def generate(recipe: Recipe) -> Image.Image:
         try:
             return client.text_to_image(
                 recipe.prompt,
@@ -152,73 +150,73 @@ def hub(about: Mapping[str, Any], means: PainterOptions) -> Ask:
                 height=recipe.height,
                 num_inference_steps=recipe.steps,
                 guidance_scale=recipe.guidance_scale,
-                seed=(recipe.seed or 0) % SEEDS["huggingface-inference"],
+                seed=(recipe.seed or 0) % SEED_COUNTS["huggingface-inference"],
             )
         except InferenceTimeoutError as error:
-            raise Busy(f"no answer in {SECONDS:.0f} s") from error
+            raise Busy(f"no answer in {TIMEOUT:.0f} s") from error
         except HfHubHTTPError as error:
-            raise refusal(error.response.status_code, error.response.text) from error
+            raise error_of_response(error.response.status_code, error.response.text) from error
 
-    return ask
+    return generate
 
 
-def refusal(status: int, text: str) -> Exception:
-    """What an answer means that is no picture."""
+def error_of_response(status: int, text: str) -> Exception:
+    """Busy or RemoteRefused, by the status and text of an error response."""
     try:
-        told = json.loads(text)
+        body = json.loads(text)
     except ValueError:
-        told = {}
-    told = told if isinstance(told, dict) else {}
-    why = str(told.get("error") or text)[:300]
-    if status in BUSY:
-        return Busy(why, told.get("estimated_time"))
-    return RefusedElsewhere(f"refused with status {status}: {why}")
+        body = {}
+    body = body if isinstance(body, dict) else {}
+    reason = str(body.get("error") or text)[:300]
+    if status in BUSY_STATUSES:
+        return Busy(reason, body.get("estimated_time"))
+    return RemoteRefused(f"refused with status {status}: {reason}")
 
 
-def bedrock(about: Mapping[str, Any], _means: PainterOptions) -> Ask:
-    """Amazon Bedrock's InvokeModel, for models that speak as Titan Image Generator does; boto3 finds credentials."""
+def connect_bedrock(description: Mapping[str, Any], _options: PainterOptions) -> Generate:
+    """Amazon Bedrock's InvokeModel, for models with Titan Image Generator's request; boto3 finds the credentials."""
     try:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError as error:
-        raise BadSetup(f"the model {about['name']} needs boto3: pip install 'memoaized[s3]'") from error
-    config = Config(read_timeout=SECONDS, retries={"total_max_attempts": 1})  # we ask again ourselves
-    where = {"region_name": about.get("region"), "endpoint_url": about.get("url")}
+        raise BadSetup(f"the model {description['name']} needs boto3: pip install 'memoaized[s3]'") from error
+    config = Config(read_timeout=TIMEOUT, retries={"total_max_attempts": 1})  # RemotePainter retries
+    endpoint = {"region_name": description.get("region"), "endpoint_url": description.get("url")}
     try:
-        client = boto3.client("bedrock-runtime", config=config, **where)
+        client = boto3.client("bedrock-runtime", config=config, **endpoint)
     except (BotoCoreError, ValueError) as error:
-        raise BadSetup(f"the model {about['name']} cannot be reached: {error}") from error
+        raise BadSetup(f"the model {description['name']} cannot be reached: {error}") from error
 
-    def ask(recipe: Recipe) -> Image.Image:
+    def generate(recipe: Recipe) -> Image.Image:
         try:
-            answer = client.invoke_model(modelId=about["source"], body=json.dumps(as_titan(recipe)))
-            told = json.loads(answer["body"].read())
+            response = client.invoke_model(modelId=description["source"], body=json.dumps(titan_request(recipe)))
+            body = json.loads(response["body"].read())
         except ClientError as error:
-            fault, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-            raise refusal(status, f"{fault.get('Code')}: {fault.get('Message')}") from error
+            details, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+            raise error_of_response(status, f"{details.get('Code')}: {details.get('Message')}") from error
         except BotoCoreError as error:
             raise Busy(str(error)) from error
-        if told.get("error") or not told.get("images"):
-            raise RefusedElsewhere(f"refused: {told.get('error') or 'no picture came'}")
-        return Image.open(io.BytesIO(base64.b64decode(told["images"][0])))
+        if body.get("error") or not body.get("images"):
+            raise RemoteRefused(f"refused: {body.get('error') or 'the response holds no picture'}")
+        return Image.open(io.BytesIO(base64.b64decode(body["images"][0])))
 
-    return ask
+    return generate
 
 
-def as_titan(recipe: Recipe) -> dict[str, Any]:
+def titan_request(recipe: Recipe) -> dict[str, Any]:
     """The request of Titan Image Generator (docs.aws.amazon.com/bedrock, model-parameters-titan-image)."""
-    said = {"text": recipe.prompt}
+    texts = {"text": recipe.prompt}
     if recipe.negative_prompt:
-        said["negativeText"] = recipe.negative_prompt
+        texts["negativeText"] = recipe.negative_prompt
     return {
         "taskType": "TEXT_IMAGE",
-        "textToImageParams": said,
+        "textToImageParams": texts,
         "imageGenerationConfig": {
             "numberOfImages": 1,
             "width": recipe.width,
             "height": recipe.height,
             "cfgScale": min(10.0, max(1.1, recipe.guidance_scale)),
-            "seed": (recipe.seed or 0) % SEEDS["bedrock"],
+            "seed": (recipe.seed or 0) % SEED_COUNTS["bedrock"],
         },
     }

@@ -1,4 +1,4 @@
-"""Painters elsewhere, against servers that answer as the real ones do."""
+"""Remote painters, tested with servers that answer like the real services."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from memo import BadSetup
 from worker.painters import remote
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
-from worker.painters.remote import RefusedElsewhere
+from worker.painters.remote import RemoteRefused
 
 FAMILIES = ("huggingface-inference", "bedrock")
 
@@ -26,17 +26,17 @@ def png(size=(64, 64)) -> bytes:
 
 
 class Stub:
-    """A server whose answers a test sets; the last one is repeated."""
+    """A server whose answers a test sets; the last answer repeats."""
 
     def __init__(self):
-        self.answers, self.asked = [], []
+        self.answers, self.requests = [], []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                stub.asked.append((self.path, headers, json.loads(body)))
+                stub.requests.append((self.path, headers, json.loads(body)))
                 status, kind, answer = stub.answers[0] if len(stub.answers) == 1 else stub.answers.pop(0)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
@@ -62,8 +62,8 @@ def stub():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(remote, "BACK_OFF", 0.001)
-    monkeypatch.setattr(remote, "LOOK", 0.02)
+    monkeypatch.setattr(remote, "BACKOFF", 0.001)
+    monkeypatch.setattr(remote, "POLL_INTERVAL", 0.02)
 
 
 @pytest.fixture
@@ -73,18 +73,22 @@ def credentials(monkeypatch):
 
 
 def opened(tmp_path, stub, family, **changes):
-    """A catalogue with one model elsewhere, and its painter."""
-    about = {"name": "far", "title": "Far", "licence": "theirs", "family": family, "source": "owner/model"}
-    about |= {"url": f"{stub.url}/models/x" if family != "bedrock" else stub.url, "region": "us-east-1"}
-    about |= {"sizes": [64], "defaults": {"width": 64, "height": 64, "steps": 4, "guidance_scale": 3.0}, "script": ""}
+    """A catalogue with one remote model, and its painter."""
+    description = {"name": "far", "title": "Far", "licence": "theirs", "family": family, "source": "owner/model"}
+    description |= {"url": f"{stub.url}/models/x" if family != "bedrock" else stub.url, "region": "us-east-1"}
+    description |= {
+        "sizes": [64],
+        "defaults": {"width": 64, "height": 64, "steps": 4, "guidance_scale": 3.0},
+        "script": "",
+    }
     (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "model.json").write_text(json.dumps(about | {"defaults": about["defaults"], **changes}))
+    (tmp_path / "far" / "model.json").write_text(json.dumps(description | changes))
     catalogue = Catalogue(tmp_path)
     return catalogue, open_painter(catalogue.model("far"), PainterOptions(hub_token="hf_secret"))
 
 
 def picture(family, size=(64, 64)):
-    """An answer of this family."""
+    """A service's answer with a picture."""
     if family == "bedrock":
         return 200, "application/json", json.dumps({"images": [base64.b64encode(png(size)).decode()]}).encode()
     return 200, "image/png", png(size)
@@ -97,12 +101,12 @@ def busy(family):
 
 
 def refused(family):
-    told = {"message": "This violates the policy"} if family == "bedrock" else {"error": "This violates the policy"}
-    return 400, "application/json", json.dumps(told).encode()
+    body = {"message": "This violates the policy"} if family == "bedrock" else {"error": "This violates the policy"}
+    return 400, "application/json", json.dumps(body).encode()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_recipe_is_asked_for_in_their_words_and_a_picture_comes(tmp_path, stub, family, credentials):
+def test_a_recipe_is_sent_in_the_services_own_format_and_a_picture_is_returned(tmp_path, stub, family, credentials):
     catalogue, painter = opened(tmp_path, stub, family)
     stub.answers = [picture(family, (128, 128))]
     steps = []
@@ -110,50 +114,62 @@ def test_a_recipe_is_asked_for_in_their_words_and_a_picture_comes(tmp_path, stub
     image = painter(recipe, steps.append)
     assert image.size == (64, 64) and image.mode == "RGB" and image.getpixel((9, 9)) == (204, 102, 0)
     assert steps[-1].step == 4 and painter.device == f"{family} owner/model"
-    [(path, headers, body)] = stub.asked
+    [(path, headers, body)] = stub.requests
     if family == "bedrock":
         assert path == "/model/owner%2Fmodel/invoke" and headers["authorization"].startswith("AWS4-HMAC-SHA256")
         assert body["textToImageParams"] == {"text": "a red fox", "negativeText": "blur"}
-        wanted = {"numberOfImages": 1, "width": 64, "height": 64, "cfgScale": 3.0, "seed": (2**33 + 5) % (2**31 - 1)}
-        assert body["imageGenerationConfig"] == wanted
+        expected = {
+            "numberOfImages": 1,
+            "width": 64,
+            "height": 64,
+            "cfgScale": 3.0,
+            "seed": (2**33 + 5) % (2**31 - 1),
+        }
+        assert body["imageGenerationConfig"] == expected
     else:
         assert path == "/models/x" and headers["authorization"] == "Bearer hf_secret"
         assert body["inputs"] == "a red fox"
-        said = {"negative_prompt": "blur", "width": 64, "height": 64, "num_inference_steps": 4, "guidance_scale": 3.0}
-        assert body["parameters"] == said | {"seed": 5}
+        expected = {
+            "negative_prompt": "blur",
+            "width": 64,
+            "height": 64,
+            "num_inference_steps": 4,
+            "guidance_scale": 3.0,
+        }
+        assert body["parameters"] == expected | {"seed": 5}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_busy_other_side_is_asked_again_and_who_waits_is_told(tmp_path, stub, family, credentials, quick):
+def test_a_busy_service_is_retried_and_the_caller_gets_its_message(tmp_path, stub, family, credentials, quick):
     catalogue, painter = opened(tmp_path, stub, family)
     stub.answers = [busy(family), busy(family), picture(family)]
-    told = []
-    painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), told.append)
-    assert len(stub.asked) == 3
-    why = "Too many requests" if family == "bedrock" else "currently loading"
-    assert any(why in progress.message for progress in told)
-    assert all(progress.seconds_left > 0 for progress in told if why in progress.message)
+    reports = []
+    painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), reports.append)
+    assert len(stub.requests) == 3
+    reason = "Too many requests" if family == "bedrock" else "currently loading"
+    assert any(reason in progress.message for progress in reports)
+    assert all(progress.seconds_left > 0 for progress in reports if reason in progress.message)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_patience_has_an_end(tmp_path, stub, family, credentials, quick, monkeypatch):
-    monkeypatch.setattr(remote, "TRIES", 2)
+def test_retries_are_limited(tmp_path, stub, family, credentials, quick, monkeypatch):
+    monkeypatch.setattr(remote, "MAX_ATTEMPTS", 2)
     catalogue, painter = opened(tmp_path, stub, family)
     stub.answers = [busy(family)]
-    with pytest.raises(RefusedElsewhere, match=f"{family} owner/model was busy 2 times"):
+    with pytest.raises(RemoteRefused, match=f"{family} owner/model was busy 2 times"):
         painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_refused_is_not_asked_again(tmp_path, stub, family, credentials):
+def test_a_refused_request_is_not_retried(tmp_path, stub, family, credentials):
     catalogue, painter = opened(tmp_path, stub, family)
     stub.answers = [refused(family)]
-    with pytest.raises(RefusedElsewhere, match="refused with status 400.*violates the policy"):
+    with pytest.raises(RemoteRefused, match="refused with status 400.*violates the policy"):
         painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
 
 
-def test_whoever_cancels_does_not_wait_for_the_answer(tmp_path, stub, quick):
+def test_cancelling_does_not_wait_for_the_answer(tmp_path, stub, quick):
     catalogue, painter = opened(tmp_path, stub, "huggingface-inference")
     stub.answers = [(503, "application/json", b'{"error": "loading", "estimated_time": 50}')]
 
@@ -168,14 +184,14 @@ def test_whoever_cancels_does_not_wait_for_the_answer(tmp_path, stub, quick):
         painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), stop)
 
 
-def test_a_region_that_is_missing_is_said(tmp_path, stub, monkeypatch):
+def test_a_missing_region_is_named(tmp_path, stub, monkeypatch):
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(BadSetup, match="far cannot be reached: .*region"):
         opened(tmp_path, stub, "bedrock", region=None)
 
 
-def test_a_job_fails_with_their_words(runner, job_store, recipe, tmp_path, stub):
+def test_a_job_fails_with_the_services_message(runner, job_store, recipe, tmp_path, stub):
     _, painter = opened(tmp_path, stub, "huggingface-inference")
     stub.answers = [refused("huggingface-inference")]
     runner.painters = lambda name: painter
