@@ -49,7 +49,7 @@ SCHEDULE = {
 
 
 def tokenizer() -> CLIPTokenizer:
-    """Letters, each a token of its own."""
+    """A CLIP tokenizer whose tokens are single letters."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     names = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     return CLIPTokenizer(
@@ -58,20 +58,20 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def t5_tokenizer() -> T5TokenizerFast:
-    """A Unigram one of letters, made on the spot."""
+    """A T5 tokenizer whose tokens are single letters."""
     ends = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     letters = [(chr(code), -3.0) for code in range(ord("a"), ord("z") + 1)]
     return T5TokenizerFast(vocab=[*ends, *letters], extra_ids=0, model_max_length=TOKENS)
 
 
 def t5_encoder() -> T5EncoderModel:
-    """A small one."""
+    """A small T5 encoder."""
     sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 2 * WIDTH, "num_heads": 4, "num_layers": 2}
     return T5EncoderModel(T5Config(**sizes, vocab_size=100, feed_forward_proj="gated-gelu")).eval()
 
 
 def text_encoder(kind: Any) -> Any:
-    """A small one."""
+    """A small CLIP text encoder of the given class."""
     sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 4, "num_hidden_layers": 2}
     ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     config = CLIPTextConfig(**sizes, **ends, vocab_size=100, max_position_embeddings=TOKENS, projection_dim=WIDTH)
@@ -79,7 +79,7 @@ def text_encoder(kind: Any) -> Any:
 
 
 def autoencoder(**more: Any) -> AutoencoderKL:
-    """An 8× one."""
+    """A small 8× autoencoder."""
     blocks = 4
     return AutoencoderKL(
         block_out_channels=(8,) * blocks,
@@ -94,7 +94,7 @@ def autoencoder(**more: Any) -> AutoencoderKL:
 
 
 def write_stable_diffusion(folder: Path) -> Path:
-    """A folder with model.json and a whole pipeline."""
+    """Write a Stable Diffusion 1.x model; returns its folder."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**UNET, cross_attention_dim=WIDTH, attention_head_dim=4).eval()
     parts = {"text_encoder": text_encoder(CLIPTextModel), "tokenizer": tokenizer()}
@@ -107,11 +107,11 @@ def write_stable_diffusion(folder: Path) -> Path:
         requires_safety_checker=False,
         **parts,
     )
-    return written(pipe, folder / "sd", "stable-diffusion")
+    return write_model(pipe, folder / "sd", "stable-diffusion")
 
 
 def write_sdxl(folder: Path) -> Path:
-    """The same with two text encoders."""
+    """Write an SDXL model; returns its folder."""
     torch.manual_seed(1)
     unet = UNet2DConditionModel(
         **UNET,
@@ -131,19 +131,19 @@ def write_sdxl(folder: Path) -> Path:
         tokenizer_2=tokenizer(),
         add_watermarker=False,
     )
-    return written(pipe, folder / "sdxl", "stable-diffusion-xl")
+    return write_model(pipe, folder / "sdxl", "stable-diffusion-xl")
 
 
 def write_ddpm(folder: Path) -> Path:
-    """Unconditional."""
+    """Write an unconditional DDPM model; returns its folder."""
     torch.manual_seed(0)
     kinds = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
     unet = UNet2DModel(sample_size=SIDE, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, **kinds)
-    return written(DDPMPipeline(unet, DDPMScheduler()), folder / "ddpm", "pipeline", free=False, steps=3)
+    return write_model(DDPMPipeline(unet, DDPMScheduler()), folder / "ddpm", "pipeline", free=False, steps=3)
 
 
 def write_sd3(folder: Path) -> Path:
-    """Without its third text encoder."""
+    """Write an SD 3 model without its third text encoder; returns its folder."""
     torch.manual_seed(0)
     transformer = SD3Transformer2DModel(
         sample_size=SIDE // 8,
@@ -169,11 +169,11 @@ def write_sd3(folder: Path) -> Path:
         tokenizer_3=None,
         **texts,
     )
-    return written(pipe, folder / "sd3", "pipeline", steps=3, guidance_scale=4.0, sampler="euler")
+    return write_model(pipe, folder / "sd3", "pipeline", steps=3, guidance_scale=4.0, sampler="euler")
 
 
 def write_flux(folder: Path, *, name: str = "flux", schnell: bool = False) -> Path:
-    """As FLUX.1-dev is, which is told its guidance; or as FLUX.1-schnell, which has none."""
+    """Write a model like FLUX.1-dev, which takes the guidance as input, or like FLUX.1-schnell, which has none."""
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
         in_channels=4 * 4,
@@ -196,14 +196,14 @@ def write_flux(folder: Path, *, name: str = "flux", schnell: bool = False) -> Pa
         tokenizer_2=t5_tokenizer(),
     )
     guidance = 0.0 if schnell else 3.5
-    return written(pipe, folder / name, "pipeline", steps=3, guidance_scale=guidance, sampler="euler")
+    return write_model(pipe, folder / name, "pipeline", steps=3, guidance_scale=guidance, sampler="euler")
 
 
-def written(pipe: Any, folder: Path, family: str, *, free: bool = True, **defaults: Any) -> Path:
-    """The pipeline and the file that describes it; with sizes of one's own, if it is free to."""
+def write_model(pipe: Any, folder: Path, family: str, *, free: bool = True, **defaults: Any) -> Path:
+    """Write a pipeline and its model.json, with a size range if sizes are `free`; returns the folder."""
     pipe.save_pretrained(folder)
     usual = {"width": SIDE, "height": SIDE, "steps": 4, "guidance_scale": 5.0, "sampler": "ddim"}
-    about = {
+    description = {
         "name": folder.name,
         "title": family,
         "licence": "Apache-2.0",
@@ -211,13 +211,13 @@ def written(pipe: Any, folder: Path, family: str, *, free: bool = True, **defaul
         "sizes": [SIDE],
         "size_range": [SIDE, 2 * SIDE, 16] if free else None,
         "defaults": usual | defaults,
-        "without": left_out(pipe),
+        "without": missing_parts(pipe),
         "script": "",
     }
-    (folder / "model.json").write_text(json.dumps(about))
+    (folder / "model.json").write_text(json.dumps(description))
     return folder
 
 
-def left_out(pipe: Any) -> list[str]:
-    """A third text encoder that is not there."""
+def missing_parts(pipe: Any) -> list[str]:
+    """The names of the third text encoder's parts, if the pipeline has none."""
     return [name for name, part in pipe.components.items() if part is None and name.endswith("_3")]

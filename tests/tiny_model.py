@@ -1,4 +1,4 @@
-"""A picture model of the real classes at toy size, with random weights: noise in colour, in milliseconds.
+"""A picture model of the real classes at toy size, with random weights: it paints colourful noise in milliseconds.
 
 `python tests/tiny_model.py FOLDER` writes it to FOLDER/stickers.
 """
@@ -12,9 +12,9 @@ from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, UNet2DCondit
 
 
 def write_tiny_model(folder: Path, *, name: str = "stickers", seed: int = 0, slow: bool = False) -> Path:
-    """A model folder as `jobs.models` and `worker.painters.diffusion` want it; returns it.
+    """Write a model folder that `jobs.models` and `worker.painters.diffusion` can read; returns the folder.
 
-    A `slow` one works at 256 pixels with more channels: 0.1 s a step, long enough to be looked at.
+    A `slow` model paints at 256 pixels with more channels: 0.1 s a step, long enough to watch.
     """
     channels, native = (128, 256) if slow else (16, 64)
     torch.manual_seed(seed)
@@ -56,7 +56,7 @@ def write_tiny_model(folder: Path, *, name: str = "stickers", seed: int = 0, slo
 
 
 def write_tiny_vae(folder: Path) -> Path:
-    """An 8× autoencoder alone, untrained; returns its folder."""
+    """Write an untrained 8× autoencoder alone; returns its folder."""
     torch.manual_seed(0)
     AutoencoderTiny(
         latent_channels=4,
