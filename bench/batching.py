@@ -1,10 +1,10 @@
-"""What stepping paintings together brings: the step loop against static batches and against one by one.
+"""Compares the step loop with static batches and with painting one by one.
 
-A micro UNet that one painting does not fill, as a large one does not fill a GPU at 512 px; paintings of 4, 20, 30 and
-50 steps come by chance (Poisson) at 0.8 and 1.2 times what can be painted one by one. All is really calculated; the
-clock is the processor time that this took, so that other users of the machine do not count, and idle times are leapt
-over. Beside it: how far a painting in company is from diffusers' own loop alone, and whether fixed ones keep their
-bits.
+The network is a micro UNet, and one painting does not fill it, just as at 512 px one painting does not fill a GPU.
+Paintings of 4, 20, 30 and 50 steps arrive at random (Poisson) at 0.8 and 1.2 times the rate that painting one by one
+can sustain. Every step is really computed. The clock counts the processor time of the work, so that other programs on
+the machine do not matter, and skips idle times. The bench also measures how far a painting in a batch is from
+diffusers' own loop, and whether reproducible paintings keep their bits.
 """
 
 import argparse
@@ -20,10 +20,10 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, LCMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from worker.engine.batch_size import BatchSizes, measured
+from worker.engine.batch_size import BatchSizes, measure_batch_sizes
 from worker.engine.denoiser import Conditioning, Denoiser
-from worker.engine.samplers import SAMPLERS, Tables, begin, make_scheduler, scaled
-from worker.engine.step_loop import Loop, Ticket, step_times
+from worker.engine.samplers import SAMPLERS, StepTables, make_scheduler, scale_input, set_timesteps
+from worker.engine.step_loop import Painting, StepLoop, time_steps
 
 CONFIG = {
     "num_train_timesteps": 1000,
@@ -37,69 +37,79 @@ CONFIG = {
 }
 STEPS, SHARES = (4, 20, 30, 50), (0.25, 0.25, 0.3, 0.2)
 SHAPE, TOKENS, WIDTH = (4, 8, 8), 24, 32
-MOST, WAIT = 8, 0.05  # paintings at once; seconds that a static batch waits for company
+MAX_BATCH, WAIT = 8, 0.05  # paintings at once; seconds that a static batch waits for more of them
 LOADS = (0.8, 1.2)
 SEEDS = (1, 2, 3)
 ROUNDS = 3  # of the comparison with paintings alone
 
 
 @dataclass(frozen=True)
-class Wish:
+class Arrival:
     """One painting of a trace."""
 
     number: int
-    arrives: float
+    arrives_at: float
     steps: int
     sampler: str
-    guidance: float
+    guidance_scale: float
 
     @property
     def states(self) -> Tensor:
-        """Two rows where it is guided, the negative prompt's first."""
-        rows = 2 if self.guidance > 1 else 1
+        """Token states: with guidance two rows, the negative prompt's first; without it one."""
+        rows = 2 if self.guidance_scale > 1 else 1
         return torch.randn(rows, TOKENS, WIDTH, generator=torch.Generator().manual_seed(self.number))
 
-    def ticket(self, tables: Tables, *, fixed: bool = False) -> Ticket:
-        """For the loop."""
-        table = tables.of(self.sampler, "native", self.steps)
+    def painting(self, tables: StepTables, *, reproducible: bool = False) -> Painting:
+        """This arrival as a painting for the step loop."""
+        table = tables.text_to_image(self.sampler, "native", self.steps)
         generator = torch.Generator().manual_seed(self.number)
-        return Ticket(
-            table, Conditioning(self.states), self.guidance, generator, SHAPE, fixed=fixed, came=self.arrives
+        return Painting(
+            table,
+            Conditioning(self.states),
+            self.guidance_scale,
+            generator,
+            SHAPE,
+            reproducible=reproducible,
+            arrived_at=self.arrives_at,
         )
 
 
-class Clock:
-    """Seconds of processor time since it began, and what was leapt over."""
+class WorkClock:
+    """Counts seconds of processor time since its start, plus skipped idle time."""
 
     def __init__(self) -> None:
-        self.leapt = -time.process_time()
+        self.offset = -time.process_time()
 
     def __call__(self) -> float:
-        return self.leapt + time.process_time()
+        return self.offset + time.process_time()
 
-    def leap(self, moment: float) -> None:
-        """Not before this moment."""
-        self.leapt += max(0.0, moment - self())
+    def skip_to(self, moment: float) -> None:
+        """Move forward to this moment; never back."""
+        self.offset += max(0.0, moment - self())
 
 
-Run = Callable[[Denoiser, Sequence[Wish]], list[float]]
+Run = Callable[[Denoiser, Sequence[Arrival]], list[float]]
 
 
 def main() -> None:
-    """Print a table, or with --json one line."""
+    """Print the figures as a table, or with --json as one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--paintings", type=int, default=80, help="of each trace")
-    parser.add_argument("--orders", type=int, default=200, help="of arrival, for the bits of fixed paintings")
+    parser.add_argument("--paintings", type=int, default=80, help="in each trace")
+    parser.add_argument("--orders", type=int, default=200, help="orders in which reproducible paintings arrive")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network = micro()
-    told = {**latencies(network, options.paintings), **fidelity(network), **bits(network, options.orders)}
-    print(json.dumps(told) if options.json else "\n".join(f"{name:28} {value}" for name, value in told.items()))
+    network = make_network()
+    figures = {
+        **latencies(network, options.paintings),
+        **compare_with_diffusers(network),
+        **compare_bits(network, options.orders),
+    }
+    print(json.dumps(figures) if options.json else "\n".join(f"{name:28} {value}" for name, value in figures.items()))
 
 
-def micro() -> Denoiser:
-    """A UNet whose step costs much alone and little more in company."""
+def make_network() -> Denoiser:
+    """A UNet whose step costs hardly more for a batch than for one painting."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8,
@@ -114,174 +124,186 @@ def micro() -> Denoiser:
     return Denoiser(unet).eval()
 
 
-def trace(many: int, rate: float, seed: int, samplers: Sequence[str] = ("euler", "ddim")) -> list[Wish]:
-    """Paintings that come at so many a second."""
-    drawn = np.random.default_rng(seed)
-    moments = np.cumsum(drawn.exponential(1 / rate, many))
-    steps, names = drawn.choice(STEPS, many, p=SHARES), drawn.choice(list(samplers), many)
-    guidance = drawn.choice([5.0, 7.5], many)
+def make_trace(count: int, rate: float, seed: int, samplers: Sequence[str] = ("euler", "ddim")) -> list[Arrival]:
+    """Random arrivals at an average of `rate` paintings per second."""
+    random_numbers = np.random.default_rng(seed)
+    moments = np.cumsum(random_numbers.exponential(1 / rate, count))
+    steps = random_numbers.choice(STEPS, count, p=SHARES)
+    names = random_numbers.choice(list(samplers), count)
+    scales = random_numbers.choice([5.0, 7.5], count)
     return [
-        Wish(number, float(moments[number]), int(steps[number]), str(names[number]), float(guidance[number]))
-        for number in range(many)
+        Arrival(number, float(moments[number]), int(steps[number]), str(names[number]), float(scales[number]))
+        for number in range(count)
     ]
 
 
-def latencies(network: Denoiser, many: int) -> dict[str, Any]:
-    """Seconds from coming to being painted, compared at each load."""
-    one_by_one(network, trace(4, 1e3, 9))
-    full = trace(many, 1e6, 1)
-    capacity = many / max(one_by_one(network, full))
-    told: dict[str, Any] = {"one_by_one_per_second": round(capacity, 2)}
+def latencies(network: Denoiser, count: int) -> dict[str, Any]:
+    """Milliseconds from arrival to the finished painting at each load, and the ratios between the three ways."""
+    run_one_by_one(network, make_trace(4, 1e3, 9))
+    full = make_trace(count, 1e6, 1)
+    capacity = count / max(run_one_by_one(network, full))
+    figures: dict[str, Any] = {"one_by_one_per_second": round(capacity, 2)}
     for load in LOADS:
-        for name, run in (("serial", one_by_one), ("static", static), ("steps", stepwise)):
-            found = [run(network, trace(many, load * capacity, seed)) for seed in SEEDS]
-            told[f"{name}_mean_ms_{load}"] = round(1000 * float(np.mean(found)), 1)
-            told[f"{name}_p95_ms_{load}"] = round(1000 * float(np.mean([np.percentile(one, 95) for one in found])), 1)
+        for name, run in (("serial", run_one_by_one), ("static", run_static_batches), ("steps", run_step_loop)):
+            seconds = [run(network, make_trace(count, load * capacity, seed)) for seed in SEEDS]
+            p95 = float(np.mean([np.percentile(of_trace, 95) for of_trace in seconds]))
+            figures[f"{name}_mean_ms_{load}"] = round(1000 * float(np.mean(seconds)), 1)
+            figures[f"{name}_p95_ms_{load}"] = round(1000 * p95, 1)
     for figure in ("mean", "p95"):
-        ratios = [told[f"static_{figure}_ms_{load}"] / told[f"steps_{figure}_ms_{load}"] for load in LOADS]
-        told[f"{figure}_ratio_vs_static"] = round(min(ratios), 3)
-    told["mean_ratio_vs_serial"] = round(told["serial_mean_ms_0.8"] / told["steps_mean_ms_0.8"], 3)
-    told["solo_ratio"] = round(solo_ratio(network, trace(many, 0.1 * capacity, 1)), 3)
-    return told
+        ratios = [figures[f"static_{figure}_ms_{load}"] / figures[f"steps_{figure}_ms_{load}"] for load in LOADS]
+        figures[f"{figure}_ratio_vs_static"] = round(min(ratios), 3)
+    figures["mean_ratio_vs_serial"] = round(figures["serial_mean_ms_0.8"] / figures["steps_mean_ms_0.8"], 3)
+    figures["solo_ratio"] = round(solo_ratio(network, make_trace(count, 0.1 * capacity, 1)), 3)
+    return figures
 
 
-def solo_ratio(network: Denoiser, lonely: Sequence[Wish]) -> float:
-    """The mean by the step loop against the mean alone; in turn, for the machine's speed changes meanwhile."""
+def solo_ratio(network: Denoiser, lonely: Sequence[Arrival]) -> float:
+    """The mean time in the step loop relative to the mean by diffusers' loop, for paintings without company.
+
+    Both run in turn, because the machine's speed changes meanwhile.
+    """
     alone, stepped = [], []
     for _ in range(ROUNDS):
-        alone += [one_by_one(network, [Wish(**{**vars(wish), "arrives": 0.0})])[0] for wish in lonely]
-        stepped += stepwise(network, lonely)
+        alone += [run_one_by_one(network, [Arrival(**{**vars(arrival), "arrives": 0.0})])[0] for arrival in lonely]
+        stepped += run_step_loop(network, lonely)
     return float(np.mean(stepped) / np.mean(alone))
 
 
-def one_by_one(network: Denoiser, wishes: Sequence[Wish]) -> list[float]:
-    """Each by diffusers' own loop, in the order in which they come."""
-    clock, took = Clock(), []
-    for wish in wishes:
-        clock.leap(wish.arrives)
-        by_scheduler(network, [wish])
-        took.append(clock() - wish.arrives)
+def run_one_by_one(network: Denoiser, arrivals: Sequence[Arrival]) -> list[float]:
+    """Seconds from arrival to the end, each painted by diffusers' own loop in the order of arrival."""
+    clock, took = WorkClock(), []
+    for arrival in arrivals:
+        clock.skip_to(arrival.arrives_at)
+        paint_by_scheduler(network, [arrival])
+        took.append(clock() - arrival.arrives_at)
     return took
 
 
-def static(network: Denoiser, wishes: Sequence[Wish]) -> list[float]:
-    """Batches of one sampler and one number of steps, of eight at most, which wait a moment for company."""
-    clock, took, left = Clock(), {}, list(wishes)
+def run_static_batches(network: Denoiser, arrivals: Sequence[Arrival]) -> list[float]:
+    """Seconds from arrival to the end, in batches of up to eight equal paintings that wait a moment for more."""
+    clock, took, left = WorkClock(), {}, list(arrivals)
     while left:
-        clock.leap(left[0].arrives)
-        batch = alike(left, clock())
-        if len(batch) < MOST and clock() < left[0].arrives + WAIT:
-            following = next((wish.arrives for wish in left if wish.arrives > clock()), np.inf)
-            clock.leap(min(left[0].arrives + WAIT, following))
+        clock.skip_to(left[0].arrives_at)
+        batch = next_batch(left, clock())
+        if len(batch) < MAX_BATCH and clock() < left[0].arrives_at + WAIT:
+            following = next((arrival.arrives_at for arrival in left if arrival.arrives_at > clock()), np.inf)
+            clock.skip_to(min(left[0].arrives_at + WAIT, following))
             continue
-        by_scheduler(network, batch)
-        for wish in batch:
-            took[wish.number] = clock() - wish.arrives
-            left.remove(wish)
-    return [took[wish.number] for wish in wishes]
+        paint_by_scheduler(network, batch)
+        for arrival in batch:
+            took[arrival.number] = clock() - arrival.arrives_at
+            left.remove(arrival)
+    return [took[arrival.number] for arrival in arrivals]
 
 
-def alike(left: Sequence[Wish], moment: float) -> list[Wish]:
-    """The first, and who is there already and can be painted with it."""
-    kind = (left[0].sampler, left[0].steps)
-    return [wish for wish in left if (wish.sampler, wish.steps) == kind and wish.arrives <= moment][:MOST]
+def next_batch(left: Sequence[Arrival], moment: float) -> list[Arrival]:
+    """The first arrival and others up to this moment with its sampler and number of steps."""
+    settings = (left[0].sampler, left[0].steps)
+    present = [arrival for arrival in left if arrival.arrives_at <= moment]
+    return [arrival for arrival in present if (arrival.sampler, arrival.steps) == settings][:MAX_BATCH]
 
 
 @torch.inference_mode()
-def by_scheduler(network: Denoiser, wishes: Sequence[Wish]) -> Tensor:
-    """Latents of paintings of one sampler and one number of steps, all guided or none, as a pipeline makes them."""
-    scheduler = make_scheduler(CONFIG, wishes[0].sampler, "native")
-    begin(scheduler, wishes[0].steps)
-    generators = [torch.Generator().manual_seed(wish.number) for wish in wishes]
-    x = torch.stack([torch.randn(SHAPE, generator=one) for one in generators]) * scheduler.init_noise_sigma
-    states = torch.stack([wish.states for wish in wishes], 1).flatten(0, 1)  # all negative prompts first
-    guidance = torch.tensor([wish.guidance for wish in wishes])[:, None, None, None]
+def paint_by_scheduler(network: Denoiser, arrivals: Sequence[Arrival]) -> Tensor:
+    """The latents of paintings with one sampler and number of steps, all with guidance or none, as in a pipeline."""
+    scheduler = make_scheduler(CONFIG, arrivals[0].sampler, "native")
+    set_timesteps(scheduler, arrivals[0].steps)
+    generators = [torch.Generator().manual_seed(arrival.number) for arrival in arrivals]
+    x = (
+        torch.stack([torch.randn(SHAPE, generator=generator) for generator in generators])
+        * scheduler.init_noise_sigma
+    )
+    states = torch.stack([arrival.states for arrival in arrivals], 1).flatten(0, 1)  # all negative prompts first
+    scales = torch.tensor([arrival.guidance_scale for arrival in arrivals])[:, None, None, None]
     options = (
         {"generator": generators} if isinstance(scheduler, EulerAncestralDiscreteScheduler | LCMScheduler) else {}
     )
     for timestep in scheduler.timesteps:
-        noisy = scaled(scheduler, x, timestep).repeat(len(states) // len(wishes), 1, 1, 1)
+        noisy = scale_input(scheduler, x, timestep).repeat(len(states) // len(arrivals), 1, 1, 1)
         output = network.predict(noisy, timestep.expand(len(noisy)), Conditioning(states), [])
-        if len(states) > len(wishes):
+        if len(states) > len(arrivals):
             negative, positive = output.chunk(2)
-            output = negative + guidance * (positive - negative)
+            output = negative + scales * (positive - negative)
         x = scheduler.step(output, timestep, x, **options).prev_sample
     return torch.as_tensor(x)
 
 
-def stepwise(network: Denoiser, wishes: Sequence[Wish]) -> list[float]:
-    """By the step loop, which is driven by hand."""
-    tables = Tables(CONFIG)
-    for wish in wishes:
-        tables.of(wish.sampler, "native", wish.steps)
-    clock = Clock()
-    loop = Loop(network, widths(network, tables), clock=clock)
-    clock.leapt -= clock()
-    took, left = {}, [(wish, wish.ticket(tables)) for wish in wishes]
-    under_way: list[tuple[Wish, Ticket]] = []
+def run_step_loop(network: Denoiser, arrivals: Sequence[Arrival]) -> list[float]:
+    """Seconds from arrival to the end in the step loop, whose ticks are called directly."""
+    tables = StepTables(CONFIG)
+    for arrival in arrivals:
+        tables.text_to_image(arrival.sampler, "native", arrival.steps)
+    clock = WorkClock()
+    loop = StepLoop(network, measure_step_times(network, tables), clock=clock)
+    clock.offset -= clock()
+    took, left = {}, [(arrival, arrival.painting(tables)) for arrival in arrivals]
+    under_way: list[tuple[Arrival, Painting]] = []
     while left or under_way:
         if not under_way:
-            clock.leap(left[0][0].arrives)
-        while left and left[0][0].arrives <= clock():
+            clock.skip_to(left[0][0].arrives_at)
+        while left and left[0][0].arrives_at <= clock():
             loop.waiting.append(left[0][1])
             under_way.append(left.pop(0))
         loop.tick()
-        for wish, ticket in under_way:
-            if ticket.step == len(ticket.table):
-                took[wish.number] = clock() - wish.arrives
-        under_way = [one for one in under_way if one[0].number not in took]
-    return [took[wish.number] for wish in wishes]
+        for arrival, painting in under_way:
+            if painting.step == len(painting.table):
+                took[arrival.number] = clock() - arrival.arrives_at
+        under_way = [pair for pair in under_way if pair[0].number not in took]
+    return [took[arrival.number] for arrival in arrivals]
 
 
-def widths(network: Denoiser, tables: Tables) -> BatchSizes:
-    """What steps of some widths take, as a worker measures it at its start."""
+def measure_step_times(network: Denoiser, tables: StepTables) -> BatchSizes:
+    """The step times by batch size, as a worker measures them at its start."""
 
-    def looks(width: int) -> list[float]:
-        loop = Loop(network, BatchSizes({}, MOST), clock=time.process_time)
-        return step_times(loop, [Wish(number, 0.0, 20, "euler", 5.0).ticket(tables) for number in range(width)])
+    def time_batch(size: int) -> list[float]:
+        loop = StepLoop(network, BatchSizes({}, MAX_BATCH), clock=time.process_time)
+        return time_steps(loop, [Arrival(number, 0.0, 20, "euler", 5.0).painting(tables) for number in range(size)])
 
-    return measured(looks, MOST)
+    return measure_batch_sizes(time_batch, MAX_BATCH)
 
 
-def fidelity(network: Denoiser) -> dict[str, Any]:
-    """The largest difference from diffusers' own loop alone, as a share of the largest number in the latents."""
-    tables, told = Tables(CONFIG), {}
+def compare_with_diffusers(network: Denoiser) -> dict[str, Any]:
+    """The largest difference from diffusers' own loop, as a share of the largest number in the latents."""
+    tables, figures = StepTables(CONFIG), {}
     for sampler in SAMPLERS:
-        wishes = [
-            Wish(number, 0.0, steps, sampler, guidance)
-            for number, (steps, guidance) in enumerate((s, g) for s in (4, 7, 20, 30) for g in (1.0, 5.0, 7.5))
+        arrivals = [
+            Arrival(number, 0.0, steps, sampler, scale)
+            for number, (steps, scale) in enumerate((n, s) for n in (4, 7, 20, 30) for s in (1.0, 5.0, 7.5))
         ]
-        mixed = trace(len(wishes), 1e6, 5, tuple(SAMPLERS))
-        found = painted(network, [*(w.ticket(tables) for w in wishes), *(w.ticket(tables) for w in mixed)])
-        expected = [by_scheduler(network, [wish])[0] for wish in wishes]
-        told[sampler] = max(
+        mixed = make_trace(len(arrivals), 1e6, 5, tuple(SAMPLERS))
+        latents = run_at_random(network, [arrival.painting(tables) for arrival in (*arrivals, *mixed)])
+        expected = [paint_by_scheduler(network, [arrival])[0] for arrival in arrivals]
+        figures[sampler] = max(
             float((one - other).abs().max() / other.abs().max())
-            for one, other in zip(found[: len(wishes)], expected, strict=True)
+            for one, other in zip(latents[: len(arrivals)], expected, strict=True)
         )
-    return {"max_relative_difference": max(told.values()), **{f"difference_{name}": told[name] for name in told}}
+    by_sampler = {f"difference_{name}": difference for name, difference in figures.items()}
+    return {"max_relative_difference": max(figures.values()), **by_sampler}
 
 
-def bits(network: Denoiser, orders: int) -> dict[str, Any]:
-    """The share of fixed paintings that are the same to the bit whatever order they come in."""
-    tables = Tables(CONFIG)
-    wishes = [Wish(n, 0.0, (4, 7, 10)[n % 3], sorted(SAMPLERS)[n % 4], (1.0, 5.0)[n % 2]) for n in range(12)]
-    first = painted(network, [wish.ticket(tables, fixed=True) for wish in wishes])
+def compare_bits(network: Denoiser, orders: int) -> dict[str, Any]:
+    """The share of arrival orders in which all reproducible paintings keep their bits."""
+    tables = StepTables(CONFIG)
+    arrivals = [Arrival(n, 0.0, (4, 7, 10)[n % 3], sorted(SAMPLERS)[n % 4], (1.0, 5.0)[n % 2]) for n in range(12)]
+    first = run_at_random(network, [arrival.painting(tables, reproducible=True) for arrival in arrivals])
     same = 0
     for seed in range(orders):
-        order = random.Random(seed).sample(range(len(wishes)), len(wishes))
-        found = painted(network, [wishes[number].ticket(tables, fixed=True) for number in order], seed)
-        same += all(torch.equal(first[number], latents) for number, latents in zip(order, found, strict=True))
+        order = random.Random(seed).sample(range(len(arrivals)), len(arrivals))
+        latents = run_at_random(
+            network, [arrivals[number].painting(tables, reproducible=True) for number in order], seed
+        )
+        same += all(torch.equal(first[number], other) for number, other in zip(order, latents, strict=True))
     return {"orders": orders, "bit_identical": same / orders if orders else None}
 
 
-def painted(network: Denoiser, tickets: Sequence[Ticket], seed: int = 0) -> list[Tensor]:
-    """Latents of paintings that come one after another, some steps apart by chance."""
-    loop, drawn, left = Loop(network, BatchSizes({}, MOST)), random.Random(seed), list(tickets)
+def run_at_random(network: Denoiser, paintings: Sequence[Painting], seed: int = 0) -> list[Tensor]:
+    """The latents of paintings that arrive one after another, a random number of steps apart."""
+    loop, chance, left = StepLoop(network, BatchSizes({}, MAX_BATCH)), random.Random(seed), list(paintings)
     while left or loop.waiting or loop.active:
-        while left and drawn.random() < 0.7:
+        while left and chance.random() < 0.7:
             loop.waiting.append(left.pop(0))
         loop.tick()
-    return [ticket.latents for ticket in tickets]
+    return [painting.latents for painting in paintings]
 
 
 if __name__ == "__main__":

@@ -1,13 +1,19 @@
-"""The step loop on an accelerator: Stable Diffusion 1.5 at 512 px and SDXL at 1024 px, with random weights.
+"""Measures the step loop on an accelerator: Stable Diffusion 1.5 at 512 px and SDXL at 1024 px, with random weights.
 
-    python bench/gpu/engine.py                   # on a GPU, from the repository's root; most of it is compiling
-    python bench/gpu/engine.py --models toy      # anywhere: that it runs, not how fast
+    python bench/gpu/engine.py                   # on a GPU, from the repository's root; mostly compiles
+    python bench/gpu/engine.py --models toy      # anywhere: shows that it runs, not how fast
 
-For each architecture: steps of 1 to 16 paintings, as they are and compiled; eight paintings of different steps,
-samplers and guidance against the same one by one, `full` while another comes in for each that is done (pictures per
-second of a busy worker: what its target means) and `mixed` until the longest is done alone; the share of what a large
-matrix product of bfloat16 reaches, measured here; how far what is compiled is from what is not; and whether fixed
-paintings keep their bits in any company. The UNet alone: text and decoding stay out, as they stay out of the loop.
+It measures for each architecture:
+
+- steps of 1 to 16 paintings, uncompiled and compiled;
+- eight paintings of different steps, samplers and guidance relative to the same ones one by one: `full` admits a new
+  painting for each that ends (the pictures per second of a busy worker, which its target refers to), `mixed` runs
+  until the longest painting is done alone;
+- the share of the rate of a large bfloat16 matrix product, which is measured here;
+- how far compiled predictions are from uncompiled ones;
+- whether reproducible paintings keep their bits in any batch.
+
+It runs the UNet alone: text encoding and decoding happen outside the loop.
 """
 
 import argparse
@@ -35,8 +41,8 @@ from worker.engine.batch_size import BatchSizes
 from worker.engine.compiled import MODES, Compiled
 from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.device import Device, open_device
-from worker.engine.samplers import SAMPLERS, Tables
-from worker.engine.step_loop import Loop, Ticket, step_times
+from worker.engine.samplers import SAMPLERS, StepTables
+from worker.engine.step_loop import Painting, StepLoop, time_steps
 
 SD15 = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 SDXL = {
@@ -65,8 +71,8 @@ TOY_XL = {**TOY, "addition_embed_type": "text_time", "addition_time_embed_dim": 
 TOY_XL["projection_class_embeddings_input_dim"] = 6 * 8 + 16
 MODELS: dict[str, dict[str, Any]] = {"sd15": SD15, "sdxl": SDXL, "toy": TOY, "toy-xl": TOY_XL}
 TOKENS, POOLED = 77, {"sdxl": 1280, "toy-xl": 16}
-WIDTHS = (1, 8, 4, 16, 2, 12, 6, 3)  # those that tell most come first
-COMPANY = 3  # widths, after which eight paintings are tried: every number of them is filled up to one of these
+BATCH_SIZES = (1, 8, 4, 16, 2, 12, 6, 3)  # the most informative come first
+FIRST_SIZES = 3  # sizes to compile before the eight paintings: any number of them is padded to one of these
 MIXED = (  # steps, sampler, guidance
     (4, "euler-a", 2.0),
     (8, "euler", 3.0),
@@ -77,145 +83,162 @@ MIXED = (  # steps, sampler, guidance
     (30, "ddim", 9.0),
     (50, "dpm++2m", 7.5),
 )
-STEPS = 30  # of the pictures that pictures per second counts
-LOOKS = 7
-TICKS = 60  # steps of slots that are always full
+STEPS = 30  # steps of a picture, for pictures per second
+TIMED_STEPS = 7
+TICKS = 60  # ticks of a loop that is always full
 ORDERS = 5
 
 
 def main() -> None:
-    """Print a line for each measurement; the last is one JSON object."""
+    """Print a line per measurement; the last line is a JSON object with all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=("sd15", "sdxl"), choices=tuple(MODELS))
-    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS, help="paintings a step, in this order")
-    parser.add_argument("--compile", choices=("0", *MODES), help="as WORKER_COMPILE; 1 on a GPU, else 0")
-    parser.add_argument("--seconds", type=float, default=1e9, help="after which no further width is compiled")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="*", default=BATCH_SIZES, help="paintings per step, in this order"
+    )
+    parser.add_argument("--compile", choices=("0", *MODES), help="as WORKER_COMPILE; by default 1 on a GPU, else 0")
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="time after which no further batch size is compiled"
+    )
     parser.add_argument("--json", action="store_true", help="print the last line only")
     options = parser.parse_args()
     diffusers.logging.set_verbosity_error()
     device = open_device()
-    told: dict[str, Any] = {"device": str(device), "torch": torch.__version__}
+    figures: dict[str, Any] = {"device": str(device), "torch": torch.__version__}
     if device.cuda:
-        told["device"] = f"{torch.cuda.get_device_name()} {device}"
-    told["matmul_tflops"] = round(matmul_rate(device) / 1e12, 3)
+        figures["device"] = f"{torch.cuda.get_device_name()} {device}"
+    figures["matmul_tflops"] = round(matmul_rate(device) / 1e12, 3)
     mode = options.compile or ("1" if device.cuda else "0")
     for name in options.models:
-        bench = Bench(name, device, told["matmul_tflops"] * 1e12)
-        for line in bench.lines(options.widths, mode, time.monotonic() + options.seconds / len(options.models)):
-            told |= {f"{name}_{key}": value for key, value in line.items()}
+        bench = Bench(name, device, figures["matmul_tflops"] * 1e12)
+        for line in bench.lines(options.batch_sizes, mode, time.monotonic() + options.seconds / len(options.models)):
+            figures |= {f"{name}_{key}": value for key, value in line.items()}
             if not options.json:
                 print(json.dumps({"model": name, **line}), flush=True)
-    print(json.dumps(told))
+    print(json.dumps(figures))
 
 
 class Bench:
-    """One architecture."""
+    """Measures one architecture."""
 
     def __init__(self, name: str, device: Device, ceiling: float) -> None:
         torch.manual_seed(0)
         self.name, self.device, self.ceiling = name, device, ceiling
         with torch.device(device.name):
-            self.unet = device.take(UNet2DConditionModel(**MODELS[name])).eval()
-        self.flops, self.alone = row_flops(name), dict[str, float]()  # seconds of a painting's step, by way
+            self.unet = device.move(UNet2DConditionModel(**MODELS[name])).eval()
+        self.flops = row_flops(name)
+        self.single_seconds = dict[str, float]()  # of a step of one painting: "eager", "compiled"
         self.side, self.width = self.unet.config.sample_size, self.unet.config.cross_attention_dim
-        self.tables = Tables(CONFIG)
+        self.tables = StepTables(CONFIG)
 
-    def lines(self, widths: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
-        """One dict of figures after the other; the targets' come before further widths are compiled."""
+    def lines(self, sizes: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
+        """Yield figures one dict after the other; those with targets come before further sizes are compiled."""
         yield {"tflop_per_row": float(f"{self.flops / 1e12:.4g}")}
         network = eager = Denoiser(self.unet).eval()
         if mode == "0":
-            yield from self.timed("eager", eager, widths, until)
+            yield from self.time_sizes("eager", eager, sizes, until)
         else:
             network = Denoiser(self.unet).eval()
             network.compiled = Compiled(self.unet, mode)
-            yield from self.timed("eager", eager, widths[:1], until)
-            yield from self.timed("compiled", network, widths[:COMPANY], until)
+            yield from self.time_sizes("eager", eager, sizes[:1], until)
+            yield from self.time_sizes("compiled", network, sizes[:FIRST_SIZES], until)
             yield {"compiled_difference": self.difference(eager, network)}
-        yield from self.company(network)
-        yield from self.bits(network)
+        yield from self.compare_batches(network)
+        yield from self.compare_bits(network)
         if mode != "0":
-            yield from self.timed("compiled", network, widths[COMPANY:], until)
+            yield from self.time_sizes("compiled", network, sizes[FIRST_SIZES:], until)
 
-    def timed(self, way: str, network: Denoiser, widths: Sequence[int], until: float) -> Iterator[dict[str, float]]:
-        """Steps of each width, while the next can be expected to be compiled in time."""
+    def time_sizes(
+        self, way: str, network: Denoiser, sizes: Sequence[int], until: float
+    ) -> Iterator[dict[str, float]]:
+        """Time steps of each batch size, as long as the next can be expected to compile in time."""
         first = 0.0
-        for width in widths:
-            if network.compiled and network.compiled.rows and time.monotonic() + first > until:
-                yield {f"{way}_{width}_left_out": 1}
+        for size in sizes:
+            if network.compiled and network.compiled.row_counts and time.monotonic() + first > until:
+                yield {f"{way}_{size}_left_out": 1}
                 continue
-            times, first = self.step_times(network, width)
+            times, first = self.time_steps(network, size)
             if not times:
-                yield {f"{way}_{width}_fits": 0}
+                yield {f"{way}_{size}_fits": 0}
                 continue
             seconds = statistics.median(times)
-            if width == 1:
-                self.alone[way] = seconds
-            yield {f"{way}_{width}_first_s": round(first, 1), **self.figures(way, width, seconds)}
+            if size == 1:
+                self.single_seconds[way] = seconds
+            yield {f"{way}_{size}_first_s": round(first, 1), **self.figures(way, size, seconds)}
 
-    def company(self, network: Denoiser) -> Iterator[dict[str, float]]:
-        """Eight paintings of different steps against the same one by one."""
+    def compare_batches(self, network: Denoiser) -> Iterator[dict[str, float]]:
+        """Eight paintings of different steps relative to the same ones one by one."""
+        single = self.single_seconds.items()
         full = self.full_seconds(network)
         yield {"full_pictures_per_second": round(1 / (full * STEPS), 3)}
-        yield {f"full_vs_{way}_one_by_one": round(step / full, 3) for way, step in self.alone.items()}
+        yield {f"full_vs_{way}_one_by_one": round(step / full, 3) for way, step in single}
         together = self.mixed_seconds(network)
         steps = sum(steps for steps, *_ in MIXED)
         yield {"mixed_pictures_per_second": round(len(MIXED) / together, 3)}
-        yield {f"mixed_vs_{way}_one_by_one": round(steps * step / together, 3) for way, step in self.alone.items()}
+        yield {f"mixed_vs_{way}_one_by_one": round(steps * step / together, 3) for way, step in single}
 
     @torch.inference_mode()
     def difference(self, eager: Denoiser, network: Denoiser) -> float:
-        """Of what they say to eight paintings, relative to its size; not a number if something overflowed."""
+        """The difference of two networks' predictions for eight paintings, relative to their norm.
+
+        It is NaN if something overflowed.
+        """
         loop = self.loop(network, len(MIXED))
-        tickets = [self.ticket(number, *one) for number, one in enumerate(MIXED)]
-        said = []
+        paintings = [self.painting(number, *settings) for number, settings in enumerate(MIXED)]
+        predictions = []
         for loop.network in (eager, network):
-            for ticket in tickets:
-                loop.begin(ticket)
-            rows = torch.stack([ticket.table.rows[0] for ticket in tickets]).to(loop.device)
-            said.append(loop.predict(tickets, rows, torch.stack([ticket.latents for ticket in tickets])))
-        return float(f"{(said[1] - said[0]).norm() / said[0].norm():.3g}")
+            for painting in paintings:
+                loop.start(painting)
+            rows = torch.stack([painting.table.rows[0] for painting in paintings]).to(loop.device)
+            predictions.append(
+                loop.predict(paintings, rows, torch.stack([painting.latents for painting in paintings]))
+            )
+        eager_prediction, prediction = predictions
+        return float(f"{(prediction - eager_prediction).norm() / eager_prediction.norm():.3g}")
 
-    def figures(self, way: str, width: int, seconds: float) -> dict[str, float]:
-        """Of steps of one width."""
-        name = f"{way}_{width}"
-        share = 2 * width * self.flops / seconds / self.ceiling
-        rate = width / (STEPS * seconds)
-        told = {"ms": 1000 * seconds, "per_second": rate, "mfu": share}
-        return {f"{name}_{what}": round(value, 4) for what, value in told.items()}
+    def figures(self, way: str, size: int, seconds: float) -> dict[str, float]:
+        """The figures of steps of one batch size; `mfu` is the share of the matrix product's rate."""
+        share = 2 * size * self.flops / seconds / self.ceiling
+        rate = size / (STEPS * seconds)
+        figures = {"ms": 1000 * seconds, "per_second": rate, "mfu": share}
+        return {f"{way}_{size}_{name}": round(value, 4) for name, value in figures.items()}
 
-    def ticket(self, number: int, steps: int, sampler: str, guidance: float = 7.5, *, fixed: bool = False) -> Ticket:
-        """A painting that is known by its number."""
-        drawn = torch.Generator().manual_seed(number)
+    def painting(
+        self, number: int, steps: int, sampler: str, guidance: float = 7.5, *, reproducible: bool = False
+    ) -> Painting:
+        """A painting whose conditioning and noise follow from its number."""
+        generator = torch.Generator().manual_seed(number)
         rows = 2 if guidance > 1 else 1
-        states = torch.randn(rows, TOKENS, self.width, generator=drawn)
-        pooled = frames = None
+        states = torch.randn(rows, TOKENS, self.width, generator=generator)
+        pooled = time_ids = None
         if self.name in POOLED:
-            pooled = torch.randn(rows, POOLED[self.name], generator=drawn)
-            frames = torch.tensor([[8.0 * self.side, 8.0 * self.side, 0, 0, 8.0 * self.side, 8.0 * self.side]] * rows)
-        table = self.tables.of(sampler, "native", steps)
-        conditioning = Conditioning(states, pooled=pooled, frames=frames)
-        return Ticket(table, conditioning, guidance, drawn, sample_shape(self.unet), fixed=fixed)
+            pooled = torch.randn(rows, POOLED[self.name], generator=generator)
+            time_ids = torch.tensor(
+                [[8.0 * self.side, 8.0 * self.side, 0, 0, 8.0 * self.side, 8.0 * self.side]] * rows
+            )
+        table = self.tables.text_to_image(sampler, "native", steps)
+        conditioning = Conditioning(states, pooled=pooled, time_ids=time_ids)
+        return Painting(table, conditioning, guidance, generator, sample_shape(self.unet), reproducible=reproducible)
 
-    def loop(self, network: Denoiser, most: int) -> Loop:
-        """A step loop whose steps we take ourselves."""
-        buckets = network.compiled.rows if network.compiled else ()
-        return Loop(network, BatchSizes({}, most), device=self.device.name, buckets=buckets)
+    def loop(self, network: Denoiser, max_size: int) -> StepLoop:
+        """A step loop whose ticks the bench calls itself."""
+        buckets = network.compiled.row_counts if network.compiled else ()
+        return StepLoop(network, BatchSizes({}, max_size), device=self.device.name, buckets=buckets)
 
-    def step_times(self, network: Denoiser, width: int) -> tuple[list[float], float]:
-        """Seconds of some steps of so many paintings, none if memory is too small; and of the step before them."""
-        tickets = [self.ticket(number, 1 + LOOKS, "dpm++2m") for number in range(width)]
+    def time_steps(self, network: Denoiser, size: int) -> tuple[list[float], float]:
+        """Seconds of steps at a batch size, empty if memory is too small; and seconds of the step before them."""
+        paintings = [self.painting(number, 1 + TIMED_STEPS, "dpm++2m") for number in range(size)]
         begun = time.perf_counter()
-        with network.compiled.learning() if network.compiled else nullcontext():
-            times = step_times(self.loop(network, width), tickets, LOOKS)
+        with network.compiled.compiling() if network.compiled else nullcontext():
+            times = time_steps(self.loop(network, size), paintings, TIMED_STEPS)
         return times, time.perf_counter() - begun - sum(times)
 
     def mixed_seconds(self, network: Denoiser) -> float:
-        """All of them together, until the longest is done; the second time counts."""
+        """Seconds until the longest of all paintings together is done, in the second of two runs."""
         seconds = 0.0
         for _ in range(2):
             loop = self.loop(network, len(MIXED))
-            loop.waiting = [self.ticket(number, *one) for number, one in enumerate(MIXED)]
+            loop.waiting = [self.painting(number, *settings) for number, settings in enumerate(MIXED)]
             begun = time.perf_counter()
             while loop.waiting or loop.active:
                 loop.tick()
@@ -223,9 +246,10 @@ class Bench:
         return seconds
 
     def full_seconds(self, network: Denoiser) -> float:
-        """Of one step of one painting, while eight are always under way: whenever one is done the next comes in."""
+        """Seconds per step and painting while eight are always active: each that ends is replaced at once."""
         loop, most = self.loop(network, len(MIXED)), len(MIXED)
-        coming = [self.ticket(number, *one) for number, one in enumerate(islice(cycle(MIXED), most * TICKS))]
+        settings = islice(cycle(MIXED), most * TICKS)
+        coming = [self.painting(number, *values) for number, values in enumerate(settings)]
         begun = 0.0
         for _ in range(1 + TICKS):
             free = most - len(loop.active) - len(loop.waiting)
@@ -234,44 +258,46 @@ class Bench:
             begun = begun or time.perf_counter()
         return (time.perf_counter() - begun) / (TICKS * most)
 
-    def bits(self, network: Denoiser) -> Iterator[dict[str, float]]:
-        """Of fixed paintings, the share whose bits are those of the painting alone: again, and in other company.
+    def compare_bits(self, network: Denoiser) -> Iterator[dict[str, float]]:
+        """The share of reproducible paintings with the bits of the painting alone, in three kinds of repetition.
 
-        What differs tells why: alone again, calculating is not repeatable; among others at the same place in the
-        rows, it is the others; else it is the place.
+        The first kind that differs shows the reason: `again` (alone), the computation is not repeatable;
+        `same_place` in the batch, the other paintings matter; `any_place`, the place in the batch matters.
         """
-        alone, drawn = self.end_of(network, [1])[1], random.Random(0)
+        alone, chance = self.paint_all(network, [1])[1], random.Random(0)
         orders: dict[str, list[list[int]]] = {"again": [], "same_place": [], "any_place": []}
         for _ in range(ORDERS):
-            others = drawn.sample(range(2, 20), 3)
-            place = drawn.randrange(1, 4)
+            others = chance.sample(range(2, 20), 3)
+            place = chance.randrange(1, 4)
             orders["again"].append([1])
             orders["same_place"].append([1, *others])
             orders["any_place"].append([*others[:place], 1, *others[place:]])
         same = {
-            name: [bool(torch.equal(self.end_of(network, order)[1], alone)) for order in some]
-            for name, some in orders.items()
+            kind: [bool(torch.equal(self.paint_all(network, order)[1], alone)) for order in of_kind]
+            for kind, of_kind in orders.items()
         }
-        yield {f"bits_{name}": sum(found) / ORDERS for name, found in same.items()}
-        yield {"bit_identical": sum(sum(found) for found in same.values()) / (3 * ORDERS)}
+        yield {f"bits_{kind}": sum(results) / ORDERS for kind, results in same.items()}
+        yield {"bit_identical": sum(sum(results) for results in same.values()) / (3 * ORDERS)}
 
-    def end_of(self, network: Denoiser, numbers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Latents of fixed paintings that came in this order, one a step."""
+    def paint_all(self, network: Denoiser, numbers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """The final latents of reproducible paintings that arrive in this order, one per tick."""
         loop = self.loop(network, 4)
-        tickets = {number: self.ticket(number, 6, sorted(SAMPLERS)[number % 4], fixed=True) for number in numbers}
+        paintings = {
+            number: self.painting(number, 6, sorted(SAMPLERS)[number % 4], reproducible=True) for number in numbers
+        }
         for number in numbers:
-            loop.waiting.append(tickets[number])
+            loop.waiting.append(paintings[number])
             loop.tick()
         while loop.waiting or loop.active:
             loop.tick()
-        return {number: ticket.latents.cpu() for number, ticket in tickets.items()}
+        return {number: painting.latents.cpu() for number, painting in paintings.items()}
 
 
 @torch.inference_mode()
 def row_flops(name: str) -> float:
-    """Floating-point operations of one row of this UNet, multiplications and additions counted each.
+    """The floating-point operations of one row of a UNet; a multiplication and an addition count as two.
 
-    Counted without calculating: some devices' attention is one operation that the counter does not know.
+    They are counted on the meta device: on some devices attention is a single operation that the counter misses.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = UNet2DConditionModel(**MODELS[name])
@@ -282,22 +308,22 @@ def row_flops(name: str) -> float:
 
 
 def sample_shape(unet: Any) -> tuple[int, int, int]:
-    """Channels, height and width of what it is made for."""
+    """The channels, height and width of the latents that a UNet is made for."""
     return unet.config.in_channels, unet.config.sample_size, unet.config.sample_size
 
 
 def matmul_rate(device: Device) -> float:
-    """Operations a second of a large product in the device's numbers, when it is warm: the best of some rounds."""
-    side, many = (8192, 10) if device.cuda else (1024, 1)
-    one, other = (torch.randn(side, side).to(device.name, device.kind) for _ in range(2))
+    """Operations per second of a large matrix product in the device's dtype: the best round after a warm-up."""
+    side, repeats = (8192, 10) if device.cuda else (1024, 1)
+    left, right = (torch.randn(side, side).to(device.name, device.dtype) for _ in range(2))
     times = []
-    for _ in range(1 + LOOKS):
+    for _ in range(1 + TIMED_STEPS):
         begun = time.perf_counter()
-        for _ in range(many):
-            one @ other
+        for _ in range(repeats):
+            left @ right
         if device.cuda:
             torch.cuda.synchronize()
-        times.append((time.perf_counter() - begun) / many)
+        times.append((time.perf_counter() - begun) / repeats)
     return 2 * side**3 / min(times[1:])
 
 

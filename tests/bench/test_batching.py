@@ -1,64 +1,69 @@
-"""The bench of batching: its clock, its traces and its rivals are fair."""
+"""The bench of batching: its clock, its traces and the ways that it compares are fair."""
 
 import pytest
 import torch
 
 from bench.batching import (
-    Clock,
-    Wish,
-    alike,
-    bits,
-    by_scheduler,
-    fidelity,
-    micro,
-    one_by_one,
-    static,
-    stepwise,
-    trace,
+    Arrival,
+    WorkClock,
+    compare_bits,
+    compare_with_diffusers,
+    make_network,
+    make_trace,
+    next_batch,
+    paint_by_scheduler,
+    run_one_by_one,
+    run_static_batches,
+    run_step_loop,
 )
 
 
 @pytest.fixture(scope="module")
 def network():
-    return micro()
+    return make_network()
 
 
-def test_a_clock_counts_work_and_leaps_over_idle_times_only_forwards():
-    clock = Clock()
-    clock.leap(5.0)
-    clock.leap(1.0)
+def test_a_clock_counts_work_and_skips_only_forwards():
+    clock = WorkClock()
+    clock.skip_to(5.0)
+    clock.skip_to(1.0)
     assert 5.0 <= clock() < 6.0
 
 
-def test_a_trace_comes_at_its_rate_and_is_the_same_again():
-    assert trace(50, 10.0, 1) == trace(50, 10.0, 1) != trace(50, 10.0, 2)
-    assert 2.5 < trace(50, 10.0, 1)[-1].arrives < 10 and {wish.steps for wish in trace(50, 1.0, 1)} == {4, 20, 30, 50}
+def test_a_trace_arrives_at_its_rate_and_is_repeatable():
+    assert make_trace(50, 10.0, 1) == make_trace(50, 10.0, 1) != make_trace(50, 10.0, 2)
+    assert 2.5 < make_trace(50, 10.0, 1)[-1].arrives_at < 10
+    assert {arrival.steps for arrival in make_trace(50, 1.0, 1)} == {4, 20, 30, 50}
 
 
-def test_a_static_batch_is_of_one_kind_and_who_is_not_there_cannot_be_in_it():
+def test_a_static_batch_holds_equal_settings_and_only_paintings_that_have_arrived():
     one, two, other, late = (
-        Wish(0, 0.0, 20, "euler", 5.0),
-        Wish(1, 0.1, 20, "euler", 5.0),
-        Wish(2, 0.1, 30, "euler", 5.0),
-        Wish(3, 9.0, 20, "euler", 5.0),
+        Arrival(0, 0.0, 20, "euler", 5.0),
+        Arrival(1, 0.1, 20, "euler", 5.0),
+        Arrival(2, 0.1, 30, "euler", 5.0),
+        Arrival(3, 9.0, 20, "euler", 5.0),
     )
-    assert alike([one, two, other, late], 1.0) == [one, two]
+    assert next_batch([one, two, other, late], 1.0) == [one, two]
 
 
-def test_a_batch_by_the_scheduler_is_what_each_is_alone(one_thread, network):
-    wishes = [Wish(number, 0.0, 4, "euler-a", 5.0) for number in range(3)]
-    together = by_scheduler(network, wishes)
-    for number, wish in enumerate(wishes):
-        assert torch.allclose(together[number], by_scheduler(network, [wish])[0], atol=1e-4)
+def test_a_batch_by_the_scheduler_equals_each_painting_alone(one_thread, network):
+    arrivals = [Arrival(number, 0.0, 4, "euler-a", 5.0) for number in range(3)]
+    together = paint_by_scheduler(network, arrivals)
+    for number, arrival in enumerate(arrivals):
+        assert torch.allclose(together[number], paint_by_scheduler(network, [arrival])[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("run", [one_by_one, static, stepwise])
-def test_every_painting_of_a_trace_is_timed_from_its_coming(one_thread, network, run):
-    wishes = [Wish(0, 100.0, 4, "euler", 5.0), Wish(1, 100.0, 4, "ddim", 5.0), Wish(2, 300.0, 4, "euler", 5.0)]
-    took = run(network, wishes)
-    assert len(took) == 3 and all(0 < seconds < 50 for seconds in took)
+@pytest.mark.parametrize("run", [run_one_by_one, run_static_batches, run_step_loop])
+def test_every_painting_of_a_trace_is_timed_from_its_arrival(one_thread, network, run):
+    arrivals = [
+        Arrival(0, 100.0, 4, "euler", 5.0),
+        Arrival(1, 100.0, 4, "ddim", 5.0),
+        Arrival(2, 300.0, 4, "euler", 5.0),
+    ]
+    times = run(network, arrivals)
+    assert len(times) == 3 and all(0 < seconds < 50 for seconds in times)
 
 
-def test_what_it_says_of_differences_and_bits(one_thread, network):
-    assert 0 < fidelity(network)["max_relative_difference"] <= 1e-5
-    assert bits(network, 2)["bit_identical"] == 1.0
+def test_paintings_match_diffusers_and_reproducible_ones_keep_their_bits(one_thread, network):
+    assert 0 < compare_with_diffusers(network)["max_relative_difference"] <= 1e-5
+    assert compare_bits(network, 2)["bit_identical"] == 1.0

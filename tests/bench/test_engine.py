@@ -12,7 +12,17 @@ from tests.real import ROOT
 
 
 def test_it_runs_anywhere_in_one_command():
-    command = [sys.executable, "bench/gpu/engine.py", "--models", "toy", "toy-xl", "--widths", "1", "4", "--json"]
+    command = [
+        sys.executable,
+        "bench/gpu/engine.py",
+        "--models",
+        "toy",
+        "toy-xl",
+        "--batch-sizes",
+        "1",
+        "4",
+        "--json",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     ended = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=True
