@@ -33,7 +33,7 @@ class UserRecords:
 
     def preferences(self, caller: str) -> dict[str, str]:
         """All that this caller prefers."""
-        name = self.prefix + "prefers:" + hash_name(caller)
+        name = self.prefix + "preferences:" + hash_name(caller)
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hgetall(name)
@@ -43,7 +43,7 @@ class UserRecords:
 
     def prefer(self, caller: str, preferences: Mapping[str, str]) -> None:
         """Keep these; others stay as they are."""
-        name = self.prefix + "prefers:" + hash_name(caller)
+        name = self.prefix + "preferences:" + hash_name(caller)
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(name, mapping=dict(preferences))

@@ -34,15 +34,15 @@ class Backlog:
     def touch_init_image(self, init_image: str, scope: str) -> None:
         """Note that this init image was uploaded or used just now."""
         with redis_errors():
-            self.redis.zadd(self.prefix + "starts", {json.dumps([init_image, scope]): now()})
+            self.redis.zadd(self.prefix + "init-images", {json.dumps([init_image, scope]): now()})
 
     def old_init_images(self) -> list[tuple[str, str]]:
         """Init images, as (name, scope), that nobody has used for longer than finished jobs are kept."""
         with redis_errors():
-            old = self.redis.zrangebyscore(self.prefix + "starts", "-inf", now() - KEPT_SECONDS, 0, BATCH)
+            old = self.redis.zrangebyscore(self.prefix + "init-images", "-inf", now() - KEPT_SECONDS, 0, BATCH)
         return [(init_image, scope) for init_image, scope in map(json.loads, old)]
 
     def drop_init_image(self, init_image: str, scope: str) -> None:
         """Stop watching this init image until it is touched again."""
         with redis_errors():
-            self.redis.zrem(self.prefix + "starts", json.dumps([init_image, scope]))
+            self.redis.zrem(self.prefix + "init-images", json.dumps([init_image, scope]))

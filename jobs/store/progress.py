@@ -6,16 +6,15 @@ from jobs.job import Claim, State
 from memo import Picture, now
 
 from . import scripts
-from .connection import KEPT_SECONDS, Connection, redis_errors
-from .records import dump_picture, flatten
-from .statistics import cost_class, count_this_minute
+from .connection import KEPT_SECONDS, Connection
+from .records import dump, dump_picture
+from .statistics import cost_class, this_minute
 
 
 class ProgressReports:
     """Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
-        self.redis, self.prefix = connection.redis, connection.prefix
         self.run_step = connection.script(scripts.STEP)
         self.run_message = connection.script(scripts.MESSAGE)
         self.run_finish = connection.script(scripts.FINISH)
@@ -39,18 +38,14 @@ class ProgressReports:
 
     def complete(self, claim: Claim, picture: Picture) -> bool:
         """End the painting with its kept picture and count its cost; False when the claim is lost."""
-        if not self.finish(claim, State.DONE, {"picture": dump_picture(picture)}):
-            return False
-        with redis_errors():
-            pipe = self.redis.pipeline(transaction=True)
-            for what, value in (("seconds", picture.seconds), ("joules", picture.joules), ("count", 1.0)):
-                pipe.hincrbyfloat(self.prefix + "spent", f"{cost_class(picture.recipe)}:{what}", value)
-            totals = {"seconds_spent": picture.seconds, "joules_spent": picture.joules, "pictures": 1.0}
-            for name, value in totals.items():
-                pipe.hincrbyfloat(self.prefix + "counts", name, value)
-            count_this_minute(pipe, self.prefix, totals)
-            pipe.execute()
-        return True
+        cost = {"seconds": picture.seconds, "joules": picture.joules}
+        counted = {
+            "cost_class": cost_class(picture.recipe),
+            "minute": this_minute(),
+            "counts": {**{f"{what}_spent": value for what, value in cost.items()}, "pictures": 1},
+            "costs": {**cost, "count": 1},
+        }
+        return self.finish(claim, State.DONE, {"picture": dump_picture(picture)}, counted)
 
     def fail(self, claim: Claim, error: str) -> bool:
         """End the painting with an error, which users see; False when the claim is lost."""
@@ -60,6 +55,16 @@ class ProgressReports:
         """End a painting that nobody waits for any more; False when the claim is lost."""
         return self.finish(claim, State.CANCELLED, {})
 
-    def finish(self, claim: Claim, state: State, facts: Mapping[str, str]) -> bool:
-        """Write a final state; False when the claim is lost."""
-        return bool(self.run_finish(claim.painting, claim.token, state, now(), KEPT_SECONDS, *flatten(facts)))
+    def finish(
+        self, claim: Claim, state: State, fields: Mapping[str, str], counted: Mapping[str, object] | None = None
+    ) -> bool:
+        """Write a final state; False when the claim is lost. `counted` is what FINISH in scripts.py counts."""
+        ending = {
+            "painting": claim.painting,
+            "token": claim.token,
+            "state": state.value,
+            "now": str(now()),
+            "kept_seconds": KEPT_SECONDS,
+            "fields": fields,
+        }
+        return bool(self.run_finish(dump({**ending, **(counted or {})})))

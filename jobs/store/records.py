@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from jobs.job import Job, MemoryMatch, Origin, State
 from memo import SHARED, Picture, Recipe
@@ -43,9 +43,9 @@ def load_picture(text: str | None) -> Picture | None:
     return from_record(from_canonical(values["recipe"]), values["record"])
 
 
-def flatten(mapping: Mapping[str, str]) -> Iterable[str]:
-    """field, value, field, value …, as HSET takes them."""
-    return (text for pair in mapping.items() for text in pair)
+def pair_up(reply: Sequence[str]) -> dict[str, str]:
+    """The hash that a script returned as field, value, field, value …"""
+    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def read_number(text: str | None) -> float | None:
@@ -97,7 +97,7 @@ def job_from_painting(
         finished=cancelled or read_number(painting.get("finished")),
         step=recipe.steps if state is State.DONE else int(painting["step"]),
         position=position if state is State.QUEUED else None,
-        seconds_left=read_number(painting.get("left")) if running else None,
+        seconds_left=read_number(painting.get("seconds_left")) if running else None,
         message=painting.get("message", "") if running else "",
         previewed=int(painting["previewed"]) if running and "previewed" in painting else None,
         error=painting.get("error"),

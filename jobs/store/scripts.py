@@ -1,62 +1,117 @@
 """The atomic steps of the queue, as Lua that Redis runs whole (https://redis.io/docs/latest/develop/programmability/).
 
-Keys, all under one prefix:
-  job:<id>        hash   what one person asked for
-  painting:<id>   hash   one piece of work: state, recipe, progress, token, waiters
-  wish:<key>      string the painting that will fulfil this wish, while it is queued or running
-  user:<digest>   zset   the jobs of whoever asked, by the time they asked
-  queued          zset   paintings that wait, by their rank: the time they were asked for, less what urgency is worth
-  waiting:<model>  zset  those of one model, the same
-  queued:<user>:<model>  zset  those of them that one user waits for; who joins one has it in their own line, too
-  users:<model>  set    who has something waiting there
-  served          zset   owners by the time that something of theirs was claimed last
-  hooks           zset   who is to be told that a job is final, by when that is due; see webhooks.py
-  hooks-of:<painting>  set  who is to be told that this painting is final
-  leases          zset   paintings that run, by the time their lease ends
-  of:<key>        set    jobs and paintings of one picture, as job:<id> and painting:<id>
-  group:<id>      string the jobs that were asked for as one, and what else is to be known of them
-  once:<digest>   string what a request that may be sent twice has led to
-  finished        stream the last 500 pictures, for those who watch the gallery; told on `painting:finished`
-Every change of a painting is published on `painting:<id>`.
+Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash_name`):
+  job:<id>                    hash    what one person asked for
+  jobs                        zset    the newest jobs, by the time they were asked for
+  jobs:scope:<scope>          zset    those of one scope, the same
+  jobs:user:<user>            zset    those of one user, the same
+  painting:<id>               hash    one piece of work: state, recipe, progress, token, waiters
+  wish:<scope>:<key>          string  the painting that will fulfil this wish, while it is queued or running
+  picture:<key>               set     jobs and paintings that led to this picture, as job:<id> and painting:<id>
+  queued                      zset    paintings that wait, by rank: when they were asked for, sooner if urgent
+  queued:model:<model>        zset    those for one model, the same
+  queued:user:<user>:<model>  zset    those of them that one user waits for; a user who joins one has it here, too
+  queued:users:<model>        set     users with a painting in queued:user:<user>:<model>
+  served                      zset    users by the time their last painting was claimed
+  leases                      zset    paintings that run, by the time their lease ends
+  finished                    stream  the last 500 pictures; each is announced on the channel painting:finished
+  workers                     hash    what each worker said with its last heartbeat
+  counts                      hash    totals since the beginning
+  counts:minute:<minute>      hash    the same for one minute since 1970
+  costs                       hash    seconds, joules and number of paintings of one model, size and number of steps
+  unindexed                   stream  pictures that are kept and not indexed yet
+  init-images                 zset    init images, by the time they were last used
+  request:<name>              string  what a request that may be sent twice has led to
+  group:<id>                  string  the jobs that one request asked for, and facts about it
+  preferences:<user>          hash    what a user prefers (jobs/users.py)
+  task:<user>:<name>          hash    jobs under a name that the user chose (jobs/users.py)
+  tasks:<user>                zset    a user's tasks under way, by the time they began
+  webhooks                    zset    deliveries, by the time they are due (jobs/webhooks/deliveries.py)
+  webhook:<id>                hash    one delivery
+  webhooks-of:<painting>      set     deliveries that are due when this painting ends
+  keys, key-names, scopes, web-secret   people's API keys (jobs/api_keys.py)
+Every change of a painting is published on the channel painting:<id>.
 """
 
-# Into the queue at its rank and out of it; used by several scripts below.
-LINES = """
+# Into the queue at its rank and out of it.
+QUEUE = """
 local function enqueue(p, id, prefix)
-  local of = redis.call('HMGET', p, 'users', 'model', 'rank')
-  redis.call('ZADD', prefix..'queued', of[3], id)
-  redis.call('ZADD', prefix..'waiting:'..of[2], of[3], id)
-  for user in string.gmatch(of[1], '%S+') do
-    redis.call('ZADD', prefix..'queued:'..user..':'..of[2], of[3], id)
-    redis.call('SADD', prefix..'users:'..of[2], user)
+  local fields = redis.call('HMGET', p, 'users', 'model', 'rank')
+  local users, model, rank = fields[1], fields[2], fields[3]
+  redis.call('ZADD', prefix..'queued', rank, id)
+  redis.call('ZADD', prefix..'queued:model:'..model, rank, id)
+  for user in string.gmatch(users, '%S+') do
+    redis.call('ZADD', prefix..'queued:user:'..user..':'..model, rank, id)
+    redis.call('SADD', prefix..'queued:users:'..model, user)
   end
 end
 local function dequeue(p, id, prefix)
-  local of = redis.call('HMGET', p, 'users', 'model')
+  local fields = redis.call('HMGET', p, 'users', 'model')
+  local users, model = fields[1], fields[2]
   redis.call('ZREM', prefix..'queued', id)
-  redis.call('ZREM', prefix..'waiting:'..of[2], id)
-  for user in string.gmatch(of[1], '%S+') do
-    local mine = prefix..'queued:'..user..':'..of[2]
-    redis.call('ZREM', mine, id)
-    if redis.call('EXISTS', mine) == 0 then redis.call('SREM', prefix..'users:'..of[2], user) end
+  redis.call('ZREM', prefix..'queued:model:'..model, id)
+  for user in string.gmatch(users, '%S+') do
+    local line = prefix..'queued:user:'..user..':'..model
+    redis.call('ZREM', line, id)
+    if redis.call('EXISTS', line) == 0 then redis.call('SREM', prefix..'queued:users:'..model, user) end
   end
+end
+local function under_way(p)
+  local fields = redis.call('HMGET', p, 'state', 'cancel')
+  return (fields[1] == 'queued' or fields[1] == 'running') and fields[2] ~= '1'
 end
 local function join(p, id, prefix, user, rank)
   redis.call('HINCRBY', p, 'waiters', 1)
-  local of = redis.call('HMGET', p, 'users', 'rank', 'state')
-  if not string.find(of[1], user, 1, true) then redis.call('HSET', p, 'users', of[1]..' '..user) end
-  if tonumber(rank) < tonumber(of[2]) then redis.call('HSET', p, 'rank', rank) end
-  if of[3] == 'queued' then enqueue(p, id, prefix) end
+  local fields = redis.call('HMGET', p, 'users', 'rank', 'state')
+  if not string.find(fields[1], user, 1, true) then redis.call('HSET', p, 'users', fields[1]..' '..user) end
+  if tonumber(rank) < tonumber(fields[2]) then redis.call('HSET', p, 'rank', rank) end
+  if fields[3] == 'queued' then enqueue(p, id, prefix) end
 end
 """
 
-# A finished painting and its lock on the wish.
+# Adds {name: number} to the totals and to the counts of a minute: {minute, kept_seconds}.
+COUNT = """
+local function count(prefix, minute, numbers)
+  local name = prefix..'counts:minute:'..minute.minute
+  for what, number in pairs(numbers) do
+    redis.call('HINCRBYFLOAT', prefix..'counts', what, number)
+    redis.call('HINCRBYFLOAT', name, what, number)
+  end
+  redis.call('EXPIRE', name, minute.kept_seconds)
+end
+"""
+
+# Writes a job, {id, fields, lists, list_length, kept_seconds, minute}: its hash, the recent lists, the counts,
+# and the links by which it is forgotten with its picture. Numbers come as text, which keeps all their digits.
+RECORD = (
+    COUNT
+    + """
+local function record(prefix, job, picture)
+  local name = prefix..'job:'..job.id
+  for field, value in pairs(job.fields) do redis.call('HSET', name, field, value) end
+  redis.call('EXPIRE', name, job.kept_seconds)
+  for _, list in ipairs(job.lists) do
+    redis.call('ZADD', prefix..list, job.fields.created, job.id)
+    redis.call('ZREMRANGEBYRANK', prefix..list, 0, -job.list_length - 1)
+    redis.call('EXPIRE', prefix..list, job.kept_seconds)
+  end
+  count(prefix, job.minute, {[job.fields.origin] = 1})
+  redis.call('SADD', prefix..'picture:'..picture, 'job:'..job.id)
+  if job.fields.painting ~= '' then
+    redis.call('SADD', prefix..'picture:'..picture, 'painting:'..job.fields.painting)
+  end
+  redis.call('EXPIRE', prefix..'picture:'..picture, job.kept_seconds)
+end
+"""
+)
+
+# Ends a painting: out of the queue, off its wish, its webhooks due.
 FINAL = (
-    LINES
+    QUEUE
     + """
 local function final(p, id, prefix, state, now, ttl)
   redis.call('HSET', p, 'state', state, 'finished', now, 'token', '')
-  redis.call('HDEL', p, 'left', 'message', 'preview', 'previewed')
+  redis.call('HDEL', p, 'seconds_left', 'message', 'preview', 'previewed')
   dequeue(p, id, prefix)
   redis.call('ZREM', prefix..'leases', id)
   local wish = redis.call('HGET', p, 'wish')
@@ -64,84 +119,109 @@ local function final(p, id, prefix, state, now, ttl)
     redis.call('DEL', prefix..'wish:'..wish)
   end
   redis.call('EXPIRE', p, ttl)
-  for _, hook in ipairs(redis.call('SMEMBERS', prefix..'hooks-of:'..id)) do
-    redis.call('ZADD', prefix..'hooks', now, hook)
+  for _, webhook in ipairs(redis.call('SMEMBERS', prefix..'webhooks-of:'..id)) do
+    redis.call('ZADD', prefix..'webhooks', now, webhook)
   end
-  redis.call('DEL', prefix..'hooks-of:'..id)
+  redis.call('DEL', prefix..'webhooks-of:'..id)
   redis.call('PUBLISH', prefix..'painting:'..id, state)
 end
 """
 )
 
-# ARGV: prefix, painting id, wish ('' = do not join), now, rank, user, then field, value … of the painting, model
-# among them. Returns the id of the painting that will serve: the new one, or one under way, which moves up to the
-# rank of whoever joins it, and stands in their line as well.
+# ARGV: prefix, JSON of {job, painting: {id, fields}, wish ('' = never join), user, rank, joined_reason}. Records the
+# job and its painting, or joins the painting of the same wish, which moves up to the rank of the user who joins.
+# Returns {painting id, paintings before it in the queue, fields of the painting that was joined, else {}}.
 OPEN = (
-    LINES
+    QUEUE
+    + RECORD
     + """
-local prefix, id, wish, now, rank, user = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-if wish ~= '' then
-  local other = redis.call('GET', prefix..'wish:'..wish)
-  if other then
+local prefix, request = ARGV[1], cjson.decode(ARGV[2])
+local job, id = request.job, request.painting.id
+if request.wish ~= '' then
+  local wish = prefix..'wish:'..request.wish
+  local other = redis.call('GET', wish)
+  if other and under_way(prefix..'painting:'..other) then
     local p = prefix..'painting:'..other
-    local state = redis.call('HGET', p, 'state')
-    if (state == 'queued' or state == 'running') and redis.call('HGET', p, 'cancel') ~= '1' then
-      join(p, other, prefix, user, rank)
-      return other
-    end
+    join(p, other, prefix, request.user, request.rank)
+    job.fields.painting, job.fields.origin, job.fields.reason = other, 'joined', request.joined_reason
+    record(prefix, job, redis.call('HGET', p, 'key'))
+    return {other, redis.call('ZRANK', prefix..'queued', other), redis.call('HGETALL', p)}
   end
-  redis.call('SET', prefix..'wish:'..wish, id)
+  redis.call('SET', wish, id)
 end
 local p = prefix..'painting:'..id
-redis.call('HSET', p, 'state', 'queued', 'waiters', 1, 'wish', wish, 'attempts', 0, 'created', now, 'step', 0)
-redis.call('HSET', p, 'rank', rank, 'user', user, 'users', user, unpack(ARGV, 7))
+for field, value in pairs(request.painting.fields) do redis.call('HSET', p, field, value) end
 enqueue(p, id, prefix)
-return id
+record(prefix, job, request.painting.fields.key)
+return {id, redis.call('ZRANK', prefix..'queued', id), {}}
 """
 )
 
-# ARGV: prefix, painting id, user, rank. Returns 1 when the painting is under way, and one more waits for it.
+# ARGV: prefix, JSON of {job, painting id, scope, user, rank}. Records a job that waits for a painting of this scope.
+# Returns {paintings before it in the queue, fields of the painting}, or nil when it is not under way any more.
 JOIN = (
-    LINES
+    QUEUE
+    + RECORD
     + """
-local p = ARGV[1]..'painting:'..ARGV[2]
-local state = redis.call('HGET', p, 'state')
-if (state ~= 'queued' and state ~= 'running') or redis.call('HGET', p, 'cancel') == '1' then return 0 end
-join(p, ARGV[2], ARGV[1], ARGV[3], ARGV[4])
-return 1
+local prefix, request = ARGV[1], cjson.decode(ARGV[2])
+local id, p = request.painting, prefix..'painting:'..request.painting
+if not under_way(p) or redis.call('HGET', p, 'scope') ~= request.scope then return nil end
+join(p, id, prefix, request.user, request.rank)
+record(prefix, request.job, redis.call('HGET', p, 'key'))
+return {redis.call('ZRANK', prefix..'queued', id), redis.call('HGETALL', p)}
 """
 )
 
-# ARGV: prefix, token, now, lease end, ttl of whom was served when, model, model … Claims the painting whose turn it
-# is: the first of the user who has fewest under way, and among such was served longest ago.
-# Returns {painting, recipe, scope, attempt, user, rank, what went wrong}, or nil when nothing waits for them.
+# ARGV: prefix, JSON of {job, picture key, cost_class, seconds and joules of this picture, lookup_seconds,
+# lookup_joules}. Records a job that memory answered. It saved the mean cost of such paintings, or of this one where
+# none was counted, less the cost of looking up; never less than nothing.
+REMEMBER = (
+    RECORD
+    + """
+local prefix, request = ARGV[1], cjson.decode(ARGV[2])
+record(prefix, request.job, request.picture)
+local function mean(what)
+  local sums = redis.call('HMGET', prefix..'costs', request.cost_class..':'..what, request.cost_class..':count')
+  if not sums[2] then return request[what] end
+  return tonumber(sums[1]) / tonumber(sums[2])
+end
+count(prefix, request.job.minute, {
+  seconds_saved = math.max(0, mean('seconds') - request.lookup_seconds),
+  joules_saved = math.max(0, mean('joules') - request.lookup_joules),
+})
+"""
+)
+
+# ARGV: prefix, token, now, lease end, ttl of `served`, model, model … Claims the next painting: the first in the line
+# of the user with the fewest paintings under way, and among such users the one who was served longest ago.
+# Returns {painting, recipe, scope, attempt, user, rank, fault of the attempt before}, or nil when nothing waits.
 CLAIM = (
-    LINES
+    QUEUE
     + """
 local prefix, token, now = ARGV[1], ARGV[2], ARGV[3]
-local held = {}
+local running = {}
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
   local user = redis.call('HGET', prefix..'painting:'..id, 'user')
-  if user then held[user] = (held[user] or 0) + 1 end
+  if user then running[user] = (running[user] or 0) + 1 end
 end
 local function sooner(a, b)
   if not b then return true end
   for i = 1, 3 do if a[i] ~= b[i] then return a[i] < b[i] end end
   return false
 end
-local function following()
+local function next_in_turn()
   local best
   for m = 6, #ARGV do
-    for _, user in ipairs(redis.call('SMEMBERS', prefix..'users:'..ARGV[m])) do
-      local head = redis.call('ZRANGE', prefix..'queued:'..user..':'..ARGV[m], 0, 0, 'WITHSCORES')
+    for _, user in ipairs(redis.call('SMEMBERS', prefix..'queued:users:'..ARGV[m])) do
+      local head = redis.call('ZRANGE', prefix..'queued:user:'..user..':'..ARGV[m], 0, 0, 'WITHSCORES')
       local served = tonumber(redis.call('ZSCORE', prefix..'served', user) or 0)
-      local its = {held[user] or 0, served, tonumber(head[2]), head[1], user}
-      if head[1] and sooner(its, best) then best = its end
+      local candidate = {running[user] or 0, served, tonumber(head[2]), head[1], user}
+      if head[1] and sooner(candidate, best) then best = candidate end
     end
   end
   if best then return best[4], best[5] end
 end
-local id, user = following()
+local id, user = next_in_turn()
 if not id then return nil end
 local p = prefix..'painting:'..id
 local attempts = redis.call('HINCRBY', p, 'attempts', 1)
@@ -152,25 +232,25 @@ redis.call('ZADD', prefix..'served', now, user)
 redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[5])
 redis.call('EXPIRE', prefix..'served', ARGV[5])
 redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-local told = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault')
-return {id, told[1], told[2], attempts, user, told[3], told[4] or ''}
+local fields = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault')
+return {id, fields[1], fields[2], attempts, user, fields[3], fields[4] or ''}
 """
 )
 
-# ARGV: prefix, painting id, token, step, seconds left, preview ('' = none), words.
+# ARGV: prefix, painting id, token, step, seconds left, preview ('' = none), message.
 # Returns 'lost', 'cancel' or 'go on'.
 STEP = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
-redis.call('HSET', p, 'step', ARGV[4], 'left', ARGV[5], 'message', ARGV[7])
+redis.call('HSET', p, 'step', ARGV[4], 'seconds_left', ARGV[5], 'message', ARGV[7])
 if ARGV[6] ~= '' then redis.call('HSET', p, 'preview', ARGV[6], 'previewed', ARGV[4]) end
 redis.call('PUBLISH', prefix..'painting:'..id, 'step')
 if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
 """
 
-# ARGV: prefix, painting id, token, words, what went wrong ('' = nothing). Returns as STEP.
+# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). Returns as STEP.
 MESSAGE = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
@@ -190,35 +270,40 @@ redis.call('ZADD', prefix..'leases', ARGV[4], id)
 return 1
 """
 
-# ARGV: prefix, painting id, token, state, now, ttl, field, value …  Returns 1, or 0 when the claim is lost.
+# ARGV: prefix, JSON of {painting id, token, state, now, kept_seconds, fields}, and for a finished picture besides
+# {cost_class, minute, counts, costs}, which are counted. Returns 1, or 0 when the claim is lost.
 FINISH = (
     FINAL
+    + COUNT
     + """
-local prefix, id = ARGV[1], ARGV[2]
-local p = prefix..'painting:'..id
-if redis.call('HGET', p, 'token') ~= ARGV[3] then return 0 end
-if #ARGV > 6 then redis.call('HSET', p, unpack(ARGV, 7)) end
-local picture = redis.call('HGET', p, 'picture')
-if ARGV[4] == 'done' and picture then
-  redis.call('XADD', prefix..'finished', 'MAXLEN', 500, '*', 'picture', picture)
+local prefix, ending = ARGV[1], cjson.decode(ARGV[2])
+local id, p = ending.painting, prefix..'painting:'..ending.painting
+if redis.call('HGET', p, 'token') ~= ending.token then return 0 end
+for field, value in pairs(ending.fields) do redis.call('HSET', p, field, value) end
+if ending.state == 'done' then
+  redis.call('XADD', prefix..'finished', 'MAXLEN', 500, '*', 'picture', ending.fields.picture)
   redis.call('PUBLISH', prefix..'painting:finished', '')
+  count(prefix, ending.minute, ending.counts)
+  for what, cost in pairs(ending.costs) do
+    redis.call('HINCRBYFLOAT', prefix..'costs', ending.cost_class..':'..what, cost)
+  end
 end
-final(p, id, prefix, ARGV[4], ARGV[5], ARGV[6])
+final(p, id, prefix, ending.state, ending.now, ending.kept_seconds)
 return 1
 """
 )
 
-# ARGV: prefix, painting id, token, '1' to take the attempt back. Back into the queue, at its old rank; returns the
-# model, or nil when the claim was lost already.
+# ARGV: prefix, painting id, token, '1' to take the attempt back. Puts the painting back into the queue at its old
+# rank. Returns its model, or nil when the claim is lost.
 RELEASE = (
-    LINES
+    QUEUE
     + """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'state') ~= 'running' or redis.call('HGET', p, 'token') ~= ARGV[3] then return nil end
 if ARGV[4] == '1' then redis.call('HINCRBY', p, 'attempts', -1) end
 redis.call('HSET', p, 'state', 'queued', 'token', '', 'step', 0)
-redis.call('HDEL', p, 'started', 'left', 'message', 'preview', 'previewed')
+redis.call('HDEL', p, 'started', 'seconds_left', 'message', 'preview', 'previewed')
 redis.call('ZREM', prefix..'leases', id)
 enqueue(p, id, prefix)
 redis.call('PUBLISH', prefix..'painting:'..id, 'queued')
@@ -238,10 +323,10 @@ local p = prefix..'painting:'..id
 local state = redis.call('HGET', p, 'state')
 if state ~= 'queued' and state ~= 'running' then return 0 end
 redis.call('HSET', j, 'cancelled', now)
-local hook = redis.call('HGET', j, 'hook')
-if hook then
-  redis.call('SREM', prefix..'hooks-of:'..id, hook)
-  redis.call('ZADD', prefix..'hooks', now, hook)
+local webhook = redis.call('HGET', j, 'webhook')
+if webhook then
+  redis.call('SREM', prefix..'webhooks-of:'..id, webhook)
+  redis.call('ZADD', prefix..'webhooks', now, webhook)
 end
 if redis.call('HINCRBY', p, 'waiters', -1) <= 0 then
   redis.call('HSET', p, 'cancel', '1')
@@ -252,12 +337,12 @@ return 1
 """
 )
 
-# ARGV: prefix, digest, value, milliseconds, instead of ('' = of nothing). Writes the value unless another stands
-# there; '' takes away. Returns nil when it did, else what stands there.
+# ARGV: prefix, name, value, milliseconds, expected value ('' = none). Writes the value if the name holds the expected
+# one; an empty value deletes it. Returns nil when it did, else what the name holds.
 COMPARE_AND_SET = """
-local name = ARGV[1]..'once:'..ARGV[2]
-local there = redis.call('GET', name) or ''
-if there ~= ARGV[5] then return there end
+local name = ARGV[1]..'request:'..ARGV[2]
+local held = redis.call('GET', name) or ''
+if held ~= ARGV[5] then return held end
 if ARGV[3] == '' then redis.call('DEL', name) else redis.call('SET', name, ARGV[3], 'PX', ARGV[4]) end
 return nil
 """

@@ -50,7 +50,7 @@ class Snapshots:
 
     def recent(self, limit: int, scope: str | None = None) -> list[Job]:
         """The newest jobs first, of one scope or of all."""
-        name = "jobs" if scope is None else "scope:" + hash_name(scope)
+        name = "jobs" if scope is None else "jobs:scope:" + hash_name(scope)
         with redis_errors():
             ids = self.redis.zrevrange(self.prefix + name, 0, limit - 1)
         return self.find_all(ids)
@@ -58,7 +58,7 @@ class Snapshots:
     def of_user(self, user: str) -> list[Job]:
         """The jobs of a user that are still known, newest first."""
         with redis_errors():
-            ids = self.redis.zrevrange(self.prefix + "user:" + hash_name(user), 0, -1)
+            ids = self.redis.zrevrange(self.prefix + "jobs:user:" + hash_name(user), 0, -1)
         return self.find_all(ids)
 
     def preview(self, job: str) -> bytes | None:

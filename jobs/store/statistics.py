@@ -30,7 +30,7 @@ class Statistics:
         with redis_errors():
             pipe = self.redis.pipeline(transaction=False)
             for minute in range(last - minutes + 1, last + 1):
-                pipe.hgetall(f"{self.prefix}minute:{minute}")
+                pipe.hgetall(f"{self.prefix}counts:minute:{minute}")
             replies = pipe.execute()
         return [Counter({name: float(value) for name, value in counts.items()}) for counts in replies]
 
@@ -41,7 +41,7 @@ class Statistics:
         """
         fields = [f"{cost_class(like.recipe)}:{what}" for what in ("seconds", "joules", "count")]
         with redis_errors():
-            seconds, joules, count = self.redis.hmget(self.prefix + "spent", fields)
+            seconds, joules, count = self.redis.hmget(self.prefix + "costs", fields)
         if not count:
             return like.seconds, like.joules
         return float(seconds) / float(count), float(joules) / float(count)
@@ -49,7 +49,7 @@ class Statistics:
     def count_waiting(self, model: str) -> int:
         """How many paintings wait for this model."""
         with redis_errors():
-            return int(self.redis.zcard(self.prefix + "waiting:" + model))
+            return int(self.redis.zcard(self.prefix + "queued:model:" + model))
 
     def waiting(self, model: str) -> tuple[int, float]:
         """How many paintings wait for this model, and for how many seconds the oldest has."""
@@ -64,8 +64,8 @@ class Statistics:
         """Seconds that the oldest of the paintings at the head of a user's line has waited; 0 when none waits."""
         created = []
         with redis_errors():
-            for user in self.redis.smembers(self.prefix + "users:" + model):
-                for painting in self.redis.zrange(f"{self.prefix}queued:{user}:{model}", 0, 0):
+            for user in self.redis.smembers(self.prefix + "queued:users:" + model):
+                for painting in self.redis.zrange(f"{self.prefix}queued:user:{user}:{model}", 0, 0):
                     text = self.redis.hget(self.prefix + "painting:" + painting, "created")
                     created.append(read_number(text) or now())
         return now() - min(created) if created else 0.0
@@ -73,10 +73,16 @@ class Statistics:
 
 def count_this_minute(pipe: Any, prefix: str, counts: Mapping[str, float]) -> None:
     """Add to the counts of this minute, in a pipeline of the caller."""
-    minute = f"{prefix}minute:{int(now() // 60)}"
-    for name, value in counts.items():
-        pipe.hincrbyfloat(minute, name, value)
-    pipe.expire(minute, HISTORY_MINUTES * 60)
+    minute = this_minute()
+    name = f"{prefix}counts:minute:{minute['minute']}"
+    for what, value in counts.items():
+        pipe.hincrbyfloat(name, what, value)
+    pipe.expire(name, minute["kept_seconds"])
+
+
+def this_minute() -> dict[str, int]:
+    """This minute since 1970 and for how long its counts are kept, as the scripts take them."""
+    return {"minute": int(now() // 60), "kept_seconds": HISTORY_MINUTES * 60}
 
 
 def cost_class(recipe: Recipe) -> str:

@@ -5,9 +5,9 @@ that makes the job final. Any worker delivers it, under a lease, so that a deliv
 another. Receivers know a delivery that came twice by its id. Knows the board; nothing of painting.
 
 Keys, under the board's prefix:
-  hook:<id>            hash  one delivery: url, job, form, attempts …
-  hooks                zset  deliveries by when they are due
-  hooks-of:<painting>  set   deliveries that wait for a painting to be final
+  webhook:<id>            hash  one delivery: url, job, form, attempts …
+  webhooks                zset  deliveries by when they are due
+  webhooks-of:<painting>  set   deliveries that wait for a painting to be final
 """
 
 import base64
@@ -45,14 +45,14 @@ NATIVE, HORDE = "native", "horde"
 # the painting while that is under way and the job is not cancelled, else it is due now.
 KEEP = """
 local prefix, id, job, painting = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-redis.call('HSET', prefix..'hook:'..id, unpack(ARGV, 6))
+redis.call('HSET', prefix..'webhook:'..id, unpack(ARGV, 6))
 local state = painting ~= '' and redis.call('HGET', prefix..'painting:'..painting, 'state')
 local under_way = state == 'queued' or state == 'running'
 if under_way and not redis.call('HGET', prefix..'job:'..job, 'cancelled') then
-  redis.call('SADD', prefix..'hooks-of:'..painting, id)
-  redis.call('HSET', prefix..'job:'..job, 'hook', id)
+  redis.call('SADD', prefix..'webhooks-of:'..painting, id)
+  redis.call('HSET', prefix..'job:'..job, 'webhook', id)
 else
-  redis.call('ZADD', prefix..'hooks', ARGV[5], id)
+  redis.call('ZADD', prefix..'webhooks', ARGV[5], id)
 end
 """
 
@@ -60,23 +60,23 @@ end
 TAKE = """
 local prefix = ARGV[1]
 while true do
-  local id = redis.call('ZRANGEBYSCORE', prefix..'hooks', '-inf', ARGV[2], 'LIMIT', 0, 1)[1]
+  local id = redis.call('ZRANGEBYSCORE', prefix..'webhooks', '-inf', ARGV[2], 'LIMIT', 0, 1)[1]
   if not id then return nil end
-  local found = redis.call('HGETALL', prefix..'hook:'..id)
+  local found = redis.call('HGETALL', prefix..'webhook:'..id)
   if #found > 0 then
-    redis.call('ZADD', prefix..'hooks', ARGV[3], id)
+    redis.call('ZADD', prefix..'webhooks', ARGV[3], id)
     return {id, unpack(found)}
   end
-  redis.call('ZREM', prefix..'hooks', id)
+  redis.call('ZREM', prefix..'webhooks', id)
 end
 """
 
 # ARGV: prefix, delivery id, attempts so far, when it is due again. One that was delivered meanwhile stays so.
 AGAIN = """
 local prefix, id = ARGV[1], ARGV[2]
-if redis.call('EXISTS', prefix..'hook:'..id) == 1 then
-  redis.call('HSET', prefix..'hook:'..id, 'attempts', ARGV[3])
-  redis.call('ZADD', prefix..'hooks', ARGV[4], id)
+if redis.call('EXISTS', prefix..'webhook:'..id) == 1 then
+  redis.call('HSET', prefix..'webhook:'..id, 'attempts', ARGV[3])
+  redis.call('ZADD', prefix..'webhooks', ARGV[4], id)
 end
 """
 
@@ -137,8 +137,8 @@ class Webhooks:
         """The receiver has taken it, or never will."""
         with redis_errors():
             pipe = self.job_store.connection.redis.pipeline(transaction=True)
-            pipe.delete(f"{self.job_store.connection.prefix}hook:{delivery.id}")
-            pipe.zrem(self.job_store.connection.prefix + "hooks", delivery.id)
+            pipe.delete(f"{self.job_store.connection.prefix}webhook:{delivery.id}")
+            pipe.zrem(self.job_store.connection.prefix + "webhooks", delivery.id)
             pipe.execute()
 
     def again(self, delivery: Delivery) -> float | None:

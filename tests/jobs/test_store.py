@@ -450,8 +450,16 @@ def test_a_finished_job_expires_and_leaves_no_lock_behind(job_store, ask):
         key.removeprefix(job_store.connection.prefix)
         for key in job_store.connection.redis.keys(job_store.connection.prefix + "*")
     }
-    shared = f"scope:{hash_name('shared')}"
-    left = {name for name in left if not name.startswith("minute:")}
-    assert left == {f"job:{job.id}", f"painting:{job.painting}", f"of:{job.key}", "jobs", shared, "counts", "served"}
+    shared = f"jobs:scope:{hash_name('shared')}"
+    left = {name for name in left if not name.startswith("counts:minute:")}
+    assert left == {
+        f"job:{job.id}",
+        f"painting:{job.painting}",
+        f"picture:{job.key}",
+        "jobs",
+        shared,
+        "counts",
+        "served",
+    }
     for name in (f"job:{job.id}", f"painting:{job.painting}"):
         assert 0 < job_store.connection.redis.ttl(job_store.connection.prefix + name) <= KEPT_SECONDS

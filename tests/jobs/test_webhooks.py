@@ -109,7 +109,7 @@ def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, runner, 
     assert (told["id"], told["state"]) == (asked.id, "done") and receiver.paths == ["/painted?for=me"]
     assert told["picture"]["key"] == job_store.jobs.find(asked.id).picture.key
     assert told["links"] == {"self": "http://us/job", "image": "http://us/image"}
-    assert job_store.connection.redis.keys(f"{job_store.connection.prefix}hook*") == []
+    assert job_store.connection.redis.keys(f"{job_store.connection.prefix}webhook*") == []
 
 
 def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, runner, asked, receiver):
@@ -194,7 +194,7 @@ def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
     waits = [hooks.again(replace(delivery, attempts=number)) for number in range(len(WAITS) + 1)]
     assert waits == [*WAITS, None] and sorted(WAITS) == list(WAITS)
     assert hooks.due() is None and not hooks.job_store.connection.redis.exists(
-        f"{hooks.job_store.connection.prefix}hook:{delivery.id}"
+        f"{hooks.job_store.connection.prefix}webhook:{delivery.id}"
     )
 
 
@@ -211,14 +211,14 @@ def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, runner, 
     runner.paint(asked.recipe.model)
     all_due(deliverer)
     assert receiver.paths == ["/painted?for=me"]
-    assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "hooks") == 1
+    assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "webhooks") == 1
 
 
 def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [410]
     runner.paint(asked.recipe.model)
     all_due(deliverer)
-    assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "hooks") == 0
+    assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "webhooks") == 0
 
 
 def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, runner, asked):

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
-from jobs.store.submissions import MAX_LISTED
+from jobs.store.submissions import LIST_LENGTH
 from memo import BadRecipe, Picture
 from memo.judge.evaluation import wilson_interval
 from memo.judge.feedback import Label
@@ -122,7 +122,7 @@ def answered(job_id: str) -> tuple[Picture, str]:
 
 def sample() -> list[Job]:
     """Some of the last answers by meaning that no audit has looked at."""
-    jobs = [job for job in job_store().jobs.recent(MAX_LISTED) if job.match and job.match.how in SOURCES]
+    jobs = [job for job in job_store().jobs.recent(LIST_LENGTH) if job.match and job.match.how in SOURCES]
     random.shuffle(jobs)
     seen = {(label.key, label.wanted) for label in audits(*SOURCES.values())}
     fresh = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}
