@@ -64,6 +64,26 @@ def test_a_painting_under_way_can_be_joined_by_its_name(job_store, ask):
     assert job_store.submissions.join(first.painting, "running", scope="shared") is not None
 
 
+@pytest.mark.parametrize("by", ["wish", "name"])
+@pytest.mark.parametrize("running", [False, True])
+def test_a_joined_job_is_returned_as_it_is_recorded(job_store, ask, by, running):
+    ask(prompt="first of the queue")
+    painting = ask(prompt="a fox").painting
+    if running:
+        for _ in range(2):
+            job_store.progress.report_step(job_store.claims.claim("stickers"), 3, 4.5, "cHJl", "soon")
+    if by == "wish":
+        job = ask(prompt="a fox")
+    else:
+        job = job_store.submissions.join(painting, "it means the same", scope="shared", user="bob")
+    assert job.painting == painting and job == job_store.jobs.find(job.id)
+    assert job_store.jobs.recent(1) == [job] and job.position == (None if running else 1)
+
+
+def test_a_painting_of_another_scope_cannot_be_joined(job_store, ask):
+    assert job_store.submissions.join(ask(scope="alice").painting, "why", scope="bob") is None
+
+
 def test_what_is_not_under_way_cannot_be_joined(job_store, ask):
     done, cancelled, left = ask(prompt="one"), ask(prompt="two"), ask(prompt="three")
     job_store.progress.fail(job_store.claims.claim(done.recipe.model), "broken")
