@@ -1,6 +1,7 @@
-"""Who asks: the person or program behind a request, and whose pictures they may see.
+"""Authentication: who sent a request, and whose jobs and pictures they may see.
 
-Knows how a key may be sent, and when one is needed; `people` knows the page where one signs in.
+Decides whether a request needs an API key, and reads the key from its headers or its session. The page where people
+sign in is `web.pages.sign_in`.
 """
 
 import functools
@@ -10,104 +11,110 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from flask import abort, current_app, g, redirect, request, session, url_for
+from flask import abort, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import validate_csrf
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-from jobs.api_keys import ApiKey, ApiKeys
+from jobs.api_keys import ApiKey
 from memo import SHARED
 
-from .config import WebConfig
+from .extensions import api_keys, web_config
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LONGEST_NAME = 128  # characters
-VISITOR = "visitor"  # the cookie by which a browser is known again
-SIGNED_IN = "key"  # in the session: the name of the key that was signed in with
-OPEN = ("static", "health.health", "people.sign_in", "people.enter", "links.file", "horde.heartbeat")  # for everybody
-PASSED_ON = ("X-Forwarded-For", "Forwarded", "X-Real-IP")  # what a proxy says of whom it asks for
+VISITOR = "visitor"  # the cookie that recognizes a browser
+SESSION_KEY = "key"  # in the session: the id of the API key that the user signed in with
+PUBLIC_ENDPOINTS = (  # these never need a key
+    *("static", "health.health", "sign_in.page", "sign_in.submit", "links.file", "horde.heartbeat"),
+)
+FORWARDING_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")  # added by a reverse proxy
 REALM = "memoAIzed"
-TOKEN_HEADER, TOKEN_FIELD = "X-CSRF-Token", "csrf_token"
+CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf_token"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """`name` is how jobs, turns and quotas know them, `scope` whose memory they share; an admin sees all."""
+class User:
+    """The person or program behind a request. Jobs and quotas know them by `name`; an admin sees every scope."""
 
     name: str = ""
-    scope: str = SHARED
+    scope: str = SHARED  # the memory that they share with others
     admin: bool = False
-    holder: ApiKey | None = None  # of the key that they came with, where one is needed
+    key: ApiKey | None = None  # the API key that they sent, where one is required
 
     @property
-    def sees(self) -> str | None:
-        """The scope whose jobs and pictures they may see; None is every scope."""
+    def visible_scope(self) -> str | None:
+        """The scope whose jobs and pictures they may see; None for every scope."""
         return None if self.admin else self.scope
 
 
-STRANGER = Caller(scope="")  # before the door: nothing is theirs
+ANONYMOUS = User(scope="")  # not signed in: no job and no picture is theirs
 
 
-def who() -> Caller:
-    """Behind this request; without keys, as on one's own machine, whoever comes is admin of the shared memory."""
-    known: Caller | None = g.get("caller")
-    if known is None and keys_required():
-        return STRANGER
-    return known or Caller(visitor(), SHARED, admin=True)
+def current_user() -> User:
+    """The user behind this request. Where no key is required, everybody is an admin of the shared memory."""
+    user: User | None = g.get("user")
+    if user is None and keys_required():
+        return ANONYMOUS
+    return user or User(visitor(), SHARED, admin=True)
 
 
 def visitor() -> str:
-    """What this browser calls itself, or ""."""
+    """The name in this browser's visitor cookie, or ""."""
     return request.cookies.get(VISITOR, "")[:LONGEST_NAME]
 
 
-def identify() -> ResponseReturnValue | None:
-    """Know the caller; 401 where a key is needed and none that is known was sent, for a page the way to sign in."""
-    if not keys_required() or request.endpoint in OPEN:
+def authenticate() -> ResponseReturnValue | None:
+    """Set the user of this request, if it needs a key.
+
+    Without a valid key, a page redirects to the sign-in form and everything else is refused with 401.
+    """
+    if not keys_required() or request.endpoint in PUBLIC_ENDPOINTS:
         return None
-    offered = offered_key()
-    holder = keys().holder(offered) if offered else signed_in()
-    if holder is None:
-        return refuse(offered)
-    g.caller = Caller(holder.name, holder.scope, holder.role == "admin", holder)
-    if not offered:
-        check_token()
+    sent = sent_key()
+    key = api_keys().holder(sent) if sent else signed_in_key()
+    if key is None:
+        return ask_for_key(sent)
+    g.user = User(key.name, key.scope, key.role == "admin", key)
+    if not sent:
+        check_csrf_token()
     return None
 
 
 def keys_required() -> bool:
-    """Whether this request needs a key: as WEB_KEYS says, by itself unless both ends are this machine."""
-    config: WebConfig = current_app.extensions["config"]
-    return bool(elsewhere()) if config.keys == "auto" else config.keys == "required"
+    """Whether this request needs a key. WEB_KEYS=auto requires one unless client and server share one machine."""
+    mode = web_config().keys
+    return bool(why_not_local()) if mode == "auto" else mode == "required"
 
 
-def why_required() -> str:
-    """What makes a key needed where WEB_KEYS leaves that open, and how to do without one; "" elsewhere."""
-    config: WebConfig = current_app.extensions["config"]
-    found = elsewhere() if config.keys == "auto" else ""
-    return f"a key is needed because {found}; WEB_KEYS=off asks nobody for one" if found else ""
+def why_keys_required() -> str:
+    """Why WEB_KEYS=auto requires a key for this request, and how to switch that off; "" if it does not."""
+    reason = why_not_local() if web_config().keys == "auto" else ""
+    return f"a key is required because {reason}; set WEB_KEYS=off to require none" if reason else ""
 
 
-def elsewhere() -> str:
-    """Why this request may come from beyond this machine, in words; "" when it cannot.
+def why_not_local() -> str:
+    """Why this request may come from another machine, in words; "" if it cannot.
 
-    A browser of this machine can be sent here by a foreign page whose name leads to a loopback address (DNS
-    rebinding), and a proxy on it asks for others: the first shows in the header Host, the other in what it adds.
+    A foreign page can make a local browser call this server by a name that resolves to a loopback address (DNS
+    rebinding): the Host header reveals that. A reverse proxy on this machine passes on requests of other machines:
+    the headers that it adds reveal that.
     """
     if not is_loopback(request.environ.get("SERVER_NAME", "")):
-        return "this server listens beyond its own machine"
-    if not is_loopback(request.environ.get("REMOTE_ADDR", "")) or any(name in request.headers for name in PASSED_ON):
-        return "the request comes from another machine, or by way of a proxy"
-    if not is_loopback(name_in(request.host)):
-        return "this server was called by another name than localhost or 127.0.0.1"
+        return "this server listens on more than its loopback address"
+    forwarded = any(name in request.headers for name in FORWARDING_HEADERS)
+    if forwarded or not is_loopback(request.environ.get("REMOTE_ADDR", "")):
+        return "the request comes from another machine or through a proxy"
+    if not is_loopback(host_name(request.host)):
+        return "the request names this server something other than localhost or 127.0.0.1"
     return ""
 
 
-def name_in(host: str) -> str:
-    """The name or address in a header Host, without the port; "" for what is none."""
+def host_name(host: str) -> str:
+    """The name or address in a Host header, without its port; "" if the header is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -115,7 +122,7 @@ def name_in(host: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can be there."""
+    """Whether a name or an address can only mean this machine."""
     if address == "localhost" or address.endswith(".localhost"):
         return True
     try:
@@ -124,60 +131,57 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def offered_key() -> str | None:
+def sent_key() -> str | None:
     """The key in the headers: a bearer token (RFC 6750), the password of Basic (RFC 7617), or `apikey`."""
-    sent = request.authorization
-    if sent is not None and sent.type == "bearer":
-        return sent.token
-    if sent is not None and sent.type == "basic":
-        return sent.password
+    credentials = request.authorization
+    if credentials is not None and credentials.type == "bearer":
+        return credentials.token
+    if credentials is not None and credentials.type == "basic":
+        return credentials.password
     return request.headers.get("apikey")
 
 
-def signed_in() -> ApiKey | None:
-    """Whoever signed in with this browser, unless their key is gone."""
-    named: str | None = session.get(SIGNED_IN)
-    return keys().known(named) if named else None
+def signed_in_key() -> ApiKey | None:
+    """The key that this browser signed in with; None if nobody signed in or the key was removed since."""
+    key_id: str | None = session.get(SESSION_KEY)
+    return api_keys().known(key_id) if key_id else None
 
 
-def keys() -> ApiKeys:
-    """Those there are."""
-    found: ApiKeys = current_app.extensions["keys"]
-    return found
+def check_csrf_token() -> None:
+    """Abort with 403 if a request that changes something lacks the session's CSRF token.
 
-
-def check_token() -> None:
-    """403 unless whatever changes something carries the session's token: another site can send cookies, not that.
-
+    Another site can make a browser send its cookies, but cannot read the token.
     https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
     """
     if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
         return
     try:
-        validate_csrf(request.headers.get(TOKEN_HEADER) or request.form.get(TOKEN_FIELD), time_limit=None)
+        validate_csrf(request.headers.get(CSRF_HEADER) or request.form.get(CSRF_FIELD), time_limit=None)
     except ValueError as error:
-        abort(403, f"this page is out of date, load it anew ({error})")
+        abort(403, f"this page is out of date; reload it and try again ({error})")
 
 
-def refuse(offered: str | None) -> ResponseReturnValue:
-    """To the page where one signs in, or 401 that says how to send a key."""
+def ask_for_key(sent: str | None) -> ResponseReturnValue:
+    """Redirect a browser to the sign-in page; raise Unauthorized for everybody else."""
     accepted = request.accept_mimetypes
-    if offered is None and request.method == "GET" and accepted["text/html"] > accepted["application/json"]:
-        return redirect(url_for("people.sign_in", next=request.full_path.rstrip("?")))
-    said = "no key was sent: " if offered is None else "this key is not known: "
-    more: dict[str, str | None] = {"error": "invalid_token"} if offered else {}
-    how = WWWAuthenticate("bearer", {"realm": REALM, **more})
-    why = f" ({reason})" if (reason := why_required()) else ""
-    raise Unauthorized(f"{said}send `Authorization: Bearer KEY`, or sign in{why}", www_authenticate=how)
+    if sent is None and request.method == "GET" and accepted["text/html"] > accepted["application/json"]:
+        return redirect(url_for("sign_in.page", next=request.full_path.rstrip("?")))
+    fault = "no key was sent" if sent is None else "this key is not valid"
+    parameters: dict[str, str | None] = {"realm": REALM, **({"error": "invalid_token"} if sent else {})}
+    reason = f" ({why})" if (why := why_keys_required()) else ""
+    raise Unauthorized(
+        f"{fault}: send the header `Authorization: Bearer KEY`, or sign in{reason}",
+        www_authenticate=WWWAuthenticate("bearer", parameters),
+    )
 
 
-def for_admins(view: Callable[P, R]) -> Callable[P, R]:
-    """A view that only admins may see: 403 for others."""
+def admin_required(view: Callable[P, R]) -> Callable[P, R]:
+    """A view for admins only; everybody else gets 403."""
 
     @functools.wraps(view)
-    def guarded(*args: P.args, **named: P.kwargs) -> R:
-        if not who().admin:
-            abort(403, "this is for admins: `memoaized key add NAME --role admin` makes a key for one")
-        return view(*args, **named)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not current_user().admin:
+            abort(403, "only admins may see this; `memoaized key add NAME --role admin` makes an admin's key")
+        return view(*args, **kwargs)
 
     return guarded

@@ -15,9 +15,9 @@ from flask import abort, request
 from jobs.job import Job
 from jobs.queue import Queue
 
-from .auth import who
-from .picture_requests import job_of
-from .services import job_store, queue
+from .access import find_job
+from .auth import current_user
+from .extensions import job_store, queue
 
 HEADER = "Idempotency-Key"
 LONGEST = 255  # characters
@@ -35,11 +35,11 @@ def once(asked: object, work: Callable[[], list[Job]]) -> tuple[list[Job], bool]
     """
     if (key := idempotency_key()) is None:
         return work(), False
-    caller, said = who(), fingerprint(asked)
+    caller, said = current_user(), fingerprint(asked)
     name = json.dumps(["idempotency", caller.scope, caller.name, key])
     mine = json.dumps({"asked": said, "token": secrets.token_hex(8)})
     if (known := taken(queue(), name, mine, said)) is not None:
-        return [job_of(job) for job in known], True
+        return [find_job(job) for job in known], True
     try:
         jobs = work()
     except BaseException:

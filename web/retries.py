@@ -16,8 +16,8 @@ from jobs.job import Job
 from jobs.queue import Queue
 from memo import now
 
-from .auth import who
-from .services import job_store, queue
+from .auth import current_user
+from .extensions import job_store, queue
 
 TRY = "X-Stainless-Retry-Count"  # 0 at first
 KEPT_SECONDS = 24 * 3600
@@ -47,7 +47,7 @@ def carried_out(asked: object, work: Callable[[], list[Job]]) -> list[Job]:
 
 def name_of(asked: object) -> str:
     """What all tries of one request have in common, and no other request."""
-    caller = who()
+    caller = current_user()
     said = json.dumps([caller.scope, caller.name, request.path, asked], sort_keys=True)
     return "retries:" + hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 

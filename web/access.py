@@ -1,0 +1,92 @@
+"""The jobs and pictures that the current user may see. What belongs to others is reported as missing."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from flask import abort
+
+from jobs.job import Job, Origin
+from memo import Picture
+from memo.picture import without_scope
+
+from .auth import current_user
+from .extensions import job_store, memory, queue
+
+MOST_OWN_JOBS = 1000  # of one user that are searched for their pictures
+LONGEST_SEARCH = 200  # characters of a search for pictures
+
+
+def find_job(job_id: str) -> Job:
+    """The job as it is now; aborts with 404 if it is unknown or not the user's to see."""
+    job = job_store().jobs.find(job_id)
+    if job is None or current_user().visible_scope not in (None, job.scope):
+        abort(404, f"there is no job {job_id[:40]!r}; a job is kept for seven days, or until its picture is deleted")
+    return job
+
+
+def find_jobs(job_ids: Sequence[str]) -> list[Job]:
+    """Those of these jobs that the user may see; aborts with 404 if there is none. Expects at least one id."""
+    scope = current_user().visible_scope
+    jobs = job_store().jobs.find_all(job_ids)
+    return [job for job in jobs if scope in (None, job.scope)] or [find_job(job_ids[0])]
+
+
+def recent_jobs(limit: int) -> list[Job]:
+    """The newest jobs that the user may see."""
+    return job_store().jobs.recent(limit, current_user().visible_scope)
+
+
+def watch_job(job: Job, seconds: float) -> Iterator[Job]:
+    """The job at every change, until it is final or this many seconds have passed."""
+    until = time.monotonic() + seconds
+    for snapshot in queue().watch(job.id, heartbeat=1.0):
+        if snapshot:
+            yield snapshot
+        if time.monotonic() > until:
+            return
+
+
+def cancel_job(job_id: str) -> Job:
+    """Cancel one of the user's jobs; a final job stays as it is."""
+    job_store().submissions.cancel(find_job(job_id).id)
+    return find_job(job_id)
+
+
+def read_preview(job: Job) -> bytes | None:
+    """WebP of the unfinished picture; None while there is no preview."""
+    return job_store().jobs.preview(job.id)
+
+
+def savings(job: Job) -> tuple[float, float]:
+    """Seconds and joules that an answer from memory saved, as far as they are known; zeros for other jobs."""
+    return (
+        job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
+    )
+
+
+def find_picture(key: str) -> Picture:
+    """A picture that the user may see; raises Forgotten or BadKey."""
+    return memory().picture(key, current_user().visible_scope)
+
+
+def read_image(key: str) -> bytes:
+    """The picture's PNG; raises Forgotten or BadKey."""
+    return without_scope(memory().image(key, current_user().visible_scope))
+
+
+def read_thumbnail(key: str) -> bytes:
+    """A small WebP of the picture; raises Forgotten or BadKey."""
+    return memory().thumbnail(key, current_user().visible_scope)
+
+
+def delete_picture(key: str) -> None:
+    """Delete one of the user's pictures and the jobs that led to it; raises Forgotten or BadKey."""
+    memory().forget(key, current_user().visible_scope)
+    job_store().submissions.forget(key)
+
+
+def own_picture_keys() -> set[str]:
+    """The keys of the pictures that this user received in the last days. It reads many jobs: call it once."""
+    name = current_user().name
+    jobs = job_store().jobs.of_user(name)[:MOST_OWN_JOBS] if name else []
+    return {job.picture.key for job in jobs if job.picture}

@@ -1,0 +1,46 @@
+"""What the application was created over, as Flask extensions of the current app."""
+
+from flask import current_app
+
+from jobs.api_keys import ApiKeys
+from jobs.models import Catalogue
+from jobs.queue import Queue
+from jobs.store.job_store import JobStore
+from memo import Memory
+
+from .config import WebConfig
+
+
+def memory() -> Memory:
+    """The pictures painted so far, and how they are found."""
+    memory: Memory = current_app.extensions["memory"]
+    return memory
+
+
+def queue() -> Queue:
+    """The queue of paintings, by which workers are reached."""
+    queue: Queue = current_app.extensions["queue"]
+    return queue
+
+
+def job_store() -> JobStore:
+    """The jobs and everything that is counted about them."""
+    return queue().job_store
+
+
+def catalogue() -> Catalogue:
+    """The models that this installation offers."""
+    catalogue: Catalogue = current_app.extensions["catalogue"]
+    return catalogue
+
+
+def api_keys() -> ApiKeys:
+    """The API keys that this server accepts."""
+    keys: ApiKeys = current_app.extensions["api_keys"]
+    return keys
+
+
+def web_config() -> WebConfig:
+    """The settings of the web process."""
+    config: WebConfig = current_app.extensions["config"]
+    return config

@@ -1,0 +1,33 @@
+"""Initial images (image to image): uploads, and painted pictures that others start from."""
+
+from dataclasses import replace
+
+from memo import BadRecipe, Forgotten, Recipe
+
+from .access import read_image
+from .auth import current_user
+from .extensions import job_store, memory
+
+
+def keep_upload(data: bytes) -> str:
+    """Keep a PNG, JPEG or WebP picture and return the value of `init_image` that names it; raises BadRecipe."""
+    return touch(memory().keep_init_image(data, current_user().scope))
+
+
+def touch(init_image: str) -> str:
+    """Restart the time for which an initial image is kept."""
+    job_store().backlog.touch_init_image(init_image, current_user().scope)
+    return init_image
+
+
+def resolve_init_image(recipe: Recipe) -> Recipe:
+    """The recipe with an initial image that is kept. It may name a painted picture by its key. Raises BadRecipe."""
+    if not recipe.init_image:
+        return recipe
+    if memory().has_init_image(recipe.init_image, current_user().scope):
+        return replace(recipe, init_image=touch(recipe.init_image))
+    try:
+        return replace(recipe, init_image=keep_upload(read_image(recipe.init_image)))
+    except Forgotten as error:
+        remedy = "upload the image first, or name a remembered picture by its key"
+        raise BadRecipe("init_image", recipe.init_image, remedy) from error
