@@ -1,7 +1,7 @@
-"""How much one key may ask for in a time, and how much may wait in all.
+"""Limits on how much one user may request in a period, and on how many paintings may wait in all.
 
-Counted where pictures are asked for, so that all dialects share one count, and a request for eight pictures counts
-as eight. Knows numbers; not whose they are.
+Pictures are counted where they are requested, so that all dialects share one count and a request for eight pictures
+counts as eight.
 """
 
 import logging
@@ -17,82 +17,88 @@ from werkzeug.exceptions import TooManyRequests
 from jobs.queue import Queue
 from memo import Unavailable
 
-from .auth import who
+from .auth import current_user
 from .config import WebConfig
+from .extensions import web_config
 
 log = logging.getLogger(__name__)
 
-SIGN_INS = "20/minute"  # from one address
-PATIENCE_SECONDS = 3  # for the server that counts
+SIGN_IN_RATE = "20/minute"  # for one address
+TIMEOUT_SECONDS = 3  # for the Redis that holds the counts
 
 
 class Limits:
-    """Counts in Redis, over a moving window. While that does not answer, nobody is stopped and `unlimited` counts."""
+    """Counts requests in Redis over a moving window.
+
+    While Redis does not respond, every request is let through and `errors` counts it.
+    """
 
     def __init__(self, app: Flask, uri: str) -> None:
-        self.unlimited = 0
-        waits = {"socket_connect_timeout": PATIENCE_SECONDS, "socket_timeout": PATIENCE_SECONDS}
+        self.errors = 0
+        timeouts = {"socket_connect_timeout": TIMEOUT_SECONDS, "socket_timeout": TIMEOUT_SECONDS}
         self.limiter = Limiter(
             get_remote_address,
             app=app,
             storage_uri=uri,
-            storage_options={**waits, "wrap_exceptions": True},
+            storage_options={**timeouts, "wrap_exceptions": True},
             strategy="moving-window",
             headers_enabled=True,
             swallow_errors=True,
         )
 
-    def spend(self, limit: RateLimitItem, name: str, cost: int, *, only_look: bool) -> None:
-        """Count for a name, or look whether one might; 429 with the time to come back when that is too much."""
+    def spend(self, limit: RateLimitItem, name: str, cost: int, *, dry_run: bool) -> None:
+        """Count `cost` for a name, or with `dry_run` only check that it fits.
+
+        Raises TooManyRequests, with the time to retry, when it exceeds the limit.
+        """
         strategy = self.limiter.limiter
         try:
-            if (strategy.test if only_look else strategy.hit)(limit, name, cost=cost):
+            if (strategy.test if dry_run else strategy.hit)(limit, name, cost=cost):
                 return
             wait = strategy.get_window_stats(limit, name).reset_time - time.time()
         except StorageError as error:
-            self.unlimited += not only_look
-            log.warning("not counted: %s", error.storage_error)
+            self.errors += not dry_run
+            log.warning("a request was not counted towards its limit: %s", error.storage_error)
             return
-        raise TooManyRequests(f"no more than {limit} may be asked for", retry_after=max(1, round(wait)))
+        raise TooManyRequests(f"the limit of {limit} is used up", retry_after=max(1, round(wait)))
 
 
-def register(app: Flask, config: WebConfig, door: Blueprint) -> None:
-    """Count, if it is said where; who comes to the door is limited by address, since nobody is known yet."""
+def register(app: Flask, config: WebConfig, sign_in: Blueprint) -> None:
+    """Enforce the limits if a Redis is configured. Signing in is limited by address, since no user is known yet."""
     if config.limits:
         app.extensions["limits"] = limits = Limits(app, config.limits)
-        limits.limiter.limit(SIGN_INS, methods=["POST"])(door)
+        limits.limiter.limit(SIGN_IN_RATE, methods=["POST"])(sign_in)
 
 
-def charge(pictures: int, *, only_look: bool = False) -> None:
-    """Count a request of the caller for so many pictures, or look whether it might be one too many: then 429.
+def charge(pictures: int, *, dry_run: bool = False) -> None:
+    """Count one request for this many pictures towards the user's limits, or with `dry_run` only check that it fits.
 
-    Without keys nothing counts.
+    Users without a key have no limits. Raises TooManyRequests.
     """
     limits: Limits | None = current_app.extensions.get("limits")
-    holder = who().holder
-    if limits is None or holder is None:
+    key = current_user().key
+    if limits is None or key is None:
         return
-    config: WebConfig = current_app.extensions["config"]
+    config = web_config()
     for limit in parse_many(config.rate) if config.rate else ():
-        limits.spend(limit, f"requests of {holder.name}", 1, only_look=only_look)
-    daily = config.daily if holder.daily is None else str(holder.daily)
+        limits.spend(limit, f"requests of {key.name}", 1, dry_run=dry_run)
+    daily = config.daily if key.daily is None else str(key.daily)
     if daily:
-        limits.spend(parse(f"{daily}/day"), f"pictures of {holder.name}", pictures, only_look=only_look)
+        limits.spend(parse(f"{daily}/day"), f"pictures of {key.name}", pictures, dry_run=dry_run)
 
 
-def unlimited() -> int:
-    """How many requests of this process could not be counted."""
+def count_limiter_errors() -> int:
+    """How many requests of this process were let through because they could not be counted."""
     limits: Limits | None = current_app.extensions.get("limits")
-    return limits.unlimited if limits else 0
+    return limits.errors if limits else 0
 
 
-def admit(queue: Queue) -> None:
-    """Raise Unavailable when as many paintings wait as may."""
-    config: WebConfig = current_app.extensions["config"]
-    if (waiting := queue.job_store.statistics.count_queued()) >= int(config.queue_cap):
-        raise Unavailable(f"{waiting} paintings wait already, and no more may: come back in a while")
+def check_queue_cap(queue: Queue) -> None:
+    """Raise Unavailable when the queue is full."""
+    if (waiting := queue.job_store.statistics.count_queued()) >= int(web_config().queue_cap):
+        raise Unavailable(f"the queue is full: {waiting} paintings are waiting; try again later")
 
 
 def storage_uri(redis: str) -> str:
-    """The URL of a Redis in the words of the package `limits`."""
+    """A Redis URL in the form that the package `limits` expects."""
     return redis.replace("unix://", "redis+unix://", 1) if redis.startswith("unix://") else redis

@@ -1,6 +1,6 @@
-"""Answers that go on as Server-Sent Events, and how many of them one caller may hold: each keeps a thread.
+"""Responses as Server-Sent Events, with a limit on how many one user may hold open: each occupies a thread.
 
-Counted in this process. Knows no messages.
+The limit counts the streams of this process only.
 """
 
 import threading
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from flask import Response, current_app, request, stream_with_context
 from werkzeug.exceptions import TooManyRequests
 
-from .auth import who
+from .auth import current_user
 from .config import WebConfig
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -19,46 +19,46 @@ RETRY_SECONDS = 10
 
 
 class Streams:
-    """How many are open, by caller."""
+    """Counts the open streams of each user; `limit` None allows any number."""
 
-    def __init__(self, most: int | None) -> None:
-        self.most, self.open, self.lock = most, Counter[str](), threading.Lock()
+    def __init__(self, limit: int | None) -> None:
+        self.limit, self.open, self.lock = limit, Counter[str](), threading.Lock()
 
-    def take(self, name: str) -> None:
-        """One more; 429 when the caller holds as many as one may."""
+    def acquire(self, user: str) -> None:
+        """Count one more; raises TooManyRequests when the user holds as many as they may."""
         with self.lock:
-            if self.most is not None and self.open[name] >= self.most:
+            if self.limit is not None and self.open[user] >= self.limit:
                 raise TooManyRequests(
-                    f"no more than {self.most} event streams may be open at once: close one, or ask without a stream",
+                    f"at most {self.limit} event streams may be open at once: close one, or poll instead",
                     retry_after=RETRY_SECONDS,
                 )
-            self.open[name] += 1
+            self.open[user] += 1
 
-    def give_back(self, name: str) -> None:
-        """One less."""
+    def release(self, user: str) -> None:
+        """Count one less."""
         with self.lock:
-            self.open[name] -= 1
-            if not self.open[name]:
-                del self.open[name]
+            self.open[user] -= 1
+            if not self.open[user]:
+                del self.open[user]
 
 
-def streams_of(config: WebConfig) -> Streams:
-    """As it is configured."""
+def create_streams(config: WebConfig) -> Streams:
+    """A counter with the configured limit."""
     return Streams(int(config.streams) if config.streams else None)
 
 
-def streamed(messages: Iterator[str]) -> Response:
-    """The messages as an answer; it counts until it is closed, even if nothing of it was ever sent."""
+def event_stream(messages: Iterator[str]) -> Response:
+    """The messages as a response. It counts until it is closed, even if none of it was ever sent."""
     streams: Streams = current_app.extensions["streams"]
-    streams.take(name := caller())
-    held = ExitStack()  # an answer may be closed twice
-    held.callback(streams.give_back, name)
-    answer = Response(stream_with_context(messages), mimetype="text/event-stream", headers=HEADERS)
-    answer.call_on_close(held.close)
-    return answer
+    streams.acquire(user := stream_user())
+    cleanup = ExitStack()  # a response may be closed twice
+    cleanup.callback(streams.release, user)
+    response = Response(stream_with_context(messages), mimetype="text/event-stream", headers=HEADERS)
+    response.call_on_close(cleanup.close)
+    return response
 
 
-def caller() -> str:
-    """Whose stream it is: who has no key is told apart by the address."""
-    holder = who().holder
-    return f"key {holder.name}" if holder else f"address {request.remote_addr}"
+def stream_user() -> str:
+    """The name under which this user's streams are counted; users without a key are told apart by their address."""
+    key = current_user().key
+    return f"key {key.name}" if key else f"address {request.remote_addr}"
