@@ -1,4 +1,4 @@
-"""A kept PNG as somebody wants to have it: as another kind of file, in another size. Knows nothing of the store."""
+"""Converts a stored PNG into the format and size that a client asked for."""
 
 import io
 from collections.abc import Mapping
@@ -11,62 +11,63 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from memo import read_png
 from memo.webp import exif, xmp
 
-MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
-BEST = 100
+MIME_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+BEST_QUALITY = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How a picture is handed out."""
+class OutputFormat:
+    """The file format, quality and size in which a picture is delivered."""
 
     format: str = "png"
-    quality: int = BEST  # of JPEG and WebP, 0 to 100
-    size: tuple[int, int] | None = None  # width and height in pixels; None = as it was painted
+    quality: int = BEST_QUALITY  # of JPEG and WebP, 0 to 100
+    size: tuple[int, int] | None = None  # width and height in pixels; None for the painted size
 
     @property
-    def mime(self) -> str:
+    def mime_type(self) -> str:
         """Its media type."""
-        return MIME[self.format]
+        return MIME_TYPES[self.format]
 
 
-def converted(png: bytes, form: Form) -> bytes:
-    """The file; a PNG in the size that it was painted in stays as it is, to the byte. Raises BadKey.
+def convert(png: bytes, output: OutputFormat) -> bytes:
+    """The file in another format; a PNG of unchanged size is returned byte for byte. Raises BadKey.
 
-    All carry what the PNG says of its making, in text chunks or as Exif and XMP.
+    Every format carries the PNG's metadata: in text chunks, or as Exif and XMP.
     """
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        if form.format == "png" and form.size in (None, image.size):
+        if output.format == "png" and output.size in (None, image.size):
             return png
         text = dict(image.text) if isinstance(image, PngImageFile) else {}
-        return encoded(image, form, {"pnginfo": chunks(text)} if form.format == "png" else tags(png))
+        metadata = {"pnginfo": text_chunks(text)} if output.format == "png" else recipe_metadata(png)
+        return encode(image, output, metadata)
 
 
-def rough(preview: bytes, form: Form) -> bytes:
-    """A small WebP preview in the form of the picture that it will be."""
+def convert_preview(preview: bytes, output: OutputFormat) -> bytes:
+    """A small WebP preview in the format and size of the finished picture."""
     with Image.open(io.BytesIO(preview), formats=["WEBP"]) as image:
-        return encoded(image, form, {})
+        return encode(image, output, {})
 
 
-def encoded(image: Image.Image, form: Form, said: Mapping[str, Any]) -> bytes:
-    """The bytes of a file that says this besides; where its size is another, a filter adds no detail."""
+def encode(image: Image.Image, output: OutputFormat, metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of a file with this metadata. Another size is reached by resampling, which adds no detail."""
     pixels = image.convert("RGB")
-    if form.size and form.size != image.size:
-        pixels = pixels.resize(form.size, Image.Resampling.LANCZOS)
-    quality = {} if form.format == "png" else {"quality": max(1, form.quality)}
+    if output.size and output.size != image.size:
+        pixels = pixels.resize(output.size, Image.Resampling.LANCZOS)
+    quality = {} if output.format == "png" else {"quality": max(1, output.quality)}
     file = io.BytesIO()
-    pixels.save(file, form.format.upper(), **quality, **said)
+    pixels.save(file, output.format.upper(), **quality, **metadata)
     return file.getvalue()
 
 
-def chunks(text: Mapping[str, str]) -> PngInfo:
-    """As text chunks."""
+def text_chunks(text: Mapping[str, str]) -> PngInfo:
+    """PNG text chunks by keyword."""
     info = PngInfo()
     for name, value in text.items():
         info.add_itxt(name, value)
     return info
 
 
-def tags(png: bytes) -> dict[str, bytes]:
-    """The recipe of a kept PNG as files of other formats carry it."""
+def recipe_metadata(png: bytes) -> dict[str, bytes]:
+    """The recipe in a PNG as Exif and XMP, for other formats."""
     picture = read_png(png)
     return {"exif": exif(picture), "xmp": xmp(picture)}

@@ -1,4 +1,4 @@
-"""Links to pictures that work for a while for whoever has them, with a key or without. Knows no dialect."""
+"""Links to pictures that work for a limited time, for anybody who has them, with or without an API key."""
 
 import io
 import time
@@ -9,46 +9,46 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from memo.picture import without_scope
 
-from .auth import keys
-from .formats import MIME, Form, converted
-from .services import memory
+from .extensions import api_keys, memory
+from .formats import MIME_TYPES, OutputFormat, convert
 
 bp = Blueprint("links", __name__)
 
 LINK_SECONDS = 3600
-KEPT_SECONDS = 7 * 24 * 3600  # of a link that is made before its picture is painted: as long as jobs are kept
+LONG_LINK_SECONDS = 7 * 24 * 3600  # of a link made before its picture is painted: as long as jobs are kept
 
 
 @bp.get("/v1/images/files/<token>")
 def file(token: str) -> ResponseReturnValue:
     """The picture that a link leads to; the link itself is the permission."""
-    key, form = opened(token)
-    data = io.BytesIO(converted(without_scope(memory().image(key)), form))
-    answer = send_file(data, form.mime, download_name=f"{key}.{form.format}", etag=False, conditional=True)
-    answer.headers["Cache-Control"] = f"private, max-age={LINK_SECONDS}, immutable"
-    return answer
+    key, output = read_token(token)
+    data = io.BytesIO(convert(without_scope(memory().image(key)), output))
+    name = f"{key}.{output.format}"
+    response = send_file(data, output.mime_type, download_name=name, etag=False, conditional=True)
+    response.headers["Cache-Control"] = f"private, max-age={LINK_SECONDS}, immutable"
+    return response
 
 
-def link_to(key: str, form: Form, kept: bool = False) -> str:
-    """An absolute URL of a picture in a form; give it to those only who may see the picture. Raises Unavailable.
+def link_to(key: str, output: OutputFormat, *, long: bool = False) -> str:
+    """An absolute URL of a picture, valid for LINK_SECONDS, or for LONG_LINK_SECONDS if `long`.
 
-    It is good for LINK_SECONDS, or `kept` for KEPT_SECONDS.
+    Hand it only to users who may see the picture. Raises Unavailable.
     """
-    token = signer().dumps([key, form.format, form.quality, form.size, kept])
+    token = token_serializer().dumps([key, output.format, output.quality, output.size, long])
     return url_for("links.file", token=token, _external=True)
 
 
-def opened(token: str) -> tuple[str, Form]:
-    """The picture's key and the form that a link was made for; aborts with 410 after its time, else with 404."""
+def read_token(token: str) -> tuple[str, OutputFormat]:
+    """The picture's key and the format of a link; aborts with 410 if it has expired, with 404 if it is not ours."""
     try:
-        (key, kind, quality, size, kept), made = signer().loads(token, return_timestamp=True)
+        (key, kind, quality, size, long), signed_at = token_serializer().loads(token, return_timestamp=True)
     except BadSignature:
-        abort(404, "there is no such link")
-    if time.time() - made.timestamp() > (KEPT_SECONDS if kept else LINK_SECONDS):
-        abort(410, "this link was good for a while only: ask for the picture again")
-    return key, Form(kind if kind in MIME else "png", quality, tuple(size) if size else None)
+        abort(404, "this link is not valid")
+    if time.time() - signed_at.timestamp() > (LONG_LINK_SECONDS if long else LINK_SECONDS):
+        abort(410, "this link has expired: request the picture again")
+    return key, OutputFormat(kind if kind in MIME_TYPES else "png", quality, tuple(size) if size else None)
 
 
-def signer() -> URLSafeTimedSerializer:
+def token_serializer() -> URLSafeTimedSerializer:
     """Signs with the secret that all web processes share."""
-    return URLSafeTimedSerializer(current_app.secret_key or keys().secret(), salt="links to pictures")
+    return URLSafeTimedSerializer(current_app.secret_key or api_keys().secret(), salt="links to pictures")

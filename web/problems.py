@@ -1,4 +1,4 @@
-"""Errors as answers: RFC 9457 problem details under /api, a page elsewhere. HTTP codes are chosen here only."""
+"""Errors as responses: RFC 9457 problem details under /api, a page elsewhere. Statuses are chosen here only."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,62 +11,61 @@ from memo import BadKey, BadRecipe, BadSetup, Forgotten, Unavailable
 
 RETRY_SECONDS = "5"
 
-Shape = Callable[[int, str, str, Mapping[str, Any]], Response]  # status, title, detail, what more is known
-SHAPES: dict[str, Shape] = {}  # how a dialect tells errors, by the beginning of its paths
+ErrorFormat = Callable[[int, str, str, Mapping[str, Any]], Response]  # of status, title, detail and further fields
+ERROR_FORMATS: dict[str, ErrorFormat] = {}  # those of the dialects, by the prefix of their paths
 
 
 def register(app: Flask) -> None:
-    """Answer for everything memo and worker can raise."""
+    """Handle everything that memo and jobs may raise."""
     app.register_error_handler(BadRecipe, bad_recipe)
     app.register_error_handler(BadKey, lambda error: problem(404, "No such key", str(error)))
-    app.register_error_handler(
-        Forgotten, lambda error: problem(404, "Not found", "no picture is kept under this key")
-    )
+    app.register_error_handler(Forgotten, lambda error: problem(404, "Not found", "this picture does not exist"))
     app.register_error_handler(Unavailable, unavailable)
-    app.register_error_handler(BadSetup, lambda error: problem(500, "This server is set up wrongly", str(error)))
+    app.register_error_handler(BadSetup, lambda error: problem(500, "This server is misconfigured", str(error)))
     app.register_error_handler(HTTPException, http_error)
 
 
 def bad_recipe(error: BadRecipe) -> ResponseReturnValue:
-    """422 with the field, the value and the fix."""
-    faults = {"field": error.field, "value": error.value, "fix": error.remedy}
-    return problem(422, "The request cannot be followed", str(error), **faults)
+    """422 with the field, its value and the fix."""
+    return problem(
+        422, "The request is not valid", str(error), field=error.field, value=error.value, fix=error.remedy
+    )
 
 
 def unavailable(error: Unavailable) -> ResponseReturnValue:
-    """503: a part does not answer now."""
-    answer = problem(503, "A part of this server does not answer", str(error))
-    answer.headers["Retry-After"] = RETRY_SECONDS
-    return answer
+    """503, with the time to retry."""
+    response = problem(503, "A service is not available", str(error))
+    response.headers["Retry-After"] = RETRY_SECONDS
+    return response
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    """What Flask and werkzeug raise; their headers (Allow, Location …) are kept."""
+    """An error raised by Flask or werkzeug, with its headers (Allow, Location …)."""
     if error.code is None or error.code < 400:
         return error
-    answer = problem(error.code, error.name, error.description or error.name)
+    response = problem(error.code, error.name, error.description or error.name)
     for name, value in error.get_headers():
         if name not in ("Content-Type", "Content-Length"):
-            answer.headers[name] = value
-    return answer
+            response.headers[name] = value
+    return response
 
 
 def problem(status: int, title: str, detail: str, **more: Any) -> Response:
-    """A problem document, or the same in a dialect's shape, or as a page for people."""
-    if shape := shape_for(request.path):
-        return shape(status, title, detail, more)
-    if not request.path.startswith("/api/") and request.path != "/healthz" and wants_page():
+    """An error in the dialect's own format, as a page for people, or else as a problem document."""
+    if error_format := error_format_of(request.path):
+        return error_format(status, title, detail, more)
+    if not request.path.startswith("/api/") and request.path != "/healthz" and prefers_html():
         return Response(render_template("problem.html", status=status, title=title, detail=detail), status)
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return Response(current_app.json.dumps(document), status, content_type="application/problem+json")
 
 
-def shape_for(path: str) -> Shape | None:
-    """How errors of this path are told, where a dialect has its own way."""
-    return next((shape for prefix, shape in SHAPES.items() if path.startswith(prefix)), None)
+def error_format_of(path: str) -> ErrorFormat | None:
+    """The dialect's error format for this path, if it belongs to a dialect."""
+    return next((formatted for prefix, formatted in ERROR_FORMATS.items() if path.startswith(prefix)), None)
 
 
-def wants_page() -> bool:
-    """Whether the client would rather read HTML than JSON."""
+def prefers_html() -> bool:
+    """Whether the client prefers HTML to JSON."""
     accepted = request.accept_mimetypes
     return accepted["text/html"] > accepted["application/json"] or not accepted

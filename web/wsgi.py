@@ -1,4 +1,4 @@
-"""The web process, `gunicorn "web.wsgi:create()"`; the only file of this room that reads the environment."""
+"""The web process: `gunicorn "web.wsgi:create()"`. Only this file of the room reads the environment."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from .limits import storage_uri
 
 
 def create() -> Flask:
-    """Join the parts that the environment names."""
+    """The application, configured by the environment."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     jobs = JobsConfig.from_env(os.environ)
