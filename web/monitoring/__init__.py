@@ -1,0 +1,5 @@
+"""What operators watch: the health check and the Prometheus metrics."""
+
+from . import health, metrics
+
+BLUEPRINTS = (health.bp, metrics.bp)

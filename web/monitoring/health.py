@@ -1,0 +1,40 @@
+"""GET /healthz: whether a job can be served now, and the state of each service."""
+
+from collections.abc import Callable, Mapping
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from memo import BadSetup, Unavailable
+from web.extensions import job_store, memory
+
+bp = Blueprint("health", __name__)
+
+
+@bp.get("/healthz")
+def health() -> ResponseReturnValue:
+    """200 if a job can be served, else 503. The index may be down, since painting works without it."""
+    services = {
+        "queue": check(job_store().connection.ping),
+        "workers": check(lambda: require_worker(job_store().heartbeats.workers())),
+        "store": check(memory().store.check),
+        "index": check(memory().index.count),
+    }
+    healthy = all(services[name] == "ok" for name in ("queue", "workers", "store"))
+    status = "ok" if all(state == "ok" for state in services.values()) else "degraded" if healthy else "unhealthy"
+    return {"status": status, "services": services}, 200 if healthy else 503
+
+
+def check(service: Callable[[], object]) -> str:
+    """ "ok", or what is wrong with a service."""
+    try:
+        service()
+    except (Unavailable, BadSetup) as error:
+        return str(error)
+    return "ok"
+
+
+def require_worker(workers: Mapping[str, object]) -> None:
+    """Raise Unavailable if no worker is running."""
+    if not workers:
+        raise Unavailable("no worker is running")
