@@ -1,7 +1,7 @@
-"""What people say of answers from memory, and what that tells: labels, their export, figures, the audit page.
+"""How good the answers from memory are: user feedback, audits, the labels they produce, and the statistics.
 
-An answer may be called wrong by whoever got it; an audit looks at a sample of answers, and only audits make the
-published share of wrong ones, for people who complain are no sample.
+Anybody may report an answer as wrong. An audit labels a random sample of answers, and only audits count towards the
+published false-hit rate: the answers that people complain about are no random sample.
 """
 
 import json
@@ -12,154 +12,158 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
-from jobs.store.submissions import LIST_LENGTH
+from jobs.store.submissions import MAX_LISTED
 from memo import BadRecipe, Picture
 from memo.judge.evaluation import wilson_interval
 from memo.judge.feedback import Label
 from memo.recipe import tidy
-from web.auth import for_admins, who
+from web.access import find_job, find_picture
+from web.auth import admin_required, current_user
+from web.extensions import job_store, memory
 from web.json_body import read_object
-from web.picture_requests import anew, job_of, picture_of
-from web.services import job_store, memory
+from web.picture_requests import regenerate
 
 from .documents import FeedbackBody, LabelBody, StatsDocument
-from .openapi import Answer, described, told
+from .openapi import DocumentedResponse, documented, ok
 
 bp = Blueprint("audit", __name__)
 
-SAMPLED = 6  # answers on one page
-SOURCES = {"same meaning": "audit", "shows more": "audit of relaxed"}  # of labels, by how an answer was found
+SAMPLE_SIZE = 6  # answers on one page
+LABEL_SOURCES = {"same meaning": "audit", "shows more": "audit of relaxed"}  # by how the answer matched
 
 
 @bp.post("/api/v1/jobs/<job_id>/label")
-@described({204: Answer("It is noted.")}, refused=(404, 409), body=LabelBody)
+@documented({204: DocumentedResponse("The label is stored.")}, errors=(404, 409), body=LabelBody)
 def label_job(job_id: str) -> ResponseReturnValue:
     """Say whether an answer from memory was right: {"right": false}."""
     body = read_object()
     if set(body) != {"right"} or not isinstance(body["right"], bool):
-        raise BadRecipe("right", body.get("right"), 'say {"right": true} or {"right": false}')
-    picture, wanted = answered(job_id)
-    memory().label(picture, wanted, right=body["right"], source="user")
+        raise BadRecipe("right", body.get("right"), 'send {"right": true} or {"right": false}')
+    picture, prompt = answer_from_memory(job_id)
+    memory().label(picture, prompt, right=body["right"], source="user")
     return "", 204
 
 
 @bp.post("/api/v1/pictures/<key>/feedback")
-@described({204: Answer("It is noted.")}, refused=(404,), body=FeedbackBody)
+@documented({204: DocumentedResponse("The label is stored.")}, errors=(404,), body=FeedbackBody)
 def feedback(key: str) -> ResponseReturnValue:
-    """Say whether a picture is right for a prompt, else for its own: {"right": false, "prompt": "a red fox"}."""
+    """Say whether a picture is right for a prompt: {"right": false, "prompt": "a red fox"}.
+
+    Without a prompt, it is the picture's own.
+    """
     body = read_object()
     for name, value in body.items():
         if name not in ("right", "prompt"):
-            raise BadRecipe(name, value, "no such field; there are right, prompt")
+            raise BadRecipe(name, value, "there is no such field; the fields are right, prompt")
     if not isinstance(body.get("right"), bool):
-        raise BadRecipe("right", body.get("right"), "say true or false")
-    picture = picture_of(key)
-    wanted = picture.recipe.prompt if body.get("prompt") is None else tidy("prompt", body["prompt"])
-    if not wanted:
-        raise BadRecipe("prompt", wanted, "say in words what was wanted, or leave it out")
-    memory().label(picture, wanted, right=bool(body["right"]), source="user")
+        raise BadRecipe("right", body.get("right"), "it must be true or false")
+    picture = find_picture(key)
+    prompt = picture.recipe.prompt if body.get("prompt") is None else tidy("prompt", body["prompt"])
+    if not prompt:
+        raise BadRecipe("prompt", prompt, "describe the picture that you expected, or leave the field out")
+    memory().label(picture, prompt, right=bool(body["right"]), source="user")
     return "", 204
 
 
 @bp.post("/jobs/<job_id>/wrong")
-def wrong(job_id: str) -> ResponseReturnValue:
-    """The button of a job's page: wrong, so it is painted now."""
-    picture, wanted = answered(job_id)
-    memory().label(picture, wanted, right=False, source="user")
-    return redirect(url_for("pages.job", job_id=anew(job_of(job_id), who().name).id), 303)
+def report_wrong(job_id: str) -> ResponseReturnValue:
+    """Label an answer as wrong and paint the picture instead: the button on a job's page."""
+    picture, prompt = answer_from_memory(job_id)
+    memory().label(picture, prompt, right=False, source="user")
+    return redirect(url_for("job.page", job_id=regenerate(find_job(job_id), current_user().name).id), 303)
 
 
 @bp.get("/api/v1/labels")
-@described({200: Answer("One JSON object a line.", media=("application/jsonl",))})
-@for_admins
+@documented({200: DocumentedResponse("One JSON object per line.", media_types=("application/jsonl",))})
+@admin_required
 def export() -> ResponseReturnValue:
-    """All labels as JSON lines that `memoaized judge` and its training read."""
+    """Export all labels as JSON lines, the format that `memoaized judge` and its training read."""
     labels = memory().labels
-    return Response("".join(map(line, labels.all() if labels else ())), mimetype="application/jsonl")
+    return Response("".join(map(to_line, labels.all() if labels else ())), mimetype="application/jsonl")
 
 
-def line(label: Label) -> str:
-    """A label as a pair."""
+def to_line(label: Label) -> str:
+    """A label as a line of a data set of prompt pairs."""
     row = {"a": label.remembered, "b": label.wanted, "y": int(label.right), "kind": label.source, "group": label.key}
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 @bp.get("/api/v1/stats")
-@described(told(StatsDocument, "The figures."))
-@for_admins
+@documented(ok(StatsDocument, "The statistics."))
+@admin_required
 def stats() -> ResponseReturnValue:
-    """How many jobs were answered how, what that saved, and how often audits found an answer wrong."""
-    return figures()
+    """Get how jobs were answered, what that saved, and how often audits found an answer wrong."""
+    return statistics()
 
 
 @bp.get("/audit")
-@for_admins
+@admin_required
 def audit() -> ResponseReturnValue:
-    """A sample of answers by meaning, side by side, for right or wrong."""
-    return render_template("audit.html", jobs=sample(), figures=figures())
+    """The page that shows a sample of matches side by side, to be labelled right or wrong."""
+    return render_template("audit.html", jobs=sample(), stats=statistics())
 
 
 @bp.post("/audit")
-@for_admins
-def audited() -> ResponseReturnValue:
-    """Take the word of the audit page."""
+@admin_required
+def submit_audit() -> ResponseReturnValue:
+    """Store one label from the audit page."""
     if request.form.get("right") not in ("yes", "no"):
-        abort(422, "say right=yes or right=no")
-    job = job_of(request.form.get("job", ""))
-    picture, wanted = answered(job.id)
-    source = SOURCES.get(job.match.how if job.match else "", "audit")
-    memory().label(picture, wanted, right=request.form["right"] == "yes", source=source)
+        abort(422, "send right=yes or right=no")
+    job = find_job(request.form.get("job", ""))
+    picture, prompt = answer_from_memory(job.id)
+    source = LABEL_SOURCES.get(job.match.how if job.match else "", "audit")
+    memory().label(picture, prompt, right=request.form["right"] == "yes", source=source)
     return redirect(url_for("audit.audit"), 303)
 
 
-def answered(job_id: str) -> tuple[Picture, str]:
-    """The picture that memory answered a job with, and the job's prompt; aborts for other jobs."""
-    job = job_of(job_id)
+def answer_from_memory(job_id: str) -> tuple[Picture, str]:
+    """The remembered picture that answered a job, and the job's prompt; aborts with 409 for other jobs."""
+    job = find_job(job_id)
     if job.origin is Origin.MEMORY and job.picture:
         return job.picture, job.recipe.prompt
-    abort(409, "only an answer from memory can be called right or wrong")
+    abort(409, f"job {job.id} was not answered from memory: only such answers can be labelled right or wrong")
 
 
 def sample() -> list[Job]:
-    """Some of the last answers by meaning that no audit has looked at."""
-    jobs = [job for job in job_store().jobs.recent(LIST_LENGTH) if job.match and job.match.how in SOURCES]
+    """Some recent answers, matched by meaning, that no audit has labelled yet."""
+    jobs = [job for job in job_store().jobs.recent(MAX_LISTED) if job.match and job.match.how in LABEL_SOURCES]
     random.shuffle(jobs)
-    seen = {(label.key, label.wanted) for label in audits(*SOURCES.values())}
-    fresh = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}
-    return [job for pair, job in fresh.items() if pair not in seen][:SAMPLED]
+    labelled = {(label.key, label.wanted) for label in audit_labels(*LABEL_SOURCES.values())}
+    by_pair = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}
+    return [job for pair, job in by_pair.items() if pair not in labelled][:SAMPLE_SIZE]
 
 
-def audits(*sources: str) -> list[Label]:
-    """The labels of audits."""
+def audit_labels(*sources: str) -> list[Label]:
+    """The labels from these sources."""
     labels = memory().labels
     return [label for label in labels.all() if label.source in sources] if labels else []
 
 
-def figures() -> dict[str, Any]:
-    """See `stats`; the interval is Wilson's at 95 %."""
+def statistics() -> dict[str, Any]:
+    """The totals, and the false-hit rates that audits found."""
     return {
-        **ledger(),
-        "audited": interval([label.right for label in audits(SOURCES["same meaning"])]),
-        "audited_relaxed": interval([label.right for label in audits(SOURCES["shows more"])]),
+        **totals(),
+        "audited": false_hit_rate([label.right for label in audit_labels(LABEL_SOURCES["same meaning"])]),
+        "audited_relaxed": false_hit_rate([label.right for label in audit_labels(LABEL_SOURCES["shows more"])]),
     }
 
 
-def ledger() -> dict[str, Any]:
-    """How many jobs were answered how, and what was spent and saved."""
+def totals() -> dict[str, Any]:
+    """How many jobs were answered in which way, and the time and energy spent and saved."""
     counts = job_store().statistics.counts()
-    asked = sum(counts[origin] for origin in Origin)
+    jobs = sum(counts[origin] for origin in Origin)
     return {
-        "jobs": asked,
+        "jobs": jobs,
         **{str(origin): int(counts[origin]) for origin in Origin},
-        "hit_rate": round(counts[Origin.MEMORY] / asked, 4) if asked else None,
+        "hit_rate": round(counts[Origin.MEMORY] / jobs, 4) if jobs else None,
         "seconds_saved": round(counts["seconds_saved"], 1),
         "watt_hours_spent": round(counts["joules_spent"] / 3600, 3),
         "watt_hours_saved": round(counts["joules_saved"] / 3600, 3),
     }
 
 
-def interval(right: list[bool]) -> dict[str, Any]:
-    """How many of some answers were wrong."""
+def false_hit_rate(right: list[bool]) -> dict[str, Any]:
+    """The share of wrong answers with its Wilson interval at 95 %."""
     wrong = right.count(False)
     low, high = wilson_interval(wrong, len(right))
     return {

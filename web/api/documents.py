@@ -1,4 +1,4 @@
-"""The JSON documents of the native API as types, from which its description is made. Knows nothing of HTTP."""
+"""The JSON documents of the native API as types. `openapi` generates their schemas from them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired, Required
@@ -10,44 +10,44 @@ from jobs.job import Origin, State
 from jobs.webhooks.receivers import LONGEST_URL
 from memo import POLICIES
 from memo.recipe import GUIDANCE, LARGEST_SEED, LONGEST_PROMPT, MODES, SAMPLERS, SCHEDULES, SIDE, STEPS, STRENGTH
-from web.picture_requests import LONGEST_USER, MOST_PICTURES, MOST_PRIORITY
+from web.picture_requests import HIGHEST_PRIORITY, LONGEST_USER, MOST_PICTURES
 
 
-def one_of(choices: Sequence[str]) -> Any:
-    """These words only."""
+def enum(choices: Sequence[str]) -> Any:
+    """A field that must be one of these words."""
     return Field(json_schema_extra={"enum": list(choices)})
 
 
-Key = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+PictureKey = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Text = Annotated[str, Field(max_length=LONGEST_PROMPT)]
 Prompt = Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT, pattern=r"\S")]
-Side = Annotated[int, Field(ge=SIDE.start, le=SIDE.stop - 1, multiple_of=8, description="pixels")]
-Seconds = Annotated[float, Field(description="seconds since 1970")]
-Share = Annotated[float, Field(ge=0, le=1)]
+SideLength = Annotated[int, Field(ge=SIDE.start, le=SIDE.stop - 1, multiple_of=8, description="pixels")]
+Timestamp = Annotated[float, Field(description="seconds since 1970")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class JobBody(TypedDict, total=False):
-    """What to paint. A field that is null counts as left out."""
+    """The picture to paint. A field that is null counts as left out."""
 
     prompt: Required[Prompt]
     negative_prompt: Text | None
-    model: Annotated[str | None, Field(description="a name from /api/v1/models; else the first of them")]
+    model: Annotated[str | None, Field(description="a name from /api/v1/models; by default the first")]
     adapter: Annotated[str | None, Field(description="one of the model's adapters")]
-    width: Side | None
-    height: Side | None
+    width: SideLength | None
+    height: SideLength | None
     steps: Annotated[int, Field(ge=STEPS.start, le=STEPS.stop - 1)] | None
     guidance_scale: Annotated[float, Field(ge=GUIDANCE[0], le=GUIDANCE[1])] | None
-    sampler: Annotated[str, one_of(SAMPLERS)] | None
-    schedule: Annotated[str, one_of(SCHEDULES)] | None
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="else drawn at random")] | None
-    mode: Annotated[str, one_of(MODES)] | None
-    init_image: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="the picture to start from")] | None
-    strength: Annotated[float, Field(gt=0, le=1, description=f"how much of it changes; else {STRENGTH}")] | None
-    memo: Annotated[str, one_of(POLICIES), Field(description="the memory policy; else auto")] | None
+    sampler: Annotated[str, enum(SAMPLERS)] | None
+    schedule: Annotated[str, enum(SCHEDULES)] | None
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="random by default")] | None
+    mode: Annotated[str, enum(MODES)] | None
+    init_image: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="an upload or a picture's key")] | None
+    strength: Annotated[float, Field(gt=0, le=1, description=f"how much of it changes; by default {STRENGTH}")] | None
+    memo: Annotated[str, enum(POLICIES), Field(description="the memory policy; by default auto")] | None
     count: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None
     user: Annotated[str, Field(max_length=LONGEST_USER)] | None
-    priority: Annotated[int, Field(ge=-MOST_PRIORITY, le=MOST_PRIORITY)] | None
-    webhook: Annotated[str, Field(max_length=LONGEST_URL, description="a URL to tell when it is final")] | None
+    priority: Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)] | None
+    webhook: Annotated[str, Field(max_length=LONGEST_URL, description="a URL to notify at the end")] | None
 
 
 class LabelBody(TypedDict):
@@ -57,14 +57,14 @@ class LabelBody(TypedDict):
 
 
 class FeedbackBody(TypedDict):
-    """Whether a picture is right for a prompt, or for its own."""
+    """Whether a picture is right for a prompt, by default its own."""
 
     right: bool
     prompt: NotRequired[Prompt | None]
 
 
 class RecipeDocument(TypedDict):
-    """All that decides a picture."""
+    """Everything that determines a picture."""
 
     prompt: str
     model: str
@@ -84,7 +84,7 @@ class RecipeDocument(TypedDict):
 
 
 class PictureLinks(TypedDict):
-    """Where it is."""
+    """The addresses of a picture."""
 
     self: str
     image: str
@@ -93,26 +93,26 @@ class PictureLinks(TypedDict):
 class PictureDocument(RecipeDocument):
     """A picture with its recipe."""
 
-    key: Key
-    created: Seconds
-    seconds: Annotated[float, Field(description="of painting")]
+    key: PictureKey
+    created: Timestamp
+    seconds: Annotated[float, Field(description="of painting time")]
     device: str
     joules: float
-    metered: Annotated[bool, Field(description="whether the joules were measured, else estimated")]
+    metered: Annotated[bool, Field(description="whether the joules were measured or estimated")]
     recipe_text: Annotated[str, Field(description="the whole recipe; `memoaized key show` reads it")]
     links: PictureLinks
-    score: NotRequired[Annotated[float, Field(description="of a search: the cosine of its words and the prompt")]]
+    score: NotRequired[Annotated[float, Field(description="in a search: the cosine similarity")]]
 
 
 class PicturesDocument(TypedDict):
     """One page of pictures."""
 
     pictures: list[PictureDocument]
-    next: Annotated[str | None, Field(description="`before` of the next page")]
+    next: Annotated[str | None, Field(description="the value of `before` for the next page")]
 
 
 class JobLinks(TypedDict):
-    """Where to look again."""
+    """The addresses of a job."""
 
     self: str
     events: str
@@ -121,7 +121,7 @@ class JobLinks(TypedDict):
 
 
 class MatchDocument(TypedDict):
-    """Which remembered prompt answered."""
+    """The remembered prompt that answered a job."""
 
     score: float
     remembered_prompt: str
@@ -129,7 +129,7 @@ class MatchDocument(TypedDict):
 
 
 class JobDocument(TypedDict):
-    """One request for a picture, as it stands now."""
+    """One request for a picture, in its present state."""
 
     id: str
     state: State
@@ -139,13 +139,13 @@ class JobDocument(TypedDict):
     recipe: RecipeDocument
     step: int
     steps: int
-    position: Annotated[int | None, Field(description="paintings asked for before it")]
+    position: Annotated[int | None, Field(description="how many paintings are ahead of it")]
     seconds_left: float | None
     message: str
     error: str | None
-    created: Seconds
-    started: Seconds | None
-    finished: Seconds | None
+    created: Timestamp
+    started: Timestamp | None
+    finished: Timestamp | None
     match: MatchDocument | None
     picture: PictureDocument | None
     links: JobLinks
@@ -158,7 +158,7 @@ class JobsDocument(TypedDict):
 
 
 class ModelDocument(TypedDict):
-    """What can be painted with."""
+    """A model that paints."""
 
     name: str
     revision: str
@@ -166,52 +166,52 @@ class ModelDocument(TypedDict):
     licence: str
     sizes: list[int]
     size_range: Annotated[
-        list[int] | None, Field(description="least, most and divisor of sides, where it paints any")
+        list[int] | None, Field(description="smallest side, largest side and step, if it paints any size between")
     ]
     samplers: list[str]
     schedules: list[str]
     defaults: dict[str, Any]
     adapters: list[str]
-    image_to_image: Annotated[bool, Field(description="whether it can start from a picture")]
-    negative_prompts: Annotated[bool, Field(description="whether it knows negative prompts")]
+    image_to_image: Annotated[bool, Field(description="whether it can start from an image")]
+    negative_prompts: Annotated[bool, Field(description="whether it supports negative prompts")]
 
 
 class ModelsDocument(TypedDict):
-    """The models there are, the default one first."""
+    """The available models, the default first."""
 
     models: list[ModelDocument]
 
 
-class AuditedDocument(TypedDict):
-    """What audits found; the interval is Wilson's at 95 %."""
+class AuditDocument(TypedDict):
+    """The share of wrong answers that audits found, with its Wilson interval at 95 %."""
 
     answers: int
     wrong: int
-    false_hit_rate: Share | None
-    low: Share
-    high: Share
+    false_hit_rate: Fraction | None
+    low: Fraction
+    high: Fraction
 
 
 class StatsDocument(TypedDict):
-    """How jobs were answered, and what that saved."""
+    """How jobs were answered, and what that spent and saved."""
 
     jobs: float
     painted: int
     memory: int
     joined: int
-    hit_rate: Share | None
+    hit_rate: Fraction | None
     seconds_saved: float
     watt_hours_spent: float
     watt_hours_saved: float
-    audited: AuditedDocument
-    audited_relaxed: AuditedDocument
+    audited: AuditDocument
+    audited_relaxed: AuditDocument
 
 
 class HistoryDocument(TypedDict):
-    """What was counted, a value for each time."""
+    """Counts over time, one value for each of `times`."""
 
     span: str
-    seconds: Annotated[int, Field(description="from one time to the next")]
+    seconds: Annotated[int, Field(description="between two times")]
     times: list[int]
     painted: list[float]
     memory: list[float]
@@ -226,7 +226,7 @@ class HistoryDocument(TypedDict):
 class InitImageDocument(TypedDict):
     """The value of a job's `init_image`."""
 
-    init_image: Key
+    init_image: PictureKey
 
 
 class ProblemDocument(TypedDict):
@@ -236,6 +236,6 @@ class ProblemDocument(TypedDict):
     title: str
     status: int
     detail: str
-    field: NotRequired[Annotated[str, Field(description="of the request, which cannot be followed")]]
+    field: NotRequired[Annotated[str, Field(description="the field or parameter that is not valid")]]
     value: NotRequired[str]
-    fix: NotRequired[Annotated[str, Field(description="what would be accepted")]]
+    fix: NotRequired[Annotated[str, Field(description="what would be valid")]]

@@ -1,37 +1,37 @@
-"""POST /api/v1/init-images: upload a picture that others are to be started from (image to image)."""
+"""POST /api/v1/init-images: upload a picture that others start from (image to image)."""
 
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
-from web.picture_requests import keep_upload
+from web.uploads import keep_upload
 
 from .documents import InitImageDocument
-from .openapi import Answer, described
+from .openapi import DocumentedResponse, documented
 
 bp = Blueprint("init_images", __name__)
 
 LARGEST_UPLOAD = 16 * 2**20  # bytes
-ROOM = {
+LARGEST_BODIES = {  # of the endpoints that accept a picture
     "init_images.upload": LARGEST_UPLOAD,
-    "pages.ask": LARGEST_UPLOAD * 3 // 2,
-}  # a form says itself what is too large
+    "create.submit": LARGEST_UPLOAD * 3 // 2,  # the form itself reports a picture that is too large
+}
 
 
-def make_room() -> None:
-    """Let requests that bring a picture be larger than others."""
-    if request.endpoint in ROOM:
-        request.max_content_length = ROOM[request.endpoint]
+def allow_uploads() -> None:
+    """Raise the limit on the body's size for requests that may carry a picture."""
+    if request.endpoint in LARGEST_BODIES:
+        request.max_content_length = LARGEST_BODIES[request.endpoint]
 
 
 @bp.post("/api/v1/init-images")
-@described(
-    {201: Answer("It is kept.", InitImageDocument)},
-    refused=(400, 413, 422),
+@documented(
+    {201: DocumentedResponse("The picture is kept.", InitImageDocument)},
+    errors=(400, 413, 422),
     upload=("image/png", "image/jpeg", "image/webp"),
 )
 def upload() -> ResponseReturnValue:
-    """The body is a PNG, JPEG or WebP picture, or a form with one as `image`; 201 with the value of `start`."""
+    """Upload a PNG, JPEG or WebP picture, as the body or as the form field `image`, to start others from."""
     data = request.files["image"].read() if "image" in request.files else request.get_data()
     if not data:
-        abort(400, "send a picture as the body, or as the field image of a multipart form")
+        abort(400, "no picture was sent: send one as the body, or as the field `image` of a multipart form")
     return {"init_image": keep_upload(data)}, 201

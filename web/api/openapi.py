@@ -1,6 +1,6 @@
-"""The description of the native API (OpenAPI 3.1), made from its routes, and the page to read and try it on.
+"""The OpenAPI 3.1 description of the native API, generated from its routes, and the page to read and try it on.
 
-A route is described where it stands, by `described`; its path, methods and words are taken from the code itself.
+A route carries its description in the decorator `documented`; path, methods and summary are read from the code.
 """
 
 import functools
@@ -21,26 +21,27 @@ from .documents import ProblemDocument
 
 bp = Blueprint("openapi", __name__)
 
-VERSION = "1"  # of the API
+API_VERSION = "1"
 PREFIX = "/api/v1/"
 REFERENCE = "#/components/schemas/{model}"
-PROBLEM = "application/problem+json"
-REFUSALS = {
+PROBLEM_JSON = "application/problem+json"
+ERRORS = {
     400: "The request cannot be read.",
-    401: "A key is wanted.",
-    403: "This caller, or this site, may not do that.",
+    401: "An API key is required.",
+    403: "This user, or the page that sent the request, may not do that.",
     404: "There is no such thing.",
-    409: "Not in this state.",
+    409: "This is not possible in the present state.",
     413: "The body is too large.",
     415: "The body must be JSON.",
-    416: "The file has no such part.",
-    422: "A field or parameter cannot be followed; `field` names it, `fix` says what would be accepted.",
-    429: "Too much was asked for.",
-    503: "A part of this server does not answer, or too much waits.",
+    416: "The file has no such range.",
+    422: "A field or parameter is not valid: `field` names it, `fix` says what would be.",
+    429: "A limit is used up.",
+    503: "A service does not respond, or the queue is full.",
 }
-TOO_LONG = {"description": "The address is longer than the server reads.", "content": {"text/html": {}}}
-ALWAYS = (401, 403, 429, 503)
-SWAGGER = Path(str(files("flask_swagger_ui"))) / "dist"
+URI_TOO_LONG = {"description": "The address is longer than the server reads.", "content": {"text/html": {}}}
+ERRORS_OF_ALL_ROUTES = (401, 403, 429, 503)
+ERRORS_OF_JSON_BODIES = (400, 413, 415, 422)
+SWAGGER_UI = Path(str(files("flask_swagger_ui"))) / "dist"
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 Schema = dict[str, Any]
@@ -48,109 +49,109 @@ Schema = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Of the query or the header."""
+    """A parameter in the query, the path or a header."""
 
     name: str
     schema: Mapping[str, Any]
-    about: str
-    where: str = "query"
+    description: str
+    location: str = "query"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """`document` is a type of `documents`, or None for what is no JSON."""
+class DocumentedResponse:
+    """A successful response. `document` is the type of its JSON, from `documents`; None if it is not JSON."""
 
-    about: str
+    description: str
     document: Any = None
-    media: Sequence[str] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)  # that it always has, and what they say
-    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # operations, and their parameters from here
+    media_types: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)  # those that are always set, with their descriptions
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # parameters by operation id
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """All that is said of a route beside its path, methods and docstring."""
+    """The description of a route, apart from its path, methods and docstring."""
 
-    answers: Mapping[int, Answer]
-    refused: Sequence[int] = ()
+    responses: Mapping[int, DocumentedResponse]
+    errors: Sequence[int] = ()
     parameters: Sequence[Parameter] = ()
     body: Any = None
     upload: Sequence[str] = ()
 
 
-def described(
-    answers: Mapping[int, Answer],
+def documented(
+    responses: Mapping[int, DocumentedResponse],
     *,
-    refused: Sequence[int] = (),
+    errors: Sequence[int] = (),
     parameters: Sequence[Parameter] = (),
     body: Any = None,
     upload: Sequence[str] = (),
 ) -> Callable[[View], View]:
-    """Say what a route answers, by status, what it refuses with, and the type of its JSON body or of its upload."""
+    """Describe a route: its responses by status, its errors, and the JSON body or the media types it accepts."""
 
-    def note(view: View) -> View:
-        view.operation = Operation(answers, refused, parameters, body, upload)  # type: ignore[attr-defined]
+    def attach(view: View) -> View:
+        view.operation = Operation(responses, errors, parameters, body, upload)  # type: ignore[attr-defined]
         return view
 
-    return note
+    return attach
 
 
-def told(document: Any, about: str) -> dict[int, Answer]:
-    """A JSON document with status 200."""
-    return {200: Answer(about, document)}
+def ok(document: Any, description: str) -> dict[int, DocumentedResponse]:
+    """The responses of a route that answers with status 200 and this JSON document."""
+    return {200: DocumentedResponse(description, document)}
 
 
 @bp.get("/api/v1/openapi.json")
-@described({200: Answer("An OpenAPI 3.1 document.", dict[str, Any])})
+@documented({200: DocumentedResponse("An OpenAPI 3.1 document.", dict[str, Any])})
 def openapi() -> ResponseReturnValue:
-    """This description."""
-    return document(current_app._get_current_object())  # type: ignore[attr-defined]  # werkzeug's LocalProxy has it
+    """Get this description."""
+    return describe_api(current_app._get_current_object())  # type: ignore[attr-defined]  # werkzeug's LocalProxy has it
 
 
 @bp.get("/api/docs")
 def docs() -> ResponseReturnValue:
-    """The description as a page."""
-    return render_template("docs.html")
+    """The description as a page, shown by Swagger UI."""
+    return render_template("api-docs.html")
 
 
 @bp.get("/api/docs/<path:name>")
 def swagger(name: str) -> ResponseReturnValue:
-    """What the page is made of."""
-    return send_from_directory(SWAGGER, name, max_age=24 * 3600)
+    """The scripts and styles of Swagger UI."""
+    return send_from_directory(SWAGGER_UI, name, max_age=24 * 3600)
 
 
 @functools.lru_cache(maxsize=1)
-def document(app: Flask) -> Schema:
-    """The whole description, JSON-able; routes never change once requests are answered."""
-    operations = list(routes(app))
-    types = {id(kind): kind for _, _, one in operations for kind in kinds(one)}
+def describe_api(app: Flask) -> Schema:
+    """The whole OpenAPI document, ready for JSON. It is cached: an app's routes do not change once it serves."""
+    operations = list(documented_routes(app))
+    types = {id(kind): kind for _, _, operation in operations for kind in document_types(operation)}
     adapters = [(number, "validation", TypeAdapter(kind)) for number, kind in types.items()]
-    found, definitions = TypeAdapter.json_schemas(adapters, ref_template=REFERENCE)  # type: ignore[arg-type]
-    schemas = {number: schema for (number, _), schema in found.items()}
+    references, definitions = TypeAdapter.json_schemas(adapters, ref_template=REFERENCE)  # type: ignore[arg-type]
+    schemas = {number: schema for (number, _), schema in references.items()}
     paths: dict[str, Schema] = {}
     for rule, method, operation in operations:
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         view = app.view_functions[rule.endpoint]
-        paths.setdefault(path, {})[method] = told_of(rule, method, view, operation, schemas)
+        paths.setdefault(path, {})[method] = operation_object(rule, method, view, operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "memoAIzed",
-            "version": VERSION,
-            "description": "Answers from memory when a remembered picture is right for the prompt, else paints.",
+            "version": API_VERSION,
+            "description": "Answers a prompt with a remembered picture if one fits, and paints a new one if not.",
         },
         "servers": [{"url": "/"}],
         "security": [{}, {"key": []}],
         "paths": paths,
         "components": {
-            "schemas": closed(definitions["$defs"]),
+            "schemas": close_objects(definitions["$defs"]),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def routes(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
-    """Every described route of the native API with its method, in the order of their paths."""
+def documented_routes(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+    """Every documented route of the native API with its method, ordered by path."""
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if rule.rule.startswith(PREFIX) and operation:
@@ -158,74 +159,74 @@ def routes(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
                 yield rule, method.lower(), operation
 
 
-def kinds(operation: Operation) -> Iterator[Any]:
-    """The types that an operation speaks of."""
+def document_types(operation: Operation) -> Iterator[Any]:
+    """The types of all JSON documents that an operation reads or sends."""
     yield ProblemDocument
-    yield from (answer.document for answer in operation.answers.values() if answer.document)
+    yield from (response.document for response in operation.responses.values() if response.document)
     if operation.body:
         yield operation.body
 
 
-def told_of(
+def operation_object(
     rule: Rule, method: str, view: Callable[..., Any], operation: Operation, schemas: Mapping[int, Schema]
 ) -> Schema:
-    """One operation object (https://spec.openapis.org/oas/v3.1.1.html#operation-object)."""
-    summary, _, more = (inspect.getdoc(view) or "").partition("\n\n")
-    inside = [Parameter(name, {"type": "string"}, "", "path") for name in sorted(rule.arguments)]
-    refused = sorted({*operation.refused, *ALWAYS, *([400, 413, 415, 422] if operation.body else [])})
-    told: Schema = {
+    """See https://spec.openapis.org/oas/v3.1.1.html#operation-object."""
+    summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
+    in_path = [Parameter(name, {"type": "string"}, "", "path") for name in sorted(rule.arguments)]
+    errors = {*operation.errors, *ERRORS_OF_ALL_ROUTES, *(ERRORS_OF_JSON_BODIES if operation.body else ())}
+    result: Schema = {
         "operationId": f"{method}_{rule.endpoint.rpartition('.')[2]}",
         "summary": " ".join(summary.split()),
         "tags": [rule.rule.removeprefix(PREFIX).partition("/")[0]],
-        "parameters": [parameter_object(one) for one in (*inside, *operation.parameters)],
+        "parameters": [parameter_object(parameter) for parameter in (*in_path, *operation.parameters)],
         "responses": {
-            **{str(status): answer_object(answer, schemas) for status, answer in operation.answers.items()},
-            **({"414": TOO_LONG} if inside or operation.parameters else {}),
-            **{str(status): refusal(status, schemas) for status in refused},
+            **{str(status): response_object(response, schemas) for status, response in operation.responses.items()},
+            **({"414": URI_TOO_LONG} if in_path or operation.parameters else {}),
+            **{str(status): error_response(status, schemas) for status in sorted(errors)},
         },
     }
-    if more:
-        told["description"] = " ".join(more.split())
-    content: Schema = {media: {} for media in operation.upload}
+    if description:
+        result["description"] = " ".join(description.split())
+    content: Schema = {media_type: {} for media_type in operation.upload}
     if operation.body:
         content["application/json"] = {"schema": schemas[id(operation.body)]}
-    return told | ({"requestBody": {"required": True, "content": content}} if content else {})
+    return result | ({"requestBody": {"required": True, "content": content}} if content else {})
 
 
 def parameter_object(parameter: Parameter) -> Schema:
     """See https://spec.openapis.org/oas/v3.1.1.html#parameter-object."""
-    told = {"name": parameter.name, "in": parameter.where, "schema": dict(parameter.schema)}
-    told |= {"description": parameter.about} if parameter.about else {}
-    return told | ({"required": True} if parameter.where == "path" else {})
+    result = {"name": parameter.name, "in": parameter.location, "schema": dict(parameter.schema)}
+    result |= {"description": parameter.description} if parameter.description else {}
+    return result | ({"required": True} if parameter.location == "path" else {})
 
 
-def answer_object(answer: Answer, schemas: Mapping[int, Schema]) -> Schema:
+def response_object(response: DocumentedResponse, schemas: Mapping[int, Schema]) -> Schema:
     """See https://spec.openapis.org/oas/v3.1.1.html#response-object."""
-    content: Schema = {media: {} for media in answer.media}
-    if answer.document:
-        content["application/json"] = {"schema": schemas[id(answer.document)]}
-    told: Schema = {"description": answer.about}
-    if answer.headers:
+    content: Schema = {media_type: {} for media_type in response.media_types}
+    if response.document:
+        content["application/json"] = {"schema": schemas[id(response.document)]}
+    result: Schema = {"description": response.description}
+    if response.headers:
         text = {"schema": {"type": "string"}, "required": True}
-        told["headers"] = {name: {"description": about, **text} for name, about in answer.headers.items()}
-    if answer.links:
-        told["links"] = {
-            name: {"operationId": name, "parameters": dict(given)} for name, given in answer.links.items()
-        }
-    return told | ({"content": content} if content else {})
+        result["headers"] = {name: {"description": about, **text} for name, about in response.headers.items()}
+    if response.links:
+        links = response.links.items()
+        result["links"] = {name: {"operationId": name, "parameters": dict(values)} for name, values in links}
+    return result | ({"content": content} if content else {})
 
 
-def refusal(status: int, schemas: Mapping[int, Schema]) -> Schema:
-    """A problem document."""
-    content = {PROBLEM: {"schema": schemas[id(ProblemDocument)]}}
-    return {"description": REFUSALS[status], "content": content}
+def error_response(status: int, schemas: Mapping[int, Schema]) -> Schema:
+    """A response with a problem document."""
+    content = {PROBLEM_JSON: {"schema": schemas[id(ProblemDocument)]}}
+    return {"description": ERRORS[status], "content": content}
 
 
-def closed(schema: Any) -> Any:
-    """The schemas without titles; objects have the properties that are told, and no other."""
+def close_objects(schema: Any) -> Any:
+    """The schemas without their titles; objects allow no properties but those described."""
     if isinstance(schema, list):
-        return [closed(part) for part in schema]
+        return [close_objects(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    told = {name: closed(part) for name, part in schema.items() if name != "title" or isinstance(part, dict)}
-    return told | ({"additionalProperties": False} if "properties" in told and told.get("type") == "object" else {})
+    result = {name: close_objects(part) for name, part in schema.items() if name != "title" or isinstance(part, dict)}
+    is_object = "properties" in result and result.get("type") == "object"
+    return result | ({"additionalProperties": False} if is_object else {})

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from flask import Blueprint, Response, abort, redirect, request, send_file
 from flask.typing import ResponseReturnValue
@@ -15,148 +15,140 @@ from memo import BadRecipe, Forgotten, Unavailable
 from memo.index import Neighbour
 from memo.recipe import check_choice, tidy
 from memo.webp import write_webp
-from web.auth import who
+from web import access
+from web.access import LONGEST_SEARCH, find_job, find_picture, own_picture_keys, read_image
+from web.auth import current_user
+from web.extensions import catalogue, memory, queue
 from web.idempotency import HEADER, LONGEST, once
 from web.json_body import read_object
-from web.picture_requests import (
-    COUNT,
-    LONGEST_SEARCH,
-    another,
-    ask,
-    cancel,
-    describe,
-    describe_picture,
-    forget,
-    image_of,
-    job_of,
-    own,
-    picture_of,
-    preview_of,
-    recent,
-    thumbnail_of,
-)
-from web.services import catalogue, memory, queue
-from web.streams import streamed
+from web.picture_requests import COUNT, describe, describe_picture, request_pictures, request_variation
+from web.streams import event_stream
 
 from .documents import JobBody, JobDocument, JobsDocument, ModelsDocument, PictureDocument, PicturesDocument
-from .openapi import Answer, Parameter, described, told
+from .openapi import DocumentedResponse, Parameter, documented, ok
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
 MOST_LISTED = 100
-LISTED = 24
-LOOKED_AT = 200  # pictures that are searched for one's own
+DEFAULT_LISTED = 24
+SEARCHED_FOR_OWN = 200  # search results among which a user's own pictures are looked for
 FORMATS = ("png", "webp")
 FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
 LIMIT = Parameter(
-    "limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED}, "how many at most"
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": DEFAULT_LISTED},
+    "the largest number of results",
 )
-BEFORE = Parameter("before", {"type": "number"}, "the `next` of the answer before")
+BEFORE = Parameter("before", {"type": "number"}, "the `next` of the previous page")
 NEAR = Parameter(
-    "near", {"type": "string"}, f"up to {LONGEST_SEARCH} characters: what shows something like it, nearest first"
+    "near", {"type": "string"}, f"search by meaning, nearest pictures first; up to {LONGEST_SEARCH} characters"
 )
-MODEL = Parameter("model", {"type": "string"}, "painted by this model")
-MINE = Parameter("mine", FLAG, "1: only what this caller was given in the last seven days")
+MODEL = Parameter("model", {"type": "string"}, "only pictures painted by this model")
+MINE = Parameter("mine", FLAG, "1: only the pictures that this user received in the last seven days")
 FORMAT = Parameter("format", {"type": "string", "enum": list(FORMATS), "default": "png"}, "of the file")
-QUALITY = Parameter(
-    "quality", {"type": "integer", "minimum": 1, "maximum": 100}, "of WebP; without it nothing is lost"
-)
-REDIRECT = Parameter("redirect", FLAG, "1: 302 to the store's own address of the PNG, where the store has one")
+QUALITY = Parameter("quality", {"type": "integer", "minimum": 1, "maximum": 100}, "of WebP; lossless by default")
+REDIRECT = Parameter("redirect", FLAG, "1: redirect to the PNG in the store, if the store serves files itself")
 IDEMPOTENCY_KEY = Parameter(
     HEADER,
     {"type": "string", "pattern": f'^([!#-~]{{1,{LONGEST}}}|"[!#-~]{{1,{LONGEST}}}")$'},
-    "a name of this request, such as a UUID: sent again within 24 hours, it is answered by the same jobs",
+    "a unique name of this request, such as a UUID: sent again within 24 hours, it returns the same jobs",
     "header",
 )
-STEP = Parameter("step", {"type": "string"}, "any; makes a new address of a new preview")
-JOB = {"job_id": "$response.body#/id"}
-AFTER = dict.fromkeys(("get_job", "delete_cancel_job", "post_create_another", "get_events", "post_label_job"), JOB)
-NEWEST = {"key": "$response.body#/pictures/0/key"}
-FIRST = dict.fromkeys(("get_picture", "get_image", "post_feedback", "delete_delete_picture"), NEWEST)
-ASKED = {
-    200: Answer(
-        "Memory had every picture.", JobDocument | JobsDocument, headers={"Location": "the first job"}, links=AFTER
-    ),
-    202: Answer("One is painted.", JobDocument | JobsDocument, headers={"Location": "the first job"}, links=AFTER),
+STEP = Parameter("step", {"type": "string"}, "ignored; it gives each new preview an address of its own")
+THIS_JOB = {"job_id": "$response.body#/id"}
+JOB_LINKS = dict.fromkeys(
+    ("get_job", "delete_cancel_job", "post_create_variation", "get_events", "post_label_job"), THIS_JOB
+)
+FIRST_PICTURE = {"key": "$response.body#/pictures/0/key"}
+PICTURE_LINKS = dict.fromkeys(("get_picture", "get_image", "post_feedback", "delete_delete_picture"), FIRST_PICTURE)
+CREATED_JOBS = {
+    status: DocumentedResponse(
+        description, JobDocument | JobsDocument, headers={"Location": "the first job"}, links=JOB_LINKS
+    )
+    for status, description in (
+        (200, "Every picture came from memory."),
+        (202, "At least one picture is being painted."),
+    )
 }
-ONE = {status: replace(answer, document=JobDocument) for status, answer in ASKED.items()}
+CREATED_JOB = {status: replace(response, document=JobDocument) for status, response in CREATED_JOBS.items()}
 FOREVER = "private, max-age=31536000, immutable"
-FILE = {"ETag": "of the file", "Cache-Control": "it never changes"}
+FILE_HEADERS = {"ETag": "of the file", "Cache-Control": "the file never changes"}
 
 
 @bp.post("/jobs")
-@described(ASKED, refused=(409,), parameters=(IDEMPOTENCY_KEY,), body=JobBody)
+@documented(CREATED_JOBS, errors=(409,), parameters=(IDEMPOTENCY_KEY,), body=JobBody)
 def create_job() -> ResponseReturnValue:
-    """Ask for a picture, or with `count` for several: 200 when memory has them all, 202 when some are painted."""
+    """Request a picture, or several with `count`: 200 if all come from memory, 202 if any must be painted."""
     body = read_object()
-    return asked(body, lambda: ask(body), several=body.get(COUNT) is not None)
+    return jobs_response(body, lambda: request_pictures(body), several=body.get(COUNT) is not None)
 
 
-@bp.post("/jobs/<job_id>/another")
-@described(ONE, refused=(400, 404, 409, 422), parameters=(IDEMPOTENCY_KEY,))
-def create_another(job_id: str) -> ResponseReturnValue:
-    """Ask for a picture of the same meaning that was not given yet to this job, or to this user."""
-    found = job_of(job_id)
-    return asked(None, lambda: [another(found, who().name)], several=False)
+@bp.post("/jobs/<job_id>/variation")
+@documented(CREATED_JOB, errors=(400, 404, 409, 422), parameters=(IDEMPOTENCY_KEY,))
+def create_variation(job_id: str) -> ResponseReturnValue:
+    """Request a variation: another picture of the same prompt that neither this job nor this user has received."""
+    job = find_job(job_id)
+    return jobs_response(None, lambda: [request_variation(job, current_user().name)], several=False)
 
 
-def asked(body: object, work: Callable[[], list[Job]], *, several: bool) -> ResponseReturnValue:
-    """The jobs of a request; those of an earlier one, if it had the same Idempotency-Key."""
-    jobs, again = once(body, work)
-    told = [describe(job) for job in jobs]
-    headers = {"Location": told[0]["links"]["self"], **({"Idempotency-Replayed": "true"} if again else {})}
-    return {"jobs": told} if several else told[0], status_of(jobs), headers
+def jobs_response(body: object, create: Callable[[], list[Job]], *, several: bool) -> ResponseReturnValue:
+    """The jobs that `create` makes, or those of an earlier request with the same Idempotency-Key."""
+    jobs, replayed = once(body, create)
+    documents = [describe(job) for job in jobs]
+    headers = {"Location": documents[0]["links"]["self"]}
+    headers |= {"Idempotency-Replayed": "true"} if replayed else {}
+    return {"jobs": documents} if several else documents[0], creation_status(jobs), headers
 
 
-def status_of(jobs: Sequence[Job]) -> int:
-    """200 when memory had every picture, 202 when one is being painted."""
+def creation_status(jobs: Sequence[Job]) -> int:
+    """200 if every picture came from memory, 202 if one is being painted."""
     return 200 if all(job.origin is Origin.MEMORY for job in jobs) else 202
 
 
 @bp.get("/jobs")
-@described(told(JobsDocument, "The newest jobs."), refused=(422,), parameters=(LIMIT,))
+@documented(ok(JobsDocument, "The newest jobs."), errors=(422,), parameters=(LIMIT,))
 def list_jobs() -> ResponseReturnValue:
-    """The newest jobs first."""
-    return {"jobs": [describe(job) for job in recent(limit())]}
+    """List jobs, newest first."""
+    return {"jobs": [describe(job) for job in access.recent_jobs(limit())]}
 
 
 @bp.get("/jobs/<job_id>")
-@described(told(JobDocument, "The job as it stands now."), refused=(404,))
+@documented(ok(JobDocument, "The job."), errors=(404,))
 def job(job_id: str) -> ResponseReturnValue:
-    """How a job stands."""
-    return describe(job_of(job_id))
+    """Get a job's present state."""
+    return describe(find_job(job_id))
 
 
 @bp.delete("/jobs/<job_id>")
-@described(told(JobDocument, "The job afterwards."), refused=(404,))
+@documented(ok(JobDocument, "The job afterwards."), errors=(404,))
 def cancel_job(job_id: str) -> ResponseReturnValue:
-    """Cancel a job; one that is final already stays as it is."""
-    return describe(cancel(job_id))
+    """Cancel a job; a final job stays as it is."""
+    return describe(access.cancel_job(job_id))
 
 
 @bp.get("/jobs/<job_id>/preview")
-@described({200: Answer("The preview.", media=("image/webp",))}, refused=(404,), parameters=(STEP,))
+@documented({200: DocumentedResponse("The preview.", media_types=("image/webp",))}, errors=(404,), parameters=(STEP,))
 def preview(job_id: str) -> ResponseReturnValue:
-    """What the picture looks like by now, small and rough; 404 when there is nothing to see."""
-    found = preview_of(job_of(job_id))
-    if found is None:
-        abort(404, f"there is no preview of a job {job_id!r}: it is not being painted, or nothing can be seen yet")
-    return Response(found, mimetype="image/webp", headers={"Cache-Control": "no-store"})
+    """Get a small, rough image of the unfinished picture; 404 while there is none."""
+    image = access.read_preview(find_job(job_id))
+    if image is None:
+        abort(404, f"there is no preview of job {job_id!r}: it is not being painted, or has taken no step yet")
+    return Response(image, mimetype="image/webp", headers={"Cache-Control": "no-store"})
 
 
 @bp.get("/jobs/<job_id>/events")
-@described(
-    {200: Answer("Messages `event: job` with the job as JSON in `data`.", media=("text/event-stream",))},
-    refused=(404,),
+@documented(
+    {200: DocumentedResponse("Events named `job`, with the job as JSON.", media_types=("text/event-stream",))},
+    errors=(404,),
 )
 def events(job_id: str) -> ResponseReturnValue:
-    """The job as Server-Sent Events, from now until it is final."""
-    job_of(job_id)
-    return streamed(messages(job_id))
+    """Follow a job as Server-Sent Events, from now until it is final."""
+    find_job(job_id)
+    return event_stream(job_messages(job_id))
 
 
-def messages(job_id: str) -> Iterator[str]:
-    """One message a change, a comment when nothing happens; the stream ends when the queue does not answer."""
+def job_messages(job_id: str) -> Iterator[str]:
+    """One message per change, and a comment while nothing changes. It ends when the queue does not respond."""
     try:
         for snapshot in queue().watch(job_id):
             yield f"event: job\ndata: {json.dumps(describe(snapshot))}\n\n" if snapshot else ": still here\n\n"
@@ -165,136 +157,157 @@ def messages(job_id: str) -> Iterator[str]:
 
 
 @bp.get("/pictures")
-@described(
-    {200: Answer("A page of pictures.", PicturesDocument, links=FIRST)},
-    refused=(422,),
+@documented(
+    {200: DocumentedResponse("A page of pictures.", PicturesDocument, links=PICTURE_LINKS)},
+    errors=(422,),
     parameters=(LIMIT, BEFORE, NEAR, MODEL, MINE),
 )
 def list_pictures() -> ResponseReturnValue:
-    """The gallery, newest first; `next` is the cursor for `before`. With `near` a search by meaning, in one page."""
-    count, before, keys = limit(), cursor(), own() if flag("mine") else None
-    if words := near():
-        return {"pictures": [scored(one) for one in found(words, count, keys)], "next": None}
+    """List pictures, newest first, in pages; with `near`, search by meaning, in a single page."""
+    count, before, keys = limit(), cursor(), own_picture_keys() if flag("mine") else None
+    if words := search_words():
+        return {"pictures": [describe_result(result) for result in search(words, count, keys)], "next": None}
     if keys is not None and not keys:
         return {"pictures": [], "next": None}
-    only = {"model": request.args.get("model", ""), "keys": keys}
-    pictures = memory().newest(scope=who().scope, limit=count, before=before, **only)
-    following = str(pictures[-1].created) if len(pictures) == count else None
-    return {"pictures": [describe_picture(picture) for picture in pictures], "next": following}
+    filters = {"model": request.args.get("model", ""), "keys": keys}
+    pictures = memory().newest(scope=current_user().scope, limit=count, before=before, **filters)
+    next_cursor = str(pictures[-1].created) if len(pictures) == count else None
+    return {"pictures": [describe_picture(picture) for picture in pictures], "next": next_cursor}
 
 
-def found(words: str, count: int, keys: Collection[str] | None) -> list[Neighbour]:
-    """The pictures nearest in meaning, of these keys where some are given."""
-    many = count if keys is None else LOOKED_AT
-    pictures = memory().search(words, scope=who().scope, limit=many, model=request.args.get("model", ""))
-    return [one for one in pictures if keys is None or one.key in keys][:count]
+def search(words: str, count: int, keys: Collection[str] | None) -> list[Neighbour]:
+    """The pictures nearest in meaning, limited to these keys if there are any."""
+    limit = count if keys is None else SEARCHED_FOR_OWN
+    model = request.args.get("model", "")
+    results = memory().search(words, scope=current_user().scope, limit=limit, model=model)
+    return [result for result in results if keys is None or result.key in keys][:count]
 
 
-def scored(one: Neighbour) -> dict[str, Any]:
-    """A picture with its cosine."""
-    return {**describe_picture(one.found.picture), "score": round(one.cosine, 4)}
+def describe_result(result: Neighbour) -> dict[str, Any]:
+    """A search result: a picture and its cosine similarity."""
+    return {**describe_picture(result.found.picture), "score": round(result.cosine, 4)}
 
 
 @bp.get("/pictures/<key>")
-@described(told(PictureDocument, "The picture."), refused=(404,))
+@documented(ok(PictureDocument, "The picture."), errors=(404,))
 def picture(key: str) -> ResponseReturnValue:
-    """What is known of a picture."""
-    return describe_picture(picture_of(key))
+    """Get a picture's recipe and metadata."""
+    return describe_picture(find_picture(key))
 
 
 @bp.get("/pictures/<key>/image")
-@described(
+@documented(
     {
-        200: Answer("The file.", media=("image/png", "image/webp"), headers=FILE),
-        206: Answer("The part that the header Range names.", media=("image/png", "image/webp"), headers=FILE),
-        302: Answer("It is at the Location for an hour.", media=("text/html",), headers={"Location": "of the PNG"}),
-        304: Answer("It is known, as If-None-Match says.", headers=FILE),
+        200: DocumentedResponse("The file.", media_types=("image/png", "image/webp"), headers=FILE_HEADERS),
+        206: DocumentedResponse(
+            "The part that the header Range names.", media_types=("image/png", "image/webp"), headers=FILE_HEADERS
+        ),
+        302: DocumentedResponse(
+            "The PNG is at Location, for an hour.", media_types=("text/html",), headers={"Location": "of the PNG"}
+        ),
+        304: DocumentedResponse("The client has this file already, by its If-None-Match.", headers=FILE_HEADERS),
     },
-    refused=(404, 416, 422),
+    errors=(404, 416, 422),
     parameters=(FORMAT, QUALITY, REDIRECT),
 )
 def image(key: str) -> ResponseReturnValue:
-    """The PNG or WebP with its recipe, cacheable for ever since it never changes; ranges and ETags are answered."""
+    """Download a picture as PNG or WebP, with its recipe inside.
+
+    The file never changes and can be cached for ever. Ranges and ETags are supported.
+    """
     kind, lossy = choice("format", FORMATS), quality()
-    if flag("redirect") and kind == "png" and (link := link_of(key)):
+    if flag("redirect") and kind == "png" and (link := store_link(key)):
         return redirect(link)
-    png, name = image_of(key), f"{key}.{kind}"
+    png, name = read_image(key), f"{key}.{kind}"
     etag = key if kind == "png" else f"{key}-{lossy or 'lossless'}"
     if kind == "png" or request.if_none_match.contains(etag):
         data = png
     else:
         data = write_webp(png, lossy)
-    answer = send_file(io.BytesIO(data), f"image/{kind}", download_name=name, etag=etag, conditional=True)
-    answer.headers["Cache-Control"] = FOREVER
-    return answer
+    response = send_file(io.BytesIO(data), f"image/{kind}", download_name=name, etag=etag, conditional=True)
+    response.headers["Cache-Control"] = FOREVER
+    return response
 
 
 @bp.get("/pictures/<key>/thumbnail")
-@described(
+@documented(
     {
-        200: Answer("A small copy without its recipe.", media=("image/webp",), headers=FILE),
-        304: Answer("It is known, as If-None-Match says.", headers=FILE),
+        200: DocumentedResponse(
+            "A small copy without its recipe.", media_types=("image/webp",), headers=FILE_HEADERS
+        ),
+        304: DocumentedResponse("The client has this file already, by its If-None-Match.", headers=FILE_HEADERS),
     },
-    refused=(404,),
+    errors=(404,),
 )
 def thumbnail(key: str) -> ResponseReturnValue:
-    """WebP of at most 384 pixels a side, for pages that show many pictures."""
-    found = io.BytesIO(thumbnail_of(key))
-    answer = send_file(found, "image/webp", download_name=f"{key}.webp", etag=f"{key}-small", conditional=True)
-    answer.headers["Cache-Control"] = FOREVER
-    return answer
+    """Download a WebP of at most 384 pixels a side, for pages that show many pictures."""
+    data = io.BytesIO(access.read_thumbnail(key))
+    response = send_file(data, "image/webp", download_name=f"{key}.webp", etag=f"{key}-small", conditional=True)
+    response.headers["Cache-Control"] = FOREVER
+    return response
 
 
-def link_of(key: str) -> str | None:
-    """Where the store itself serves the PNG, if it does; raises Forgotten, or BadKey."""
-    sees = who().sees
-    if not memory().belongs(key, sees):
+def store_link(key: str) -> str | None:
+    """The address at which the store itself serves the PNG, if it does; raises Forgotten or BadKey."""
+    scope = current_user().visible_scope
+    if not memory().belongs(key, scope):
         raise Forgotten(key)
-    return memory().link(key, sees)
+    return memory().link(key, scope)
 
 
 @bp.delete("/pictures/<key>")
-@described({204: Answer("It is forgotten.")}, refused=(404,))
+@documented({204: DocumentedResponse("The picture is deleted.")}, errors=(404,))
 def delete_picture(key: str) -> ResponseReturnValue:
-    """Forget a picture: bytes, metadata and index entry, and what it alone was started from."""
-    forget(key)
+    """Delete a picture: its file, metadata and index entry, and its initial image if no other picture uses it."""
+    access.delete_picture(key)
     return "", 204
 
 
 @bp.get("/models")
-@described(told(ModelsDocument, "The models."))
+@documented(ok(ModelsDocument, "The models."))
 def list_models() -> ResponseReturnValue:
-    """The models there are, the default one first."""
+    """List the available models, the default first."""
     return {"models": catalogue().describe()}
 
 
 def limit() -> int:
     """The query parameter `limit`; raises BadRecipe."""
-    given = request.args.get("limit", str(LISTED))
-    if not (given.isascii() and given.isdigit()) or not 1 <= int(given[:9]) <= MOST_LISTED:
-        raise BadRecipe("limit", given, f"it must be a whole number from 1 to {MOST_LISTED}")
-    return int(given)
+    text = request.args.get("limit", str(DEFAULT_LISTED))
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_LISTED:
+        raise BadRecipe("limit", text, f"it must be a whole number from 1 to {MOST_LISTED}")
+    return int(text)
 
 
 def cursor() -> float | None:
-    """The query parameter `before`; raises BadRecipe."""
+    """The query parameter `before`, in seconds since 1970; raises BadRecipe."""
     before = request.args.get("before")
-    return None if before is None else as_time(before)
+    return None if before is None else parse_cursor(before)
 
 
-def near() -> str:
+def parse_cursor(text: str) -> float:
+    """A cursor as seconds since 1970; raises BadRecipe."""
+    try:
+        moment = float(text)
+    except ValueError:
+        moment = math.nan
+    if not math.isfinite(moment):
+        raise BadRecipe("before", text, "use the value of `next` from the previous page")
+    return moment
+
+
+def search_words() -> str:
     """The query parameter `near`, tidied like a prompt; raises BadRecipe."""
-    given = request.args.get("near", "")
-    if len(given) > LONGEST_SEARCH:
-        raise BadRecipe("near", given, f"shorten it to at most {LONGEST_SEARCH} characters")
-    return tidy("near", given)
+    text = request.args.get("near", "")
+    if len(text) > LONGEST_SEARCH:
+        raise BadRecipe("near", text, f"shorten it to at most {LONGEST_SEARCH} characters")
+    return tidy("near", text)
 
 
 def choice(name: str, choices: tuple[str, ...]) -> str:
-    """A query parameter that is one of these, the first if it is not there; raises BadRecipe."""
-    given = request.args.get(name, choices[0])
-    check_choice(name, given, choices)
-    return given
+    """A query parameter that must be one of these, by default the first; raises BadRecipe."""
+    value = request.args.get(name, choices[0])
+    check_choice(name, value, choices)
+    return value
 
 
 def flag(name: str) -> bool:
@@ -303,26 +316,10 @@ def flag(name: str) -> bool:
 
 
 def quality() -> int | None:
-    """The query parameter `quality`; raises BadRecipe."""
-    given = request.args.get("quality")
-    if given is None:
+    """The query parameter `quality`, None if there is none; raises BadRecipe."""
+    text = request.args.get("quality")
+    if text is None:
         return None
-    if not (given.isascii() and given.isdigit()) or not 1 <= int(given[:9]) <= 100:
-        raise BadRecipe("quality", given, "it must be a whole number from 1 to 100")
-    return int(given)
-
-
-def as_time(given: str) -> float:
-    """A cursor as seconds since 1970; raises BadRecipe."""
-    try:
-        moment = float(given)
-    except ValueError:
-        moment = math.nan
-    if not math.isfinite(moment):
-        raise BadRecipe("before", given, "use the `next` of the answer before")
-    return moment
-
-
-def no_job(job_id: str) -> NoReturn:
-    """404."""
-    abort(404, f"there is no job {job_id[:40]!r}; jobs are kept for seven days")
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 100:
+        raise BadRecipe("quality", text, "it must be a whole number from 1 to 100")
+    return int(text)
