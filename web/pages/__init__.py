@@ -1,5 +1,5 @@
-"""The pages that people see."""
+"""The pages that people see. Each works without JavaScript; the modules in `static/` make them livelier."""
 
-from . import gallery, jobs_pages, sign_in, workers
+from . import create_page, gallery, job_page, picture_page, queue_page, sign_in
 
-BLUEPRINTS = (sign_in.bp, jobs_pages.bp, gallery.bp, workers.bp)
+BLUEPRINTS = (sign_in.bp, create_page.bp, job_page.bp, picture_page.bp, gallery.bp, queue_page.bp)

@@ -1,7 +1,4 @@
-"""The gallery: what is remembered, newest first or by meaning, and new pictures as they are finished.
-
-Knows HTML; what a search finds is decided in `memo`, what was finished stands on the board.
-"""
+"""The gallery: remembered pictures, newest first or by meaning, and new ones as they are finished."""
 
 import json
 import math
@@ -14,160 +11,165 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from memo import Picture, Unavailable
-from web.auth import who
-from web.picture_requests import LONGEST_SEARCH, own
-from web.services import catalogue, job_store, memory, queue
-from web.streams import streamed
+from web.access import LONGEST_SEARCH, own_picture_keys
+from web.auth import current_user
+from web.extensions import catalogue, job_store, memory, queue
+from web.streams import event_stream
 
-from .jobs_pages import last_finished
+from .create_page import last_finished
 
 bp = Blueprint("gallery", __name__, url_prefix="/gallery")
 
-TILES = 24  # pictures in one helping
-FOUND = 60  # pictures that a search shows
-HEARTBEAT = 10.0  # seconds; a closed window is noticed at the next
-OWN_SECONDS = 3.0  # between two times that a stream reads which those are
+PAGE_SIZE = 24  # pictures
+MOST_RESULTS = 60  # pictures of a search
+HEARTBEAT_SECONDS = 10.0  # a closed window is noticed at the next heartbeat
+OWN_SECONDS = 3.0  # between two times that a stream reads which pictures are the user's own
 
-Finished = tuple[str, Picture]  # with its name on the board
+FinishedPicture = tuple[str, Picture]  # with its id in the stream of finished pictures
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Which pictures are to be seen."""
+class GalleryFilter:
+    """Which pictures the gallery shows."""
 
     words: str = ""  # searched by meaning
     model: str = ""
     mine: bool = False
 
-    def arguments(self, **more: object) -> dict[str, Any]:
-        """For `url_for`."""
-        chosen = {"q": self.words, "model": self.model, "mine": "1" if self.mine else ""}
-        return {name: value for name, value in {**chosen, **more}.items() if value}
+    def query(self, **more: object) -> dict[str, Any]:
+        """The filter as arguments of `url_for`, with further ones."""
+        own = {"q": self.words, "model": self.model, "mine": "1" if self.mine else ""}
+        return {name: value for name, value in {**own, **more}.items() if value}
 
 
 @bp.get("")
 def gallery() -> ResponseReturnValue:
-    """One helping of pictures, and the way to the next."""
-    choice = chosen()
+    """One page of pictures, with a link to older ones."""
+    filter = read_filter()
     since = last_finished()
     try:
-        pictures, older = helping(choice, cursor())
+        pictures, older = page_of_pictures(filter, cursor())
     except Unavailable:
         pictures, older = None, None
-    live = bool(since) and not choice.words and cursor() is None
+    live = bool(since) and not filter.words and cursor() is None
     return render_template(
         "gallery.html",
-        choice=choice,
+        filter=filter,
         models=catalogue().describe(),
         pictures=pictures,
-        more=url_for("gallery.gallery", **choice.arguments(before=older)) if older else None,
-        events=url_for("gallery.events", **choice.arguments(since=since)) if live else None,
-        news=url_for("gallery.news", **choice.arguments(since=since)) if live else None,
+        more=url_for("gallery.gallery", **filter.query(before=older)) if older else None,
+        events=url_for("gallery.events", **filter.query(since=since)) if live else None,
+        news=url_for("gallery.news", **filter.query(since=since)) if live else None,
     )
 
 
 @bp.get("/events")
 def events() -> ResponseReturnValue:
-    """Tiles of pictures as they are finished, as Server-Sent Events, for ever."""
-    since = as_name(request.headers.get("Last-Event-ID") or request.args.get("since"))
-    return streamed(messages(since, chosen()))
+    """The tiles of new pictures as Server-Sent Events, without end."""
+    since = read_event_id(request.headers.get("Last-Event-ID") or request.args.get("since"))
+    return event_stream(picture_messages(since, read_filter()))
 
 
 @bp.get("/new")
 def news() -> ResponseReturnValue:
-    """The same as JSON, for those whom event streams do not reach: tiles, and where to ask next time."""
-    choice = chosen()
-    finished = job_store().jobs.finished_pictures(as_name(request.args.get("since")))
-    seen = [picture for _, picture in fitting(finished, choice)]
-    since = finished[-1][0] if finished else as_name(request.args.get("since"))
-    again = url_for("gallery.news", **choice.arguments(since=since))
-    return {"tiles": tiles(list(reversed(seen))), "next": again}
+    """The same as JSON, for browsers that event streams do not reach: tiles, and the address of the next ones."""
+    filter = read_filter()
+    since = read_event_id(request.args.get("since"))
+    finished = job_store().jobs.finished_pictures(since)
+    pictures = [picture for _, picture in select(finished, filter)]
+    next_url = url_for("gallery.news", **filter.query(since=finished[-1][0] if finished else since))
+    return {"tiles": render_tiles(list(reversed(pictures))), "next": next_url}
 
 
-def messages(since: str, choice: Choice) -> Iterator[str]:
-    """One message a picture, else a comment: only who is written to is known to be gone.
+def picture_messages(since: str, filter: GalleryFilter) -> Iterator[str]:
+    """One message per picture, and comments in between: only writing reveals that a client is gone.
 
-    The stream ends when the queue does not answer.
+    It ends when the queue does not respond.
     """
     yield "retry: 1000\n\n"
     try:
-        for seen in shown(since, choice):
-            for name, picture in seen:
-                yield f"id: {name}\nevent: picture\ndata: {json.dumps(tiles([picture]))}\n\n"
-            if not seen:
+        for pictures in watch_pictures(since, filter):
+            for event_id, picture in pictures:
+                yield f"id: {event_id}\nevent: picture\ndata: {json.dumps(render_tiles([picture]))}\n\n"
+            if not pictures:
                 yield ": still here\n\n"
     except Unavailable as error:
         yield f": {error}\n\n"
 
 
-def shown(since: str, choice: Choice) -> Iterator[list[Finished]]:
-    """What belongs into this gallery as it is finished; nothing for what does not, and when nothing happens.
+def watch_pictures(since: str, filter: GalleryFilter) -> Iterator[list[FinishedPicture]]:
+    """The pictures of this gallery as they are finished; an empty list at each heartbeat.
 
-    What is one's own costs reading all that one asked for, so then several are looked at together.
+    Finding a user's own pictures means reading all their jobs, so new ones are then collected and checked together.
     """
-    pause = OWN_SECONDS if choice.mine else 0.0
-    heard: list[Finished] = []
-    next_look = 0.0
-    for found in queue().watch_finished(since, heartbeat=pause or HEARTBEAT):
-        heard += [found] if found else []
-        if not heard or time.monotonic() < next_look:
+    pause = OWN_SECONDS if filter.mine else 0.0
+    pending: list[FinishedPicture] = []
+    next_check = 0.0
+    for finished in queue().watch_finished(since, heartbeat=pause or HEARTBEAT_SECONDS):
+        pending += [finished] if finished else []
+        if not pending or time.monotonic() < next_check:
             yield []
             continue
-        next_look = time.monotonic() + pause
-        yield fitting(heard, choice)
-        heard = []
+        next_check = time.monotonic() + pause
+        yield select(pending, filter)
+        pending = []
 
 
-def helping(choice: Choice, before: float | None) -> tuple[list[Picture], float | None]:
-    """The pictures, and the cursor of those that follow. Raises Unavailable."""
-    if choice.words:
-        return searched(choice), None
-    keys = own() if choice.mine else None
+def page_of_pictures(filter: GalleryFilter, before: float | None) -> tuple[list[Picture], float | None]:
+    """The pictures, and the cursor of the next page if there is one. Raises Unavailable."""
+    if filter.words:
+        return search(filter), None
+    keys = own_picture_keys() if filter.mine else None
     if keys is not None and not keys:
         return [], None
-    pictures = memory().newest(scope=who().scope, limit=TILES, before=before, model=choice.model, keys=keys)
-    return pictures, pictures[-1].created if len(pictures) == TILES else None
+    scope = current_user().scope
+    pictures = memory().newest(scope=scope, limit=PAGE_SIZE, before=before, model=filter.model, keys=keys)
+    return pictures, pictures[-1].created if len(pictures) == PAGE_SIZE else None
 
 
-def searched(choice: Choice) -> list[Picture]:
-    """The pictures that show something like the words, nearest first."""
-    near = memory().search(choice.words, scope=who().scope, limit=FOUND, model=choice.model)
-    pictures = [one.found.picture for one in near]
-    keys = own() if choice.mine else None
+def search(filter: GalleryFilter) -> list[Picture]:
+    """The pictures whose prompts are nearest in meaning to the words, nearest first."""
+    results = memory().search(filter.words, scope=current_user().scope, limit=MOST_RESULTS, model=filter.model)
+    pictures = [result.found.picture for result in results]
+    keys = own_picture_keys() if filter.mine else None
     return [picture for picture in pictures if keys is None or picture.key in keys]
 
 
-def fitting(finished: Sequence[Finished], choice: Choice) -> list[Finished]:
-    """Those new pictures that belong into this gallery."""
-    scope = who().scope
-    there = [one for one in finished if one[1].scope == scope and choice.model in ("", one[1].recipe.model)]
-    keys = own() if choice.mine and there else None
-    return [one for one in there if keys is None or one[1].key in keys]
+def select(finished: Sequence[FinishedPicture], filter: GalleryFilter) -> list[FinishedPicture]:
+    """The new pictures that this gallery shows."""
+    scope = current_user().scope
+    visible = [
+        (event_id, picture)
+        for event_id, picture in finished
+        if picture.scope == scope and filter.model in ("", picture.recipe.model)
+    ]
+    keys = own_picture_keys() if filter.mine and visible else None
+    return [(event_id, picture) for event_id, picture in visible if keys is None or picture.key in keys]
 
 
-def chosen() -> Choice:
-    """What the query string chooses."""
+def read_filter() -> GalleryFilter:
+    """The filter in the query string."""
     words = request.args.get("q", "").strip()[:LONGEST_SEARCH]
-    return Choice(words, request.args.get("model", ""), request.args.get("mine") == "1")
+    return GalleryFilter(words, request.args.get("model", ""), request.args.get("mine") == "1")
 
 
 def cursor() -> float | None:
-    """Where this helping begins; what is no time means the newest."""
+    """The time before which this page starts; None, the newest pictures, for anything that is not a time."""
     before = request.args.get("before", math.nan, type=float)
     return before if math.isfinite(before) else None
 
 
-def as_name(given: str | None) -> str:
-    """The name of a finished picture as the board gives them, milliseconds-number; what is none means the first."""
-    first, _, second = (given or "").partition("-")
-    return f"{int(first)}-{int(second)}" if plain(first) and plain(second) else "0-0"
+def read_event_id(text: str | None) -> str:
+    """The id of a finished picture, a Redis stream id (milliseconds-number); "0-0" for anything else."""
+    milliseconds, _, number = (text or "").partition("-")
+    return f"{int(milliseconds)}-{int(number)}" if is_number(milliseconds) and is_number(number) else "0-0"
 
 
-def plain(text: str) -> bool:
-    """Whether it is a number that the board can read."""
+def is_number(text: str) -> bool:
+    """Whether Redis accepts the text as part of a stream id."""
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
-def tiles(pictures: list[Picture]) -> str:
-    """As HTML."""
+def render_tiles(pictures: list[Picture]) -> str:
+    """The pictures as HTML tiles."""
     return render_template("tiles.html", pictures=pictures)

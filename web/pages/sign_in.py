@@ -1,4 +1,4 @@
-"""The page where one signs in with a key, and out again. Knows sessions; whose a key is, `caller` finds out."""
+"""The page where people sign in with an API key, and the sessions that keep them signed in."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,100 +11,110 @@ from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
 from memo import Unavailable
-from web.auth import SIGNED_IN, TOKEN_FIELD, check_token, keys, keys_required, who, why_required
+from web.auth import (
+    CSRF_FIELD,
+    SESSION_KEY,
+    check_csrf_token,
+    current_user,
+    keys_required,
+    why_keys_required,
+)
+from web.extensions import api_keys
 
-bp = Blueprint("people", __name__)
+bp = Blueprint("sign_in", __name__)
 
 SESSION_DAYS = 30
 
 
 @bp.get("/sign-in")
-def sign_in() -> ResponseReturnValue:
-    """The form."""
-    target = way_on(request.args.get("next", ""))
-    return door(target) if keys_required() else redirect(target)
+def page() -> ResponseReturnValue:
+    """The sign-in form; where no key is required, redirects to the page that it would lead to."""
+    target = local_target(request.args.get("next", ""))
+    return sign_in_form(target) if keys_required() else redirect(target)
 
 
 @bp.post("/sign-in")
-def enter() -> ResponseReturnValue:
-    """Begin a session if the key is known."""
-    target = way_on(request.form.get("next", ""))
+def submit() -> ResponseReturnValue:
+    """Start a session if the key is valid."""
+    target = local_target(request.form.get("next", ""))
     if not keys_required():
         return redirect(target, 303)
-    check_token()
-    holder = keys().holder(request.form.get("key", "").strip())
-    if holder is None:
-        return door(target, fault=True), 401
-    session.clear()  # nobody can have prepared this one
+    check_csrf_token()
+    key = api_keys().holder(request.form.get("key", "").strip())
+    if key is None:
+        return sign_in_form(target, invalid=True), 401
+    session.clear()  # an attacker may have prepared the old session
     session.permanent = True
-    session[SIGNED_IN] = holder.id
+    session[SESSION_KEY] = key.id
     return redirect(target, 303)
 
 
-def door(target: str, *, fault: bool = False) -> str:
-    """The form, which leads on to a path of this server; a fault is that the key is not known."""
-    return render_template("sign-in.html", next=target, fault=fault, why=why_required())
+def sign_in_form(target: str, *, invalid: bool = False) -> str:
+    """The form that leads on to `target`; `invalid` says that the key was not valid."""
+    return render_template("sign-in.html", next=target, invalid=invalid, why=why_keys_required())
 
 
 @bp.post("/sign-out")
-def leave() -> ResponseReturnValue:
-    """End the session of this browser."""
+def sign_out() -> ResponseReturnValue:
+    """End this browser's session."""
     session.clear()
-    return redirect(url_for("people.sign_in"), 303)
+    return redirect(url_for("sign_in.page"), 303)
 
 
-def way_on(target: str) -> str:
-    """A path of this server to go on to; the start page for whatever else is given."""
+def local_target(target: str) -> str:
+    """The path if it is one of this server, else the start page: a link must not redirect to another site."""
     parts = urlsplit(target.replace("\\", "/"))
-    here = not parts.scheme and not parts.netloc and target.startswith("/")
-    return target if here and not target.startswith("//") and target.isprintable() else url_for("pages.create")
+    local = not parts.scheme and not parts.netloc and target.startswith("/")
+    return target if local and not target.startswith("//") and target.isprintable() else url_for("create.page")
 
 
 def register(app: Flask) -> None:
-    """Sessions, and the token that every form of whoever is signed in carries."""
-    app.session_interface = Sessions()
+    """Set up sessions, and the CSRF token that the forms of signed-in users carry."""
+    app.session_interface = KeySessions()
     app.config.from_mapping(
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_HTTPONLY=True,
         PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
-        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a form may lie open over night
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a form may stay open overnight
     )
-    app.jinja_env.globals.update(csrf_field=csrf_field, csrf_value=csrf_value, signed_in=signed_in, who=who)
+    app.jinja_env.globals.update(
+        csrf_field=csrf_field, csrf_token=csrf_token, signed_in=signed_in, current_user=current_user
+    )
 
 
 def signed_in() -> bool:
-    """Whether this page is shown to somebody who signed in with this browser."""
-    return SIGNED_IN in session and who().holder is not None
+    """Whether this page is shown to a user who signed in with this browser."""
+    return SESSION_KEY in session and current_user().key is not None
 
 
-def csrf_value() -> str:
-    """The session's token. Raises Unavailable while what signs sessions cannot be read."""
+def csrf_token() -> str:
+    """The session's token. Raises Unavailable when the secret that signs sessions cannot be read."""
     if not current_app.secret_key:
-        keys().secret()
+        api_keys().secret()
     return str(generate_csrf())
 
 
 def csrf_field() -> Markup:
-    """The token as a hidden field, for those whom a browser signs in by itself; nothing for others."""
+    """The token as a hidden field for signed-in users; nothing for others, whose browser sends no session."""
     if not signed_in():
         return Markup("")
-    return Markup('<input type="hidden" name="{}" value="{}">').format(TOKEN_FIELD, csrf_value())
+    return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, csrf_token())
 
 
-class Sessions(SecureCookieSessionInterface):
-    """Signed cookies; over https for https alone. Where no keys are needed there are no sessions."""
+class KeySessions(SecureCookieSessionInterface):
+    """Signed cookies, sent over https only if the request came by https. Without required keys, no sessions."""
 
     def open_session(self, app: Flask, request: Any) -> Any:
         """See SessionInterface."""
         return super().open_session(app, request) if keys_required() else self.make_null_session(app)
 
     def get_signing_serializer(self, app: Flask) -> Any:
-        """See SecureCookieSessionInterface; the secret is read at first use."""
+        """See SecureCookieSessionInterface; the secret is read on first use."""
         if not app.secret_key:
             try:
-                app.secret_key = keys().secret()
+                app.secret_key = api_keys().secret()
             except Unavailable:
-                return None  # nobody is signed in; without keys nobody could be
+                return None  # without the secret nobody is signed in
         return super().get_signing_serializer(app)
 
     def get_cookie_secure(self, app: Flask) -> bool:

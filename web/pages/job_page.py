@@ -1,0 +1,68 @@
+"""The pages of jobs: one live, several side by side, and the buttons on them."""
+
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from jobs.job import Job, Origin
+from web.access import cancel_job, find_job, find_jobs
+from web.auth import current_user
+from web.extensions import job_store
+from web.picture_requests import MOST_PICTURES, describe, request_variation, retry_job
+
+from .visitors import name_visitor
+
+bp = Blueprint("job", __name__, url_prefix="/jobs")
+bp.after_request(name_visitor)
+
+
+@bp.get("")
+def several() -> ResponseReturnValue:
+    """The jobs that the query string names, side by side."""
+    job_ids = request.args.getlist("id")[:MOST_PICTURES]
+    if not job_ids:
+        return redirect(url_for("create.page"), 303)
+    return render_template("jobs.html", cards=[card_values(job) for job in find_jobs(job_ids)])
+
+
+@bp.get("/<job_id>")
+def page(job_id: str) -> ResponseReturnValue:
+    """One job, live."""
+    return render_template("job.html", **card_values(find_job(job_id)))
+
+
+@bp.get("/<job_id>/card")
+def card(job_id: str) -> ResponseReturnValue:
+    """The job's card alone, for a page that refreshes it."""
+    return render_template("job-card.html", **card_values(find_job(job_id)))
+
+
+@bp.post("/<job_id>/cancel")
+def cancel(job_id: str) -> ResponseReturnValue:
+    """Cancel the job, without JavaScript."""
+    return redirect_to_job(cancel_job(job_id))
+
+
+@bp.post("/<job_id>/variation")
+def variation(job_id: str) -> ResponseReturnValue:
+    """Request another picture of the same prompt that this visitor has not received yet."""
+    return redirect_to_job(request_variation(find_job(job_id), current_user().name))
+
+
+@bp.post("/<job_id>/retry")
+def retry(job_id: str) -> ResponseReturnValue:
+    """Request once more what failed or was cancelled."""
+    return redirect_to_job(retry_job(find_job(job_id), current_user().name))
+
+
+def redirect_to_job(job: Job) -> ResponseReturnValue:
+    """A redirect to the job's page."""
+    return redirect(url_for("job.page", job_id=job.id), 303)
+
+
+def card_values(job: Job) -> dict[str, Any]:
+    """What the template of a job's card needs: the job, who else waits, and what it saved."""
+    waiting = job_store().statistics.count_waiting(job.recipe.model) if job.position is not None else 0
+    saved = job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else None
+    return {"job": describe(job), "others": job.waiters - 1, "waiting": waiting, "saved": saved}
