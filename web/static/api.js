@@ -1,4 +1,4 @@
-// Talks to the server; knows addresses and answers, nothing of the page.
+// Requests to the server.
 
 /**
  * @typedef {object} Job
@@ -7,15 +7,15 @@
  * @property {"painted"|"memory"|"joined"} origin
  * @property {number} step
  * @property {number} steps
- * @property {number|null} position jobs before this one
- * @property {string} message what is waited for, where steps say nothing
- * @property {number|null} seconds_left while it is painted
+ * @property {number|null} position how many jobs are ahead of it
+ * @property {string} message what the job is doing, if steps do not say it
+ * @property {number|null} seconds_left while it is being painted
  * @property {{self: string, events: string, preview?: string}} links
  */
 
-const PAGE = "text/html;q=0.9, application/json"; // a page, but what goes wrong is to be told as JSON
+const ACCEPT_PAGE = "text/html;q=0.9, application/json"; // a page, but errors as JSON
 
-/** What went wrong, as RFC 9457 problem details tell it. */
+/** An error, from RFC 9457 problem details. */
 export class Problem extends Error {
   /**
    * @param {string} message
@@ -30,65 +30,65 @@ export class Problem extends Error {
 }
 
 /**
- * Ask the API.
+ * Call the API.
  * @param {string} method
  * @param {string} url
- * @param {object} [body] sent as JSON, a file as it is
- * @returns {Promise<any>} the JSON answer, null when it is empty
+ * @param {object} [body] sent as JSON; a file is sent unchanged
+ * @returns {Promise<any>} the JSON of the response, null if it is empty
  * @throws {Problem}
  */
 export async function call(method, url, body) {
-  const answer = await reach(url, {
+  const response = await request(url, {
     method,
-    headers: { Accept: "application/json", ...token(), ...(body && { "Content-Type": body instanceof Blob ? body.type : "application/json" }) },
+    headers: { Accept: "application/json", ...csrfHeader(), ...(body && { "Content-Type": body instanceof Blob ? body.type : "application/json" }) },
     body: body instanceof Blob ? body : body && JSON.stringify(body),
   });
-  return answer.status === 204 ? null : answer.json();
+  return response.status === 204 ? null : response.json();
 }
 
 /**
- * Fetch a page and take it apart.
+ * Fetch a page.
  * @param {string} url
  * @returns {Promise<Document>}
  * @throws {Problem}
  */
-export async function page(url) {
-  const answer = await reach(url, { headers: { Accept: PAGE } });
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+export async function fetchPage(url) {
+  const response = await request(url, { headers: { Accept: ACCEPT_PAGE } });
+  return new DOMParser().parseFromString(await response.text(), "text/html");
 }
 
 /**
- * Do what a form would do, and take the page apart that it leads to.
+ * Submit an empty form, and fetch the page that it leads to.
  * @param {string} url
  * @returns {Promise<Document>}
  * @throws {Problem}
  */
-export async function send(url) {
-  const answer = await reach(url, { method: "POST", headers: { Accept: PAGE, ...token() } });
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+export async function postForm(url) {
+  const response = await request(url, { method: "POST", headers: { Accept: ACCEPT_PAGE, ...csrfHeader() } });
+  return new DOMParser().parseFromString(await response.text(), "text/html");
 }
 
-/** For whoever is signed in: what shows that a request comes from our own page. */
-function token() {
+/** The header that proves, for signed-in users, that a request comes from one of our own pages. */
+function csrfHeader() {
   const meta = document.querySelector('meta[name="csrf-token"]');
   return meta instanceof HTMLMetaElement ? { "X-CSRF-Token": meta.content } : {};
 }
 
 /**
  * @param {string} url
- * @param {RequestInit} request
+ * @param {RequestInit} options
  */
-async function reach(url, request) {
-  const answer = await fetch(url, request).catch(() => {
+async function request(url, options) {
+  const response = await fetch(url, options).catch(() => {
     throw new Problem("The server cannot be reached. Is it running?");
   });
-  if (!answer.ok) throw await problem(answer);
-  return answer;
+  if (!response.ok) throw await readProblem(response);
+  return response;
 }
 
-/** @param {Response} answer */
-async function problem(answer) {
-  const details = await answer.json().catch(() => ({}));
-  const message = details.detail || details.title || `The server answered ${answer.status}.`;
-  return new Problem(message, { status: answer.status, field: details.field, fix: details.fix });
+/** @param {Response} response */
+async function readProblem(response) {
+  const details = await response.json().catch(() => ({}));
+  const message = details.detail || details.title || `The server responded with status ${response.status}.`;
+  return new Problem(message, { status: response.status, field: details.field, fix: details.fix });
 }

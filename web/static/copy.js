@@ -1,21 +1,21 @@
-// Buttons that copy a text: hidden where the browser cannot.
+// Buttons that copy text. They stay hidden in browsers without access to the clipboard.
 
-import { say } from "./say.js";
+import { announce } from "./announce.js";
 
 /** @param {ParentNode} part */
-export function reveal(part) {
+export function showCopyButtons(part) {
   if (!navigator.clipboard) return;
   for (const button of part.querySelectorAll("[data-copy]")) button.removeAttribute("hidden");
 }
 
-/** One listener for all, those that come later included. */
+/** One listener for all copy buttons, including those added later. */
 export function listenForCopy() {
   document.addEventListener("click", async (event) => {
     const button = event.target instanceof Element && event.target.closest("[data-copy]");
     if (!(button instanceof HTMLElement)) return;
     await navigator.clipboard.writeText(button.dataset.copy ?? "");
-    const words = button.querySelector("[data-copy-words]");
-    if (words) words.textContent = "Copied";
-    say("Copied.");
+    const label = button.querySelector("[data-copy-label]");
+    if (label) label.textContent = "Copied";
+    announce("Copied.");
   });
 }

@@ -1,17 +1,17 @@
-// The form: sends a request without leaving the page and shows its job below.
+// The form: sends the request without leaving the page, and shows the jobs below.
 
-import { moveTo } from "./address.js";
 import { call, Problem } from "./api.js";
 import { clearFaults, showFault } from "./faults.js";
-import { announce, enliven, fetchCard } from "./job.js";
+import { pushAddress } from "./history.js";
+import { announceCard, fetchCard, setUpCard } from "./job.js";
 
 /** @import { Job } from "./api.js" */
 
 const JOBS = "/api/v1/jobs";
 const INIT_IMAGES = "/api/v1/init-images";
-const WHOLE = ["width", "height", "steps", "seed", "count"];
-const DECIMAL = ["guidance_scale", "strength"];
-const DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
+const WHOLE_NUMBERS = ["width", "height", "steps", "seed", "count"];
+const DECIMALS = ["guidance_scale", "strength"];
+const MODEL_DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
 
 /** @param {HTMLFormElement} form */
 export function setUp(form) {
@@ -22,12 +22,12 @@ export function setUp(form) {
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  form.addEventListener("input", () => sumUp(form));
+  form.addEventListener("input", () => summarize(form));
   const model = control(form, "model");
-  let before = chosen(model);
+  let before = selectedModel(model);
   model?.addEventListener("change", () => {
-    adopt(form, before, (before = chosen(model)));
-    sumUp(form);
+    applyDefaults(form, before, (before = selectedModel(model)));
+    summarize(form);
   });
 }
 
@@ -38,7 +38,7 @@ async function submit(form) {
   button.setAttribute("aria-disabled", "true");
   clearFaults(form);
   try {
-    await ask(form);
+    await requestPictures(form);
   } catch (error) {
     showFault(form, error instanceof Problem ? error : new Problem(String(error)));
   } finally {
@@ -47,61 +47,61 @@ async function submit(form) {
 }
 
 /** @param {HTMLFormElement} form */
-async function ask(form) {
-  const wanted = { count: 1, ...body(form), ...(await uploaded(form)) };
-  const begun = performance.now();
-  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, wanted));
-  const took = performance.now() - begun;
+async function requestPictures(form) {
+  const body = { count: 1, ...readForm(form), ...(await uploadInitImage(form)) };
+  const started = performance.now();
+  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, body));
+  const took = performance.now() - started;
   const cards = await Promise.all(jobs.map((job) => fetchCard(`/jobs/${job.id}/card`)));
-  cards.forEach((card, number) => jobs[number].origin === "memory" && tellTime(card, took));
-  show(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `/jobs?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
+  cards.forEach((card, number) => jobs[number].origin === "memory" && showTime(card, took));
+  showCards(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `/jobs?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
 }
 
 /**
- * The picture to start from that was chosen, if any, as a field; sending it twice does no harm.
+ * Upload the chosen initial image, if any, and return it as a field. Uploading it twice does no harm.
  * @param {HTMLFormElement} form
  */
-async function uploaded(form) {
+async function uploadInitImage(form) {
   const [file] = /** @type {HTMLInputElement} */ (form.elements.namedItem("image")).files ?? [];
   return file ? call("POST", INIT_IMAGES, file) : {};
 }
 
 /**
- * Put the cards below the form, at an address of their own.
+ * Show the cards below the form, and give the page their address.
  * @param {HTMLElement[]} cards
  * @param {string} address
  */
-function show(cards, address) {
-  const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
-  stage.classList.toggle("cards", cards.length > 1);
-  stage.replaceChildren(...cards);
-  moveTo(address);
-  stage.scrollIntoView({ behavior: "smooth", block: "nearest" });
+function showCards(cards, address) {
+  const results = /** @type {HTMLElement} */ (document.getElementById("results"));
+  results.classList.toggle("cards", cards.length > 1);
+  results.replaceChildren(...cards);
+  pushAddress(address);
+  results.scrollIntoView({ behavior: "smooth", block: "nearest" });
   for (const card of cards) {
-    announce(card);
-    enliven(card);
+    announceCard(card);
+    setUpCard(card);
   }
 }
 
 /**
- * The form as JSON: empty fields left out, numbers as numbers; what is no number goes as it was typed, so that
- * the answer can say what is wrong with it.
+ * The form as JSON, without its empty fields. Text in a number's field stays text, so that the server can say what
+ * is wrong with it.
  * @param {HTMLFormElement} form
  */
-function body(form) {
+function readForm(form) {
   const { size, csrf_token, image, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
   const [width, height = ""] = size.split("x");
   const typed = Object.entries({ ...others, width, height });
-  return Object.fromEntries(typed.filter(([, text]) => text).map(([name, text]) => [name, asNumber(name, text)]));
+  return Object.fromEntries(typed.filter(([, text]) => text).map(([name, text]) => [name, toNumber(name, text)]));
 }
 
 /**
  * @param {string} name
  * @param {string} text
  */
-function asNumber(name, text) {
-  if (WHOLE.includes(name) && /^[+-]?\d{1,20}$/.test(text)) return Number(text);
-  if (DECIMAL.includes(name) && /^[+-]?\d{1,20}([.,]\d{1,20})?$/.test(text)) return Number(text.replace(",", "."));
+function toNumber(name, text) {
+  if (WHOLE_NUMBERS.includes(name) && /^[+-]?\d{1,20}$/.test(text)) return Number(text);
+  if (DECIMALS.includes(name) && /^[+-]?\d{1,20}([.,]\d{1,20})?$/.test(text)) return Number(text.replace(",", "."));
   return text;
 }
 
@@ -109,39 +109,39 @@ function asNumber(name, text) {
  * @param {HTMLElement} card
  * @param {number} milliseconds
  */
-function tellTime(card, milliseconds) {
+function showTime(card, milliseconds) {
   const took = card.querySelector("[data-took]");
   if (took) took.textContent = `in ${Math.max(1, Math.round(milliseconds))} ms`;
 }
 
 /**
- * The line beside "Settings".
+ * Update the summary beside "Settings".
  * @param {HTMLFormElement} form
  */
-function sumUp(form) {
+function summarize(form) {
   const value = (/** @type {string} */ name) => control(form, name)?.value.trim() || "";
   const seed = value("seed") ? `seed ${value("seed")}` : "any seed";
   const many = Number(value("count")) > 1 ? ` · ${value("count")} pictures` : "";
-  const line = form.querySelector("[data-now]");
-  if (line) line.textContent = `${asSize(value("size"))} · ${value("steps")} steps · ${seed}${many}`;
+  const line = form.querySelector("[data-summary]");
+  if (line) line.textContent = `${formatSize(value("size"))} · ${value("steps")} steps · ${seed}${many}`;
 }
 
 /**
- * Another model was chosen: fields that stood at the old one's defaults take the new one's.
+ * After a change of model, set the fields that still had the old model's defaults to the new model's.
  * @param {HTMLFormElement} form
- * @param {any} before
- * @param {any} after
+ * @param {any} oldModel
+ * @param {any} newModel
  */
-function adopt(form, before, after) {
-  const untouched = DEFAULTS.filter((name) => control(form, name)?.value === standard(before, name));
-  offer(control(form, "size"), after.offered);
-  offer(control(form, "sampler"), after.samplers);
-  offer(control(form, "schedule"), after.schedules);
-  offerAdapters(form, after.adapters ?? []);
-  offerInitImage(form, after.image_to_image);
+function applyDefaults(form, oldModel, newModel) {
+  const untouched = MODEL_DEFAULTS.filter((name) => control(form, name)?.value === defaultOf(oldModel, name));
+  setOptions(control(form, "size"), newModel.form_sizes);
+  setOptions(control(form, "sampler"), newModel.samplers);
+  setOptions(control(form, "schedule"), newModel.schedules);
+  setAdapters(form, newModel.adapters ?? []);
+  showInitImage(form, newModel.image_to_image);
   for (const name of untouched) {
     const field = control(form, name);
-    if (field) field.value = standard(after, name);
+    if (field) field.value = defaultOf(newModel, name);
   }
 }
 
@@ -150,30 +150,30 @@ function adopt(form, before, after) {
  * @param {any} model
  * @param {string} name
  */
-function standard(model, name) {
+function defaultOf(model, name) {
   const { width, height, ...others } = model.defaults;
   return String({ ...others, size: `${width}x${height}` }[name]);
 }
 
 /** @param {string} size */
-const asSize = (size) => size.replace("x", " × ");
+const formatSize = (size) => size.replace("x", " × ");
 
 /**
  * @param {HTMLInputElement | HTMLSelectElement | null} select
  * @param {string[]} names
  */
-function offer(select, names) {
+function setOptions(select, names) {
   if (!(select instanceof HTMLSelectElement)) return;
-  const held = select.value;
-  select.replaceChildren(...names.map((name) => new Option(asSize(name), name, false, name === held)));
+  const selected = select.value;
+  select.replaceChildren(...names.map((name) => new Option(formatSize(name), name, false, name === selected)));
 }
 
 /**
- * The field is hidden where there are none.
+ * Show the adapters to choose from; hide the field if there are none.
  * @param {HTMLFormElement} form
  * @param {string[]} names
  */
-function offerAdapters(form, names) {
+function setAdapters(form, names) {
   const select = control(form, "adapter");
   if (!(select instanceof HTMLSelectElement)) return;
   select.replaceChildren(new Option("none", ""), ...names.map((name) => new Option(name)));
@@ -181,11 +181,11 @@ function offerAdapters(form, names) {
 }
 
 /**
- * Where a model imageToImage from nothing, the field is hidden and nothing stays chosen in it.
+ * Show the initial image's fields; for a model without image to image, hide and clear them.
  * @param {HTMLFormElement} form
  * @param {boolean} imageToImage
  */
-function offerInitImage(form, imageToImage) {
+function showInitImage(form, imageToImage) {
   const [image, kept] = [control(form, "image"), control(form, "init_image")];
   image?.closest(".init-image")?.toggleAttribute("hidden", !imageToImage);
   if (imageToImage) return;
@@ -202,7 +202,7 @@ function control(form, name) {
 }
 
 /** @param {HTMLInputElement | HTMLSelectElement | null} model */
-function chosen(model) {
+function selectedModel(model) {
   const option = model instanceof HTMLSelectElement ? model.selectedOptions[0] : undefined;
   return JSON.parse(option?.dataset.model ?? "{}");
 }

@@ -1,12 +1,12 @@
-// Shows the description of the API; all else is Swagger UI's.
+// Shows the OpenAPI document with Swagger UI.
 
-const place = /** @type {HTMLElement} */ (document.getElementById("docs"));
+const container = /** @type {HTMLElement} */ (document.getElementById("docs"));
 
 window.SwaggerUIBundle({
-  domNode: place,
-  url: place.dataset.url,
+  domNode: container,
+  url: container.dataset.url,
   deepLinking: true,
   docExpansion: "list",
   defaultModelsExpandDepth: 0,
-  validatorUrl: null, // asks nobody else
+  validatorUrl: null, // no requests to other servers
 });

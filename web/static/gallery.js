@@ -1,8 +1,8 @@
-// The gallery: older pictures as one scrolls, new ones as they are finished.
+// The gallery: loads older pictures on scrolling, and new ones as they are finished.
 
-import { call, page } from "./api.js";
+import { call, fetchPage } from "./api.js";
 
-const PAUSE = 1500; // ms between two looks where event streams do not come through
+const POLL_MS = 1500; // used if event streams do not get through
 
 /** @param {HTMLElement} gallery */
 export function setUp(gallery) {
@@ -12,12 +12,13 @@ export function setUp(gallery) {
     event.preventDefault();
     addOlder(gallery, link);
   });
-  watch(gallery);
-  if (gallery.dataset.events) live(gallery);
+  loadOnScroll(gallery);
+  if (gallery.dataset.events) followNew(gallery);
 }
 
 /**
- * A filter is applied when it is chosen, be it before the page woke up, and fields left empty stay out of the address.
+ * Apply a filter as soon as it changes, even if it changed before this script ran. Empty fields stay out of the
+ * address.
  * @param {HTMLFormElement} form
  */
 export function setUpFinder(form) {
@@ -44,10 +45,10 @@ function isChanged(filter) {
 }
 
 /**
- * Show new pictures, while anybody looks: a hidden page holds no connection, and catches up afterwards.
+ * Show new pictures while the page is visible. A hidden page holds no connection, and catches up later.
  * @param {HTMLElement} gallery
  */
-function live(gallery) {
+function followNew(gallery) {
   /** @type {EventSource | undefined} */
   let source;
   const connect = () => {
@@ -55,7 +56,7 @@ function live(gallery) {
     if (document.hidden) return;
     source = new EventSource(gallery.dataset.events ?? "");
     source.addEventListener("picture", (event) => {
-      catchUp(gallery, event.lastEventId);
+      setStart(gallery, event.lastEventId);
       addNew(gallery, JSON.parse(event.data));
     });
     source.addEventListener("error", () => {
@@ -71,13 +72,13 @@ function live(gallery) {
 }
 
 /**
- * The next connection begins where this one is.
+ * Let the next connection start after this picture.
  * @param {HTMLElement} gallery
- * @param {string} name
+ * @param {string} id
  */
-function catchUp(gallery, name) {
+function setStart(gallery, id) {
   const address = new URL(gallery.dataset.events ?? "", location.href);
-  address.searchParams.set("since", name);
+  address.searchParams.set("since", id);
   gallery.dataset.events = address.href;
 }
 
@@ -88,23 +89,23 @@ async function poll(gallery) {
     gallery.dataset.news = news.next;
     addNew(gallery, news.tiles);
   }
-  setTimeout(poll, PAUSE, gallery);
+  setTimeout(poll, POLL_MS, gallery);
 }
 
 /**
- * Press the link when it comes near, so that scrolling goes on.
+ * Load older pictures when their link comes near the visible part of the page.
  * @param {HTMLElement} gallery
  */
-function watch(gallery) {
+function loadOnScroll(gallery) {
   const link = gallery.querySelector("[data-more]");
   if (!link) return;
-  const near = new IntersectionObserver(
+  const observer = new IntersectionObserver(
     ([entry]) => {
       if (entry.isIntersecting) addOlder(gallery, /** @type {HTMLAnchorElement} */ (link));
     },
     { rootMargin: "400px" },
   );
-  near.observe(link);
+  observer.observe(link);
 }
 
 /**
@@ -114,13 +115,13 @@ function watch(gallery) {
 async function addOlder(gallery, link) {
   if (link.dataset.busy) return;
   link.dataset.busy = "yes";
-  const next = await page(link.href).catch(() => null);
+  const next = await fetchPage(link.href).catch(() => null);
   delete link.dataset.busy;
   if (!next) return;
-  tiles(gallery)?.append(...unseen(gallery, next));
+  tileList(gallery)?.append(...newTiles(gallery, next));
   const more = next.querySelector("[data-more]");
   link.replaceWith(...(more ? [document.adoptNode(more)] : []));
-  watch(gallery);
+  loadOnScroll(gallery);
 }
 
 /**
@@ -128,9 +129,9 @@ async function addOlder(gallery, link) {
  * @param {string} html
  */
 function addNew(gallery, html) {
-  const fresh = unseen(gallery, new DOMParser().parseFromString(html, "text/html"));
+  const fresh = newTiles(gallery, new DOMParser().parseFromString(html, "text/html"));
   fresh.forEach((tile) => tile.classList.add("is-new"));
-  tiles(gallery)?.prepend(...fresh);
+  tileList(gallery)?.prepend(...fresh);
   if (!fresh.length) return;
   gallery.querySelector("[data-empty]")?.setAttribute("hidden", "");
   const keep = Number(gallery.dataset.keep);
@@ -138,11 +139,11 @@ function addNew(gallery, html) {
 }
 
 /**
- * The tiles of a fetched page that this gallery does not show yet.
+ * The tiles of a fetched page that the gallery does not show yet.
  * @param {HTMLElement} gallery
  * @param {Document} fetched
  */
-function unseen(gallery, fetched) {
+function newTiles(gallery, fetched) {
   const known = new Set([...gallery.querySelectorAll("[data-key]")].map((tile) => tile.getAttribute("data-key")));
   return [...fetched.querySelectorAll(".tile[data-key]")]
     .filter((tile) => !known.has(tile.getAttribute("data-key")))
@@ -150,4 +151,4 @@ function unseen(gallery, fetched) {
 }
 
 /** @param {HTMLElement} gallery */
-const tiles = (gallery) => gallery.querySelector("[data-tiles]");
+const tileList = (gallery) => gallery.querySelector("[data-tiles]");

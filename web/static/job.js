@@ -1,15 +1,15 @@
-// Keeps the card of a job true while the job goes on. The card itself is drawn by the server.
+// Keeps a job's card up to date. The card itself is rendered by the server.
 
-import { moveTo } from "./address.js";
-import { call, page, Problem, send } from "./api.js";
-import { reveal } from "./copy.js";
-import { say } from "./say.js";
+import { announce } from "./announce.js";
+import { call, fetchPage, postForm, Problem } from "./api.js";
+import { showCopyButtons } from "./copy.js";
+import { pushAddress } from "./history.js";
 import { follow, isFinal } from "./stream.js";
 import { localize } from "./times.js";
 
 /** @import { Job } from "./api.js" */
 
-const LINE = 2000; // ms between two looks at the line of those who wait
+const QUEUE_MS = 2000; // between two updates of a waiting job's place in the queue
 
 /**
  * Fetch a job's card.
@@ -17,96 +17,94 @@ const LINE = 2000; // ms between two looks at the line of those who wait
  * @returns {Promise<HTMLElement>}
  */
 export async function fetchCard(url) {
-  return cardOf(await page(url));
+  return readCard(await fetchPage(url));
 }
 
 /**
  * @param {Document} fetched
  * @returns {HTMLElement}
  */
-function cardOf(fetched) {
+function readCard(fetched) {
   const card = fetched.querySelector("[data-job]");
-  if (!(card instanceof HTMLElement)) throw new Problem("The server sent no card.");
+  if (!(card instanceof HTMLElement)) throw new Problem("The server sent a page without a job.");
   localize(card);
-  reveal(card);
+  showCopyButtons(card);
   return document.adoptNode(card);
 }
 
 /**
- * Keep the card up to date; a card in a final state stays as it is.
+ * Keep the card up to date until its job is final.
  * @param {HTMLElement} card
  */
-export function enliven(card) {
+export function setUpCard(card) {
   const { state = "", self = "", events = "" } = card.dataset;
   if (isFinal(state)) return;
   /** @type {Job | undefined} */
   let newest;
   let busy = false;
-  const tell = async (/** @type {Job} */ job) => {
+  const update = async (/** @type {Job} */ job) => {
     newest = job;
     if (busy) return;
     busy = true;
     while (newest.state !== card.dataset.state && card.isConnected) {
-      card = await renewed(card).catch(() => pause(card));
+      card = await refresh(card).catch(() => waitAndKeep(card));
     }
-    advance(card, newest);
+    showProgress(card, newest);
     busy = false;
   };
-  follow({ self, events }, tell, (problem) => trouble(card, problem.message));
-  if (state === "queued") setTimeout(lookAtLine, LINE, card.dataset.job);
+  follow({ self, events }, update, (problem) => showTrouble(card, problem.message));
+  if (state === "queued") setTimeout(updateQueuePlace, QUEUE_MS, card.dataset.job);
 }
 
 /**
- * Who waits beside this job changes without news of the job itself.
+ * Update the job's place in the queue, which changes without any change of the job itself.
  * @param {string} id
  */
-async function lookAtLine(id) {
+async function updateQueuePlace(id) {
   const card = document.querySelector(`[data-job="${CSS.escape(id)}"][data-state="queued"]`);
   if (!(card instanceof HTMLElement)) return;
   const fresh = document.hidden ? null : await fetchCard(card.dataset.card ?? "").catch(() => null);
-  for (const part of ["[data-words]", "[data-company]"]) {
-    const [now, then] = [fresh?.querySelector(part), card.querySelector(part)];
-    if (now && then && fresh?.dataset.state === "queued") then.textContent = now.textContent;
+  for (const part of ["[data-progress-text]", "[data-others]"]) {
+    const [current, old] = [fresh?.querySelector(part), card.querySelector(part)];
+    if (current && old && fresh?.dataset.state === "queued") old.textContent = current.textContent;
   }
-  setTimeout(lookAtLine, LINE, id);
+  setTimeout(updateQueuePlace, QUEUE_MS, id);
 }
 
 /** @param {HTMLElement} card */
-async function renewed(card) {
+async function refresh(card) {
   const fresh = await fetchCard(card.dataset.card ?? "");
   const focused = card.contains(document.activeElement);
   card.replaceWith(fresh);
   if (focused) fresh.focus({ preventScroll: true });
-  announce(fresh);
+  announceCard(fresh);
   return fresh;
 }
 
 /**
- * The server did not answer: wait a little, then the same card is tried again.
+ * Wait a little and keep the same card: the server did not respond, so the refresh is tried again.
  * @param {HTMLElement} card
  * @returns {Promise<HTMLElement>}
  */
-const pause = (card) => new Promise((resolve) => setTimeout(resolve, 1000, card));
+const waitAndKeep = (card) => new Promise((resolve) => setTimeout(resolve, 1000, card));
 
 /**
- * Say the card's state, and tell the rest of the page when a job has ended.
+ * Announce the card's state and reason.
  * @param {HTMLElement} card
  */
-export function announce(card) {
+export function announceCard(card) {
   const badges = [...card.querySelectorAll(".badge")].map((badge) => badge.textContent);
   const why = card.querySelector("[data-why], .trouble")?.textContent ?? "";
-  say(`${badges.join(", ")}. ${why}`);
-  if (!isFinal(card.dataset.state ?? "")) return;
-  document.dispatchEvent(new CustomEvent("job-ended", { detail: card.dataset }));
+  announce(`${badges.join(", ")}. ${why}`);
 }
 
 /**
  * @param {HTMLElement} card
  * @param {Job} job
  */
-function advance(card, job) {
-  const words = card.querySelector("[data-words]");
-  if (words && !isFinal(job.state)) words.textContent = progressWords(job);
+function showProgress(card, job) {
+  const status = card.querySelector("[data-progress-text]");
+  if (status && !isFinal(job.state)) status.textContent = progressText(job);
   const bar = card.querySelector("[data-progress]");
   if (bar instanceof HTMLProgressElement && job.step) {
     bar.max = job.steps;
@@ -121,11 +119,11 @@ function advance(card, job) {
 }
 
 /** @param {Job} job */
-function progressWords(job) {
+function progressText(job) {
   if (job.state === "running" && job.step) return `Step ${job.step} of ${job.steps}${timeLeft(job.seconds_left)}`;
   if (job.state === "running") return job.message ? `${job.message[0].toUpperCase()}${job.message.slice(1)}${timeLeft(job.seconds_left)}` : "Getting ready";
-  if (job.position === null) return "Waiting for a painter";
-  return job.position === 0 ? "Next in line" : `${job.position} before yours`;
+  if (job.position === null) return "Waiting for a worker";
+  return job.position === 0 ? "Next in line" : `${job.position} ahead of yours`;
 }
 
 /** @param {number | null} seconds */
@@ -138,13 +136,13 @@ function timeLeft(seconds) {
  * @param {HTMLElement} card
  * @param {string} text
  */
-function trouble(card, text) {
-  const words = card.querySelector("[data-words]");
-  if (words) words.textContent = text;
-  say(text);
+function showTrouble(card, text) {
+  const status = card.querySelector("[data-progress-text]");
+  if (status) status.textContent = text;
+  announce(text);
 }
 
-/** Cancel buttons ask the API instead of sending their form. */
+/** Cancel buttons call the API instead of submitting their form. */
 export function listenForCancel() {
   document.addEventListener("submit", async (event) => {
     const form = event.target;
@@ -152,27 +150,28 @@ export function listenForCancel() {
     event.preventDefault();
     const card = form.closest("[data-job]");
     await call("DELETE", form.dataset.cancel).catch((problem) => {
-      if (card instanceof HTMLElement) trouble(card, problem.message);
+      if (card instanceof HTMLElement) showTrouble(card, problem.message);
     });
   });
 }
 
-/** "Another one" and the like: the job that they lead to takes this one's place on the page. */
-export function listenForDeeds() {
+/** "Another one" and similar buttons: the new job replaces this one on the page. */
+export function listenForActions() {
   document.addEventListener("submit", async (event) => {
     const form = event.target;
-    const card = form instanceof HTMLFormElement && "deed" in form.dataset && form.closest("[data-job]");
+    const card = form instanceof HTMLFormElement && "action" in form.dataset && form.closest("[data-job]");
     if (!(card instanceof HTMLElement)) return;
     event.preventDefault();
     const button = event.submitter;
     if (button?.hasAttribute("aria-disabled")) return;
     button?.setAttribute("aria-disabled", "true");
     try {
-      const fresh = cardOf(await send(form.action));
+      const fresh = readCard(await postForm(form.action));
       replace(card, fresh);
     } catch (problem) {
-      say(problem instanceof Error ? problem.message : String(problem));
-      complain(card, problem instanceof Error ? problem.message : String(problem));
+      const message = problem instanceof Error ? problem.message : String(problem);
+      announce(message);
+      showError(card, message);
       button?.removeAttribute("aria-disabled");
     }
   });
@@ -185,19 +184,19 @@ export function listenForDeeds() {
 function replace(card, fresh) {
   const alone = document.querySelectorAll("[data-job]").length === 1;
   card.replaceWith(fresh);
-  if (alone) moveTo(fresh.dataset.page ?? "");
+  if (alone) pushAddress(fresh.dataset.page ?? "");
   fresh.focus({ preventScroll: true });
-  announce(fresh);
-  enliven(fresh);
+  announceCard(fresh);
+  setUpCard(fresh);
 }
 
 /**
  * @param {HTMLElement} card
  * @param {string} text
  */
-function complain(card, text) {
+function showError(card, text) {
   const place = card.querySelector(".trouble") ?? document.createElement("p");
   place.className = "trouble";
   place.textContent = text;
-  card.querySelector(".deeds")?.before(place);
+  card.querySelector(".actions")?.before(place);
 }

@@ -1,10 +1,10 @@
-// Where a page wakes up: each part is set up if the page has it.
+// The script of every page. It sets up the parts that the page has.
 
-import { listenForBack } from "./address.js";
-import { listenForCopy, reveal } from "./copy.js";
 import { setUp as setUpForm } from "./create.js";
+import { listenForCopy, showCopyButtons } from "./copy.js";
 import { setUp as setUpGallery, setUpFinder } from "./gallery.js";
-import { enliven, listenForCancel, listenForDeeds } from "./job.js";
+import { listenForBack } from "./history.js";
+import { listenForActions, listenForCancel, setUpCard } from "./job.js";
 import { setUpDelete } from "./picture.js";
 import { setUp as setUpQueue } from "./queue.js";
 import { localize } from "./times.js";
@@ -12,21 +12,21 @@ import { localize } from "./times.js";
 /**
  * @template {Element} T
  * @param {string} selector
- * @param {(part: T) => void} deed
+ * @param {(part: T) => void} setUp
  */
-function each(selector, deed) {
-  document.querySelectorAll(selector).forEach((part) => deed(/** @type {T} */ (part)));
+function each(selector, setUp) {
+  document.querySelectorAll(selector).forEach((part) => setUp(/** @type {T} */ (part)));
 }
 
 each("[data-create]", setUpForm);
 each("[data-gallery]", setUpGallery);
 each("[data-finder]", setUpFinder);
-each("[data-job]", enliven);
-each("[data-forget]", setUpDelete);
+each("[data-job]", setUpCard);
+each("[data-delete]", setUpDelete);
 each("[data-queue]", setUpQueue);
 listenForCancel();
-listenForDeeds();
+listenForActions();
 listenForCopy();
-reveal(document);
+showCopyButtons(document);
 localize(document);
 listenForBack();

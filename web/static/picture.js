@@ -1,17 +1,17 @@
-// The page of one picture: delete after asking.
+// The page of one picture: deletes the picture after asking for confirmation.
 
 import { call } from "./api.js";
 
 /** @param {HTMLButtonElement} button */
 export function setUpDelete(button) {
-  const dialog = document.querySelector("dialog[data-ask]");
+  const dialog = document.querySelector("dialog[data-confirm]");
   if (!(dialog instanceof HTMLDialogElement)) return;
   button.hidden = false;
   button.addEventListener("click", () => dialog.showModal());
   dialog.addEventListener("submit", (event) => {
     if (event.submitter?.getAttribute("value") !== "delete") return;
     event.preventDefault();
-    forget(button.dataset.forget ?? "", dialog);
+    deletePicture(button.dataset.delete ?? "", dialog);
   });
 }
 
@@ -19,7 +19,7 @@ export function setUpDelete(button) {
  * @param {string} url
  * @param {HTMLDialogElement} dialog
  */
-async function forget(url, dialog) {
+async function deletePicture(url, dialog) {
   try {
     await call("DELETE", url);
     location.assign("/gallery");

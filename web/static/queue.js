@@ -1,9 +1,9 @@
-// The page of queue and workers: renews the board, draws the last hours. Charts are uPlot's, a global of its script.
+// The page of queue and workers: refreshes the state and draws the charts with uPlot, a global of its own script.
 
-import { call, page } from "./api.js";
+import { call, fetchPage } from "./api.js";
 
-const BOARD = 3000; // ms between two looks
-const CHARTS = 15000;
+const STATE_MS = 3000; // between two refreshes of the state
+const CHARTS_MS = 15000; // between two refreshes of the charts
 const COLOURS = { main: "--accent", other: "--chart-2", third: "--chart-3" };
 
 /**
@@ -23,7 +23,7 @@ const CHART = {
       { label: "painted", colour: "other", values: (h) => h.painted },
     ],
   },
-  throughput: { lines: [{ label: "a minute", colour: "other", values: (h) => h.pictures_per_minute }] },
+  throughput: { lines: [{ label: "per minute", colour: "other", values: (h) => h.pictures_per_minute }] },
   hits: { unit: " %", top: 100, lines: [{ label: "from memory", colour: "main", values: (h) => percent(h.hit_rate) }] },
   batch_size: { lines: [{ label: "mean batch size", colour: "third", values: (h) => h.batch_size }] },
   energy: {
@@ -41,7 +41,7 @@ const percent = (shares) => shares.map((share) => (share === null ? null : 100 *
 
 /** @param {HTMLElement} part */
 export function setUp(part) {
-  setTimeout(renew, BOARD, part);
+  setTimeout(refresh, STATE_MS, part);
   const spans = part.querySelector("[data-spans]");
   if (!(spans instanceof HTMLElement)) return;
   spans.hidden = false;
@@ -58,18 +58,18 @@ export function setUp(part) {
   });
   addEventListener("DOMContentLoaded", draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  setInterval(draw, CHARTS);
+  setInterval(draw, CHARTS_MS);
 }
 
 /** @param {HTMLElement} part */
-async function renew(part) {
-  const fetched = document.hidden ? null : await page(part.dataset.queue ?? "").catch(() => null);
-  const fresh = fetched?.querySelector("[data-board]");
-  const board = part.querySelector("[data-board]");
-  if (fresh && board && fresh.innerHTML !== board.innerHTML && !board.contains(document.activeElement)) {
-    board.replaceWith(document.adoptNode(fresh));
+async function refresh(part) {
+  const fetched = document.hidden ? null : await fetchPage(part.dataset.queue ?? "").catch(() => null);
+  const fresh = fetched?.querySelector("[data-queue-state]");
+  const state = part.querySelector("[data-queue-state]");
+  if (fresh && state && fresh.innerHTML !== state.innerHTML && !state.contains(document.activeElement)) {
+    state.replaceWith(document.adoptNode(fresh));
   }
-  setTimeout(renew, BOARD, part);
+  setTimeout(refresh, STATE_MS, part);
 }
 
 /**
@@ -78,22 +78,22 @@ async function renew(part) {
  */
 function chart(figure, history) {
   const { lines, unit = "", top, stacked = false } = CHART[figure.dataset.chart ?? ""];
-  const place = /** @type {HTMLElement} */ (figure.querySelector("[data-plot]"));
+  const container = /** @type {HTMLElement} */ (figure.querySelector("[data-plot]"));
   const values = lines.map((line) => line.values(history));
-  const width = place.clientWidth;
+  const width = container.clientWidth;
   const look = (/** @type {string} */ name) => getComputedStyle(figure).getPropertyValue(name).trim();
   const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
   const axis = { stroke: look("--quiet"), grid: { stroke: look("--line"), width: 1 }, ticks: { show: false }, font: `${12 * scale}px ${look("--text")}` };
   const shown = stacked ? stack(values) : values;
-  // The tallest is drawn first, so that the others stand before it.
-  const series = lines.map((line, number) => drawn(look(COLOURS[line.colour]), stacked, shown[number])).reverse();
+  // The tallest is drawn first, so that the others appear in front of it.
+  const series = lines.map((line, number) => seriesOptions(look(COLOURS[line.colour]), stacked, shown[number])).reverse();
   const { uPlot } = /** @type {any} */ (window);
-  place.replaceChildren();
+  container.replaceChildren();
   const plot = new uPlot(
     {
       width,
       height: 170 * scale,
-      padding: [10, 28 * scale, 0, 0], // half a time of day, which stands under the end
+      padding: [10, 28 * scale, 0, 0], // room for half of the last time label
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: { x: { time: true, range: (/** @type {any} */ _, /** @type {number} */ first, /** @type {number} */ last) => [first - history.seconds / 2, last + history.seconds / 2] }, y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, top ?? (high ? high * 1.15 : 1)] } },
@@ -102,13 +102,13 @@ function chart(figure, history) {
         { ...axis, size: 44 * scale, space: 34 * scale, gap: 6 * scale, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(brief) },
       ],
       series: [{}, ...series],
-      hooks: { setCursor: [(/** @type {any} */ u) => tell(figure, lines, values, history, unit, u.cursor.idx)] },
+      hooks: { setCursor: [(/** @type {any} */ u) => describe(figure, lines, values, history, unit, u.cursor.idx)] },
     },
     [history.times, ...shown.toReversed()],
-    place,
+    container,
   );
-  watchSize(place, plot);
-  tell(figure, lines, values, history, unit, null);
+  watchSize(container, plot);
+  describe(figure, lines, values, history, unit, null);
 }
 
 /**
@@ -116,7 +116,7 @@ function chart(figure, history) {
  * @param {boolean} bars
  * @param {(number | null)[]} values
  */
-function drawn(colour, bars, values) {
+function seriesOptions(colour, bars, values) {
   const { uPlot } = /** @type {any} */ (window);
   if (bars) return { stroke: colour, fill: colour, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.72, 18], radius: 0.2 }) };
   const alone = values.filter((value) => value !== null).length < 3;
@@ -124,48 +124,48 @@ function drawn(colour, bars, values) {
 }
 
 /**
- * Each on top of those before it.
+ * Stack the lines: add to each the sum of those before it.
  * @param {(number | null)[][]} values
  */
 function stack(values) {
   const sums = values[0].map(() => 0);
-  return values.map((line) => line.map((value, at) => (sums[at] += value ?? 0)));
+  return values.map((line) => line.map((value, index) => (sums[index] += value ?? 0)));
 }
 
 /**
- * What the chart shows in words: at the cursor, or all in all.
+ * Write the chart's values as text: those at the cursor, or a summary.
  * @param {HTMLElement} figure
  * @param {Line[]} lines
  * @param {(number | null)[][]} values
  * @param {any} history
  * @param {string} unit
- * @param {number | null | undefined} at
+ * @param {number | null | undefined} index
  */
-function tell(figure, lines, values, history, unit, at) {
-  const key = /** @type {HTMLElement} */ (figure.querySelector("[data-key-of]"));
+function describe(figure, lines, values, history, unit, index) {
+  const legend = /** @type {HTMLElement} */ (figure.querySelector("[data-legend]"));
   const entries = lines.map((line, number) => {
     const entry = document.createElement("span");
     entry.className = `swatch swatch-${line.colour}`;
-    const value = typeof at === "number" ? values[number][at] : null;
-    entry.textContent = typeof at === "number" ? `${line.label} ${value === null ? "–" : brief(value) + unit}` : rest(line, values, unit);
+    const value = typeof index === "number" ? values[number][index] : null;
+    entry.textContent = typeof index === "number" ? `${line.label} ${value === null ? "–" : brief(value) + unit}` : restLabel(line, values, unit);
     return entry;
   });
-  const time = typeof at === "number" ? [Object.assign(document.createElement("time"), { textContent: clock(history.times[at]) })] : [];
-  key.replaceChildren(...time, ...entries);
-  if (typeof at === "number") return;
+  const time = typeof index === "number" ? [Object.assign(document.createElement("time"), { textContent: clock(history.times[index]) })] : [];
+  legend.replaceChildren(...time, ...entries);
+  if (typeof index === "number") return;
   const sums = lines.map((line, number) => `${line.label}: ${summary(values[number])}${unit}`);
   figure.querySelector("[data-plot]")?.setAttribute("aria-label", `${figure.querySelector("b")?.textContent}. ${sums.join(", ")}`);
 }
 
 /**
- * What stands beside a line's colour while no cursor points at a time.
+ * The label of a line while the cursor is outside the chart.
  * @param {Line} line
  * @param {(number | null)[][]} values
  * @param {string} unit
  */
-function rest(line, values, unit) {
+function restLabel(line, values, unit) {
   const last = values[0].findLast((value) => value !== null);
-  return values.length > 1 || last === undefined || last === null ? line.label : `${brief(last)}${unit} lately`;
+  return values.length > 1 || last === undefined || last === null ? line.label : `${brief(last)}${unit} now`;
 }
 
 /** @param {(number | null)[]} values */
@@ -190,14 +190,14 @@ const times = (_, ticks) => ticks.map(clock);
 const observers = new WeakMap();
 
 /**
- * @param {HTMLElement} place
+ * @param {HTMLElement} container
  * @param {any} plot
  */
-function watchSize(place, plot) {
-  observers.get(place)?.disconnect();
+function watchSize(container, plot) {
+  observers.get(container)?.disconnect();
   const observer = new ResizeObserver(() => {
-    if (place.clientWidth && place.clientWidth !== plot.width) plot.setSize({ width: place.clientWidth, height: plot.height });
+    if (container.clientWidth && container.clientWidth !== plot.width) plot.setSize({ width: container.clientWidth, height: plot.height });
   });
-  observer.observe(place);
-  observers.set(place, observer);
+  observer.observe(container);
+  observers.set(container, observer);
 }

@@ -1,61 +1,61 @@
-// Follows one job: server-sent events, and polling where they do not come through.
+// Follows one job by Server-Sent Events, and by polling if those do not get through.
 
 import { call, Problem } from "./api.js";
 
 /** @import { Job } from "./api.js" */
 
 const FINAL = new Set(["done", "failed", "cancelled"]);
-const PATIENCE = 3; // failed connections before polling
-const PAUSE = 1000; // ms between polls
-const MOST = 2; // streams of a page: a browser holds six connections to a server, and pages need some
+const MOST_FAILURES = 3; // failed connections before polling
+const POLL_MS = 1000;
+const MOST_STREAMS = 2; // per page: a browser opens at most six connections to a server, and pages need some too
 
-let open = 0;
+let openStreams = 0;
 
 /** @param {string} state */
 export const isFinal = (state) => FINAL.has(state);
 
 /**
- * Tell every news of a job until its final state.
+ * Report every change of a job until it is final.
  * @param {{self: string, events: string}} links
- * @param {(job: Job) => void} tell
- * @param {(problem: Problem) => void} lose called when there is no such job any more
+ * @param {(job: Job) => void} onChange
+ * @param {(problem: Problem) => void} onMissing called if the job no longer exists
  */
-export function follow(links, tell, lose) {
-  if (open >= MOST) return void poll(links.self, tell, lose);
+export function follow(links, onChange, onMissing) {
+  if (openStreams >= MOST_STREAMS) return void poll(links.self, onChange, onMissing);
   const source = new EventSource(links.events);
-  open += 1;
+  openStreams += 1;
   const close = () => {
     source.close();
-    open -= 1;
+    openStreams -= 1;
   };
   let failures = 0;
   source.addEventListener("job", (event) => {
     failures = 0;
     const job = JSON.parse(event.data);
     if (isFinal(job.state)) close();
-    tell(job);
+    onChange(job);
   });
   source.addEventListener("error", () => {
     failures += 1;
-    if (source.readyState !== EventSource.CLOSED && failures < PATIENCE) return;
+    if (source.readyState !== EventSource.CLOSED && failures < MOST_FAILURES) return;
     close();
-    poll(links.self, tell, lose);
+    poll(links.self, onChange, onMissing);
   });
 }
 
 /**
  * @param {string} url
- * @param {(job: Job) => void} tell
- * @param {(problem: Problem) => void} lose
+ * @param {(job: Job) => void} onChange
+ * @param {(problem: Problem) => void} onMissing
  */
-async function poll(url, tell, lose) {
+async function poll(url, onChange, onMissing) {
   try {
     const job = await call("GET", url);
-    tell(job);
+    onChange(job);
     if (isFinal(job.state)) return;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    if (error.status === 404) return lose(error);
+    if (error.status === 404) return onMissing(error);
   }
-  setTimeout(poll, PAUSE, url, tell, lose);
+  setTimeout(poll, POLL_MS, url, onChange, onMissing);
 }

@@ -1,4 +1,4 @@
-// Dates in the reader's own zone and manner.
+// Dates in the reader's own time zone and format.
 
 /** @param {ParentNode} part */
 export function localize(part) {
