@@ -1,7 +1,7 @@
-"""What a request of the OpenAI Images API asks for, in this server's own fields. Knows the dialect; paints nothing.
+"""Translates a request of the OpenAI Images API into the fields of the native API.
 
 https://platform.openai.com/docs/api-reference/images has the fields; `negative_prompt`, `num_inference_steps`,
-`guidance_scale`, `seed`, `strength` and `memo` are beyond it, as other servers of this API have them.
+`guidance_scale`, `seed`, `strength` and `memo` are extensions, named as in other servers of this API.
 """
 
 import re
@@ -12,84 +12,98 @@ from typing import Any
 from jobs.models import Catalogue, Model
 from memo import BadRecipe
 from memo.recipe import SIDE, check_choice, check_whole
-from web.formats import BEST, MIME, Form
+from web.formats import BEST_QUALITY, MIME_TYPES, OutputFormat
 from web.picture_requests import LONGEST_USER
 
-THEIR_MODELS = ("dall-e", "gpt-image", "chatgpt-image")  # how the names begin that stand for the default model
-IN_BASE64 = ("gpt-image", "chatgpt-image")  # those of them that have always answered with bytes
-OWN = {"num_inference_steps": "steps"}  # their fields that are called otherwise here
-SAME = ("prompt", "negative_prompt", "guidance_scale", "seed", "strength")
+OPENAI_MODELS = ("dall-e", "gpt-image", "chatgpt-image")  # prefixes of names that stand for the default model
+BASE64_MODELS = ("gpt-image", "chatgpt-image")  # those that answer with base64 unless asked for a URL
+RENAMED = {"num_inference_steps": "steps"}  # dialect: native
+SAME_NAME = ("prompt", "negative_prompt", "guidance_scale", "seed", "strength")
 CHOICES = {
     "background": ("auto", "opaque"),
     "quality": ("auto", "standard", "hd", "low", "medium", "high", "xhigh", "max"),
     "response_format": ("url", "b64_json"),
-    "output_format": tuple(MIME),
+    "output_format": tuple(MIME_TYPES),
     "moderation": ("auto", "low"),
     "style": ("vivid", "natural"),
     "input_fidelity": ("low", "high"),
 }
-WITHOUT_EFFECT = ("quality", "moderation", "style", "input_fidelity", "safety_identifier")
-OF_EDITS = ("strength", "input_fidelity")
-WHOLE = {"n": (1, 10), "output_compression": (0, BEST), "partial_images": (0, 3)}
-KNOWN = (*SAME, *OWN, *CHOICES, *WHOLE, "model", "size", "stream", "user", "safety_identifier", "memo")
+IGNORED = ("quality", "moderation", "style", "input_fidelity", "safety_identifier")
+ONLY_FOR_EDITS = ("strength", "input_fidelity")
+WHOLE_NUMBERS = {"n": (1, 10), "output_compression": (0, BEST_QUALITY), "partial_images": (0, 3)}
+FIELDS = (
+    *SAME_NAME,
+    *RENAMED,
+    *CHOICES,
+    *WHOLE_NUMBERS,
+    "model",
+    "size",
+    "stream",
+    "user",
+    "safety_identifier",
+    "memo",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ImagesRequest:
-    """A checked request. `body` is for `asking.ask`, without the count."""
+    """A checked request. `body` is the body of a native request, without the count."""
 
     body: dict[str, Any]
     model: str
     count: int = 1
-    form: Form = field(default_factory=Form)
+    output: OutputFormat = field(default_factory=OutputFormat)
     as_url: bool = True
     stream: bool = False
     partial_images: int = 0
-    user: str = ""  # of the program that asks
-    notes: tuple[str, ...] = ()  # what of it is followed in another way than one may think, in words
+    user: str = ""  # the name that the client gives its own user
+    notes: tuple[str, ...] = ()  # what was ignored or done differently, in words
 
 
-def read_images_request(given: Mapping[str, object], catalogue: Catalogue, *, edit: bool = False) -> ImagesRequest:
-    """Raises BadRecipe, naming the field as the request has it; what `ask` checks is left to it."""
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edit: bool = False) -> ImagesRequest:
+    """The checked request; raises BadRecipe with the field's name in this dialect.
+
+    Values that the native API checks are left to it.
+    """
+    values: dict[str, Any] = {name: value for name, value in body.items() if value is not None}
     check_known(values, edit)
     check_values(values)
-    model, taken_as = model_of(values.get("model"), catalogue)
-    body = {name: values[name] for name in SAME if name in values}
-    body |= {own: values[theirs] for theirs, own in OWN.items() if theirs in values}
-    body |= {"model": model.name, **policy_of(values.get("memo"))}
-    width, height, size, scaled = size_of(values.get("size", "auto"), model, catalogue)
-    body |= {"width": width, "height": height} if width else {}
-    idle = [f"{name} has no effect here" for name in WITHOUT_EFFECT if values.get(name, "auto") != "auto"]
+    model, model_note = find_model(values.get("model"), catalogue)
+    native = {name: values[name] for name in SAME_NAME if name in values}
+    native |= {native_name: values[name] for name, native_name in RENAMED.items() if name in values}
+    native |= {"model": model.name, **read_policy(values.get("memo"))}
+    width, height, size, size_note = choose_size(values.get("size", "auto"), model, catalogue)
+    native |= {"width": width, "height": height} if width else {}
+    ignored = [f"{name} has no effect here" for name in IGNORED if values.get(name, "auto") != "auto"]
     return ImagesRequest(
-        body=body,
+        body=native,
         model=model.name,
         count=values.get("n", 1),
-        form=form_of(values, size),
-        as_url=values.get("response_format", usual_answer(values.get("model"))) == "url",
+        output=read_output_format(values, size),
+        as_url=values.get("response_format", default_response_format(values.get("model"))) == "url",
         stream=values.get("stream", False),
         user=values.get("user", ""),
         partial_images=values.get("partial_images", 0),
-        notes=tuple(filter(None, (taken_as, scaled, *idle))),
+        notes=tuple(filter(None, (model_note, size_note, *ignored))),
     )
 
 
 def check_known(values: Mapping[str, object], edit: bool) -> None:
-    """Raise BadRecipe for a field that there is not."""
-    known = [name for name in KNOWN if edit or name not in OF_EDITS]
+    """Raise BadRecipe for an unknown field."""
+    known = [name for name in FIELDS if edit or name not in ONLY_FOR_EDITS]
     for name, value in values.items():
         if name not in known:
-            raise BadRecipe(name, value, f"no such field; there are {', '.join(known)}")
+            raise BadRecipe(name, value, f"there is no such field; the fields are {', '.join(known)}")
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Raise BadRecipe for a value that one of these fields cannot have."""
+    """Raise BadRecipe for an invalid value."""
     if values.get("background") == "transparent":
-        raise BadRecipe("background", "transparent", "pictures here have no transparent parts; leave it out")
+        raise BadRecipe("background", "transparent", "pictures here are always opaque: leave it out")
     for name, choices in CHOICES.items():
         if name in values:
             check_choice(name, values[name], choices)
-    for name, (least, most) in WHOLE.items():
+    for name, (least, most) in WHOLE_NUMBERS.items():
         check_whole(name, values.get(name, most), least, most)
     if not isinstance(values.get("stream", False), bool):
         raise BadRecipe("stream", values["stream"], "it must be true or false")
@@ -98,33 +112,33 @@ def check_values(values: Mapping[str, Any]) -> None:
             raise BadRecipe(name, text, f"it must be text of at most {LONGEST_USER} characters")
 
 
-def form_of(values: Mapping[str, Any], size: tuple[int, int] | None) -> Form:
-    """How the pictures are handed out; raises BadRecipe."""
-    kind, quality = values.get("output_format", "png"), values.get("output_compression", BEST)
-    if kind == "png" and quality != BEST:
-        raise BadRecipe("output_compression", quality, "PNG files lose nothing: ask for webp or jpeg")
-    return Form(kind, quality, size)
+def read_output_format(values: Mapping[str, Any], size: tuple[int, int] | None) -> OutputFormat:
+    """The file format of the pictures; raises BadRecipe."""
+    kind, quality = values.get("output_format", "png"), values.get("output_compression", BEST_QUALITY)
+    if kind == "png" and quality != BEST_QUALITY:
+        raise BadRecipe("output_compression", quality, "PNG is lossless: leave it out, or choose webp or jpeg")
+    return OutputFormat(kind, quality, size)
 
 
-def model_of(name: object, catalogue: Catalogue) -> tuple[Model, str]:
-    """The model of a name, the default one for OpenAI's names, and then a note. Raises BadRecipe."""
+def find_model(name: object, catalogue: Catalogue) -> tuple[Model, str]:
+    """The model of this name. OpenAI's names stand for the default model; a note says so. Raises BadRecipe."""
     models = catalogue.models()
     default = next(iter(models.values()))
     if name is None or name in models:
         return models.get(str(name), default), ""
-    if isinstance(name, str) and name.startswith(THEIR_MODELS):
-        return default, f"{name} is not here: {default.name} paints instead"
+    if isinstance(name, str) and name.startswith(OPENAI_MODELS):
+        return default, f"{name} is not available: {default.name} paints instead"
     check_choice("model", name, tuple(models))
     return default, ""
 
 
-def usual_answer(model: object) -> str:
-    """What clients of this model expect when they do not say it."""
-    return "b64_json" if str(model).startswith(IN_BASE64) else "url"
+def default_response_format(model: object) -> str:
+    """The response format that clients of this model expect without asking."""
+    return "b64_json" if str(model).startswith(BASE64_MODELS) else "url"
 
 
-def policy_of(memo: object) -> dict[str, object]:
-    """The memory policy as this server's own field, from an object such as {"policy": "off"}; raises BadRecipe."""
+def read_policy(memo: object) -> dict[str, object]:
+    """The memory policy as a native field, from an object such as {"policy": "off"}; raises BadRecipe."""
     if memo is None:
         return {}
     if not isinstance(memo, dict) or set(memo) - {"policy"}:
@@ -132,11 +146,11 @@ def policy_of(memo: object) -> dict[str, object]:
     return {"memo": memo["policy"]} if memo.get("policy") is not None else {}
 
 
-def size_of(size: object, model: Model, catalogue: Catalogue) -> tuple[int, int, tuple[int, int] | None, str]:
-    """Width and height to paint in (0 = the model's own), the size to hand it out in (None = the same), and a note.
+def choose_size(size: object, model: Model, catalogue: Catalogue) -> tuple[int, int, tuple[int, int] | None, str]:
+    """Width and height to paint (0 for the model's own), the size to deliver (None for the same), and a note.
 
-    A square that the model does not paint is painted in its nearest larger one, else in its largest, and scaled by a
-    filter. Raises BadRecipe for other sizes that it does not paint.
+    A square that the model does not paint is painted as the next larger square that it does, else as its largest, and
+    resampled. Raises BadRecipe for other sizes that it does not paint.
     """
     if size == "auto":
         return 0, 0, None, ""
@@ -145,7 +159,9 @@ def size_of(size: object, model: Model, catalogue: Catalogue) -> tuple[int, int,
         catalogue.recipe({"prompt": "any", "model": model.name, "width": width, "height": height})
     except BadRecipe as error:
         if width != height:
-            raise BadRecipe("size", size, f"{error.remedy}; squares of other sizes are scaled") from error
+            raise BadRecipe(
+                "size", size, f"{error.remedy}; or choose a square of any size, which is scaled"
+            ) from error
     else:
         return width, height, None, ""
     side = min((side for side in model.sizes if side >= width), default=max(model.sizes))
@@ -153,9 +169,9 @@ def size_of(size: object, model: Model, catalogue: Catalogue) -> tuple[int, int,
 
 
 def read_size(size: object) -> tuple[int, int]:
-    """Width and height of a text such as 1024x1024; raises BadRecipe."""
-    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", size) if isinstance(size, str) else None
-    if not found or not all(int(side) in SIDE for side in found.groups()):
+    """Width and height in text such as 1024x1024; raises BadRecipe."""
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", size) if isinstance(size, str) else None
+    if not match or not all(int(side) in SIDE for side in match.groups()):
         least, most = SIDE.start, SIDE.stop - 1
         raise BadRecipe("size", size, f"write WIDTHxHEIGHT, each from {least} to {most} pixels, or auto")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

@@ -1,6 +1,5 @@
-"""The OpenAI Images API, /v1: for clients that change nothing but their base URL. See docs/clients.md.
+"""The OpenAI Images API, /v1, for clients that change nothing but their base URL. See docs/clients.md.
 
-Knows that dialect's answers, errors and events; what a request means is read in `order` and decided in `asking`.
 https://platform.openai.com/docs/api-reference/images
 """
 
@@ -18,32 +17,34 @@ from flask.typing import ResponseReturnValue
 from jobs.job import Job, Origin, State
 from jobs.models import Model
 from memo import BadRecipe, MemoError, Picture
+from web.access import read_image, read_preview, savings, watch_job
 from web.api.init_images import LARGEST_UPLOAD
-from web.auth import who
-from web.formats import Form, converted, rough
+from web.auth import current_user
+from web.extensions import catalogue
+from web.formats import OutputFormat, convert, convert_preview
 from web.json_body import read_object
 from web.links import link_to
-from web.picture_requests import asdict_match, ask, follow, image_of, keep_upload, preview_of, saved_by
-from web.problems import RETRY_SECONDS, SHAPES
+from web.picture_requests import asdict_match, request_pictures
+from web.problems import ERROR_FORMATS, RETRY_SECONDS
 from web.retries import carried_out
-from web.services import catalogue
+from web.uploads import keep_upload
 
-from .generation_request import ImagesRequest, model_of, read_images_request
+from .generation_request import ImagesRequest, find_model, read_images_request
 
 bp = Blueprint("openai", __name__, url_prefix="/v1")
 
 PREFIX = "/v1/"
 WAIT_SECONDS = 570.0  # the openai package gives up after 600
-LIFE_SECONDS = 15.0  # without an event before a stream says that it is still there
-UNBILLED = {
+KEEPALIVE_SECONDS = 15.0  # without an event until a stream sends a comment
+NO_USAGE = {
     "input_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
     "output_tokens": 0,
     "total_tokens": 0,
 }
-WHOLE_TEXTS = ("n", "seed", "num_inference_steps", "output_compression", "partial_images")  # in forms
-NUMBER_TEXTS = ("guidance_scale", "strength")
-THEIR_NAMES = {
+FORM_INTEGERS = ("n", "seed", "num_inference_steps", "output_compression", "partial_images")  # sent as text
+FORM_DECIMALS = ("guidance_scale", "strength")
+DIALECT_NAMES = {
     "steps": "num_inference_steps",
     "memo": "memo.policy",
     "count": "n",
@@ -61,7 +62,7 @@ CODES = {
     503: "unavailable",
 }
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-ENDINGS = {
+JOB_ERRORS = {
     State.FAILED: (500, "painting_failed"),
     State.CANCELLED: (409, "cancelled"),
     State.QUEUED: (503, "still_waiting"),
@@ -71,166 +72,174 @@ ENDINGS = {
 
 @bp.post("/images/generations")
 def generate() -> ResponseReturnValue:
-    """Pictures of a prompt."""
-    return fulfilled(read_images_request(read_object(), catalogue()), "image_generation")
+    """Create pictures of a prompt."""
+    return respond(read_images_request(read_object(), catalogue()), "image_generation")
 
 
 @bp.post("/images/edits")
 def edit() -> ResponseReturnValue:
-    """Pictures of a prompt that begin with a picture; a form with it as `image`."""
+    """Create pictures of a prompt that start from the form's `image`."""
     request.max_content_length = LARGEST_UPLOAD
-    order = read_images_request(read_form(), catalogue(), edit=True)
-    init_image = keep_upload(uploaded())
-    return fulfilled(replace(order, body={**order.body, "init_image": init_image}), "image_edit")
+    images_request = read_images_request(read_form(), catalogue(), edit=True)
+    init_image = keep_upload(uploaded_image())
+    body = {**images_request.body, "init_image": init_image}
+    return respond(replace(images_request, body=body), "image_edit")
 
 
 @bp.get("/models")
 def models() -> ResponseReturnValue:
-    """What can be painted with, the default one first."""
-    return {"object": "list", "data": [described(model) for model in catalogue().models().values()]}
+    """List the models, the default first."""
+    return {"object": "list", "data": [model_object(model) for model in catalogue().models().values()]}
 
 
 @bp.get("/models/<path:name>")
 def model(name: str) -> ResponseReturnValue:
-    """One model; OpenAI's names stand for the default one."""
-    return described(model_of(name, catalogue())[0])
+    """Get one model; OpenAI's names stand for the default one."""
+    return model_object(find_model(name, catalogue())[0])
 
 
-def described(model: Model) -> dict[str, Any]:
-    """As https://platform.openai.com/docs/api-reference/models has it, and the sizes."""
+def model_object(model: Model) -> dict[str, Any]:
+    """See https://platform.openai.com/docs/api-reference/models; `sizes` is an extension."""
     created = int((model.folder / "model.json").stat().st_mtime)
     return {"id": model.name, "object": "model", "created": created, "owned_by": "memoaized", "sizes": model.sizes}
 
 
 def read_form() -> dict[str, object]:
-    """The fields of a multipart form as JSON would have them; 415 for another body. Raises BadRecipe."""
+    """The fields of a multipart form, typed as in JSON; aborts with 415 for another body. Raises BadRecipe."""
     if request.mimetype != "multipart/form-data":
         abort(415, "send the picture and the fields as multipart/form-data")
     for name in ("mask", "markup"):
         if name in request.files or name in request.form:
-            raise BadRecipe(name, "a picture", "a whole picture can be changed here, not a part of it: leave it out")
-    values: dict[str, object] = {name: typed(name, text) for name, text in request.form.items()}
-    if "memo[policy]" in values:  # how the openai package writes an object into a form
+            raise BadRecipe(name, "a picture", "edits here change the whole picture: leave it out")
+    values: dict[str, object] = {name: parse_text(name, text) for name, text in request.form.items()}
+    if "memo[policy]" in values:  # the openai package writes an object into a form like this
         values["memo"] = {"policy": values.pop("memo[policy]")}
     return values
 
 
-def typed(name: str, text: str) -> object:
-    """A field's text as the number, truth value or object that it is meant to be, if it is one."""
+def parse_text(name: str, text: str) -> object:
+    """A field's text as the number, boolean or object of that field; unchanged if it is not one."""
     if name == "stream":
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        if name in WHOLE_TEXTS:
+        if name in FORM_INTEGERS:
             return int(text)
-        if name in NUMBER_TEXTS:
+        if name in FORM_DECIMALS:
             return float(text)
         return json.loads(text) if name == "memo" else text
     except (ValueError, RecursionError):
         return text
 
 
-def uploaded() -> bytes:
-    """The one picture of the form; raises BadRecipe."""
-    given = [*request.files.getlist("image"), *request.files.getlist("image[]")]
-    if len(given) != 1:
-        raise BadRecipe("image", f"{len(given)} pictures", "send one picture")
-    data: bytes = given[0].read()
+def uploaded_image() -> bytes:
+    """The bytes of the form's picture; raises BadRecipe unless there is exactly one."""
+    files = [*request.files.getlist("image"), *request.files.getlist("image[]")]
+    if len(files) != 1:
+        raise BadRecipe("image", f"{len(files)} pictures", "send exactly one picture")
+    data: bytes = files[0].read()
     return data
 
 
-def fulfilled(order: ImagesRequest, kind: str) -> ResponseReturnValue:
-    """The pictures of an order: all at once, or as events."""
-    jobs = carried_out([order.body, order.count, order.user], lambda: ask_all(order))
-    if order.stream:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **headlines(jobs)}
-        messages = stream_with_context(events(order, jobs, kind))
+def respond(images_request: ImagesRequest, kind: str) -> ResponseReturnValue:
+    """The pictures of a request: all in one response, or as events."""
+    jobs = carried_out(
+        [images_request.body, images_request.count, images_request.user], lambda: create_jobs(images_request)
+    )
+    if images_request.stream:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **memo_headers(jobs)}
+        messages = stream_with_context(events(images_request, jobs, kind))
         return Response(messages, mimetype="text/event-stream", headers=headers)
-    return answered(order, jobs)
+    return wait_for_pictures(images_request, jobs)
 
 
-def ask_all(order: ImagesRequest) -> list[Job]:
-    """One job for each picture, none of them twice."""
-    named = {"user": order.user} if order.user and not who().name else {}  # a caller with a key is known by that
-    return ask({**order.body, **named}, order.count)
+def create_jobs(images_request: ImagesRequest) -> list[Job]:
+    """One job for each picture, all different."""
+    named = images_request.user and not current_user().name  # a user with a key is known by the name of the key
+    user = {"user": images_request.user} if named else {}
+    return request_pictures({**images_request.body, **user}, images_request.count)
 
 
-def answered(order: ImagesRequest, jobs: Sequence[Job]) -> ResponseReturnValue:
-    """When all are final, or nobody would wait any longer."""
+def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> ResponseReturnValue:
+    """The response when all jobs are final, or when clients would give up waiting."""
     until = time.monotonic() + WAIT_SECONDS
-    jobs = [waited(job, until) for job in jobs]
+    jobs = [wait_until(job, until) for job in jobs]
     for job in jobs:
         if job.state is not State.DONE:
-            return ended_badly(job)
-    answer = {
+            return job_error(job)
+    document = {
         "created": int(time.time()),
-        "data": [datum(job, order) for job in jobs],
+        "data": [image_object(job, images_request) for job in jobs],
         "background": "opaque",
-        "output_format": order.form.format,
-        "size": size_of(picture(jobs[0]), order.form),
-        "usage": UNBILLED,
-        "memo": {"model": order.model, "notes": order.notes, "pictures": [told(job) for job in jobs]},
+        "output_format": images_request.output.format,
+        "size": size_text(picture_of(jobs[0]), images_request.output),
+        "usage": NO_USAGE,
+        "memo": {
+            "model": images_request.model,
+            "notes": images_request.notes,
+            "pictures": [memo_object(job) for job in jobs],
+        },
     }
-    return Response(json.dumps(answer), mimetype="application/json", headers=headlines(jobs))
+    return Response(json.dumps(document), mimetype="application/json", headers=memo_headers(jobs))
 
 
-def waited(job: Job, until: float) -> Job:
-    """The job when it is final, or as it stands at that moment of the monotonic clock."""
+def wait_until(job: Job, until: float) -> Job:
+    """The job when it is final, or else as it is at this time of the monotonic clock."""
     if job.state.final:
         return job
-    *_, last = job, *follow(job, max(0.0, until - time.monotonic()))
+    *_, last = job, *watch_job(job, max(0.0, until - time.monotonic()))
     return last
 
 
-def picture(job: Job) -> Picture:
-    """Of a job that is done."""
+def picture_of(job: Job) -> Picture:
+    """The picture of a job that is done."""
     assert job.picture is not None
     return job.picture
 
 
-def size_of(painted: Picture, form: Form) -> str:
+def size_text(picture: Picture, output: OutputFormat) -> str:
     """Width and height of the file in pixels."""
-    width, height = form.size or (painted.recipe.width, painted.recipe.height)
+    width, height = output.size or (picture.recipe.width, picture.recipe.height)
     return f"{width}x{height}"
 
 
-def datum(job: Job, order: ImagesRequest) -> dict[str, str]:
-    """One picture, by link or in base64, and the prompt that it was painted for if it was another."""
-    painted = picture(job)
-    given = (
-        {"url": link_to(painted.key, order.form)} if order.as_url else {"b64_json": in_base64(painted, order.form)}
-    )
-    prompt = painted.recipe.prompt
-    return given if prompt == order.body["prompt"] else {**given, "revised_prompt": prompt}
+def image_object(job: Job, images_request: ImagesRequest) -> dict[str, str]:
+    """One picture by link or in base64, with the prompt that it was painted for if that differs."""
+    picture = picture_of(job)
+    output = images_request.output
+    by_url = images_request.as_url
+    image = {"url": link_to(picture.key, output)} if by_url else {"b64_json": base64_image(picture, output)}
+    prompt = picture.recipe.prompt
+    return image if prompt == images_request.body["prompt"] else {**image, "revised_prompt": prompt}
 
 
-def in_base64(painted: Picture, form: Form) -> str:
-    """The file as text."""
-    return base64.b64encode(converted(image_of(painted.key), form)).decode()
+def base64_image(picture: Picture, output: OutputFormat) -> str:
+    """The file in base64."""
+    return base64.b64encode(convert(read_image(picture.key), output)).decode()
 
 
-def told(job: Job) -> dict[str, Any]:
-    """How a picture came: from memory or not, why, what it was painted for, what that cost and saved."""
-    painted = picture(job)
-    seconds, joules = saved_by(job)
-    spent = painted.joules if job.origin is Origin.PAINTED else 0.0
+def memo_object(job: Job) -> dict[str, Any]:
+    """This server's extension: where a picture came from and why, and what it cost and saved."""
+    picture = picture_of(job)
+    seconds, joules = savings(job)
+    spent = picture.joules if job.origin is Origin.PAINTED else 0.0
     return {
         "job": job.id,
-        "key": painted.key,
+        "key": picture.key,
         "origin": job.origin,
         "reason": job.reason,
         **(asdict_match(job) or {"score": None, "remembered_prompt": None, "how": None}),
-        "prompt": painted.recipe.prompt,
-        "seed": painted.recipe.seed,
-        "painted_size": size_of(painted, Form()),
+        "prompt": picture.recipe.prompt,
+        "seed": picture.recipe.seed,
+        "painted_size": size_text(picture, OutputFormat()),
         "watt_hours_spent": round(spent / 3600, 6),
         "seconds_saved": round(seconds, 3),
         "watt_hours_saved": round(joules / 3600, 6),
     }
 
 
-def headlines(jobs: Sequence[Job]) -> dict[str, str]:
-    """The same in short, as headers, an item a picture."""
-    saved = [saved_by(job) for job in jobs]
+def memo_headers(jobs: Sequence[Job]) -> dict[str, str]:
+    """The same in short, as headers with one item per picture."""
+    saved = [savings(job) for job in jobs]
     scores = [f"{job.match.score:.4f}" for job in jobs if job.match]
     headers = {
         "X-Memo-Origin": ", ".join(job.origin for job in jobs),
@@ -241,39 +250,39 @@ def headlines(jobs: Sequence[Job]) -> dict[str, str]:
     return {**headers, "X-Memo-Score": ", ".join(scores)} if scores else headers
 
 
-def events(order: ImagesRequest, jobs: Sequence[Job], kind: str) -> Iterator[str]:
-    """The pictures one after the other, each preceded by partial ones; a fault ends the stream."""
+def events(images_request: ImagesRequest, jobs: Sequence[Job], kind: str) -> Iterator[str]:
+    """The pictures one after the other, each preceded by partial images; an error ends the stream."""
     try:
         for number, job in enumerate(jobs):
-            for snapshot, index in watched(job, order.partial_images):
+            for snapshot, index in snapshots(job, images_request.partial_images):
                 job = snapshot
-                preview = preview_of(job) if index is not None else None
+                preview = read_preview(job) if index is not None else None
                 yield (
-                    event(f"{kind}.partial_image", partial(job, order, preview, index))
+                    event(f"{kind}.partial_image", partial_image(job, images_request, preview, index))
                     if preview
                     else ": still here\n\n"
                 )
             if job.state is not State.DONE:
-                yield event("error", error_object(*ENDINGS[job.state], why(job)))
+                yield event("error", error_object(*JOB_ERRORS[job.state], describe_failure(job)))
                 return
-            yield event(f"{kind}.completed", completed(job, order, number))
+            yield event(f"{kind}.completed", completed_image(job, images_request, number))
     except MemoError as error:
         yield event("error", error_object(503, "unavailable", str(error)))
 
 
-def watched(job: Job, wanted: int) -> Iterator[tuple[Job, int | None]]:
-    """A job until it is final, and which of the wanted partial pictures each snapshot is good for.
+def snapshots(job: Job, wanted: int) -> Iterator[tuple[Job, int | None]]:
+    """Follow a job until it is final; with each snapshot comes the index of the partial image to send, or None.
 
-    They are spread over the steps; there are fewer of them where a painting is quick.
+    The partial images are spread over the steps; a quick painting has fewer of them.
     """
-    sent, shown, known = 0, 0, True
-    while known and not job.state.final:
-        known = False  # any more
-        for snapshot in follow(job, LIFE_SECONDS):
-            job, known, step = snapshot, True, snapshot.previewed or 0
-            due = sent < wanted and step > shown and step * (wanted + 1) >= job.recipe.steps * (sent + 1)
+    sent, last_step, exists = 0, 0, True
+    while exists and not job.state.final:
+        exists = False  # until a snapshot proves it
+        for snapshot in watch_job(job, KEEPALIVE_SECONDS):
+            job, exists, step = snapshot, True, snapshot.previewed or 0
+            due = sent < wanted and step > last_step and step * (wanted + 1) >= job.recipe.steps * (sent + 1)
             yield job, sent if due else None
-            sent, shown = sent + due, step if due else shown
+            sent, last_step = sent + due, step if due else last_step
 
 
 def event(name: str, data: Mapping[str, Any]) -> str:
@@ -281,76 +290,81 @@ def event(name: str, data: Mapping[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n"
 
 
-def partial(job: Job, order: ImagesRequest, preview: bytes, index: int | None) -> dict[str, Any]:
-    """What a picture looks like by now: rough, in the size that it will have."""
+def partial_image(job: Job, images_request: ImagesRequest, preview: bytes, index: int | None) -> dict[str, Any]:
+    """A rough image of the unfinished picture, in its final size."""
     recipe = job.recipe
-    width, height = order.form.size or (recipe.width, recipe.height)
-    form = replace(order.form, size=(width, height))
-    data = base64.b64encode(rough(preview, form)).decode()
+    width, height = images_request.output.size or (recipe.width, recipe.height)
+    output = replace(images_request.output, size=(width, height))
+    data = base64.b64encode(convert_preview(preview, output)).decode()
     now = {"job": job.id, "step": job.step, "steps": recipe.steps, "seconds_left": job.seconds_left}
-    return {**frame(form, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": now}
+    return {**image_event(output, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": now}
 
 
-def completed(job: Job, order: ImagesRequest, number: int) -> dict[str, Any]:
-    """A whole picture."""
-    painted = picture(job)
-    memo = {"model": order.model, "notes": order.notes, "picture": number, **told(job)}
-    data = frame(order.form, in_base64(painted, order.form))
-    return {**data, "size": size_of(painted, order.form), "usage": UNBILLED, "memo": memo}
+def completed_image(job: Job, images_request: ImagesRequest, number: int) -> dict[str, Any]:
+    """A finished picture."""
+    picture = picture_of(job)
+    memo = {"model": images_request.model, "notes": images_request.notes, "picture": number, **memo_object(job)}
+    data = image_event(images_request.output, base64_image(picture, images_request.output))
+    return {**data, "size": size_text(picture, images_request.output), "usage": NO_USAGE, "memo": memo}
 
 
-def frame(form: Form, data: str) -> dict[str, Any]:
-    """What partial and whole pictures have in common."""
-    said = {"created_at": int(time.time()), "output_format": form.format, "background": "opaque", "quality": "auto"}
-    return {"b64_json": data, **said}
+def image_event(output: OutputFormat, data: str) -> dict[str, Any]:
+    """The fields that partial and finished images have in common."""
+    fields = {
+        "created_at": int(time.time()),
+        "output_format": output.format,
+        "background": "opaque",
+        "quality": "auto",
+    }
+    return {"b64_json": data, **fields}
 
 
-def why(job: Job) -> str:
-    """In words, for whoever gets no picture."""
+def describe_failure(job: Job) -> str:
+    """Why a job has no picture, in words."""
     if job.state is State.FAILED:
         return f"job {job.id} failed: {job.error}"
     if job.state is State.CANCELLED:
         return f"job {job.id} was cancelled"
-    return f"job {job.id} goes on: send the same request again to go on waiting for it"
+    return f"job {job.id} is not finished yet: send the same request again to keep waiting for it"
 
 
-def ended_badly(job: Job) -> Response:
-    """A job that has no picture, or none yet; only then should the client try again by itself."""
-    status, code = ENDINGS[job.state]
-    answer = refusal(status, error_object(status, code, why(job)))
-    answer.headers["X-Should-Retry"] = "false" if job.state.final else "true"
+def job_error(job: Job) -> Response:
+    """The error of a job without a picture. Clients should retry only if the job is not final."""
+    status, code = JOB_ERRORS[job.state]
+    response = error_response(status, error_object(status, code, describe_failure(job)))
+    response.headers["X-Should-Retry"] = "false" if job.state.final else "true"
     if not job.state.final:
-        answer.headers["Retry-After"] = "1"
-    return answer
+        response.headers["Retry-After"] = "1"
+    return response
 
 
 def error_object(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
-    """As https://platform.openai.com/docs/guides/error-codes has it."""
+    """See https://platform.openai.com/docs/guides/error-codes."""
     kind = TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def refusal(status: int, document: Mapping[str, Any]) -> Response:
-    """An error as answer."""
+def error_response(status: int, document: Mapping[str, Any]) -> Response:
+    """An error as a response."""
     return Response(json.dumps(document), status, mimetype="application/json")
 
 
-def shape(status: int, title: str, detail: str, more: Mapping[str, Any]) -> Response:
-    """Errors of all paths below /v1; what cannot be followed is 400 in this dialect, and an unknown model 404."""
+def format_error(status: int, title: str, detail: str, more: Mapping[str, Any]) -> Response:
+    """An error of a path under /v1. Invalid fields are 400 in this dialect, and an unknown model is 404."""
     code = CODES.get(status)
     field = more.get("field")
     if field is None:
-        return refusal(status, error_object(status, code, detail))
-    param = THEIR_NAMES.get(field, field)
-    message = f"{param}: {more['value']} cannot be used; {more['fix']}"
+        return error_response(status, error_object(status, code, detail))
+    param = DIALECT_NAMES.get(field, field)
+    message = f"{param}: {more['value']} is not valid: {more['fix']}"
     if field == "model":
-        return refusal(404, error_object(404, "model_not_found", message, param))
-    return refusal(400 if status == 422 else status, error_object(400, code, message, param))
+        return error_response(404, error_object(404, "model_not_found", message, param))
+    return error_response(400 if status == 422 else status, error_object(400, code, message, param))
 
 
 @bp.after_app_request
-def name_request(response: Response) -> Response:
-    """What the client logs and obeys: the request's name, and when to come again."""
+def add_request_id(response: Response) -> Response:
+    """Set the headers that clients log and follow: the id of the request, and when to retry."""
     if request.path.startswith(PREFIX):
         response.headers["X-Request-Id"] = f"req_{secrets.token_hex(16)}"
         if response.status_code in (429, 503):
@@ -358,4 +372,4 @@ def name_request(response: Response) -> Response:
     return response
 
 
-SHAPES[PREFIX] = shape
+ERROR_FORMATS[PREFIX] = format_error
