@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's API: /sdapi/v1, and /internal for its own page."""
+"""AUTOMATIC1111's API: /sdapi/v1, and /internal, which its own page calls."""
 
 from . import internal, routes
 

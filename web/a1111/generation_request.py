@@ -1,8 +1,8 @@
-"""What a request in AUTOMATIC1111's dialect asks for, in this server's own fields. Knows the dialect; paints nothing.
+"""Translates a request of AUTOMATIC1111's API into the fields of the native API.
 
 Fields and defaults are those of modules/api/models.py and modules/processing.py in
-https://github.com/AUTOMATIC1111/stable-diffusion-webui, release 1.10. What is not known there is passed over, as it
-is there; what is known there, would change the picture and cannot be done here is refused.
+https://github.com/AUTOMATIC1111/stable-diffusion-webui, release 1.10. Fields unknown there are
+ignored, as they are there. Known fields that would change the picture in a way that this server cannot are refused.
 """
 
 import base64
@@ -23,8 +23,8 @@ from memo.picture import A1111_SAMPLERS
 from memo.recipe import check_whole
 
 MOST_PICTURES = 64  # of one request
-LARGEST = 4096  # px, of a side
-LONGEST_TASK = 128  # characters of its name
+LARGEST_SIDE = 4096  # px
+LONGEST_TASK = 128  # characters of a task's name
 ALIASES = {
     "dpm++2m": ("k_dpmpp_2m",),
     "ddim": ("ddim",),
@@ -33,13 +33,13 @@ ALIASES = {
     "lcm": ("k_lcm",),
 }
 SCHEDULERS = {"automatic": "Automatic", "karras": "Karras", "uniform": "Uniform", "normal": "Normal"}
-EVEN = ("uniform", "normal")  # the model's own noise levels at evenly spaced times: our "native"
-KARRAS = " karras"  # how the names of samplers ended before there were schedulers
-UPSCALERS = ("None", "Latent")  # names under which a larger picture may be asked for; the model has its own way
+NATIVE_SCHEDULERS = ("uniform", "normal")  # the model's own noise levels at evenly spaced times
+KARRAS = " karras"  # ended the names of samplers before there were schedulers
+UPSCALERS = ("None", "Latent")  # the accepted names for a larger picture; the model upscales in its own way
 SCRIPT = "memoaized"  # the script whose argument is the memory policy
-EXTRA = re.compile(r"<(lora|lyco|hypernet):([^<>]*)>", re.I)
+EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^<>]*)>", re.I)
 DATA_URL = re.compile(r"data:[\w/.+-]*;base64,", re.I)
-USUAL_STRENGTH = 0.75  # of a request that says none
+DEFAULT_STRENGTH = 0.75
 JUST_RESIZE, CROP, FILL, LATENT = range(4)  # resize_mode
 
 DEFAULTS: dict[str, Any] = {
@@ -86,8 +86,8 @@ DEFAULTS: dict[str, Any] = {
     "include_init_images": False,
 }
 
-Harmless = dict[str, tuple[tuple[object, ...], str]]  # field: the values that ask for nothing, and for what others do
-REFUSED: Harmless = {
+Refusals = dict[str, tuple[tuple[object, ...], str]]  # field: harmless values, and what other values would need
+REFUSED: Refusals = {
     "styles": (([], ""), "saved styles"),
     "subseed_strength": ((0,), "variation seeds"),
     "seed_resize_from_h": ((-1, 0), "seeds of another size"),
@@ -107,7 +107,7 @@ REFUSED: Harmless = {
     "mask": (("",), "inpainting"),
     "controlnet_units": (([],), "ControlNet"),
 }
-REFUSED_ENLARGED: Harmless = {
+REFUSED_HIRES: Refusals = {
     "hr_upscaler": (("", *UPSCALERS), f"upscaler of this name, only {' and '.join(UPSCALERS)}"),
     "hr_second_pass_steps": ((0,), "second pass"),
     "hr_checkpoint_name": (("", "Use same checkpoint"), "second pass"),
@@ -118,7 +118,7 @@ REFUSED_ENLARGED: Harmless = {
     "firstphase_width": ((0,), "first pass of a size of its own"),
     "firstphase_height": ((0,), "first pass of a size of its own"),
 }
-REFUSED_SETTINGS: Harmless = {
+REFUSED_SETTINGS: Refusals = {
     "CLIP_stop_at_last_layers": ((0, 1), "clip skip"),
     "sd_vae": (("", "Automatic", "None"), "choice of a VAE"),
     "sd_unet": (("", "Automatic", "None"), "choice of a UNet"),
@@ -131,22 +131,22 @@ REFUSED_SETTINGS: Harmless = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class A1111Request:
-    """A request, translated: `native` for `asking.ask`, without a count."""
+    """A checked request. `native` is the body of a native request, without the count."""
 
     native: dict[str, object]
     count: int
     batch_size: int
-    told: dict[str, Any]  # the request as it is told back
-    enlarged: bool = False
-    task: str = ""  # the client's own name for it
-    init_image: bytes | None = None  # the file of a picture to start from
-    lasting: str = ""  # the model that later requests shall use as well
+    parameters: dict[str, Any]  # the request with its defaults, to be returned in the response
+    hires: bool = False  # the picture is larger than width and height say
+    task: str = ""  # the client's own name for the request
+    init_image: bytes | None = None  # the file of the initial image
+    preferred_model: str = ""  # the model that later requests use, too; "" for no change
 
 
-def read(
+def read_request(
     body: Mapping[str, Any], models: Mapping[str, Model], *, preferred: str, policy: str, img2img: bool
 ) -> A1111Request:
-    """The checked request. `preferred` is the caller's model, `policy` the default policy.
+    """The checked request. `preferred` is the user's model, `policy` the default memory policy.
 
     Raises BadRecipe with the field's name in this dialect.
     """
@@ -154,46 +154,46 @@ def read(
     settings = mapping(body, "override_settings")
     refuse(settings, REFUSED_SETTINGS, "override_settings.")
     checkpoint = settings.get("sd_model_checkpoint") or ""
-    model = named(checkpoint, models) if checkpoint else models.get(preferred, next(iter(models.values())))
-    width, height = size(body, model)
-    given = {
-        **words(body),
+    model = find_model(checkpoint, models) if checkpoint else models.get(preferred, next(iter(models.values())))
+    width, height = read_size(body, model)
+    native = {
+        **read_prompts(body),
         "model": model.name,
         "width": width,
         "height": height,
         "steps": number(body.get("steps")),
         "guidance_scale": number(body.get("cfg_scale")),
-        **sampling(body),
-        "seed": seed(body),
+        **read_sampling(body),
+        "seed": read_seed(body),
         "memo": read_policy(body) or policy or None,
     }
-    if unheeded(given["guidance_scale"], model):
-        given["negative_prompt"] = ""  # AUTOMATIC1111 does not look at it either
+    if unheeded(native["guidance_scale"], model):
+        native["negative_prompt"] = ""  # it has no effect in AUTOMATIC1111 either
     lasts = checkpoint and body.get("override_settings_restore_afterwards") is False
-    batch_size, count = counts(body)
+    batch_size, count = read_counts(body)
     return A1111Request(
-        native={**given, **({"strength": strength(body)} if img2img else {})},
+        native={**native, **({"strength": read_strength(body)} if img2img else {})},
         count=count,
         batch_size=batch_size,
-        told=told(body, img2img),
-        enlarged=bool(body.get("enable_hr")) and not img2img,
-        task=task(body),
-        init_image=init_image_file(body, width, height) if img2img else None,
-        lasting=model.name if lasts else "",
+        parameters=request_parameters(body, img2img),
+        hires=bool(body.get("enable_hr")) and not img2img,
+        task=read_task(body),
+        init_image=read_init_images(body, width, height) if img2img else None,
+        preferred_model=model.name if lasts else "",
     )
 
 
-def refuse(body: Mapping[str, Any], harmless: Harmless, within: str = "") -> None:
-    """Raise BadRecipe for the first field that asks for what cannot be done here."""
-    for field, (values, what) in harmless.items():
+def refuse(body: Mapping[str, Any], refusals: Refusals, prefix: str = "") -> None:
+    """Raise BadRecipe for the first field that asks for something that this server cannot do."""
+    for field, (values, what) in refusals.items():
         value = number(body.get(field))
         if value is not None and value not in values:
             instead = f" or send {values[0]!r}" if values else ""
-            raise BadRecipe(within + field, value, f"there is no {what}: leave it out{instead}")
+            raise BadRecipe(prefix + field, value, f"this server has no {what}: leave it out{instead}")
 
 
 def mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    """A field that is an object, or nothing."""
+    """A field that is an object, or empty; raises BadRecipe."""
     value = body.get(field) or {}
     if not isinstance(value, Mapping):
         raise BadRecipe(field, value, "it must be an object")
@@ -201,103 +201,103 @@ def mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
 
 
 def title(model: Model) -> str:
-    """How AUTOMATIC1111 names a checkpoint: with the beginning of its hash."""
+    """The title of a checkpoint as AUTOMATIC1111 writes it: its name and the start of its hash."""
     return f"{model.name} [{model.revision[:10]}]"
 
 
-def named(checkpoint: object, models: Mapping[str, Model]) -> Model:
-    """The model of this title, name, file name or hash; raises BadRecipe."""
-    wanted = re.sub(r"\s*\[\w+\]$|\.(safetensors|ckpt)$", "", str(checkpoint).strip()).casefold()
-    wanted = re.sub(r"\.(safetensors|ckpt)$", "", wanted)
+def find_model(checkpoint: object, models: Mapping[str, Model]) -> Model:
+    """The model with this title, name, file name or hash; raises BadRecipe."""
+    name = re.sub(r"\s*\[\w+\]$|\.(safetensors|ckpt)$", "", str(checkpoint).strip()).casefold()
+    name = re.sub(r"\.(safetensors|ckpt)$", "", name)
     for model in models.values():
-        if wanted in (model.name.casefold(), model.revision, model.revision[:10]):
+        if name in (model.name.casefold(), model.revision, model.revision[:10]):
             return model
     raise BadRecipe("sd_model_checkpoint", checkpoint, f"choose one of {', '.join(map(title, models.values()))}")
 
 
-def size(body: Mapping[str, Any], model: Model) -> tuple[Any, Any]:
-    """Width and height of the picture that is handed out; what is no number stays as it was sent."""
-    sent = {side: number(body.get(side)) for side in ("width", "height")}
-    width, height = (model.defaults[side] if value is None else value for side, value in sent.items())
+def read_size(body: Mapping[str, Any], model: Model) -> tuple[Any, Any]:
+    """Width and height of the delivered picture. A value that is not a number is returned as it was sent."""
+    sides = {side: number(body.get(side)) for side in ("width", "height")}
+    width, height = (model.defaults[side] if value is None else value for side, value in sides.items())
     if not body.get("enable_hr"):
         return width, height
-    refuse(body, REFUSED_ENLARGED)
-    across, down = (number(body.get(f"hr_resize_{axis}")) or 0 for axis in "xy")
+    refuse(body, REFUSED_HIRES)
+    resize_x, resize_y = (number(body.get(f"hr_resize_{axis}")) or 0 for axis in "xy")
     scale = number(body.get("hr_scale", DEFAULTS["hr_scale"]))
-    measures = {"width": width, "height": height, "hr_resize_x": across, "hr_resize_y": down, "hr_scale": scale}
-    for field, value in measures.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
-            raise BadRecipe(field, value, f"it must be a number from 0 to {LARGEST}")
-    if not across and not down:
+    numbers = {"width": width, "height": height, "hr_resize_x": resize_x, "hr_resize_y": resize_y, "hr_scale": scale}
+    for field, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_SIDE:
+            raise BadRecipe(field, value, f"it must be a number from 0 to {LARGEST_SIDE}")
+    if not resize_x and not resize_y:
         return int(width * scale), int(height * scale)
-    return across or int(width * down / max(height, 1)), down or int(height * across / max(width, 1))
+    return resize_x or int(width * resize_y / max(height, 1)), resize_y or int(height * resize_x / max(width, 1))
 
 
-def words(body: Mapping[str, Any]) -> dict[str, object]:
-    """Prompts, and the LoRA file that the prompt names; raises BadRecipe for more than one."""
+def read_prompts(body: Mapping[str, Any]) -> dict[str, object]:
+    """The prompts, and the LoRA file that the prompt names; raises BadRecipe for more than one."""
     prompt = body.get("prompt")
     if prompt is None:
         prompt = ""
     native = {"prompt": prompt, "negative_prompt": body.get("negative_prompt") or ""}
-    found = EXTRA.findall(prompt) if isinstance(prompt, str) else []
-    if not found:
+    networks = EXTRA_NETWORK.findall(prompt) if isinstance(prompt, str) else []
+    if not networks:
         return native
-    if len(found) > 1:
-        raise BadRecipe("prompt", prompt, "one LoRA file at a time: take all but one <lora:…> out")
-    return {**native, "prompt": EXTRA.sub("", prompt), "adapter": adapter(*found[0])}
+    if len(networks) > 1:
+        raise BadRecipe("prompt", prompt, "only one LoRA file can be used at a time: remove all but one <lora:…>")
+    return {**native, "prompt": EXTRA_NETWORK.sub("", prompt), "adapter": read_adapter(*networks[0])}
 
 
-def adapter(kind: str, written: str) -> str:
-    """NAME:WEIGHT of what stands between < and >; raises BadRecipe."""
-    name, *weights = written.split(":")
-    tag = f"<{kind}:{written}>"
+def read_adapter(kind: str, text: str) -> str:
+    """NAME:WEIGHT from the text between < and >; raises BadRecipe."""
+    name, *weights = text.split(":")
+    tag = f"<{kind}:{text}>"
     if kind.lower() == "hypernet" or not name.strip():
-        raise BadRecipe("prompt", tag, "only <lora:NAME:WEIGHT> is known: take it out")
+        raise BadRecipe("prompt", tag, "only <lora:NAME:WEIGHT> is supported: remove it")
     weight = number(weights[0]) if len(weights) == 1 else 1.0
     if len(weights) > 1 or isinstance(weight, str) or not math.isfinite(weight):
         raise BadRecipe("prompt", tag, "write <lora:NAME:WEIGHT> with one number as the weight")
     return f"{name.strip()}:{weight:g}"
 
 
-def sampling(body: Mapping[str, Any]) -> dict[str, object]:
-    """Sampler and schedule under our names; what is left to the server is left out. Raises BadRecipe."""
+def read_sampling(body: Mapping[str, Any]) -> dict[str, object]:
+    """The native sampler and schedule, as far as the request names them; raises BadRecipe."""
     field = "sampler_name" if body.get("sampler_name") else "sampler_index"
-    asked = str(body.get(field) or "").strip()
-    name = asked.casefold().removesuffix(KARRAS)
-    schedule = schedule_of(body.get("scheduler"))
-    if schedule is None and name != asked.casefold():
+    sent = str(body.get(field) or "").strip()
+    name = sent.casefold().removesuffix(KARRAS)
+    schedule = read_schedule(body.get("scheduler"))
+    if schedule is None and name != sent.casefold():
         schedule = "karras"
     if name in ("", "automatic"):
         return {"schedule": schedule} if schedule else {}
-    for ours, theirs in A1111_SAMPLERS.items():
-        if name in (theirs.casefold(), *ALIASES[ours]):
-            return {"sampler": ours, "schedule": schedule or ("native" if ours in WITHOUT_KARRAS else None)}
+    for sampler, a1111_name in A1111_SAMPLERS.items():
+        if name in (a1111_name.casefold(), *ALIASES[sampler]):
+            return {"sampler": sampler, "schedule": schedule or ("native" if sampler in WITHOUT_KARRAS else None)}
     known = ", ".join(A1111_SAMPLERS.values())
-    raise BadRecipe(field, asked, f"choose one of {known}, or leave it out for the model's own")
+    raise BadRecipe(field, sent, f"choose one of {known}, or leave it out for the model's own")
 
 
-def schedule_of(scheduler: object) -> str | None:
-    """Our schedule of this name or label; None when it is left to the server. Raises BadRecipe."""
+def read_schedule(scheduler: object) -> str | None:
+    """The native schedule of this name or label; None if the server is to choose. Raises BadRecipe."""
     name = str(scheduler or "automatic").strip().casefold()
     if name not in SCHEDULERS:
         raise BadRecipe("scheduler", scheduler, f"choose one of {', '.join(SCHEDULERS.values())}")
-    return "karras" if name == "karras" else "native" if name in EVEN else None
+    return "karras" if name == "karras" else "native" if name in NATIVE_SCHEDULERS else None
 
 
-def seed(body: Mapping[str, Any]) -> object:
-    """The seed, or None for any; -1 asks for any."""
+def read_seed(body: Mapping[str, Any]) -> object:
+    """The seed; None for a random one, which -1 asks for."""
     value = number(body.get("seed"))
     return None if value in (-1, "") else value
 
 
-def strength(body: Mapping[str, Any]) -> object:
-    """How much of the start picture is changed; a txt2img request has the field, too, for its second pass."""
+def read_strength(body: Mapping[str, Any]) -> object:
+    """How much of the initial image changes. txt2img has this field, too, but for its second pass."""
     value = number(body.get("denoising_strength"))
-    return USUAL_STRENGTH if value is None else value
+    return DEFAULT_STRENGTH if value is None else value
 
 
-def counts(body: Mapping[str, Any]) -> tuple[int, int]:
-    """Pictures in a batch, and altogether; raises BadRecipe."""
+def read_counts(body: Mapping[str, Any]) -> tuple[int, int]:
+    """Pictures per batch, and in all; raises BadRecipe."""
     batch_size, batches = (number(body.get(name, 1)) for name in ("batch_size", "n_iter"))
     for name, value in (("batch_size", batch_size), ("n_iter", batches)):
         check_whole(name, value, 1, MOST_PICTURES)
@@ -308,65 +308,70 @@ def counts(body: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def read_policy(body: Mapping[str, Any]) -> object:
-    """The memory policy that stands among the scripts, or None; raises BadRecipe for a script that would run."""
-    found: object = None
+    """The memory policy among the scripts, or None; raises BadRecipe for a script that would run."""
+    policy: object = None
     for name, values in mapping(body, "alwayson_scripts").items():
         arguments = values.get("args", []) if isinstance(values, Mapping) else values
         arguments = arguments if isinstance(arguments, list) else [arguments]
         if name.casefold() == SCRIPT:
-            found = next((word["memo"] for word in arguments if isinstance(word, Mapping) and word.get("memo")), None)
-        elif not switched_off(arguments):
-            raise BadRecipe(f"alwayson_scripts.{name}", "on", "there is no such extension here: switch it off")
-    return found
+            policies = [arg["memo"] for arg in arguments if isinstance(arg, Mapping) and arg.get("memo")]
+            policy = policies[0] if policies else None
+        elif not is_off(arguments):
+            raise BadRecipe(f"alwayson_scripts.{name}", "on", "this server has no such extension: switch it off")
+    return policy
 
 
-def switched_off(arguments: list[object]) -> bool:
-    """Whether a script does nothing with these."""
+def is_off(arguments: list[object]) -> bool:
+    """Whether a script does nothing with these arguments."""
     units = [unit for unit in arguments if isinstance(unit, Mapping)]
     off = [unit.get("enabled", unit.get("enable", True)) is False for unit in units]
     return not arguments or arguments[0] in (False, None) or (len(units) == len(arguments) and all(off))
 
 
-def task(body: Mapping[str, Any]) -> str:
-    """The client's name for the request, or ""; raises BadRecipe."""
+def read_task(body: Mapping[str, Any]) -> str:
+    """The client's own name for the request, or ""; raises BadRecipe."""
     name = body.get("force_task_id") or ""
     if not isinstance(name, str) or len(name) > LONGEST_TASK or not name.isprintable():
         raise BadRecipe("force_task_id", name, f"it must be a name of at most {LONGEST_TASK} printable characters")
     return name
 
 
-def init_image_file(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
-    """The file to start from, in the shape that the picture shall have; raises BadRecipe."""
+def read_init_images(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
+    """The initial image's file, stretched to the picture's shape if the request asks for it; raises BadRecipe."""
     images = body.get("init_images")
     if not isinstance(images, list) or len(images) != 1:
-        many = f"{len(images)} pictures" if isinstance(images, list) else images
-        raise BadRecipe("init_images", many, "send a list of exactly one picture, in base64")
+        sent = f"{len(images)} pictures" if isinstance(images, list) else images
+        raise BadRecipe("init_images", sent, "send a list of exactly one picture, in base64")
     mode = number(body.get("resize_mode", JUST_RESIZE))
     check_whole("resize_mode", mode, JUST_RESIZE, LATENT)
     try:
         png = read_init_image(image_file("init_images", images[0]))
     except BadRecipe as error:
         raise BadRecipe("init_images", images[0], error.remedy) from error
-    sides = all(isinstance(side, int) and 0 < side <= LARGEST for side in (width, height))
-    if mode == CROP or not sides:
-        return png  # the painter cuts it to shape; a wrong size is refused later
+    valid = all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (width, height))
+    if mode == CROP or not valid:
+        return png  # the painter crops it; an invalid size is refused later
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         if abs(image.width * height - image.height * width) <= max(image.size) * max(width, height) / 100:
             return png
         if mode == FILL:
-            raise BadRecipe("resize_mode", mode, f"there is no filling up: send 0 to stretch it, {CROP} to cut it")
-        return stretched(image, min(width, KEPT), min(height, KEPT))
+            raise BadRecipe(
+                "resize_mode",
+                mode,
+                f"borders cannot be filled: send 0 to stretch it, {CROP} to crop it",
+            )
+        return stretch(image, min(width, KEPT), min(height, KEPT))
 
 
-def stretched(image: Image.Image, width: int, height: int) -> bytes:
-    """PNG bytes of the picture in another shape."""
+def stretch(image: Image.Image, width: int, height: int) -> bytes:
+    """The picture in another size, as PNG."""
     file = io.BytesIO()
     image.resize((width, height), Image.Resampling.LANCZOS).save(file, "PNG")
     return file.getvalue()
 
 
 def image_file(field: str, text: object) -> bytes:
-    """The bytes of a file in base64, with or without the beginning of a data URL; raises BadRecipe."""
+    """The bytes of a file in base64, with or without the start of a data URL; raises BadRecipe."""
     if not isinstance(text, str) or not text:
         raise BadRecipe(field, text, "send a picture in base64")
     plain = DATA_URL.sub("", text, count=1) if text[:5].lower() == "data:" else text
@@ -377,14 +382,14 @@ def image_file(field: str, text: object) -> bytes:
 
 
 def number(value: Any) -> Any:
-    """Text that is a number, and a whole number as a fraction, as the number; all else as it is."""
+    """Text as the number that it contains, and 2.0 as 2; anything else unchanged."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,20}(\.\d{0,20})?\s*", value):
         value = float(value) if "." in value else int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def told(body: Mapping[str, Any], img2img: bool) -> dict[str, Any]:
-    """The request with its defaults, as it is told back: without pictures, and nothing that is not of the dialect."""
+def request_parameters(body: Mapping[str, Any], img2img: bool) -> dict[str, Any]:
+    """The request with its defaults, as the response returns it: without pictures and unknown fields."""
     known = {name: body.get(name, value) for name, value in DEFAULTS.items()}
     if not (img2img and body.get("include_init_images") is True):
         known |= {"init_images": None, "mask": None}

@@ -1,6 +1,6 @@
-"""The text in which AUTOMATIC1111 writes a picture's settings into its file, read back. Knows nothing of our own.
+"""Reads the text in which AUTOMATIC1111 stores a picture's settings in its file.
 
-`memo.picture` writes it. The form is that of modules/infotext_utils.py in
+`memo.picture` writes such text. Its format is that of modules/infotext_utils.py in
 https://github.com/AUTOMATIC1111/stable-diffusion-webui.
 """
 
@@ -16,17 +16,17 @@ from memo.picture import PARAMETERS_CHUNK
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-FEWEST_PAIRS = 3  # in a last line that is one of settings
+FEWEST_PAIRS = 3  # that make the last line a line of settings
 NEGATIVE = "Negative prompt:"
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286  # Exif 2.32, tables 4 and 9
 
 
 def texts_in(data: bytes) -> dict[str, str]:
-    """The texts that an image file carries, by name; raises BadRecipe for what is no picture."""
+    """The texts in an image file, by name; raises BadRecipe if it is not a picture."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            found = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
+            texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
             comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
     except (
         UnidentifiedImageError,
@@ -38,27 +38,27 @@ def texts_in(data: bytes) -> dict[str, str]:
     ) as error:
         raise BadRecipe("image", f"{len(data)} bytes", f"send a PNG, JPEG or WebP picture: {error}") from error
     if isinstance(comment, bytes) and comment.startswith(b"UNICODE\0"):
-        found.setdefault(PARAMETERS_CHUNK, comment[8:].decode("utf-16-be", errors="replace"))
-    return found
+        texts.setdefault(PARAMETERS_CHUNK, comment[8:].decode("utf-16-be", errors="replace"))
+    return texts
 
 
 def settings_in(text: str) -> dict[str, str]:
-    """Prompt, negative prompt and every setting by the name that it is written with; a size also as its two sides."""
+    """The prompt, the negative prompt and all settings by the names in the text; sizes also as two sides."""
     lines = text.strip().split("\n")
     pairs = PAIR.findall(lines[-1])
-    words = lines[:-1] if len(pairs) >= FEWEST_PAIRS else lines
-    joined, _, negative = "\n".join(words).partition(NEGATIVE)
-    settings = {"Prompt": joined.strip(), "Negative prompt": negative.strip()}
+    prompt_lines = lines[:-1] if len(pairs) >= FEWEST_PAIRS else lines
+    prompt, _, negative = "\n".join(prompt_lines).partition(NEGATIVE)
+    settings = {"Prompt": prompt.strip(), "Negative prompt": negative.strip()}
     for name, value in pairs if len(pairs) >= FEWEST_PAIRS else []:
-        value = unquoted(value)
+        value = unquote(value)
         settings[name] = value
         if sides := re.fullmatch(r"(\d+)x(\d+)", value):
             settings |= {f"{name}-1": sides[1], f"{name}-2": sides[2]}
     return settings
 
 
-def unquoted(value: str) -> str:
-    """The value without the quotation marks that commas made necessary."""
+def unquote(value: str) -> str:
+    """The value without the quotation marks that protect its commas."""
     if not value.startswith('"'):
         return value
     try:

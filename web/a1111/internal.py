@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's /internal, which its own page asks how far a task is. See docs/clients.md."""
+"""AUTOMATIC1111's /internal, from which its own page reads the progress of tasks. See docs/clients.md."""
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
@@ -7,7 +7,7 @@ from jobs.job import State
 from web import problems
 from web.json_body import read_object
 
-from .routes import shaped
+from .routes import format_error
 from .tasks import caller, callers, jobs_known, look, seconds_left, share, under_way, words_of
 
 bp = Blueprint("internal", __name__, url_prefix="/internal")
@@ -15,14 +15,14 @@ bp = Blueprint("internal", __name__, url_prefix="/internal")
 
 @bp.post("/progress")
 def progress_of_task() -> ResponseReturnValue:
-    """How far one task is; AUTOMATIC1111's own page asks for this."""
+    """Get the progress of one task."""
     body = read_object()
     task = callers().task(caller(), str(body.get("id_task") or ""))
     jobs = jobs_known(task) if task else []
     completed = bool(task and task.whole and all(job.state.final for job in jobs))
     active = next((job for job in jobs if job.state is State.RUNNING), None)
-    seen = body.get("id_live_preview", -1)
-    image = look(active) if active and active.previewed != seen and body.get("live_preview", True) else None
+    known_preview = body.get("id_live_preview", -1)
+    image = look(active) if active and active.previewed != known_preview and body.get("live_preview", True) else None
     return {
         "active": active is not None,
         "queued": bool(task) and not completed and active is None,
@@ -30,16 +30,16 @@ def progress_of_task() -> ResponseReturnValue:
         "progress": share(jobs),
         "eta": seconds_left(jobs),
         "live_preview": f"data:image/png;base64,{image}" if image else None,
-        "id_live_preview": active.previewed if active and image else seen,
+        "id_live_preview": active.previewed if active and image else known_preview,
         "textinfo": words_of(jobs),
     }
 
 
 @bp.get("/pending-tasks")
 def pending_tasks() -> ResponseReturnValue:
-    """The caller's tasks of which nothing is being painted yet."""
+    """List the user's tasks that have not started yet."""
     waiting = [task.name for task, jobs in under_way() if all(job.state is State.QUEUED for job in jobs)]
     return {"size": len(waiting), "tasks": waiting}
 
 
-problems.SHAPES["/internal/"] = shaped
+problems.ERROR_FORMATS["/internal/"] = format_error

@@ -1,7 +1,6 @@
-"""AUTOMATIC1111's API, /sdapi/v1, for the clients that speak it. See docs/clients.md.
+"""AUTOMATIC1111's API, /sdapi/v1. See docs/clients.md.
 
-What a request means is decided in `sdapi`, which jobs it has in `tasks`, and everything below that in `asking`.
-Options and progress are one for a whole server there; here each caller has their own.
+There, options and progress belong to the whole server; here each user has their own.
 """
 
 import json
@@ -9,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, jsonify, request
+from flask import Blueprint, Response, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, State
@@ -17,8 +16,9 @@ from jobs.models import Model
 from memo import now
 from memo.picture import A1111_SAMPLERS, PARAMETERS_CHUNK, parameters
 from web import problems
+from web.access import cancel_job, read_image
+from web.extensions import catalogue
 from web.json_body import read_object
-from web.picture_requests import cancel, image_of
 
 from . import generation_request
 from .generation_request import A1111Request, title
@@ -30,7 +30,7 @@ bp = Blueprint("a1111", __name__, url_prefix="/sdapi/v1")
 CHECKPOINT = "sd_model_checkpoint"
 LARGEST_UPLOAD = 24 * 2**20  # bytes of a request with a picture in base64
 POLICY = "X-Memo-Policy"  # the header with the memory policy
-THEIRS = {
+DIALECT_NAMES = {
     "model": CHECKPOINT,
     "guidance_scale": "cfg_scale",
     "sampler": "sampler_name",
@@ -39,7 +39,7 @@ THEIRS = {
     "init_image": "init_images",
     "strength": "denoising_strength",
     "memo": "alwayson_scripts.memoaized",
-}  # our fields by the names that they have in this dialect
+}  # native: dialect
 EMPTY_LISTS = (
     "sd-vae",
     "sd-modules",
@@ -57,7 +57,7 @@ EMPTY_OBJECTS: dict[str, dict[str, object]] = {
     "embeddings": {"loaded": {}, "skipped": {}},
     "scripts": {"txt2img": [], "img2img": []},
 }
-NOTHING_TO_DO = (
+NO_OPERATIONS = (
     "refresh-checkpoints",
     "refresh-vae",
     "refresh-loras",
@@ -69,59 +69,69 @@ NOTHING_TO_DO = (
 
 @bp.post("/txt2img")
 def txt2img() -> ResponseReturnValue:
-    """Paint, or remember, and answer with the pictures."""
-    return paint(read_object(), img2img=False)
+    """Create pictures of a prompt."""
+    return create_pictures(read_object(), img2img=False)
 
 
 @bp.post("/img2img")
 def img2img() -> ResponseReturnValue:
-    """The same, from a picture."""
+    """Create pictures of a prompt that start from a picture."""
     request.max_content_length = LARGEST_UPLOAD
-    return paint(read_object(), img2img=True)
+    return create_pictures(read_object(), img2img=True)
 
 
-def paint(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturnValue:
-    """The answer when all pictures are there, or when the caller has interrupted: then it is those that are."""
+def create_pictures(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturnValue:
+    """The response when all jobs are final. After an interrupt it has only the finished pictures."""
     policy = request.headers.get(POLICY, "").strip()
-    asked = generation_request.read(body, models(), preferred=chosen(), policy=policy, img2img=img2img)
-    if asked.lasting:
-        callers().prefer(caller(), {CHECKPOINT: asked.lasting})
-    jobs = ended_jobs(asked)
+    a1111_request = generation_request.read_request(
+        body, models(), preferred=preferred_model(), policy=policy, img2img=img2img
+    )
+    if a1111_request.preferred_model:
+        callers().prefer(caller(), {CHECKPOINT: a1111_request.preferred_model})
+    jobs = ended_jobs(a1111_request)
     if failed := next((job for job in jobs if job.state is State.FAILED), None):
         abort(500, failed.error or "the painting failed")
-    return told(asked, [job for job in jobs if job.picture])
+    return pictures_response(a1111_request, [job for job in jobs if job.picture])
 
 
-def told(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:
-    """The answer to txt2img and img2img."""
-    images = [encoded(image_of(job.picture.key)) for job in jobs if job.picture and asked.told["send_images"]]
-    return {"images": images, "parameters": settled(asked, jobs), "info": json.dumps(info(asked, jobs))}
+def pictures_response(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:
+    """The response to txt2img and img2img."""
+    images = [
+        encoded(read_image(job.picture.key))
+        for job in jobs
+        if job.picture and a1111_request.parameters["send_images"]
+    ]
+    return {
+        "images": images,
+        "parameters": used_parameters(a1111_request, jobs),
+        "info": json.dumps(info(a1111_request, jobs)),
+    }
 
 
-def settled(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
-    """The request as it was understood: where it left something to the server, what that was."""
-    told = dict(asked.told)
+def used_parameters(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
+    """The request's parameters, completed by those that the server chose."""
+    parameters = dict(a1111_request.parameters)
     if jobs:
         recipe = jobs[0].recipe
         used: dict[str, object] = {"steps": recipe.steps, "cfg_scale": recipe.guidance_scale, "width": recipe.width}
         used |= {"height": recipe.height, "sampler_name": A1111_SAMPLERS[recipe.sampler]}
-        told |= {name: value for name, value in used.items() if told[name] is None}
-    return told
+        parameters |= {name: value for name, value in used.items() if parameters[name] is None}
+    return parameters
 
 
-def info(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What is told of the pictures; one that was remembered tells how it was painted then."""
+def info(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
+    """The settings of the pictures. Those of a remembered picture are the ones that it was painted with."""
     pictures = [job.picture for job in jobs if job.picture]
     recipes = [picture.recipe for picture in pictures]
     first = recipes[0] if recipes else None
     prompts = [recipe.prompt for recipe in recipes]
     negatives = [recipe.negative_prompt for recipe in recipes]
     seeds = [recipe.seed for recipe in recipes]
-    known = settled(asked, jobs)
+    known = used_parameters(a1111_request, jobs)
     return {
-        "prompt": str(asked.native["prompt"]),
+        "prompt": str(a1111_request.native["prompt"]),
         "all_prompts": prompts,
-        "negative_prompt": str(asked.native["negative_prompt"]),
+        "negative_prompt": str(a1111_request.native["negative_prompt"]),
         "all_negative_prompts": negatives,
         "seed": seeds[0] if seeds else -1,
         "all_seeds": seeds,
@@ -133,37 +143,37 @@ def info(asked: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
         "sampler_name": A1111_SAMPLERS[first.sampler] if first else known["sampler_name"],
         "cfg_scale": first.guidance_scale if first else known["cfg_scale"],
         "steps": first.steps if first else known["steps"],
-        "batch_size": asked.batch_size,
+        "batch_size": a1111_request.batch_size,
         "restore_faces": False,
         "face_restoration_model": None,
-        "sd_model_name": str(asked.native["model"]),
+        "sd_model_name": str(a1111_request.native["model"]),
         "sd_model_hash": first.revision[:10] if first else "",
         "sd_vae_name": None,
         "sd_vae_hash": None,
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
-        "denoising_strength": asked.native.get("strength"),
-        "extra_generation_params": origins(jobs),
+        "denoising_strength": a1111_request.native.get("strength"),
+        "extra_generation_params": memo_parameters(jobs),
         "index_of_first_image": 0,
         "infotexts": [parameters(recipe) for recipe in recipes],
         "styles": [],
-        "job_timestamp": stamp(jobs[0].created if jobs else now()),
+        "job_timestamp": timestamp(jobs[0].created if jobs else now()),
         "clip_skip": 1,
         "is_using_inpainting_conditioning": False,
         "version": "memoAIzed",
     }
 
 
-def origins(jobs: Sequence[Job]) -> dict[str, object]:
-    """How each picture came about, and why."""
+def memo_parameters(jobs: Sequence[Job]) -> dict[str, object]:
+    """This server's extension: the origin of each picture, and the reason."""
     return {"Memo origins": [job.origin for job in jobs], "Memo reasons": [job.reason for job in jobs]}
 
 
 @bp.get("/progress")
 def progress() -> ResponseReturnValue:
-    """How far the caller's own requests of this dialect are."""
+    """Get the progress of the user's requests in this dialect."""
     tasks = under_way()
-    jobs = [job for _, its in tasks for job in its]
+    jobs = [job for _, task_jobs in tasks for job in task_jobs]
     active = next((job for job in jobs if job.state is State.RUNNING), None)
     wants_image = request.args.get("skip_current_image", "").lower() not in ("1", "true", "yes", "on")
     return {
@@ -175,7 +185,7 @@ def progress() -> ResponseReturnValue:
             "stopping_generation": False,
             "job": active.id if active else "",
             "job_count": len(jobs),
-            "job_timestamp": stamp(tasks[0][0].begun) if tasks else "0",
+            "job_timestamp": timestamp(tasks[0][0].begun) if tasks else "0",
             "job_no": sum(job.state.final for job in jobs),
             "sampling_step": active.step if active else 0,
             "sampling_steps": active.recipe.steps if active else 0,
@@ -187,28 +197,28 @@ def progress() -> ResponseReturnValue:
 
 @bp.post("/interrupt")
 def interrupt() -> ResponseReturnValue:
-    """Cancel all that the caller waits for in this dialect; finished pictures are handed out."""
+    """Cancel all of the user's requests in this dialect; their finished pictures are still delivered."""
     for task in callers().under_way(caller()):
         callers().stop(caller(), task.name)
         for job in jobs_known(callers().task(caller(), task.name) or task):
-            cancel(job.id)
+            cancel_job(job.id)
     return {}
 
 
 @bp.post("/skip")
 def skip() -> ResponseReturnValue:
-    """Cancel what is being painted for the caller just now; what waits goes on."""
+    """Cancel the user's running jobs; waiting ones go on."""
     for _, jobs in under_way():
         for job in jobs:
             if job.state is State.RUNNING:
-                cancel(job.id)
+                cancel_job(job.id)
     return jsonify(None)
 
 
 @bp.get("/options")
 def options() -> ResponseReturnValue:
-    """The caller's own settings."""
-    model = models()[chosen()]
+    """Get the user's options."""
+    model = models()[preferred_model()]
     return {
         CHECKPOINT: title(model),
         "sd_checkpoint_hash": model.revision,
@@ -220,17 +230,17 @@ def options() -> ResponseReturnValue:
 
 @bp.post("/options")
 def set_options() -> ResponseReturnValue:
-    """Choose a checkpoint for the caller's later requests; what there is no choice of must stay as it is."""
+    """Choose a checkpoint for the user's later requests. Options without a choice must keep their value."""
     body = read_object()
     generation_request.refuse(body, generation_request.REFUSED_SETTINGS)
-    if wanted := body.get(CHECKPOINT):
-        callers().prefer(caller(), {CHECKPOINT: generation_request.named(wanted, models()).name})
+    if checkpoint := body.get(CHECKPOINT):
+        callers().prefer(caller(), {CHECKPOINT: generation_request.find_model(checkpoint, models()).name})
     return jsonify(None)
 
 
 @bp.get("/sd-models")
 def sd_models() -> ResponseReturnValue:
-    """The models there are, the default one first."""
+    """List the models, the default first."""
     return [
         {
             "title": title(model),
@@ -246,8 +256,8 @@ def sd_models() -> ResponseReturnValue:
 
 @bp.get("/samplers")
 def samplers() -> ResponseReturnValue:
-    """Those of the caller's model."""
-    names = models()[chosen()].samplers
+    """List the samplers of the user's model."""
+    names = models()[preferred_model()].samplers
     return [
         {"name": A1111_SAMPLERS[name], "aliases": list(generation_request.ALIASES[name]), "options": {}}
         for name in names
@@ -256,93 +266,94 @@ def samplers() -> ResponseReturnValue:
 
 @bp.get("/schedulers")
 def schedulers() -> ResponseReturnValue:
-    """Those of the caller's model."""
-    offered = models()[chosen()].schedules
-    left_out = {"karras"} - set(offered) | (set() if "native" in offered else set(generation_request.EVEN))
+    """List the schedulers of the user's model."""
+    schedules = models()[preferred_model()].schedules
+    missing = {"karras"} - set(schedules) | (
+        set() if "native" in schedules else set(generation_request.NATIVE_SCHEDULERS)
+    )
     return [
         {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
         for name, label in generation_request.SCHEDULERS.items()
-        if name not in left_out
+        if name not in missing
     ]
 
 
 @bp.get("/upscalers")
 def upscalers() -> ResponseReturnValue:
-    """None by a name: a larger picture is painted in the model's own way."""
+    """List the upscalers: none by name, since each model upscales in its own way."""
     return [{"name": "None", "model_name": None, "model_path": None, "model_url": None, "scale": 4.0}]
 
 
 @bp.get("/latent-upscale-modes")
 def latent_upscale_modes() -> ResponseReturnValue:
-    """The name under which clients ask for a larger picture."""
+    """List the names under which clients request a larger picture."""
     return [{"name": name} for name in generation_request.UPSCALERS if name != "None"]
 
 
 @bp.get("/loras")
 def loras() -> ResponseReturnValue:
-    """The LoRA files of the caller's model."""
-    names = models()[chosen()].adapters
+    """List the LoRA files of the user's model."""
+    names = models()[preferred_model()].adapters
     return [{"name": name, "alias": name, "path": f"{name}.safetensors", "metadata": {}} for name in names]
 
 
 @bp.post("/png-info")
 def png_info() -> ResponseReturnValue:
-    """The settings that a picture carries; none is kept."""
+    """Read the settings in a picture, which is not kept."""
     request.max_content_length = LARGEST_UPLOAD
     texts = texts_in(generation_request.image_file("image", read_object().get("image")))
     text = texts.pop(PARAMETERS_CHUNK, "")
     return {"info": text, "items": texts, "parameters": settings_in(text) if text else {}}
 
 
-def answer_always(path: str, answer: object, method: str = "GET") -> None:
-    """A route for what clients ask for and there is nothing of here."""
+def add_constant_route(path: str, response: object, method: str = "GET") -> None:
+    """Add a route with a fixed response, for things that clients ask for and this server lacks."""
 
-    def same() -> ResponseReturnValue:
-        return jsonify(answer)
+    def view() -> ResponseReturnValue:
+        return jsonify(response)
 
-    bp.add_url_rule(f"/{path}", path, same, methods=[method])
+    bp.add_url_rule(f"/{path}", path, view, methods=[method])
 
 
 for path in EMPTY_LISTS:
-    answer_always(path, [])
-for path, answer in EMPTY_OBJECTS.items():
-    answer_always(path, answer)
-for path in NOTHING_TO_DO:
-    answer_always(path, None, "POST")
+    add_constant_route(path, [])
+for path, response in EMPTY_OBJECTS.items():
+    add_constant_route(path, response)
+for path in NO_OPERATIONS:
+    add_constant_route(path, None, "POST")
 
 
 @bp.post("/<any('extra-single-image', 'extra-batch-images', 'interrogate'):path>")
-def not_here(path: str) -> ResponseReturnValue:
-    """What AUTOMATIC1111 has and this server has not."""
-    abort(501, f"{path} is not offered here")
+def not_supported(path: str) -> ResponseReturnValue:
+    """Refuse what AUTOMATIC1111 offers and this server does not."""
+    abort(501, f"this server does not support {path}")
 
 
 def models() -> dict[str, Model]:
     """All models by name, the default one first."""
-    found: dict[str, Model] = current_app.extensions["catalogue"].models()
-    return found
+    return catalogue().models()
 
 
-def chosen() -> str:
-    """The name of the caller's model; the default one when theirs is gone, as GET options tells, too."""
-    known = models()
+def preferred_model() -> str:
+    """The name of the model that the user chose; the default one if that is no longer offered."""
+    available = models()
     name = callers().preferences(caller()).get(CHECKPOINT, "")
-    return name if name in known else next(iter(known))
+    return name if name in available else next(iter(available))
 
 
-def stamp(moment: float) -> str:
+def timestamp(moment: float) -> str:
     """A time as AUTOMATIC1111 writes it, in the server's time zone."""
     return time.strftime("%Y%m%d%H%M%S", time.localtime(moment))
 
 
-def shaped(status: int, name: str, detail: str, more: Mapping[str, Any]) -> Response:
-    """An error as AUTOMATIC1111 tells it, with field, value and fix besides."""
-    faults = {key: more[key] for key in ("field", "value", "fix") if key in more}
-    if field := THEIRS.get(str(faults.get("field"))):
-        faults["field"] = field
-        detail = f"{field}: {faults.get('value')} cannot be used; {faults.get('fix')}"
-    document = {"error": name, "detail": detail, "body": "", "errors": detail, **faults}
+def format_error(status: int, name: str, detail: str, more: Mapping[str, Any]) -> Response:
+    """An error as AUTOMATIC1111 writes it, plus field, value and fix."""
+    fields = {key: more[key] for key in ("field", "value", "fix") if key in more}
+    if field := DIALECT_NAMES.get(str(fields.get("field"))):
+        fields["field"] = field
+        detail = f"{field}: {fields.get('value')} is not valid: {fields.get('fix')}"
+    document = {"error": name, "detail": detail, "body": "", "errors": detail, **fields}
     return Response(json.dumps(document), status, content_type="application/json")
 
 
-problems.SHAPES["/sdapi/"] = shaped
+problems.ERROR_FORMATS["/sdapi/"] = format_error

@@ -15,20 +15,11 @@ from werkzeug.exceptions import NotFound
 from jobs.job import Job, State
 from jobs.users import Task, UserRecords
 from memo import BadRecipe, Unavailable, now
-from web.auth import who
-from web.formats import Form, rough
-from web.picture_requests import (
-    MOST_PICTURES,
-    Wanted,
-    as_one,
-    begin,
-    cancel,
-    follow,
-    job_of,
-    keep_upload,
-    preview_of,
-    wanted_of,
-)
+from web.access import cancel_job, find_job, read_preview, watch_job
+from web.auth import current_user
+from web.formats import OutputFormat, convert_preview
+from web.picture_requests import MOST_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
+from web.uploads import keep_upload
 
 from .generation_request import A1111Request
 
@@ -44,41 +35,41 @@ def ended_jobs(asked: A1111Request) -> list[Job]:
     """
     name = asked.task or f"task({secrets.token_hex(8)})"
     until = time.monotonic() + PATIENCE_SECONDS
-    jobs = [ended(job, until) for job in jobs_of(name, asked)]
+    jobs = [ended(job, until) for job in find_jobs(name, asked)]
     callers().ended(caller(), name)
     return jobs
 
 
-def jobs_of(name: str, asked: A1111Request) -> list[Job]:
+def find_jobs(name: str, asked: A1111Request) -> list[Job]:
     """The jobs of a request, or those of the request that this caller sent under the same name before."""
     if not callers().begin(caller(), name):
         return jobs_before(name)
     try:
         wanted = wanted_by(asked)
-        with as_one(asked.count) as jobs:
+        with all_or_nothing(asked.count) as jobs:
             while len(jobs) < asked.count:
-                begin(wanted, jobs, min(MOST_PICTURES, asked.count - len(jobs)))
+                add_jobs(wanted, jobs, min(MOST_PICTURES, asked.count - len(jobs)))
                 callers().record(caller(), name, [job.id for job in jobs], whole=len(jobs) == asked.count)
                 if stopped(name):
                     callers().record(caller(), name, [job.id for job in jobs], whole=True)
-                    return [cancel(job.id) for job in jobs]
+                    return [cancel_job(job.id) for job in jobs]
     except BaseException:
         callers().forget(caller(), name)
         raise
     return jobs
 
 
-def wanted_by(asked: A1111Request) -> Wanted:
+def wanted_by(asked: A1111Request) -> PictureRequest:
     """The request, checked; raises BadRecipe."""
     native = dict(asked.native)
-    if not who().name:
+    if not current_user().name:
         native["user"] = address()
     if asked.init_image is not None:
         native["init_image"] = keep_upload(asked.init_image)
     try:
-        return wanted_of(native)
+        return parse_request(native)
     except BadRecipe as error:
-        if asked.enlarged and error.field in ("width", "height"):
+        if asked.hires and error.field in ("width", "height"):
             raise BadRecipe("hr_scale", f"{native['width']}x{native['height']}", error.remedy) from error
         raise
 
@@ -92,7 +83,7 @@ def jobs_before(name: str) -> list[Job]:
         time.sleep(LOOK_SECONDS)
     if task is None:
         abort(409, f"the request that began the task {name!r} was refused; send it again under another name")
-    return [job_of(job) for job in task.jobs]
+    return [find_job(job) for job in task.jobs]
 
 
 def stopped(name: str) -> bool:
@@ -103,7 +94,7 @@ def stopped(name: str) -> bool:
 
 def ended(job: Job, until: float) -> Job:
     """The job when it is final; 504 when it takes too long, and then it goes on."""
-    for snapshot in follow(job, until - time.monotonic()):
+    for snapshot in watch_job(job, until - time.monotonic()):
         job = snapshot
     if not job.state.final:
         abort(504, "it is not painted yet: send the same force_task_id again to wait on")
@@ -128,7 +119,7 @@ def jobs_known(task: Task) -> list[Job]:
     jobs = []
     for job in task.jobs:
         with contextlib.suppress(NotFound):
-            jobs.append(job_of(job))
+            jobs.append(find_job(job))
     return jobs
 
 
@@ -155,8 +146,8 @@ def words_of(jobs: Sequence[Job]) -> str | None:
 
 def look(job: Job) -> str | None:
     """A PNG of what the picture looks like by now, in base64; None while there is nothing to see."""
-    preview = preview_of(job)
-    return encoded(rough(preview, Form())) if preview else None
+    preview = read_preview(job)
+    return encoded(convert_preview(preview, OutputFormat())) if preview else None
 
 
 def callers() -> UserRecords:
@@ -167,7 +158,7 @@ def callers() -> UserRecords:
 
 def caller() -> str:
     """Whose options, progress and jobs these are: those who have no name are told apart by their address."""
-    return f"{who().scope}/{who().name or address()}"
+    return f"{current_user().scope}/{current_user().name or address()}"
 
 
 def address() -> str:
