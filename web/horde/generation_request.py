@@ -1,7 +1,8 @@
-"""What a request in AI-Horde's dialect asks for, in this server's own fields. Knows the dialect; paints nothing.
+"""Translates a request of AI-Horde's API into the fields of the native API.
 
-The fields are those of `POST /api/v2/generate/async` in https://github.com/Haidra-Org/AI-Horde. What only says which
-volunteers may paint is passed over; what would change the picture and cannot be done here is refused by its name.
+The fields are those of `POST /api/v2/generate/async` in https://github.com/Haidra-Org/AI-Horde. Fields that
+only choose among volunteers are ignored; fields that would change the picture in a way that this server cannot are
+refused by name.
 """
 
 import base64
@@ -16,7 +17,7 @@ from memo import BadRecipe
 from memo.recipe import check_whole
 from web.picture_requests import COUNT, MEMO, MOST_PICTURES, WEBHOOK
 
-NEGATIVE = "###"  # between what to paint and what to keep out
+NEGATIVE = "###"  # separates the prompt from the negative prompt
 ANY_SEED = (None, "", -1, "-1")
 SAMPLERS = {
     "k_euler": "euler",
@@ -25,14 +26,14 @@ SAMPLERS = {
     "ddim": "ddim",
     "lcm": "lcm",
 }
-OWN = {  # their params that are called otherwise here
+PARAMS = {  # dialect: native
     "width": "width",
     "height": "height",
     "steps": "steps",
     "cfg_scale": "guidance_scale",
 }
-THEIRS = {  # how our fields are called there
-    **{ours: f"params.{theirs}" for theirs, ours in OWN.items()},
+DIALECT_NAMES = {  # native: dialect
+    **{ours: f"params.{theirs}" for theirs, ours in PARAMS.items()},
     "sampler": "params.sampler_name",
     "schedule": "params.karras",
     "seed": "params.seed",
@@ -44,19 +45,19 @@ THEIRS = {  # how our fields are called there
     "image": "source_image",
     "init_image": "source_image",
 }
-PASSED_OVER = {
+IGNORED = {
     *("nsfw", "censor_nsfw", "replacement_filter", "trusted_workers", "validated_backends", "slow_workers"),
     *("extra_slow_workers", "workers", "worker_blacklist", "shared", "proxied_account", "disable_batching"),
     *("allow_downgrade", "params.facefixer_strength", "params.hires_fix_denoising_strength", "params.seed_variation"),
     *("params.control_strength", "params.denoising_strength"),
 }
-READ = {
+HANDLED = {
     *("prompt", "params", "models", "source_image", "source_processing", "r2", "dry_run", WEBHOOK, MEMO),
     *("params.n", "params.seed", "params.sampler_name", "params.karras", "params.loras"),
-    *(f"params.{name}" for name in OWN),
+    *(f"params.{name}" for name in PARAMS),
 }
 IMG2IMG = "img2img"
-REFUSED: dict[str, tuple[tuple[object, ...], str]] = {  # the values that ask for nothing, and what others ask for
+REFUSED: dict[str, tuple[tuple[object, ...], str]] = {  # harmless values, and what other values would need
     "source_mask": (("",), "inpainting"),
     "extra_source_images": (([],), "second source image"),
     "style": (("",), "saved styles"),
@@ -78,41 +79,48 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {  # the values that ask fo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HordeRequest:
-    """A checked request. `native` is for `asking.ask`."""
+    """A checked request. `native` is the body of a native request."""
 
     native: dict[str, Any]
-    source: bytes | None = None  # the file of a picture to start from
-    as_url: bool = True  # else the picture itself in base64
+    source: bytes | None = None  # the file of the initial image
+    as_url: bool = True  # False: the picture itself in base64
     dry_run: bool = False
     webhook: object = ""
     warnings: list[dict[str, str]] = field(default_factory=list)
 
 
 def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeRequest:
-    """Raises BadRecipe, naming the field as the request has it; what `ask` checks is left to it."""
+    """The checked request; raises BadRecipe with the field's name in this dialect.
+
+    Values that the native API checks are left to it.
+    """
     params = body.get("params") or {}
     if not isinstance(params, Mapping):
         raise BadRecipe("params", params, "it must be an object")
-    said = {**body, **{f"params.{name}": value for name, value in params.items()}}
-    values = {name: value for name, value in said.items() if value is not None}
+    flat = {**body, **{f"params.{name}": value for name, value in params.items()}}
+    values = {name: value for name, value in flat.items() if value is not None}
     refuse(values)
-    warnings = [warning("UnknownField", f"{name} is not known here") for name in values if not known(name)]
-    sampling, doubts = sampling_of(values)
+    warnings = [
+        warning("UnknownField", f"the field {name} is not known here and is ignored")
+        for name in values
+        if not is_known(name)
+    ]
+    sampling, sampling_warnings = read_sampling(values)
     native = {
-        **words_of(values.get("prompt", "")),
-        **{ours: values[f"params.{theirs}"] for theirs, ours in OWN.items() if f"params.{theirs}" in values},
+        **split_prompt(values.get("prompt", "")),
+        **{ours: values[f"params.{theirs}"] for theirs, ours in PARAMS.items() if f"params.{theirs}" in values},
         **sampling,
-        **model_of(values.get("models"), models),
-        **adapter_of(values.get("params.loras")),
-        COUNT: count_of(values),
-        **seed_of(values),
+        **find_model(values.get("models"), models),
+        **read_adapter(values.get("params.loras")),
+        COUNT: read_count(values),
+        **read_seed(values),
         **({MEMO: values[MEMO]} if MEMO in values else {}),
     }
     model = models[native.get("model", next(iter(models)))]
     if native["negative_prompt"] and unheeded(native.get("guidance_scale"), model):
         native["negative_prompt"] = ""
-        warnings.append(warning("CfgScaleTooSmall", "nothing heeds what stands behind ### at this guidance"))
-    source = file_of(values.get("source_image"))
+        warnings.append(warning("CfgScaleTooSmall", "at this cfg_scale the negative prompt after ### has no effect"))
+    source = read_source_image(values.get("source_image"))
     if source and "params.denoising_strength" in values:
         native["strength"] = values["params.denoising_strength"]
     return HordeRequest(
@@ -121,45 +129,45 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
         as_url=flag("r2", values, True),
         dry_run=flag("dry_run", values, False),
         webhook=values.get(WEBHOOK, ""),
-        warnings=[*warnings, *doubts],
+        warnings=[*warnings, *sampling_warnings],
     )
 
 
-def known(name: str) -> bool:
-    """Whether a field is one of the dialect."""
-    return name in READ or name in REFUSED or name in PASSED_OVER
+def is_known(name: str) -> bool:
+    """Whether the dialect has this field."""
+    return name in HANDLED or name in REFUSED or name in IGNORED
 
 
 def warning(code: str, message: str) -> dict[str, str]:
-    """As the answer lists it."""
+    """A warning as the response lists it."""
     return {"code": code, "message": message}
 
 
-def flag(name: str, values: Mapping[str, Any], usual: bool) -> bool:
-    """A field that is true or false; raises BadRecipe."""
-    value = values.get(name, usual)
+def flag(name: str, values: Mapping[str, Any], default: bool) -> bool:
+    """A boolean field; raises BadRecipe."""
+    value = values.get(name, default)
     if not isinstance(value, bool):
         raise BadRecipe(name, value, "it must be true or false")
     return value
 
 
 def refuse(values: Mapping[str, Any]) -> None:
-    """Raise BadRecipe for the first field that asks for what cannot be done here."""
+    """Raise BadRecipe for the first field that asks for something that this server cannot do."""
     for name, (harmless, what) in REFUSED.items():
         if name in values and values[name] not in harmless:
-            raise BadRecipe(name, values[name], f"there is no {what} here: leave it out")
+            raise BadRecipe(name, values[name], f"this server has no {what}: leave it out")
 
 
-def words_of(prompt: object) -> dict[str, object]:
-    """What to paint and what to keep out; raises BadRecipe."""
+def split_prompt(prompt: object) -> dict[str, object]:
+    """Prompt and negative prompt; raises BadRecipe."""
     if not isinstance(prompt, str):
         raise BadRecipe("prompt", prompt, "it must be text")
-    wanted, _, unwanted = prompt.partition(NEGATIVE)
-    return {"prompt": wanted, "negative_prompt": unwanted}
+    positive, _, negative = prompt.partition(NEGATIVE)
+    return {"prompt": positive, "negative_prompt": negative}
 
 
-def sampling_of(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict[str, str]]]:
-    """Sampler and schedule under our names, and what is not followed of them. Raises BadRecipe."""
+def read_sampling(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict[str, str]]]:
+    """The native sampler and schedule, and warnings about what is ignored; raises BadRecipe."""
     name, karras = values.get("params.sampler_name"), values.get("params.karras")
     sampler = SAMPLERS.get(str(name).casefold()) if name is not None else None
     if name is not None and sampler is None:
@@ -168,25 +176,25 @@ def sampling_of(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict
         raise BadRecipe("params.karras", karras, "it must be true or false")
     native: dict[str, object] = {"sampler": sampler} if sampler else {}
     if karras and sampler in WITHOUT_KARRAS:
-        return native, [warning("SchedulerMismatch", f"{name} has no karras schedule and paints with its own")]
+        return native, [warning("SchedulerMismatch", f"{name} has no karras schedule: its own is used")]
     return native | ({} if karras is None else {"schedule": "karras" if karras else "native"}), []
 
 
-def model_of(names: object, models: Mapping[str, Model]) -> dict[str, str]:
-    """The first of the names that we have, or nothing when any will do; raises BadRecipe."""
-    wanted = names or []
-    if not isinstance(wanted, list):
+def find_model(names: object, models: Mapping[str, Model]) -> dict[str, str]:
+    """The first of these models that is available, or nothing if any will do; raises BadRecipe."""
+    names = names or []
+    if not isinstance(names, list):
         raise BadRecipe("models", names, "it must be a list of names")
-    for name in wanted:
+    for name in names:
         if isinstance(name, str) and name in models:
             return {"model": name}
-    if wanted:
-        raise BadRecipe("models", wanted, f"choose one of {', '.join(models)}, or leave it out")
+    if names:
+        raise BadRecipe("models", names, f"choose one of {', '.join(models)}, or leave it out")
     return {}
 
 
-def adapter_of(loras: object) -> dict[str, str]:
-    """One LoRA file as NAME:WEIGHT, or nothing; raises BadRecipe."""
+def read_adapter(loras: object) -> dict[str, str]:
+    """A LoRA file as NAME:WEIGHT, or nothing; raises BadRecipe."""
     if not loras:
         return {}
     if not isinstance(loras, list) or len(loras) != 1 or not isinstance(loras[0], Mapping):
@@ -194,26 +202,31 @@ def adapter_of(loras: object) -> dict[str, str]:
     lora = loras[0]
     name, weight = lora.get("name"), lora.get("model", 1.0)
     if not isinstance(name, str) or not name or lora.get("is_version") or lora.get("inject_trigger"):
-        raise BadRecipe("params.loras", lora, "name a file of this server, without is_version and inject_trigger")
+        raise BadRecipe(
+            "params.loras", lora, "name a file of this server, and leave out is_version and inject_trigger"
+        )
     if not is_number(weight) or lora.get("clip", weight) not in (weight, 1, 1.0):
-        raise BadRecipe("params.loras", lora, "`model` must be a number, and `clip` the same: there is one weight")
+        raise BadRecipe("params.loras", lora, "`model` must be a number, and `clip` the same number")
     return {"adapter": f"{name}:{weight:g}"}
 
 
 def is_number(value: object) -> bool:
-    """Of JSON; true and false are none."""
+    """Whether a JSON value is a number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def count_of(values: Mapping[str, Any]) -> int:
-    """How many pictures; raises BadRecipe."""
+def read_count(values: Mapping[str, Any]) -> int:
+    """The number of pictures; raises BadRecipe."""
     count = values.get("params.n", 1)
     check_whole("params.n", count, 1, MOST_PICTURES)
     return int(count)
 
 
-def seed_of(values: Mapping[str, Any]) -> dict[str, int]:
-    """The seed, or nothing for any. Words are a seed, too: always the same for the same words. Raises BadRecipe."""
+def read_seed(values: Mapping[str, Any]) -> dict[str, int]:
+    """The seed, or nothing for a random one; raises BadRecipe.
+
+    Text is hashed to a seed, so that the same text always gives the same one.
+    """
     seed = values.get("params.seed")
     if seed in ANY_SEED:
         return {}
@@ -223,18 +236,18 @@ def seed_of(values: Mapping[str, Any]) -> dict[str, int]:
         number = int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest(), "big")
     else:
         raise BadRecipe("params.seed", seed, "it must be text")
-    if count_of(values) > 1 and values.get("params.seed_variation", 1) != 1:
+    if read_count(values) > 1 and values.get("params.seed_variation", 1) != 1:
         raise BadRecipe("params.seed_variation", values["params.seed_variation"], "seeds count up by 1: leave it out")
     return {"seed": number}
 
 
-def file_of(source: object) -> bytes | None:
-    """The bytes of a picture in base64, if there is one; raises BadRecipe."""
+def read_source_image(source: object) -> bytes | None:
+    """The bytes of a picture in base64; None if there is none. Raises BadRecipe."""
     if source in (None, ""):
         return None
     try:
         if not isinstance(source, str):
-            raise ValueError("it is no text")
+            raise ValueError("it is not text")
         return base64.b64decode("".join(source.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRecipe("source_image", source, f"send the picture in base64, not its address: {error}") from error

@@ -1,7 +1,7 @@
-"""AI-Horde's dialect, /api/v2: ask for pictures, look how far they are, fetch them, cancel.
+"""AI-Horde's API, /api/v2, for clients that change nothing but their base URL. See docs/clients.md.
 
-As https://github.com/Haidra-Org/AI-Horde has it, for clients whose base URL is changed. There are no kudos here, and
-no volunteers: what a request means is read by `horde_request`, and painted like any other.
+It follows https://github.com/Haidra-Org/AI-Horde, but has no kudos and no volunteers: a request is painted like any
+other.
 """
 
 import base64
@@ -22,22 +22,23 @@ from jobs.serialize import as_generation
 from jobs.webhooks.deliveries import HORDE, QUALITY, Hook
 from memo import Forgotten, Picture
 from memo.webp import write_webp
-from web import picture_requests
-from web.auth import who
-from web.formats import Form
+from web import access, picture_requests
+from web.auth import current_user
+from web.extensions import catalogue, job_store, queue
+from web.formats import OutputFormat
 from web.json_body import read_object
 from web.links import link_to
-from web.problems import RETRY_SECONDS, SHAPES
-from web.services import catalogue, job_store, queue
+from web.problems import ERROR_FORMATS, RETRY_SECONDS
+from web.uploads import keep_upload
 
-from .generation_request import THEIRS, HordeRequest, read_request, warning
+from .generation_request import DIALECT_NAMES, HordeRequest, read_request, warning
 
 PREFIX = "/api/v2"
 bp = Blueprint("horde", __name__, url_prefix=PREFIX)
 
-LARGEST_REQUEST = 16 * 2**20  # bytes: a picture to start from comes with it
-FORM = Form("webp", QUALITY)
-CODES = {  # the dialect's own names of faults, by status …
+LARGEST_REQUEST = 16 * 2**20  # bytes; a request may carry an initial image
+OUTPUT = OutputFormat("webp", QUALITY)
+CODES = {  # the dialect's error codes by status …
     401: "InvalidAPIKey",
     403: "Forbidden",
     404: "ThingNotFound",
@@ -45,7 +46,7 @@ CODES = {  # the dialect's own names of faults, by status …
     429: "TooManyPrompts",
     503: "MaintenanceMode",
 }
-FAULTS = {  # … and by field
+FIELD_CODES = {  # … and by field
     "prompt": "MissingPrompt",
     "models": "UnsupportedModel",
     "params.width": "InvalidSize",
@@ -60,58 +61,58 @@ FAULTS = {  # … and by field
 
 @bp.post("/generate/async")
 def generate() -> ResponseReturnValue:
-    """Ask for pictures: 202 with the id of them all."""
+    """Request pictures: 202 with the id of the request."""
     request.max_content_length = LARGEST_REQUEST
-    asked = read_request(read_object(), catalogue().models())
-    webhook = picture_requests.check_webhook(asked.webhook)
-    init_image = {"init_image": picture_requests.keep_upload(asked.source)} if asked.source else {}
-    native = {**asked.native, **init_image}
-    wanted = picture_requests.wanted_of(native)
-    if asked.dry_run:
+    horde_request = read_request(read_object(), catalogue().models())
+    webhook = picture_requests.check_webhook(horde_request.webhook)
+    init_image = {"init_image": keep_upload(horde_request.source)} if horde_request.source else {}
+    native = {**horde_request.native, **init_image}
+    picture_request = picture_requests.parse_request(native)
+    if horde_request.dry_run:
         return {"kudos": 0}
-    name = str(uuid.uuid4())
-    with picture_requests.as_one(wanted.count) as jobs:
-        picture_requests.begin(wanted, jobs, wanted.count)
-        job_store().requests.keep_group(name, [job.id for job in jobs], {"as_url": asked.as_url})
+    request_id = str(uuid.uuid4())
+    with picture_requests.all_or_nothing(picture_request.count) as jobs:
+        picture_requests.add_jobs(picture_request, jobs, picture_request.count)
+        job_store().requests.keep_group(request_id, [job.id for job in jobs], {"as_url": horde_request.as_url})
         for job in jobs if webhook else ():
-            img = link_to(job.key, FORM, kept=True) if asked.as_url else ""
-            queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=name, img=img))
-    return accepted(name, asked, jobs), 202
+            img = link_to(job.key, OUTPUT, long=True) if horde_request.as_url else ""
+            queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=request_id, img=img))
+    return accepted(request_id, horde_request, jobs), 202
 
 
-def accepted(name: str, asked: HordeRequest, jobs: Sequence[Job]) -> dict[str, Any]:
-    """The answer to a request that is followed."""
-    answer = {"id": name, "kudos": 0, "warnings": asked.warnings}
-    if not possible(jobs):
-        idle = f"no worker paints with {jobs[0].recipe.model} at the moment: the request waits for one"
-        answer |= {"message": idle, "warnings": [*asked.warnings, warning("NoAvailableWorker", idle)]}
-    return answer
+def accepted(request_id: str, horde_request: HordeRequest, jobs: Sequence[Job]) -> dict[str, Any]:
+    """The response to a valid request."""
+    document = {"id": request_id, "kudos": 0, "warnings": horde_request.warnings}
+    if not is_possible(jobs):
+        notice = f"no worker is running for {jobs[0].recipe.model}: the request will wait until one starts"
+        document |= {"message": notice, "warnings": [*horde_request.warnings, warning("NoAvailableWorker", notice)]}
+    return document
 
 
-@bp.get("/generate/check/<name>")
-def check(name: str) -> ResponseReturnValue:
-    """How far they are."""
-    jobs, _ = group(name)
+@bp.get("/generate/check/<request_id>")
+def check(request_id: str) -> ResponseReturnValue:
+    """Get the progress of a request."""
+    jobs, _ = find_group(request_id)
     return progress(jobs)
 
 
-@bp.get("/generate/status/<name>")
-def status(name: str) -> ResponseReturnValue:
-    """How far they are, and the pictures there are by now."""
-    jobs, as_url = group(name)
-    return whole(jobs, as_url)
+@bp.get("/generate/status/<request_id>")
+def status(request_id: str) -> ResponseReturnValue:
+    """Get the progress of a request, and its finished pictures."""
+    jobs, as_url = find_group(request_id)
+    return progress_and_pictures(jobs, as_url)
 
 
-@bp.delete("/generate/status/<name>")
-def cancel(name: str) -> ResponseReturnValue:
-    """Cancel what is not final, and answer with the pictures there are."""
-    jobs, as_url = group(name)
-    return whole([picture_requests.cancel(job.id) for job in jobs], as_url)
+@bp.delete("/generate/status/<request_id>")
+def cancel(request_id: str) -> ResponseReturnValue:
+    """Cancel the unfinished jobs of a request; returns the finished pictures."""
+    jobs, as_url = find_group(request_id)
+    return progress_and_pictures([access.cancel_job(job.id) for job in jobs], as_url)
 
 
 @bp.get("/status/models")
 def models() -> ResponseReturnValue:
-    """The models there are, how many workers paint with each, and what waits for them."""
+    """List the models, with their workers and waiting jobs."""
     if request.args.get("type", "image") != "image":
         return []
     served = [name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())]
@@ -131,40 +132,40 @@ def models() -> ResponseReturnValue:
 
 @bp.get("/status/heartbeat")
 def heartbeat() -> ResponseReturnValue:
-    """That somebody is here."""
+    """Confirm that the server is running."""
     return {"message": "OK", "version": version("memoaized")}
 
 
 @bp.get("/find_user")
 def find_user() -> ResponseReturnValue:
-    """Whose key it is."""
-    caller = who()
-    name = caller.name if caller.holder else "Anonymous"
+    """Get the user of the key."""
+    user = current_user()
+    name = user.name if user.key else "Anonymous"
     return {
         "username": f"{name}#0",
         "id": 0,
         "kudos": 0,
-        "moderator": caller.admin,
+        "moderator": user.admin,
         "trusted": True,
         "worker_count": 0,
     }
 
 
-def group(name: str) -> tuple[list[Job], bool]:
-    """The jobs of a request, and whether pictures are told by URL; 404 for one that is not the caller's."""
-    found = job_store().requests.group(name)
+def find_group(request_id: str) -> tuple[list[Job], bool]:
+    """The jobs of a request, and whether pictures are sent by URL; aborts with 404 if it is not the user's."""
+    group = job_store().requests.group(request_id)
     with contextlib.suppress(NotFound):
-        if found is not None:
-            return picture_requests.jobs_of(found["jobs"]), bool(found["as_url"])
-    abort(404, f"there is no request {name[:40]!r}; requests are kept for seven days")
+        if group is not None:
+            return access.find_jobs(group["jobs"]), bool(group["as_url"])
+    abort(404, f"there is no request {request_id[:40]!r}; requests are kept for seven days")
 
 
 def progress(jobs: Sequence[Job]) -> dict[str, Any]:
-    """Of the whole request."""
+    """The progress of a whole request."""
     states = [job.state for job in jobs]
     failed = [job.error for job in jobs if job.state is State.FAILED]
     positions = [job.position for job in jobs if job.position is not None]
-    told = {
+    document = {
         "finished": states.count(State.DONE),
         "processing": states.count(State.RUNNING),
         "waiting": states.count(State.QUEUED),
@@ -174,61 +175,61 @@ def progress(jobs: Sequence[Job]) -> dict[str, Any]:
         "wait_time": wait_time(jobs),
         "queue_position": min(positions) + 1 if positions else 0,
         "kudos": 0,
-        "is_possible": possible(jobs),
+        "is_possible": is_possible(jobs),
     }
-    return told | ({"message": f"it failed: {failed[0]}"} if failed else {})
+    return document | ({"message": f"it failed: {failed[0]}"} if failed else {})
 
 
 def wait_time(jobs: Sequence[Job]) -> int:
-    """Seconds until the last of them is painted, as such paintings go, one after the other."""
+    """Seconds until the last job is done, estimated from past paintings that run one after the other."""
     longest = 0.0
     for job in jobs:
         if job.position is not None:
-            like = Picture(recipe=job.recipe, created=0.0, seconds=0.0)  # nothing is known when none was painted yet
+            like = Picture(recipe=job.recipe, created=0.0, seconds=0.0)  # 0 s if none was painted yet
             longest = max(longest, (job.position + 1) * job_store().statistics.mean_cost(like)[0])
         longest = max(longest, job.seconds_left or 0.0)
     return math.ceil(longest)
 
 
-def possible(jobs: Sequence[Job]) -> bool:
-    """Whether somebody is there to paint what is not final yet."""
-    wanted = {job.recipe.model for job in jobs if not job.state.final}
-    if not wanted:
+def is_possible(jobs: Sequence[Job]) -> bool:
+    """Whether workers are running for all unfinished jobs."""
+    models = {job.recipe.model for job in jobs if not job.state.final}
+    if not models:
         return True
-    return wanted <= {name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())}
+    return models <= {name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())}
 
 
-def whole(jobs: Sequence[Job], as_url: bool) -> dict[str, Any]:
-    """Progress, and a generation for each picture there is."""
+def progress_and_pictures(jobs: Sequence[Job], as_url: bool) -> dict[str, Any]:
+    """The progress, and a generation for each finished picture."""
     done = [job for job in jobs if job.state is State.DONE]
     return {
         **progress(jobs),
-        "generations": [as_generation(job, image(job, as_url)) for job in done],
+        "generations": [as_generation(job, image_value(job, as_url)) for job in done],
         "shared": False,
     }
 
 
-def image(job: Job, as_url: bool) -> str:
-    """The picture's URL, good for an hour, or WebP in base64; "" for one that was forgotten meanwhile."""
+def image_value(job: Job, as_url: bool) -> str:
+    """The picture's URL, valid for an hour, or WebP in base64; "" if it was deleted in the meantime."""
     if as_url:
-        return link_to(job.key, FORM)
+        return link_to(job.key, OUTPUT)
     try:
-        return base64.b64encode(write_webp(picture_requests.image_of(job.key), QUALITY)).decode()
+        return base64.b64encode(write_webp(access.read_image(job.key), QUALITY)).decode()
     except Forgotten:
         return ""
 
 
-def shape(status: int, title: str, detail: str, more: Mapping[str, Any]) -> Response:
-    """Errors of all paths below /api/v2; what cannot be followed is 400 in this dialect."""
-    field = THEIRS.get(more.get("field", ""), more.get("field"))
+def format_error(status: int, title: str, detail: str, more: Mapping[str, Any]) -> Response:
+    """An error of a path under /api/v2. Invalid fields are 400 in this dialect."""
+    field = DIALECT_NAMES.get(more.get("field", ""), more.get("field"))
     code = "RequestNotFound" if status == 404 and "/generate/" in request.path else CODES.get(status, "BadRequest")
     if field:
-        status, code = 400, FAULTS.get(field, "BadRequest")
-        detail = f"{field}: {more['value']} cannot be used; {more['fix']}"
-    answer = Response(json.dumps({"message": detail, "rc": code}), status, mimetype="application/json")
+        status, code = 400, FIELD_CODES.get(field, "BadRequest")
+        detail = f"{field}: {more['value']} is not valid: {more['fix']}"
+    response = Response(json.dumps({"message": detail, "rc": code}), status, mimetype="application/json")
     if status in (429, 503):
-        answer.headers.setdefault("Retry-After", RETRY_SECONDS)
-    return answer
+        response.headers.setdefault("Retry-After", RETRY_SECONDS)
+    return response
 
 
-SHAPES[PREFIX] = shape
+ERROR_FORMATS[PREFIX] = format_error
