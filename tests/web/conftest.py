@@ -1,4 +1,4 @@
-"""A server that is bound where others reach it, and people with keys."""
+"""A server that other machines can reach, and users with API keys."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,13 +26,13 @@ def keys(queue: Queue) -> ApiKeys:
 
 @pytest.fixture
 def serve(memory: Memory, queue: Queue, tiny_models: Path, redis_url: str) -> Serve:
-    """A server that wants keys, with other settings as given."""
+    """Create a server that requires keys, with these settings."""
 
-    def make(**settings: str) -> Flask:
+    def create(**settings: str) -> Flask:
         config = WebConfig(**{"keys": "required", "limits": storage_uri(redis_url), **settings})
         return web.create_app(memory, queue, Catalogue(tiny_models), config, TESTING=True)
 
-    return make
+    return create
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def guarded(serve: Serve) -> Flask:
 
 @pytest.fixture
 def enter(keys: ApiKeys) -> Enter:
-    """A client of a server that sends a new key of this name with every request."""
+    """Create a client that sends a new key of this name with every request."""
 
-    def client(app: Flask, name: str, **how: object) -> FlaskClient:
-        _, key = keys.add(name, **how)  # type: ignore[arg-type]
-        found = app.test_client()
-        found.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
-        return found
+    def create(app: Flask, name: str, **options: object) -> FlaskClient:
+        _, key = keys.add(name, **options)  # type: ignore[arg-type]
+        client = app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+        return client
 
-    return client
+    return create

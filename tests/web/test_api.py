@@ -16,7 +16,7 @@ from memo import read_png
 from memoaized import recipe_lookup
 from tests.real import ROOT, finished, wait_for
 from web.api import routes
-from web.picture_requests import ask
+from web.picture_requests import request_pictures
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 
@@ -46,10 +46,10 @@ def test_a_prompt_is_painted_and_then_remembered(client, queue, working):
     assert alike.json["picture"]["key"] == done["picture"]["key"] and "a red fox in the snow" in alike.json["reason"]
 
     other = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox in the snow"})
-    assert (other.status_code, other.json["origin"]) == (202, "painted") and "not blue" in other.json["reason"]
+    assert (other.status_code, other.json["origin"]) == (202, "painted") and "not 'blue'" in other.json["reason"]
 
 
-def test_the_same_prompt_at_once_is_joined(client, queue, working, painter):
+def test_the_same_prompt_sent_twice_at_once_is_painted_once(client, queue, working, painter):
     painter.go_on.clear()
     first, second = (client.post("/api/v1/jobs", json=FOX).json for _ in range(2))
     painter.go_on.set()
@@ -57,7 +57,7 @@ def test_the_same_prompt_at_once_is_joined(client, queue, working, painter):
     assert finished(queue, first["id"]).picture == finished(queue, second["id"]).picture
 
 
-def test_what_means_the_same_as_a_painting_under_way_is_joined(client, queue, working, painter):
+def test_a_prompt_with_the_meaning_of_a_painting_under_way_joins_it(client, queue, working, painter):
     painter.go_on.clear()
     first = client.post("/api/v1/jobs", json=FOX).json
     second = client.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"}).json
@@ -68,8 +68,8 @@ def test_what_means_the_same_as_a_painting_under_way_is_joined(client, queue, wo
     assert finished(queue, first["id"]).picture == finished(queue, second["id"]).picture
 
 
-def test_a_painting_that_ended_unseen_is_not_waited_for(client, queue, memory, working):
-    """Its worker died before it could strike it off."""
+def test_nobody_waits_for_a_painting_that_is_still_listed_but_has_ended(client, queue, memory, working):
+    """Its worker died before it could remove it from the list."""
     done = paint(client, queue)
     memory.painting_started(done.painting, replace(done.recipe.wish, prompt="a blue fox"))
     again = client.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the blue fox"})
@@ -78,7 +78,7 @@ def test_a_painting_that_ended_unseen_is_not_waited_for(client, queue, memory, w
     wait_for(lambda: memory.pending.count() == 0)
 
 
-def test_the_picture_is_served_whole_in_part_and_not_at_all_when_known(client, queue, working):
+def test_image_requests_support_ranges_and_etags(client, queue, working):
     picture = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]
     url = picture["links"]["image"]
     whole = client.get(url)
@@ -91,7 +91,7 @@ def test_the_picture_is_served_whole_in_part_and_not_at_all_when_known(client, q
     assert client.get(picture["links"]["self"]).json == picture
 
 
-def test_a_deleted_picture_is_gone_and_is_painted_anew(client, queue, working):
+def test_a_deleted_picture_is_gone_and_is_painted_again(client, queue, working):
     key = paint(client, queue).picture.key
     assert client.delete(f"/api/v1/pictures/{key}").status_code == 204
     for path in (f"/api/v1/pictures/{key}", f"/api/v1/pictures/{key}/image"):
@@ -100,17 +100,17 @@ def test_a_deleted_picture_is_gone_and_is_painted_anew(client, queue, working):
     assert client.post("/api/v1/jobs", json=FOX).status_code == 202
 
 
-def test_the_jobs_of_a_deleted_picture_are_forgotten_and_those_beside_them_are_not(client, queue, working):
+def test_deleting_a_picture_removes_its_jobs_and_no_others(client, queue, working):
     gone, stays = paint(client, queue), paint(client, queue, prompt="two dogs")
     assert client.delete(f"/api/v1/pictures/{gone.picture.key}").status_code == 204
     answer = client.get(f"/api/v1/jobs/{gone.id}")
-    assert answer.status_code == 404 and "until their picture is deleted" in answer.json["detail"]
+    assert answer.status_code == 404 and "until its picture is deleted" in answer.json["detail"]
     assert [job["id"] for job in client.get("/api/v1/jobs").json["jobs"]] == [stays.id]
     assert FOX["prompt"] not in client.get(f"/jobs?id={gone.id}&id={stays.id}").text
     assert client.get(f"/jobs?id={gone.id}").status_code == 404
 
 
-def test_a_thumbnail_is_small_and_known_by_its_name(client, queue, working):
+def test_a_thumbnail_is_small_and_has_an_etag(client, queue, working):
     url = f"/api/v1/pictures/{paint(client, queue).picture.key}/thumbnail"
     small = client.get(url)
     assert small.mimetype == "image/webp" and "immutable" in small.headers["Cache-Control"]
@@ -128,7 +128,7 @@ def test_the_gallery_pages_newest_first(client, queue, working):
     assert listed == keys[::-1] and second["next"] is None
 
 
-def test_the_memory_policy_is_obeyed(client, queue, working):
+def test_the_memory_policy_is_followed(client, queue, working):
     paint(client, queue)
     for policy in ("off", "refresh"):
         assert client.post("/api/v1/jobs", json={**FOX, "memo": policy}).status_code == 202
@@ -136,14 +136,14 @@ def test_the_memory_policy_is_obeyed(client, queue, working):
     assert client.post("/api/v1/jobs", json=alike).status_code == 202
 
 
-def test_an_explicit_seed_is_answered_by_its_own_picture_only(client, queue, working):
+def test_a_request_with_a_seed_is_answered_only_by_the_picture_of_that_seed(client, queue, working):
     key = paint(client, queue, seed=5).picture.key
     assert client.post("/api/v1/jobs", json={**FOX, "seed": 6}).status_code == 202
     same = client.post("/api/v1/jobs", json={**FOX, "seed": 5})
     assert (same.status_code, same.json["picture"]["key"]) == (200, key)
 
 
-def test_a_job_is_cancelled_while_it_runs(client, queue, working, painter):
+def test_a_running_job_can_be_cancelled(client, queue, working, painter):
     painter.go_on.clear()
     job = client.post("/api/v1/jobs", json=FOX).json
     wait_for(lambda: queue.job_store.jobs.find(job["id"]).state is State.RUNNING)
@@ -153,7 +153,7 @@ def test_a_job_is_cancelled_while_it_runs(client, queue, working, painter):
     assert painter.painted == [] and client.get("/api/v1/pictures").json["pictures"] == []
 
 
-def test_events_tell_the_job_until_it_is_final(client, working):
+def test_the_event_stream_follows_a_job_until_it_is_final(client, working):
     job = client.post("/api/v1/jobs", json=FOX).json
     stream = client.get(job["links"]["events"])
     assert stream.mimetype == "text/event-stream"
@@ -167,7 +167,7 @@ def test_jobs_are_listed_newest_first(client):
     assert {job["id"] for job in client.get("/api/v1/jobs").json["jobs"]} == set(ids)
 
 
-def test_models_are_described(client):
+def test_models_are_listed_with_their_sizes_and_defaults(client):
     model, _slow = client.get("/api/v1/models").json["models"]
     assert model["name"] == "stickers" and model["defaults"]["width"] == 256 and 128 in model["sizes"]
 
@@ -215,7 +215,7 @@ def test_a_broken_body_is_refused_with_the_reason(client, data, status):
     assert answer.json["detail"]
 
 
-def test_another_content_type_is_refused(client):
+def test_a_body_that_is_not_json_is_refused(client):
     answer = client.post("/api/v1/jobs", data='{"prompt": "fox"}', content_type="text/plain")
     assert answer.status_code == 415 and "Content-Type" in answer.json["detail"]
 
@@ -223,7 +223,7 @@ def test_another_content_type_is_refused(client):
 @pytest.mark.parametrize(
     "path", ["/api/v1/jobs/nope", "/api/v1/pictures/nope", f"/api/v1/pictures/{'0' * 32}", "/api/v1/nothing"]
 )
-def test_what_is_not_there_is_404_in_problem_form(client, path):
+def test_a_missing_thing_is_a_404_problem_document(client, path):
     answer = client.get(path)
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
@@ -232,7 +232,7 @@ def test_what_is_not_there_is_404_in_problem_form(client, path):
     "query",
     ["limit=0", "limit=x", "limit=101", "limit=-1", "before=yesterday", "before=nan", "before=inf", "limit=٣"],
 )
-def test_a_bad_query_is_refused_by_name(client, query):
+def test_a_bad_query_parameter_is_refused_and_named(client, query):
     answer = client.get(f"/api/v1/pictures?{query}")
     assert answer.status_code == 422 and answer.json["field"] == query.split("=")[0]
 
@@ -243,12 +243,12 @@ def test_pages_of_other_sites_are_refused(client):
     assert client.get("/api/v1/models", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
 
-def test_a_wrong_method_says_which_are_right(client):
+def test_a_wrong_method_is_answered_with_the_allowed_ones(client):
     answer = client.put("/api/v1/jobs", json=FOX)
     assert answer.status_code == 405 and "POST" in answer.headers["Allow"]
 
 
-def test_every_answer_carries_the_guards(client):
+def test_every_response_has_the_security_headers(client):
     for path in ("/api/v1/models", "/", "/nowhere"):
         headers = client.get(path).headers
         assert "default-src 'self'" in headers["Content-Security-Policy"]
@@ -258,7 +258,7 @@ def test_every_answer_carries_the_guards(client):
 KEY = {"Idempotency-Key": '"0b9c0a3e-5e5c-4c57-9a4e-2f0e6f3a7c11"'}
 
 
-def test_the_same_key_asks_once(client, working):
+def test_two_requests_with_the_same_idempotency_key_create_one_set_of_jobs(client, working):
     first = client.post("/api/v1/jobs", json={**FOX, "count": 2}, headers=KEY)
     again = client.post(
         "/api/v1/jobs", json={"count": 2, **FOX}, headers={"Idempotency-Key": KEY["Idempotency-Key"].strip('"')}
@@ -268,53 +268,53 @@ def test_the_same_key_asks_once(client, working):
     assert len(client.get("/api/v1/jobs").json["jobs"]) == 2 and "Idempotency-Replayed" not in first.headers
 
 
-def test_the_same_key_with_another_request_is_refused(client):
+def test_an_idempotency_key_is_refused_with_a_different_request(client):
     job = client.post("/api/v1/jobs", json=FOX, headers=KEY).json
     other = client.post("/api/v1/jobs", json={**FOX, "steps": 9}, headers=KEY)
     assert other.status_code == 422 and "Idempotency-Key" in other.json["detail"]
-    assert client.post(f"/api/v1/jobs/{job['id']}/another", headers=KEY).status_code == 422
+    assert client.post(f"/api/v1/jobs/{job['id']}/variation", headers=KEY).status_code == 422
     assert len(client.get("/api/v1/jobs").json["jobs"]) == 1
 
 
-def test_two_with_the_same_key_at_once_are_one(app, client, monkeypatch):
-    """The second comes while the first is being carried out."""
-    carried_out, begun = [], threading.Event()
+def test_two_simultaneous_requests_with_the_same_idempotency_key_are_one(app, client, monkeypatch):
+    """The second arrives while the first is still running."""
+    bodies, started = [], threading.Event()
 
     def slowly(body):
-        carried_out.append(body)
-        begun.set()
+        bodies.append(body)
+        started.set()
         time.sleep(0.3)
-        return ask(body)
+        return request_pictures(body)
 
-    monkeypatch.setattr(routes, "ask", slowly)
+    monkeypatch.setattr(routes, "request_pictures", slowly)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(app.test_client().post, "/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY)
-        assert begun.wait(20)
+        assert started.wait(20)
         second = client.post("/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY)
-    assert second.json["id"] == first.result().json["id"] and len(carried_out) == 1
+    assert second.json["id"] == first.result().json["id"] and len(bodies) == 1
 
 
-def test_a_key_that_led_to_an_error_is_free_again(client):
+def test_an_idempotency_key_can_be_reused_after_an_error(client):
     assert client.post("/api/v1/jobs", json={**FOX, "steps": 0}, headers=KEY).status_code == 422
     assert client.post("/api/v1/jobs", json=FOX, headers=KEY).status_code == 202
 
 
-def test_a_key_belongs_to_its_caller(app):
+def test_idempotency_keys_of_different_users_are_independent(app):
     ada, grace = app.test_client(), app.test_client()
     ids = set()
     for visitor in (ada, grace):
-        visitor.get("/")  # draws a cookie
+        visitor.get("/")  # sets the visitor cookie
         ids.add(visitor.post("/api/v1/jobs", json={**FOX, "memo": "off"}, headers=KEY).json["id"])
     assert len(ids) == 2
 
 
 @pytest.mark.parametrize("key", ["", '""', "a b", 'a"b', "a" * 256, "schl\xfcssel"])
-def test_a_key_that_is_none_is_refused(client, key):
+def test_a_malformed_idempotency_key_is_refused(client, key):
     answer = client.post("/api/v1/jobs", json=FOX, headers={"Idempotency-Key": key})
     assert answer.status_code == 400 and "Idempotency-Key" in answer.json["detail"]
 
 
-def test_a_picture_is_had_as_webp_with_its_recipe(client, queue, working, tmp_path):
+def test_a_picture_can_be_downloaded_as_webp_with_its_recipe(client, queue, working, tmp_path):
     picture = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]
     url = picture["links"]["image"] + "?format=webp"
     whole, small = client.get(url), client.get(url + "&quality=1")
@@ -329,16 +329,16 @@ def test_a_picture_is_had_as_webp_with_its_recipe(client, queue, working, tmp_pa
 
 
 @pytest.mark.parametrize("query", ["format=gif", "quality=0", "quality=101", "quality=x", "redirect=yes"])
-def test_a_file_is_not_had_in_any_form(client, queue, working, query):
+def test_bad_parameters_of_an_image_are_refused(client, queue, working, query):
     image = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]["links"]["image"]
     answer = client.get(f"{image}?{query}")
     assert answer.status_code == 422 and answer.json["field"] == query.split("=")[0]
 
 
-def test_the_store_serves_the_file_itself_where_it_can(client, queue, working, memory, monkeypatch):
+def test_redirect_leads_to_the_store_if_it_serves_files_itself(client, queue, working, memory, monkeypatch):
     picture = client.get(f"/api/v1/jobs/{paint(client, queue).id}").json["picture"]
     url = picture["links"]["image"] + "?redirect=1"
-    assert client.get(url).mimetype == "image/png"  # a folder cannot
+    assert client.get(url).mimetype == "image/png"  # a folder serves no files
     monkeypatch.setattr(memory.store, "link", lambda name, seconds: f"https://store.example/{name}?signed")
     answer = client.get(url)
     assert answer.status_code == 302 and picture["key"] in answer.headers["Location"]
@@ -346,7 +346,7 @@ def test_the_store_serves_the_file_itself_where_it_can(client, queue, working, m
     assert client.get(url + "&format=webp").mimetype == "image/webp"
 
 
-def test_pictures_are_found_by_meaning(client, queue, memory, working):
+def test_pictures_are_searched_by_meaning(client, queue, memory, working):
     painted = [paint(client, queue, prompt=prompt).picture.key for prompt in ("a red fox", "a castle by the sea")]
     wait_for(lambda: all(map(memory.index.get, painted)))
     found = client.get("/api/v1/pictures?near=fortress").json
@@ -357,8 +357,8 @@ def test_pictures_are_found_by_meaning(client, queue, memory, working):
     assert client.get(f"/api/v1/pictures?near={'a' * 201}").status_code == 422
 
 
-def test_pictures_are_chosen_by_model_and_owner(app, client, queue, memory, working):
-    client.get("/")  # draws a cookie
+def test_pictures_are_filtered_by_model_and_owner(app, client, queue, memory, working):
+    client.get("/")  # sets the visitor cookie
     mine = paint(client, queue).picture.key
     other = paint(app.test_client(), queue, prompt="a castle").picture.key
     wait_for(lambda: memory.index.get(mine) and memory.index.get(other))
@@ -371,7 +371,7 @@ def test_pictures_are_chosen_by_model_and_owner(app, client, queue, memory, work
     assert listed("model=slow") == [] and set(listed("model=stickers")) == {mine, other}
 
 
-def test_a_picture_called_wrong_for_words_is_not_given_for_them(client, queue, memory, working):
+def test_a_picture_reported_wrong_for_a_prompt_is_not_reused_for_it(client, queue, memory, working):
     picture = paint(client, queue).picture
     wait_for(lambda: memory.index.get(picture.key))
     url = f"/api/v1/pictures/{picture.key}/feedback"
@@ -381,7 +381,7 @@ def test_a_picture_called_wrong_for_words_is_not_given_for_them(client, queue, m
     assert client.post("/api/v1/jobs", json=alike).status_code == 202
 
 
-def test_a_picture_called_wrong_without_words_is_wrong_for_its_own(client, queue, memory, working):
+def test_a_picture_reported_wrong_without_a_prompt_is_not_reused_for_its_own_prompt(client, queue, memory, working):
     picture = paint(client, queue).picture
     wait_for(lambda: memory.index.get(picture.key))
     assert client.post(f"/api/v1/pictures/{picture.key}/feedback", json={"right": False}).status_code == 204
@@ -397,7 +397,7 @@ def test_a_picture_called_wrong_without_words_is_wrong_for_its_own(client, queue
         ({"right": True, "prompt": " "}, "prompt"),
     ],
 )
-def test_feedback_that_says_nothing_is_refused(client, remember, recipe, body, field):
+def test_malformed_feedback_is_refused(client, remember, recipe, body, field):
     answer = client.post(f"/api/v1/pictures/{remember(recipe).key}/feedback", json=body)
     assert answer.status_code == 422 and answer.json["field"] == field
     assert client.post(f"/api/v1/pictures/{'0' * 32}/feedback", json={"right": True}).status_code == 404

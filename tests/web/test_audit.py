@@ -1,4 +1,4 @@
-"""People call answers right or wrong; what they say is heeded, counted and exported."""
+"""User feedback and audits: labels take effect, are counted and are exported."""
 
 import pytest
 
@@ -10,7 +10,7 @@ ALIKE = {**FOX, "prompt": "please draw the red fox in snow"}
 
 @pytest.fixture
 def answered(client, queue, working):
-    """An answer by meaning."""
+    """A painted job, and a job that memory answered by meaning."""
     first = client.post("/api/v1/jobs", json=FOX).json
     for _ in queue.watch(first["id"]):
         pass
@@ -19,8 +19,8 @@ def answered(client, queue, working):
     return first, job
 
 
-def test_an_answer_that_was_called_wrong_is_not_given_again(client, queue, answered):
-    """Nor for what says the same in nearly the same words: they get the new picture."""
+def test_an_answer_reported_wrong_is_not_reused(client, queue, answered):
+    """Prompts of nearly the same words are not answered with it either: they get the new picture."""
     _, job = answered
     assert client.post(f"/api/v1/jobs/{job['id']}/label", json={"right": False}).status_code == 204
     again = client.post("/api/v1/jobs", json=ALIKE)
@@ -30,7 +30,7 @@ def test_an_answer_that_was_called_wrong_is_not_given_again(client, queue, answe
     assert third["origin"] == "memory" and third["picture"]["key"] == painted.picture.key != job["picture"]["key"]
 
 
-def test_only_answers_from_memory_are_right_or_wrong(client, answered):
+def test_only_answers_from_memory_can_be_labelled(client, answered):
     first, job = answered
     assert client.post(f"/api/v1/jobs/{first['id']}/label", json={"right": False}).status_code == 409
     assert client.post("/api/v1/jobs/unknown/label", json={"right": False}).status_code == 404
@@ -38,29 +38,29 @@ def test_only_answers_from_memory_are_right_or_wrong(client, answered):
         assert client.post(f"/api/v1/jobs/{job['id']}/label", json=body).status_code == 422
 
 
-def test_audits_of_relaxed_answers_are_counted_apart(client, queue, working):
+def test_audits_of_relaxed_answers_are_counted_separately(client, queue, working):
     first = client.post("/api/v1/jobs", json={**FOX, "prompt": "red fox sitting in deep snow at dusk"}).json
     for _ in queue.watch(first["id"]):
         pass
     job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a fox in snow", "memo": "relaxed"}).json
     assert job["match"]["how"] == "shows more" and job["id"] in client.get("/audit").text
     assert client.post("/audit", data={"job": job["id"], "right": "no"}).status_code == 303
-    figures = client.get("/api/v1/stats").json
-    assert (figures["audited"]["answers"], figures["audited_relaxed"]["wrong"]) == (0, 1)
+    stats = client.get("/api/v1/stats").json
+    assert (stats["audited"]["answers"], stats["audited_relaxed"]["wrong"]) == (0, 1)
     assert job["id"] not in client.get("/audit").text
 
 
-def test_the_page_of_an_answer_has_a_button_for_a_wrong_one(client, answered):
+def test_only_the_page_of_a_remembered_picture_has_a_wrong_picture_button(client, answered):
     first, job = answered
-    assert "Wrong reuse" in client.get(f"/jobs/{job['id']}").text
-    assert "Wrong reuse" not in client.get(f"/jobs/{first['id']}").text
+    assert "Wrong picture" in client.get(f"/jobs/{job['id']}").text
+    assert "Wrong picture" not in client.get(f"/jobs/{first['id']}").text
     answer = client.post(f"/jobs/{job['id']}/wrong")
     assert answer.status_code == 303
     page = client.get(answer.headers["Location"]).text
     assert ALIKE["prompt"] in page and 'data-origin="painted"' in page
 
 
-def test_an_audit_samples_answers_counts_them_and_asks_only_once(client, answered):
+def test_an_audit_counts_each_answer_and_shows_it_only_once(client, answered):
     _, job = answered
     before = client.get("/api/v1/stats").json
     assert (before["jobs"], before["painted"], before["memory"], before["hit_rate"]) == (2, 1, 1, 0.5)
@@ -76,13 +76,13 @@ def test_an_audit_samples_answers_counts_them_and_asks_only_once(client, answere
     assert 0.2 < after["low"] < 0.21 and after["high"] == 1.0
 
 
-def test_complaints_are_no_audit(client, answered):
+def test_user_feedback_does_not_count_as_an_audit(client, answered):
     _, job = answered
     client.post(f"/api/v1/jobs/{job['id']}/label", json={"right": False})
     assert client.get("/api/v1/stats").json["audited"]["answers"] == 0
 
 
-def test_labels_are_exported_as_pairs_that_a_judge_is_taught_by(client, answered, tmp_path):
+def test_labels_are_exported_as_pairs_for_training_a_judge(client, answered, tmp_path):
     _, job = answered
     client.post(f"/api/v1/jobs/{job['id']}/label", json={"right": False})
     client.post("/audit", data={"job": job["id"], "right": "yes"})

@@ -1,3 +1,5 @@
+"""The gallery page, its search and filters, and its streams of new pictures."""
+
 import json
 import re
 from collections.abc import Callable
@@ -21,21 +23,21 @@ SMALL = {"width": 64, "height": 64, "steps": 2}
 
 
 def painted(client: FlaskClient, queue: Queue, prompt: str) -> str:
-    """The key of a picture that is painted now."""
+    """Paint a picture; returns its key."""
     job = client.post("/api/v1/jobs", json={"prompt": prompt, **SMALL}).json
     picture = finished(queue, job["id"]).picture
     assert picture
     return picture.key
 
 
-def live(client: FlaskClient, path: str = "/gallery", what: str = "news") -> str:
-    """Where the page looks for new pictures."""
+def news_url(client: FlaskClient, path: str = "/gallery", what: str = "news") -> str:
+    """The address from which the page gets new pictures."""
     found = re.search(rf'data-{what}="([^"]+)"', client.get(path).text)
     assert found
     return found[1].replace("&amp;", "&")
 
 
-def test_the_gallery_goes_on_by_its_link(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+def test_the_gallery_links_to_older_pictures(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
     keys = [remember(recipe, seed=seed).key for seed in range(26)]
     first = client.get("/gallery").text
     older = re.search(r'data-more href="([^"]+)"', first)
@@ -46,14 +48,14 @@ def test_the_gallery_goes_on_by_its_link(client: FlaskClient, remember: Remember
 
 
 @pytest.mark.parametrize("cursor", ["nan", "inf", "tomorrow", ""])
-def test_a_broken_cursor_shows_the_newest(
+def test_an_invalid_cursor_shows_the_newest_pictures(
     client: FlaskClient, remember: Remember, recipe: Recipe, cursor: str
 ) -> None:
     key = remember(recipe).key
     assert shown(client.get(f"/gallery?before={cursor}").text) == [key]
 
 
-def test_a_search_finds_by_meaning_nearest_first(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+def test_a_search_lists_the_nearest_in_meaning_first(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
     prompts = ("a red fox in the snow", "a fox", "a slice of pizza", "a lighthouse at night")
     keys = [remember(replace(recipe, prompt=prompt)).key for prompt in prompts]
     page = client.get("/gallery?q=the+animal+fox").text
@@ -61,14 +63,14 @@ def test_a_search_finds_by_meaning_nearest_first(client: FlaskClient, remember: 
     assert 'value="the animal fox"' in page
 
 
-def test_a_search_for_something_else_finds_nothing(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+def test_a_search_for_another_subject_finds_nothing(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
     remember(recipe)
     page = client.get("/gallery?q=tax+law").text
-    assert shown(page) == [] and "No picture shows anything like it." in page
+    assert shown(page) == [] and "No picture matches." in page
 
 
 @pytest.mark.parametrize("query", ["", "&q=fox"])
-def test_the_gallery_shows_one_model_or_all(
+def test_the_gallery_can_be_limited_to_one_model(
     client: FlaskClient, remember: Remember, recipe: Recipe, query: str
 ) -> None:
     one = remember(recipe).key
@@ -77,8 +79,10 @@ def test_the_gallery_shows_one_model_or_all(
     assert set(shown(client.get(f"/gallery?model={query}").text)) == {one, other}
 
 
-def test_mine_are_the_pictures_that_i_was_given(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
-    client.get("/")  # which names this browser
+def test_mine_only_shows_the_pictures_that_this_browser_received(
+    client: FlaskClient, queue: Queue, working: PaintingRunner
+) -> None:
+    client.get("/")  # sets the visitor cookie
     mine = painted(client, queue, "a red fox in the snow")
     painted(client.application.test_client(), queue, "a lighthouse at night")
     assert shown(client.get("/gallery?mine=1").text) == [mine]
@@ -86,17 +90,19 @@ def test_mine_are_the_pictures_that_i_was_given(client: FlaskClient, queue: Queu
     assert shown(client.application.test_client().get("/gallery?mine=1").text) == []
 
 
-def test_another_scope_is_neither_shown_nor_found(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
+def test_pictures_of_another_scope_are_neither_shown_nor_found(
+    client: FlaskClient, remember: Remember, recipe: Recipe
+) -> None:
     remember(recipe, scope="alice")
     for path in ("/", "/gallery", "/gallery?q=a+red+fox+in+the+snow"):
         assert shown(client.get(path).text) == []
 
 
-def test_news_are_what_was_finished_since_the_page(
+def test_news_are_the_pictures_finished_since_the_page_was_loaded(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     painted(client, queue, "a lighthouse at night")
-    news = live(client)
+    news = news_url(client)
     assert shown(client.get(news).json["tiles"]) == []
     keys = [painted(client, queue, "a green apple"), painted(client, queue, "a blue boat")]
     answer = client.get(news).json
@@ -104,48 +110,48 @@ def test_news_are_what_was_finished_since_the_page(
     assert shown(client.get(answer["next"]).json["tiles"]) == []
 
 
-def test_a_finished_picture_comes_as_an_event(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
-    events = live(client, "/", "events")
+def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
+    events = news_url(client, "/", "events")
     key = painted(client, queue, "a green apple")
     answer = client.get(events)
     assert answer.mimetype == "text/event-stream"
-    told = iter(answer.response)
-    assert next(told) == b"retry: 1000\n\n"
-    name, event, data, *_ = next(told).decode().split("\n")
+    chunks = iter(answer.response)
+    assert next(chunks) == b"retry: 1000\n\n"
+    name, event, data, *_ = next(chunks).decode().split("\n")
     answer.close()
     assert event == "event: picture" and shown(json.loads(data.removeprefix("data: "))) == [key]
     assert name.removeprefix("id: ") == queue.job_store.jobs.finished_pictures()[0][0]
 
 
-def test_whoever_comes_back_is_told_what_it_missed(
+def test_a_client_that_reconnects_gets_the_events_it_missed(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     painted(client, queue, "a green apple")
     last = queue.job_store.jobs.finished_pictures()[0][0]
     key = painted(client, queue, "a blue boat")
     answer = client.get("/gallery/events?since=0-0", headers={"Last-Event-ID": last})
-    told = iter(answer.response)
-    next(told)
-    assert key in next(told).decode()
+    chunks = iter(answer.response)
+    next(chunks)
+    assert key in next(chunks).decode()
     answer.close()
 
 
 @pytest.mark.parametrize("since", ["", "x", "1-x", "9" * 30, "1-1-1"])
-def test_a_broken_place_in_the_stream_means_its_beginning(
+def test_an_invalid_event_id_starts_the_stream_at_its_beginning(
     client: FlaskClient, queue: Queue, working: PaintingRunner, since: str
 ) -> None:
     key = painted(client, queue, "a green apple")
     assert shown(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
 
 
-def test_another_scopes_pictures_are_no_news(client: FlaskClient, job_store: JobStore, recipe: Recipe) -> None:
-    news = live(client)
+def test_pictures_of_another_scope_are_not_news(client: FlaskClient, job_store: JobStore, recipe: Recipe) -> None:
+    news = news_url(client)
     finish(job_store, recipe, scope="alice")
     assert shown(client.get(news).json["tiles"]) == []
 
 
 def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
-    """A job that is painted at once, by nobody; the key of its picture."""
+    """Complete a job without a worker; returns the key of its picture."""
     job_store.submissions.open_job(recipe, reason="", scope=scope, user=user, joinable=False)
     claim = job_store.claims.claim("stickers")
     assert claim
@@ -154,10 +160,10 @@ def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: st
     return picture.key
 
 
-def test_whoever_holds_a_stream_is_written_to_at_pictures_that_are_not_shown(
+def test_a_stream_sends_a_comment_for_a_picture_that_is_not_shown(
     client: FlaskClient, job_store: JobStore, recipe: Recipe
 ) -> None:
-    """Only then is it noticed that a window was closed."""
+    """Only writing reveals that a window was closed."""
     finish(job_store, recipe, scope="alice")
     key = finish(job_store, recipe)
     answer = client.get("/gallery/events?since=0-0")
@@ -166,44 +172,44 @@ def test_whoever_holds_a_stream_is_written_to_at_pictures_that_are_not_shown(
     assert comment == b": still here\n\n" and key in event.decode()
 
 
-def test_what_is_mine_is_read_once_for_many_pictures_and_none_is_missed(
+def test_the_users_jobs_are_read_once_for_many_new_pictures_and_none_is_missed(
     client: FlaskClient, queue: Queue, job_store: JobStore, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "OWN_SECONDS", 0.5)
     read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
-    client.get("/")  # which names this browser
+    client.get("/")  # sets the visitor cookie
     visitor = client.get_cookie(VISITOR)
     assert visitor
     keys = [finish(job_store, recipe, user=user) for user in ("", "", visitor.value, "", "", visitor.value, "")]
     answer = client.get("/gallery/events?mine=1&since=0-0")
-    told = ""
-    while keys[5] not in told:
-        told += next(answer.response).decode()
+    text = ""
+    while keys[5] not in text:
+        text += next(answer.response).decode()
     answer.close()
-    assert shown(told.replace('\\"', '"')) == [keys[2], keys[5]] and len(read) <= 2
+    assert shown(text.replace('\\"', '"')) == [keys[2], keys[5]] and len(read) <= 2
     assert shown(client.get("/gallery/new?mine=1&since=0-0").json["tiles"]) == [keys[5], keys[2]]
     assert len(read) <= 3
 
 
-def test_a_search_of_mine_reads_what_is_mine_once(
+def test_a_search_of_my_pictures_reads_my_jobs_once(
     client: FlaskClient, queue: Queue, remember: Remember, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(3):
         remember(recipe, seed=seed)
-    client.get("/")  # which names this browser
+    client.get("/")  # sets the visitor cookie
     read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
     assert shown(client.get("/gallery?mine=1&q=fox").text) == [] and len(read) == 1
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch, whose: object, name: str) -> list[object]:
-    """Grows with every call of a method."""
+def count_calls(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> list[object]:
+    """A list that grows with every call of a method."""
     calls: list[object] = []
-    method = getattr(whose, name)
-    monkeypatch.setattr(whose, name, lambda *given: calls.append(given) or method(*given))
+    method = getattr(target, name)
+    monkeypatch.setattr(target, name, lambda *args: calls.append(args) or method(*args))
     return calls
 
 
-def test_a_caller_holds_so_many_streams_of_every_kind_and_no_more(serve: Serve, enter: Enter) -> None:
+def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, enter: Enter) -> None:
     app = serve(streams="3")
     ada, bob = enter(app, "ada"), enter(app, "bob")
     job = ada.post("/api/v1/jobs", json={"prompt": "a red fox", **SMALL}).json["links"]["events"]
@@ -215,14 +221,14 @@ def test_a_caller_holds_so_many_streams_of_every_kind_and_no_more(serve: Serve, 
     assert ada.head("/gallery/events").status_code == 429
     beside = bob.get("/gallery/events")
     assert beside.status_code == 200
-    for answer in (beside, beside, *reversed(held)):  # the last first, for one thread holds them all
+    for answer in (beside, beside, *reversed(held)):  # in reverse order, since one thread holds them all
         answer.close()
-    with ada.head(job) as answer:  # of which nothing is ever sent
+    with ada.head(job) as answer:  # a stream of which nothing is ever sent
         assert answer.status_code == 200
     assert not app.extensions["streams"].open
 
 
-def test_without_keys_streams_are_counted_by_address(serve: Serve) -> None:
+def test_without_keys_streams_are_counted_per_address(serve: Serve) -> None:
     client = serve(keys="off", streams="1").test_client()
     held = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": "10.0.0.7"})
     for address, status in (("10.0.0.7", 429), ("10.0.0.8", 200)):
@@ -232,7 +238,7 @@ def test_without_keys_streams_are_counted_by_address(serve: Serve) -> None:
     held.close()
 
 
-def test_the_gallery_says_when_memory_is_away(
+def test_the_gallery_says_when_memory_does_not_respond(
     client: FlaskClient, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
@@ -242,4 +248,4 @@ def test_the_gallery_says_when_memory_is_away(
     monkeypatch.setattr(memory, "search", away)
     for path in ("/gallery", "/gallery?q=fox"):
         answer = client.get(path)
-        assert answer.status_code == 200 and "Memory does not answer at the moment." in answer.text
+        assert answer.status_code == 200 and "Memory does not respond at the moment." in answer.text

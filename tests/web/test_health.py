@@ -1,47 +1,47 @@
-"""/healthz says whether a job can be served, and which part is at fault."""
+"""/healthz says whether a job can be served, and which service is at fault."""
 
 from jobs.store.job_store import open_job_store
 from memo.index import open_index
 from memo.store import FolderStore
 
 
-def test_it_is_healthy_when_a_job_can_be_served(client, job_store):
+def test_healthy_when_a_job_can_be_served(client, job_store):
     job_store.heartbeats.beat("here", {"pid": 1})
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["status"]) == (200, "ok")
-    assert set(answer.json["parts"].values()) == {"ok"}
+    assert set(answer.json["services"].values()) == {"ok"}
 
 
-def test_without_a_worker_it_is_not(client):
+def test_unhealthy_without_a_worker(client):
     answer = client.get("/healthz")
-    assert answer.status_code == 503 and answer.json["parts"]["workers"] == "no worker is alive"
+    assert answer.status_code == 503 and answer.json["services"]["workers"] == "no worker is running"
 
 
-def test_without_an_index_it_is_degraded_but_serves(client, job_store, memory, unused_port):
+def test_degraded_without_an_index(client, job_store, memory, unused_port):
     job_store.heartbeats.beat("here", {"pid": 1})
     memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json["status"]) == (200, "degraded")
-    assert "does not answer" in answer.json["parts"]["index"]
+    assert "does not answer" in answer.json["services"]["index"]
 
 
-def test_without_a_store_it_is_not(client, job_store, memory, tmp_path):
+def test_unhealthy_without_a_store(client, job_store, memory, tmp_path):
     job_store.heartbeats.beat("here", {"pid": 1})
     (tmp_path / "file").touch()
     memory.store = FolderStore(tmp_path / "file")
     assert client.get("/healthz").status_code == 503
 
 
-def test_without_a_queue_it_is_not_and_jobs_are_refused_for_now(client, queue, unused_port):
+def test_unhealthy_without_a_queue_and_jobs_are_refused_with_a_time_to_retry(client, queue, unused_port):
     queue.job_store = open_job_store(f"redis://127.0.0.1:{unused_port}/0")
     answer = client.get("/healthz")
-    assert answer.status_code == 503 and "queue" in answer.json["parts"]["queue"]
+    assert answer.status_code == 503 and "queue" in answer.json["services"]["queue"]
     refused = client.post("/api/v1/jobs", json={"prompt": "a red fox"})
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
     assert "the queue does not answer" in refused.json["detail"]
 
 
-def test_without_an_index_pictures_are_painted_all_the_same(client, queue, working, memory, unused_port):
+def test_without_an_index_pictures_are_still_painted(client, queue, working, memory, unused_port):
     from tests.real import finished
 
     memory.index = open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)

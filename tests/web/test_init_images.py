@@ -1,4 +1,4 @@
-"""Starting from a picture, by the native API."""
+"""Image to image by the native API: uploads, and pictures painted from them."""
 
 import io
 import random
@@ -18,13 +18,13 @@ def picture(colour="#c60", kind="PNG"):
     return file.getvalue()
 
 
-def upload(client, **how):
-    answer = client.post("/api/v1/init-images", **how)
+def upload(client, **options):
+    answer = client.post("/api/v1/init-images", **options)
     assert answer.status_code == 201, answer.json
     return answer.json["init_image"]
 
 
-def test_the_painter_gets_the_picture_that_was_uploaded(client, queue, working, painter):
+def test_the_painter_receives_the_uploaded_picture(client, queue, working, painter):
     start = upload(client, data=picture(), content_type="image/png")
     job = client.post("/api/v1/jobs", json={**FOX, "init_image": start, "strength": 0.4}).json
     assert finished(queue, job["id"]).state == "done"
@@ -32,38 +32,36 @@ def test_the_painter_gets_the_picture_that_was_uploaded(client, queue, working, 
     assert job["recipe"]["init_image"] == start and job["recipe"]["strength"] == 0.4
 
 
-def test_a_form_uploads_as_well_and_one_picture_has_one_name(client):
+def test_the_same_picture_uploaded_as_body_or_form_gets_the_same_name(client):
     form = {"image": (io.BytesIO(picture()), "photo.png")}
     assert upload(client, data=form) == upload(client, data=picture(), content_type="image/png")
 
 
-def test_a_painted_picture_may_be_named_by_its_key(client, queue, working, painter):
+def test_a_painted_picture_can_be_an_initial_image_by_its_key(client, queue, working, painter):
     first = finished(queue, client.post("/api/v1/jobs", json=FOX).json["id"]).picture
     job = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox", "init_image": first.key}).json
     assert finished(queue, job["id"]).state == "done"
     assert painter.init_images[-1].size == (64, 64)
 
 
-def test_the_week_that_an_upload_is_kept_begins_anew_whenever_it_is_asked_for(
-    client, job_store, working, monkeypatch
-):
-    def noted():
-        with monkeypatch.context() as hurried:
-            hurried.setattr("jobs.store.backlog.KEPT_SECONDS", -0.001)
+def test_using_an_upload_restarts_the_week_for_which_it_is_kept(client, job_store, working, monkeypatch):
+    def expired_uploads():
+        with monkeypatch.context() as patch:
+            patch.setattr("jobs.store.backlog.KEPT_SECONDS", -0.001)
             return job_store.backlog.old_init_images()
 
     start = upload(client, data=picture(), content_type="image/png")
-    [(name, scope)] = noted()
+    [(name, scope)] = expired_uploads()
     assert name == start
     job_store.backlog.drop_init_image(start, scope)
     assert client.post("/api/v1/jobs", json={**FOX, "init_image": start}).status_code == 202
-    assert noted() == [(start, scope)]
+    assert expired_uploads() == [(start, scope)]
 
 
-def test_what_was_never_uploaded_cannot_be_started_from(client):
+def test_an_unknown_init_image_is_refused(client):
     answer = client.post("/api/v1/jobs", json={**FOX, "init_image": "0" * 32})
     assert (answer.status_code, answer.json["field"]) == (422, "init_image")
-    assert "upload it first" in answer.json["fix"]
+    assert "upload the image first" in answer.json["fix"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +69,7 @@ def test_what_was_never_uploaded_cannot_be_started_from(client):
     [(b"", 400), (b"no picture", 422), (b"\0" * (16 * 2**20 + 1), 413)],
     ids=["none", "text", "huge"],
 )
-def test_an_upload_that_is_no_picture_is_refused(client, data, status):
+def test_an_upload_that_is_not_a_picture_is_refused(client, data, status):
     assert client.post("/api/v1/init-images", data=data, content_type="image/png").status_code == status
 
 
@@ -80,20 +78,20 @@ def form(image=None, **fields):
     return typed | ({"image": (io.BytesIO(image), "photo.png")} if image else {})
 
 
-def test_the_form_takes_a_picture_without_javascript(client, queue, working, painter):
+def test_the_form_accepts_a_picture_without_javascript(client, queue, working, painter):
     answer = client.post("/", data=form(picture(), strength="0,4"))
     job = finished(queue, answer.headers["Location"].rpartition("/")[2])
     assert (job.recipe.strength, painter.init_images[0].size) == (0.4, (30, 20))
 
 
-def test_a_large_picture_goes_through_the_form(client):
+def test_the_form_accepts_a_large_picture(client):
     noise = Image.frombytes("RGB", (300, 300), random.Random(1).randbytes(270_000))
     file = io.BytesIO()
     noise.save(file, "PNG")
     assert client.post("/", data=form(file.getvalue())).status_code == 303
 
 
-def test_a_fault_elsewhere_does_not_lose_the_picture(client, tiny_models):
+def test_a_mistake_in_another_field_keeps_the_picture(client, tiny_models):
     answer = client.post("/", data=form(picture(), steps="0"))
     [start] = re.findall(r'name="init_image" value="([0-9a-f]{32})" checked', answer.text)
     assert answer.status_code == 422
@@ -101,6 +99,6 @@ def test_a_fault_elsewhere_does_not_lose_the_picture(client, tiny_models):
     assert again.status_code == 303
 
 
-def test_what_is_no_picture_is_said_at_its_field(client):
+def test_a_file_that_is_not_a_picture_is_reported_at_its_field(client):
     answer = client.post("/", data=form(b"no picture"))
     assert answer.status_code == 422 and "Send a PNG, JPEG or WebP picture" in answer.text

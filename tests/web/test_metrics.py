@@ -1,4 +1,4 @@
-"""What Prometheus scrapes."""
+"""The metrics that Prometheus scrapes."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def scrape(client):
     return read
 
 
-def test_what_waits_and_what_was_answered_is_counted(scrape, job_store, recipe):
+def test_waiting_paintings_and_answered_jobs_are_counted(scrape, job_store, recipe):
     before = scrape()
     assert before["memoaized_queue_depth", "stickers"] == 0 and before["memoaized_workers",] == 0
     for prompt in ("one", "two"):
@@ -37,15 +37,25 @@ def test_what_waits_and_what_was_answered_is_counted(scrape, job_store, recipe):
     job_store.submissions.record_remembered(recipe, match, "why", seconds=0.5)
     after = scrape()
     assert after["memoaized_queue_depth", "stickers"] == 1
-    assert (after["memoaized_seconds_spent_total",], after["memoaized_joules_spent_total",]) == (4.0, 90.0)
-    assert (after["memoaized_seconds_saved_total",], after["memoaized_joules_saved_total",]) == (3.5, 85.0)
+    assert (after["memoaized_painting_seconds_total",], after["memoaized_painting_energy_joules_total",]) == (
+        4.0,
+        90.0,
+    )
+    assert (after["memoaized_saved_painting_seconds_total",], after["memoaized_saved_energy_joules_total",]) == (
+        3.5,
+        85.0,
+    )
 
 
-def test_workers_are_told_apart(scrape, job_store):
-    said = {"slots": 8, "busy": 3, "joules": 12.5, "ended": {"done": 5, "failed": 1}}
-    job_store.heartbeats.beat("here", {**said, "painters": {"stickers": {"width": 3, "step_ms": 41.5, "gpu_mb": 0}}})
+def test_each_worker_has_its_own_samples(scrape, job_store):
+    report = {"slots": 8, "busy": 3, "joules": 12.5, "ended": {"done": 5, "failed": 1}}
+    job_store.heartbeats.beat(
+        "here", {**report, "painters": {"stickers": {"batch_size": 3, "step_ms": 41.5, "gpu_mb": 512}}}
+    )
     now = scrape()
-    assert (now["memoaized_worker_slots", "here"], now["memoaized_worker_busy", "here"]) == (8, 3)
+    assert (now["memoaized_worker_slots", "here"], now["memoaized_worker_busy_slots", "here"]) == (8, 3)
     assert now["memoaized_worker_paintings_total", "failed", "here"] == 1
-    assert now["memoaized_worker_joules_total", "here"] == 12.5
-    assert now["memoaized_painter_step_ms", "stickers", "here"] == 41.5
+    assert now["memoaized_worker_energy_joules_total", "here"] == 12.5
+    assert now["memoaized_painter_batch_size", "stickers", "here"] == 3
+    assert now["memoaized_painter_step_seconds", "stickers", "here"] == pytest.approx(0.0415)
+    assert now["memoaized_painter_gpu_memory_bytes", "stickers", "here"] == 512e6

@@ -1,4 +1,4 @@
-"""The description of the native API is exactly true: of every route, and of what it answers to anything."""
+"""The OpenAPI description covers every route of the native API and matches its actual responses."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ from web.api.documents import JobBody, RecipeDocument
 from web.api.openapi import PREFIX
 from web.picture_requests import COUNT, FIELDS, MEMO, PRIORITY, USER
 
-NOT_MEANT = (positive_data_acceptance,)  # what a model can paint, no schema can say
+EXCLUDED_CHECKS = (positive_data_acceptance,)  # a schema cannot say which sizes a model paints
 
 
 @pytest.fixture
@@ -24,16 +24,16 @@ def description(client):
 
 @pytest.fixture
 def api(app, working):
-    """The application as this machine's own browser reaches it."""
+    """The application as a browser on the same machine reaches it."""
 
-    def at_home(environ, start_response):
+    def local_app(environ, start_response):
         return app({**environ, "REMOTE_ADDR": "127.0.0.1"}, start_response)
 
-    return schemathesis.openapi.from_wsgi("/api/v1/openapi.json", at_home)
+    return schemathesis.openapi.from_wsgi("/api/v1/openapi.json", local_app)
 
 
-EACH = {GenerationMode.POSITIVE: 8, GenerationMode.NEGATIVE: 3}  # what is wrong on purpose takes long to think of
-QUICKLY = settings(
+EXAMPLES = {GenerationMode.POSITIVE: 8, GenerationMode.NEGATIVE: 3}  # invalid examples take long to generate
+QUICK = settings(
     derandomize=True,
     deadline=None,
     database=None,
@@ -42,27 +42,27 @@ QUICKLY = settings(
 )
 
 
-def says_something(operation):
-    """Whether there is anything in such a request that could be wrong."""
-    beside = [parameter for parameter in operation["parameters"] if parameter["in"] != "path"]
-    return beside or "application/json" in operation.get("requestBody", {}).get("content", {})
+def has_input(operation):
+    """Whether a request of this operation has anything that could be invalid."""
+    inputs = [parameter for parameter in operation["parameters"] if parameter["in"] != "path"]
+    return inputs or "application/json" in operation.get("requestBody", {}).get("content", {})
 
 
-@pytest.mark.parametrize("mode", EACH)
-def test_whatever_is_asked_is_answered_as_described(api, mode):
-    asked = Counter()
-    for found in api.get_all_operations():
-        operation = found.ok()
+@pytest.mark.parametrize("mode", EXAMPLES)
+def test_every_response_matches_the_description(api, mode):
+    sent = Counter()
+    for result in api.get_all_operations():
+        operation = result.ok()
 
-        @settings(QUICKLY, max_examples=EACH[mode])
+        @settings(QUICK, max_examples=EXAMPLES[mode])
         @given(case=operation.as_strategy(generation_mode=mode))
-        def answered(case):
-            asked[case.operation.label] += 1
-            case.call_and_validate(excluded_checks=NOT_MEANT)
+        def check(case):
+            sent[case.operation.label] += 1
+            case.call_and_validate(excluded_checks=EXCLUDED_CHECKS)
 
-        if mode is GenerationMode.POSITIVE or says_something(operation.definition.raw):
-            answered()
-    assert len(asked) >= 7 and asked.total() >= 24
+        if mode is GenerationMode.POSITIVE or has_input(operation.definition.raw):
+            check()
+    assert len(sent) >= 7 and sent.total() >= 24
 
 
 def test_the_description_is_valid_openapi(description):
@@ -72,38 +72,38 @@ def test_the_description_is_valid_openapi(description):
 def test_every_route_of_the_native_api_is_described(app, description):
     rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
     missing = [rule.rule for rule in rules if not hasattr(app.view_functions[rule.endpoint], "operation")]
-    assert not missing, "say what they answer: web/api/openapi.py, `described`"
-    told = sum(len(path) for path in description["paths"].values())
-    assert told == sum(len(rule.methods - {"HEAD", "OPTIONS"}) for rule in rules) >= 18
+    assert not missing, "describe them with `documented` of web/api/openapi.py"
+    count = sum(len(path) for path in description["paths"].values())
+    assert count == sum(len(rule.methods - {"HEAD", "OPTIONS"}) for rule in rules) >= 18
 
 
-def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(description):
+def test_every_operation_has_a_unique_id_and_a_summary(description):
     operations = [operation for path in description["paths"].values() for operation in path.values()]
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names) and all(operation["summary"] for operation in operations)
     links = [
         link["operationId"]
-        for one in operations
-        for answer in one["responses"].values()
-        for link in answer.get("links", {}).values()
+        for operation in operations
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
     ]
     assert links and set(links) <= set(names)
 
 
-def test_the_documents_have_the_fields_of_the_code():
+def test_the_documents_have_the_same_fields_as_the_classes():
     assert set(RecipeDocument.__annotations__) == set(Recipe.__slots__)
     assert set(JobBody.__annotations__) >= {*FIELDS, MEMO, COUNT, USER, PRIORITY}
 
 
-def test_refusals_are_problem_documents(description):
+def test_errors_are_problem_documents(description):
     for path in description["paths"].values():
         for operation in path.values():
-            refused = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
-            refused.pop("414", None)  # gunicorn's own
-            assert refused and all("application/problem+json" in answer["content"] for answer in refused.values())
+            errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
+            errors.pop("414", None)  # sent by gunicorn itself
+            assert errors and all("application/problem+json" in answer["content"] for answer in errors.values())
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_nothing_inline(client):
+def test_the_api_page_loads_nothing_from_other_sites_and_has_no_inline_code(client):
     page = client.get("/api/docs")
     assert page.status_code == 200 and "unsafe" not in page.headers["Content-Security-Policy"]
     assert "http://" not in page.text and "https://" not in page.text and "<style" not in page.text

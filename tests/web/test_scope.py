@@ -1,7 +1,7 @@
-"""What is one person's stays theirs: for every route there is, others get nothing of it.
+"""No route reveals one user's jobs or pictures to another.
 
-A route that stands in neither table below fails a test: say how it is called by somebody who knows the names of
-another's jobs and pictures, or that it holds nobody's data.
+Every route must be in one of the tables below, or a test fails. Add how Bob would call it to get at Ada's data, or
+add it to those that hold no user's data.
 """
 
 import base64
@@ -29,8 +29,8 @@ HTML = {"Accept": "text/html"}
 
 
 @dataclass
-class Hand:
-    """Paints what waits, in whosever memory; prompts that it is to hold stay under way."""
+class FakeWorker:
+    """A stand-in for a worker: paints waiting jobs of every scope; prompts in `held` stay under way."""
 
     job_store: JobStore
     memory: Memory
@@ -39,15 +39,15 @@ class Hand:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Until stopped."""
-        aside: list[Claim] = []
+        """Work until stopped."""
+        claims: list[Claim] = []
         while not self.stop.wait(0.005):
             if claim := self.job_store.claims.claim("stickers"):
-                aside.append(claim)
-            aside = [claim for claim in aside if not self.ended(claim)]
+                claims.append(claim)
+            claims = [claim for claim in claims if not self.ended(claim)]
 
     def ended(self, claim: Claim) -> bool:
-        """Paint it unless it is held; whether it needs no more looking after."""
+        """Paint it unless it is held; returns whether the claim is done with."""
         if self.job_store.progress.report_step(claim, 1) != "go on":
             return self.job_store.progress.end_cancelled(claim)
         if self.idle or claim.recipe.prompt in self.held:
@@ -61,18 +61,18 @@ class Hand:
 
 
 @pytest.fixture
-def hand(job_store: JobStore, memory: Memory) -> Iterator[Hand]:
-    hand = Hand(job_store, memory)
-    thread = threading.Thread(target=hand.run)
+def worker(job_store: JobStore, memory: Memory) -> Iterator[FakeWorker]:
+    worker = FakeWorker(job_store, memory)
+    thread = threading.Thread(target=worker.run)
     thread.start()
-    yield hand
-    hand.stop.set()
+    yield worker
+    worker.stop.set()
     thread.join()
 
 
 @dataclass
 class World:
-    """Ada has a picture, an answer from memory, and a painting under way; Bob knows how all of them are called."""
+    """Ada has a picture, an answer from memory, and a painting under way; Bob knows their names."""
 
     bob: FlaskClient
     ada: FlaskClient
@@ -85,7 +85,7 @@ class World:
 
     @property
     def secrets(self) -> list[bytes]:
-        """What no answer to Bob may hold unless he said it himself."""
+        """What no response to Bob may contain unless he sent it himself."""
         jobs = (self.done, self.answered, self.running)
         names = [self.picture.key, self.picture.scope, self.start, *(job.id for job in jobs)]
         names += [job.painting for job in jobs if job.painting]
@@ -93,14 +93,14 @@ class World:
 
 
 @pytest.fixture
-def world(guarded, enter, hand, queue, memory) -> World:
+def world(guarded, enter, worker, queue, memory) -> World:
     ada, bob = enter(guarded, "ada"), enter(guarded, "bob")
     done = finished(queue, ada.post("/api/v1/jobs", json={**FOX, "seed": 5}).json["id"])
     assert done.picture
     answered = ada.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"}).json
     assert answered["origin"] == "memory"
     start = ada.post("/api/v1/init-images", data=png_of("#123456"), content_type="image/png").json["init_image"]
-    hand.held.add(WOLF["prompt"])
+    worker.held.add(WOLF["prompt"])
     running = ada.post("/api/v1/jobs", json=WOLF).json["id"]
     wait_for(lambda: queue.job_store.jobs.find(running).state is State.RUNNING)
     queue.job_store.connection.redis.hset(
@@ -128,11 +128,11 @@ def a1111(**more):
     return {"prompt": FOX["prompt"], "width": 64, "height": 64, "steps": 8, **more}
 
 
-# How Bob asks, knowing what things of Ada's are called: by name he gets what he would get for a name that never was.
+# Requests of Bob for Ada's jobs and pictures by name: he gets the same response as for a name that does not exist.
 BY_NAME = {
     "api.job": lambda b, job, key: b.get(f"/api/v1/jobs/{job}"),
     "api.cancel_job": lambda b, job, key: b.delete(f"/api/v1/jobs/{job}"),
-    "api.create_another": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/another"),
+    "api.create_variation": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/variation"),
     "api.events": lambda b, job, key: b.get(f"/api/v1/jobs/{job}/events"),
     "api.preview": lambda b, job, key: b.get(f"/api/v1/jobs/{job}/preview"),
     "api.picture": lambda b, job, key: b.get(f"/api/v1/pictures/{key}"),
@@ -141,16 +141,16 @@ BY_NAME = {
     "api.delete_picture": lambda b, job, key: b.delete(f"/api/v1/pictures/{key}"),
     "audit.label_job": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/label", json={"right": False}),
     "audit.feedback": lambda b, job, key: b.post(f"/api/v1/pictures/{key}/feedback", json={"right": False}),
-    "audit.wrong": lambda b, job, key: b.post(f"/jobs/{job}/wrong"),
-    "pages.job": lambda b, job, key: b.get(f"/jobs/{job}"),
-    "pages.card": lambda b, job, key: b.get(f"/jobs/{job}/card"),
-    "pages.several": lambda b, job, key: b.get(f"/jobs?id={job}&id={job}"),
-    "pages.cancel": lambda b, job, key: b.post(f"/jobs/{job}/cancel"),
-    "pages.more": lambda b, job, key: b.post(f"/jobs/{job}/another"),
-    "pages.again": lambda b, job, key: b.post(f"/jobs/{job}/again"),
-    "pages.picture": lambda b, job, key: b.get(f"/pictures/{key}"),
+    "audit.report_wrong": lambda b, job, key: b.post(f"/jobs/{job}/wrong"),
+    "job.page": lambda b, job, key: b.get(f"/jobs/{job}"),
+    "job.card": lambda b, job, key: b.get(f"/jobs/{job}/card"),
+    "job.several": lambda b, job, key: b.get(f"/jobs?id={job}&id={job}"),
+    "job.cancel": lambda b, job, key: b.post(f"/jobs/{job}/cancel"),
+    "job.variation": lambda b, job, key: b.post(f"/jobs/{job}/variation"),
+    "job.retry": lambda b, job, key: b.post(f"/jobs/{job}/retry"),
+    "picture.page": lambda b, job, key: b.get(f"/pictures/{key}"),
 }
-# How he asks for what there is: lists, searches, and pictures of the very words, by meaning, of the very seed.
+# Requests of Bob that could find them: lists, searches, and the same words, meaning or seed.
 BY_WORDS = {
     "api.list_jobs": lambda b, w: b.get("/api/v1/jobs?limit=100"),
     "api.list_pictures": lambda b, w: [
@@ -167,8 +167,8 @@ BY_WORDS = {
         b.post("/api/v1/jobs", json=WOLF),
         b.post("/api/v1/jobs", json={**FOX, "count": 3}),
     ],
-    "pages.create": lambda b, w: [b.get("/"), b.get(f"/?picture={w.picture.key}")],
-    "pages.ask": lambda b, w: b.post("/", data={**FOX, "seed": "5"}, follow_redirects=True),
+    "create.page": lambda b, w: [b.get("/"), b.get(f"/?picture={w.picture.key}")],
+    "create.submit": lambda b, w: b.post("/", data={**FOX, "seed": "5"}, follow_redirects=True),
     "gallery.gallery": lambda b, w: [b.get("/gallery"), b.get("/gallery?q=red+fox"), b.get("/gallery?mine=1")],
     "gallery.news": lambda b, w: b.get("/gallery/new?since=0-0"),
     "init_images.upload": lambda b, w: b.post(
@@ -188,8 +188,8 @@ BY_WORDS = {
         "/sdapi/v1/img2img", json=a1111(init_images=[base64.b64encode(png_of("#123456")).decode()])
     ),
 }
-# What is kept of each caller: asked for while Ada has something under way.
-BY_CALLER = {
+# Requests for the state kept per user, sent while Ada has something under way.
+PER_USER = {
     "a1111.progress": lambda b: b.get("/sdapi/v1/progress"),
     "a1111.interrupt": lambda b: b.post("/sdapi/v1/interrupt"),
     "a1111.skip": lambda b: b.post("/sdapi/v1/skip"),
@@ -198,30 +198,30 @@ BY_CALLER = {
     "internal.progress_of_task": lambda b: b.post("/internal/progress", json={"id_task": "hers"}),
     "internal.pending_tasks": lambda b: b.get("/internal/pending-tasks"),
 }
-ADMINS = {  # those who are none get 403
+ADMINS_ONLY = {  # other users get 403
     "audit.audit": ("GET", "/audit"),
-    "audit.audited": ("POST", "/audit"),
+    "audit.submit_audit": ("POST", "/audit"),
     "audit.export": ("GET", "/api/v1/labels"),
     "audit.stats": ("GET", "/api/v1/stats"),
     "metrics.metrics": ("GET", "/metrics"),
-    "workers.page": ("GET", "/queue"),
-    "workers.board": ("GET", "/queue/now"),
-    "workers.history": ("GET", "/api/v1/stats/history"),
+    "queue.page": ("GET", "/queue"),
+    "queue.state": ("GET", "/queue/state"),
+    "queue.history": ("GET", "/api/v1/stats/history"),
 }
-ELSEWHERE = {  # what a test of its own below tells of
-    "gallery.events": "test_the_stream_of_new_pictures_shows_ones_own",
-    "horde.check": "test_a_request_of_several_is_ones_own",
-    "horde.status": "test_a_request_of_several_is_ones_own",
-    "horde.cancel": "test_a_request_of_several_is_ones_own",
-    "horde.find_user": "test_whose_key_it_is_is_told_to_its_holder",
-    "links.file": "test_a_link_is_made_for_whoever_may_see_the_picture",
+OWN_TESTS = {  # endpoints that a test of their own covers
+    "gallery.events": "test_the_stream_of_new_pictures_shows_only_ones_own",
+    "horde.check": "test_a_horde_request_is_visible_only_to_its_user",
+    "horde.status": "test_a_horde_request_is_visible_only_to_its_user",
+    "horde.cancel": "test_a_horde_request_is_visible_only_to_its_user",
+    "horde.find_user": "test_find_user_names_the_owner_of_the_key",
+    "links.file": "test_a_link_works_without_a_key_and_does_not_reveal_the_scope",
 }
-NOBODYS = {  # routes that hold nobody's data
+NO_USER_DATA = {  # endpoints that hold no user's data
     "static",
     "health.health",
-    "people.sign_in",
-    "people.enter",
-    "people.leave",
+    "sign_in.page",
+    "sign_in.submit",
+    "sign_in.sign_out",
     "api.list_models",
     "openai.models",
     "openai.model",
@@ -238,7 +238,7 @@ NOBODYS = {  # routes that hold nobody's data
     "a1111.latent_upscale_modes",
     "a1111.loras",
     "a1111.memory",
-    "a1111.not_here",
+    "a1111.not_supported",
     "a1111.png_info",
     "a1111.prompt-styles",
     "a1111.realesrgan-models",
@@ -258,60 +258,59 @@ NOBODYS = {  # routes that hold nobody's data
     "a1111.unload-checkpoint",
     "a1111.upscalers",
 }
-TABLES = (BY_NAME, BY_WORDS, BY_CALLER, ADMINS, ELSEWHERE, NOBODYS)
+TABLES = (BY_NAME, BY_WORDS, PER_USER, ADMINS_ONLY, OWN_TESTS, NO_USER_DATA)
 
 
-def test_every_route_stands_in_one_table(app):
+def test_every_route_is_in_exactly_one_table(app):
     routes = {rule.endpoint for rule in app.url_map.iter_rules()}
-    told = [name for table in TABLES for name in table]
-    assert routes - set(told) == set(), "say in tests/web/test_scope.py what these tell whom"
-    assert len(told) == len(set(told)) and set(ELSEWHERE.values()) <= set(globals())
+    names = [name for table in TABLES for name in table]
+    assert routes - set(names) == set(), "add these routes to a table of tests/web/test_scope.py"
+    assert len(names) == len(set(names)) and set(OWN_TESTS.values()) <= set(globals())
 
 
-def leaked(world: World, data: bytes, said: tuple[str, ...] = ()) -> list[bytes]:
-    """Which of Ada's secrets stand in an answer, but for those that Bob said himself."""
-    spoken = {name.encode() for name in said}
-    return [secret for secret in world.secrets if secret in data and secret not in spoken]
+def leaked(world: World, data: bytes, sent: tuple[str, ...] = ()) -> list[bytes]:
+    """The secrets of Ada's in a response, apart from those that Bob sent himself."""
+    known = {name.encode() for name in sent}
+    return [secret for secret in world.secrets if secret in data and secret not in known]
 
 
-def test_by_name_others_get_what_they_get_for_a_name_that_never_was(world, queue, memory):
+def test_other_users_names_look_like_names_that_do_not_exist(world, queue, memory):
     for endpoint, call in BY_NAME.items():
         for job in (world.running.id, world.done.id, world.answered.id):
-            got = call(world.bob, job, world.picture.key)
-            never = call(world.bob, "0" * 32, "0" * 32)
-            assert got.status_code == never.status_code == 404, endpoint
-            said = (job, world.picture.key)
-            assert not leaked(world, got.data, said), endpoint
-            hidden = got.data.replace(job.encode(), b"0" * 32).replace(world.picture.key.encode(), b"0" * 32)
-            assert hidden == never.data, endpoint
+            response = call(world.bob, job, world.picture.key)
+            missing = call(world.bob, "0" * 32, "0" * 32)
+            assert response.status_code == missing.status_code == 404, endpoint
+            assert not leaked(world, response.data, (job, world.picture.key)), endpoint
+            hidden = response.data.replace(job.encode(), b"0" * 32).replace(world.picture.key.encode(), b"0" * 32)
+            assert hidden == missing.data, endpoint
     assert not queue.job_store.jobs.find(world.running.id).state.final and memory.has(world.picture.key)
     assert list(memory.labels.all()) == [] and memory.index.get(world.picture.key) == world.picture
 
 
-def test_the_table_of_names_calls_what_it_says(world):
-    """Ada gets something at each of them, so that Bob's 404 is no slip of a path."""
-    deadly = ("api.cancel_job", "pages.cancel", "api.delete_picture", "audit.wrong", "audit.feedback")
+def test_the_requests_by_name_reach_their_routes(world):
+    """Ada succeeds at each of them, so Bob's 404 is not due to a wrong path."""
+    destructive = ("api.cancel_job", "job.cancel", "api.delete_picture", "audit.report_wrong", "audit.feedback")
     for endpoint, call in BY_NAME.items():
-        if endpoint not in (*deadly, "api.events"):
+        if endpoint not in (*destructive, "api.events"):
             job = world.answered if endpoint == "audit.label_job" else world.running
             assert call(world.ada, job.id, world.picture.key).status_code < 400, endpoint
 
 
 @pytest.mark.parametrize("endpoint", BY_WORDS)
-def test_by_words_meaning_or_seed_others_get_nothing(world, hand, endpoint):
-    waits_for_its_pictures = endpoint.startswith(("openai", "a1111"))
-    hand.idle = not waits_for_its_pictures  # so that nothing Bob is given is his own
+def test_words_meaning_or_seed_never_find_another_users_pictures(world, worker, endpoint):
+    waits_for_pictures = endpoint.startswith(("openai", "a1111"))
+    worker.idle = not waits_for_pictures  # so that nothing Bob receives is his own
     answers = BY_WORDS[endpoint](world.bob, world)
     for answer in answers if isinstance(answers, list) else [answers]:
         assert answer.status_code < 400, (endpoint, answer.text)
         assert not leaked(world, answer.data), endpoint
-        told = answer.json if answer.is_json else {}
-        for job in told.get("jobs", [told]):
+        document = answer.json if answer.is_json else {}
+        for job in document.get("jobs", [document]):
             assert job.get("origin") != "memory", endpoint
-        assert told.get("pictures", []) == []
+        assert document.get("pictures", []) == []
 
 
-def test_others_do_not_join_what_is_being_painted(world, queue):
+def test_other_users_do_not_join_a_painting_under_way(world, queue):
     waits = [
         world.bob.post("/api/v1/jobs", json=body).json
         for body in (WOLF, {**WOLF, "prompt": "draw a grey wolf in the woods"})
@@ -331,60 +330,60 @@ def test_the_same_recipe_and_seed_is_another_picture_in_another_scope(world, que
     assert memory.has(world.picture.key) and not memory.has(his.key)
 
 
-def test_nobody_starts_from_anothers_picture(world, hand):
+def test_nobody_can_start_from_another_users_picture(world, worker):
     for start in (world.picture.key, world.start):
         answer = world.bob.post("/api/v1/jobs", json={**FOX, "init_image": start})
         assert answer.status_code == 422 and answer.json["field"] == "init_image"
 
 
-def test_a_request_of_several_is_ones_own(world, queue):
+def test_a_horde_request_is_visible_only_to_its_user(world, queue):
     asked = {"prompt": WOLF["prompt"], "params": {"width": 64, "height": 64, "steps": 8}, "r2": False}
     name = world.ada.post("/api/v2/generate/async", json=asked).json["id"]
     for method, path in (("GET", "check"), ("GET", "status"), ("DELETE", "status")):
-        got = world.bob.open(f"/api/v2/generate/{path}/{name}", method=method)
-        never = world.bob.open(f"/api/v2/generate/{path}/{'0' * 36}", method=method)
-        assert got.status_code == never.status_code == 404 and not leaked(world, got.data)
-        assert got.data.replace(name.encode(), b"0" * 36) == never.data, path
+        response = world.bob.open(f"/api/v2/generate/{path}/{name}", method=method)
+        missing = world.bob.open(f"/api/v2/generate/{path}/{'0' * 36}", method=method)
+        assert response.status_code == missing.status_code == 404 and not leaked(world, response.data)
+        assert response.data.replace(name.encode(), b"0" * 36) == missing.data, path
     assert world.ada.get(f"/api/v2/generate/check/{name}").json["processing"] == 1
 
 
-def test_whose_key_it_is_is_told_to_its_holder(world):
+def test_find_user_names_the_owner_of_the_key(world):
     assert world.bob.get("/api/v2/find_user").json["username"] == "bob#0"
 
 
-def test_an_idempotency_key_is_ones_own(world):
+def test_idempotency_keys_of_two_users_do_not_meet(world):
     headers = {"Idempotency-Key": "same"}
-    hers, his = (who.post("/api/v1/jobs", json=WOLF, headers=headers).json for who in (world.ada, world.bob))
+    hers, his = (client.post("/api/v1/jobs", json=WOLF, headers=headers).json for client in (world.ada, world.bob))
     assert hers["id"] != his["id"] and his["origin"] == "painted"
 
 
-@pytest.mark.parametrize("endpoint", BY_CALLER)
-def test_what_is_kept_of_a_caller_is_not_told_to_others(world, hand, endpoint):
-    hand.held.add("a blue cat")
+@pytest.mark.parametrize("endpoint", PER_USER)
+def test_state_kept_per_user_is_not_visible_to_others(world, worker, endpoint):
+    worker.held.add("a blue cat")
     body = a1111(prompt="a blue cat", force_task_id="hers")
     hers: list[object] = []
-    asking = threading.Thread(target=lambda: hers.append(world.ada.post("/sdapi/v1/txt2img", json=body)))
-    asking.start()
-    wait_for(lambda: "hers" in json.dumps(world.ada.get("/internal/pending-tasks").json) or told_of(world.ada))
-    before = told_of(world.ada)
-    answer = BY_CALLER[endpoint](world.bob)
-    assert not told_of(world.bob) and "hers" not in answer.text and "blue cat" not in answer.text
+    request = threading.Thread(target=lambda: hers.append(world.ada.post("/sdapi/v1/txt2img", json=body)))
+    request.start()
+    wait_for(lambda: "hers" in json.dumps(world.ada.get("/internal/pending-tasks").json) or is_under_way(world.ada))
+    before = is_under_way(world.ada)
+    answer = PER_USER[endpoint](world.bob)
+    assert not is_under_way(world.bob) and "hers" not in answer.text and "blue cat" not in answer.text
     assert world.ada.get("/sdapi/v1/options").json["sd_model_checkpoint"].startswith("stickers")
-    assert told_of(world.ada) == before
-    hand.held.clear()
-    asking.join()
+    assert is_under_way(world.ada) == before
+    worker.held.clear()
+    request.join()
     assert len(hers[0].json["images"]) == 1
 
 
-def told_of(client: FlaskClient) -> bool:
-    """Whether a task is under way, as its caller is told."""
-    said = client.post("/internal/progress", json={"id_task": "hers"}).json
-    return bool(said["active"] or said["queued"])
+def is_under_way(client: FlaskClient) -> bool:
+    """Whether this user sees the task under way."""
+    progress = client.post("/internal/progress", json={"id_task": "hers"}).json
+    return bool(progress["active"] or progress["queued"])
 
 
-@pytest.mark.parametrize("endpoint", ADMINS)
-def test_what_tells_of_everybody_is_for_admins(world, endpoint):
-    method, path = ADMINS[endpoint]
+@pytest.mark.parametrize("endpoint", ADMINS_ONLY)
+def test_data_about_all_users_is_for_admins_only(world, endpoint):
+    method, path = ADMINS_ONLY[endpoint]
     answer = world.bob.open(
         path, method=method, data={"job": world.answered.id, "right": "no"} if method == "POST" else None
     )
@@ -397,10 +396,10 @@ def test_an_admin_sees_all(world, guarded, enter):
     assert root.get(f"/api/v1/pictures/{world.picture.key}/image").status_code == 200
     assert world.answered.id in {job["id"] for job in root.get("/api/v1/jobs").json["jobs"]}
     assert world.answered.id in root.get("/audit").text
-    assert root.get("/api/v1/pictures").json["pictures"] == []  # a gallery is one's own
+    assert root.get("/api/v1/pictures").json["pictures"] == []  # the gallery shows one's own scope
 
 
-def test_the_stream_of_new_pictures_shows_ones_own(world, queue):
+def test_the_stream_of_new_pictures_shows_only_ones_own(world, queue):
     his = finished(queue, world.bob.post("/api/v1/jobs", json=FOX).json["id"]).picture
     for client, key in ((world.bob, his.key), (world.ada, world.picture.key)):
         stream = client.get("/gallery/events?since=0-0", buffered=False)
@@ -413,9 +412,9 @@ def as_text(chunk: bytes | str) -> str:
     return chunk if isinstance(chunk, str) else chunk.decode()
 
 
-def test_a_link_is_made_for_whoever_may_see_the_picture(world, guarded, hand):
-    """It works for an hour without a key, as clients of that dialect want it, and tells nothing of whose it is."""
-    hand.held.clear()
+def test_a_link_works_without_a_key_and_does_not_reveal_the_scope(world, guarded, worker):
+    """Clients of the OpenAI dialect expect a link that works without a key; it is valid for an hour."""
+    worker.held.clear()
     asked = {"prompt": FOX["prompt"], "size": "64x64", "response_format": "url"}
     url = world.ada.post("/v1/images/generations", json=asked).json["data"][0]["url"]
     with guarded.test_client().get(url) as file:
@@ -424,13 +423,13 @@ def test_a_link_is_made_for_whoever_may_see_the_picture(world, guarded, hand):
     assert guarded.test_client().get(broken).status_code == 404
 
 
-def test_a_file_that_is_handed_out_does_not_tell_whose_memory_it_was_in(world, memory):
+def test_a_downloaded_file_does_not_reveal_its_scope(world, memory):
     assert scope_of(memory.image(world.picture.key)) == world.picture.scope
     assert world.picture.scope.encode() not in world.png and scope_of(world.png) == SHARED
     assert Image.open(io.BytesIO(world.png)).text["parameters"].startswith(FOX["prompt"])
 
 
-def test_people_of_one_scope_share(guarded, enter, hand, queue):
+def test_users_of_one_scope_share_their_pictures(guarded, enter, worker, queue):
     ada, eve = enter(guarded, "ada"), enter(guarded, "eve", scope="ada")
     done = finished(queue, ada.post("/api/v1/jobs", json=FOX).json["id"])
     again = eve.post("/api/v1/jobs", json=FOX).json
@@ -438,13 +437,13 @@ def test_people_of_one_scope_share(guarded, enter, hand, queue):
     assert eve.get(f"/api/v1/jobs/{done.id}").status_code == 200
 
 
-def test_what_is_shared_keeps_the_recipes_own_key(recipe):
+def test_in_the_shared_scope_a_picture_has_the_key_of_its_recipe(recipe):
     seeded = replace(recipe, seed=7)
     assert key_in(SHARED, seeded) == seeded.key
     assert len({seeded.key, key_in("ada", seeded), key_in("bob", seeded), key_in("", seeded)}) == 4
 
 
-def test_a_worker_paints_into_the_memory_of_whoever_asked(guarded, enter, working, queue, memory):
+def test_a_worker_keeps_a_picture_in_the_scope_of_its_job(guarded, enter, working, queue, memory):
     ada = enter(guarded, "ada")
     done = finished(queue, ada.post("/api/v1/jobs", json=FOX).json["id"])
     assert done.picture and done.picture.key == done.key and memory.has(done.key)
@@ -452,7 +451,7 @@ def test_a_worker_paints_into_the_memory_of_whoever_asked(guarded, enter, workin
     assert ada.post("/api/v1/jobs", json=FOX).json["origin"] == "memory"
 
 
-def test_a_lost_index_is_filled_with_private_pictures_as_well(world, memory):
+def test_rebuilding_a_lost_index_includes_private_pictures(world, memory):
     index = open_index("memory:", "pictures-lost", memory.embedder.dimension)
     report = re_embed(memory.embedder, index, memory.store, lambda line: None)
     assert report.unreadable == [] and index.get(world.picture.key) == world.picture

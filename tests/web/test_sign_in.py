@@ -1,4 +1,4 @@
-"""Keys, signing in, and how much each may ask for."""
+"""API keys, signing in, and the limits on how much each user may request."""
 
 import re
 
@@ -12,7 +12,7 @@ from jobs.store.job_store import open_job_store
 from memo import BadSetup
 from memoaized.cli import main
 from tests.real import ROOT, wait_for
-from web.auth import OPEN
+from web.auth import PUBLIC_ENDPOINTS
 from web.config import WebConfig
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
@@ -20,7 +20,7 @@ TOKEN = r'<meta name="csrf-token" content="([^"]+)">'
 FIELD = r'name="csrf_token" value="([^"]+)"'
 
 
-def style(client):
+def static_status(client):
     """The status of a static file."""
     with client.get("/static/style.css") as answer:
         return answer.status_code
@@ -34,7 +34,7 @@ def basic(password):
 
 @pytest.fixture
 def signed_in(guarded, keys):
-    """A browser whose person signed in on the page."""
+    """A browser in which Ada signed in."""
     _, key = keys.add("ada")
     browser = guarded.test_client()
     token = re.search(FIELD, browser.get("/sign-in").text)[1]
@@ -44,14 +44,14 @@ def signed_in(guarded, keys):
     return browser
 
 
-def test_a_key_is_kept_as_a_hash_only(keys, job_store):
+def test_only_the_hash_of_a_key_is_stored(keys, job_store):
     holder, key = keys.add("ada")
     assert re.fullmatch(r"memo_[\w-]{43}", key) and keys.holder(key) == holder
     kept = "".join(str(job_store.connection.redis.dump(name)) for name in job_store.connection.redis.keys("*"))
     assert key.removeprefix("memo_") not in kept and holder.role == "user"
 
 
-def test_two_keys_have_scopes_of_their_own_unless_they_share_one(keys):
+def test_each_key_has_its_own_scope_unless_it_names_another(keys):
     scopes = [
         keys.add(name, scope=scope)[0].scope for name, scope in [("a", ""), ("b", ""), ("c", "a"), ("d", "shared")]
     ]
@@ -59,26 +59,26 @@ def test_two_keys_have_scopes_of_their_own_unless_they_share_one(keys):
     assert re.fullmatch(r"a\.[0-9a-f]{16}", scopes[0])
 
 
-def test_a_new_key_of_the_same_name_opens_the_same_memory(keys):
+def test_a_new_key_of_the_same_name_has_the_same_scope(keys):
     first, old = keys.add("ada")
     assert keys.remove("ada") and keys.holder(old) is None and not keys.remove("ada")
     assert keys.add("ada")[0].scope == first.scope
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "-x", "x" * 65, "a\n", "a:b"])
-def test_a_name_that_could_be_misread_is_refused(keys, name):
+def test_an_ambiguous_name_is_refused(keys, name):
     with pytest.raises(BadSetup):
         keys.add(name)
 
 
-def test_a_name_is_given_once(keys):
+def test_two_keys_cannot_share_a_name(keys):
     keys.add("ada")
     with pytest.raises(BadSetup, match="already"):
         keys.add("ada")
     assert len(keys.all()) == 1
 
 
-def test_a_key_is_taken_however_clients_send_it(guarded, keys):
+def test_a_key_is_accepted_in_every_header_that_clients_use(guarded, keys):
     _, key = keys.add("ada")
     client = guarded.test_client()
     for headers in ({"Authorization": f"Bearer {key}"}, basic(key), {"apikey": key}):
@@ -88,19 +88,19 @@ def test_a_key_is_taken_however_clients_send_it(guarded, keys):
         assert answer.status_code == 401 and answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
 
 
-def test_without_a_key_only_the_door_is_open(guarded):
+def test_without_a_key_only_public_routes_respond(guarded):
     client = guarded.test_client()
     answer = client.get("/api/v1/jobs")
     assert (answer.status_code, answer.mimetype) == (401, "application/problem+json")
     assert client.post("/api/v1/jobs", json=FOX).status_code == 401 == client.get("/nowhere").status_code
-    assert client.get("/healthz").status_code == 503 and style(client) == 200
+    assert client.get("/healthz").status_code == 503 and static_status(client) == 200
     assert client.get("/sign-in").status_code == 200
     page = client.get("/gallery?q=fox", headers={"Accept": "text/html"})
     assert (page.status_code, page.location) == (302, "/sign-in?next=/gallery?q%3Dfox")
 
 
-def test_every_open_route_exists(guarded):
-    assert set(OPEN) <= {rule.endpoint for rule in guarded.url_map.iter_rules()}
+def test_every_public_endpoint_exists(guarded):
+    assert set(PUBLIC_ENDPOINTS) <= {rule.endpoint for rule in guarded.url_map.iter_rules()}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_every_open_route_exists(guarded):
         ("127.0.0.1", "10.0.0.8", 401),
     ],
 )
-def test_keys_are_asked_for_by_itself_unless_both_ends_are_here(app: Flask, server, client, status):
+def test_auto_requires_a_key_unless_client_and_server_are_this_machine(app: Flask, server, client, status):
     ends = {"SERVER_NAME": server, "REMOTE_ADDR": client}
     assert app.test_client().get("/api/v1/models", environ_overrides=ends).status_code == status
 
@@ -122,7 +122,7 @@ def test_keys_are_asked_for_by_itself_unless_both_ends_are_here(app: Flask, serv
 @pytest.mark.parametrize(
     "host", ["localhost:8000", "LOCALHOST", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "a.localhost"]
 )
-def test_no_key_is_asked_for_by_itself_under_a_name_of_this_machine(app: Flask, host):
+def test_auto_requires_no_key_under_a_local_host_name(app: Flask, host):
     assert app.test_client().get("/api/v1/models", headers={"Host": host}).status_code == 200
 
 
@@ -139,34 +139,34 @@ def test_no_key_is_asked_for_by_itself_under_a_name_of_this_machine(app: Flask, 
         {"X-Real-IP": "127.0.0.1"},
     ],
 )
-def test_a_foreign_page_or_a_proxy_on_this_machine_needs_a_key_and_is_told_why(app: Flask, serve, headers):
+def test_auto_requires_a_key_from_foreign_pages_and_proxies_and_says_why(app: Flask, serve, headers):
     client = app.test_client()
     refused = client.get("/api/v1/models", headers=headers)
     assert refused.status_code == 401 and "WEB_KEYS=off" in refused.json["detail"]
     assert "WEB_KEYS=off" in client.get("/sign-in", headers=headers).text
-    told = serve(keys="required").test_client()
-    assert "WEB_KEYS" not in told.get("/sign-in").text + told.get("/api/v1/models").text
+    strict = serve(keys="required").test_client()
+    assert "WEB_KEYS" not in strict.get("/sign-in").text + strict.get("/api/v1/models").text
     assert serve(keys="off").test_client().get("/api/v1/models", headers=headers).status_code == 200
 
 
-def test_a_proxy_that_is_believed_lets_nobody_in_without_a_key(serve):
+def test_a_trusted_proxy_lets_nobody_in_without_a_key(serve):
     client = serve(keys="auto", proxies="1").test_client()
     assert client.get("/api/v1/models", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
 
 
-def test_switched_off_keys_are_not_asked_for_anywhere(serve):
+def test_off_requires_no_key_anywhere(serve):
     client = serve(keys="off").test_client()
     assert client.get("/metrics", environ_overrides={"SERVER_NAME": "0.0.0.0"}).status_code == 200
     assert client.get("/sign-in").status_code == 302
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/audit", "/api/v1/labels", "/api/v1/stats"])
-def test_what_tells_of_everybody_is_for_admins(guarded, enter, path):
+def test_data_about_all_users_is_for_admins_only(guarded, enter, path):
     assert enter(guarded, "ada").get(path).status_code == 403
     assert enter(guarded, "root", role="admin").get(path).status_code == 200
 
 
-def test_the_session_cookie_is_kept_from_scripts_and_other_sites(signed_in, guarded, keys):
+def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(signed_in, guarded, keys):
     assert "HttpOnly" in signed_in.session_cookie and "SameSite=Lax" in signed_in.session_cookie
     assert "Secure" not in signed_in.session_cookie and "memo_" not in signed_in.session_cookie
     _, key = keys.add("grace")
@@ -176,14 +176,14 @@ def test_the_session_cookie_is_kept_from_scripts_and_other_sites(signed_in, guar
     assert "Secure" in browser.post("/sign-in", data=form, base_url="https://localhost").headers["Set-Cookie"]
 
 
-def test_behind_a_proxy_that_is_told_of_https_is_known(serve, keys):
+def test_https_reported_by_a_trusted_proxy_makes_the_cookie_secure(serve, keys):
     headers = {"X-Forwarded-Proto": "https"}
     for proxies, secure in (("0", False), ("1", True)):
         answer = serve(proxies=proxies).test_client().get("/sign-in", headers=headers)
         assert ("Secure" in answer.headers["Set-Cookie"]) is secure
 
 
-def test_whoever_signed_in_is_known_until_they_sign_out(signed_in):
+def test_a_session_lasts_until_sign_out(signed_in):
     page = signed_in.get("/")
     assert page.status_code == 200 and "Sign out" in page.text
     token = re.search(TOKEN, page.text)[1]
@@ -191,13 +191,13 @@ def test_whoever_signed_in_is_known_until_they_sign_out(signed_in):
     assert signed_in.get("/api/v1/jobs").status_code == 401
 
 
-def test_a_key_that_was_removed_ends_its_sessions(signed_in, keys):
+def test_removing_a_key_ends_its_sessions(signed_in, keys):
     assert signed_in.get("/api/v1/jobs").status_code == 200
     keys.remove("ada")
     assert signed_in.get("/api/v1/jobs").status_code == 401
 
 
-def test_a_wrong_key_is_told_on_the_page(guarded):
+def test_a_wrong_key_is_reported_on_the_page_and_not_repeated(guarded):
     browser = guarded.test_client()
     token = re.search(FIELD, browser.get("/sign-in").text)[1]
     answer = browser.post("/sign-in", data={"key": "memo_wrong", "csrf_token": token})
@@ -207,7 +207,7 @@ def test_a_wrong_key_is_told_on_the_page(guarded):
 @pytest.mark.parametrize(
     "target", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:0", "x"]
 )
-def test_signing_in_leads_to_no_other_site(guarded, target):
+def test_signing_in_never_redirects_to_another_site(guarded, target):
     page = guarded.test_client().get("/sign-in", query_string={"next": target}).text
     assert 'name="next" value="/"' in page
 
@@ -222,18 +222,18 @@ def test_another_site_cannot_use_a_session(signed_in, guarded):
     assert guarded.test_client().post("/sign-in", data={"key": "x"}).status_code == 403
 
 
-def test_whoever_sends_a_key_needs_no_token(guarded, enter):
+def test_a_request_with_a_key_needs_no_csrf_token(guarded, enter):
     assert enter(guarded, "ada").post("/api/v1/jobs", json=FOX).status_code == 202
 
 
-def test_every_form_carries_the_token():
+def test_every_form_has_the_csrf_token():
     for file in (ROOT / "web" / "templates").glob("*.html"):
         forms = re.findall(r"<form\b.*?</form>", file.read_text(), re.S)
-        bare = [form[:90] for form in forms if 'method="post"' in form and not re.search("csrf_(field|value)", form)]
+        bare = [form[:90] for form in forms if 'method="post"' in form and not re.search("csrf_(field|token)", form)]
         assert not bare, file.name
 
 
-def test_web_processes_share_what_signs_sessions(signed_in, serve):
+def test_web_processes_share_the_secret_that_signs_sessions(signed_in, serve):
     cookie = signed_in.get_cookie("session").value
     other = serve().test_client()
     other.set_cookie("session", cookie)
@@ -243,7 +243,7 @@ def test_web_processes_share_what_signs_sessions(signed_in, serve):
     assert stranger.get("/api/v1/jobs").status_code == 401
 
 
-def test_a_key_may_ask_so_often_in_a_time(serve, enter):
+def test_the_rate_limit_counts_requests_per_key(serve, enter):
     app = serve(rate="2/hour")
     ada, grace = enter(app, "ada"), enter(app, "grace")
     assert [ada.post("/api/v1/jobs", json=FOX).status_code for _ in range(3)] == [202, 202, 429]
@@ -252,7 +252,7 @@ def test_a_key_may_ask_so_often_in_a_time(serve, enter):
     assert ada.get("/api/v1/jobs").status_code == 200 and grace.post("/api/v1/jobs", json=FOX).status_code == 202
 
 
-def test_a_key_may_ask_for_so_many_pictures_a_day(serve, enter):
+def test_the_daily_limit_counts_pictures_per_key(serve, enter):
     app = serve(daily="3")
     ada, grace = enter(app, "ada"), enter(app, "grace", daily=1)
     counts = [ada.post("/api/v1/jobs", json={**FOX, "count": many}).status_code for many in (2, 2, 1, 1)]
@@ -262,13 +262,13 @@ def test_a_key_may_ask_for_so_many_pictures_a_day(serve, enter):
     assert bad.status_code == 401
 
 
-def test_another_one_counts_as_well(serve, enter):
+def test_a_variation_counts_towards_the_limits(serve, enter):
     ada = enter(serve(daily="2"), "ada")
     job = ada.post("/api/v1/jobs", json=FOX).json["id"]
-    assert [ada.post(f"/api/v1/jobs/{job}/another").status_code for _ in range(2)] == [202, 429]
+    assert [ada.post(f"/api/v1/jobs/{job}/variation").status_code for _ in range(2)] == [202, 429]
 
 
-def test_what_cannot_be_followed_is_not_counted(serve, enter):
+def test_an_invalid_request_does_not_count(serve, enter):
     ada = enter(serve(daily="1"), "ada")
     assert ada.post("/api/v1/jobs", json={**FOX, "steps": 0}).status_code == 422
     assert ada.post("/api/v1/jobs", json=FOX).status_code == 202
@@ -286,7 +286,7 @@ SIZE = {"width": 64, "height": 64}
         ("/api/v2/generate/async", {"prompt": FOX["prompt"], "params": {**SIZE, "n": 8}}),
     ],
 )
-def test_of_a_request_that_is_refused_halfway_nothing_goes_on_and_nothing_counts(serve, enter, queue, path, body):
+def test_a_request_that_fails_halfway_is_cancelled_and_does_not_count(serve, enter, queue, path, body):
     ada = enter(serve(queue_cap="3", daily="16", rate="1/hour"), "ada")
     assert ada.post(path, json=body).status_code == 503
     assert {job.state for job in queue.job_store.jobs.recent(9)} == {
@@ -295,7 +295,7 @@ def test_of_a_request_that_is_refused_halfway_nothing_goes_on_and_nothing_counts
     assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 202
 
 
-def test_whoever_was_overtaken_by_another_request_of_their_own_is_refused_whole(serve, enter, queue, monkeypatch):
+def test_a_request_that_loses_a_race_for_the_daily_limit_is_cancelled_whole(serve, enter, queue, monkeypatch):
     app = serve(daily="2")
     monkeypatch.setattr(app.extensions["limits"].limiter.limiter, "test", lambda *_, **__: True)
     ada = enter(app, "ada")
@@ -303,49 +303,49 @@ def test_whoever_was_overtaken_by_another_request_of_their_own_is_refused_whole(
     assert {job.state for job in queue.job_store.jobs.recent(9)} == {State.CANCELLED}
 
 
-def test_another_one_that_the_full_queue_refuses_does_not_count(serve, enter, queue):
+def test_a_variation_refused_by_a_full_queue_does_not_count(serve, enter, queue):
     ada = enter(serve(queue_cap="1", daily="2"), "ada")
     job = ada.post("/api/v1/jobs", json=FOX).json["id"]
-    assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 503
+    assert ada.post(f"/api/v1/jobs/{job}/variation").status_code == 503
     queue.job_store.submissions.cancel(job)
-    assert ada.post(f"/api/v1/jobs/{job}/another").status_code == 202
+    assert ada.post(f"/api/v1/jobs/{job}/variation").status_code == 202
 
 
-def test_a_full_queue_takes_no_more_but_memory_answers(serve, enter, queue, working, painter):
+def test_a_full_queue_refuses_paintings_but_memory_still_answers(serve, enter, queue, working, painter):
     ada = enter(serve(queue_cap="1"), "ada", scope="shared")
     first = ada.post("/api/v1/jobs", json=FOX).json["id"]
     wait_for(lambda: ada.get(f"/api/v1/jobs/{first}").json["picture"])
     painter.go_on.clear()
-    busy, waits, refused = (ask_and_see(ada, queue, f"{n} cats") for n in ("two", "three", "four"))
+    busy, waits, refused = (request_while_busy(ada, queue, f"{n} cats") for n in ("two", "three", "four"))
     remembered = ada.post("/api/v1/jobs", json=FOX)
     painter.go_on.set()
     assert (busy.status_code, waits.status_code, refused.status_code) == (202, 202, 503)
     assert int(refused.headers["Retry-After"]) > 0 and remembered.status_code == 200
 
 
-def ask_and_see(client, queue, prompt):
-    """Ask; the first that is asked for is being painted when this returns."""
+def request_while_busy(client, queue, prompt):
+    """Request a picture. When this returns, the first painting has started."""
     answer = client.post("/api/v1/jobs", json={**FOX, "prompt": prompt})
     wait_for(lambda: queue.job_store.connection.redis.zcard(queue.job_store.connection.prefix + "leases"))
     return answer
 
 
-def test_nobody_is_stopped_while_what_counts_is_away_and_that_is_counted(serve, enter, unused_port):
+def test_requests_pass_while_the_rate_limiter_does_not_respond_and_are_counted_as_errors(serve, enter, unused_port):
     app = serve(rate="1/hour", limits=f"redis://127.0.0.1:{unused_port}/0")
     ada = enter(app, "ada")
     assert [ada.post("/api/v1/jobs", json=FOX).status_code for _ in range(2)] == [202, 202]
     figures = enter(app, "root", role="admin").get("/metrics").text
-    assert "memoaized_unlimited_requests_total 4.0" in figures
+    assert "memoaized_rate_limiter_errors_total 4.0" in figures
 
 
-def test_while_keys_cannot_be_read_nobody_comes_in(guarded, unused_port):
-    guarded.extensions["keys"] = ApiKeys(open_job_store(f"redis://127.0.0.1:{unused_port}/0").connection)
+def test_nobody_gets_in_while_keys_cannot_be_read(guarded, unused_port):
+    guarded.extensions["api_keys"] = ApiKeys(open_job_store(f"redis://127.0.0.1:{unused_port}/0").connection)
     client = guarded.test_client()
     assert client.get("/api/v1/jobs", headers={"apikey": "memo_x"}).status_code == 503
-    assert client.get("/sign-in").status_code == 503 and style(client) == 200
+    assert client.get("/sign-in").status_code == 503 and static_status(client) == 200
 
 
-def test_nobody_takes_anothers_turns(guarded, enter):
+def test_only_admins_may_name_another_user(guarded, enter):
     ada, root = enter(guarded, "ada"), enter(guarded, "root", role="admin")
     refused = ada.post("/api/v1/jobs", json={**FOX, "user": "grace"})
     assert refused.status_code == 422 and refused.json["field"] == "user"
@@ -364,18 +364,18 @@ def test_nobody_takes_anothers_turns(guarded, enter):
         {"queue_cap": ""},
     ],
 )
-def test_a_setting_that_cannot_be_is_refused_by_name(setting):
+def test_an_invalid_setting_is_refused_and_named(setting):
     [name] = setting
     with pytest.raises(BadSetup, match=f"WEB_{name.upper()}"):
         WebConfig.from_env({f"WEB_{name.upper()}": setting[name]})
 
 
-def test_a_secret_may_come_in_a_file(tmp_path):
+def test_the_secret_can_be_read_from_a_file(tmp_path):
     (tmp_path / "secret").write_text("s3cret\n")
     assert WebConfig.from_env({"WEB_SECRET_FILE": str(tmp_path / "secret")}).secret == "s3cret"
 
 
-def test_the_command_makes_lists_and_removes_keys(redis_url, keys, monkeypatch):
+def test_the_command_adds_lists_and_removes_keys(redis_url, keys, monkeypatch):
     monkeypatch.setenv("JOBS_REDIS", redis_url)
     run = CliRunner().invoke
     made = run(main, ["key", "add", "ada", "--role", "admin", "--scope", "shared", "--daily", "7"])
