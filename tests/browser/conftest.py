@@ -1,4 +1,4 @@
-"""A browser for the tests, and a page over the whole running product."""
+"""A browser, and a page of the whole running product."""
 
 import shutil
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ FLAGS = (
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium, as the system has it."""
+    """The system's Chromium."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    path = next((path for name in names if (path := shutil.which(name))), None)
     if path is None:
         missing("a Chromium browser")
     expect.set_options(timeout=PATIENCE)
@@ -41,13 +41,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def faults() -> list[str]:
-    """What the browser complained about."""
+    """Errors and warnings in the browser's console."""
     return []
 
 
 @pytest.fixture
 def page(browser: Browser, live_url: str, faults: list[str]) -> Iterator[Page]:
-    """The start page; after the test nothing may stand in the console, a breach of the content policy included."""
+    """The start page. After the test the console must be empty, which includes breaches of the content policy."""
     context = browser.new_context(base_url=live_url)
     yield opened(context, faults)
     context.close()

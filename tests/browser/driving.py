@@ -1,38 +1,38 @@
-"""What the browser tests do with a page, and what they note of it."""
+"""Steps and checks that the browser tests share."""
 
 import re
 from typing import Any
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
-SLOW = {"model": "slow", "steps": "150", "size": "256x256"}  # never waited for: cancelled when seen
-SEEN = {"model": "slow", "steps": "40", "size": "256x256"}
+SLOW = {"model": "slow", "steps": "150", "size": "256x256"}  # never finished: cancelled once it runs
+WATCHED = {"model": "slow", "steps": "40", "size": "256x256"}
 QUICK = {"steps": "4", "size": "64x64"}
-PATIENCE = 30_000  # ms, for a machine that has other things to do
-LONG = 150_000  # ms, for a whole painting on it
-REFUSED = "status of 422"  # the browser's own line about an answer that is meant to be one
-LATE = re.compile(r"/preview\?")  # asked for while its job was ended
+PATIENCE = 30_000  # ms; generous, for a busy machine
+LONG = 150_000  # ms, for a whole painting on a busy machine
+REFUSED = "status of 422"  # the browser logs this for an expected response
+LATE = re.compile(r"/preview\?")  # requested just as its job ended
 
 
 def opened(context: BrowserContext, faults: list[str]) -> Page:
     page = context.new_page()
-    page.on("console", lambda message: note(message, faults))
+    page.on("console", lambda message: record_fault(message, faults))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto("/")
     return page
 
 
-def note(message: ConsoleMessage, faults: list[str]) -> None:
+def record_fault(message: ConsoleMessage, faults: list[str]) -> None:
     late = LATE.search(message.location["url"])
     if message.type in ("error", "warning") and REFUSED not in message.text and not late:
         faults.append(message.text)
 
 
 def ask(page: Page, prompt: str, **settings: str) -> None:
-    """Fill the form and send it."""
-    page.get_by_label("What the picture shows").fill(prompt)
+    """Fill in the form and submit it."""
+    page.get_by_label("Prompt", exact=True).fill(prompt)
     if settings:
-        page.locator("details.settings").evaluate("fold => fold.open = true")
+        page.locator("details.settings").evaluate("details => details.open = true")
     for name, value in settings.items():
         field: Any = page.locator(f"#{name}")
         field.select_option(value) if name in ("model", "size", "count") else field.fill(value)
@@ -40,14 +40,14 @@ def ask(page: Page, prompt: str, **settings: str) -> None:
 
 
 def expect_picture(page: Page, badge: str) -> None:
-    """The card shows a picture that really has pixels, and how it came."""
+    """The card shows a loaded image and this origin."""
     expect(page.locator("[data-job] [data-badge]")).to_have_text(badge, timeout=LONG)
     expect(page.locator("[data-picture]")).not_to_have_js_property("naturalWidth", 0)
 
 
 def expect_running(page: Page) -> None:
-    """Steps are being counted."""
-    expect(page.locator("[data-words]")).to_have_text(re.compile(r"Step \d+ of 150"))
+    """The card counts steps."""
+    expect(page.locator("[data-progress-text]")).to_have_text(re.compile(r"Step \d+ of 150"))
 
 
 def cancel(page: Page) -> None:
@@ -56,5 +56,5 @@ def cancel(page: Page) -> None:
 
 
 def key_of(page: Page) -> str:
-    """The key of the picture that the card shows."""
+    """The key of the picture on the card."""
     return str(page.locator("[data-job]").get_attribute("data-key"))

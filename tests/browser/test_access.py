@@ -1,4 +1,7 @@
-"""What axe-core finds wrong with the pages, https://github.com/dequelabs/axe-core/blob/develop/doc/rule-descriptions.md"""
+"""Accessibility of the pages, checked by axe-core.
+
+Its rules: https://github.com/dequelabs/axe-core/blob/develop/doc/rule-descriptions.md
+"""
 
 from typing import Literal
 
@@ -8,46 +11,47 @@ from playwright.sync_api import Browser, Page, expect
 
 from .driving import QUICK, SLOW, ask, cancel, expect_picture, expect_running, opened
 
-GRAVE = ("serious", "critical")
+SERIOUS = ("serious", "critical")
 
 
-def grave_faults(page: Page) -> list[str]:
-    """Those of the page as it stands."""
-    found = Axe().run(page).response["violations"]
-    return [f"{page.url} {one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in GRAVE]
+def serious_violations(page: Page) -> list[str]:
+    """The serious and critical violations of the page in its present state."""
+    violations = Axe().run(page).response["violations"]
+    serious = [violation for violation in violations if violation["impact"] in SERIOUS]
+    return [f"{page.url} {violation['id']}: {violation['nodes'][0]['html']}" for violation in serious]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_grave(
+def test_axe_finds_no_serious_violation(
     browser: Browser, live_url: str, faults: list[str], scheme: Literal["light", "dark"]
 ) -> None:
     context = browser.new_context(base_url=live_url, color_scheme=scheme, reduced_motion="reduce")
     page = opened(context, faults)
-    page.locator("details.settings").evaluate("fold => fold.open = true")
-    grave = grave_faults(page)
+    page.locator("details.settings").evaluate("details => details.open = true")
+    violations = serious_violations(page)
     ask(page, f"a {scheme} cloud", count="2", **QUICK)
     expect(page.locator("[data-state=done]")).to_have_count(2)
-    grave += grave_faults(page)
+    violations += serious_violations(page)
     page.goto("/")
     ask(page, f"a {scheme} cloud", **QUICK)
     expect_picture(page, "from memory")
     page.reload()
-    grave += grave_faults(page)
+    violations += serious_violations(page)
     page.locator(".frame a").click()
     page.get_by_role("button", name="Delete").click()
-    grave += grave_faults(page)
+    violations += serious_violations(page)
     for path in ("/gallery", "/gallery?q=cloud&mine=1", "/queue", "/audit"):
         page.goto(path)
-        grave += grave_faults(page)
+        violations += serious_violations(page)
     page.goto("/?steps=0")
     ask(page, "a cloud")
     expect(page.locator("[aria-invalid]")).to_have_count(1)
-    grave += grave_faults(page)
+    violations += serious_violations(page)
     page.goto("/")
     ask(page, f"a {scheme} rock", **SLOW)
     expect_running(page)
-    grave += grave_faults(page)
+    violations += serious_violations(page)
     cancel(page)
-    grave += grave_faults(page)
+    violations += serious_violations(page)
     context.close()
-    assert (grave, faults) == ([], [])
+    assert (violations, faults) == ([], [])

@@ -1,4 +1,4 @@
-"""The gallery and the page of queue and workers, live."""
+"""The gallery and the queue page, in a real browser."""
 
 import re
 
@@ -9,7 +9,7 @@ from tests.real import wait_for
 from .driving import QUICK, ask, expect_picture, key_of, opened
 
 
-def test_a_second_windows_gallery_shows_a_new_picture_soon(browser: Browser, page: Page, faults: list[str]) -> None:
+def test_a_new_picture_appears_in_another_windows_gallery(browser: Browser, page: Page, faults: list[str]) -> None:
     other = browser.new_context(base_url=page.url)
     gallery = opened(other, faults)
     gallery.goto("/gallery")
@@ -31,7 +31,7 @@ def test_without_event_streams_the_gallery_polls(browser: Browser, page: Page) -
     other.close()
 
 
-def test_the_gallery_is_searched_and_filtered(page: Page) -> None:
+def test_the_gallery_can_be_searched_and_filtered(page: Page) -> None:
     ask(page, "a white swan", **QUICK)
     expect_picture(page, "painted")
     page.goto("/gallery")
@@ -45,13 +45,13 @@ def test_the_gallery_is_searched_and_filtered(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"/gallery$"))
 
 
-def test_a_filter_chosen_before_the_page_woke_up_is_applied(page: Page) -> None:
-    held: list[Route] = []
-    page.route("**/page.js*", lambda route: held.append(route))
+def test_a_filter_chosen_before_the_script_ran_is_applied(page: Page) -> None:
+    delayed: list[Route] = []
+    page.route("**/page.js*", lambda route: delayed.append(route))
     page.goto("/gallery", wait_until="commit")
     page.get_by_label("Mine only").check()
-    wait_for(lambda: page.wait_for_timeout(20) or held)
-    held[0].continue_()
+    wait_for(lambda: page.wait_for_timeout(20) or delayed)
+    delayed[0].continue_()
     expect(page).to_have_url(re.compile(r"/gallery\?mine=1$"))
     page.unroute_all()
     page.reload()

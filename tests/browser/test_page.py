@@ -1,4 +1,4 @@
-"""The pages in a real browser over the whole running product."""
+"""The form and the job page, in a real browser."""
 
 import re
 
@@ -7,21 +7,21 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.real import wait_for
 
-from .driving import LONG, QUICK, SEEN, SLOW, ask, cancel, expect_picture, expect_running
+from .driving import LONG, QUICK, SLOW, WATCHED, ask, cancel, expect_picture, expect_running
 
 
-def test_a_new_prompt_is_painted_while_one_looks_on(page: Page) -> None:
-    ask(page, "a lighthouse at night", **SEEN)
+def test_a_new_prompt_is_painted_with_previews_and_steps(page: Page) -> None:
+    ask(page, "a lighthouse at night", **WATCHED)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "running")
     expect(page.locator("[data-preview]")).to_be_visible()
     expect(page.locator("[data-preview]")).not_to_have_js_property("naturalWidth", 0)
-    expect(page.locator("[data-words]")).to_have_text(re.compile(r"Step \d+ of 40"))
+    expect(page.locator("[data-progress-text]")).to_have_text(re.compile(r"Step \d+ of 40"))
     expect_picture(page, "painted")
     expect(page.locator("[data-tiles] .tile").first).to_contain_text("a lighthouse at night")
     expect(page).to_have_url(re.compile(r"/jobs/\w+$"))
 
 
-def test_the_same_words_come_from_memory_and_others_do_not(page: Page) -> None:
+def test_the_same_prompt_is_answered_from_memory_and_another_is_painted(page: Page) -> None:
     ask(page, "a green apple", **QUICK)
     expect_picture(page, "painted")
     page.goto("/")
@@ -35,14 +35,14 @@ def test_the_same_words_come_from_memory_and_others_do_not(page: Page) -> None:
     expect_picture(page, "painted")
 
 
-def test_a_bad_field_is_marked_and_nothing_typed_is_lost(page: Page) -> None:
+def test_an_invalid_field_is_marked_and_nothing_typed_is_lost(page: Page) -> None:
     page.goto("/?width=250&height=250")
     ask(page, "a lighthouse in the fog", seed="12")
     size = page.get_by_label("Size in pixels")
     expect(size).to_have_attribute("aria-invalid", "true")
     expect(size).to_have_accessible_description("It must be a multiple of 8, for example 248.")
     expect(size).to_be_focused()
-    expect(page.get_by_label("What the picture shows")).to_have_value("a lighthouse in the fog")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a lighthouse in the fog")
     expect(page.get_by_label("Seed")).to_have_value("12")
     size.select_option("64x64")
     page.get_by_role("button", name="Create").click()
@@ -50,13 +50,13 @@ def test_a_bad_field_is_marked_and_nothing_typed_is_lost(page: Page) -> None:
     expect(size).not_to_have_attribute("aria-invalid", "true")
 
 
-def test_an_empty_prompt_is_asked_for(page: Page) -> None:
+def test_an_empty_prompt_is_reported_at_its_field(page: Page) -> None:
     ask(page, " ")
     expect(page.locator("#prompt-fault")).to_be_visible()
-    expect(page.get_by_label("What the picture shows")).to_be_focused()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
 
 
-def test_a_running_job_is_cancelled(page: Page) -> None:
+def test_a_running_job_can_be_cancelled(page: Page) -> None:
     ask(page, "a bridge in the morning", **SLOW)
     expect_running(page)
     cancel(page)
@@ -64,13 +64,13 @@ def test_a_running_job_is_cancelled(page: Page) -> None:
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
-def test_a_reload_in_mid_run_finds_the_job_again(page: Page) -> None:
+def test_a_job_goes_on_after_a_reload(page: Page) -> None:
     ask(page, "a windmill in the wind", **SLOW)
     expect_running(page)
     page.reload()
-    words = page.locator("[data-words]")
-    expect(words).to_have_text(re.compile(r"Step \d+ of 150"))
-    expect(words).not_to_have_text(words.inner_text())
+    progress = page.locator("[data-progress-text]")
+    expect(progress).to_have_text(re.compile(r"Step \d+ of 150"))
+    expect(progress).not_to_have_text(progress.inner_text())
     cancel(page)
 
 
@@ -83,14 +83,14 @@ def test_without_event_streams_the_page_polls(page: Page, faults: list[str]) -> 
     faults.clear()
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
-    expect(page.get_by_label("What the picture shows")).to_be_focused()
+def test_the_form_can_be_used_by_keyboard_alone(page: Page) -> None:
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
     page.keyboard.type("a small boat")
     page.keyboard.press("Control+Enter")
     expect_picture(page, "painted")
 
 
-def test_a_picture_is_deleted_after_asking(page: Page) -> None:
+def test_a_picture_is_deleted_after_confirmation(page: Page) -> None:
     ask(page, "a paper crane", **QUICK)
     expect_picture(page, "painted")
     page.locator(".frame a").click()
@@ -106,11 +106,11 @@ def test_a_picture_is_deleted_after_asking(page: Page) -> None:
     assert page.request.get(where).status == 404
 
 
-def test_the_settings_of_a_picture_fill_the_form(page: Page) -> None:
+def test_the_form_can_be_filled_from_a_picture(page: Page) -> None:
     ask(page, "a wooden chair", seed="77", **QUICK)
     expect_picture(page, "painted")
     page.get_by_role("link", name="Use these settings").click()
-    expect(page.get_by_label("What the picture shows")).to_have_value("a wooden chair")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a wooden chair")
     expect(page.get_by_label("Seed")).to_have_value("77")
     expect(page.get_by_label("Size in pixels")).to_have_value("64x64")
     page.get_by_role("button", name="Create").click()
@@ -121,11 +121,11 @@ def test_going_back_shows_the_page_of_that_address(page: Page) -> None:
     ask(page, "a red door", **QUICK)
     expect_picture(page, "painted")
     page.go_back()
-    expect(page.get_by_label("What the picture shows")).to_be_visible()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
     expect(page.locator("[data-job]")).to_have_count(0)
 
 
-def test_scrolling_brings_older_pictures(page: Page) -> None:
+def test_scrolling_loads_older_pictures(page: Page) -> None:
     for seed in range(26):
         body = {"prompt": "a grey stone", "seed": seed, "steps": 1, "width": 64, "height": 64}
         assert page.request.post("/api/v1/jobs", data=body).ok
@@ -141,7 +141,7 @@ def test_no_page_is_wider_than_the_window(page: Page, width: int) -> None:
     ask(page, "m" * 300, **QUICK)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "done", timeout=LONG)
     for selector in ("details.settings", "details.small"):
-        page.locator(selector).evaluate("fold => fold.open = true")
+        page.locator(selector).evaluate("details => details.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for path in ("/gallery", "/queue"):
         page.goto(path)
@@ -152,7 +152,7 @@ def test_without_javascript_a_prompt_still_becomes_a_picture(browser: Browser, l
     context = browser.new_context(base_url=live_url, java_script_enabled=False)
     page = context.new_page()
     page.goto("/")
-    page.get_by_label("What the picture shows").fill("a stone bridge")
+    page.get_by_label("Prompt", exact=True).fill("a stone bridge")
     page.get_by_role("button", name="Create").click()
     expect(page.locator("[data-badge]")).to_have_text("painted", timeout=LONG)
     expect(page.locator("[data-picture]")).to_be_visible()

@@ -1,4 +1,4 @@
-"""What one can do with a picture: another one, a wrong reuse, trying again, several at once."""
+"""The buttons of a job: variations, wrong pictures, retries, links and downloads."""
 
 import re
 
@@ -7,51 +7,51 @@ from playwright.sync_api import Page, expect
 from .driving import QUICK, SLOW, ask, cancel, expect_picture, expect_running, key_of
 
 
-def another(page: Page) -> None:
-    """Ask for another one, and wait until it is there."""
+def request_variation(page: Page) -> None:
+    """Click "Another one" and wait for the picture."""
     job = str(page.locator("[data-job]").get_attribute("data-job"))
     page.get_by_role("button", name="Another one").click()
     expect(page.locator(f"[data-job]:not([data-job='{job}'])")).to_have_attribute("data-state", "done")
 
 
-def test_another_one_ten_times_gives_ten_other_pictures(page: Page) -> None:
+def test_ten_variations_are_ten_different_pictures(page: Page) -> None:
     ask(page, "a yellow bird", **QUICK)
     expect_picture(page, "painted")
     keys = {key_of(page)}
     for _ in range(10):
-        another(page)
+        request_variation(page)
         keys.add(key_of(page))
     assert len(keys) == 11
     expect(page).to_have_url(re.compile(r"/jobs/\w+$"))
 
 
-def test_another_one_is_new_to_this_browser_although_others_had_it(page: Page) -> None:
+def test_a_variation_may_be_a_picture_that_only_others_have_received(page: Page) -> None:
     body = {"prompt": "a brown bear", "steps": 4, "width": 64, "height": 64, "count": 2, "user": "someone"}
     page.request.post("/api/v1/jobs", data=body)
     ask(page, "a brown bear", **QUICK)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "done")
     first = key_of(page)
-    another(page)
+    request_variation(page)
     expect(page.locator("[data-badge]")).to_have_text("from memory")
     assert key_of(page) != first
 
 
-def test_a_wrong_reuse_is_painted_anew_and_never_given_again(page: Page) -> None:
+def test_a_picture_reported_wrong_is_painted_again_and_never_reused(page: Page) -> None:
     for badge in ("painted", "from memory"):
         page.goto("/")
         ask(page, "a grey mouse", **QUICK)
         expect_picture(page, badge)
     wrong = key_of(page)
-    page.get_by_role("button", name="Wrong reuse").click()
+    page.get_by_role("button", name="Wrong picture").click()
     expect_picture(page, "painted")
     assert key_of(page) != wrong
     body = {"prompt": "a grey mouse", "steps": 4, "width": 64, "height": 64, "count": 2, "user": "someone"}
     first, second = page.request.post("/api/v1/jobs", data=body).json()["jobs"]
     assert (first["picture"]["key"], first["origin"]) == (key_of(page), "memory")
-    assert second["origin"] == "painted"  # the wrong one would have been the next of the pool
+    assert second["origin"] == "painted"  # the wrong one would have been next in the pool
 
 
-def test_a_cancelled_job_is_tried_again_with_another_seed(page: Page) -> None:
+def test_a_cancelled_job_is_retried_with_another_seed(page: Page) -> None:
     ask(page, "a tall tower", **SLOW)
     expect_running(page)
     cancel(page)
@@ -63,7 +63,7 @@ def test_a_cancelled_job_is_tried_again_with_another_seed(page: Page) -> None:
     assert jobs[0]["recipe"]["seed"] != jobs[1]["recipe"]["seed"]
 
 
-def test_several_pictures_come_at_once_and_survive_a_reload(page: Page) -> None:
+def test_several_pictures_appear_at_once_and_survive_a_reload(page: Page) -> None:
     ask(page, "a pink rose", count="4", **QUICK)
     done = page.locator("[data-job][data-state=done]")
     expect(done).to_have_count(4)
@@ -75,17 +75,17 @@ def test_several_pictures_come_at_once_and_survive_a_reload(page: Page) -> None:
     assert {card.get_attribute("data-key") for card in done.all()} == keys
 
 
-def test_what_was_typed_stays_when_the_server_cannot_be_reached(page: Page, faults: list[str]) -> None:
+def test_nothing_typed_is_lost_when_the_server_cannot_be_reached(page: Page, faults: list[str]) -> None:
     page.route("**/api/v1/jobs", lambda route: route.abort())
     ask(page, "a long story", seed="5")
     expect(page.get_by_role("alert")).to_have_text("The server cannot be reached. Is it running?")
-    expect(page.get_by_label("What the picture shows")).to_have_value("a long story")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a long story")
     expect(page.get_by_label("Seed")).to_have_value("5")
     assert all("ERR_FAILED" in fault for fault in faults)
     faults.clear()
 
 
-def test_the_link_to_a_job_is_copied(page: Page) -> None:
+def test_the_link_to_a_job_can_be_copied(page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(page, "a red door", **QUICK)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "done")
@@ -97,7 +97,7 @@ def test_the_link_to_a_job_is_copied(page: Page) -> None:
     expect(page.locator("#q")).to_have_value(where)
 
 
-def test_a_picture_is_downloaded_as_webp(page: Page) -> None:
+def test_a_picture_can_be_downloaded_as_webp(page: Page) -> None:
     ask(page, "a red door", **QUICK)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "done")
     with page.expect_download() as download:

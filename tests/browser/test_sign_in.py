@@ -1,4 +1,4 @@
-"""Signing in with a key, in a real browser: what a stranger sees, and that forms and scripts work behind the door."""
+"""Signing in with a key, in a real browser, and the pages of signed-in users."""
 
 from collections.abc import Iterator
 
@@ -12,22 +12,22 @@ from tests.real import serving
 from web.config import WebConfig
 from web.limits import storage_uri
 
-from .driving import QUICK, ask, expect_picture, note, opened
-from .test_access import grave_faults
+from .driving import QUICK, ask, expect_picture, opened, record_fault
+from .test_access import serious_violations
 
 
 @pytest.fixture
-def door(memory, queue, tiny_models, redis_url) -> Iterator[str]:
-    """A server that wants keys."""
+def guarded_url(memory, queue, tiny_models, redis_url) -> Iterator[str]:
+    """The address of a server that requires keys."""
     config = WebConfig(keys="required", limits=storage_uri(redis_url))
     app = web.create_app(memory, queue, Catalogue(tiny_models), config)
-    with serving(app) as found:
-        yield found
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture
-def page(browser: Browser, door: str, faults: list[str]) -> Iterator[Page]:
-    context = browser.new_context(base_url=door)
+def page(browser: Browser, guarded_url: str, faults: list[str]) -> Iterator[Page]:
+    context = browser.new_context(base_url=guarded_url)
     yield opened(context, faults)
     context.close()
     assert [fault for fault in faults if "401" not in fault] == []
@@ -38,11 +38,11 @@ def sign_in(page: Page, key: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_a_stranger_signs_in_asks_and_signs_out(page, queue, working):
+def test_a_user_signs_in_requests_a_picture_and_signs_out(page, queue, working):
     _, key = ApiKeys(queue.job_store.connection).add("ada")
     sign_in(page, "memo_wrong")
-    expect(page.get_by_text("This key is not known")).to_be_visible()
-    assert grave_faults(page) == []
+    expect(page.get_by_text("This key is not valid")).to_be_visible()
+    assert serious_violations(page) == []
     sign_in(page, key)
     ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
     expect_picture(page, "painted")
@@ -52,7 +52,7 @@ def test_a_stranger_signs_in_asks_and_signs_out(page, queue, working):
     expect(page.get_by_label("Key")).to_be_visible()
 
 
-def test_a_button_that_is_refused_says_why(browser, memory, queue, working, tiny_models, redis_url):
+def test_a_refused_action_shows_the_reason(browser, memory, queue, working, tiny_models, redis_url):
     config = WebConfig(keys="required", limits=storage_uri(redis_url), daily="1")
     with serving(web.create_app(memory, queue, Catalogue(tiny_models), config)) as url:
         page = browser.new_context(base_url=url).new_page()
@@ -61,16 +61,16 @@ def test_a_button_that_is_refused_says_why(browser, memory, queue, working, tiny
         ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
         expect_picture(page, "painted")
         page.get_by_role("button", name="Another one").click()
-        expect(page.locator(".trouble:not([data-trouble])")).to_have_text("no more than 1 per 1 day may be asked for")
+        expect(page.locator(".trouble:not([data-trouble])")).to_have_text("the limit of 1 per 1 day is used up")
         page.context.close()
 
 
-def test_two_people_see_their_own_pictures_only(page, browser, door, faults, queue, working):
+def test_two_users_see_only_their_own_pictures(page, browser, guarded_url, faults, queue, working):
     sign_in(page, ApiKeys(queue.job_store.connection).add("ada")[1])
     ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
     expect_picture(page, "painted")
-    other = browser.new_context(base_url=door).new_page()
-    other.on("console", lambda message: note(message, faults))
+    other = browser.new_context(base_url=guarded_url).new_page()
+    other.on("console", lambda message: record_fault(message, faults))
     other.goto("/")
     sign_in(other, ApiKeys(queue.job_store.connection).add("bob")[1])
     other.goto("/gallery")

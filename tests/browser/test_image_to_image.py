@@ -1,4 +1,4 @@
-"""Starting from a picture of one's own, by the form."""
+"""Image to image by the form."""
 
 import io
 
@@ -8,10 +8,10 @@ from playwright.sync_api import Page, expect
 from .driving import QUICK, ask, expect_picture
 
 
-def test_a_chosen_picture_is_uploaded_and_started_from(page: Page) -> None:
+def test_a_chosen_picture_is_uploaded_as_the_initial_image(page: Page) -> None:
     file = io.BytesIO()
     Image.new("RGB", (40, 40), "#c60").save(file, "PNG")
-    page.locator("details.settings").evaluate("fold => fold.open = true")
+    page.locator("details.settings").evaluate("details => details.open = true")
     image = page.get_by_label("Start from a picture")
     image.set_input_files({"name": "fox.png", "mimeType": "image/png", "buffer": file.getvalue()})
     ask(page, "an orange kite", strength="0.5", **QUICK)
@@ -20,21 +20,21 @@ def test_a_chosen_picture_is_uploaded_and_started_from(page: Page) -> None:
     assert len(job["recipe"]["init_image"]) == 32 and job["recipe"]["strength"] == 0.5
 
 
-def test_a_file_that_is_no_picture_is_said_at_its_field(page: Page) -> None:
-    page.locator("details.settings").evaluate("fold => fold.open = true")
+def test_a_file_that_is_not_a_picture_is_reported_at_its_field(page: Page) -> None:
+    page.locator("details.settings").evaluate("details => details.open = true")
     image = page.get_by_label("Start from a picture")
     image.set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"})
     ask(page, "an orange kite", **QUICK)
     expect(page.locator("#image-fault")).to_contain_text("send a PNG, JPEG or WebP picture", ignore_case=True)
-    expect(page.get_by_label("What the picture shows")).to_have_value("an orange kite")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("an orange kite")
 
 
-def test_what_a_model_cannot_start_from_is_not_sent_and_a_fault_is_never_hidden(page: Page) -> None:
+def test_a_model_without_image_to_image_drops_the_initial_image_and_hides_no_error(page: Page) -> None:
     page.evaluate("""() => {
         const slow = document.querySelector("#model option[value=slow]");
-        slow.dataset.model = JSON.stringify({ ...JSON.parse(slow.dataset.model), starts: false });
+        slow.dataset.model = JSON.stringify({ ...JSON.parse(slow.dataset.model), image_to_image: false });
     }""")
-    page.locator("details.settings").evaluate("fold => fold.open = true")
+    page.locator("details.settings").evaluate("details => details.open = true")
     image = page.locator("#image")
     image.set_input_files({"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"})
     page.locator("#model").select_option("slow")
