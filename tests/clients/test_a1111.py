@@ -1,4 +1,4 @@
-"""The unmodified webuiapi package, and what Open WebUI and SillyTavern send, against this server on a real port."""
+"""AUTOMATIC1111's API on a real port, as webuiapi (unmodified), Open WebUI and SillyTavern use it."""
 
 import base64
 import io
@@ -25,9 +25,9 @@ from web.a1111 import generation_request
 from web.config import WebConfig
 
 
-def bytes_of(image, kind, **how):
+def encode(image, kind, **options):
     file = io.BytesIO()
-    image.save(file, kind, **how)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -40,7 +40,7 @@ INFO = (
     "is_using_inpainting_conditioning version"
 )
 
-SMALL = base64.b64encode(bytes_of(Image.new("RGB", (30, 20)), "PNG")).decode()
+SMALL = base64.b64encode(encode(Image.new("RGB", (30, 20)), "PNG")).decode()
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def http(url):
 
 @pytest.fixture
 def other(url):
-    """Somebody else, as the server tells visitors apart."""
+    """Another user: without keys, the server tells users apart by their address."""
     with httpx.Client(base_url=f"{url}/sdapi/v1", timeout=30, headers={"Cookie": "visitor=somebody"}) as client:
         yield client
 
 
 @pytest.fixture
 def painting(runner):
-    """A worker without Celery: it looks for itself whether something waits."""
+    """A worker without Celery, which polls the queue."""
     over = threading.Event()
 
     def paint():
@@ -89,7 +89,7 @@ def painting(runner):
 
 @pytest.fixture
 def beside(painter):
-    """Send a request in a thread; what was held is let go in the end."""
+    """Send a request in a thread; at the end, held paintings are released."""
     with ThreadPoolExecutor() as pool:
         yield pool.submit
         painter.go_on.set()
@@ -109,7 +109,7 @@ def refused(answer, field, status=422):
 # webuiapi
 
 
-def test_webuiapi_paints_with_what_it_sends_by_default(api, working, painter):
+def test_webuiapi_works_with_its_defaults(api, working, painter):
     result = api.txt2img(**FOX)
     assert result.image.size == (64, 64) and painter.painted == [FOX["prompt"]]
     assert set(INFO.split()) == set(result.info)
@@ -117,7 +117,7 @@ def test_webuiapi_paints_with_what_it_sends_by_default(api, working, painter):
     assert result.parameters["prompt"] == FOX["prompt"] and result.parameters["n_iter"] == 1
 
 
-def test_every_picture_of_a_batch_is_another_and_says_its_seed(api, painting):
+def test_the_pictures_of_a_batch_differ_and_name_their_seeds(api, painting):
     result = api.txt2img(**FOX, seed=7, batch_size=2, n_iter=2, negative_prompt="blurry")
     recipes = [png(image).recipe for image in result.json["images"]]
     assert [recipe.seed for recipe in recipes] == [7, 8, 9, 10] == result.info["all_seeds"]
@@ -125,25 +125,25 @@ def test_every_picture_of_a_batch_is_another_and_says_its_seed(api, painting):
     assert "Seed: 10, Size: 64x64" in result.info["infotexts"][3]
 
 
-def test_a_negative_prompt_without_guidance_is_left_out_as_there(api, painting):
+def test_a_negative_prompt_without_guidance_is_ignored_as_in_automatic1111(api, painting):
     result = api.txt2img(**{**FOX, "cfg_scale": 1}, seed=7, negative_prompt="blurry")
     assert png(result.json["images"][0]).recipe.negative_prompt == result.info["negative_prompt"] == ""
 
 
-def test_more_pictures_than_one_call_gives_are_all_different(http, painting, painter):
+def test_more_pictures_than_one_native_request_allows_are_all_different(http, painting, painter):
     foxes = {**FOX, "batch_size": 5, "n_iter": 2}
     first, second = (http.post("txt2img", json=foxes).json()["images"] for _ in range(2))
     assert len(set(first)) == 10 and set(first) == set(second) and len(painter.painted) == 10
 
 
-def test_a_seed_counts_on_when_the_calls_are_split(http, painting):
+def test_seeds_count_up_across_native_requests(http, painting):
     info = json.loads(
         http.post("txt2img", json={**FOX, "seed": 1, "n_iter": 10, "send_images": False}).json()["info"]
     )
     assert info["all_seeds"] == list(range(1, 11))
 
 
-def test_what_was_painted_is_remembered_and_told_as_it_was_painted(http, painting, painter):
+def test_a_remembered_picture_is_described_with_its_own_settings(http, painting, painter):
     http.post("txt2img", json=FOX)
     answer = http.post("txt2img", json={**FOX, "prompt": "A red fox in snow"}).json()
     info = json.loads(answer["info"])
@@ -158,7 +158,7 @@ def test_what_was_painted_is_remembered_and_told_as_it_was_painted(http, paintin
         ({}, {"X-Memo-Policy": "off"}),
     ],
 )
-def test_the_memory_policy_comes_as_a_script_or_as_a_header(http, painting, painter, extra, headers):
+def test_the_memory_policy_can_be_a_script_argument_or_a_header(http, painting, painter, extra, headers):
     for _ in range(2):
         http.post("txt2img", json={**FOX, **extra}, headers=headers)
     assert len(painter.painted) == 2
@@ -177,8 +177,8 @@ def test_img2img_starts_from_the_picture(api, painting, painter):
 
 
 @pytest.mark.parametrize(("mode", "edge"), [(0, (0xFF, 0, 0)), (1, (0, 0, 0xFF))])
-def test_a_picture_of_another_shape_is_stretched_or_cut(api, painting, painter, mode, edge):
-    """A1111's resize_mode: red ends are seen after stretching, and gone after cutting."""
+def test_an_initial_image_of_another_shape_is_stretched_or_cropped(api, painting, painter, mode, edge):
+    """A1111's resize_mode: the red ends remain after stretching, and are gone after cropping."""
     start = Image.new("RGB", (192, 64), "#f00")
     start.paste("#00f", (60, 0, 132, 64))
     api.img2img(images=[start], resize_mode=mode, **FOX)
@@ -187,7 +187,7 @@ def test_a_picture_of_another_shape_is_stretched_or_cut(api, painting, painter, 
     assert middle.getpixel((2, 20)) == edge
 
 
-def test_progress_tells_the_callers_own_request(api, other, queue, painting, painter, beside):
+def test_progress_is_that_of_the_users_own_request(api, other, queue, painting, painter, beside):
     painter.go_on.clear()
     answer = beside(api.txt2img, **FOX, n_iter=2)
     state = wait_for(lambda: (seen := api.get_progress()["state"])["job"] and seen["job_count"] == 2 and seen)
@@ -200,12 +200,12 @@ def test_progress_tells_the_callers_own_request(api, other, queue, painting, pai
     assert (done["progress"], done["state"]["job_count"], done["eta_relative"]) == (0.0, 0, 0.0)
 
 
-def test_progress_shows_what_the_picture_looks_like(http, queue, beside):
-    small = bytes_of(Image.new("RGB", (16, 16), "#00f"), "WEBP")
+def test_progress_includes_a_preview(http, queue, beside):
+    small = encode(Image.new("RGB", (16, 16), "#00f"), "WEBP")
     answer = beside(http.post, "txt2img", json=FOX)
     claim = wait_for(lambda: queue.job_store.claims.claim("stickers"))
     queue.job_store.progress.report_step(claim, 1, 9.0, base64.b64encode(small).decode())
-    seen = wait_for(lambda: (told := http.get("progress").json())["current_image"] and told)
+    seen = wait_for(lambda: (result := http.get("progress").json())["current_image"] and result)
     assert (seen["progress"], seen["eta_relative"], seen["state"]["sampling_step"]) == (0.25, 9.0, 1)
     assert Image.open(io.BytesIO(base64.b64decode(seen["current_image"]))).format == "PNG"
     assert http.get("progress?skip_current_image=true").json()["current_image"] is None
@@ -213,7 +213,7 @@ def test_progress_shows_what_the_picture_looks_like(http, queue, beside):
     assert answer.result().json()["images"] == []
 
 
-def test_interrupt_hands_out_what_is_finished_and_cancels_the_rest(api, queue, painting, painter, beside):
+def test_interrupt_delivers_finished_pictures_and_cancels_the_rest(api, queue, painting, painter, beside):
     api.txt2img(prompt="two cats", width=64, height=64, steps=4)
     painter.go_on.clear()
     answer = beside(api.txt2img, **{**FOX, "prompt": "two cats"}, n_iter=3)
@@ -226,7 +226,7 @@ def test_interrupt_hands_out_what_is_finished_and_cancels_the_rest(api, queue, p
     assert painter.painted == ["two cats"] and api.get_progress()["state"]["job_count"] == 0
 
 
-def test_interrupt_and_skip_leave_the_requests_of_others_alone(http, other, painting, painter, beside):
+def test_interrupt_and_skip_do_not_affect_other_users(http, other, painting, painter, beside):
     painter.go_on.clear()
     answer = beside(http.post, "txt2img", json=FOX)
     wait_for(lambda: http.get("progress").json()["state"]["job"])
@@ -235,7 +235,7 @@ def test_interrupt_and_skip_leave_the_requests_of_others_alone(http, other, pain
     assert len(answer.result().json()["images"]) == 1
 
 
-def test_skip_passes_over_the_picture_that_is_being_painted(http, painting, painter, beside):
+def test_skip_cancels_only_the_running_picture(http, painting, painter, beside):
     painter.go_on.clear()
     answer = beside(http.post, "txt2img", json={**FOX, "n_iter": 2})
     first = wait_for(lambda: http.get("progress").json()["state"]["job"])
@@ -245,11 +245,11 @@ def test_skip_passes_over_the_picture_that_is_being_painted(http, painting, pain
     assert len(answer.result().json()["images"]) == 1 and first
 
 
-def test_an_interrupt_reaches_a_request_whose_jobs_are_still_being_asked_for(http, queue, monkeypatch):
+def test_an_interrupt_reaches_a_request_that_is_still_creating_its_jobs(http, queue, monkeypatch):
     record = UserRecords.record
 
-    def interrupted(self, caller, task, jobs, *, whole):
-        record(self, caller, task, jobs, whole=whole)
+    def interrupted(self, user, task, jobs, *, whole):
+        record(self, user, task, jobs, whole=whole)
         http.post("interrupt")
 
     monkeypatch.setattr(UserRecords, "record", interrupted)
@@ -257,7 +257,7 @@ def test_an_interrupt_reaches_a_request_whose_jobs_are_still_being_asked_for(htt
     assert len(queue.job_store.jobs.recent(100)) == 8
 
 
-def test_options_are_kept_for_each_caller(api, other, painting):
+def test_options_are_kept_per_user(api, other, painting):
     default, slow = api.util_get_model_names()[::-1]
     assert api.util_get_current_model() == default and default.startswith("stickers [")
     api.util_set_model("slow")
@@ -267,7 +267,7 @@ def test_options_are_kept_for_each_caller(api, other, painting):
     assert json.loads(other.post("txt2img", json=FOX).json()["info"])["sd_model_name"] == "stickers"
 
 
-def test_a_checkpoint_of_one_request_is_not_kept_unless_asked(http, painting):
+def test_a_checkpoint_of_one_request_is_kept_only_on_request(http, painting):
     wanted = {**FOX, "override_settings": {"sd_model_checkpoint": "slow.safetensors"}}
     info = json.loads(http.post("txt2img", json=wanted).json()["info"])
     assert info["sd_model_name"] == "slow"
@@ -276,7 +276,7 @@ def test_a_checkpoint_of_one_request_is_not_kept_unless_asked(http, painting):
     assert http.get("options").json()["sd_model_checkpoint"].startswith("slow")
 
 
-def test_the_lists_are_what_webuiapi_reads(api):
+def test_webuiapi_can_read_all_lists(api):
     assert {sampler["name"] for sampler in api.get_samplers()} == {"DPM++ 2M", "DDIM", "Euler", "Euler a"}
     assert api.util_get_scheduler_names() == ["automatic", "karras", "normal", "uniform"]
     assert [mode["name"] for mode in api.get_upscalers() + api.get_latent_upscale_modes()] == ["None", "Latent"]
@@ -287,17 +287,17 @@ def test_the_lists_are_what_webuiapi_reads(api):
     assert api.refresh_checkpoints() is None and api.get_embeddings()["loaded"] == {}
 
 
-def test_png_info_reads_what_was_painted(api, painting):
+def test_png_info_reads_the_settings_of_a_painted_picture(api, painting):
     image = api.txt2img(**FOX, seed=7, negative_prompt="blurry").image
-    told = api.png_info(image)
-    assert told.info.startswith("a red fox in the snow\nNegative prompt: blurry\nSteps: 4, Sampler: Euler a")
-    settings = told.parameters
+    result = api.png_info(image)
+    assert result.info.startswith("a red fox in the snow\nNegative prompt: blurry\nSteps: 4, Sampler: Euler a")
+    settings = result.parameters
     assert (settings["Prompt"], settings["Negative prompt"]) == (FOX["prompt"], "blurry")
     assert (settings["Seed"], settings["Size-1"], settings["Sampler"]) == ("7", "64", "Euler a")
     assert api.png_info(Image.new("RGB", (8, 8))).info == ""
 
 
-def test_a_refusal_says_which_field_and_what_to_send(api, http, painting):
+def test_an_error_names_the_field_and_the_fix(api, http, painting):
     with pytest.raises(RuntimeError, match="sampler_name"):
         api.txt2img(**FOX, sampler_name="DPM++ 2M SDE Karras")
     assert "choose one of DPM++ 2M" in refused(
@@ -341,7 +341,7 @@ def test_a_refusal_says_which_field_and_what_to_send(api, http, painting):
         ({"force_task_id": "a\u0000"}, "force_task_id"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(http, queue, painting, body, field):
+def test_unsupported_fields_are_refused_by_name(http, queue, painting, body, field):
     refused(http.post("txt2img", json={**FOX, **body}), field)
     assert queue.job_store.jobs.recent(9) == [] and http.get("progress").json()["state"]["job_count"] == 0
 
@@ -359,11 +359,11 @@ def test_what_cannot_be_done_is_refused_by_name(http, queue, painting, body, fie
         ({"mask": "aGVsbG8="}, "mask"),
     ],
 )
-def test_a_picture_that_cannot_be_started_from_is_refused(http, body, field):
+def test_an_unusable_initial_image_is_refused(http, body, field):
     refused(http.post("img2img", json={**FOX, **body}), field)
 
 
-def test_errors_of_every_kind_have_the_dialects_shape(http, job_store):
+def test_all_errors_have_the_dialects_format(http, job_store):
     assert http.get("nothing").json().keys() == {"error", "detail", "body", "errors"}
     assert http.post("txt2img", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     assert http.post("interrogate", json={}).status_code == 501
@@ -372,7 +372,7 @@ def test_errors_of_every_kind_have_the_dialects_shape(http, job_store):
     refused(http.post("options", json={"sd_model_checkpoint": "sdxl"}), "sd_model_checkpoint")
 
 
-def test_a_painting_that_failed_is_an_error_with_its_reason(http, painting, painter):
+def test_a_failed_painting_is_an_error_with_its_reason(http, painting, painter):
     painter.fault = BadSetup("no canvas")
     answer = http.post("txt2img", json=FOX)
     assert answer.status_code == 500 and "no canvas" in answer.json()["detail"]
@@ -391,7 +391,7 @@ def test_a_painting_that_failed_is_an_error_with_its_reason(http, painting, pain
         ({"sampler_name": "DDIM"}, "ddim", "native"),
     ],
 )
-def test_samplers_and_schedulers_go_by_their_names_there(http, painting, names, sampler, schedule):
+def test_samplers_and_schedulers_have_the_dialects_names(http, painting, names, sampler, schedule):
     recipe = png(http.post("txt2img", json={**FOX, **names}).json()["images"][0]).recipe
     assert (recipe.sampler, recipe.schedule) == (sampler, schedule)
 
@@ -404,7 +404,7 @@ def test_samplers_and_schedulers_go_by_their_names_there(http, painting, names, 
         ("<lyco:ink:-0.50>a fox <3", "a fox <3", "ink:-0.5"),
     ],
 )
-def test_a_lora_file_is_named_in_the_prompt(prompt, words, adapter):
+def test_a_lora_file_can_be_named_in_the_prompt(prompt, words, adapter):
     native = generation_request.words({"prompt": prompt})
     assert (native["prompt"], native["adapter"]) == (words, adapter)
 
@@ -418,7 +418,7 @@ def test_a_lora_file_is_named_in_the_prompt(prompt, words, adapter):
         ({"enable_hr": False, "hr_scale": 9}, (64, 64)),
     ],
 )
-def test_enlarging_gives_the_size_afterwards(http, painting, asked, size):
+def test_hires_fix_gives_the_larger_size(http, painting, asked, size):
     image = http.post("txt2img", json={**FOX, **asked}).json()["images"][0]
     assert Image.open(io.BytesIO(base64.b64decode(image))).size == size
 
@@ -441,13 +441,13 @@ def test_a_task_id_sent_twice_is_one_request(http, other, painting, painter, bes
     assert len(painter.painted) == 2
 
 
-def test_a_task_that_was_refused_may_be_sent_again(http, painting):
+def test_a_refused_task_can_be_sent_again(http, painting):
     wanted = {**FOX, "force_task_id": "task(fox)"}
     refused(http.post("txt2img", json={**wanted, "width": 65}), "width")
     assert len(http.post("txt2img", json=wanted).json()["images"]) == 1
 
 
-def test_the_internal_progress_is_that_of_a_task(url, http, painting, painter, beside):
+def test_internal_progress_is_that_of_one_task(url, http, painting, painter, beside):
     def look(task="task(fox)"):
         return httpx.post(f"{url}/internal/progress", json={"id_task": task, "id_live_preview": -1}).json()
 
@@ -476,11 +476,11 @@ def test_a_key_is_the_password(memory, queue, tiny_models, painting):
         assert {"error", "detail", "body", "errors"} == set(httpx.get(f"{url}/sdapi/v1/options").json())
 
 
-# What other programs send, as their sources have it
+# What other programs send, copied from their source code
 
 
-def test_open_webui_chooses_a_model_and_paints(http, painting):
-    """backend/open_webui/routers/images.py: it sends all options back, and Authorization even if empty."""
+def test_open_webui_can_choose_a_model_and_create_a_picture(http, painting):
+    """backend/open_webui/routers/images.py sends all options back, and a header Authorization even if empty."""
     headers = {"Authorization": ""}
     models = [(model["title"], model["model_name"]) for model in http.get("sd-models", headers=headers).json()]
     options = http.get("options", headers=headers).json()
@@ -530,15 +530,15 @@ def sillytavern(**settings):
     }
 
 
-def test_sillytavern_paints_with_its_defaults(http, painting):
+def test_sillytavern_works_with_its_defaults(http, painting):
     answer = http.post("txt2img", json=sillytavern()).json()
     recipe = png(answer["images"][0]).recipe
     assert (recipe.sampler, recipe.steps, recipe.guidance_scale, recipe.width) == ("ddim", 20, 7.0, 256)
     assert "secret" not in json.dumps(answer)
 
 
-def test_sillytavern_fills_its_menus_and_chooses_a_model(http):
-    """src/endpoints/stable-diffusion.js."""
+def test_sillytavern_can_fill_its_menus_and_choose_a_model(http):
+    """The requests of src/endpoints/stable-diffusion.js."""
     upscalers = [entry["name"] for entry in http.get("upscalers").json()]
     upscalers[1:1] = [entry["name"] for entry in http.get("latent-upscale-modes").json()]
     assert upscalers == ["None", "Latent"]
@@ -553,7 +553,7 @@ def test_sillytavern_fills_its_menus_and_chooses_a_model(http):
     assert http.get("options").json()["sd_model_checkpoint"] == titles[1]
 
 
-def test_sillytavern_interrupts_when_the_page_is_closed(http, queue, painting, painter, beside):
+def test_sillytavern_interrupts_a_request_when_its_page_is_closed(http, queue, painting, painter, beside):
     painter.go_on.clear()
     beside(http.post, "txt2img", json=sillytavern())
     wait_for(lambda: http.get("progress").json()["state"]["job"])

@@ -11,7 +11,7 @@ from tests.real import ROOT, serving
 
 
 def examples(name):
-    """Each curl command of a document, its lines joined; those with a placeholder are filled in by the reader."""
+    """The curl commands of a document, with continued lines joined, except those with placeholders."""
     text = (ROOT / name).read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
@@ -19,7 +19,7 @@ def examples(name):
 
 
 @pytest.mark.parametrize(("name", "many"), [("README.md", 2), ("docs/api.md", 3)])
-def test_what_the_documentation_asks_for_is_done(app, working, tmp_path, name, many):
+def test_the_curl_examples_work(app, working, tmp_path, name, many):
     commands = examples(name)
     assert len(commands) == many
     Image.new("RGB", (64, 64), "#c60").save(tmp_path / "sketch.png")
@@ -27,9 +27,9 @@ def test_what_the_documentation_asks_for_is_done(app, working, tmp_path, name, m
         for command in commands:
             shell = command.replace("localhost:8000", url)
             ended = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
-            told = json.loads(ended.stdout)
-            if "/init-images" in shell:
-                assert len(told["init_image"]) == 32
+            result = json.loads(ended.stdout)
+            if "/starts" in shell:
+                assert len(result["init_image"]) == 32
             else:
-                assert told["state"] in ("queued", "running", "done")
-                assert told["prompt"].lower().startswith("a red fox")
+                assert result["state"] in ("queued", "running", "done")
+                assert result["prompt"].lower().startswith("a red fox")

@@ -1,4 +1,4 @@
-"""Scripts that speak AI-Horde's dialect, against this server on a real port."""
+"""AI-Horde's API on a real port, as scripts use it."""
 
 import base64
 import io
@@ -56,8 +56,8 @@ def submit(horde, **more):
     return answer.json()["id"]
 
 
-def waited(horde, name):
-    """As clients do: look at `check` until it says done, then fetch `status`."""
+def wait_for_status(horde, name):
+    """Poll `check` until it says done, then fetch `status`, as clients do."""
     wait_for(lambda: horde.get(f"/generate/check/{name}").json()["done"])
     return horde.get(f"/generate/status/{name}").json()
 
@@ -66,24 +66,24 @@ def opened(data):
     return Image.open(io.BytesIO(data))
 
 
-def test_a_script_asks_looks_fetches_and_deletes(horde, working):
+def test_a_script_can_request_poll_fetch_and_delete(horde, working):
     answer = horde.post("/generate/async", json={**FOX, **HARMLESS, "params": {**PARAMS, **USUAL}})
     assert answer.status_code == 202 and answer.json()["warnings"] == [] or answer.json()["message"]
     name = str(uuid.UUID(answer.json()["id"]))
-    told = waited(horde, name)
-    assert (told["finished"], told["waiting"], told["processing"], told["faulted"]) == (2, 0, 0, False)
-    assert len({one["img"] for one in told["generations"]}) == 2
-    for one in told["generations"]:
+    result = wait_for_status(horde, name)
+    assert (result["finished"], result["waiting"], result["processing"], result["faulted"]) == (2, 0, 0, False)
+    assert len({one["img"] for one in result["generations"]}) == 2
+    for one in result["generations"]:
         image = opened(base64.b64decode(one["img"]))
         assert (image.format, image.size) == ("WEBP", (64, 64))
         assert one["seed"].isdigit() and one["model"] == "stickers" and one["state"] == "ok" and not one["censored"]
         assert uuid.UUID(one["id"]) and uuid.UUID(one["worker_id"]) and one["worker_name"] and one["gen_metadata"]
-    assert horde.delete(f"/generate/status/{name}").json()["generations"] == told["generations"]
+    assert horde.delete(f"/generate/status/{name}").json()["generations"] == result["generations"]
 
 
-def test_what_was_asked_for_is_what_is_painted(horde, queue, job_store, working):
+def test_the_request_becomes_the_recipe(horde, queue, job_store, working):
     name = submit(horde, params={**PARAMS, "n": 1, "seed": "7"})
-    waited(horde, name)
+    wait_for_status(horde, name)
     [job] = job_store.requests.group(name)["jobs"]
     recipe = queue.job_store.jobs.find(job).recipe
     assert (recipe.prompt, recipe.negative_prompt) == ("a red fox in the snow", "blurry")
@@ -94,28 +94,29 @@ def test_what_was_asked_for_is_what_is_painted(horde, queue, job_store, working)
 @pytest.mark.parametrize(
     ("theirs", "ours"), [("k_euler", "euler"), ("k_dpmpp_2m", "dpm++2m"), ("DDIM", "ddim"), ("K_EULER_A", "euler-a")]
 )
-def test_samplers_go_by_their_names_there(horde, queue, job_store, theirs, ours):
+def test_samplers_have_the_dialects_names(horde, queue, job_store, theirs, ours):
     name = submit(horde, params={**PARAMS, "sampler_name": theirs, "karras": theirs == "DDIM"})
     job = queue.job_store.jobs.find(job_store.requests.group(name)["jobs"][0])
     assert (job.recipe.sampler, job.recipe.schedule) == (ours, "native")
 
 
-def test_what_is_not_followed_is_warned_of(horde):
+def test_ignored_settings_cause_warnings(horde):
     params = {**PARAMS, "sampler_name": "DDIM", "karras": True, "sparkle": 3}
-    told = horde.post("/generate/async", json={**FOX, "params": params, "wish": 1}).json()
-    assert {one["code"] for one in told["warnings"]} == {"SchedulerMismatch", "UnknownField", "NoAvailableWorker"}
-    assert "stickers" in told["message"]
+    result = horde.post("/generate/async", json={**FOX, "params": params, "wish": 1}).json()
+    assert {one["code"] for one in result["warnings"]} == {"SchedulerMismatch", "UnknownField", "NoAvailableWorker"}
+    assert "stickers" in result["message"]
 
 
-def test_a_negative_prompt_without_guidance_is_left_out_and_told(horde, queue, job_store):
-    told = horde.post("/generate/async", json={**FOX, "params": {**PARAMS, "cfg_scale": 1}}).json()
-    assert "CfgScaleTooSmall" in {one["code"] for one in told["warnings"]}
+def test_a_negative_prompt_without_guidance_is_ignored_with_a_warning(horde, queue, job_store):
+    result = horde.post("/generate/async", json={**FOX, "params": {**PARAMS, "cfg_scale": 1}}).json()
+    assert "CfgScaleTooSmall" in {one["code"] for one in result["warnings"]}
     assert {
-        queue.job_store.jobs.find(job).recipe.negative_prompt for job in job_store.requests.group(told["id"])["jobs"]
+        queue.job_store.jobs.find(job).recipe.negative_prompt
+        for job in job_store.requests.group(result["id"])["jobs"]
     } == {""}
 
 
-def test_words_are_a_seed_that_is_always_the_same(horde, queue, job_store):
+def test_a_text_seed_is_always_the_same_number(horde, queue, job_store):
     seeds = []
     for words in ("my lucky words", "my lucky words", "others", "18446744073709551616000"):
         name = submit(horde, memo="off", params={**PARAMS, "n": 1, "seed": words})
@@ -124,48 +125,53 @@ def test_words_are_a_seed_that_is_always_the_same(horde, queue, job_store):
 
 
 @pytest.mark.parametrize("seed", [None, "", "-1", -1])
-def test_no_seed_is_any_seed(horde, queue, job_store, seed):
+def test_a_missing_seed_is_random(horde, queue, job_store, seed):
     name = submit(horde, params={**PARAMS, "seed": seed})
     assert len({queue.job_store.jobs.find(job).recipe.seed for job in job_store.requests.group(name)["jobs"]}) == 2
 
 
-def test_it_is_answered_from_memory_and_told_how(horde, working):
+def test_an_answer_from_memory_says_so(horde, working):
     one = {**PARAMS, "n": 1}
-    waited(horde, submit(horde, params=one))
-    told = horde.get(f"/generate/status/{submit(horde, params=one)}").json()
-    assert told["done"] and "from memory" in told["generations"][0]["gen_metadata"][0]["ref"]
+    wait_for_status(horde, submit(horde, params=one))
+    result = horde.get(f"/generate/status/{submit(horde, params=one)}").json()
+    assert result["done"] and "from memory" in result["generations"][0]["gen_metadata"][0]["ref"]
 
 
-def test_a_link_is_answered_without_a_key_for_an_hour(horde, working, monkeypatch):
-    [first, _] = waited(horde, submit(horde, r2=True))["generations"]
+def test_a_link_works_without_a_key_for_an_hour(horde, working, monkeypatch):
+    [first, _] = wait_for_status(horde, submit(horde, r2=True))["generations"]
     answer = httpx.get(first["img"])
     assert answer.headers["content-type"] == "image/webp" and opened(answer.content).size == (64, 64)
     monkeypatch.setattr(links, "LINK_SECONDS", -1)
     assert httpx.get(first["img"]).status_code == 410
 
 
-def test_check_tells_how_far_it_is_and_cancel_ends_it(horde, working, painter):
+def test_check_reports_progress_and_delete_cancels(horde, working, painter):
     painter.go_on.clear()
     name = submit(horde)
     wait_for(lambda: horde.get(f"/generate/check/{name}").json()["processing"] == 1)
-    told = horde.get(f"/generate/check/{name}").json()
-    assert (told["waiting"], told["finished"], told["done"], told["queue_position"]) == (1, 0, False, 1)
-    assert "generations" not in told
-    told = horde.delete(f"/generate/status/{name}").json()
+    result = horde.get(f"/generate/check/{name}").json()
+    assert (result["waiting"], result["finished"], result["done"], result["queue_position"]) == (1, 0, False, 1)
+    assert "generations" not in result
+    result = horde.delete(f"/generate/status/{name}").json()
     painter.go_on.set()
-    assert told["done"] and told["generations"] == [] and not told["faulted"]
-    assert waited(horde, name)["generations"] == [] and painter.painted == []
+    assert result["done"] and result["generations"] == [] and not result["faulted"]
+    assert wait_for_status(horde, name)["generations"] == [] and painter.painted == []
 
 
-def test_a_failure_is_told(horde, working, painter):
+def test_a_failure_is_reported(horde, working, painter):
     from memo import BadSetup
 
     painter.fault = BadSetup("no such weights")
-    told = waited(horde, submit(horde))
-    assert told["faulted"] and told["done"] and "no such weights" in told["message"] and told["generations"] == []
+    result = wait_for_status(horde, submit(horde))
+    assert (
+        result["faulted"]
+        and result["done"]
+        and "no such weights" in result["message"]
+        and result["generations"] == []
+    )
 
 
-def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, job_store):
+def test_a_request_without_a_worker_is_reported_as_not_possible(horde, job_store):
     name = submit(horde)
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is False
     job_store.heartbeats.beat("here", {"models": ["stickers"]})
@@ -175,7 +181,7 @@ def test_what_nobody_paints_with_now_is_said_to_be_impossible(horde, job_store):
     assert horde.get("/status/models?type=text").json() == []
 
 
-def test_a_dry_run_checks_and_paints_nothing(horde, job_store):
+def test_a_dry_run_only_checks_the_request(horde, job_store):
     answer = horde.post("/generate/async", json={**FOX, "dry_run": True})
     assert (answer.status_code, answer.json()) == (200, {"kudos": 0}) and job_store.jobs.recent(1) == []
     assert horde.post("/generate/async", json={**FOX, "dry_run": True, "models": ["x"]}).status_code == 400
@@ -187,14 +193,14 @@ def source(side=64, kind="WEBP"):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def test_a_picture_to_start_from_comes_in_base64(horde, queue, job_store):
+def test_an_initial_image_can_be_sent_in_base64(horde, queue, job_store):
     params = {**PARAMS, "n": 1, "denoising_strength": 0.4}
     name = submit(horde, source_image=source(), source_processing="img2img", params=params)
     recipe = queue.job_store.jobs.find(job_store.requests.group(name)["jobs"][0]).recipe
     assert recipe.init_image and recipe.strength == 0.4
 
 
-def test_a_large_picture_may_be_sent(horde):
+def test_a_large_initial_image_is_accepted(horde):
     noise = io.BytesIO()
     Image.effect_noise((512, 512), 100).convert("RGB").save(noise, "PNG")
     assert len(noise.getvalue()) > 2**17
@@ -203,7 +209,7 @@ def test_a_large_picture_may_be_sent(horde):
 
 REFUSED = [
     ({"prompt": ""}, "MissingPrompt", "prompt"),
-    ({"prompt": "### only what is not wanted"}, "MissingPrompt", "prompt"),
+    ({"prompt": "### only a negative prompt"}, "MissingPrompt", "prompt"),
     ({"prompt": 7}, "MissingPrompt", "prompt"),
     ({"params": []}, None, None),
     ({"params": "none"}, "BadRequest", "params"),
@@ -245,7 +251,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("change", "rc", "said"), REFUSED, ids=lambda value: str(value)[:40])
-def test_what_cannot_be_done_is_refused_by_name(client, job_store, change, rc, said):
+def test_unsupported_fields_are_refused_by_name(client, job_store, change, rc, said):
     answer = client.post("/api/v2/generate/async", json={**FOX, "params": {"width": 64, "height": 64}, **change})
     if rc is None:
         assert answer.status_code == 202
@@ -265,12 +271,12 @@ def test_what_cannot_be_done_is_refused_by_name(client, job_store, change, rc, s
         ("post", "/generate/async", 415, "BadRequest"),
     ],
 )
-def test_errors_are_told_in_the_words_of_the_dialect(client, method, path, status, rc):
+def test_errors_have_the_dialects_format(client, method, path, status, rc):
     answer = getattr(client, method)(f"/api/v2{path}")
     assert (answer.status_code, answer.json["rc"]) == (status, rc) and answer.json["message"]
 
 
-def test_redis_that_does_not_answer_is_a_maintenance(client, monkeypatch):
+def test_without_redis_the_error_is_maintenance_mode(client, monkeypatch):
     from memo import Unavailable
 
     def fail(*_, **__):
@@ -281,20 +287,20 @@ def test_redis_that_does_not_answer_is_a_maintenance(client, monkeypatch):
     assert (answer.status_code, answer.json["rc"]) == (503, "MaintenanceMode") and answer.headers["Retry-After"]
 
 
-def test_somebody_is_here_and_knows_who_asks(horde):
+def test_heartbeat_and_find_user_respond(horde):
     assert horde.get("/status/heartbeat").json()["message"] == "OK"
     assert horde.get("/find_user").json()["username"] == "Anonymous#0"
 
 
 @pytest.fixture
 def guarded(memory, queue, tiny_models):
-    """Where keys are required, and those of two people."""
+    """A client of a server that requires keys, and the headers of two users."""
     app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(keys="required"), TESTING=True)
-    keys = app.extensions["keys"]
+    keys = app.extensions["api_keys"]
     return app.test_client(), {name: {"apikey": keys.add(name)[1]} for name in ("ada", "bob")}
 
 
-def test_a_request_is_its_owners_alone(guarded, job_store):
+def test_a_request_is_visible_only_to_its_user(guarded, job_store):
     client, keys = guarded
     name = client.post("/api/v2/generate/async", json=FOX, headers=keys["ada"]).json["id"]
     for method, path in (("get", "check"), ("get", "status"), ("delete", "status")):
@@ -310,7 +316,7 @@ def test_a_request_is_its_owners_alone(guarded, job_store):
     assert client.get(f"/api/v2/generate/check/{name}", headers=keys["ada"]).status_code == 200
 
 
-def test_the_anonymous_key_opens_nothing_where_keys_are_required(guarded):
+def test_the_anonymous_key_is_refused_where_keys_are_required(guarded):
     client, keys = guarded
     answer = client.post("/api/v2/generate/async", json=FOX, headers={"apikey": "0000000000"})
     assert (answer.status_code, answer.json["rc"]) == (401, "InvalidAPIKey")
@@ -319,19 +325,19 @@ def test_the_anonymous_key_opens_nothing_where_keys_are_required(guarded):
 
 
 @pytest.mark.parametrize("as_url", [True, False])
-def test_a_webhook_brings_each_picture(horde, queue, memory, job_store, working, receiver, as_url, monkeypatch):  # noqa: F811
+def test_a_webhook_delivers_each_picture(horde, queue, memory, job_store, working, receiver, as_url, monkeypatch):  # noqa: F811
     queue.webhooks = Webhooks(job_store, SECRET, Receivers("127.0.0.1"))
     name = submit(horde, webhook=receiver.url, r2=as_url)
-    made = {one["id"]: one for one in waited(horde, name)["generations"]}
+    made = {one["id"]: one for one in wait_for_status(horde, name)["generations"]}
     deliverer = Deliverer(queue.webhooks, memory)
     while deliverer.round():
         pass
-    assert {told["id"]: told["seed"] for told in receiver.bodies} == {one: made[one]["seed"] for one in made}
+    assert {result["id"]: result["seed"] for result in receiver.bodies} == {one: made[one]["seed"] for one in made}
     monkeypatch.setattr(links, "LINK_SECONDS", -1)
-    for (headers, body), told in zip(receiver.got, receiver.bodies, strict=True):
+    for (headers, body), result in zip(receiver.got, receiver.bodies, strict=True):
         assert headers["X-Memo-Signature"] == "sha256=" + signature(SECRET, headers["X-Memo-Timestamp"], body)
-        assert (told["request"], told["kudos"]) == (name, 0)
-        image = httpx.get(told["img"]).content if as_url else base64.b64decode(told["img"])
+        assert (result["request"], result["kudos"]) == (name, 0)
+        image = httpx.get(result["img"]).content if as_url else base64.b64decode(result["img"])
         assert opened(image).format == "WEBP"
 
 
@@ -346,7 +352,7 @@ def test_the_examples_of_the_documentation_run(url, working, capsys):
     assert len(said) == 2 and all(line.startswith(url) and "painted" in line for line in said)
 
 
-def test_what_the_documentation_says_of_signatures_is_true():
+def test_the_documented_signature_check_works():
     names = {}
     exec(re.findall(r"^```python\n(.*?)^```", section("Webhooks"), re.S | re.M)[0], names)
     headers = signed("a secret of some length", "1", b"{}")

@@ -1,4 +1,4 @@
-"""The unmodified openai package against this server on a real port."""
+"""The OpenAI Images API on a real port, used by the unmodified openai package."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """What listens to Redis ends at once."""
+    """Subscriptions to Redis end at once."""
     monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
 
 
@@ -56,7 +56,7 @@ def ai(sdk, url):
 
 @pytest.fixture
 def painting(runner, painter):
-    """A worker without Celery: it looks for itself whether something waits."""
+    """A worker without Celery, which polls the queue."""
     over = threading.Event()
 
     def paint():
@@ -84,7 +84,7 @@ def memo(policy):
 
 
 @pytest.mark.parametrize("many", [1, 4])
-def test_so_many_pictures_are_painted_as_are_asked_for(ai, working, many):
+def test_n_pictures_are_painted(ai, working, many):
     answer = ai.images.generate(**FOX, n=many, response_format="b64_json")
     assert len(answer.data) == many == len(keys(answer))
     assert [opened(datum).size for datum in answer.data] == [(64, 64)] * many
@@ -93,7 +93,7 @@ def test_so_many_pictures_are_painted_as_are_asked_for(ai, working, many):
     assert abs(answer.created - time.time()) < 60 and answer.usage.total_tokens == 0
 
 
-def test_ten_pictures_are_no_two_alike_and_seeds_count_up(ai, painting):
+def test_ten_pictures_are_all_different_and_their_seeds_count_up(ai, painting):
     answer = ai.images.generate(**FOX, n=10, response_format="b64_json")
     assert len(keys(answer)) == 10
     answer = ai.images.generate(**FOX, n=10, extra_body={"seed": 5})
@@ -109,7 +109,7 @@ def test_a_link_works_with_and_without_a_key(ai, url, painting):
         assert file.headers["content-type"] == "image/png" and read_png(file.content).key in keys(answer)
 
 
-def test_a_link_ends_after_an_hour_and_cannot_be_made_up(ai, client, monkeypatch, painting):
+def test_a_link_expires_after_an_hour_and_cannot_be_forged(ai, client, monkeypatch, painting):
     link = ai.images.generate(**FOX).data[0].url
     monkeypatch.setattr(links, "LINK_SECONDS", -1)
     assert httpx.get(link).status_code == 410
@@ -119,14 +119,14 @@ def test_a_link_ends_after_an_hour_and_cannot_be_made_up(ai, client, monkeypatch
     assert forged.status_code == 404 and forged.json()["error"]["code"] == "not_found"
 
 
-def test_a_deleted_picture_has_no_link_any_more(ai, client, painting):
+def test_the_link_of_a_deleted_picture_stops_working(ai, client, painting):
     answer = ai.images.generate(**FOX)
     [key] = keys(answer)
     assert client.delete(f"/api/v1/pictures/{key}").status_code == 204
     assert httpx.get(answer.data[0].url).status_code == 404
 
 
-def test_the_answer_tells_how_the_picture_came(ai, memory, painting):
+def test_the_response_says_where_each_picture_came_from(ai, memory, painting):
     first = ai.images.with_raw_response.generate(**FOX)
     [painted] = first.parse().memo["pictures"]
     assert (painted["origin"], painted["score"], first.headers["x-memo-origin"]) == ("painted", None, "painted")
@@ -141,7 +141,7 @@ def test_the_answer_tells_how_the_picture_came(ai, memory, painting):
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
 
 
-def test_the_memory_policy_is_obeyed(ai, memory, painting):
+def test_the_memory_policy_is_followed(ai, memory, painting):
     [key] = keys(ai.images.generate(**FOX))
     wait_for(lambda: memory.index.get(key))
     origins = [ai.images.generate(**FOX, extra_body=memo(policy)).memo["pictures"][0] for policy in ("exact", "off")]
@@ -149,7 +149,7 @@ def test_the_memory_policy_is_obeyed(ai, memory, painting):
     assert origins[0]["key"] == key != origins[1]["key"]
 
 
-def test_fields_of_other_servers_are_followed(ai, queue, painting):
+def test_extensions_of_other_servers_are_supported(ai, queue, painting):
     more = {"negative_prompt": "trees", "num_inference_steps": 4, "guidance_scale": 1.5, "seed": 7}
     answer = ai.images.generate(**FOX, user="ada", extra_body=more)
     job = queue.job_store.jobs.find(answer.memo["pictures"][0]["job"])
@@ -159,7 +159,7 @@ def test_fields_of_other_servers_are_followed(ai, queue, painting):
 
 
 @pytest.mark.parametrize(("name", "field"), [("dall-e-3", "url"), ("gpt-image-1", "b64_json"), ("stickers", "url")])
-def test_names_of_openai_stand_for_the_default_model(ai, painting, name, field):
+def test_openais_model_names_stand_for_the_default_model(ai, painting, name, field):
     answer = ai.images.generate(**FOX, model=name)
     assert getattr(answer.data[0], field) and answer.memo["model"] == "stickers"
     assert bool(answer.memo["notes"]) == (name != "stickers")
@@ -174,7 +174,7 @@ def test_models_are_listed(ai):
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
-def test_an_unknown_model_is_not_found(ai):
+def test_an_unknown_model_is_a_404(ai):
     with pytest.raises(openai.NotFoundError) as caught:
         ai.images.generate(**FOX, model="sdxl-9")
     assert caught.value.code == "model_not_found" and "stickers, slow" in caught.value.message
@@ -192,7 +192,7 @@ def test_other_formats_carry_the_recipe_too(ai, queue, painting, kind, mode):
         assert image.getexif().get_ifd(0x8769)[0x9286] == b"UNICODE\0" + text.encode("utf-16-be")
 
 
-def test_less_quality_makes_a_smaller_file_by_link_as_well(ai, painter, monkeypatch, painting):
+def test_a_lower_quality_makes_a_smaller_file_also_by_link(ai, painter, monkeypatch, painting):
     noise = Image.effect_noise((64, 64), 80).convert("RGB")
     monkeypatch.setattr(type(painter), "__call__", lambda *_: noise)
     sizes = []
@@ -206,7 +206,7 @@ def test_less_quality_makes_a_smaller_file_by_link_as_well(ai, painter, monkeypa
 @pytest.mark.parametrize(
     ("size", "painted"), [("1024x1024", "256x256"), ("100x100", "128x128"), ("128x128", "128x128")]
 )
-def test_a_square_that_the_model_does_not_paint_is_scaled_and_it_says_so(ai, painting, size, painted):
+def test_a_square_that_the_model_does_not_paint_is_scaled_with_a_note(ai, painting, size, painted):
     answer = ai.images.generate(prompt="fox", size=size, response_format="b64_json")
     image = opened(answer.data[0])
     assert f"{image.width}x{image.height}" == answer.size == size
@@ -215,7 +215,7 @@ def test_a_square_that_the_model_does_not_paint_is_scaled_and_it_says_so(ai, pai
     assert "parameters" in image.text
 
 
-def test_what_open_webui_sends_is_answered(url, painting):
+def test_open_webui_works(url, painting):
     body = {"model": "gpt-image-1", **FOX, "n": 1, "response_format": "b64_json"}
     answer = httpx.post(f"{url}/v1/images/generations", json=body, headers={"Authorization": "Bearer any"}).json()
     assert base64.b64decode(answer["data"][0]["b64_json"]).startswith(b"\x89PNG")
@@ -230,7 +230,7 @@ def test_the_examples_of_the_documentation_run(url, painting, capfd):
     assert f"{url}/v1/images/files/" in (said := capfd.readouterr().out) and said.count('"b64_json"') == 2
 
 
-def test_without_a_size_the_models_own_is_painted(ai, painting):
+def test_the_default_size_is_the_models_own(ai, painting):
     for options in ({}, {"size": "auto"}):
         assert ai.images.generate(prompt="fox", **options).size == "256x256"
 
@@ -263,7 +263,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "param"), BAD, ids=[str(list(bad)) for bad, _ in BAD])
-def test_a_bad_request_is_one_for_the_client(ai, client, bad, param):
+def test_a_bad_request_is_a_bad_request_error_in_the_client(ai, client, bad, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ai.images.generate(**{**FOX, **bad})
     error = caught.value
@@ -283,7 +283,7 @@ def test_a_bad_request_is_one_for_the_client(ai, client, bad, param):
         ("GET", "/v1/images/files/made.up", {}, 404),
     ],
 )
-def test_every_error_below_v1_is_an_openai_error(url, method, path, sent, status):
+def test_every_error_under_v1_is_an_openai_error(url, method, path, sent, status):
     answer = httpx.request(method, url + path, **sent)
     assert answer.status_code == status and answer.headers["x-request-id"]
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -291,7 +291,7 @@ def test_every_error_below_v1_is_an_openai_error(url, method, path, sent, status
 
 @pytest.fixture
 def previewing(painter, monkeypatch):
-    """The painter shows a preview at every step, and each is sent."""
+    """The painter makes a preview at every step, and each is sent."""
     monkeypatch.setattr(paint, "PREVIEW_SECONDS", 0)
     quick = type(painter).__call__
     steps = count(1)
@@ -306,7 +306,7 @@ def previewing(painter, monkeypatch):
     monkeypatch.setattr(type(painter), "__call__", slowly)
 
 
-def test_a_stream_has_partial_pictures_and_then_the_whole(ai, previewing, painting):
+def test_a_stream_has_partial_images_and_then_the_finished_one(ai, previewing, painting):
     options = {"stream": True, "partial_images": 2, "output_format": "webp", "size": "100x100"}
     *partial, last = ai.images.generate(prompt="fox", **options)
     assert [event.type for event in partial] == ["image_generation.partial_image"] * 2
@@ -325,14 +325,14 @@ def test_a_stream_of_several_pictures_completes_each(ai, painting):
     assert len({event.memo["key"] for event in events}) == 3
 
 
-def test_a_stream_from_memory_is_whole_at_once(ai, memory, painting):
+def test_a_stream_from_memory_has_no_partial_images(ai, memory, painting):
     [key] = keys(ai.images.generate(**FOX))
     wait_for(lambda: memory.index.get(key))
     [event] = ai.images.generate(**FOX, stream=True, partial_images=3)
     assert (event.memo["origin"], event.memo["key"]) == ("memory", key)
 
 
-def test_a_painting_that_fails_is_told_and_not_tried_again(ai, painter, painting):
+def test_a_failed_painting_is_reported_and_not_retried(ai, painter, painting):
     painter.fault = BadSetup("out of paint")
     with pytest.raises(openai.InternalServerError, match="out of paint") as caught:
         ai.with_options(max_retries=2).images.generate(**FOX)
@@ -358,7 +358,7 @@ def test_a_cancelled_job_is_a_conflict(ai, queue, painter, painting):
     assert caught.value.code == "cancelled"
 
 
-def test_a_client_that_gives_up_and_tries_again_gets_what_it_asked_for_at_first(ai, queue, painter, painting):
+def test_a_retry_after_a_timeout_gets_the_jobs_of_the_first_request(ai, queue, painter, painting):
     painter.go_on.clear()
     threading.Timer(0.8, painter.go_on.set).start()
     hasty = ai.with_options(max_retries=9, timeout=0.6)
@@ -367,7 +367,7 @@ def test_a_client_that_gives_up_and_tries_again_gets_what_it_asked_for_at_first(
     assert len(keys(answer.parse())) == 3 == len(painter.painted) == len(queue.job_store.jobs.recent(100))
 
 
-def test_a_try_after_the_painting_has_ended_gets_its_pictures(url, queue, painting):
+def test_a_retry_after_the_painting_has_ended_gets_its_pictures(url, queue, painting):
     body, told = {**FOX, **memo("off")}, []
     for number in ("0", "1", "0"):
         answer = httpx.post(f"{url}/v1/images/generations", json=body, headers={retries.TRY: number})
@@ -375,7 +375,7 @@ def test_a_try_after_the_painting_has_ended_gets_its_pictures(url, queue, painti
     assert told[0] == told[1] and told[0]["key"] != told[2]["key"]
 
 
-def test_different_requests_are_not_joined(ai, painter, painting, monkeypatch):
+def test_different_requests_do_not_share_jobs(ai, painter, painting, monkeypatch):
     looked, taken = [], retries.taken
     monkeypatch.setattr(retries, "taken", lambda *asked: looked.append(taken(*asked)) or looked[-1])
     painter.go_on.clear()
@@ -396,7 +396,7 @@ def paintings(runner):
     }
 
 
-def test_a_painting_goes_on_when_the_client_has_gone(url, queue, painter, painting):
+def test_a_painting_goes_on_when_the_client_disconnects(url, queue, painter, painting):
     painter.go_on.clear()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/images/generations", json=FOX, timeout=0.5)
@@ -406,7 +406,7 @@ def test_a_painting_goes_on_when_the_client_has_gone(url, queue, painter, painti
     assert {finished(queue, job.id).state for job in queue.job_store.jobs.recent(5)} == {State.DONE}
 
 
-def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, painting):
+def test_a_client_that_waits_too_long_is_told_to_retry(ai, painter, monkeypatch, painting):
     painter.go_on.clear()
     with monkeypatch.context() as hurry, pytest.raises(openai.InternalServerError) as caught:
         hurry.setattr("web.openai.routes.WAIT_SECONDS", 0.1)
@@ -418,7 +418,7 @@ def test_who_waits_too_long_is_asked_to_come_again(ai, painter, monkeypatch, pai
     assert ai.images.generate(**FOX).data
 
 
-def test_redis_being_down_is_503_with_retry_after(url, queue, monkeypatch):
+def test_without_redis_the_error_is_503_with_retry_after(url, queue, monkeypatch):
     monkeypatch.setattr(
         queue.job_store.connection.redis,
         "connection_pool",
@@ -435,7 +435,7 @@ def png(colour="red", side=64):
     return file.getvalue()
 
 
-def test_an_edit_begins_with_the_picture(ai, queue, painting):
+def test_an_edit_starts_from_the_picture(ai, queue, painting):
     more = {"strength": 0.4, "seed": 3, "memo": {"policy": "off"}}
     options = {"size": "64x64", "n": 2, "response_format": "b64_json", "extra_body": more}
     answer = ai.images.edit(image=("red.png", png()), prompt="a red fox", **options)
@@ -444,7 +444,7 @@ def test_an_edit_begins_with_the_picture(ai, queue, painting):
     assert len(keys(answer)) == 2 and opened(answer.data[0]).size == (64, 64)
 
 
-def test_an_edit_is_streamed_too(ai, previewing, painting):
+def test_an_edit_can_be_streamed(ai, previewing, painting):
     *partial, last = ai.images.edit(
         image=[png()], prompt="a red fox", size="64x64", stream=True, partial_images=1, input_fidelity="high"
     )
@@ -452,7 +452,7 @@ def test_an_edit_is_streamed_too(ai, previewing, painting):
     assert last.type == "image_edit.completed" and last.memo["notes"] == ["input_fidelity has no effect here"]
 
 
-def test_an_edit_of_a_large_picture_is_taken(ai, painting):
+def test_an_edit_of_a_large_picture_is_accepted(ai, painting):
     file = io.BytesIO()
     Image.effect_noise((900, 900), 80).save(file, "PNG")
     assert len(file.getvalue()) > 500_000
@@ -470,7 +470,7 @@ def test_an_edit_of_a_large_picture_is_taken(ai, painting):
         ({"extra_body": {"stream": "perhaps"}}, "stream"),
     ],
 )
-def test_a_bad_edit_is_a_bad_request(ai, bad, param):
+def test_a_bad_edit_is_a_bad_request_error(ai, bad, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ai.images.edit(**{"image": png(), "prompt": "a red fox", **bad})
     assert caught.value.param == param
@@ -478,7 +478,7 @@ def test_a_bad_edit_is_a_bad_request(ai, bad, param):
 
 @pytest.fixture
 def guarded(memory, queue, tiny_models, redis_url, sdk):
-    """Clients of a server that wants keys, by their names; each may ask for pictures so often."""
+    """Clients of a server that requires keys, by user, with a limit on their requests."""
     config = WebConfig(keys="required", limits=storage_uri(redis_url), rate="3/minute")
     app = web.create_app(memory, queue, Catalogue(tiny_models), config, TESTING=True)
     keys = {name: ApiKeys(queue.job_store.connection).add(name)[1] for name in ("ada", "grace")} | {"eve": "wrong"}
@@ -501,7 +501,7 @@ def test_too_many_requests_are_a_rate_limit_error(guarded, painting):
     assert int(caught.value.response.headers["retry-after"]) > 0 and caught.value.code == "rate_limit_exceeded"
 
 
-def test_nobody_gets_what_somebody_else_has_asked_for(guarded, memory, painter, painting):
+def test_the_same_request_of_two_users_does_not_share_jobs(guarded, memory, painter, painting):
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(guarded[name].images.generate, **FOX) for name in ("ada", "ada", "grace")]
@@ -515,12 +515,12 @@ def test_nobody_gets_what_somebody_else_has_asked_for(guarded, memory, painter, 
     assert keys(later) == other
 
 
-def test_a_link_needs_no_key_and_tells_no_scope(guarded, painting):
+def test_a_link_needs_no_key_and_does_not_reveal_the_scope(guarded, painting):
     file = httpx.get(guarded["ada"].images.generate(**FOX).data[0].url)
     assert file.status_code == 200 and b"ada" not in file.content
 
 
-def test_a_stream_is_for_whoever_has_asked(guarded, painting):
+def test_a_stream_works_with_a_key(guarded, painting):
     for name in ("ada", "grace"):
         [event] = guarded[name].images.generate(**FOX, stream=True)
         assert event.memo["origin"] == "painted" and opened(event).size == (64, 64)
