@@ -70,7 +70,7 @@ def painters(stack) -> dict[str, str]:
 
 
 def test_two_workers_share_the_load(pair):
-    wait_for(lambda: pair.lines and "workers" in call(pair, "GET", "/healthz")["parts"])
+    wait_for(lambda: pair.lines and "workers" in call(pair, "GET", "/healthz")["services"])
     jobs = [ask(pair, f"load {number}", steps=20, **SLOW) for number in range(6)]
     assert [finish(pair, job)["state"] for job in jobs] == ["done"] * 6
     assert {painters(pair)[f"load {number}"] for number in range(6)} == {"worker-1", "worker-2"}
