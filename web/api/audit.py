@@ -12,7 +12,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
-from jobs.store.submissions import MAX_LISTED
+from jobs.store.submissions import LIST_LENGTH
 from memo import BadRecipe, Picture
 from memo.judge.evaluation import wilson_interval
 from memo.judge.feedback import Label
@@ -126,7 +126,7 @@ def answer_from_memory(job_id: str) -> tuple[Picture, str]:
 
 def sample() -> list[Job]:
     """Some recent answers, matched by meaning, that no audit has labelled yet."""
-    jobs = [job for job in job_store().jobs.recent(MAX_LISTED) if job.match and job.match.how in LABEL_SOURCES]
+    jobs = [job for job in job_store().jobs.recent(LIST_LENGTH) if job.match and job.match.how in LABEL_SOURCES]
     random.shuffle(jobs)
     labelled = {(label.key, label.wanted) for label in audit_labels(*LABEL_SOURCES.values())}
     by_pair = {(job.picture.key, job.recipe.prompt): job for job in jobs if job.picture}

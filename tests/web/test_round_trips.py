@@ -1,0 +1,59 @@
+"""How often a request for a picture goes to Redis before it is answered, as MONITOR sees it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from jobs.queue import Queue
+from memo import Picture
+
+FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
+CAT = {"prompt": "a black cat on a sofa", "width": 64, "height": 64}
+MARK = "the request was answered"
+
+
+@pytest.fixture
+def round_trips(client: FlaskClient, queue: Queue) -> Callable[..., tuple[int, list[str]]]:
+    """Asks for a picture; returns the status and the first word of every round trip to Redis."""
+
+    def ask(body: dict[str, object]) -> tuple[int, list[str]]:
+        redis = queue.job_store.connection.redis
+        with redis.monitor() as monitor:
+            status = client.post("/api/v1/jobs", json=body).status_code
+            redis.echo(MARK)
+            return status, list(sent_by_clients(monitor.listen()))
+
+    return ask
+
+
+def sent_by_clients(lines: Iterator[dict[str, str]]) -> Iterator[str]:
+    """The commands up to the mark, without those inside a script; a transaction, which is sent whole, as MULTI."""
+    transaction = False
+    for line in lines:
+        name = line["command"].split()[0].upper()
+        if MARK in line["command"]:
+            return
+        if line["client_type"] != "lua" and not transaction:
+            yield name
+        transaction = name == "MULTI" or (transaction and name != "EXEC")
+
+
+def test_a_miss_takes_three_round_trips(round_trips: Callable[..., tuple[int, list[str]]]) -> None:
+    """How long the queue is, the job with its painting, and the message to a worker."""
+    round_trips(CAT)  # connects, and loads the script
+    assert round_trips(FOX) == (202, ["ZCARD", "EVALSHA", "LPUSH"])
+
+
+def test_a_request_that_joins_a_painting_takes_one(round_trips: Callable[..., tuple[int, list[str]]]) -> None:
+    for _ in range(2):
+        round_trips(FOX)
+    assert round_trips(FOX) == (202, ["EVALSHA"])
+
+
+def test_a_hit_takes_one_round_trip(
+    round_trips: Callable[..., tuple[int, list[str]]], remember: Callable[..., Picture], client: FlaskClient
+) -> None:
+    remember(client.application.extensions["catalogue"].recipe(FOX))
+    round_trips(FOX)
+    assert round_trips(FOX) == (200, ["EVALSHA"])
