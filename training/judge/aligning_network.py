@@ -1,7 +1,8 @@
-"""The network that compares two texts token by token: what of one stands for what of the other, and what is left.
+"""A network that compares two texts token by token, by soft alignment in both directions.
 
-Each side looks for its tokens in the other (soft alignment), for what they say (states), where they stand (order) and
-what they belong to (relations: attention heads of MiniLM, carried over by the alignment). Symmetric in its two texts.
+For each token of one text it measures how well the other text matches its meaning (hidden states of MiniLM), its
+position (word order) and its relations to other tokens (attention heads of MiniLM, mapped through the alignment).
+The network is symmetric in its two texts. Attribute names are the keys of stored weights: do not rename them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,12 @@ from memo.minilm import DIMENSION
 from memo.minilm import STATE_LAYERS as LAYERS
 
 HEADS = 12
-RELATED = (1, 2)  # rows of LAYERS whose next layer's attention tells what belongs to what
-NEVER = -1e4
+RELATED = (1, 2)  # rows of LAYERS; the attention of the layer after each of them shows which tokens belong together
+MASKED = -1e4  # logit of tokens that are padding
 
 
 class Relations(nn.Module):
-    """Which tokens of a text belong to which, as the attention heads of a layer of MiniLM see it."""
+    """Which tokens of a text belong together, as the attention heads of one MiniLM layer see it."""
 
     def __init__(self, weights: Mapping[str, Tensor] | None) -> None:
         super().__init__()
@@ -27,17 +28,17 @@ class Relations(nn.Module):
             self.load_state_dict(dict(weights))
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """(n, tokens, 384) → (n, heads, tokens, tokens), rows that sum to one, of real tokens."""
+        """(n, tokens, 384) → (n, heads, tokens, tokens); rows of real tokens sum to one, rows of padding to zero."""
         query, key = (
             part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (self.query(states), self.key(states))
         )
         scores = query @ key.transpose(-1, -2) / (DIMENSION // HEADS) ** 0.5
-        related: Tensor = scores.masked_fill(~real[:, None, None], NEVER).softmax(-1) * real[:, None, :, None]
+        related: Tensor = scores.masked_fill(~real[:, None, None], MASKED).softmax(-1) * real[:, None, :, None]
         return related
 
 
 class Attention(nn.Module):
-    """Tokens of a text look at each other, in four heads; torch's own module cannot be traced for any batch size."""
+    """Self-attention with four heads; torch's own module cannot be traced with a dynamic batch size."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """One transformer layer, normalised first."""
+    """One pre-norm transformer layer."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class Block(nn.Module):
 
 
 class Context(nn.Module):
-    """Two such layers."""
+    """Two transformer layers."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -86,8 +87,8 @@ class Context(nn.Module):
         return tokens
 
 
-class Align(nn.Module):
-    """Two texts' states to a logit: is the picture of one right for the other?"""
+class AligningNetwork(nn.Module):
+    """States of two texts to one logit: does the picture of one text fit the other?"""
 
     def __init__(
         self, width: int = 160, weights: Sequence[Mapping[str, Tensor]] | None = None, dropout: float = 0.15
@@ -99,69 +100,70 @@ class Align(nn.Module):
         self.asked = nn.Linear(DIMENSION * layers, width, bias=False)
         self.likeness = nn.Parameter(torch.full((layers,), 8.0))
         self.learned = nn.Parameter(torch.zeros(()))
-        told = 3 * layers + 2 + 2 * HEADS * len(RELATED)
-        self.compare = nn.Sequential(nn.Linear(4 * width + told, width), nn.GELU(), nn.Dropout(dropout))
+        features = 3 * layers + 2 + 2 * HEADS * len(RELATED)
+        self.compare = nn.Sequential(nn.Linear(4 * width + features, width), nn.GELU(), nn.Dropout(dropout))
         self.context = Context(width, dropout)
         self.sum_up = nn.Sequential(nn.Linear(2 * width + 3 * layers, width), nn.GELU(), nn.Dropout(dropout))
         self.decide = nn.Linear(2 * width, 1)
         self.drop = nn.Dropout(0.1)
 
     def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """States (texts, tokens, layers, 384) and mask (texts, tokens), rows of both sides (n) each; logits (n)."""
-        texts = self.prepared(states, real)
-        mine, other = torch.cat([a, b]), torch.cat([b, a])
-        x, y = self.side([part[mine] for part in texts], [part[other] for part in texts]).chunk(2)
+        """States (texts, tokens, layers, 384), mask (texts, tokens), rows of both sides (n) → logits (n)."""
+        texts = self.project(states, real)
+        rows, other_rows = torch.cat([a, b]), torch.cat([b, a])
+        x, y = self.compare_texts([part[rows] for part in texts], [part[other_rows] for part in texts]).chunk(2)
         logits: Tensor = self.decide(torch.cat([torch.maximum(x, y), x + y], -1)).squeeze(-1)
         return logits
 
-    def prepared(self, states: Tensor, real: Tensor) -> tuple[Tensor, ...]:
-        """Unit states, mask, value and what is asked for (n, tokens, width), relations (n, heads, tokens, tokens)."""
+    def project(self, states: Tensor, real: Tensor) -> tuple[Tensor, ...]:
+        """Unit states, mask, values and queries (n, tokens, width), relations (n, heads, tokens, tokens)."""
         unit = nn.functional.normalize(states, dim=-1)
         related = [part(states[:, :, row], real) for part, row in zip(self.relations, RELATED, strict=True)]
         flat = unit.flatten(2)
         return unit, real, self.value(flat), self.asked(flat), torch.cat(related, 1)
 
-    def side(self, mine: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-        """What the tokens of one text find in the other, summed up: (n, width)."""
-        unit, real, value, asked, related = mine
-        unit2, real2, value2, asked2, related2 = other
-        alike = torch.einsum("nild,njld->nijl", unit, unit2)
-        scores = alike @ self.likeness + self.learned * asked @ asked2.transpose(1, 2)
-        align = scores.masked_fill(~real2[:, None], NEVER).softmax(-1) * real[..., None]
-        value, found = self.drop(value), align @ value2
-        best = alike.masked_fill(~real2[:, None, :, None], -1).amax(2)
-        mean = (align[..., None] * alike).sum(2)
+    def compare_texts(self, text: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+        """How well the tokens of one text are matched in the other, pooled over the tokens: (n, width)."""
+        unit, real, value, query, related = text
+        unit2, real2, value2, query2, related2 = other
+        similarity = torch.einsum("nild,njld->nijl", unit, unit2)
+        scores = similarity @ self.likeness + self.learned * query @ query2.transpose(1, 2)
+        align = scores.masked_fill(~real2[:, None], MASKED).softmax(-1) * real[..., None]
+        value, matched = self.drop(value), align @ value2
+        best = similarity.masked_fill(~real2[:, None, :, None], -1).amax(2)
+        mean = (align[..., None] * similarity).sum(2)
         own = (unit * torch.einsum("nij,njld->nild", align, unit2)).sum(-1)
-        told = torch.cat([best, mean, own, jumps(align, real), kept(related, related2, align)], -1)
-        tokens = self.compare(torch.cat([value, found, (value - found).abs(), value * found, told], -1))
+        agreement = relation_agreement(related, related2, align)
+        features = torch.cat([best, mean, own, position_jumps(align, real), agreement], -1)
+        tokens = self.compare(torch.cat([value, matched, (value - matched).abs(), value * matched, features], -1))
         tokens = self.context(tokens, real)
         weight = real[..., None].float()
-        least = best.masked_fill(~real[..., None], 2)
-        summed = [
+        worst = best.masked_fill(~real[..., None], 2)
+        pooled = [
             (tokens * weight).sum(1) / weight.sum(1),
-            tokens.masked_fill(~real[..., None], NEVER).amax(1),
-            least.amin(1),
+            tokens.masked_fill(~real[..., None], MASKED).amax(1),
+            worst.amin(1),
             (best * weight).sum(1) / weight.sum(1),
             (own * weight).sum(1) / weight.sum(1),
         ]
-        side: Tensor = self.sum_up(torch.cat(summed, -1))
-        return side
+        summary: Tensor = self.sum_up(torch.cat(pooled, -1))
+        return summary
 
 
-def jumps(align: Tensor, real: Tensor) -> Tensor:
-    """(n, tokens, 2): how far the places found leap before and behind each real token; another order shows in it."""
-    place = align @ torch.arange(align.shape[-1], dtype=align.dtype, device=align.device)
-    leap = (place[:, 1:] - place[:, :-1]).clamp(-5, 5) / 5 * real[:, 1:]
-    nothing = torch.zeros_like(place[:, :1])
-    return torch.stack([torch.cat([nothing, leap], 1), torch.cat([leap, nothing], 1)], -1)
+def position_jumps(align: Tensor, real: Tensor) -> Tensor:
+    """(n, tokens, 2): change of the aligned position before and after each real token; it shows the word order."""
+    position = align @ torch.arange(align.shape[-1], dtype=align.dtype, device=align.device)
+    jump = (position[:, 1:] - position[:, :-1]).clamp(-5, 5) / 5 * real[:, 1:]
+    zero = torch.zeros_like(position[:, :1])
+    return torch.stack([torch.cat([zero, jump], 1), torch.cat([jump, zero], 1)], -1)
 
 
-def kept(related: Tensor, related2: Tensor, align: Tensor) -> Tensor:
-    """(n, tokens, 2 × heads): how much each token belongs to the same in the other text, from it and to it."""
-    carried = align[:, None] @ related2 @ align[:, None].transpose(-1, -2)
-    both = related * carried
-    agree = [
-        both.sum(way) / (related.square().sum(way) * carried.square().sum(way)).clamp(min=1e-12).sqrt()
-        for way in (-1, -2)
+def relation_agreement(related: Tensor, related2: Tensor, align: Tensor) -> Tensor:
+    """(n, tokens, 2 × heads): cosine between a token's relations and those of the other text, from it and to it."""
+    aligned = align[:, None] @ related2 @ align[:, None].transpose(-1, -2)
+    product = related * aligned
+    cosines = [
+        product.sum(axis) / (related.square().sum(axis) * aligned.square().sum(axis)).clamp(min=1e-12).sqrt()
+        for axis in (-1, -2)
     ]
-    return torch.cat(agree, 1).transpose(1, 2)
+    return torch.cat(cosines, 1).transpose(1, 2)

@@ -1,8 +1,9 @@
-"""A second kind of comparing network: both texts side by side through the last layers of MiniLM.
+"""A second kind of comparing network: both texts together through the last layers of MiniLM.
 
-The lower layers have read each text alone, so their states can be kept; the upper ones, begun from MiniLM's own
-weights, let tokens of both texts look at each other, after MacAvaney et al. 2020 (https://arxiv.org/abs/2004.14255).
-What the alignment finds is added to the tokens before. The mean of both orders decides: the texts may change places.
+The lower layers read each text alone, so their states can be stored. The upper layers start from MiniLM's own weights
+and attend across both texts, after MacAvaney et al. 2020 (https://arxiv.org/abs/2004.14255). Features of the
+alignment are added to the tokens first. The score is the mean of both orders, so the texts may be swapped.
+Attribute names are the keys of stored weights: do not rename them.
 """
 
 from typing import Any
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 from memo.minilm import DIMENSION
 from memo.minilm import STATE_LAYERS as LAYERS
 
-from .aligning_network import NEVER, jumps
+from .aligning_network import MASKED, position_jumps
 
-JOINED = 2  # row of LAYERS whose states go in: the fourth of six layers
+JOINED = 2  # row of LAYERS whose states are the input: the fourth of six layers
 
 
-class Cross(nn.Module):
-    """Two texts' states to a logit; `layers` are copied from MiniLM, or made anew from its configuration."""
+class CrossingNetwork(nn.Module):
+    """States of two texts to one logit; `layers` are the upper layers of MiniLM."""
 
     def __init__(self, layers: nn.ModuleList, dropout: float = 0.1) -> None:
         super().__init__()
@@ -33,46 +34,46 @@ class Cross(nn.Module):
         self.decide = nn.Sequential(nn.Linear(5 * DIMENSION, 256), nn.GELU(), nn.Dropout(dropout), nn.Linear(256, 1))
 
     def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """States (texts, tokens, layers, 384) and mask (texts, tokens), rows of both sides (n) each; logits (n)."""
+        """States (texts, tokens, layers, 384), mask (texts, tokens), rows of both sides (n) → logits (n)."""
         if self.training:
-            return self.one_way(states, real, *((a, b) if torch.rand(()) < 0.5 else (b, a)))
-        one, other = self.one_way(states, real, torch.cat([a, b]), torch.cat([b, a])).chunk(2)
-        return (one + other) / 2
+            return self.score_in_order(states, real, *((a, b) if torch.rand(()) < 0.5 else (b, a)))
+        forwards, backwards = self.score_in_order(states, real, torch.cat([a, b]), torch.cat([b, a])).chunk(2)
+        return (forwards + backwards) / 2
 
-    def one_way(self, given: Tensor, given_real: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """With these sides."""
-        sides = [(given[rows], given_real[rows]) for rows in (a, b)]
+    def score_in_order(self, text_states: Tensor, text_real: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Logits (n) with `a` first and `b` second."""
+        sides = [(text_states[rows], text_real[rows]) for rows in (a, b)]
         tokens = [
-            mine[0][:, :, JOINED] + self.side[row] + self.told(self.found(mine, other))
-            for row, (mine, other) in enumerate((sides, sides[::-1]))
+            text[0][:, :, JOINED] + self.side[row] + self.told(self.alignment_features(text, other))
+            for row, (text, other) in enumerate((sides, sides[::-1]))
         ]
         states, real = self.drop(torch.cat(tokens, 1)), torch.cat([part for _, part in sides], 1)
-        mask = (~real)[:, None, None].to(states.dtype) * NEVER
+        mask = (~real)[:, None, None].to(states.dtype) * MASKED
         for layer in self.layers:
-            states = first(layer(states, mask))
-        one, two = (mean(part, kept) for part, (_, kept) in zip(states.chunk(2, 1), sides, strict=True))
-        most = states.masked_fill(~real[..., None], NEVER).amax(1)
-        logits: Tensor = self.decide(torch.cat([one, two, (one - two).abs(), one * two, most], -1)).squeeze(-1)
+            states = hidden_states(layer(states, mask))
+        one, two = (mean(part, side[1]) for part, side in zip(states.chunk(2, 1), sides, strict=True))
+        largest = states.masked_fill(~real[..., None], MASKED).amax(1)
+        logits: Tensor = self.decide(torch.cat([one, two, (one - two).abs(), one * two, largest], -1)).squeeze(-1)
         return logits
 
-    def found(self, mine: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
-        """(n, tokens, 3 × layers + 2): how well each token is found in the other text, and how the places leap."""
-        unit, unit2 = (nn.functional.normalize(states, dim=-1) for states, _ in (mine, other))
+    def alignment_features(self, text: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+        """(n, tokens, 3 × layers + 2): how well each token is matched in the other text, and its position jumps."""
+        unit, unit2 = (nn.functional.normalize(states, dim=-1) for states, _ in (text, other))
         real2 = other[1]
-        alike = torch.einsum("nild,njld->nijl", unit, unit2)
-        align = (alike @ self.likeness).masked_fill(~real2[:, None], NEVER).softmax(-1)
-        best = alike.masked_fill(~real2[:, None, :, None], -1).amax(2)
+        similarity = torch.einsum("nild,njld->nijl", unit, unit2)
+        align = (similarity @ self.likeness).masked_fill(~real2[:, None], MASKED).softmax(-1)
+        best = similarity.masked_fill(~real2[:, None, :, None], -1).amax(2)
         own = (unit * torch.einsum("nij,njld->nild", align, unit2)).sum(-1)
-        return torch.cat([best, (align[..., None] * alike).sum(2), own, jumps(align, mine[1])], -1)
+        return torch.cat([best, (align[..., None] * similarity).sum(2), own, position_jumps(align, text[1])], -1)
 
 
 def mean(states: Tensor, real: Tensor) -> Tensor:
-    """Over the real tokens."""
+    """Mean over the real tokens: (n, 384)."""
     weight = real[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1)
 
 
-def first(output: Any) -> Tensor:
-    """A layer's states, whether it answers with them alone or with more behind."""
+def hidden_states(output: Any) -> Tensor:
+    """The states that a layer returns, alone or as the first of a tuple, depending on the version of transformers."""
     states: Tensor = output[0] if isinstance(output, tuple) else output
     return states

@@ -1,6 +1,6 @@
-"""Pairs by rule from prompts that people wrote: what changes nothing, and what makes it another picture.
+"""Pairs of a human-written prompt and its edit: harmless edits, and edits that ask for another picture.
 
-Works on words and phrases that the lexicon knows, without parsing; an edit that finds nothing to change refuses.
+Edits work on words and phrases of the lexicon, without parsing. An edit raises NothingToEdit when none applies.
 """
 
 import re
@@ -10,27 +10,27 @@ from random import Random
 from memo.judge.labelled_pairs import Pair
 from worker.stickers.nouns import add_article, plural
 
-from .grammar import ALIKE_COLOURS, ALIKE_NOUNS, ALIKE_POSES, NotHere
+from .grammar import SIMILAR_COLOURS, SIMILAR_NOUNS, SIMILAR_POSES, NothingToEdit
 from .lexicon import (
-    ALIKE_RELATIONS,
-    ALIKE_SETTINGS,
     ANIMALS,
     COLOURS,
     FOOD,
     FRAMES,
     FURNITURE,
+    NUMBER_WORDS,
     OPPOSITES,
     PEOPLE,
     POSES,
     RELATIONS,
     SCENERY,
     SETTINGS,
+    SIMILAR_RELATIONS,
+    SIMILAR_SETTINGS,
     SMALL,
     STYLES,
     SYMMETRIC,
     TAGS,
     VEHICLES,
-    WORDED,
 )
 
 Edit = Callable[[Random, str], str]
@@ -39,16 +39,18 @@ STYLE_WORDS = re.compile(
     r"illustration|style|logo|statue|sculpture|icon|emoji|poster|pixel|black and white|portrait|origami|by [a-z]+)\b",
     re.I,
 )
-NP = r"(?:an?|the|one|two|three|four|five|six|some|several|[2-6]) (?:[a-z-]+ ){0,2}?[a-z-]+"
-SIMPLE = re.compile(rf"^({NP}) (and|with) ({NP})$")
-PLACE = re.compile(
+NOUN_PHRASE = r"(?:an?|the|one|two|three|four|five|six|some|several|[2-6]) (?:[a-z-]+ ){0,2}?[a-z-]+"
+TWO_PHRASES = re.compile(rf"^({NOUN_PHRASE}) (and|with) ({NOUN_PHRASE})$")
+PLACE_AT_END = re.compile(
     r"^(.{8,}?)[,]? ((?:in|on|at|near|by|behind|beside|under|inside) (?:an?|the|his|her|its|some) [^,.]{3,40})$"
 )
-IS = re.compile(r"\b(man|woman|boy|girl|person|child|dog|cat|bird|horse|bear|train|bus|car|it|he|she) is (\w+ing)\b")
-ING = re.compile(
+IS_DOING = re.compile(
+    r"\b(man|woman|boy|girl|person|child|dog|cat|bird|horse|bear|train|bus|car|it|he|she) is (\w+ing)\b"
+)
+DOING = re.compile(
     r"\b(an?|the|one) ((?:[a-z-]+ )?(?:man|woman|boy|girl|person|child|dog|cat|bird|horse|bear|bus|car)) (\w+ing)\b"
 )
-SAME_WORDS: tuple[tuple[str, ...], ...] = (
+SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("a group of", "a bunch of"), ("gray", "grey"), ("color", "colour"), ("colored", "coloured"),
     ("picture", "image"), ("lots of", "many"), ("person", "individual"), ("ocean", "sea"), ("close up", "closeup"),
     ("next to", "beside", "adjacent to"), ("on top of", "atop"), ("several", "multiple"),
@@ -66,15 +68,15 @@ SAME_WORDS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 
 
-def groups() -> Iterator[tuple[list[tuple[str, ...]], Sequence[set[str]]]]:
-    """Kinds of words, each with the pairs of it that may pass for one another."""
-    yield [(colour,) for colour in (*COLOURS, "silver", "beige", "turquoise")], ALIKE_COLOURS
+def list_word_kinds() -> Iterator[tuple[list[tuple[str, ...]], Sequence[set[str]]]]:
+    """(entries, similar pairs) of each kind of words; similar entries never replace each other."""
+    yield [(colour,) for colour in (*COLOURS, "silver", "beige", "turquoise")], SIMILAR_COLOURS
     for nouns in (PEOPLE, ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY):
-        yield list(nouns), ALIKE_NOUNS
-        yield [tuple(plural(word) for word in forms) for forms in nouns], ALIKE_NOUNS
-    yield list(POSES.values()), ALIKE_POSES
-    yield list(RELATIONS.values()), ALIKE_RELATIONS
-    yield list(SETTINGS.values()), ALIKE_SETTINGS
+        yield list(nouns), SIMILAR_NOUNS
+        yield [tuple(plural(word) for word in forms) for forms in nouns], SIMILAR_NOUNS
+    yield list(POSES.values()), SIMILAR_POSES
+    yield list(RELATIONS.values()), SIMILAR_RELATIONS
+    yield list(SETTINGS.values()), SIMILAR_SETTINGS
     yield [("large", "big", "huge", "giant"), ("small", "little", "tiny")], ()
     yield [("young",), ("old", "elderly")], ()
     yield [("wooden",), ("metal", "metallic"), ("glass",), ("plastic",), ("stone",), ("leather",), ("fabric",)], ()
@@ -90,109 +92,112 @@ def groups() -> Iterator[tuple[list[tuple[str, ...]], Sequence[set[str]]]]:
     yield [("riding",), ("chasing",), ("feeding",), ("petting",), ("leading",)], ()
 
 
-KINDS = tuple(groups())
-KIND_OF: dict[str, list[tuple[int, int]]] = {}
-for kind_number, (entries, _) in enumerate(KINDS):
+WORD_KINDS = tuple(list_word_kinds())
+KINDS_OF_WORD: dict[str, list[tuple[int, int]]] = {}
+for kind_number, (entries, _) in enumerate(WORD_KINDS):
     for entry_number, entry in enumerate(entries):
         for form in entry:
-            KIND_OF.setdefault(form, []).append((kind_number, entry_number))
-KNOWN = re.compile(rf"\b({'|'.join(map(re.escape, sorted(KIND_OF, key=len, reverse=True)))})\b")
-NOUNS = tuple(range(1, 15))  # the kinds that are nouns
-NOUN = "|".join(
+            KINDS_OF_WORD.setdefault(form, []).append((kind_number, entry_number))
+KNOWN_WORDS = re.compile(rf"\b({'|'.join(map(re.escape, sorted(KINDS_OF_WORD, key=len, reverse=True)))})\b")
+NOUN_KINDS = tuple(range(1, 15))  # numbers of the kinds that are nouns
+NOUN_PATTERN = "|".join(
     sorted(
-        (form for kind in NOUNS for entry in KINDS[kind][0] for form in entry), key=lambda form: (-len(form), form)
+        (form for kind in NOUN_KINDS for entry in WORD_KINDS[kind][0] for form in entry),
+        key=lambda form: (-len(form), form),
     )
 )
-PHRASE = re.compile(rf"\b(?:an?|the|two|three|four) (?:[a-z-]+ )?(?:{NOUN})\b")
+NOUN_WITH_DETERMINER = re.compile(rf"\b(?:an?|the|two|three|four) (?:[a-z-]+ )?(?:{NOUN_PATTERN})\b")
 NUMBER = re.compile(r"\b(one|two|three|four|five|six|seven|eight|[2-9])\b(?! ?(?:\d|k\b|mm|d\b|:|\.|/))")
-SAME_AS = {word: words for words in SAME_WORDS for word in words}
-SAME = re.compile(rf"\b({'|'.join(map(re.escape, sorted(SAME_AS, key=len, reverse=True)))})\b")
+SYNONYMS_OF = {word: words for words in SYNONYMS for word in words}
+SYNONYM_PATTERN = re.compile(rf"\b({'|'.join(map(re.escape, sorted(SYNONYMS_OF, key=len, reverse=True)))})\b")
 
 
-def one_of(random: Random, found: Sequence[re.Match[str]]) -> re.Match[str]:
-    """One by chance; refuses when there is none."""
-    if not found:
-        raise NotHere
-    return random.choice(found)
+def choose_match(random: Random, matches: Sequence[re.Match[str]]) -> re.Match[str]:
+    """A random match; raises NothingToEdit if there is none."""
+    if not matches:
+        raise NothingToEdit
+    return random.choice(matches)
 
 
-def put(text: str, match: re.Match[str], words: str) -> str:
-    """The text with these words for those found, and the article before them as it must be."""
+def replace_match(text: str, match: re.Match[str], words: str) -> str:
+    """The text with the match replaced and the article before it corrected ("a" or "an")."""
     before, after = text[: match.start()], text[match.end() :]
     if (article := re.search(r"\b([Aa])n? $", before)) and (right := add_article(words)) != words:
         before = before[: article.start()] + article[1] + right.partition(" ")[0][1:] + " "
     return before + words + after
 
 
-# --- the same picture
+# --- edits that keep the picture
 
 
-def synonym(random: Random, text: str) -> str:
-    """Another word for one or two of the words."""
+def replace_by_synonym(random: Random, text: str) -> str:
+    """Replace one or two words by synonyms."""
     for _ in range(random.choice((1, 1, 2))):
-        matches = [match for match in SAME.finditer(text)]
+        matches = [match for match in SYNONYM_PATTERN.finditer(text)]
         matches += [
-            match for match in KNOWN.finditer(text) if any(len(KINDS[k][0][e]) > 1 for k, e in KIND_OF[match[0]])
+            match
+            for match in KNOWN_WORDS.finditer(text)
+            if any(len(WORD_KINDS[k][0][e]) > 1 for k, e in KINDS_OF_WORD[match[0]])
         ]
-        match = one_of(random, matches)
-        ways = {*SAME_AS.get(match[0], ())}
-        for kind, row in KIND_OF.get(match[0], ()):
-            ways |= set(KINDS[kind][0][row])
+        match = choose_match(random, matches)
+        ways = {*SYNONYMS_OF.get(match[0], ())}
+        for kind, row in KINDS_OF_WORD.get(match[0], ()):
+            ways |= set(WORD_KINDS[kind][0][row])
         ways -= {match[0], "huge", "giant", "tiny"}
         if not ways:
-            raise NotHere
-        text = put(text, match, random.choice(sorted(ways)))
+            raise NothingToEdit
+        text = replace_match(text, match, random.choice(sorted(ways)))
     return text
 
 
-def framed(random: Random, text: str) -> str:
-    """With words around that ask for nothing; they take away such words first."""
+def add_frame(random: Random, text: str) -> str:
+    """Put a frame without content around the prompt ("please draw …"), in place of an existing one."""
     bare = re.sub(r"^(?:an? )?(?:picture|image) of ", "", text)
     return random.choice(FRAMES).format(bare)
 
 
-def tagged(random: Random, text: str) -> str:
-    """With words of praise behind, as people write them."""
+def add_tags(random: Random, text: str) -> str:
+    """Append one to five quality tags ("masterpiece, 4k"), as people do."""
     return f"{text}, {', '.join(random.sample(TAGS, random.randint(1, 5)))}"
 
 
-def fronted(random: Random, text: str) -> str:
-    """Where it is comes first."""
-    if not (match := PLACE.match(text)) or " and " in match[2]:
-        raise NotHere
+def move_place_to_front(random: Random, text: str) -> str:
+    """Move the place to the front: "a dog in the park" → "in the park, a dog"."""
+    if not (match := PLACE_AT_END.match(text)) or " and " in match[2]:
+        raise NothingToEdit
     return f"{match[2]}, {match[1].rstrip(' ,')}"
 
 
-def verbal(random: Random, text: str) -> str:
+def change_verb_form(random: Random, text: str) -> str:
     """ "a man is riding" ↔ "a man riding" ↔ "a man that is riding"."""
-    if match := IS.search(text):
+    if match := IS_DOING.search(text):
         return text[: match.start()] + f"{match[1]} {match[2]}" + text[match.end() :]
-    if match := ING.search(text):
+    if match := DOING.search(text):
         how = random.choice(
             ("is", "that is", "who is" if re.search("man|woman|boy|girl|person|child", match[2]) else "is")
         )
         return text[: match.start()] + f"{match[1]} {match[2]} {how} {match[3]}" + text[match.end() :]
-    raise NotHere
+    raise NothingToEdit
 
 
-def turned_round(random: Random, text: str) -> str:
-    """ "a and b" → "b and a"; what is left of b has b on its right."""
-    if match := SIMPLE.match(text):
+def reverse_order(random: Random, text: str) -> str:
+    """ "a and b" → "b and a", "a left of b" → "b right of a"."""
+    if match := TWO_PHRASES.match(text):
         return f"{match[3]} and {match[1]}"
     for name, ways in RELATIONS.items():
         if name not in SYMMETRIC and name not in OPPOSITES:
             continue
         for how in ways:
-            if found := re.match(rf"^({NP})(?: is)? {how} ({NP})$", text):
+            if match := re.match(rf"^({NOUN_PHRASE})(?: is)? {how} ({NOUN_PHRASE})$", text):
                 back = random.choice(RELATIONS[OPPOSITES.get(name, name)])
-                return f"{found[2]} {back} {found[1]}"
-    raise NotHere
+                return f"{match[2]} {back} {match[1]}"
+    raise NothingToEdit
 
 
-def mistyped(random: Random, text: str) -> str:
-    """One or two slips of the finger in longer words that the lexicon does not tell apart."""
+def add_typos(random: Random, text: str) -> str:
+    """Put one or two typos into words of six letters or more."""
     for _ in range(random.choice((1, 1, 2))):
-        match = one_of(random, [match for match in re.finditer(r"\b[a-z]{6,}\b", text)])
+        match = choose_match(random, [match for match in re.finditer(r"\b[a-z]{6,}\b", text)])
         word, at = match[0], random.randrange(1, len(match[0]) - 1)
         slip = random.choice(
             (
@@ -205,8 +210,8 @@ def mistyped(random: Random, text: str) -> str:
     return text
 
 
-def dressed(random: Random, text: str) -> str:
-    """Capitals, full stops, articles: nothing that is seen in a picture."""
+def change_letters(random: Random, text: str) -> str:
+    """Change capitals, punctuation, spaces or the first article."""
     way = random.randrange(5)
     if way == 0:
         return text[0].upper() + text[1:] + "."
@@ -219,22 +224,22 @@ def dressed(random: Random, text: str) -> str:
     return re.sub(r"^an? ", "the ", text) if re.match(r"^an? ", text) else f"  {text} "
 
 
-def restyled(random: Random, text: str) -> str:
-    """The same style in other words."""
+def reword_style(random: Random, text: str) -> str:
+    """Word the same style differently."""
     for ways in STYLES.values():
         for way in ways:
             begin, _, end = way.partition("{}")
             if text.startswith(begin) and text.endswith(end) and len(text) > len(begin) + len(end) and (begin or end):
                 bare = text[len(begin) : len(text) - len(end)]
                 return random.choice([other for other in ways if other != way]).format(bare)
-    raise NotHere
+    raise NothingToEdit
 
 
-def shuffled_tags(random: Random, text: str) -> str:
-    """Long prompts: what stands behind the third comma in another order, or without a tag."""
+def shuffle_tags(random: Random, text: str) -> str:
+    """In a list of tags, swap two tags or drop a quality tag."""
     head, *tags = text.split(", ")
     if len(tags) < 3:
-        raise NotHere
+        raise NothingToEdit
     if random.random() < 0.4 and (praise := [tag for tag in tags if tag.lower() in TAGS]):
         tags.remove(random.choice(praise))
     else:
@@ -243,119 +248,122 @@ def shuffled_tags(random: Random, text: str) -> str:
     return ", ".join([head, *tags])
 
 
-# --- another picture
+# --- edits that ask for another picture
 
 
-def replaced(kinds: Sequence[int]) -> Edit:
-    """Exchanges a word for another one of its kind."""
+def replace_word(kinds: Sequence[int]) -> Edit:
+    """An edit that replaces a word of one of these kinds by another one of its kind."""
 
     def edit(random: Random, text: str) -> str:
         places = [
-            (match, kind, row) for match in KNOWN.finditer(text) for kind, row in KIND_OF[match[0]] if kind in kinds
+            (match, kind, row)
+            for match in KNOWN_WORDS.finditer(text)
+            for kind, row in KINDS_OF_WORD[match[0]]
+            if kind in kinds
         ]
         if not places:
-            raise NotHere
+            raise NothingToEdit
         match, kind, row = random.choice(places)
-        entries, alike = KINDS[kind]
-        mine = entries[row]
-        near = {word for pair in alike if pair & set(mine) for word in pair}
+        entries, similar = WORD_KINDS[kind]
+        old = entries[row]
+        similar_words = {word for pair in similar if pair & set(old) for word in pair}
         others = [
             entry
             for entry in entries
-            if entry is not mine and not near & set(entry) and not set(entry[0].split()) & set(mine[0].split())
+            if entry is not old and not similar_words & set(entry) and not set(entry[0].split()) & set(old[0].split())
         ]
-        return put(text, match, random.choice(others)[0]) if others else refuse()
+        return replace_match(text, match, random.choice(others)[0]) if others else refuse()
 
     return edit
 
 
-def recounted(random: Random, text: str) -> str:
-    """Another number."""
-    match = one_of(random, list(NUMBER.finditer(text)))
-    now = int(match[0]) if match[0].isdigit() else WORDED.index(match[0])
+def change_number(random: Random, text: str) -> str:
+    """Replace a number above one with another one."""
+    match = choose_match(random, list(NUMBER.finditer(text)))
+    now = int(match[0]) if match[0].isdigit() else NUMBER_WORDS.index(match[0])
     if now == 1:
-        raise NotHere
+        raise NothingToEdit
     new = random.choice([number for number in range(2, 9) if number != now])
-    return put(text, match, str(new) if match[0].isdigit() else WORDED[new])
+    return replace_match(text, match, str(new) if match[0].isdigit() else NUMBER_WORDS[new])
 
 
-def swapped_words(random: Random, text: str) -> str:
-    """Two words of a kind in each other's place: "a red car and a blue bus" → "a blue car and a red bus"."""
-    found = [(match, kind, row) for match in KNOWN.finditer(text) for kind, row in KIND_OF[match[0]]]
+def swap_words(random: Random, text: str) -> str:
+    """Swap two words of a kind: "a red car and a blue bus" → "a blue car and a red bus"."""
+    words = [(match, kind, row) for match in KNOWN_WORDS.finditer(text) for kind, row in KINDS_OF_WORD[match[0]]]
     twos = [
         (one, two)
-        for one in found
-        for two in found
+        for one in words
+        for two in words
         if one[0].start() < two[0].start() and one[1] == two[1] and one[2] != two[2]
     ]
     if not twos:
-        raise NotHere
+        raise NothingToEdit
     (one, _, _), (two, _, _) = random.choice(twos)
     if one.end() > two.start() or re.fullmatch(
         r"(?:,| and| or| with)* (?:an? |the )?", text[one.end() : two.start()]
     ):
-        raise NotHere  # "a cat and a dog" says the same the other way round
-    return put(put(text, two, one[0]), one, two[0])
+        raise NothingToEdit  # "a cat and a dog" means the same with both swapped
+    return replace_match(replace_match(text, two, one[0]), one, two[0])
 
 
-def swapped_phrases(random: Random, text: str) -> str:
-    """Two phrases in each other's place, round a verb or a relation."""
-    found = list(PHRASE.finditer(text))
+def swap_phrases(random: Random, text: str) -> str:
+    """Swap two phrases around a verb or a relation: "a man bites a dog" → "a dog bites a man"."""
+    phrases = list(NOUN_WITH_DETERMINER.finditer(text))
     twos = [
         (one, two)
-        for one in found
-        for two in found
+        for one in phrases
+        for two in phrases
         if one.end() < two.start() and one[0].split()[-1] != two[0].split()[-1]
     ]
     if not twos:
-        raise NotHere
+        raise NothingToEdit
     one, two = random.choice(twos)
     between = text[one.end() : two.start()].strip()
     if between in ("and", "or", "with", ",", "next to", "beside", "near", "", "of", "by the side of"):
-        raise NotHere
+        raise NothingToEdit
     return text[: one.start()] + two[0] + text[one.end() : two.start()] + one[0] + text[two.end() :]
 
 
-def restyle(random: Random, text: str) -> str:
-    """In a style that it does not say; only where none is said."""
+def add_style(random: Random, text: str) -> str:
+    """Add a style to a prompt without one."""
     if STYLE_WORDS.search(text):
-        raise NotHere
+        raise NothingToEdit
     names = [name for name in STYLES if name not in ("photo",)]
     return random.choice(STYLES[random.choice(names)]).format(text)
 
 
-def extended(random: Random, text: str) -> str:
-    """With one thing more."""
+def add_thing(random: Random, text: str) -> str:
+    """Add one more thing."""
     if "," in text and len(text.split()) > 12:
-        raise NotHere
-    thing = add_article(random.choice(random.choice((ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)))[0])
+        raise NothingToEdit
+    thing = indefinite(random.choice(random.choice((ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)))[0])
     if thing.partition(" ")[2] in text:
-        raise NotHere
+        raise NothingToEdit
     how = random.choice(("and {}", "with {}", "next to {}", "and {} in the background"))
     return f"{text.rstrip('.')} {how.format(thing)}"
 
 
-def placed(random: Random, text: str) -> str:
-    """In a place or at a time that it does not say."""
+def add_setting(random: Random, text: str) -> str:
+    """Add a place or time to a short prompt without one."""
     if any(way in text for ways in SETTINGS.values() for way in ways) or len(text.split()) > 14:
-        raise NotHere
+        raise NothingToEdit
     return f"{text.rstrip('.')} {random.choice(random.choice(list(SETTINGS.values())))}"
 
 
-def shortened(random: Random, text: str) -> str:
-    """Without a colour, or without where it is."""
+def drop_detail(random: Random, text: str) -> str:
+    """Remove a colour or the place."""
     colours = list(re.finditer(rf"\b({'|'.join(COLOURS)}) (?=[a-z])", text))
     if colours and random.random() < 0.5:
         match = random.choice(colours)
-        return put(text, match, "") if not re.search(r"\ban? $", text[: match.start()]) else refuse()
-    if where := PLACE.match(text):
+        return replace_match(text, match, "") if not re.search(r"\ban? $", text[: match.start()]) else refuse()
+    if where := PLACE_AT_END.match(text):
         return where[1].rstrip(" ,")
-    raise NotHere
+    raise NothingToEdit
 
 
-def negated(random: Random, text: str) -> str:
-    """What was with it is not."""
-    match = one_of(random, list(re.finditer(r"\b(with|has|have|wearing|and) (an?|some|two|three) ", text)))
+def negate(random: Random, text: str) -> str:
+    """Negate an attribute or a part: "with a hat" → "without a hat"."""
+    match = choose_match(random, list(re.finditer(r"\b(with|has|have|wearing|and) (an?|some|two|three) ", text)))
     if match[1] == "and":
         return text[: match.start()] + f"without {match[2]} " + text[match.end() :]
     new = {"with": "without", "has": "has no", "have": "have no", "wearing": "not wearing"}[match[1]]
@@ -368,68 +376,68 @@ def negated(random: Random, text: str) -> str:
 
 
 def refuse() -> str:
-    """Nothing to change here."""
-    raise NotHere
+    """Raise NothingToEdit, as an expression."""
+    raise NothingToEdit
 
 
 SAME_PICTURE: Mapping[str, Edit] = {
-    "synonym": synonym,
-    "boilerplate": framed,
-    "praise": tagged,
-    "place first": fronted,
-    "verb form": verbal,
-    "order": turned_round,
-    "typo": mistyped,
-    "letters": dressed,
-    "style worded": restyled,
-    "tags in order": shuffled_tags,
+    "synonym": replace_by_synonym,
+    "boilerplate": add_frame,
+    "praise": add_tags,
+    "place first": move_place_to_front,
+    "verb form": change_verb_form,
+    "order": reverse_order,
+    "typo": add_typos,
+    "letters": change_letters,
+    "style worded": reword_style,
+    "tags in order": shuffle_tags,
 }
 OTHER_PICTURE: Mapping[str, Edit] = {
-    "colour": replaced((0,)),
-    "thing": replaced(NOUNS),
-    "pose": replaced((15,)),
-    "relation": replaced((16, 23, 24)),
-    "place": replaced((17,)),
-    "quality": replaced((18, 19, 20, 21, 22, 26, 27, 28)),
-    "action": replaced((29, 30)),
-    "number": recounted,
-    "swapped words": swapped_words,
-    "swapped phrases": swapped_phrases,
-    "style": restyle,
-    "added thing": extended,
-    "added place": placed,
-    "dropped": shortened,
-    "negation": negated,
+    "colour": replace_word((0,)),
+    "thing": replace_word(NOUN_KINDS),
+    "pose": replace_word((15,)),
+    "relation": replace_word((16, 23, 24)),
+    "place": replace_word((17,)),
+    "quality": replace_word((18, 19, 20, 21, 22, 26, 27, 28)),
+    "action": replace_word((29, 30)),
+    "number": change_number,
+    "swapped words": swap_words,
+    "swapped phrases": swap_phrases,
+    "style": add_style,
+    "added thing": add_thing,
+    "added place": add_setting,
+    "dropped": drop_detail,
+    "negation": negate,
 }
 
 
-def plain(text: str) -> str:
-    """As the edits want it: small first letter, no full stop."""
+def normalize(text: str) -> str:
+    """The prompt in the form that edits expect: single spaces, small first letter, no full stop."""
     text = " ".join(text.split()).rstrip(" .")
     return text[:1].lower() + text[1:]
 
 
-def edited(random: Random, text: str, edits: Mapping[str, Edit], y: int, tries: int = 8) -> Pair | None:
-    """One edit by chance, or None when none of some finds anything; now and then `a` is the edited one."""
-    text = plain(text)
+def make_pair(random: Random, text: str, edits: Mapping[str, Edit], y: int, tries: int = 8) -> Pair | None:
+    """A pair by one random edit, or None if none of `tries` edits applies; sometimes `a` is the edited text."""
+    text = normalize(text)
     for kind in random.sample(list(edits), min(tries, len(edits))):
         try:
             new = edits[kind](random, text)
-        except NotHere:
+        except NothingToEdit:
             continue
         if new != text:
             return Pair(text, new, y, kind) if random.random() < 0.6 else Pair(new, text, y, kind)
     return None
 
 
-def twice(random: Random, text: str) -> Pair | None:
-    """Two harmless edits on top of each other, or a harmful one among harmless ones."""
+def make_twice_edited_pair(random: Random, text: str) -> Pair | None:
+    """A pair by two edits, the second one harmless; None if they do not apply or cancel each other."""
     y = int(random.random() < 0.5)
-    first = edited(random, text, SAME_PICTURE if y else OTHER_PICTURE, y)
+    first = make_pair(random, text, SAME_PICTURE if y else OTHER_PICTURE, y)
     if first is None:
         return None
-    second = edited(random, first.b, SAME_PICTURE, 1)
+    second = make_pair(random, first.b, SAME_PICTURE, 1)
     if second is None or len(second.a) > 600:
         return None
-    new = second.b if second.a == plain(first.b) else second.a
+    new = second.b if second.a == normalize(first.b) else second.a
     return Pair(first.a, new, y, first.kind) if new != first.a else None

@@ -1,7 +1,7 @@
-"""One meaning said in many ways, and meanings that differ in one point: pairs whose label is certain.
+"""Pairs of prompts whose label is certain: one meaning in two wordings, or two meanings that differ in one point.
 
-A `Meaning` holds things with their numbers, colours, qualities and poses, how two of them are linked, a setting and a
-style. `say` words it by chance; `EDITS` change one point of it. Knows English, no data and no networks.
+A `Meaning` holds things with their numbers, colours, qualities and poses, the link between them, a setting and a
+style. `write_prompt` words a meaning at random; each of `EDITS` changes one point of it.
 """
 
 import contextlib
@@ -14,43 +14,43 @@ from memo.judge.labelled_pairs import Pair
 from worker.stickers.nouns import add_article, plural
 
 from .lexicon import (
-    ALIKE_RELATIONS,
-    ALIKE_SETTINGS,
+    AND_FORMS,
     ANIMALS,
     ANIMATE,
     COLOURS,
     FOOD,
     FRAMES,
     FURNITURE,
-    LINKS,
+    NUMBER_WORDS,
     OBJECTS,
     OPPOSITES,
     PEOPLE,
-    PLAIN,
+    PHOTO_STYLE,
     POSES,
     QUALITIES,
     RELATIONS,
-    SAME_QUALITY,
     SCENERY,
     SETTINGS,
+    SIMILAR_QUALITIES,
+    SIMILAR_RELATIONS,
+    SIMILAR_SETTINGS,
     SMALL,
     STYLES,
     SYMMETRIC,
     TAGS,
     VEHICLES,
     VERBS,
-    WORDED,
     Forms,
     Verb,
 )
 
 T = TypeVar("T")
-HOMES = (PEOPLE, ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)
+NOUN_GROUPS = (PEOPLE, ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """So many of one kind; `noun` are names that mean the same."""
+    """`count` things of one kind; `noun` lists names with the same meaning."""
 
     noun: Forms
     count: int = 1
@@ -61,7 +61,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a picture is to show. `link`: "and", "without", a relation's or a verb's name; "" with one thing."""
+    """What a picture should show. `link`: "and", "without", the name of a relation or a verb, or "" for one thing."""
 
     things: tuple[Thing, ...]
     link: str = ""
@@ -69,73 +69,77 @@ class Meaning:
     style: str = ""
 
 
-class NotHere(Exception):
-    """This edit has nothing to change in this meaning."""
+class NothingToEdit(Exception):
+    """Raised by an edit that finds nothing to change."""
 
 
-def draw(random: Random) -> Meaning:
-    """A meaning by chance."""
+def draw_meaning(random: Random) -> Meaning:
+    """A random meaning."""
     shape = random.choices(("one", "and", "relation", "verb", "without", "three"), (3, 3, 3, 3.5, 0.6, 1))[0]
     setting = random.choice(tuple(SETTINGS)) if random.random() < 0.4 else ""
     style = random.choice(tuple(STYLES)) if random.random() < 0.15 else ""
     if shape == "one":
-        return Meaning((thing(random, posed=0.5),), "", setting, style)
+        return Meaning((draw_thing(random, posed=0.5),), "", setting, style)
     if shape == "three":
-        return Meaning(distinct(random, 3), "and", setting, style)
+        return Meaning(draw_distinct_things(random, 3), "and", setting, style)
     if shape == "verb":
-        return acting(random, setting, style)
+        return draw_action(random, setting, style)
     link = random.choice(tuple(RELATIONS)) if shape == "relation" else shape
-    return Meaning(distinct(random, 2), link, setting, style)
+    return Meaning(draw_distinct_things(random, 2), link, setting, style)
 
 
-def distinct(random: Random, count: int) -> tuple[Thing, ...]:
-    """Things of different kinds."""
-    found: list[Thing] = []
-    while len(found) < count:
-        new = thing(random)
-        if new.noun not in [other.noun for other in found]:
-            found.append(new)
-    return tuple(found)
+def draw_distinct_things(random: Random, count: int) -> tuple[Thing, ...]:
+    """Random things with different nouns."""
+    things: list[Thing] = []
+    while len(things) < count:
+        new = draw_thing(random)
+        if new.noun not in [thing.noun for thing in things]:
+            things.append(new)
+    return tuple(things)
 
 
-def thing(random: Random, *, posed: float = 0.12) -> Thing:
-    """One kind of thing by chance; people and animals may have a pose."""
+def draw_thing(random: Random, *, posed: float = 0.12) -> Thing:
+    """A random thing; people and animals have a pose with probability `posed`."""
     group = random.choices((PEOPLE, ANIMALS, OBJECTS), (1, 1.2, 2))[0]
     count = random.choices((1, 2, 3, 4, 5, 6), (12, 2, 1.5, 1, 0.5, 0.3))[0]
     colour = random.choice(COLOURS) if group is not PEOPLE and random.random() < 0.35 else ""
-    quality = random.choice(QUALITIES[group_name(group)]) if random.random() < 0.25 else ""
+    quality = random.choice(QUALITIES[quality_group(group)]) if random.random() < 0.25 else ""
     pose = random.choice(tuple(POSES)) if group is not OBJECTS and random.random() < posed else ""
     return Thing(random.choice(group), count, colour, quality, pose)
 
 
-def group_name(group: tuple[Forms, ...]) -> str:
-    """For looking up what can be said of the group."""
+def quality_group(group: tuple[Forms, ...]) -> str:
+    """The key in QUALITIES for a group of nouns."""
     return "people" if group is PEOPLE else "animals" if group is ANIMALS else "objects"
 
 
-def acting(random: Random, setting: str, style: str) -> Meaning:
-    """Someone does something to someone or something; often it could be the other way round."""
+def draw_action(random: Random, setting: str, style: str) -> Meaning:
+    """A meaning in which someone does something to someone or something; the roles could often be swapped."""
     name = random.choice(tuple(VERBS))
     verb = VERBS[name]
-    doer = replace(thing(random), noun=random.choice(random.choice((PEOPLE, ANIMALS)) if verb.beasts else PEOPLE))
-    to = replace(thing(random), noun=random.choice(verb.to))
-    if doer.noun == to.noun:
-        return acting(random, setting, style)
-    doer, to = (replace(one, pose="", colour="" if one.noun in PEOPLE else one.colour) for one in (doer, to))
-    qualities = [QUALITIES["people" if one.noun in PEOPLE else "animals"] for one in (doer, to)]
-    doer, to = (
-        replace(one, quality=random.choice(known) if one.quality else "")
-        for one, known in zip((doer, to), qualities, strict=True)
+    doer = replace(
+        draw_thing(random), noun=random.choice(random.choice((PEOPLE, ANIMALS)) if verb.animals_too else PEOPLE)
     )
-    return Meaning((doer, to), name, setting, style)
+    target = replace(draw_thing(random), noun=random.choice(verb.objects))
+    if doer.noun == target.noun:
+        return draw_action(random, setting, style)
+    doer, target = (
+        replace(thing, pose="", colour="" if thing.noun in PEOPLE else thing.colour) for thing in (doer, target)
+    )
+    qualities = [QUALITIES["people" if thing.noun in PEOPLE else "animals"] for thing in (doer, target)]
+    doer, target = (
+        replace(thing, quality=random.choice(known) if thing.quality else "")
+        for thing, known in zip((doer, target), qualities, strict=True)
+    )
+    return Meaning((doer, target), name, setting, style)
 
 
 # --- wording
 
 
-def say(random: Random, meaning: Meaning) -> str:
-    """The meaning in one of its many wordings."""
-    text = clause(random, meaning)
+def write_prompt(random: Random, meaning: Meaning) -> str:
+    """A prompt with this meaning, in a random wording."""
+    text = write_clause(random, meaning)
     if meaning.setting:
         where = random.choice(SETTINGS[meaning.setting])
         text = f"{where}, {text}" if random.random() < 0.2 else f"{text} {where}"
@@ -145,80 +149,80 @@ def say(random: Random, meaning: Meaning) -> str:
         text = random.choice(FRAMES).format(text)
     if random.random() < 0.08:
         text = f"{text}, {', '.join(random.sample(TAGS, random.choice((1, 1, 2, 3))))}"
-    return finished(random, text)
+    return finish_sentence(random, text)
 
 
-def finished(random: Random, text: str) -> str:
-    """With or without a capital letter and a full stop."""
+def finish_sentence(random: Random, text: str) -> str:
+    """The text with or without a capital letter and a full stop."""
     if random.random() < 0.3:
         text = text[0].upper() + text[1:]
     return f"{text}." if random.random() < 0.2 else text
 
 
-def clause(random: Random, meaning: Meaning) -> str:
-    """The things and what links them."""
+def write_clause(random: Random, meaning: Meaning) -> str:
+    """The things and the link between them in words."""
     if meaning.link in VERBS:
-        return deed(random, meaning.things[0], meaning.things[1], VERBS[meaning.link])
+        return write_action(random, meaning.things[0], meaning.things[1], VERBS[meaning.link])
     if meaning.link in RELATIONS:
-        return placed(random, meaning.things[0], meaning.things[1], meaning.link)
+        return write_relation(random, meaning.things[0], meaning.things[1], meaning.link)
     if meaning.link == "without":
-        first, second = phrase(random, meaning.things[0]), phrase(random, meaning.things[1])
+        first, second = noun_phrase(random, meaning.things[0]), noun_phrase(random, meaning.things[1])
         bare = random.choice(("with no {}", "without any {}", "that has no {}"))
         return (
             f"{first} without {second}"
             if random.random() < 0.5
-            else f"{first} {bare.format(many(random, meaning.things[1]))}"
+            else f"{first} {bare.format(bare_plural(random, meaning.things[1]))}"
         )
-    named = [phrase(random, one) for one in shuffled(random, meaning.things)]
+    named = [noun_phrase(random, thing) for thing in shuffled(random, meaning.things)]
     if len(named) == 1:
         text = named[0]
         return f"there {'is' if meaning.things[0].count == 1 else 'are'} {text}" if random.random() < 0.06 else text
     if len(named) == 2:
-        return random.choice(LINKS).format(*named)
+        return random.choice(AND_FORMS).format(*named)
     return f"{named[0]}, {named[1]} and {named[2]}"
 
 
 def shuffled(random: Random, things: tuple[Thing, ...]) -> list[Thing]:
-    """In another order, more often than not."""
+    """The things in a random order."""
     return random.sample(things, len(things))
 
 
-def phrase(random: Random, one: Thing) -> str:
+def noun_phrase(random: Random, thing: Thing) -> str:
     """For example "two small red cars", "a car that is red", "a dog sleeping"."""
-    noun = random.choice(one.noun)
-    before, behind = qualities(random, one)
-    head = " ".join([*before, noun if one.count == 1 else plural(noun)])
-    return " ".join([determined(random, head, one.count), *behind])
+    noun = random.choice(thing.noun)
+    before, behind = split_modifiers(random, thing)
+    head = " ".join([*before, noun if thing.count == 1 else plural(noun)])
+    return " ".join([add_determiner(random, head, thing.count), *behind])
 
 
-def many(random: Random, one: Thing) -> str:
-    """What is not there, without a number."""
-    before = [part for part in (one.quality, one.colour) if part]
-    return " ".join([*before, plural(random.choice(one.noun))])
+def bare_plural(random: Random, thing: Thing) -> str:
+    """A plural without a number, for things that are absent: "red cars"."""
+    before = [part for part in (thing.quality, thing.colour) if part]
+    return " ".join([*before, plural(random.choice(thing.noun))])
 
 
-def determined(random: Random, head: str, count: int) -> str:
-    """With an article or a number."""
+def add_determiner(random: Random, head: str, count: int) -> str:
+    """The noun phrase with an article or a number before it."""
     if count > 1:
         if count == 2 and random.random() < 0.12:
             return f"{random.choice(('a pair of', 'a couple of'))} {head}"
-        number = str(count) if random.random() < 0.2 else WORDED[count]
+        number = str(count) if random.random() < 0.2 else NUMBER_WORDS[count]
         return f"{'the ' if random.random() < 0.08 else ''}{number} {head}"
     article = random.choices(("a", "the", "one", ""), (80, 14, 2, 4))[0]
     return add_article(head) if article == "a" else f"{article} {head}".strip()
 
 
-def qualities(random: Random, one: Thing) -> tuple[list[str], list[str]]:
-    """What is said before the noun, and what behind it."""
-    before, behind = [part for part in (one.quality, one.colour) if part], []
-    be = "is" if one.count == 1 else "are"
-    if before and not one.pose and random.random() < 0.15:
+def split_modifiers(random: Random, thing: Thing) -> tuple[list[str], list[str]]:
+    """Words that go before the noun, and words that go after it."""
+    before, behind = [part for part in (thing.quality, thing.colour) if part], []
+    be = "is" if thing.count == 1 else "are"
+    if before and not thing.pose and random.random() < 0.15:
         that = random.choice((f"that {be}", f"which {be}"))
         before, behind = [], [f"{that} {' and '.join(before)}"]
-    elif one.colour and random.random() < 0.06:
-        before = [part if part != one.colour else f"{part}-colored" for part in before]
-    if one.pose:
-        forms = POSES[one.pose]
+    elif thing.colour and random.random() < 0.06:
+        before = [part if part != thing.colour else f"{part}-colored" for part in before]
+    if thing.pose:
+        forms = POSES[thing.pose]
         if random.random() < 0.15 and " " not in forms[0]:
             before = [forms[0], *before]
         else:
@@ -226,42 +230,42 @@ def qualities(random: Random, one: Thing) -> tuple[list[str], list[str]]:
     return before, behind
 
 
-def deed(random: Random, doer: Thing, to: Thing, verb: Verb) -> str:
+def write_action(random: Random, doer: Thing, target: Thing, verb: Verb) -> str:
     """Who does what to whom, in the active or the passive voice."""
-    who, whom = phrase(random, doer), phrase(random, to)
+    who, whom = noun_phrase(random, doer), noun_phrase(random, target)
     does = verb.third if doer.count == 1 else verb.base
-    is_, was = ("is" if one.count == 1 else "are" for one in (doer, to))
+    is_, was = ("is" if thing.count == 1 else "are" for thing in (doer, target))
     active = (f"{who} {verb.ing} {whom}", f"{who} {is_} {verb.ing} {whom}", f"{who} {does} {whom}")
     cleft = (f"{who} that {is_} {verb.ing} {whom}", f"{who} who {does} {whom}" if doer.noun in PEOPLE else "")
     passive = (
-        f"{whom} being {verb.done} by {who}",
-        f"{whom} {was} being {verb.done} by {who}",
-        f"{whom} {was} {verb.done} by {who}",
-        f"{whom} {verb.done} by {who}",
+        f"{whom} being {verb.participle} by {who}",
+        f"{whom} {was} being {verb.participle} by {who}",
+        f"{whom} {was} {verb.participle} by {who}",
+        f"{whom} {verb.participle} by {who}",
     )
     turned = (
         f"{whom} that {who} {is_} {verb.ing}",
-        f"{whom} with {who} {verb.ing} {'it' if to.count == 1 else 'them'}",
+        f"{whom} with {who} {verb.ing} {'it' if target.count == 1 else 'them'}",
     )
     kind = random.choices((active, cleft, passive, turned), (6, 0.6, 4, 0.5))[0]
     return random.choice([form for form in kind if form])
 
 
-def placed(random: Random, first: Thing, second: Thing, relation: str) -> str:
-    """Where the first is to the second, or the second to the first."""
+def write_relation(random: Random, first: Thing, second: Thing, relation: str) -> str:
+    """Where the first thing is relative to the second, or the second relative to the first."""
     if relation in SYMMETRIC:
         first, second = shuffled(random, (first, second))
     elif random.random() < 0.35:
-        return converse(random, first, second, relation)
+        return write_converse(random, first, second, relation)
     be = "is" if first.count == 1 else "are"
     how = random.choice(RELATIONS[relation])
     link = random.choice((how, how, f"{be} {how}", f"positioned {how}", f"that {be} {how}"))
-    return f"{phrase(random, first)} {link} {phrase(random, second)}"
+    return f"{noun_phrase(random, first)} {link} {noun_phrase(random, second)}"
 
 
-def converse(random: Random, first: Thing, second: Thing, relation: str) -> str:
-    """The same place, told from the other thing."""
-    one, other = phrase(random, first), phrase(random, second)
+def write_converse(random: Random, first: Thing, second: Thing, relation: str) -> str:
+    """The same relation, seen from the second thing."""
+    one, other = noun_phrase(random, first), noun_phrase(random, second)
     be, it = ("is" if second.count == 1 else "are"), ("it" if second.count == 1 else "them")
     if relation == "on":
         return f"{other} with {one} on {random.choice((it, f'top of {it}', 'top'))}"
@@ -276,174 +280,181 @@ def converse(random: Random, first: Thing, second: Thing, relation: str) -> str:
 # --- edits: another meaning
 
 
-def other(random: Random, known: Iterable[T], than: T, alike: Sequence[Set[T]] = ()) -> T:
-    """One of the known that is not this one, nor much like it."""
-    left = [one for one in known if one != than and not any({one, than} <= same for same in alike)]
-    if not left:
-        raise NotHere
-    return random.choice(left)
+def choose_other(random: Random, known: Iterable[T], than: T, similar: Sequence[Set[T]] = ()) -> T:
+    """A random known value other than `than` and not similar to it."""
+    others = [value for value in known if value != than and not any({value, than} <= same for same in similar)]
+    if not others:
+        raise NothingToEdit
+    return random.choice(others)
 
 
-def at(random: Random, meaning: Meaning, fits: Callable[[Thing], bool] = lambda _: True) -> int:
-    """The number of a thing that fits."""
-    rows = [row for row, one in enumerate(meaning.things) if fits(one)]
+def choose_row(random: Random, meaning: Meaning, fits: Callable[[Thing], bool] = lambda _: True) -> int:
+    """The row of a random thing that fits."""
+    rows = [row for row, thing in enumerate(meaning.things) if fits(thing)]
     if not rows:
-        raise NotHere
+        raise NothingToEdit
     return random.choice(rows)
 
 
-def changed(meaning: Meaning, row: int, **values: Any) -> Meaning:
-    """With one thing changed."""
+def change_thing(meaning: Meaning, row: int, **values: Any) -> Meaning:
+    """The meaning with one thing changed."""
     things = list(meaning.things)
     things[row] = replace(things[row], **values)
     return replace(meaning, things=tuple(things))
 
 
-def home(noun: Forms) -> tuple[Forms, ...]:
+def noun_group(noun: Forms) -> tuple[Forms, ...]:
     """The group that a noun belongs to."""
-    return next(group for group in HOMES if noun in group)
+    return next(group for group in NOUN_GROUPS if noun in group)
 
 
 def replace_thing(random: Random, meaning: Meaning) -> Meaning:
-    """Another noun of the same group."""
-    row = at(random, meaning)
-    taken = {one.noun for one in meaning.things}
+    """Replace a noun with another one of its group."""
+    row = choose_row(random, meaning)
+    taken = {thing.noun for thing in meaning.things}
     group = [
         noun
-        for noun in home(meaning.things[row].noun)
-        if noun not in taken and not near(noun, meaning.things[row].noun)
+        for noun in noun_group(meaning.things[row].noun)
+        if noun not in taken and not may_look_alike(noun, meaning.things[row].noun)
     ]
-    return changed(meaning, row, noun=random.choice(group))
+    return change_thing(meaning, row, noun=random.choice(group))
 
 
-def near(one: Forms, another: Forms) -> bool:
-    """Whether one noun's picture may pass for the other's: "man" and "old man"."""
-    return any(set(a.split()) & set(b.split()) for a in one for b in another) or any(
-        {one[0], another[0]} <= same for same in ALIKE_NOUNS
+def may_look_alike(one: Forms, other: Forms) -> bool:
+    """Whether a picture of one noun may pass for one of the other: "man" and "old man"."""
+    return any(set(a.split()) & set(b.split()) for a in one for b in other) or any(
+        {one[0], other[0]} <= same for same in SIMILAR_NOUNS
     )
 
 
 def replace_colour(random: Random, meaning: Meaning) -> Meaning:
-    """Another colour."""
-    row = at(random, meaning, lambda one: bool(one.colour))
-    return changed(meaning, row, colour=other(random, COLOURS, meaning.things[row].colour, ALIKE_COLOURS))
+    """Replace a colour with another one."""
+    row = choose_row(random, meaning, lambda thing: bool(thing.colour))
+    return change_thing(
+        meaning, row, colour=choose_other(random, COLOURS, meaning.things[row].colour, SIMILAR_COLOURS)
+    )
 
 
 def replace_quality(random: Random, meaning: Meaning) -> Meaning:
-    """Another quality."""
-    row = at(random, meaning, lambda one: bool(one.quality))
+    """Replace a quality with another one."""
+    row = choose_row(random, meaning, lambda thing: bool(thing.quality))
     known = next(group for group in QUALITIES.values() if meaning.things[row].quality in group)
-    return changed(meaning, row, quality=other(random, known, meaning.things[row].quality, SAME_QUALITY))
+    return change_thing(
+        meaning, row, quality=choose_other(random, known, meaning.things[row].quality, SIMILAR_QUALITIES)
+    )
 
 
 def replace_pose(random: Random, meaning: Meaning) -> Meaning:
-    """Another pose."""
-    row = at(random, meaning, lambda one: bool(one.pose))
-    return changed(meaning, row, pose=other(random, POSES, meaning.things[row].pose, ALIKE_POSES))
+    """Replace a pose with another one."""
+    row = choose_row(random, meaning, lambda thing: bool(thing.pose))
+    return change_thing(meaning, row, pose=choose_other(random, POSES, meaning.things[row].pose, SIMILAR_POSES))
 
 
 def replace_count(random: Random, meaning: Meaning) -> Meaning:
-    """Another number."""
-    row = at(random, meaning)
-    return changed(meaning, row, count=other(random, range(1, 7), meaning.things[row].count))
+    """Replace a number with another one."""
+    row = choose_row(random, meaning)
+    return change_thing(meaning, row, count=choose_other(random, range(1, 7), meaning.things[row].count))
 
 
 def replace_link(random: Random, meaning: Meaning) -> Meaning:
-    """Another relation, or another deed to the same sort of thing."""
+    """Replace a relation, or an action with another one that takes the same objects."""
     if meaning.link in RELATIONS:
-        return replace(meaning, link=other(random, RELATIONS, meaning.link, ALIKE_RELATIONS))
+        return replace(meaning, link=choose_other(random, RELATIONS, meaning.link, SIMILAR_RELATIONS))
     if meaning.link in VERBS:
-        known = [name for name, verb in VERBS.items() if verb.to == VERBS[meaning.link].to]
-        return replace(meaning, link=other(random, known, meaning.link, ALIKE_VERBS))
-    raise NotHere
+        known = [name for name, verb in VERBS.items() if verb.objects == VERBS[meaning.link].objects]
+        return replace(meaning, link=choose_other(random, known, meaning.link, SIMILAR_VERBS))
+    raise NothingToEdit
 
 
 def swap_things(random: Random, meaning: Meaning) -> Meaning:
-    """Each in the other's role: who chases whom, what stands on what."""
+    """Swap the roles of two things: who chases whom, what stands on what."""
     if len(meaning.things) != 2 or meaning.link == "and" or meaning.link in SYMMETRIC:
-        raise NotHere
+        raise NothingToEdit
     return replace(meaning, things=meaning.things[::-1])
 
 
 def swap_attributes(random: Random, meaning: Meaning) -> Meaning:
-    """Each with the other's colour, quality, number or pose."""
+    """Swap the colour, quality, number or pose of two things."""
     if len(meaning.things) < 2:
-        raise NotHere
+        raise NothingToEdit
     one, two = random.sample(range(len(meaning.things)), 2)
     first, second = meaning.things[one], meaning.things[two]
     differing = [
         name for name in ("colour", "quality", "count", "pose") if getattr(first, name) != getattr(second, name)
     ]
     if not differing:
-        raise NotHere
+        raise NothingToEdit
     name = random.choice(differing)
-    swapped = changed(meaning, one, **{name: getattr(second, name)})
-    return changed(swapped, two, **{name: getattr(first, name)})
+    swapped = change_thing(meaning, one, **{name: getattr(second, name)})
+    return change_thing(swapped, two, **{name: getattr(first, name)})
 
 
 def replace_setting(random: Random, meaning: Meaning) -> Meaning:
-    """Another place or time."""
+    """Replace the place or time with another one."""
     if not meaning.setting:
-        raise NotHere
-    return replace(meaning, setting=other(random, SETTINGS, meaning.setting, ALIKE_SETTINGS))
+        raise NothingToEdit
+    return replace(meaning, setting=choose_other(random, SETTINGS, meaning.setting, SIMILAR_SETTINGS))
 
 
 def replace_style(random: Random, meaning: Meaning) -> Meaning:
-    """Another style, or one where there was none, or none."""
+    """Replace the style; add one where there is none, or remove it."""
     known = ("", *STYLES)
     return replace(
         meaning,
-        style=other(random, known, meaning.style, ({"", PLAIN}, {PLAIN, "gray photo"}, {"sketch", "cartoon"})),
+        style=choose_other(
+            random, known, meaning.style, ({"", PHOTO_STYLE}, {PHOTO_STYLE, "gray photo"}, {"sketch", "cartoon"})
+        ),
     )
 
 
 def negate(random: Random, meaning: Meaning) -> Meaning:
-    """What was there is not, or the opposite."""
+    """Turn "a and b" into "a without b", or back."""
     if len(meaning.things) != 2 or meaning.link not in ("and", "without"):
-        raise NotHere
-    if meaning.link == "and" and any(one.count > 1 for one in meaning.things):
-        raise NotHere
+        raise NothingToEdit
+    if meaning.link == "and" and any(thing.count > 1 for thing in meaning.things):
+        raise NothingToEdit
     return replace(meaning, link="without" if meaning.link == "and" else "and")
 
 
-def add(random: Random, meaning: Meaning) -> Meaning:
-    """Something more: a thing, a colour, a quality, a pose, a setting."""
-    new = thing(random)
-    kinds = []
+def add_detail(random: Random, meaning: Meaning) -> Meaning:
+    """Add a thing, a colour, a pose or a setting."""
+    new = draw_thing(random)
+    edits = []
     if not meaning.setting:
-        kinds.append(replace(meaning, setting=random.choice(tuple(SETTINGS))))
+        edits.append(replace(meaning, setting=random.choice(tuple(SETTINGS))))
     if len(meaning.things) == 1 and new.noun != meaning.things[0].noun:
-        kinds.append(replace(meaning, things=(*meaning.things, new), link="and"))
-    if len(meaning.things) == 2 and meaning.link == "and" and new.noun not in [one.noun for one in meaning.things]:
-        kinds.append(replace(meaning, things=(*meaning.things, new)))
-    bare = [row for row, one in enumerate(meaning.things) if not one.colour and one.noun not in PEOPLE]
-    if bare:
-        kinds.append(changed(meaning, random.choice(bare), colour=random.choice(COLOURS)))
-    still = [row for row, one in enumerate(meaning.things) if not one.pose and one.noun in ANIMATE]
-    if still and meaning.link not in VERBS:
-        kinds.append(changed(meaning, random.choice(still), pose=random.choice(tuple(POSES))))
-    return random.choice(kinds) if kinds else refuse()
+        edits.append(replace(meaning, things=(*meaning.things, new), link="and"))
+    if len(meaning.things) == 2 and meaning.link == "and" and new.noun not in [t.noun for t in meaning.things]:
+        edits.append(replace(meaning, things=(*meaning.things, new)))
+    colourless = [row for row, t in enumerate(meaning.things) if not t.colour and t.noun not in PEOPLE]
+    if colourless:
+        edits.append(change_thing(meaning, random.choice(colourless), colour=random.choice(COLOURS)))
+    without_pose = [row for row, t in enumerate(meaning.things) if not t.pose and t.noun in ANIMATE]
+    if without_pose and meaning.link not in VERBS:
+        edits.append(change_thing(meaning, random.choice(without_pose), pose=random.choice(tuple(POSES))))
+    return random.choice(edits) if edits else refuse()
 
 
-def drop(random: Random, meaning: Meaning) -> Meaning:
-    """Something less."""
-    kinds = []
+def drop_detail(random: Random, meaning: Meaning) -> Meaning:
+    """Remove the setting, a thing, a colour, a quality or a pose."""
+    edits = []
     if meaning.setting:
-        kinds.append(replace(meaning, setting=""))
+        edits.append(replace(meaning, setting=""))
     if len(meaning.things) > 1 and meaning.link != "without":
         kept = meaning.things[:-1] if random.random() < 0.7 else meaning.things[1:]
-        kinds.append(replace(meaning, things=kept, link="and" if len(kept) > 1 else ""))
-    for row, one in enumerate(meaning.things):
-        kinds += [changed(meaning, row, **{name: ""}) for name in ("colour", "quality", "pose") if getattr(one, name)]
-    return random.choice(kinds) if kinds else refuse()
+        edits.append(replace(meaning, things=kept, link="and" if len(kept) > 1 else ""))
+    for row, thing in enumerate(meaning.things):
+        values = [name for name in ("colour", "quality", "pose") if getattr(thing, name)]
+        edits += [change_thing(meaning, row, **{name: ""}) for name in values]
+    return random.choice(edits) if edits else refuse()
 
 
 def refuse() -> Meaning:
-    """Nothing to add or drop."""
-    raise NotHere
+    """Raise NothingToEdit, as an expression."""
+    raise NothingToEdit
 
 
-ALIKE_NOUNS = (
+SIMILAR_NOUNS = (
     {"boy", "child"},
     {"girl", "child"},
     {"man", "person"},
@@ -486,8 +497,8 @@ ALIKE_NOUNS = (
     {"bench", "chair"},
     {"bird", "parrot"},
 )
-ALIKE_COLOURS = ({"golden", "yellow"}, {"orange", "golden"}, {"brown", "golden"}, {"pink", "purple"})
-ALIKE_POSES = (
+SIMILAR_COLOURS = ({"golden", "yellow"}, {"orange", "golden"}, {"brown", "golden"}, {"pink", "purple"})
+SIMILAR_POSES = (
     {"lying", "sleeping"},
     {"walking", "standing"},
     {"playing", "running"},
@@ -498,7 +509,7 @@ ALIKE_POSES = (
     {"falling", "jumping"},
     {"falling", "flying"},
 )
-ALIKE_VERBS = (
+SIMILAR_VERBS = (
     {"chase", "follow"},
     {"hold", "carry"},
     {"hold", "touch"},
@@ -522,7 +533,7 @@ ALIKE_VERBS = (
 )
 
 EDITS: Mapping[str, tuple[Callable[[Random, Meaning], Meaning], float]] = {
-    # kind: (edit, how often)
+    # kind: (edit, weight)
     "replaced thing": (replace_thing, 1.2),
     "replaced colour": (replace_colour, 1.0),
     "replaced quality": (replace_quality, 0.7),
@@ -534,39 +545,39 @@ EDITS: Mapping[str, tuple[Callable[[Random, Meaning], Meaning], float]] = {
     "replaced setting": (replace_setting, 0.7),
     "replaced style": (replace_style, 0.6),
     "negated": (negate, 0.5),
-    "added": (add, 0.8),
-    "dropped": (drop, 0.8),
+    "added": (add_detail, 0.8),
+    "dropped": (drop_detail, 0.8),
 }
 
 
-def pairs(random: Random, same: float = 0.5) -> Iterator[Pair]:
-    """Pairs without end, that share of them of one meaning."""
+def grammar_pairs(random: Random, same: float = 0.5) -> Iterator[Pair]:
+    """Endless pairs; a share of `same` has one meaning in two wordings."""
     while True:
-        meaning = draw(random)
+        meaning = draw_meaning(random)
         if random.random() < same:
-            a, b = say(random, meaning), say(random, meaning)
+            a, b = write_prompt(random, meaning), write_prompt(random, meaning)
             if a != b:
                 yield Pair(a, b, 1, "said again")
             continue
-        kind, edited = another(random, meaning)
+        kind, edited = edit_meaning(random, meaning)
         seed = random.random()
         a, b = (
-            said_alike(seed, meaning, edited)
+            write_alike(seed, meaning, edited)
             if random.random() < 0.5
-            else (say(random, meaning), say(random, edited))
+            else (write_prompt(random, meaning), write_prompt(random, edited))
         )
         if a != b:
             yield Pair(a, b, 0, kind)
 
 
-def another(random: Random, meaning: Meaning) -> tuple[str, Meaning]:
-    """An edit that finds something to change, and what it makes of the meaning."""
+def edit_meaning(random: Random, meaning: Meaning) -> tuple[str, Meaning]:
+    """The kind of a random edit that applies, and the edited meaning."""
     while True:
-        kind = random.choices(tuple(EDITS), [often for _, often in EDITS.values()])[0]
-        with contextlib.suppress(NotHere):
+        kind = random.choices(tuple(EDITS), [weight for _, weight in EDITS.values()])[0]
+        with contextlib.suppress(NothingToEdit):
             return kind, EDITS[kind][0](random, meaning)
 
 
-def said_alike(seed: float, meaning: Meaning, edited: Meaning) -> tuple[str, str]:
-    """Both in the same wording, as far as it goes."""
-    return say(Random(seed), meaning), say(Random(seed), edited)
+def write_alike(seed: float, meaning: Meaning, edited: Meaning) -> tuple[str, str]:
+    """Both meanings worded with the same random choices, so that the prompts differ as little as possible."""
+    return write_prompt(Random(seed), meaning), write_prompt(Random(seed), edited)

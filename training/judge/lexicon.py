@@ -1,42 +1,42 @@
-"""English for prompts: words that mean the same stand together. Data, and nothing that acts."""
+"""English vocabulary for prompts, as data: forms with the same meaning stand together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Forms = tuple[str, ...]  # ways of saying the same
+Forms = tuple[str, ...]  # words or phrases with the same meaning
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """What someone does `to` one of these; `beasts`: animals do it as well."""
+    """A transitive verb, the nouns it takes as objects, and whether animals can do it too."""
 
     base: str
     third: str
     ing: str
-    done: str
-    to: tuple[Forms, ...]
-    beasts: bool
+    participle: str
+    objects: tuple[Forms, ...]
+    animals_too: bool
 
 
-def verb(line: str, to: tuple[Forms, ...], beasts: bool) -> Verb:
-    """From its four forms."""
-    base, third, ing, done = line.split()
-    return Verb(base, third, ing, done, to, beasts)
+def parse_verb(line: str, objects: tuple[Forms, ...], animals_too: bool) -> Verb:
+    """A verb from a line with its four forms."""
+    base, third, ing, participle = line.split()
+    return Verb(base, third, ing, participle, objects, animals_too)
 
 
-def forms(text: str) -> tuple[Forms, ...]:
-    """Groups parted by commas, the words of a group by slashes."""
+def parse_forms(text: str) -> tuple[Forms, ...]:
+    """Parse groups separated by commas; the forms of a group are separated by slashes."""
     return tuple(tuple(group.strip().split("/")) for group in text.split(","))
 
 
-PEOPLE = forms(
+PEOPLE = parse_forms(
     """man/guy, woman/lady, boy, girl, child/kid, baby/infant, old man/elderly man, old woman/elderly woman, little
     girl, young man, young woman, person, police officer/policeman, soldier, doctor, nurse, chef/cook, clown,
     farmer, teacher, firefighter/fireman, astronaut, knight, king, queen, princess, wizard/sorcerer, witch, pirate,
     ninja, dancer, singer, painter, waiter, surfer, skier, skateboarder, cyclist/biker, tennis player, baseball
     player, football player, robot, cowboy, monk, hunter, tourist, student, mermaid, bride, groom"""
 )
-ANIMALS = forms(
+ANIMALS = parse_forms(
     """dog, puppy/young dog, cat, kitten/young cat, horse, cow, sheep, goat, pig, rabbit/bunny, fox, wolf, bear,
     panda/panda bear, lion, tiger, leopard, elephant, giraffe, zebra, monkey, gorilla, kangaroo, koala, deer, moose,
     camel, donkey, squirrel, mouse, rat, hedgehog, duck, goose, swan, chicken/hen, rooster, bird, parrot, owl,
@@ -44,29 +44,29 @@ ANIMALS = forms(
     crocodile/alligator, fish, shark, whale, dolphin, octopus, crab, butterfly, bee, spider, snail, dragon,
     dinosaur, unicorn"""
 )
-VEHICLES = forms(
+VEHICLES = parse_forms(
     """car/automobile, bus, truck/lorry, train, bicycle/bike, motorcycle/motorbike, boat, ship,
     airplane/plane/aeroplane, helicopter, taxi/cab, van, tractor, scooter, tram/streetcar, spaceship/spacecraft,
     rocket, skateboard, canoe, sailboat/sailing boat, ambulance, fire truck/fire engine, submarine, hot air balloon"""
 )
-FURNITURE = forms(
+FURNITURE = parse_forms(
     """table, chair, couch/sofa, bed, desk, bench, lamp, shelf, bookcase/bookshelf, cupboard/cabinet, mirror,
     rug/carpet, refrigerator/fridge, oven/stove, sink, toilet, bathtub, television/tv, clock, vase, pillow/cushion,
     window, door"""
 )
-SMALL = forms(
+SMALL = parse_forms(
     """book, cup/mug, bottle, bowl, plate, fork, knife, spoon, umbrella, backpack/rucksack, suitcase, handbag/purse,
     hat, ball, kite, teddy bear, toy, phone/cell phone/cellphone, laptop/laptop computer, camera, guitar, violin,
     key, candle, flower, rose, basket, box, bag, newspaper, toothbrush, hair dryer/hairdryer, scissors, tennis
     racket/tennis racquet, baseball bat, frisbee, surfboard, snowboard, remote/remote control, balloon, sword,
     lantern, map, flag, crown, ring"""
 )
-FOOD = forms(
+FOOD = parse_forms(
     """apple, banana, orange, lemon, pear, strawberry, watermelon, pizza, sandwich, hamburger/burger, hot dog, cake,
     cookie, donut/doughnut, carrot, potato, tomato, mushroom, egg, pumpkin, pineapple, cupcake, ice cream, salad,
     fish"""
 )
-SCENERY = forms(
+SCENERY = parse_forms(
     """tree, house, building, tower, bridge, fence, mountain, rock/stone, castle, church, lighthouse, statue,
     fountain,
     tent, windmill, palm tree, wall, barn, stop sign, traffic light, fire hydrant, street sign, snowman, campfire,
@@ -85,7 +85,7 @@ QUALITIES: Mapping[str, tuple[str, ...]] = {
         ).split(",")
     ),
 }
-SAME_QUALITY = (
+SIMILAR_QUALITIES = (
     {"big", "large"},
     {"small", "tiny"},
     {"big", "huge"},
@@ -93,7 +93,7 @@ SAME_QUALITY = (
     {"metal", "rusty"},
     {"cute", "fluffy"},
 )
-WORDED = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 POSES: Mapping[str, Forms] = {
     "sitting": ("sitting", "seated", "sitting down"),
@@ -138,7 +138,7 @@ OPPOSITES: Mapping[str, str] = {
     "right of": "left of",
 }
 SYMMETRIC = frozenset({"next to", "far from"})
-ALIKE_RELATIONS = (
+SIMILAR_RELATIONS = (
     {"above", "on"},
     {"next to", "left of"},
     {"next to", "right of"},
@@ -148,8 +148,8 @@ ALIKE_RELATIONS = (
 
 ANIMATE = (*PEOPLE, *ANIMALS)
 VERBS: Mapping[str, Verb] = {
-    line.split()[0]: verb(line, to, beasts)
-    for to, beasts, lines in (
+    line.split()[0]: parse_verb(line, objects, animals_too)
+    for objects, animals_too, lines in (
         (
             ANIMATE,
             True,
@@ -222,7 +222,7 @@ SETTINGS: Mapping[str, Forms] = {
     "white ground": ("on a white background", "with a white background", "white background"),
     "green ground": ("on a green background", "against a green backdrop", "with a green background"),
 }
-ALIKE_SETTINGS = (
+SIMILAR_SETTINGS = (
     {"snow", "winter"},
     {"street", "city"},
     {"field", "grass"},
@@ -239,7 +239,7 @@ ALIKE_SETTINGS = (
     {"space", "night"},
     {"hill", "grass"},
     {"field", "hill"},
-)  # not surely another place
+)  # pictures of these settings may look the same
 
 STYLES: Mapping[str, Forms] = {
     "oil": ("an oil painting of {}", "{}, oil painting", "oil painting of {}", "{} painted in oil"),
@@ -258,7 +258,7 @@ STYLES: Mapping[str, Forms] = {
     "cyberpunk": ("{}, cyberpunk style", "{} in cyberpunk style", "cyberpunk style, {}"),
     "emoji": ("an emoji of {}", "{} emoji"),
 }
-PLAIN = "photo"  # the style that is nearly none
+PHOTO_STYLE = "photo"  # hardly differs from no style at all
 FRAMES = (
     "a picture of {}",
     "an image of {}",
@@ -278,7 +278,7 @@ FRAMES = (
     "a picture showing {}",
     "can you draw {}",
 )
-LINKS = (
+AND_FORMS = (
     "{} and {}",
     "{} and {}",
     "{} with {}",

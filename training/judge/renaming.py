@@ -1,8 +1,8 @@
-"""Checked pairs told of other things: one exchange of words for all texts of a group leaves every label as it is.
+"""Checked groups repeated about other things: the same exchange of words in all texts of a group keeps every label.
 
-"Two dogs chase a cat" and "a cat is chased by two dogs" stay one picture, with foxes for the dogs in both; the near
-miss stays one. What people checked are ways of saying things and of getting them wrong, and each is rare: told of
-ever other things, it is learned instead of its words.
+"Two dogs chase a cat" and "a cat is chased by two dogs" still mean the same picture when both say foxes instead of
+dogs, and a near miss of them stays a near miss. Checked groups show ways to phrase a prompt and ways to get it wrong.
+Each of these ways is rare; repeated about many things, it is learned by itself instead of together with its words.
 """
 
 from collections import Counter
@@ -13,71 +13,79 @@ from random import Random
 
 from memo.judge.labelled_pairs import Pair
 
-from .edits import KIND_OF, KINDS, KNOWN, NOUNS, put
+from .edits import KINDS_OF_WORD, KNOWN_WORDS, NOUN_KINDS, WORD_KINDS, replace_match
 
-SINGULAR = NOUNS[::2]  # each kind of nouns is followed by its plurals
-TELLING = (0, *SINGULAR)  # kinds that are exchanged: colours and things
-OFTEN = 0.7  # the chance that a word is exchanged
-Entry = tuple[int, int]  # kind and row
+SINGULAR = NOUN_KINDS[::2]  # each kind of nouns is followed by its plurals
+EXCHANGED_KINDS = (0, *SINGULAR)  # colours and things
+EXCHANGE_CHANCE = 0.7  # the chance that a word is exchanged
+Entry = tuple[int, int]  # number of a kind, row in that kind
 
 
-def renamed(random: Random, groups: Sequence[Sequence[Pair]]) -> Iterator[list[Pair]]:
-    """Groups without end, each told of other things, rare kinds more often; those of nothing known left out."""
-    often = Counter(group[0].kind for group in groups)
-    weights = [often[group[0].kind] ** -0.5 for group in groups]
+def rename_groups(random: Random, groups: Sequence[Sequence[Pair]]) -> Iterator[list[Pair]]:
+    """Endless groups about other things. Rare kinds are drawn more often; groups without a known word are skipped."""
+    frequency = Counter(group[0].kind for group in groups)
+    weights = [frequency[group[0].kind] ** -0.5 for group in groups]
     for number in count():
         [group] = random.choices(groups, weights)
-        if exchange := drawn(random, group):
+        if exchange := draw_exchange(random, group):
             yield [
-                replace(pair, a=told(pair.a, exchange), b=told(pair.b, exchange), group=f"{pair.group}/{number}")
+                replace(
+                    pair,
+                    a=exchange_words(pair.a, exchange),
+                    b=exchange_words(pair.b, exchange),
+                    group=f"{pair.group}/{number}",
+                )
                 for pair in group
             ]
 
 
-def drawn(random: Random, group: Sequence[Pair]) -> dict[Entry, Entry]:
-    """Other things for some that both texts of a true pair speak of, no two alike; without one, that all speak of."""
+def draw_exchange(random: Random, group: Sequence[Pair]) -> dict[Entry, Entry]:
+    """A random new entry for some of the entries in both texts of all true pairs; no two new entries are similar.
+
+    In a group without a true pair, the entries must be in both texts of all pairs.
+    """
     true = [pair for pair in group if pair.y] or group
-    everywhere = sorted(set.intersection(*(entries(text) for pair in true for text in (pair.a, pair.b))))
-    taken = {entry for pair in group for text in (pair.a, pair.b) for entry in entries(text)}
+    everywhere = sorted(set.intersection(*(find_entries(text) for pair in true for text in (pair.a, pair.b))))
+    taken = {entry for pair in group for text in (pair.a, pair.b) for entry in find_entries(text)}
     exchange: dict[Entry, Entry] = {}
     for kind, row in everywhere:
-        others = [(kind, other) for other in range(len(KINDS[kind][0])) if free((kind, other), taken)]
-        if others and random.random() < OFTEN:
+        others = [(kind, other) for other in range(len(WORD_KINDS[kind][0])) if is_free((kind, other), taken)]
+        if others and random.random() < EXCHANGE_CHANCE:
             exchange[kind, row] = random.choice(others)
             taken.add(exchange[kind, row])
     return exchange
 
 
-def entries(text: str) -> set[Entry]:
-    """What a text speaks of, as far as it is surely known; things by their singular."""
-    return {entry for match in KNOWN.finditer(text.lower()) if (entry := telling(match[0]))}
+def find_entries(text: str) -> set[Entry]:
+    """The colours and things that a text surely names; plurals count as their singular."""
+    return {entry for match in KNOWN_WORDS.finditer(text.lower()) if (entry := entry_of(match[0]))}
 
 
-def telling(word: str) -> Entry | None:
-    """The colour or thing that a word surely means."""
-    known = KIND_OF[word]
-    if len(known) > 1:
+def entry_of(word: str) -> Entry | None:
+    """The colour or thing that a word means; None if the word has several meanings or is of another kind."""
+    meanings = KINDS_OF_WORD[word]
+    if len(meanings) > 1:
         return None
-    [(kind, row)] = known
-    kind = kind - 1 if kind in NOUNS and kind not in SINGULAR else kind
-    return (kind, row) if kind in TELLING else None
+    [(kind, row)] = meanings
+    kind = kind - 1 if kind in NOUN_KINDS and kind not in SINGULAR else kind
+    return (kind, row) if kind in EXCHANGED_KINDS else None
 
 
-def free(entry: Entry, taken: set[Entry]) -> bool:
-    """Whether nothing in use may pass for it, and no other meaning of its words gets in the way."""
+def is_free(entry: Entry, taken: set[Entry]) -> bool:
+    """Whether no taken entry is similar to this one, and each of its words has one meaning only."""
     kind, row = entry
-    words, alike = set(KINDS[kind][0][row]), KINDS[kind][1]
-    near = words | {word for pair in alike if pair & words for word in pair}
-    used = {word for kind, row in taken for word in KINDS[kind][0][row]}
-    return not near & used and all(len(KIND_OF[word]) == 1 for word in words)
+    words, similar = set(WORD_KINDS[kind][0][row]), WORD_KINDS[kind][1]
+    similar_words = words | {word for pair in similar if pair & words for word in pair}
+    used = {word for kind, row in taken for word in WORD_KINDS[kind][0][row]}
+    return not similar_words & used and all(len(KINDS_OF_WORD[word]) == 1 for word in words)
 
 
-def told(text: str, exchange: dict[Entry, Entry]) -> str:
-    """The text with these things for those; the first form of a word for the first, and so on."""
-    for match in reversed(list(KNOWN.finditer(text.lower()))):
-        if (entry := telling(match[0])) not in exchange:
+def exchange_words(text: str, exchange: dict[Entry, Entry]) -> str:
+    """The text with its words exchanged; the n-th form of an entry becomes the n-th form of the new one."""
+    for match in reversed(list(KNOWN_WORDS.finditer(text.lower()))):
+        if (entry := entry_of(match[0])) not in exchange:
             continue
-        [(kind, row)] = KIND_OF[match[0]]
-        ways = KINDS[kind][0][exchange[entry][1]]
-        text = put(text, match, ways[KINDS[kind][0][row].index(match[0]) % len(ways)])
+        [(kind, row)] = KINDS_OF_WORD[match[0]]
+        forms = WORD_KINDS[kind][0][exchange[entry][1]]
+        text = replace_match(text, match, forms[WORD_KINDS[kind][0][row].index(match[0]) % len(forms)])
     return text

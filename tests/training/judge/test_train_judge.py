@@ -1,4 +1,4 @@
-"""The comparing network, its states on disk, its lesson and what is shipped of it, with the real text model."""
+"""Training and packing a judge, with the real text model: states on disk, networks, batches, calibration."""
 
 import json
 from dataclasses import replace
@@ -15,9 +15,16 @@ from memo.minilm import DIMENSION, STATE_LAYERS
 from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 from training.judge import judge_packing, train_judge
-from training.judge.aligning_network import RELATED, Align, Relations
-from training.judge.pair_pool import crossed, make_pool, neighbours, read_prompts, split, unlike
-from training.judge.token_states import Reader, open_token_states
+from training.judge.aligning_network import RELATED, AligningNetwork, Relations
+from training.judge.pair_pool import (
+    crossed_pairs,
+    make_pool,
+    neighbour_pairs,
+    read_prompts,
+    split_groups,
+    unlike_pairs,
+)
+from training.judge.token_states import TokenStateReader, open_token_states
 
 PAIRS = [
     Pair("a red fox", "a fox that is red", 1, "message", "1"),
@@ -31,7 +38,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def reader():
-    return Reader()
+    return TokenStateReader()
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def cache(reader, tmp_path):
 
 @pytest.fixture
 def files(tmp_path):
-    """Pairs and prompts as the commands want them."""
+    """Files of pairs and prompts, as the commands read them."""
     rows = [
         {"a": p.a, "b": p.b, "y": p.y, "kind": p.kind, "group": f"{p.group}-{n}"} for n in range(8) for p in PAIRS
     ]
@@ -59,7 +66,7 @@ def knobs(files):
         prompts=files,
         sources=("some",),
         out=files / "run",
-        cache=files / "shelf" / "states.bin",
+        cache=files / "cache" / "states.bin",
         grammar=4,
         rules=4,
         crossed=4,
@@ -72,87 +79,90 @@ def knobs(files):
 
 
 @pytest.mark.parametrize("network", ["align", "cross"])
-def test_the_network_does_not_care_which_text_comes_first(one_thread, reader, cache, network):
-    model = train_judge.build(network, 16, reader).eval()
+def test_swapping_the_texts_does_not_change_the_score(one_thread, reader, cache, network):
+    model = train_judge.build_network(network, 16, reader).eval()
     states, real, a, b = cache.batch(PAIRS)
     assert torch.allclose(model(states, real, a, b), model(states, real, b, a), atol=1e-6)
 
 
 @pytest.mark.parametrize("network", ["align", "cross"])
-def test_padding_changes_nothing(one_thread, reader, cache, network):
-    model = train_judge.build(network, 16, reader).eval()
+def test_padding_does_not_change_the_score(one_thread, reader, cache, network):
+    model = train_judge.build_network(network, 16, reader).eval()
     together = model(*cache.batch(PAIRS))
     alone = [model(*cache.batch([pair])) for pair in PAIRS]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 
-def test_relations_begin_as_the_attention_of_the_text_model(one_thread, reader):
+def test_relations_start_as_the_attention_of_the_text_model(one_thread, reader):
     tokens = reader.tokenizer("a man bites a dog", return_tensors="pt")
     with torch.no_grad():
-        found = reader.bert(**tokens, output_hidden_states=True, output_attentions=True)
+        expected = reader.bert(**tokens, output_hidden_states=True, output_attentions=True)
         for row, weights in zip(RELATED, train_judge.relation_weights(reader), strict=True):
             layer = STATE_LAYERS[row]
-            mine = Relations(weights)(found.hidden_states[layer], tokens["attention_mask"].bool())
-            assert torch.allclose(mine, found.attentions[layer], atol=1e-5)
+            relations = Relations(weights)(expected.hidden_states[layer], tokens["attention_mask"].bool())
+            assert torch.allclose(relations, expected.attentions[layer], atol=1e-5)
 
 
-def test_states_are_those_of_the_exported_model(cache):
-    """What is taught on torch is judged on ONNX Runtime."""
+def test_torch_and_the_exported_model_give_the_same_states(cache):
+    """Networks train on states from torch and judge on states from ONNX Runtime."""
     for text, states in zip(
         ("a red fox", "two dogs on a hill"),
         open_onnx(ROOT / "var" / "text").states(["a red fox", "two dogs on a hill"]),
         strict=True,
     ):
-        taught = np.asarray(cache.of(text), np.float32)
-        lengths = np.linalg.norm(taught, axis=-1) * np.linalg.norm(states, axis=-1)
-        assert ((taught * states).sum(-1) / lengths).min() > 0.999  # weights of eight bits
+        trained_on = np.asarray(cache.states_of(text), np.float32)
+        lengths = np.linalg.norm(trained_on, axis=-1) * np.linalg.norm(states, axis=-1)
+        assert ((trained_on * states).sum(-1) / lengths).min() > 0.999  # the exported weights have eight bits
 
 
-def test_new_texts_go_behind_the_old_ones(reader, tmp_path, cache):
-    before = {text: np.array(cache.of(text)) for text in cache.spans}
+def test_new_texts_are_appended_to_the_stored_ones(reader, tmp_path, cache):
+    before = {text: np.array(cache.states_of(text)) for text in cache.spans}
     more = open_token_states(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
-    assert more.of("a yellow submarine").shape == (3, len(STATE_LAYERS), DIMENSION)
-    assert all(np.array_equal(more.of(text), states) for text, states in before.items())
+    assert more.states_of("a yellow submarine").shape == (3, len(STATE_LAYERS), DIMENSION)
+    assert all(np.array_equal(more.states_of(text), states) for text, states in before.items())
 
 
 def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, cache):
     torch.manual_seed(1)
-    model = Align(16, dropout=0.0)
+    model = AligningNetwork(16, dropout=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = [train_judge.learn(model, optimizer, PAIRS, cache, train_judge.Knobs()) for _ in range(20)]
+    losses = [train_judge.train_step(model, optimizer, PAIRS, cache, train_judge.Knobs()) for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
-    assert train_judge.judged(model, PAIRS, cache)["auc"] == 1.0
+    assert train_judge.evaluate(model, PAIRS, cache)["auc"] == 1.0
 
 
-def test_a_true_pair_is_put_over_the_near_misses_of_its_own_group_only():
-    assert train_judge.in_order(PAIRS).tolist() == [[0, 1], [2, 3], [4, 5]]
+def test_a_true_pair_is_ranked_against_near_misses_of_its_own_group_only():
+    assert train_judge.ranking_rows(PAIRS).tolist() == [[0, 1], [2, 3], [4, 5]]
     alone = [replace(pair, group="") for pair in PAIRS]
-    assert train_judge.in_order(alone).tolist() == [] and train_judge.in_order([PAIRS[0], PAIRS[3]]).tolist() == []
+    assert (
+        train_judge.ranking_rows(alone).tolist() == []
+        and train_judge.ranking_rows([PAIRS[0], PAIRS[3]]).tolist() == []
+    )
 
 
-def test_the_order_is_learned_where_labels_teach_nothing(one_thread, cache):
-    """Labels that contradict each other for the same texts leave only the order between groups of one batch."""
+def test_the_ranking_is_learned_where_labels_contradict_each_other(one_thread, cache):
+    """The same texts with both labels cancel out; only the ranking loss, within the group, tells them apart."""
     torch.manual_seed(1)
-    model = Align(16, dropout=0.0)
+    model = AligningNetwork(16, dropout=0.0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     both = [*PAIRS[:2], replace(PAIRS[0], y=0, group=""), replace(PAIRS[1], y=1, group="")]
     for _ in range(20):
-        train_judge.learn(model, optimizer, both, cache, train_judge.Knobs(request=2.0))
-    true, false = train_judge.scores_of(model, PAIRS[:2], cache)
+        train_judge.train_step(model, optimizer, both, cache, train_judge.Knobs(order=2.0))
+    true, false = train_judge.score_pairs(model, PAIRS[:2], cache)
     assert true > false + 0.5
 
 
-def test_families_stay_together_and_batches_hold_every_pair(cache):
-    pool = train_judge.families([*PAIRS, Pair("a red fox", "a blue fox", 0, "alone")])
+def test_batches_keep_groups_together_and_hold_every_pair(cache):
+    pool = train_judge.group_pairs([*PAIRS, Pair("a red fox", "a blue fox", 0, "alone")])
     assert sorted(map(len, pool)) == [1, 2, 2, 2]
-    made = train_judge.batches(pool, cache, 2, Random(1))
+    made = train_judge.make_batches(pool, cache, 2, Random(1))
     assert sorted(map(len, made)) == [2, 2, 3] or sorted(map(len, made)) == [1, 2, 2, 2]
     for pair in PAIRS:
-        assert any({one.group for one in batch} >= {pair.group} and pair in batch for batch in made)
+        assert any({other.group for other in batch} >= {pair.group} and pair in batch for batch in made)
 
 
-def test_what_is_kept_is_the_average_of_the_last_steps(one_thread, reader, knobs):
-    """Of a run that stands still at its end, the average is the end; of a moving one it lies between."""
+def test_the_saved_weights_are_the_average_of_the_last_steps(one_thread, reader, knobs):
+    """Without decay the average equals the last weights; with it, it lies between the last ones."""
     out = train_judge.train(replace(knobs, longest_average=0.0))
     last = torch.load(out / "judge.pt", weights_only=True)
     out = train_judge.train(replace(knobs, longest_average=0.9))
@@ -160,16 +170,16 @@ def test_what_is_kept_is_the_average_of_the_last_steps(one_thread, reader, knobs
     assert any(not torch.equal(last[name], mean[name]) for name in last)
 
 
-def test_neighbours_are_near_and_ask_for_something_else():
+def test_neighbours_are_near_but_share_few_words():
     prompts = ["a red fox in snow", "a blue fox in snow", "a fox in a forest", "tax law", "a red fox in the snow"]
     vectors = open_onnx(ROOT / "var" / "text")(prompts)
-    found = {frozenset((pair.a, pair.b)) for pair in neighbours(prompts, vectors, many=2)}
-    assert frozenset((prompts[2], prompts[1])) in found or frozenset((prompts[2], prompts[0])) in found
-    assert frozenset((prompts[0], prompts[4])) not in found
-    assert all(len(pair) == 2 for pair in found)
+    pairs = {frozenset((pair.a, pair.b)) for pair in neighbour_pairs(prompts, vectors, neighbours=2)}
+    assert frozenset((prompts[2], prompts[1])) in pairs or frozenset((prompts[2], prompts[0])) in pairs
+    assert frozenset((prompts[0], prompts[4])) not in pairs
+    assert all(len(pair) == 2 for pair in pairs)
 
 
-def test_a_lesson_can_go_on_from_another_with_mined_pairs(files, knobs):
+def test_a_run_can_start_from_another_one_and_add_mined_pairs(files, knobs):
     (files / "users.txt").write_text("a cat by the sea\ntwo dogs in a wood\na house\na hen on a roof\n")
     mined = {"mined": 5, "neighbours": files / "users.txt", "text": ROOT / "var" / "text"}
     first = train_judge.train(replace(knobs, steps=2))
@@ -178,38 +188,41 @@ def test_a_lesson_can_go_on_from_another_with_mined_pairs(files, knobs):
     )
     before, after = (torch.load(out / "judge.pt", weights_only=True) for out in (first, second))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
-    assert 0 < len(train_judge.mined(replace(knobs, **mined))) <= 5 and train_judge.mined(knobs) == []
+    assert (
+        0 < len(train_judge.mine_neighbours(replace(knobs, **mined))) <= 5
+        and train_judge.mine_neighbours(knobs) == []
+    )
 
 
-def test_labels_of_users_are_taught_too(files, knobs):
+def test_labels_of_users_are_trained_on(files, knobs):
     (files / "labels.jsonl").write_text(json.dumps({"a": "a fox", "b": "a wolf", "y": 0, "kind": "user"}))
-    taught, kept, _ = train_judge.open_pool(replace(knobs, labels=(str(files / "labels.jsonl"),)))
-    assert taught[-1].b == "a wolf" and all(pair.kind != "user" for pair in kept)
+    checked, held_out, _ = train_judge.load_pairs(replace(knobs, labels=(str(files / "labels.jsonl"),)))
+    assert checked[-1].b == "a wolf" and all(pair.kind != "user" for pair in held_out)
 
 
-def test_nothing_is_kept_back_when_all_is_to_be_taught(files):
+def test_no_group_is_held_out_when_kept_back_is_zero(files):
     everything = read_pairs(files / "pairs.jsonl")
-    assert split(everything, 0) == (everything, [])
+    assert split_groups(everything, 0) == (everything, [])
 
 
 @pytest.mark.parametrize("network", ["align", "cross"])
-def test_a_lesson_is_learned_and_shipped(one_thread, reader, knobs, network):
+def test_a_packed_judge_scores_like_the_trained_network(one_thread, reader, knobs, network):
     out = train_judge.train(replace(knobs, network=network))
-    told = judge_packing.ship(
+    measured = judge_packing.pack_judge(
         judge_packing.Knobs(runs=(str(out),), chosen_by=knobs.pairs, text=ROOT / "var" / "text", out=out / "packed")
     )
     judge = open_learned(out / "packed", open_onnx(ROOT / "var" / "text"))
     texts = [(pair.a, pair.b) for pair in PAIRS]
-    model = train_judge.build(network, 16, reader)
+    model = train_judge.build_network(network, 16, reader)
     model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
     cache = open_token_states(knobs.cache, [text for pair in texts for text in pair], reader)
-    assert judge.batch_logits(texts) == pytest.approx(train_judge.scores_of(model, PAIRS, cache), abs=0.3)
-    assert told["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
+    assert judge.batch_logits(texts) == pytest.approx(train_judge.score_pairs(model, PAIRS, cache), abs=0.3)
+    assert measured["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
 
 
 def test_an_altered_network_is_refused(one_thread, knobs):
     out = train_judge.train(replace(knobs, steps=1, judge_every=1))
-    judge_packing.ship(
+    judge_packing.pack_judge(
         judge_packing.Knobs(runs=(str(out),), chosen_by=knobs.pairs, text=ROOT / "var" / "text", out=out)
     )
     with (out / "judge-1.onnx").open("ab") as file:
@@ -221,7 +234,7 @@ def test_an_altered_network_is_refused(one_thread, knobs):
         open_learned(out, open_onnx(ROOT / "var" / "text"))
 
 
-def test_calibration_makes_logits_probabilities():
+def test_calibration_recovers_slope_and_offset():
     random = np.random.default_rng(1)
     logits = random.normal(0, 3, 4000)
     labels = random.random(4000) < 1 / (1 + np.exp(-(0.7 * logits - 1)))
@@ -229,7 +242,7 @@ def test_calibration_makes_logits_probabilities():
     assert slope == pytest.approx(0.7, abs=0.1) and offset == pytest.approx(-1, abs=0.15)
 
 
-def test_no_prompt_is_taken_from_what_will_be_judged(knobs):
+def test_prompts_of_the_evaluation_are_not_trained_on(knobs):
     assert read_prompts(knobs.prompts, knobs.sources, knobs.avoid) == [
         "a green car next to a tree",
         "two birds in the sky",
@@ -238,12 +251,12 @@ def test_no_prompt_is_taken_from_what_will_be_judged(knobs):
 
 def test_an_unknown_network_is_refused(reader):
     with pytest.raises(BadSetup, match="network 'bigger' is unknown"):
-        train_judge.build("bigger", 16, reader)
+        train_judge.build_network("bigger", 16, reader)
 
 
 def test_a_group_is_never_split(knobs):
-    taught, kept = split(read_pairs(knobs.pairs))
-    assert kept and not {pair.group for pair in taught} & {pair.group for pair in kept}
+    checked, held_out = split_groups(read_pairs(knobs.pairs))
+    assert held_out and not {pair.group for pair in checked} & {pair.group for pair in held_out}
 
 
 def test_the_pool_is_the_same_for_the_same_seed(knobs):
@@ -251,5 +264,5 @@ def test_the_pool_is_the_same_for_the_same_seed(knobs):
     sizes = (5, 5, 5, 5)
     first = make_pool(PAIRS, prompts, 1, sizes)
     assert len(first) == 20 and first == make_pool(PAIRS, prompts, 1, sizes) != make_pool(PAIRS, prompts, 2, sizes)
-    assert next(unlike(Random(1), prompts)).y == 0
-    assert next(crossed(Random(1), PAIRS)).a in {pair.a for pair in PAIRS if pair.y}
+    assert next(unlike_pairs(Random(1), prompts)).y == 0
+    assert next(crossed_pairs(Random(1), PAIRS)).a in {pair.a for pair in PAIRS if pair.y}
