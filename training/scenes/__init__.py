@@ -1,1 +1,1 @@
-"""Drawn scenes with captions that are exactly true, for training the picture model."""
+"""Training pictures drawn by code, with captions that are exactly true: `art` → `places`, `tint` → `compose`."""

@@ -1,6 +1,5 @@
-"""The drawings that scenes are made of: fetched once from npm, verified, cut out, written as a sprite bank.
+"""Build the sprite bank that scenes are drawn from: fetch the drawings from npm, verify, crop and name them.
 
-Knows where the art comes from and what each drawing is called; knows nothing of scenes or captions.
 `python -m training.scenes.art` writes `var/train/bank`.
 """
 
@@ -29,14 +28,14 @@ from .places import COLOURS
 
 log = logging.getLogger(__name__)
 
-VISIBLE = 12  # alpha below this is haze around a drawing
-RENDERED = 288  # px at which vector drawings are rendered
-LARGEST_SHARE = 0.25  # of the visible pixels that a natural colour has at least
+VISIBLE = 12  # lower alpha values are haze around a drawing
+RENDERED = 288  # px; size of rendered vector drawings
+LARGEST_SHARE = 0.25  # smallest share of the visible pixels for a natural colour
 
 
 @dataclass(frozen=True)
 class Package:
-    """An npm package that this code was written for, byte for byte."""
+    """An npm package pinned by its digest."""
 
     name: str
     archive: str
@@ -71,20 +70,22 @@ STYLES = {
     ),
 }
 
-THINGS = re.compile(r"face-|cat-face|monkey-face|heart|hand-fingers|body|person|animal|plant|food|drink|dishware")
-GROUPS = (5, 6, 7)  # travel-places, activities, objects: all but what is left out below
-LEFT_OUT = re.compile(r"gesture|symbol|sign|warning|arrow|time")
+THING_GROUPS = re.compile(
+    r"face-|cat-face|monkey-face|heart|hand-fingers|body|person|animal|plant|food|drink|dishware"
+)
+GROUPS = (5, 6, 7)  # travel-places, activities, objects, without the exclusions below
+EXCLUDED = re.compile(r"gesture|symbol|sign|warning|arrow|time")
 SCENERY = frozenset(
     "night with stars,cityscape,cityscape at dusk,sunset,sunrise,sunrise over mountains,bridge at night,desert,fog,"
     "foggy,beach with umbrella,milky way,national park,new moon,wind face,moon viewing ceremony".split(",")
 )
-TURNING = re.compile(r"animal|cat-face|monkey-face|person|plant|fruit|transport")  # subgroups without any writing
+MIRRORABLE = re.compile(r"animal|cat-face|monkey-face|person|plant|fruit|transport")  # subgroups without writing
 TIMEPIECES = ("hourglass", "watch", "clock")
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """Where the archives are kept and the bank is written; `side` is the longer side of a drawing in px."""
+    """Folders of the archives and of the bank; `side` is the longer side of a drawing in px."""
 
     archives: Path = Path("var/train/art")
     out: Path = Path("var/train/bank")
@@ -92,55 +93,57 @@ class Knobs:
 
 
 def write_art(knobs: Knobs) -> Path:
-    """Write the bank of all things that every style has a drawing of; returns its folder."""
-    with archive(EMOJI, knobs.archives) as packed:
+    """Write a bank of all things that every style has a drawing of; returns its folder."""
+    with open_package(EMOJI, knobs.archives) as packed:
         table = read_json(packed, "en/data.json")
         groups = read_json(packed, "meta/groups.json")["subgroups"]
         codes = read_json(packed, "en/shortcodes/emojibase.json")
-    readers = {style: READERS[style](archive(package, knobs.archives)) for style, package in STYLES.items()}
-    wanted = [
-        row for row in table if is_thing(row, groups) and all(key_of(row) in reader for reader in readers.values())
+    readers = {style: READERS[style](open_package(package, knobs.archives)) for style, package in STYLES.items()}
+    rows = [
+        row for row in table if is_thing(row, groups) and all(emoji_key(row) in reader for reader in readers.values())
     ]
-    turning = {key_of(row) for row in wanted if TURNING.search(groups[str(row["subgroup"])])}
-    sprites = [replace(sprite, turns=sprite.key in turning) for sprite in named(wanted, codes)]
+    mirrorable = {emoji_key(row) for row in rows if MIRRORABLE.search(groups[str(row["subgroup"])])}
+    sprites = [replace(sprite, turns=sprite.key in mirrorable) for sprite in make_sprites(rows, codes)]
     drawings = {
         style: {sprite.key: cut_out(reader(sprite.key)) for sprite in sprites} for style, reader in readers.items()
     }
     log.info("%d things in %d styles", len(sprites), len(drawings))
     write_bank(
-        knobs.out, [coloured(sprite, drawings["3d"][sprite.key]) for sprite in sprites], drawings, side=knobs.side
+        knobs.out, [with_colours(sprite, drawings["3d"][sprite.key]) for sprite in sprites], drawings, side=knobs.side
     )
     return knobs.out
 
 
-def archive(package: Package, folder: Path) -> tarfile.TarFile:
-    """The package, fetched if it is not there; raises BadSetup when it cannot be had or is not the known one."""
+def open_package(package: Package, folder: Path) -> tarfile.TarFile:
+    """Open a package, fetching it first if needed; raises BadSetup if that fails or the digest differs."""
     path = folder / package.archive
     if not path.exists():
         fetch(package, folder)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != package.sha256:
-        raise BadSetup(f"{path} has sha256 {found}, expected {package.sha256}: delete it and start again")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != package.sha256:
+        raise BadSetup(f"{path} has sha256 {digest}, expected {package.sha256}: delete it and run again")
     return tarfile.open(path)
 
 
 def fetch(package: Package, folder: Path) -> None:
-    """Ask npm for a package."""
+    """Download a package with npm; raises BadSetup if that fails."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         subprocess.run(["npm", "pack", package.name, "--silent"], cwd=folder, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise BadSetup(
-            f"npm could not fetch {package.name} ({error}); put {package.archive} into {folder} by hand"
+            f"npm could not fetch {package.name} ({error}); download {package.archive} into {folder} yourself"
         ) from error
 
 
 class Drawings:
-    """A package of one file a drawing; `in` tells whether a key is there, calling gives its RGBA picture."""
+    """A package with one file a drawing; `key in drawings` tests for one, `drawings(key)` is its RGBA picture."""
 
     def __init__(self, packed: tarfile.TarFile) -> None:
         self.packed = packed
-        self.files = {normal(Path(member.name).stem): member for member in packed.getmembers() if member.isfile()}
+        self.files = {
+            normalize_code(Path(member.name).stem): member for member in packed.getmembers() if member.isfile()
+        }
 
     def __contains__(self, key: str) -> bool:
         return key in self.files
@@ -156,20 +159,20 @@ class Drawings:
 
 
 class VectorDrawings(Drawings):
-    """One SVG file a drawing."""
+    """A package with one SVG file a drawing."""
 
     def decode(self, data: bytes) -> Image.Image:
         """SVG bytes as RGBA."""
-        return rendered(data.decode())
+        return render_svg(data.decode())
 
 
 class IconSet:
-    """All drawings in one JSON file, as Iconify packs them; used like Drawings."""
+    """A package with all drawings in one JSON file, as Iconify packs them; used like Drawings."""
 
     def __init__(self, packed: tarfile.TarFile) -> None:
         self.icons = read_json(packed, "icons.json")
         chars: dict[str, str] = read_json(packed, "chars.json")
-        self.names = {normal(key): name for key, name in chars.items() if name in self.icons["icons"]}
+        self.names = {normalize_code(key): name for key, name in chars.items() if name in self.icons["icons"]}
 
     def __contains__(self, key: str) -> bool:
         return key in self.names
@@ -181,7 +184,7 @@ class IconSet:
             for part, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
         )
         space = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        return rendered(f'<svg {space} viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>')
+        return render_svg(f'<svg {space} viewBox="{left} {top} {width} {height}">{icon["body"]}</svg>')
 
 
 READERS: dict[str, Callable[[tarfile.TarFile], Drawings | IconSet]] = {
@@ -192,8 +195,8 @@ READERS: dict[str, Callable[[tarfile.TarFile], Drawings | IconSet]] = {
 }
 
 
-def rendered(svg: str) -> Image.Image:
-    """A square RGBA picture of a vector drawing."""
+def render_svg(svg: str) -> Image.Image:
+    """Render a vector drawing as a square RGBA picture."""
     import resvg_py
 
     data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=RENDERED, height=RENDERED, skip_system_fonts=True))
@@ -201,25 +204,25 @@ def rendered(svg: str) -> Image.Image:
 
 
 def read_json(packed: tarfile.TarFile, name: str) -> Any:
-    """A JSON file of an npm package."""
+    """Read a JSON file of an npm package."""
     data = packed.extractfile(f"package/{name}")
     if data is None:
         raise BadSetup(f"{packed.name!r} has no {name}")
     return json.load(data)
 
 
-def normal(code: str) -> str:
-    """Code points in lower case without the variation selector: "2601-FE0F" → "2601"."""
-    return "-".join(part for part in code.lower().split("-") if part != "fe0f")
+def normalize_code(code_points: str) -> str:
+    """Code points in lower case, without the variation selector: "2601-FE0F" → "2601"."""
+    return "-".join(part for part in code_points.lower().split("-") if part != "fe0f")
 
 
-def key_of(row: dict[str, Any]) -> str:
-    """The key of a row of the emoji table."""
-    return normal(row["hexcode"])
+def emoji_key(row: dict[str, Any]) -> str:
+    """The key of the drawing for a row of the emoji table."""
+    return normalize_code(row["hexcode"])
 
 
 def is_thing(row: dict[str, Any], groups: dict[str, str]) -> bool:
-    """Whether it can stand alone in a picture: no sign, gesture or scenery; of people the neutral form only."""
+    """Whether an emoji is a thing that can stand alone: no sign, gesture or scenery; people in neutral form only."""
     if "group" not in row or row["label"] in SCENERY:
         return False
     subgroup, label = groups[str(row["subgroup"])], row["label"]
@@ -227,41 +230,43 @@ def is_thing(row: dict[str, Any], groups: dict[str, str]) -> bool:
         return False
     if subgroup == "time":
         return any(word in label for word in TIMEPIECES) and "’" not in label
-    wanted = bool(THINGS.match(subgroup)) or row["group"] in GROUPS
-    return wanted and not LEFT_OUT.search(subgroup) and ":" not in label
+    included = bool(THING_GROUPS.match(subgroup)) or row["group"] in GROUPS
+    return included and not EXCLUDED.search(subgroup) and ":" not in label
 
 
-def named(rows: list[dict[str, Any]], codes: dict[str, str | list[str]]) -> Iterator[Sprite]:
-    """A sprite for each row, those of the concept table first; no two share a name."""
-    by_key = {key_of(row): row for row in rows}
+def make_sprites(rows: list[dict[str, Any]], codes: dict[str, str | list[str]]) -> Iterator[Sprite]:
+    """A sprite for each row, those of the concept table first; no two sprites share a name."""
+    by_key = {emoji_key(row): row for row in rows}
     taken: set[str] = set()
-    listed = {normal(code(emoji)): (names, colours) for emoji, names, colours in concepts()}
+    listed = {normalize_code(code_points(emoji)): (names, colours) for emoji, names, colours in read_concepts()}
     taken.update(name for names, _ in listed.values() for name in names)
     for key, (names, colours) in listed.items():
         if key not in by_key:
-            raise BadSetup(f"the concept table names {names[0]!r}, which not every style draws")
+            raise BadSetup(f"the concept table has {names[0]!r}, but not every style has a drawing of it")
         yield Sprite(key, names, colours)
     for key, row in by_key.items():
-        if key not in listed and (own := free_names(row, codes, taken)):
-            taken.update(own)
-            yield Sprite(key, own)
+        if key not in listed and (names := free_names(row, codes, taken)):
+            taken.update(names)
+            yield Sprite(key, names)
 
 
 def free_names(row: dict[str, Any], codes: dict[str, str | list[str]], taken: set[str]) -> tuple[str, ...]:
-    """Label and short codes that are words and that no other thing has."""
-    given = codes.get(row["hexcode"], [])
-    said = [row["label"], *([given] if isinstance(given, str) else given)]
-    clean = [name.lower().replace("_", " ").replace("’", "'").strip() for name in said]
-    return tuple(dict.fromkeys(name for name in clean if re.fullmatch(r"[a-z' -]{3,28}", name) and name not in taken))
+    """Label and short codes that are words and not names of another thing."""
+    short_codes = codes.get(row["hexcode"], [])
+    names = [row["label"], *([short_codes] if isinstance(short_codes, str) else short_codes)]
+    cleaned = [name.lower().replace("_", " ").replace("’", "'").strip() for name in names]
+    return tuple(
+        dict.fromkeys(name for name in cleaned if re.fullmatch(r"[a-z' -]{3,28}", name) and name not in taken)
+    )
 
 
-def code(emoji: str) -> str:
-    """ "🦊" → "1f98a"."""
+def code_points(emoji: str) -> str:
+    """The code points of an emoji: "🦊" → "1f98a"."""
     return "-".join(f"{ord(character):x}" for character in emoji)
 
 
-def concepts() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """The table as (emoji, names, colours it already has)."""
+def read_concepts() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """The concept table as (emoji, names, natural colours)."""
     for line in CONCEPTS.strip().splitlines():
         emoji, rest = line.split(" ", 1)
         names, _, colours = rest.partition(";")
@@ -269,13 +274,13 @@ def concepts() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
 
 
 def cut_out(picture: Image.Image) -> Image.Image:
-    """What is visible of it."""
+    """The picture cropped to its visible part."""
     alpha = picture.getchannel("A").point(lambda value: 255 * (value > VISIBLE))
     return picture.crop(alpha.getbbox())
 
 
-def coloured(sprite: Sprite, drawing: Image.Image) -> Sprite:
-    """The sprite with the colours its drawing has, unless the table says them."""
+def with_colours(sprite: Sprite, drawing: Image.Image) -> Sprite:
+    """The sprite with the main colours of its drawing, unless the concept table gives its colours."""
     if sprite.colours:
         return sprite
     small = np.asarray(drawing.resize((24, 24)), dtype=np.int32).reshape(-1, 4)

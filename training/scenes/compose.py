@@ -1,7 +1,6 @@
-"""Procedural scenes: drawings set on drawn backgrounds, with captions that are exactly true.
+"""Compose scenes: drawings pasted on drawn backgrounds, with captions that are exactly true.
 
-Knows what a scene can show and how it is said; nothing of models. `write_scenes` fills a folder with pairs, and with
-what was on the sheet of drawings that each scene was made from.
+`write_scenes` writes a data set of captioned pictures, and for each scene the sheet of drawings it was made from.
 """
 
 import logging
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.captioned_pictures import Pairs
+from training.captioned_pictures import CaptionedPictures
 from training.knobs import from_arguments
 from worker.stickers.layout import CANVASES, GRID, MARGIN, MAX_DRAWINGS, MAX_THINGS, Layout, Placement, draw_layout
 from worker.stickers.nouns import add_article, is_countable
@@ -32,22 +31,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Knobs:
-    """What to write and where."""
+    """What to draw, and where to write it."""
 
     bank: Path = Path("var/train/bank")
     out: Path = Path("var/train/scenes")
     count: int = 24_000
     side: int = 128  # px
-    concepts: int = 0  # how many of the bank, from its beginning; 0 = all but those held out
-    held_out: int = 0  # every n-th thing is left out, to see later whether it can be painted all the same; 0 = none
-    styles: tuple[str, ...] = ("3d", "3d", "3d", "flat", "noto", "twemoji")  # one more often when named more often
+    concepts: int = 0  # number of things, from the start of the bank; 0 = all
+    held_out: int = 0  # every n-th thing is left out, to test later whether the model can paint it; 0 = none
+    styles: tuple[str, ...] = ("3d", "3d", "3d", "flat", "noto", "twemoji")  # a repeated style is drawn more often
     seed: int = 1
     processes: int = 2
 
 
 @dataclass(frozen=True)
 class Background:
-    """A drawn background: what a caption adds for it, where its ground is, how its light falls."""
+    """A drawn background, its words in the caption, its horizon (0 top, 1 bottom) and its light (factors of RGB)."""
 
     picture: Image.Image
     suffix: str = ""
@@ -58,7 +57,7 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture (side, side, 3) RGB, its true caption, and the sheet it came from: things, plan and layout."""
+    """A picture (side, side, 3) RGB, its true caption, and its sheet of drawings: things, plan and layout."""
 
     picture: NDArray[np.uint8]
     caption: str
@@ -81,28 +80,28 @@ class Draft:
 
 
 class SceneComposer:
-    """Makes scenes from the drawings of a bank."""
+    """Draws random scenes from the sprites of a bank."""
 
     def __init__(self, bank: Bank, sprites: Sequence[Sprite], styles: Sequence[str], side: int = 128) -> None:
         self.bank, self.sprites, self.styles, self.side = bank, tuple(sprites), tuple(styles), side
         self.countable = tuple(sprite for sprite in sprites if all(is_countable(name) for name in sprite.names))
 
-    def scene(self, random: Random) -> Scene:
-        """One scene by chance."""
+    def draw_scene(self, random: Random) -> Scene:
+        """Draw a random scene."""
         kinds: dict[Callable[[Draft], str], float] = {
-            self.single: 0.3,
-            self.tinted_single: 0.22,
-            self.group: 0.18,
-            self.pair: 0.2,
-            self.several: 0.07,
-            self.nothing: 0.03,
+            self.draw_single: 0.3,
+            self.draw_tinted_single: 0.22,
+            self.draw_group: 0.18,
+            self.draw_pair: 0.2,
+            self.draw_several: 0.07,
+            self.draw_nothing: 0.03,
         }
         kind = random.choices(tuple(kinds), tuple(kinds.values()))[0]
-        return self.draw(kind, random)
+        return self.draw_kind(kind, random)
 
-    def draw(self, kind: Callable[[Draft], str], random: Random) -> Scene:
-        """A scene of one kind, with some of the disorder that people's prompts have."""
-        draft = Draft(random, self.backdrop(random), draw_layout(random), random.choice(self.styles))
+    def draw_kind(self, kind: Callable[[Draft], str], random: Random) -> Scene:
+        """Draw a scene of one kind; some captions get a frame ("a picture of …") or a typo, as real prompts have."""
+        draft = Draft(random, self.draw_background(random), draw_layout(random), random.choice(self.styles))
         caption = kind(draft)
         if random.random() < 0.15:
             caption = framed(random, caption, draft.style)
@@ -111,9 +110,9 @@ class SceneComposer:
         picture = np.asarray(draft.background.picture)
         return Scene(picture, caption, draft.things, draft.style, draft.plan, draft.layout)
 
-    def single(self, draft: Draft) -> str:
-        """One thing as it is, at times big or tiny."""
-        sprite = self.one(draft)
+    def draw_single(self, draft: Draft) -> str:
+        """Draw one thing in its own colours, sometimes big or tiny; returns the caption."""
+        sprite = self.choose_thing(draft)
         canvas = draft.random.choices(("one", "big", "tiny"), (0.76, 0.12, 0.12))[0]
         self.paste(draft, 0, canvas, 0)
         noun = draft.random.choice(sprite.names)
@@ -121,27 +120,27 @@ class SceneComposer:
             noun = in_colour(noun, draft.random.choice(sprite.colours))
         if canvas != "one":
             noun = f"{draft.random.choice(BIG if canvas == 'big' else TINY)} {noun}"
-        return describe(draft, noun)
+        return write_caption(draft, noun)
 
-    def tinted_single(self, draft: Draft) -> str:
-        """One thing in a colour that it does not have by nature."""
-        sprite = self.one(draft)
+    def draw_tinted_single(self, draft: Draft) -> str:
+        """Draw one thing in a colour that it does not naturally have; returns the caption."""
+        sprite = self.choose_thing(draft)
         colour = other_colour(draft.random, sprite)
         self.paste(draft, 0, "one", 0, colour)
-        return describe(draft, in_colour(draft.random.choice(sprite.names), colour))
+        return write_caption(draft, in_colour(draft.random.choice(sprite.names), colour))
 
-    def group(self, draft: Draft) -> str:
-        """Two to four of the same, now and then in another colour."""
+    def draw_group(self, draft: Draft) -> str:
+        """Draw two to four copies of a thing, sometimes in another colour; returns the caption."""
         sprite, count = draft.random.choice(self.countable), draft.random.choice((2, 3, 3, 4))
         draft.things = (sprite,)
         colour = other_colour(draft.random, sprite) if draft.random.random() < 0.15 else ""
         for canvas, place in draft.random.choice(GROUPS[count]):
             self.paste(draft, 0, canvas, place, colour)
         name = draft.random.choice(sprite.names)
-        return counted(draft.random, count, in_colour(name, colour) if colour else name) + said(draft)
+        return counted(draft.random, count, in_colour(name, colour) if colour else name) + background_suffix(draft)
 
-    def pair(self, draft: Draft) -> str:
-        """Two different things, side by side or one above the other, at times with colours of their own."""
+    def draw_pair(self, draft: Draft) -> str:
+        """Draw two things, side by side or one above the other, sometimes recoloured; returns the caption."""
         draft.things = tuple(draft.random.sample(self.sprites, 2))
         between = draft.random.choice(tuple(RELATIONS))
         canvas, *where = RELATIONS[between]
@@ -151,10 +150,10 @@ class SceneComposer:
             self.paste(draft, thing, canvas, where[thing], colour)
             name = draft.random.choice(sprite.names)
             nouns.append(with_article(draft.random, in_colour(name, colour) if colour else name))
-        return f"{nouns[0]} {between} {nouns[1]}{said(draft)}"
+        return f"{nouns[0]} {between} {nouns[1]}{background_suffix(draft)}"
 
-    def several(self, draft: Draft) -> str:
-        """Three different things, or one and two of another."""
+    def draw_several(self, draft: Draft) -> str:
+        """Draw three different things, or one thing and two of another; returns the caption."""
         kind = draft.random.choice(("all", "first", "second")[len(self.countable) < 3 :])
         draft.things = tuple(draft.random.sample(self.countable, 3 if kind == "all" else 2))
         names = [draft.random.choice(sprite.names) for sprite in draft.things]
@@ -163,33 +162,33 @@ class SceneComposer:
             for canvas, place in spots:
                 self.paste(draft, thing, canvas, place)
         if kind == "second":
-            return f"{add_article(names[0])} and {counted(draft.random, 2, names[1])}{said(draft)}"
+            return f"{indefinite(names[0])} and {counted(draft.random, 2, names[1])}{background_suffix(draft)}"
         if kind == "first":
-            return f"{counted(draft.random, 2, names[0])} and {add_article(names[1])}{said(draft)}"
-        return f"{add_article(names[0])}, {add_article(names[1])} and {add_article(names[2])}{said(draft)}"
+            return f"{counted(draft.random, 2, names[0])} and {indefinite(names[1])}{background_suffix(draft)}"
+        return f"{indefinite(names[0])}, {indefinite(names[1])} and {indefinite(names[2])}{background_suffix(draft)}"
 
-    def nothing(self, draft: Draft) -> str:
-        """The background alone."""
+    def draw_nothing(self, draft: Draft) -> str:
+        """Draw the background alone; returns the caption."""
         return draft.background.suffix.removeprefix(" on ").removeprefix(", ").strip() or "nothing"
 
-    def one(self, draft: Draft) -> Sprite:
-        """Choose the one thing of a scene."""
+    def choose_thing(self, draft: Draft) -> Sprite:
+        """Choose the only thing of a scene."""
         draft.things = (draft.random.choice(self.sprites),)
         return draft.things[0]
 
-    def backdrop(self, random: Random) -> Background:
-        """Plain, a place, or one of the named colours."""
+    def draw_background(self, random: Random) -> Background:
+        """Draw a background: plain, a place, or a named colour."""
         kind = random.choices(("plain", "place", "colour"), (0.4, 0.38, 0.22))[0]
         if kind == "plain":
             return Background(plain(random, self.side))
         if kind == "place":
-            return self.somewhere(random)
+            return self.draw_at_place(random)
         colour = random.choice(tuple(COLOURS))
         wording = random.choice((" on {a} background", " on {a} background", " on {}", ", {} background"))
         return Background(coloured(random, self.side, colour), wording.format(colour, a=add_article(colour)))
 
-    def somewhere(self, random: Random) -> Background:
-        """One of the places."""
+    def draw_at_place(self, random: Random) -> Background:
+        """Draw a random place as the background."""
         name = random.choice(tuple(PLACES))
         place, picture = PLACES[name], draw_place(name, random, self.side)
         if place.adjective and random.random() < 0.12:
@@ -197,63 +196,63 @@ class SceneComposer:
         return Background(picture, f" {random.choice(place.phrases)}", "", place.horizon, place.light)
 
     def paste(self, draft: Draft, thing: int, canvas: str, place: int, colour: str = "") -> None:
-        """Set a drawing in its place, exactly as on a sheet, lit by the place, with a shadow where it stands."""
+        """Paste a drawing where a sheet would have it, in the light of the background and with a shadow below it."""
         draft.plan = (*draft.plan, Placement(thing, canvas, place))
         cell, sprite = self.side / GRID, draft.things[thing]
         corner, size = draft.layout.corners(canvas)[place], CANVASES[canvas].size
         pixels = self.bank.pixels(sprite, draft.style)
-        drawing = fitted(pixels, (size - 2 * MARGIN) * cell)
+        drawing = fit(pixels, (size - 2 * MARGIN) * cell)
         if colour:
             natural = sprite.colours[0] if sprite.colours else ""
             drawing = Image.fromarray(tint(np.asarray(drawing), colour, natural=natural))
-        drawing = Image.fromarray(shaded(np.asarray(drawing), draft.background.light))
+        drawing = Image.fromarray(apply_light(np.asarray(drawing), draft.background.light))
         left = round(corner[0] * cell) + (round(size * cell) - drawing.width) // 2
         foot = round((corner[1] + size - MARGIN) * cell)
         picture = draft.background.picture
         if draft.background.horizon is not None and foot > draft.background.horizon * self.side:
-            shadow(picture, left + drawing.width / 2, foot, drawing.width / 2)
+            draw_shadow(picture, left + drawing.width / 2, foot, drawing.width / 2)
         picture.paste(drawing, (left, foot - drawing.height), drawing)
 
 
-def fitted(pixels: NDArray[np.uint8], longer: float) -> Image.Image:
-    """The drawing with its longer side of that many px."""
+def fit(pixels: NDArray[np.uint8], longer: float) -> Image.Image:
+    """The drawing resized so that its longer side has `longer` px."""
     drawing = Image.fromarray(pixels)
     scale = longer / max(drawing.size)
     return drawing.resize((max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale))))
 
 
-def describe(draft: Draft, noun: str) -> str:
+def write_caption(draft: Draft, noun: str) -> str:
     """The caption of one thing before a background."""
     if draft.background.adjective:
         return add_article(f"{draft.background.adjective} {noun}")
     return with_article(draft.random, noun) + draft.background.suffix
 
 
-def said(draft: Draft) -> str:
-    """What a caption of several things adds for the background."""
+def background_suffix(draft: Draft) -> str:
+    """What the background adds to a caption of several things."""
     return draft.background.suffix or (f", {draft.background.adjective}" if draft.background.adjective else "")
 
 
 def in_colour(noun: str, colour: str) -> str:
-    """The name with this colour and no other before it."""
+    """The name with this colour before it, in place of a colour that it starts with."""
     head, _, rest = noun.partition(" ")
     return f"{colour} {rest if rest and head in (*COLOURS, 'golden') else noun}"
 
 
 def other_colour(random: Random, sprite: Sprite) -> str:
-    """A colour that the thing does not have by nature."""
+    """A random colour that the thing does not naturally have."""
     return random.choice([name for name in COLOURS if name not in (*sprite.colours, "gray")])
 
 
-def shaded(pixels: NDArray[np.uint8], light: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """The drawing in the place's light."""
+def apply_light(pixels: NDArray[np.uint8], light: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """The drawing in the light of a background."""
     if light == (1.0, 1.0, 1.0):
         return pixels
     return np.asarray(pixels * np.array((*light, 1.0)), dtype=np.uint8)
 
 
-def shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
-    """Darken the ground softly around (x, y), in place; `half` is half the thing's width in px."""
+def draw_shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
+    """Darken the picture softly around (x, y), in place; `half` is half the width of the thing in px."""
     rows, columns = np.ogrid[: picture.height, : picture.width]
     unit = picture.height / 128
     depth = 0.32 * np.exp(-(((columns - x) / (0.75 * half)) ** 2) - ((rows - y) / (0.14 * half + unit)) ** 2)
@@ -262,7 +261,7 @@ def shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
 
 
 def open_composer(knobs: Knobs) -> SceneComposer:
-    """The studio that a run's knobs describe."""
+    """The composer for these knobs."""
     bank = open_bank(knobs.bank)
     sprites = bank.sprites[: knobs.concepts or None]
     if knobs.held_out:
@@ -271,16 +270,16 @@ def open_composer(knobs: Knobs) -> SceneComposer:
 
 
 def write_scenes(knobs: Knobs) -> Path:
-    """Draw `knobs.count` scenes into `knobs.out`, as pairs and `sheets.npz`; returns that folder.
+    """Draw `knobs.count` scenes into `knobs.out`, as captioned pictures and `sheets.npz`; returns that folder.
 
-    `things` (count, 4) are rows of the bank or -1, `styles` (count) numbers of its styles, `plans` (count, 4, 3) the
-    number of a thing, of its canvas and of the place there or -1, `shifts` (count, 6, 2).
+    `things` (count, 4) are rows of the bank, or -1. `styles` (count) are numbers of its styles. `plans` (count, 4, 3)
+    are the numbers of a thing, its canvas and its place there, or -1. `shifts` is (count, 6, 2).
     """
     parts = np.array_split(np.arange(knobs.count), knobs.processes * 8)
     with ProcessPoolExecutor(knobs.processes) as pool:
-        done = list(pool.map(partial(draw_part, knobs), parts))
+        done = list(pool.map(partial(draw_scenes, knobs), parts))
     pictures, captions, things, styles, plans, shifts = zip(*done, strict=True)
-    Pairs(np.concatenate(pictures), tuple(sum(captions, []))).save(knobs.out)
+    CaptionedPictures(np.concatenate(pictures), tuple(sum(captions, []))).save(knobs.out)
     np.savez(
         knobs.out / "sheets.npz",
         bank=str(knobs.bank),
@@ -292,17 +291,14 @@ def write_scenes(knobs: Knobs) -> Path:
     return knobs.out
 
 
-def draw_part(
+def draw_scenes(
     knobs: Knobs, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], list[str], *tuple[NDArray[np.int16], ...]]:
-    """The scenes of these numbers, each from its own seed."""
+    """Draw the scenes with these numbers, each from its own seed."""
     composer = open_composer(knobs)
     row_of = {sprite.key: row for row, sprite in enumerate(composer.bank.sprites)}
-    scenes = [composer.scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
-    things, plans = (
-        np.full((len(scenes), MAX_THINGS), -1, np.int16),
-        np.full((len(scenes), MAX_DRAWINGS, 3), -1, np.int16),
-    )
+    scenes = [composer.draw_scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
+    things, plans = np.full((len(scenes), THINGS), -1, np.int16), np.full((len(scenes), DRAWN, 3), -1, np.int16)
     canvases = tuple(CANVASES)
     for row, scene in enumerate(scenes):
         things[row, : len(scene.things)] = [row_of[sprite.key] for sprite in scene.things]

@@ -1,8 +1,8 @@
-"""The everyday things that the shipped model knows; a plain table without code.
+"""The everyday things that the shipped model knows, as a table.
 
-One line a thing: its emoji, the names people call it (the first is its own, `|` parts them) and the
-colours it already has, so that "a red fox" needs no tinting. Those asked for most come first, so that a
-short run can learn the beginning only.
+Each line has the emoji of a thing, its names separated by `|` (the first is the main one) and, after `;`, its natural
+colours, so that "a red fox" needs no tinting. The most requested things come first, so that a short run can learn the
+start of the table only.
 """
 
 CONCEPTS = """

@@ -1,4 +1,4 @@
-"""How people put a prompt: articles, numbers, what they say before and after it, slips of the finger."""
+"""How people phrase a prompt: articles, numbers, frames around it, typos."""
 
 from random import Random
 
@@ -43,7 +43,7 @@ def counted(random: Random, count: int, noun: str) -> str:
 
 
 def framed(random: Random, caption: str, style: str = "") -> str:
-    """The caption as some people would ask for it: "a cute red fox", "a picture of …", "a flat …"."""
+    """Put the caption into a random frame: "a cute red fox", "a picture of …", "a flat …"."""
     bare = caption
     for article in ("a ", "an ", "the "):
         bare = bare.removeprefix(article)
@@ -54,7 +54,7 @@ def framed(random: Random, caption: str, style: str = "") -> str:
 
 
 def with_typo(random: Random, caption: str) -> str:
-    """One of the longer words with two letters exchanged, or one left out or doubled."""
+    """The caption with a typo in one of its longer words: two letters swapped, one missing or one doubled."""
     words = caption.split(" ")
     long = [row for row, word in enumerate(words) if len(word) > 4 and word.isalpha()]
     if not long:

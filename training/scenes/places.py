@@ -1,6 +1,6 @@
-"""Backgrounds: plain, coloured and the twelve places; each is drawn anew and never twice the same.
+"""Backgrounds: plain, coloured, and twelve places, drawn at random.
 
-A drawer takes (random generator, side in px) and returns an RGB picture. Knows nothing of what stands in front.
+A draw function takes (random generator, side in px) and returns an RGB picture.
 """
 
 import colorsys
@@ -27,15 +27,15 @@ COLOURS: dict[str, RGB] = {
     "white": (246, 246, 248),
     "gray": (150, 150, 155),
 }
-FINER = 2  # places are drawn this much larger and reduced: PIL's shapes have hard edges
+OVERSAMPLING = 2  # places are drawn larger and reduced, because shapes drawn by PIL have hard edges
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a thing can be: how people say it, how it looks, how its light falls on things.
+    """A place: words for it, how to draw it, and how its light falls on things.
 
-    `phrases` are put behind a caption, `adjective` before the thing's name. `horizon` is where things stand
-    (0 top, 1 bottom; None: they float), `light` multiplies a thing's RGB.
+    `phrases` go after a caption, `adjective` goes before the name of a thing. Things stand on `horizon` (0 top,
+    1 bottom; None: they float); `light` multiplies their RGB.
     """
 
     phrases: tuple[str, ...]
@@ -46,7 +46,7 @@ class Place:
 
 
 def plain(random: Random, side: int) -> Image.Image:
-    """A quiet pastel gradient of any hue, for captions that say nothing of the background."""
+    """A pastel gradient of any hue, for captions without a background."""
     hue = random.random()
     top = rgb(hue, 0.08 + 0.1 * random.random(), 1.0)
     bottom = rgb(hue + 0.07, 0.2 + 0.12 * random.random(), 0.97)
@@ -54,7 +54,7 @@ def plain(random: Random, side: int) -> Image.Image:
 
 
 def coloured(random: Random, side: int, colour: str) -> Image.Image:
-    """A background that anyone would call by that colour, a little lighter at its top."""
+    """A background of a named colour, slightly lighter at the top."""
     red, green, blue = COLOURS[colour]
     strength = 0.97 + 0.06 * random.random()
     top = (
@@ -93,7 +93,7 @@ def night(random: Random, side: int) -> Image.Image:
 
 
 def space(random: Random, side: int) -> Image.Image:
-    """Stars in violet black."""
+    """Stars in dark violet."""
     picture = gradient(side, (8, 6, 26), (44, 16, 74))
     return dots(random, picture, count=52, radius=(0.003, 0.008), colour=(250, 246, 235))
 
@@ -109,7 +109,7 @@ def sunset(random: Random, side: int) -> Image.Image:
 
 
 def under_water(random: Random, side: int) -> Image.Image:
-    """Bubbles in blue that grows darker."""
+    """Bubbles in blue that gets darker downwards."""
     picture = gradient(side, (92, 204, 236), (10, 72, 152))
     pen = ImageDraw.Draw(picture)
     for _ in range(11):
@@ -124,7 +124,7 @@ def desert(random: Random, side: int) -> Image.Image:
 
 
 def rain(random: Random, side: int) -> Image.Image:
-    """Slanting lines on gray."""
+    """Slanting lines on grey."""
     picture = gradient(side, (100, 114, 136), (162, 175, 190))
     pen = ImageDraw.Draw(picture)
     for _ in range(40):
@@ -179,12 +179,12 @@ PLACES: dict[str, Place] = {
 
 
 def draw_place(name: str, random: Random, side: int) -> Image.Image:
-    """One picture of the place, `side` px square."""
-    return PLACES[name].draw(random, side * FINER).resize((side, side), Image.Resampling.BOX)
+    """Draw the place, `side` px square."""
+    return PLACES[name].draw(random, side * OVERSAMPLING).resize((side, side), Image.Resampling.BOX)
 
 
 def gradient(side: int, top: RGB, bottom: RGB) -> Image.Image:
-    """A picture that fades from one colour to the other downwards."""
+    """A picture that fades from one colour at the top to another at the bottom."""
     rows: NDArray[np.float64] = np.linspace(top, bottom, side)
     return Image.fromarray(np.repeat(rows.round().astype(np.uint8)[:, None], side, axis=1))
 
@@ -209,7 +209,7 @@ def dots(
     colour: RGB,
     lowest: float = 1.0,
 ) -> Image.Image:
-    """Stars or flakes down to `lowest`; radii in parts of the side."""
+    """Draw stars or snowflakes between the top and `lowest`; both `lowest` and radii are fractions of the side."""
     pen, side = ImageDraw.Draw(picture), picture.width
     for _ in range(count):
         x, y, r = random.random() * side, random.random() * side * lowest, random.uniform(*radius) * side
@@ -218,7 +218,7 @@ def dots(
 
 
 def puff(picture: Image.Image, x: float, y: float, size: float) -> None:
-    """A small white cloud."""
+    """Draw a small white cloud."""
     pen = ImageDraw.Draw(picture)
     for right, down, part in ((-0.9, 0.1, 0.55), (0, -0.2, 0.8), (0.9, 0.1, 0.55), (0, 0.25, 0.6)):
         cx, cy, r = x + right * size, y + down * size, part * size
@@ -226,7 +226,7 @@ def puff(picture: Image.Image, x: float, y: float, size: float) -> None:
 
 
 def fir(random: Random, picture: Image.Image, x: float) -> None:
-    """A three-storeyed tree at the horizon."""
+    """Draw a fir of three tiers at the horizon."""
     pen, side = ImageDraw.Draw(picture), picture.width
     height, half, foot = side * (0.36 + 0.14 * random.random()), side * 0.09, side * 0.66
     leaf = (34 + random.randrange(24), 108 + random.randrange(28), 62)
@@ -237,7 +237,7 @@ def fir(random: Random, picture: Image.Image, x: float) -> None:
 
 
 def tower(random: Random, picture: Image.Image, left: float, width: float) -> None:
-    """A house of many lit windows."""
+    """Draw a high-rise with lit windows."""
     pen, side = ImageDraw.Draw(picture), picture.width
     foot, shade = 0.73 * side, 118 + random.randrange(50)
     top = foot - side * (0.24 + 0.34 * random.random())
@@ -248,11 +248,11 @@ def tower(random: Random, picture: Image.Image, left: float, width: float) -> No
 
 
 def rgb(hue: float, saturation: float, value: float) -> RGB:
-    """Bytes of an HSV colour whose hue may run past 1."""
+    """RGB bytes of an HSV colour; the hue wraps at 1."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return clip(255 * red), clip(255 * green), clip(255 * blue)
 
 
 def clip(value: float) -> int:
-    """As a byte."""
+    """Round to a byte."""
     return max(0, min(255, round(value)))

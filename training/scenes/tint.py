@@ -1,4 +1,4 @@
-"""Re-tinting: the same drawing in another colour. Knows pixels only."""
+"""Tinting: the same drawing in another colour."""
 
 import colorsys
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from .places import COLOURS
 
 Floats = NDArray[np.float32]
-VIVID = 0.3  # saturation from which a pixel has a hue worth speaking of
+VIVID = 0.3  # smallest saturation of a pixel with a clear hue
 COLOURLESS = ("white", "gray", "black")
-NEAR = 0.13  # hues this close to the main one (of 1) are tinted with it
+NEAR = 0.13  # hues (0 to 1) this close to the main hue are tinted with it
 
 
 def tint(pixels: NDArray[np.uint8], colour: str, *, natural: str = "") -> NDArray[np.uint8]:
-    """The drawing with its main colour (`natural` if named) replaced; (height, width, 4) RGBA in and out.
+    """Replace the main colour of a drawing (`natural` if given); (height, width, 4) RGBA in and out.
 
-    Things with a main hue keep their other colours; colourless ones are tinted wherever they are bright.
+    Things with a main hue keep their other colours; colourless things are tinted wherever they are bright.
     """
     rgba: Floats = pixels.astype(np.float32) / np.float32(255)
     hsv = to_hsv(rgba[..., :3])
@@ -45,7 +45,7 @@ def main_part(hsv: Floats, alpha: Floats, natural: str) -> Floats:
 
 
 def repaint(hsv: Floats, colour: str) -> Floats:
-    """The picture in shades of one colour, its light and shadow kept."""
+    """The picture in shades of one colour, with its light and shadow."""
     red, green, blue = (part / 255 for part in COLOURS[colour])
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     light = hsv[..., 2]

@@ -16,30 +16,30 @@ from worker.stickers.sprites import Sprite
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path fill="#f00" d="M0 0h8v4H0z"/></svg>'
 
 
-def test_no_name_means_two_things():
-    names = [name for _, given, _ in art.concepts() for name in given]
+def test_no_two_things_share_a_name():
+    names = [name for _, given, _ in art.read_concepts() for name in given]
     assert len(names) == len(set(names)) > 500
 
 
 def test_no_plural_is_the_name_of_another_thing():
-    owner = {name: given[0] for _, given, _ in art.concepts() for name in given}
+    owner = {name: given[0] for _, given, _ in art.read_concepts() for name in given}
     assert [name for name in owner if owner.get(plural(name), owner[name]) != owner[name]] == []
 
 
 def test_every_colour_of_a_thing_is_a_known_colour():
-    assert {colour for _, _, colours in art.concepts() for colour in colours} <= set(COLOURS)
+    assert {colour for _, _, colours in art.read_concepts() for colour in colours} <= set(COLOURS)
 
 
 def test_an_altered_package_is_refused(tmp_path):
     (tmp_path / art.EMOJI.archive).write_bytes(b"something else")
     with pytest.raises(BadSetup, match="sha256"):
-        art.archive(art.EMOJI, tmp_path)
+        art.open_package(art.EMOJI, tmp_path)
 
 
-def test_a_missing_npm_is_explained(tmp_path, monkeypatch):
+def test_without_npm_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BadSetup, match="npm"):
-        art.archive(art.EMOJI, tmp_path)
+        art.open_package(art.EMOJI, tmp_path)
 
 
 def packed(folder, **files):
@@ -52,7 +52,7 @@ def packed(folder, **files):
     return tarfile.open(folder / "made-up.tgz")
 
 
-def test_a_drawing_is_found_under_either_spelling_of_its_code(tmp_path):
+def test_a_drawing_is_found_with_or_without_the_variation_selector(tmp_path):
     data = io.BytesIO()
     Image.new("RGBA", (8, 8), "red").save(data, "WEBP")
     drawings = art.Drawings(packed(tmp_path, **{"assets/2601-fe0f.webp": data.getvalue()}))
@@ -90,17 +90,17 @@ GROUPS = {"1": "animal-mammal", "2": "person-role", "3": "arrow", "4": "time", "
         (6, 7, "hammer", True),
     ],
 )
-def test_what_can_stand_alone_in_a_picture_is_a_thing(subgroup, group, label, wanted):
+def test_only_emoji_that_can_stand_alone_are_things(subgroup, group, label, wanted):
     row = {"subgroup": subgroup, "group": group, "label": label, "hexcode": "1F468-200D-1F680"}
     assert art.is_thing(row, GROUPS) is wanted
 
 
-def test_names_come_from_the_table_then_from_labels_and_codes():
+def test_names_come_from_labels_and_short_codes_unless_taken():
     rows = [
         {"hexcode": "1F98A", "label": "fox face", "emoji": "🦊"},
         {"hexcode": "1FA97", "label": "Big  accordion", "emoji": "🪗"},
     ]
-    table = {art.key_of(row): row for row in rows}
+    table = {art.emoji_key(row): row for row in rows}
     taken = {"squeezebox"}
     assert art.free_names(
         table["1fa97"] | {"label": "accordion"}, {"1FA97": ["squeezebox", "x2", "accordion_box"]}, taken
@@ -111,8 +111,8 @@ def test_names_come_from_the_table_then_from_labels_and_codes():
 
 
 def test_a_table_entry_without_drawings_is_refused():
-    with pytest.raises(BadSetup, match="not every style draws"):
-        list(art.named([], {}))
+    with pytest.raises(BadSetup, match="not every style has a drawing"):
+        list(art.make_sprites([], {}))
 
 
 def test_a_drawing_is_cut_to_what_is_visible():
@@ -121,8 +121,8 @@ def test_a_drawing_is_cut_to_what_is_visible():
     assert art.cut_out(picture).size == (40, 20)
 
 
-def test_colours_are_those_of_the_drawing_unless_the_table_says_them():
+def test_colours_come_from_the_drawing_unless_the_table_gives_them():
     drawing = Image.new("RGBA", (40, 40), (45, 110, 225, 255))
     bare = Sprite("1", ("zig",))
-    assert art.coloured(bare, drawing).colours == ("blue",)
-    assert art.coloured(replace(bare, colours=("red",)), drawing).colours == ("red",)
+    assert art.with_colours(bare, drawing).colours == ("blue",)
+    assert art.with_colours(replace(bare, colours=("red",)), drawing).colours == ("red",)

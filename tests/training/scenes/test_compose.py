@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.sticker_bank import CYAN, MAGENTA
-from training.captioned_pictures import open_pairs
+from training.captioned_pictures import open_captioned_pictures
 from training.pictures.dataset import SHEETS
 from training.scenes import compose
-from training.scenes.compose import Draft, SceneComposer, describe, in_colour
+from training.scenes.compose import Draft, SceneComposer, in_colour, write_caption
 from training.scenes.places import COLOURS, PLACES, coloured, draw_place
 from training.scenes.tint import tint
 from worker.stickers.layout import CANVASES
@@ -24,19 +24,19 @@ def composer(bank):
     return SceneComposer(bank, bank.sprites[:2], ("3d",), side=128)
 
 
-def test_one_seed_draws_one_scene(composer):
-    first, again = composer.scene(Random(7)), composer.scene(Random(7))
+def test_the_same_seed_draws_the_same_scene(composer):
+    first, again = composer.draw_scene(Random(7)), composer.draw_scene(Random(7))
     assert first.caption == again.caption and first.layout == again.layout
     assert np.array_equal(first.picture, again.picture)
 
 
 def test_other_seeds_draw_other_scenes(composer):
     random = Random(7)
-    assert len({composer.scene(random).picture.tobytes() for _ in range(20)}) == 20
+    assert len({composer.draw_scene(random).picture.tobytes() for _ in range(20)}) == 20
 
 
-def test_a_caption_names_what_is_on_the_sheet(composer):
-    scenes = [scene for scene in (composer.scene(Random(seed)) for seed in range(300)) if scene.things]
+def test_a_caption_names_the_things_on_the_sheet(composer):
+    scenes = [scene for scene in (composer.draw_scene(Random(seed)) for seed in range(300)) if scene.things]
     named = [
         all(
             any(name in scene.caption or plural(name) in scene.caption for name in thing.names)
@@ -44,28 +44,28 @@ def test_a_caption_names_what_is_on_the_sheet(composer):
         )
         for scene in scenes
     ]
-    assert sum(named) / len(named) > 0.95  # a slip of the finger may hide a name
+    assert sum(named) / len(named) > 0.95  # a typo may hide a name
 
 
 def pure(composer, kind, *wordings):
-    """The first scene of a kind whose caption holds a wording, on a background without hues of its own, untinted."""
+    """The first untinted scene of a kind with one of the wordings, on a background far from magenta and cyan."""
     for seed in range(4000):
-        scene = composer.draw(kind, Random(seed))
+        scene = composer.draw_kind(kind, Random(seed))
         plain_ground = any(f" on a {colour} background" in scene.caption for colour in GROUNDS)
         said = any(wording in f" {scene.caption} " for wording in wordings)
         if said and plain_ground and not any(f"{colour} z" in scene.caption for colour in COLOURS):
             return scene
-    raise AssertionError(f"never said: {wordings}")
+    raise AssertionError(f"no scene with {wordings}")
 
 
 def where(scene, colour):
-    """(rows, columns) of the pixels of about that colour."""
+    """(row, column) of the pixels of nearly that colour."""
     return np.argwhere(np.abs(scene.picture.astype(int) - colour).max(-1) < 40)
 
 
 @pytest.mark.parametrize("words", [words for words in RELATIONS if words not in ("and", "with", "beside", "next to")])
 def test_relations_are_true(composer, words):
-    scene = pure(composer, composer.pair, f" {words} ")
+    scene = pure(composer, composer.draw_pair, f" {words} ")
     (y1, x1), (y2, x2) = (where(scene, colour).mean(0) for colour in (MAGENTA, CYAN))
     if scene.caption.index("zig") > scene.caption.index("zag"):
         y1, x1, y2, x2 = y2, x2, y1, x1
@@ -77,63 +77,63 @@ def test_relations_are_true(composer, words):
 
 @pytest.mark.parametrize(("word", "count"), NUMBERS.items())
 def test_counts_are_true(composer, word, count):
-    scene = pure(composer, composer.group, f" {word} zigs ")
+    scene = pure(composer, composer.draw_group, f" {word} zigs ")
     one = 7 * 8 - 6  # px a side of a drawing in a place of seven cells
     assert len(where(scene, MAGENTA)) / one**2 == pytest.approx(count, rel=0.15)
 
 
 @pytest.mark.parametrize(("words", "size"), [(BIG, 15), (TINY, 5)])
 def test_sizes_are_true(composer, words, size):
-    scene = pure(composer, composer.single, *(f" {word} zig " for word in words))
+    scene = pure(composer, composer.draw_single, *(f" {word} zig " for word in words))
     assert np.sqrt(len(where(scene, MAGENTA))) == pytest.approx(8 * size - 6, rel=0.12)
 
 
-def test_the_plan_says_where_things_stand(composer):
-    scene = pure(composer, composer.group, " two zigs ")
-    found = {(int(x), int(y)) for y, x in where(scene, MAGENTA)}
+def test_drawings_stand_where_the_plan_says(composer):
+    scene = pure(composer, composer.draw_group, " two zigs ")
+    pixels = {(int(x), int(y)) for y, x in where(scene, MAGENTA)}
     for step in scene.plan:
         x, y = scene.layout.corners(step.canvas)[step.place]
         middle = round(8 * (x + CANVASES[step.canvas].size / 2)), round(8 * (y + CANVASES[step.canvas].size / 2))
-        assert step.thing == 0 and middle in found
+        assert step.thing == 0 and middle in pixels
     assert len(scene.plan) == 2
 
 
-def test_written_scenes_can_be_learnt_from(bank, tmp_path):
+def test_written_scenes_have_pictures_and_sheets(bank, tmp_path):
     knobs = compose.Knobs(
         bank=bank.folder, out=tmp_path, count=16, side=64, styles=("3d", "flat"), held_out=3, processes=1
     )
-    pairs, sheets = open_pairs(compose.write_scenes(knobs)), np.load(tmp_path / SHEETS)
+    pairs, sheets = open_captioned_pictures(compose.write_scenes(knobs)), np.load(tmp_path / SHEETS)
     assert pairs.images.shape == (16, 64, 64, 3)
     assert sheets["things"].shape == (16, 4) and sheets["things"].max() == 1  # the third is held out
     assert sheets["plans"].shape == (16, 4, 3) and sheets["plans"].max() <= len(CANVASES)
     assert sheets["shifts"].shape == (16, len(CANVASES), 2) and set(sheets["styles"].tolist()) == {0, 1}
 
 
-def test_the_article_is_that_of_the_word_behind_it(composer):
-    captions = [composer.draw(composer.tinted_single, Random(seed)).caption for seed in range(300)]
+def test_the_article_agrees_with_the_next_word(composer):
+    captions = [composer.draw_kind(composer.draw_tinted_single, Random(seed)).caption for seed in range(300)]
     assert any("an orange background" in caption for caption in captions)
     assert not [caption for caption in captions if re.search(r"\b(a [aeio]|an [^aeio])", caption)]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_coloured_background_has_its_colour(colour):
+def test_a_coloured_background_has_the_named_colour(colour):
     middle = np.asarray(coloured(Random(1), 16, colour))[8, 8]
     nearest = min(COLOURS, key=lambda name: float(np.abs(middle - np.array(COLOURS[name], float)).sum()))
     assert nearest == colour
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_a_place_is_drawn_anew_each_time(name):
+def test_a_place_is_drawn_differently_each_time(name):
     random = Random(1)
     first, second = draw_place(name, random, 32), draw_place(name, random, 32)
     assert first.size == (32, 32)
     assert first.tobytes() != second.tobytes()
 
 
-def test_a_caption_says_where_the_thing_is(composer):
+def test_a_caption_names_the_place(composer):
     random = Random(5)
-    background = composer.somewhere(random)
-    caption = describe(Draft(random, background, composer.scene(random).layout, "3d"), "zig")
+    background = composer.draw_at_place(random)
+    caption = write_caption(Draft(random, background, composer.draw_scene(random).layout, "3d"), "zig")
     assert background.suffix in caption and background.adjective in caption
 
 
@@ -145,7 +145,7 @@ def test_a_tinted_drawing_keeps_its_shape_and_takes_the_colour():
     assert blue[2, 2, 2] > 2 * blue[2, 2, 0]
 
 
-def test_tinting_spares_the_other_colours():
+def test_tinting_keeps_the_other_colours():
     picture = np.full((4, 8, 4), (220, 40, 40, 255), np.uint8)
     picture[:, 6:] = (40, 90, 220, 255)
     assert (tint(picture, "green", natural="red")[:, 6:] == picture[:, 6:]).all()
