@@ -1,6 +1,6 @@
 """The training worker, started as `celery --app training.main:app worker --queues train --concurrency 1`.
 
-The only file of this room that reads the environment.
+The only module of `training` that reads the environment.
 """
 
 import os

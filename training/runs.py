@@ -1,8 +1,8 @@
-"""Training runs by name, here or through the queue: submit, run, look. Imports a run only when it is to begin.
+"""Training runs by name, in this process or through the queue: submit, run, follow.
 
-A training is recorded in Redis before its message is sent. Whoever runs it holds a lease; a message that is delivered
-again while the lease holds is left, and one whose runner died is sent again by any training worker. A run that begins
-again goes on at its last checkpoint, so nothing else is needed. Knows Redis through the board.
+A training is recorded in Redis before its message is sent. The worker that runs it holds a lease. A message that
+arrives again during the lease is skipped; if a worker dies, any training worker sends the message again. A restarted
+run continues from its last checkpoint, so no other state is needed. The module of a run is imported when it starts.
 """
 
 import importlib
@@ -26,19 +26,19 @@ from .knobs import from_json
 
 log = logging.getLogger(__name__)
 
-TRAIN = "memoaized.train"  # the task
+TRAIN_TASK = "memoaized.train"
 TRAIN_QUEUE = "train"
-PACKED = "packed.json"  # in a run's folder: which model it became
+PACKED = "packed.json"  # in a run folder: the model that was packed from it
 LEASE_SECONDS = 30.0
-PERIOD = 5.0  # seconds between renewals of a lease
+RENEW_SECONDS = 5.0  # seconds between renewals of a lease
 RESEND_SECONDS = 60
-MOST_ATTEMPTS = 3  # without a single row of losses between them
-KEPT_SECONDS = 30 * 24 * 3600
+MAX_ATTEMPTS = 3  # without a row of losses in between
+RECORD_SECONDS = 30 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What to train, its knobs as JSON has them, and as which model to pack it (the knobs of `ship`), if any."""
+    """The run, its knobs as JSON, and the knobs of `packing` if a model should be packed from it."""
 
     run: str
     knobs: Mapping[str, Any]
@@ -46,107 +46,109 @@ class TrainingRequest:
 
     @property
     def steps(self) -> int:
-        """How many rows' steps there are in all; a search counts trials."""
+        """Number of steps of the run; a search counts trials."""
         return int(self.knobs.get("trials") or self.knobs.get("steps") or 0)
 
 
-def perform(request: TrainingRequest, on_row: OnRow) -> Path:
-    """Train from the last checkpoint to the end and pack; returns the run's or the model's folder."""
+def run_training(request: TrainingRequest, on_row: OnRow) -> Path:
+    """Train from the last checkpoint to the end, then pack; returns the folder of the model, else of the run."""
     if request.pack:
-        check_place(Path(request.pack["out"]), Path(request.knobs["out"]))
-    run = load(RUNS[request.run])
+        check_model_name(Path(request.pack["out"]), Path(request.knobs["out"]))
+    run = load_module(RUNS[request.run])
     folder: Path = run.train(from_json(run.Knobs, request.knobs), on_row=on_row)
     if not request.pack:
         return folder
-    shipping = load(PACKING)
+    packing = load_module(PACKING)
     (folder / PACKED).write_text(json.dumps({"model": request.pack["out"]}))
-    model: Path = shipping.ship(from_json(shipping.Knobs, request.pack))
+    model: Path = packing.pack_model(from_json(packing.Knobs, request.pack))
     return model
 
 
-def check_place(model: Path, run: Path) -> None:
-    """Raise BadSetup when a model of this name is there and was not packed from this run."""
+def check_model_name(model: Path, run: Path) -> None:
+    """Raise BadSetup if a model of this name exists and was not packed from this run."""
     packed = run / PACKED
-    own = packed.exists() and json.loads(packed.read_text())["model"] == str(model)
-    if model.exists() and not own:
-        raise BadSetup(f"there is a model {model.name} in {model.parent} already; choose another name")
+    packed_here = packed.exists() and json.loads(packed.read_text())["model"] == str(model)
+    if model.exists() and not packed_here:
+        raise BadSetup(f"there is already a model {model.name} in {model.parent}; choose another name")
 
 
-def load(module: str) -> Any:
-    """Import a run's module; raises BadSetup naming what to install."""
+def load_module(module: str) -> Any:
+    """Import the module of a run; raises BadSetup with the command that installs a missing package."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise BadSetup(f"training needs {error.name}: pip install 'memoaized[gpu,train]'") from error
 
 
-class Pace:
-    """How long the rest will take, from the rows heard so far."""
+class TimeEstimate:
+    """Estimates the remaining time of a run from its rows of losses."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.begun = steps, time.monotonic()
+        self.steps, self.started = steps, time.monotonic()
         self.first: tuple[float, int] | None = None
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self.begun
+        """Seconds since the start."""
+        return time.monotonic() - self.started
 
-    def left(self, step: int) -> float | None:
-        """Seconds until the last step; None at the first row."""
+    def seconds_left(self, step: int) -> float | None:
+        """Estimated seconds until the last step; None at the first row."""
         moment = time.monotonic()
         if self.first is None:
             self.first = moment, step
-        since, begin = self.first
-        return (moment - since) / (step - begin) * max(0, self.steps - step) if step > begin else None
+        first_moment, first_step = self.first
+        if step <= first_step:
+            return None
+        return (moment - first_moment) / (step - first_step) * max(0, self.steps - step)
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A snapshot of one training. Times are seconds; `left` is an estimate, None before the second row of losses."""
+    """A snapshot of one training; `seconds_left` is an estimate, None before the second row of losses."""
 
     run: str
     state: State
     step: int = 0
     steps: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0  # since it began or went on
-    left: float | None = None
+    seconds: float = 0.0  # since it started or resumed
+    seconds_left: float | None = None
     error: str = ""
     result: str = ""
 
-    def line(self) -> str:
-        """For people."""
+    def summary(self) -> str:
+        """One line of text for people: "vae running, step 100 of 4000, loss 0.10000, 300 s left"."""
         parts = [f"{self.run} {self.state}"]
         if self.steps:
             parts.append(f"step {self.step} of {self.steps}")
         parts += [f"{name} {value:.5f}" for name, value in self.losses.items()]
-        if self.left is not None and not self.state.final:
-            parts.append(f"{self.left:.0f} s left")
+        if self.seconds_left is not None and not self.state.final:
+            parts.append(f"{self.seconds_left:.0f} s left")
         return ", ".join(part for part in (*parts, self.error, self.result) if part)
 
 
-class Trainings:
-    """The records, on the board's Redis. Methods raise Unavailable when it does not answer."""
+class TrainingStore:
+    """Records of trainings in the Redis of the job store. Methods raise Unavailable when it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
 
     def key(self, training: str, part: str = "") -> str:
-        """Where a record, its lease, or the note that its message was sent again is."""
+        """The Redis key of a record, of its lease (":lease"), or of the mark that it was sent again (":sent")."""
         return f"{self.prefix}training:{training}{part}"
 
-    def open(self, request: TrainingRequest) -> str:
-        """Record a training that waits; its id."""
+    def create(self, request: TrainingRequest) -> str:
+        """Record a queued training; returns its id."""
         training = secrets.token_hex(16)
         facts = {"run": request.run, "knobs": json.dumps(dict(request.knobs)), "pack": json.dumps(dict(request.pack))}
         with redis_errors():
             self.redis.sadd(self.prefix + "trainings", training)
-        self.write(training, **facts, state=State.QUEUED, steps=request.steps, created=now())
+        self.update(training, **facts, state=State.QUEUED, steps=request.steps, created=now())
         return training
 
-    def look(self, training: str) -> Training | None:
-        """A snapshot, or None for an id that was never given or has expired; one without a runner is queued."""
+    def find(self, training: str) -> Training | None:
+        """A snapshot; None if the id is unknown or expired. A running training without a lease counts as queued."""
         with redis_errors():
             facts: dict[str, str] = self.redis.hgetall(self.key(training))
             held = self.redis.exists(self.key(training, ":lease"))
@@ -155,18 +157,18 @@ class Trainings:
         state = State(facts["state"])
         return snapshot(facts, State.QUEUED if state is State.RUNNING and not held else state)
 
-    def write(self, training: str, **facts: Any) -> None:
-        """Change the record, and let it live on."""
+    def update(self, training: str, **facts: Any) -> None:
+        """Change fields of the record and renew its expiry."""
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(self.key(training), mapping=facts)
-            pipe.expire(self.key(training), KEPT_SECONDS)
+            pipe.expire(self.key(training), RECORD_SECONDS)
             if "state" in facts and facts["state"].final:
                 pipe.srem(self.prefix + "trainings", training)
             pipe.execute()
 
     def claim(self, training: str) -> tuple[TrainingRequest, str] | None:
-        """The order and the lease's token; None when it is finished, unknown or another's."""
+        """Take the lease; returns request and token, or None if the training is finished, unknown or leased."""
         token = secrets.token_hex(16)
         with redis_errors():
             facts: dict[str, str] = self.redis.hgetall(self.key(training))
@@ -175,15 +177,15 @@ class Trainings:
             if not self.redis.set(self.key(training, ":lease"), token, nx=True, px=int(LEASE_SECONDS * 1000)):
                 return None
             attempts = self.redis.hincrby(self.key(training), "attempts", 1)
-        if attempts > MOST_ATTEMPTS:
-            said = f"its runner died {MOST_ATTEMPTS} times before a row of losses"
-            self.write(training, state=State.FAILED, error=said)
+        if attempts > MAX_ATTEMPTS:
+            error = f"its worker died {MAX_ATTEMPTS} times before a row of losses"
+            self.update(training, state=State.FAILED, error=error)
             return None
-        self.write(training, state=State.RUNNING)
+        self.update(training, state=State.RUNNING)
         return TrainingRequest(facts["run"], json.loads(facts["knobs"]), json.loads(facts["pack"])), token
 
     def renew(self, training: str, token: str) -> bool:
-        """Prolong the lease; False when it is another's."""
+        """Prolong the lease; False if another worker holds it."""
         key = self.key(training, ":lease")
         with redis_errors():
             if self.redis.get(key) not in (token, None):
@@ -192,13 +194,13 @@ class Trainings:
         return True
 
     def release(self, training: str, token: str) -> None:
-        """Give the lease back."""
+        """Release the lease, if this token holds it."""
         with redis_errors():
             if self.redis.get(self.key(training, ":lease")) == token:
                 self.redis.delete(self.key(training, ":lease"))
 
-    def orphans(self) -> list[str]:
-        """Trainings that began and that nobody runs, each once a minute at most: their runner died."""
+    def find_orphans(self) -> list[str]:
+        """Trainings whose worker died: running, but without a lease. Each is returned at most once a minute."""
         with redis_errors():
             return [
                 training
@@ -210,8 +212,8 @@ class Trainings:
 
 
 def snapshot(facts: Mapping[str, str], state: State) -> Training:
-    """What the record says."""
-    left = facts.get("left")
+    """A record as a Training."""
+    seconds_left = facts.get("seconds_left")
     return Training(
         run=facts["run"],
         state=state,
@@ -219,69 +221,69 @@ def snapshot(facts: Mapping[str, str], state: State) -> Training:
         steps=int(facts.get("steps", 0)),
         losses=json.loads(facts.get("losses", "{}")),
         seconds=float(facts.get("seconds", 0)),
-        left=float(left) if left else None,
+        seconds_left=float(seconds_left) if seconds_left else None,
         error=facts.get("error", ""),
         result=facts.get("result", ""),
     )
 
 
-def submit(trainings: Trainings, request: TrainingRequest, send: Callable[[str], None]) -> str:
-    """Record and send; the id. What cannot be sent is recorded as failed."""
-    training = trainings.open(request)
+def submit(trainings: TrainingStore, request: TrainingRequest, send: Callable[[str], None]) -> str:
+    """Record and send a training; returns its id. If sending fails, the training is recorded as failed."""
+    training = trainings.create(request)
     try:
         send(training)
     except Exception as error:
-        trainings.write(training, state=State.FAILED, error=f"not sent: {error}")
+        trainings.update(training, state=State.FAILED, error=f"not sent: {error}")
         raise
     return training
 
 
 def send_training(celery: Any, training: str) -> None:
-    """Put its message into the queue of training workers. Twice does no harm."""
-    celery.send_task(TRAIN, [training], task_id=training, queue=TRAIN_QUEUE)
+    """Put the message of a training into the queue of training workers; sending it twice does no harm."""
+    celery.send_task(TRAIN_TASK, [training], task_id=training, queue=TRAIN_QUEUE)
 
 
-class Runner:
-    """What a training worker does with a message."""
+class TrainingRunner:
+    """Runs the training of a message in a training worker."""
 
-    def __init__(self, trainings: Trainings) -> None:
+    def __init__(self, trainings: TrainingStore) -> None:
         self.trainings = trainings
 
     def run(self, training: str) -> str:
-        """Train and record how it ends; in a word what became of it. Raises what is nobody's wrong setting."""
+        """Train and record the result; returns "done", "failed" (a user error) or "skipped". Raises other errors."""
         if (claim := self.trainings.claim(training)) is None:
-            return "left"
+            return "skipped"
         request, token = claim
-        with self.leased(training, token):
+        with self.hold_lease(training, token):
             try:
-                result = perform(request, self.reporter(training, Pace(request.steps)))
+                result = run_training(request, self.report_to(training, TimeEstimate(request.steps)))
             except MemoError as error:
-                self.trainings.write(training, state=State.FAILED, error=str(error))
+                self.trainings.update(training, state=State.FAILED, error=str(error))
                 return "failed"
             except Exception as error:
-                self.trainings.write(training, state=State.FAILED, error=f"{type(error).__name__}: {error}")
+                self.trainings.update(training, state=State.FAILED, error=f"{type(error).__name__}: {error}")
                 raise
-            self.trainings.write(training, state=State.DONE, step=request.steps, result=str(result))
+            self.trainings.update(training, state=State.DONE, step=request.steps, result=str(result))
         return "done"
 
-    def reporter(self, training: str, pace: Pace) -> OnRow:
-        """Hears rows of losses and writes how far it is; an outage of the queue stops no training."""
+    def report_to(self, training: str, estimate: TimeEstimate) -> OnRow:
+        """A function that records each row of losses; an outage of Redis does not stop the training."""
 
-        def hear(step: int, losses: Mapping[str, float]) -> None:
-            left = pace.left(step)
-            facts = {"step": step, "losses": json.dumps(dict(losses)), "seconds": pace.seconds, "attempts": 0}
+        def report(step: int, losses: Mapping[str, float]) -> None:
+            seconds_left = estimate.seconds_left(step)
+            facts = {"step": step, "losses": json.dumps(dict(losses)), "seconds": estimate.seconds, "attempts": 0}
             try:
-                self.trainings.write(training, **facts, left="" if left is None else left)
+                self.trainings.update(training, **facts, seconds_left="" if seconds_left is None else seconds_left)
             except Unavailable as error:
-                log.warning("step %d of %s is not reported: %s", step, training, error)
+                log.warning("could not record step %d of training %s: %s", step, training, error)
 
-        return hear
+        return report
 
     @contextmanager
-    def leased(self, training: str, token: str) -> Iterator[None]:
-        """Keep the lease while the block runs; a killed process leaves it to run out."""
+    def hold_lease(self, training: str, token: str) -> Iterator[None]:
+        """Renew the lease while the block runs; if the process is killed, the lease expires."""
         ended = threading.Event()
-        thread = threading.Thread(target=self.keep, args=(training, token, ended), name="lease", daemon=True)
+        thread = threading.Thread(target=self.renew_until, args=(training, token, ended), name="lease", daemon=True)
         thread.start()
         try:
             yield
@@ -290,43 +292,43 @@ class Runner:
             thread.join()
             self.trainings.release(training, token)
 
-    def keep(self, training: str, token: str, ended: threading.Event) -> None:
-        """Renew until the end."""
-        while not ended.wait(PERIOD):
+    def renew_until(self, training: str, token: str, ended: threading.Event) -> None:
+        """Renew the lease until `ended` is set."""
+        while not ended.wait(RENEW_SECONDS):
             try:
                 if not self.trainings.renew(training, token):
-                    log.error("training %s is another's now; both write the same folder", training)
+                    log.error("another worker has taken training %s; both now write to the same folder", training)
             except Unavailable as error:
-                log.warning("the lease of %s is not renewed: %s", training, error)
+                log.warning("could not renew the lease of training %s: %s", training, error)
 
 
-class Watch:
-    """A background thread of a training worker that sends the messages of orphaned trainings again."""
+class OrphanRequeuer:
+    """A background thread of a training worker that requeues trainings whose worker died."""
 
-    def __init__(self, trainings: Trainings, send: Callable[[str], None]) -> None:
+    def __init__(self, trainings: TrainingStore, send: Callable[[str], None]) -> None:
         self.trainings, self.send = trainings, send
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.run, name="watch", daemon=True)
+        self.thread = threading.Thread(target=self.run, name="requeuer", daemon=True)
 
     def start(self) -> None:
-        """Begin; the first round is at once."""
+        """Start the thread; the first round is immediate."""
         self.thread.start()
 
     def stop(self) -> None:
-        """End after the current round."""
+        """Stop after the current round."""
         self.stopping.set()
-        self.thread.join(timeout=PERIOD)
+        self.thread.join(timeout=RENEW_SECONDS)
 
     def run(self) -> None:
-        """Rounds until stopped; an outage is waited for."""
+        """Requeue orphaned trainings every few seconds until stopped; errors are logged."""
         while True:
             try:
-                for training in self.trainings.orphans():
-                    log.warning("training %s lost its runner; back into the queue", training)
+                for training in self.trainings.find_orphans():
+                    log.warning("the worker of training %s died; putting it back into the queue", training)
                     self.send(training)
             except Unavailable as error:
                 log.warning("%s", error)
-            except Exception:  # Celery's own, when the broker is away, say; orphans must be seen in the next round
-                log.exception("a round went wrong")
-            if self.stopping.wait(PERIOD):
+            except Exception:  # for example Celery's own when the broker is down; the next round must still run
+                log.exception("could not requeue orphaned trainings")
+            if self.stopping.wait(RENEW_SECONDS):
                 return
