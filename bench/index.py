@@ -19,7 +19,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from memo.embed import Vectors, open_embedder
-from training.judge.grammar import draw, say
+from training.judge.grammar import draw_meaning, write_prompt
 
 ASKED = 200
 LIMIT = 20
@@ -59,7 +59,7 @@ def embedded(many: int, folder: Path) -> Vectors:
     """Vectors of different prompts of the judge's grammar, (many, 384)."""
     random, said = Random(1), dict[str, None]()
     while len(said) < many:
-        said[say(random, draw(random))] = None
+        said[write_prompt(random, draw_meaning(random))] = None
     prompts, embed = list(said), open_embedder("minilm", folder)
     found = np.zeros((many, embed.dimension), np.float32)
     order = sorted(range(many), key=lambda row: len(prompts[row]))

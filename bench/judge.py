@@ -19,9 +19,8 @@ from memo.embed import Embedder, open_embedder
 from memo.judge.evaluation import figures, score_pairs, threshold
 from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import Pair, read_pairs
-from memo.judge.rules import find_veto
-from memo.judge.words import same_words
-from training.judge.edits import OTHER_PICTURE, SAME_PICTURE, edited
+from memo.judge.rules import same_words, veto
+from training.judge.edits import OTHER_PICTURE, SAME_PICTURE, make_pair
 from training.judge.pair_pool import read_prompts
 
 SUITE = ("parti", "dsg", "geneval")  # files of prompts that no judge is taught by
@@ -62,7 +61,7 @@ def suite(prompts: Sequence[str], seed: int) -> list[Pair]:
     found: list[Pair] = []
     for edits, y in ((SAME_PICTURE, 1), (OTHER_PICTURE, 0)):
         for kind, edit in edits.items():
-            tries = (edited(random, prompt, {kind: edit}, y) for prompt in random.sample(prompts, len(prompts)))
+            tries = (make_pair(random, prompt, {kind: edit}, y) for prompt in random.sample(prompts, len(prompts)))
             found += islice((pair for pair in tries if pair is not None), EACH)
     return found
 

@@ -33,7 +33,7 @@ from memo.judge.factory import open_judge
 from memo.memory import object_name
 from memo.store import FolderStore
 from memoaized.up import free_port
-from training.judge.grammar import Meaning, draw, say
+from training.judge.grammar import Meaning, draw_meaning, write_prompt
 
 SIZES = (1_000, 10_000, 100_000)
 ASKED = 200  # prompts of each sort
@@ -100,8 +100,8 @@ def remember(memory: Memory, embedder: Embedder, random: Random) -> Iterator[Mea
     while True:
         batch: list[tuple[Meaning, str]] = []
         while len(batch) < BATCH:
-            meaning = draw(random)
-            if (prompt := say(random, meaning)) not in said:
+            meaning = draw_meaning(random)
+            if (prompt := write_prompt(random, meaning)) not in said:
                 said.add(prompt)
                 batch.append((meaning, prompt))
         pictures = [painted(prompt, number + row) for row, (_, prompt) in enumerate(batch)]
@@ -134,8 +134,8 @@ def measure(memory: Memory, meanings: Sequence[Meaning]) -> dict[str, Any]:
     """Milliseconds of each sort of question, and how many were answered."""
     random = Random(2)
     newest = [picture.recipe.prompt for picture in memory.newest(limit=ASKED)]
-    other = [say(random, draw(random)) for _ in range(ASKED)]
-    alike = [say(random, meaning) for meaning in meanings]
+    other = [write_prompt(random, draw_meaning(random)) for _ in range(ASKED)]
+    alike = [write_prompt(random, meaning) for meaning in meanings]
     told: dict[str, Any] = {"remembered": memory.index.count()}
     for prompt in islice(alike, WARM):
         memory.recall(wish(prompt))

@@ -26,7 +26,7 @@ from memo.judge.factory import open_judge
 from memo.judge.words import same_words
 from memo.memory import object_name
 from memo.store import FolderStore
-from training.judge.edits import SAME_PICTURE, edited, plain
+from training.judge.edits import SAME_PICTURE, make_pair, normalize
 from training.judge.pair_pool import read_prompts
 
 from .recall import index_server, painted, wish
@@ -183,8 +183,8 @@ def repeated(random: Random, prompts: Sequence[str]) -> Iterator[tuple[str, str 
     chosen = random.sample(prompts, MEANINGS)
     often = [1 / (rank + 1) ** ZIPF for rank in range(MEANINGS)]
     for meaning in random.choices(chosen, often, k=REQUESTS):
-        found = edited(random, meaning, SAME_PICTURE, 1) if random.random() < REWORDED else None
-        said = plain(meaning)
+        found = make_pair(random, meaning, SAME_PICTURE, 1) if random.random() < REWORDED else None
+        said = normalize(meaning)
         yield (said if found is None else found.b if found.a == said else found.a), meaning
 
 

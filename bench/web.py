@@ -33,7 +33,7 @@ from jobs.models import Catalogue
 from memo import MemoConfig, Memory, Picture, open_memory
 from memo.memory import object_name
 from memoaized.up import free_port
-from training.judge.grammar import Meaning, draw, say
+from training.judge.grammar import Meaning, draw_meaning, write_prompt
 
 MODELS = Path(__file__).parents[1] / "models"
 POLLERS = 4  # connections that ask again and again
@@ -109,8 +109,8 @@ def fill(memory: Memory, catalogue: Catalogue, random: Random, many: int) -> lis
     """Remember so many prompts, each with what it means."""
     known: dict[str, Meaning] = {}
     while len(known) < many:
-        meaning = draw(random)
-        known.setdefault(say(random, meaning), meaning)
+        meaning = draw_meaning(random)
+        known.setdefault(write_prompt(random, meaning), meaning)
     wish = catalogue.recipe({"prompt": "any"})
     told = list(known)
     for start in range(0, many, BATCH):
@@ -131,7 +131,7 @@ def reworded(
     for meaning, prompt in random.sample(known, len(known)):
         if found == many:
             return
-        other = say(random, meaning)
+        other = write_prompt(random, meaning)
         if other != prompt and memory.recall(catalogue.recipe({"prompt": other})).match:
             found += 1
             yield other

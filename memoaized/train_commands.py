@@ -15,7 +15,7 @@ import click
 
 from memo import BadSetup
 from training import RUNS
-from training.knobs import Knob, knobs_of, read_knobs
+from training.knobs import Knob, inspect_knobs, read_knobs
 
 from .command_group import FILE, FOLDER, ROOT, CommandGroup
 
@@ -58,7 +58,7 @@ class KnobType(click.ParamType[Any]):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """Return the placeholder in --help; overrides click.ParamType."""
-        return f"{self.knob.kind.upper()}{',…' if self.knob.many else ''}"
+        return f"{self.knob.kind.upper()}{',…' if self.knob.is_list else ''}"
 
 
 class RunCommand(click.Command):
@@ -74,9 +74,9 @@ class RunCommand(click.Command):
         try:
             knobs = read_knobs(RUNS[self.run])
         except TypeError:
-            from training.runs import load
+            from training.runs import load_module
 
-            knobs = knobs_of(load(RUNS[self.run]).Knobs)
+            knobs = inspect_knobs(load_module(RUNS[self.run]).Knobs)
         return [with_default_vae(knob) for knob in knobs]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -100,7 +100,7 @@ def with_default_vae(knob: Knob) -> Knob:
     if knob.name != "vae":
         return knob
     default = SHIPPED_VAE if knob.kind == "Path" else str(SHIPPED_VAE)
-    return Knob(knob.name, knob.kind, knob.many, default, knob.help)
+    return Knob(knob.name, knob.kind, knob.is_list, default, knob.help)
 
 
 def knob_option(knob: Knob) -> click.Option:
@@ -145,11 +145,11 @@ def save_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
 
     A run that exists in OUT can only be continued with the same pictures.
     """
-    from training.captioned_pictures import open_pairs, read_pairs
+    from training.captioned_pictures import open_captioned_pictures, read_captioned_pictures
 
     if not (own["images"] and own["captions"]):
         raise BadSetup("give --images and --captions together: a folder of pictures and a CSV of their captions")
-    pairs, folder = read_pairs(own["images"], own["captions"], side=own["side"]), out / "pairs"
+    pairs, folder = read_captioned_pictures(own["images"], own["captions"], side=own["side"]), out / "pairs"
     if held_out is not None and len(pairs.images) < held_out + MIN_TRAINING_PICTURES:
         most = max(1, len(pairs.images) // 5)
         raise BadSetup(
@@ -157,7 +157,7 @@ def save_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
             f"give more pictures or, for example, --held-out {most}"
         )
     if (out / "config.json").exists():
-        if not folder.exists() or open_pairs(folder).fingerprint != pairs.fingerprint:
+        if not folder.exists() or open_captioned_pictures(folder).fingerprint != pairs.fingerprint:
             raise BadSetup(f"{out} holds a run on other pictures: choose another --out, or delete that folder")
     else:
         pairs.save(folder)
@@ -171,17 +171,19 @@ def train_or_submit(run: str, values: Mapping[str, Any], own: Mapping[str, Any])
 
     request = runs.TrainingRequest(run, values, export_knobs(own, values) if own.get("name") else {})
     if request.pack:
-        runs.check_place(Path(request.pack["out"]), Path(values["out"]))
+        runs.check_model_name(Path(request.pack["out"]), Path(values["out"]))
     if own["queue"]:
         click.echo(submit(request, own["queue"]))
         return
-    pace = runs.Pace(request.steps)
+    estimate = runs.TimeEstimate(request.steps)
 
     def show(step: int, losses: Mapping[str, float]) -> None:
-        line = runs.Training(run, State.RUNNING, step, request.steps, losses, left=pace.left(step)).line()
+        line = runs.Training(
+            run, State.RUNNING, step, request.steps, losses, seconds_left=estimate.seconds_left(step)
+        ).summary()
         click.echo(line)
 
-    click.echo(f"done: {runs.perform(request, show)}")
+    click.echo(f"done: {runs.run_training(request, show)}")
 
 
 def export_knobs(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +214,9 @@ def submit(request: Any, url: str) -> str:
         job_store = open_job_store(url)
         try:
             return runs.submit(
-                runs.Trainings(job_store.connection), request, lambda training: runs.send_training(celery, training)
+                runs.TrainingStore(job_store.connection),
+                request,
+                lambda training: runs.send_training(celery, training),
             )
         finally:
             job_store.connection.close()
@@ -242,10 +246,10 @@ def status(training: str, queue: str, follow: bool) -> None:
     job_store, last = open_job_store(JobsConfig(redis=queue).redis), ""
     try:
         while True:
-            if (found := runs.Trainings(job_store.connection).look(training)) is None:
+            if (found := runs.TrainingStore(job_store.connection).find(training)) is None:
                 raise BadSetup(f"there is no training {training} at this --queue: check its id")
-            if found.line() != last:
-                click.echo(last := found.line())
+            if found.summary() != last:
+                click.echo(last := found.summary())
             if found.state.final or not follow:
                 break
             time.sleep(1.0)

@@ -1,6 +1,6 @@
-"""Captioned or labelled pictures, the one interface between any data set and every training run.
+"""Pictures with captions or labels: the one data set that every training run reads.
 
-Read from a folder with a CSV, or written by `scenes`; knows nothing of models.
+It comes from a folder of pictures and a CSV table, or from `scenes`.
 """
 
 import csv
@@ -17,16 +17,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from memo.errors import BadSetup
 
-FEWEST = 8  # fewer pictures than this are not a data set
-NAMED = 10  # faults in one message
-MEANINGS = ("caption", "label")  # columns, of which a table has one
+MIN_PICTURES = 8  # in a data set
+MAX_NAMED_FAULTS = 10  # in one message
+TEXT_COLUMNS = ("caption", "label")  # a table has exactly one of these columns
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pictures and their captions, in the same order; raises BadSetup for what cannot be learned from.
+class CaptionedPictures:
+    """Pictures and their captions, in the same order; raises BadSetup if a model cannot learn from them.
 
-    `images` is (count, side, side, 3) uint8 RGB. `labelled` says that captions are names of classes, not sentences.
+    `images` is (count, side, side, 3) uint8 RGB. With `labelled`, captions are names of classes, not sentences.
     """
 
     images: NDArray[np.uint8]
@@ -38,10 +38,10 @@ class Pairs:
             raise BadSetup(f"pictures must be (count, side, side, 3), not {self.images.shape}")
         if len(self.images) != len(self.captions):
             raise BadSetup(f"{len(self.images)} pictures but {len(self.captions)} captions")
-        if len(self.images) < FEWEST:
-            raise BadSetup(f"{len(self.images)} pictures are too few; at least {FEWEST} are needed")
+        if len(self.images) < MIN_PICTURES:
+            raise BadSetup(f"{len(self.images)} pictures are too few; at least {MIN_PICTURES} are needed")
         if empty := [str(row) for row, caption in enumerate(self.captions, 1) if not caption.strip()]:
-            raise BadSetup(f"empty captions in rows {', '.join(empty[:NAMED])} ({len(empty)} in all)")
+            raise BadSetup(f"empty captions in rows {', '.join(empty[:MAX_NAMED_FAULTS])} ({len(empty)} in all)")
         if self.labelled and len(set(self.captions)) < 2:
             raise BadSetup(f"all pictures have the label {self.captions[0]!r}; at least 2 labels are needed")
 
@@ -52,7 +52,7 @@ class Pairs:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change with any picture, caption or their kind."""
+        """Sixteen hex digits that change with any picture, any caption and `labelled`."""
         digest = hashlib.blake2b(json.dumps([self.captions, self.labelled]).encode(), digest_size=8)
         for image in self.images:
             digest.update(image.tobytes())
@@ -66,8 +66,8 @@ class Pairs:
         (folder / "kind.json").write_text(json.dumps({"labelled": self.labelled}))
 
 
-def open_pairs(folder: Path) -> Pairs:
-    """The pairs that `Pairs.save` wrote, pictures left on disk; raises BadSetup when there are none."""
+def open_captioned_pictures(folder: Path) -> CaptionedPictures:
+    """Open what `CaptionedPictures.save` wrote; pictures stay on disk. Raises BadSetup if there are none."""
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
         captions = json.loads((folder / "captions.json").read_text())
@@ -75,101 +75,100 @@ def open_pairs(folder: Path) -> Pairs:
         labelled = kind.exists() and json.loads(kind.read_text())["labelled"]
     except (OSError, ValueError) as error:
         raise BadSetup(f"{folder} holds no captioned pictures: {error}") from error
-    return Pairs(images, tuple(captions), labelled)
+    return CaptionedPictures(images, tuple(captions), labelled)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: `said` is its caption or label, `rest` what stood behind the last column."""
+    """A row of a table: `text` is its caption or label, `extra_fields` are fields beyond the last column."""
 
     file: str
-    said: str
-    rest: tuple[str, ...] = ()
+    text: str
+    extra_fields: tuple[str, ...] = ()
 
 
-def read_pairs(images: Path, table: Path, *, side: int) -> Pairs:
-    """Pictures of a folder with captions or labels from a CSV, the middle of each as a square of `side` px.
+def read_captioned_pictures(images: Path, table: Path, *, side: int) -> CaptionedPictures:
+    """Read pictures of a folder and their captions or labels from a CSV; each is cropped to `side` × `side` px.
 
-    The columns are `file` and either `caption` or `label`. Every bad row is counted and named in one BadSetup
-    before anything is trained: nothing is skipped, nothing enlarged.
+    The columns are `file` and either `caption` or `label`. One BadSetup counts and names all bad rows before anything
+    is trained: no picture is skipped or enlarged.
     """
-    meaning, rows = read_rows(table)
-    faults = [f"row {row}: {fault}" for row, fault in faults_of(images, rows, meaning, side)]
+    column, rows = read_rows(table)
+    faults = [f"row {row}: {fault}" for row, fault in find_faults(images, rows, column, side)]
     if faults:
-        more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-        raise BadSetup(
-            f"{len(faults)} of {len(rows)} rows in {table} cannot be used: {'; '.join(faults[:NAMED])}{more}"
-        )
-    if len(rows) < FEWEST:
-        raise BadSetup(f"{table}: {len(rows)} pictures are too few; at least {FEWEST} are needed")
-    stack = np.stack([square(images / row.file, side) for row in rows.values()])
-    return Pairs(stack, tuple(row.said for row in rows.values()), meaning == "label")
+        more = f"; and {len(faults) - MAX_NAMED_FAULTS} more" if len(faults) > MAX_NAMED_FAULTS else ""
+        named = "; ".join(faults[:MAX_NAMED_FAULTS])
+        raise BadSetup(f"{len(faults)} of {len(rows)} rows in {table} cannot be used: {named}{more}")
+    if len(rows) < MIN_PICTURES:
+        raise BadSetup(f"{table}: {len(rows)} pictures are too few; at least {MIN_PICTURES} are needed")
+    stack = np.stack([crop_square(images / row.file, side) for row in rows.values()])
+    return CaptionedPictures(stack, tuple(row.text for row in rows.values()), column == "label")
 
 
 def read_rows(table: Path) -> tuple[str, Mapping[int, Row]]:
-    """Whether rows have a "caption" or a "label", and the rows by number, the first after the head being 1.
+    """The text column ("caption" or "label") and the rows by number, counted from 1 after the header.
 
-    Raises BadSetup when the table or a column is missing, or both columns are there.
+    Raises BadSetup if the table or a column is missing, or if the table has both text columns.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, strict=True)
-            meaning = meaning_of(table, [name.strip() for name in reader.fieldnames or ()])
+            column = text_column(table, [name.strip() for name in reader.fieldnames or ()])
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             rows = [
-                Row((row["file"] or "").strip(), (row[meaning] or "").strip(), tuple(row.get(None, ())))
+                Row((row["file"] or "").strip(), (row[column] or "").strip(), tuple(row.get(None, ())))
                 for row in reader
             ]
-            return meaning, dict(enumerate(rows, 1))
+            return column, dict(enumerate(rows, 1))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadSetup(f"{table} cannot be read: {error}") from error
 
 
-def meaning_of(table: Path, columns: list[str]) -> str:
-    """Which of the two kinds of column a table has; raises BadSetup when it is not exactly one."""
-    found = [name for name in MEANINGS if name in columns]
-    if len(found) == 2:
-        raise BadSetup(f"{table} has both a column caption and a column label; leave one out, since a run learns one")
+def text_column(table: Path, columns: list[str]) -> str:
+    """The text column of a table; raises BadSetup unless there is exactly one, and a column `file`."""
+    text_columns = [name for name in TEXT_COLUMNS if name in columns]
+    if len(text_columns) == 2:
+        raise BadSetup(f"{table} has both a column caption and a column label; remove one, since a run learns one")
     missing = [] if "file" in columns else ["file"]
-    missing += [] if found else ["caption (sentences) or label (classes)"]
+    missing += [] if text_columns else ["caption (sentences) or label (classes)"]
     if missing:
         raise BadSetup(f"{table} lacks the column {' and '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    return found[0]
+    return text_columns[0]
 
 
-def faults_of(images: Path, rows: Mapping[int, Row], meaning: str, side: int) -> Iterator[tuple[int, str]]:
+def find_faults(images: Path, rows: Mapping[int, Row], column: str, side: int) -> Iterator[tuple[int, str]]:
     """Number and fault of every bad row.
 
-    A label needs two pictures: of a single one nothing but that picture can be learned, and mostly it is misspelt.
-    The same picture may come with several captions, but not twice with the same, nor with two labels.
+    A label needs two pictures: a model would only memorise a single one, and usually the label is misspelt.
+    A picture may have several different captions, but not the same one twice, and not two labels.
     """
-    counts = Counter(row.said for row in rows.values())
-    before: dict[tuple[str, ...], int] = {}
+    counts = Counter(row.text for row in rows.values())
+    first_rows: dict[tuple[str, ...], int] = {}
     for number, row in rows.items():
-        twin = before.setdefault((row.file, row.said) if meaning == "caption" else (row.file,), number)
+        twin = first_rows.setdefault((row.file, row.text) if column == "caption" else (row.file,), number)
         if twin != number and row.file:
             yield number, f"{row.file!r} is in row {twin} already"
-        elif fault := fault_of(images, row, meaning, side):
+        elif fault := find_row_fault(images, row, column, side):
             yield number, fault
-        elif meaning == "label" and counts[row.said] == 1:
-            yield number, f"{row.file!r} is the only one with the label {row.said!r}; a label needs 2 pictures"
+        elif column == "label" and counts[row.text] == 1:
+            yield number, f"{row.file!r} is the only one with the label {row.text!r}; a label needs 2 pictures"
 
 
-def fault_of(images: Path, row: Row, meaning: str, side: int) -> str:
-    """What is wrong with a row, or nothing."""
+def find_row_fault(images: Path, row: Row, column: str, side: int) -> str:
+    """The fault of a row, or ""."""
     if not row.file:
         return "it names no file"
-    if row.rest:
-        return f"{row.file!r} has more fields than there are columns; a {meaning} with a comma needs quotes"
-    if not row.said:
-        return f"{row.file!r} has no {meaning}"
+    if row.extra_fields:
+        return f"{row.file!r} has more fields than columns; put quotes around a {column} with a comma"
+    if not row.text:
+        return f"{row.file!r} has no {column}"
     if not (images / row.file).is_file():
         return f"{row.file!r} is missing"
-    return fault_in(images / row.file, row.file, side)
+    return find_picture_fault(images / row.file, row.file, side)
 
 
-def fault_in(path: Path, name: str, side: int) -> str:
-    """What is wrong with a picture, or nothing."""
+def find_picture_fault(path: Path, name: str, side: int) -> str:
+    """The fault of a picture file, or ""."""
     try:
         with Image.open(path) as picture:
             width, height = picture.size
@@ -181,8 +180,8 @@ def fault_in(path: Path, name: str, side: int) -> str:
     return ""
 
 
-def square(path: Path, side: int) -> NDArray[np.uint8]:
-    """The middle of the picture, (side, side, 3), what is transparent on white."""
+def crop_square(path: Path, side: int) -> NDArray[np.uint8]:
+    """The central square of the picture, scaled to (side, side, 3), on white where it is transparent."""
     with Image.open(path) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGBA")
     flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

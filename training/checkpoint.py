@@ -1,7 +1,7 @@
-"""What lets a killed run go on at its step: state on disk, the averaged weights, the loss table.
+"""Checkpoints of a training run: state on disk, averaged weights and the loss table.
 
-All randomness of step n is drawn from a generator seeded with (seed, n), so the step is the whole state of chance.
-Knows no model.
+All randomness of step n comes from a generator seeded with (seed, n). The number of the step therefore replaces the
+state of the random generator, and a resumed run continues exactly as if it had never stopped.
 """
 
 import json
@@ -17,35 +17,35 @@ from torch import nn
 from memo.errors import BadSetup
 from training import OnRow
 
-from .knobs import as_json
+from .knobs import to_json
 
 STATE = "state.pt"
-LESSON = "lesson.pt"  # what a diffusion run computed of its pictures; as stale as its knobs
+DATASET = "dataset.pt"  # encoded pictures of a diffusion run; computed again if its knobs change
 MAY_CHANGE = ("steps", "checkpoint_minutes", "threads", "out")
 
 
-def generator_of(seed: int, step: int) -> torch.Generator:
-    """The source of all chance in one step."""
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator of all random numbers in one step."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 def open_run(knobs: Any, *, state: str = STATE, may_change: Sequence[str] = MAY_CHANGE) -> Path:
-    """The run's folder with its `config.json`; raises BadSetup when it holds a run with other knobs."""
+    """Create or reopen the run's folder and write `config.json`; raises BadSetup if the knobs changed since."""
     folder: Path = knobs.out
     folder.mkdir(parents=True, exist_ok=True)
-    config, wanted = folder / "config.json", as_json(knobs)
+    config, wanted = folder / "config.json", to_json(knobs)
     if config.exists():
         changed = difference(json.loads(config.read_text()), json.loads(json.dumps(wanted)), may_change)
         if changed and (folder / state).exists():
             raise BadSetup(f"{folder} holds a run with other knobs ({changed}); choose another folder or delete it")
         if changed:
-            (folder / LESSON).unlink(missing_ok=True)
+            (folder / DATASET).unlink(missing_ok=True)
     config.write_text(json.dumps(wanted, indent=2))
     return folder
 
 
 def difference(before: dict[str, Any], now: dict[str, Any], may_change: Sequence[str]) -> str:
-    """In which knobs a run differs from what its folder holds, for people to read; empty if in none that matter."""
+    """The changed knobs as text, for example "batch 4 → 5"; "" if only knobs in `may_change` differ."""
     changed = [name for name in now if name not in may_change and now[name] != before.get(name)]
     return ", ".join(f"{name} {before.get(name)!r} → {now[name]!r}" for name in changed)
 
@@ -53,7 +53,7 @@ def difference(before: dict[str, Any], now: dict[str, Any], may_change: Sequence
 def save_state(
     folder: Path, *, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write the state so that a kill at any moment leaves either the old or the new one."""
+    """Write the state atomically: a kill at any moment leaves either the old or the new one."""
     parts = {
         "step": step,
         "model": model.state_dict(),
@@ -65,7 +65,7 @@ def save_state(
 
 
 def load_state(folder: Path, *, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Fill the three from the folder's state, if any, and return the number of steps done."""
+    """Load the state of the folder, if any, into the three; returns the number of steps done."""
     if not (folder / STATE).exists():
         return 0
     parts = torch.load(folder / STATE, weights_only=True)
@@ -76,16 +76,19 @@ def load_state(folder: Path, *, model: nn.Module, ema: nn.Module, optimizer: tor
 
 
 @torch.no_grad()
-def average(ema: nn.Module, model: nn.Module, *, step: int, longest: float) -> None:
-    """Move the averaged weights towards the model's, in place; early steps are forgotten quickly."""
+def update_average(ema: nn.Module, model: nn.Module, *, step: int, longest: float) -> None:
+    """Update the exponential moving average of the weights in place; the decay grows with the step up to `longest`.
+
+    A small decay at first forgets the random initial weights quickly.
+    """
     decay = min(longest, (step + 1) / (step + 10))
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
 class LossTable:
-    """`loss.csv`: mean losses by step, as curves in `tensorboard/` too where that is installed.
+    """`loss.csv`: mean losses by step, also written to `tensorboard/` if TensorBoard is installed.
 
-    Rows after a resumed step are dropped. A listener hears of every row; what it raises ends the run.
+    Rows after the resumed step are dropped. `on_row` is called with every row; an exception from it ends the run.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, step: int, on_row: OnRow | None = None) -> None:
@@ -99,22 +102,22 @@ class LossTable:
             weakref.finalize(self, self.curves.close)
 
     def add(self, *values: float) -> None:
-        """Count one step's losses."""
+        """Add the losses of one step."""
         self.sums = [total + value for total, value in zip(self.sums, values, strict=True)]
         self.count += 1
 
     def write(self, step: int) -> str:
-        """Append the means since the last row; returns the row."""
+        """Append the means since the last row; returns the row as text."""
         means = [total / max(1, self.count) for total in self.sums]
         row = ",".join([str(step), *(f"{mean:.5f}" for mean in means)])
         with self.path.open("a") as file:
             file.write(row + "\n")
         self.sums, self.count = [0.0] * len(self.sums), 0
-        self.tell(step, dict(zip(self.columns, means, strict=True)))
+        self.report(step, dict(zip(self.columns, means, strict=True)))
         return row
 
-    def tell(self, step: int, means: dict[str, float]) -> None:
-        """Hand a row on to the curves and to the listener."""
+    def report(self, step: int, means: dict[str, float]) -> None:
+        """Pass a row to TensorBoard and to `on_row`."""
         if self.curves is not None:
             for name, mean in means.items():
                 self.curves.add_scalar(name, mean, step)
@@ -124,7 +127,7 @@ class LossTable:
 
 
 def open_curves(folder: Path, step: int) -> Any:
-    """A TensorBoard writer whose curves go on after `step`, or None where tensorboard is not installed."""
+    """A TensorBoard writer that continues after `step`; None if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -1,7 +1,7 @@
-"""A run's dataclass of knobs as command line options; knows no run, and needs none of what runs import.
+"""Turn a run's dataclass of knobs into command line options.
 
-A knob is described where it is declared: `crop: int = 64  # px, a multiple of 8` gives the option `--crop`, its type,
-its default and its help. `read_knobs` takes all of that from the source, so that `--help` loads no torch.
+A knob is declared once: `crop: int = 64  # px, a multiple of 8` gives the option `--crop` with its type, default and
+help text. `read_knobs` reads all of that from the source code, so that `--help` does not load torch.
 """
 
 import argparse
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "Path": Path}
+PARSERS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "Path": Path}
 
 
 @dataclass(frozen=True)
 class Knob:
-    """One field: `kind` names the type of its value, or of each value when there are `many`; no default = None."""
+    """One field. `kind` is the name of its type, or of its elements if `is_list`. `default` None means required."""
 
     name: str
     kind: str
-    many: bool = False
+    is_list: bool = False
     default: Any = None
     help: str = ""
 
@@ -39,57 +39,59 @@ class Knob:
         return f"--{self.name.replace('_', '-')}"
 
     def read(self, text: str) -> Any:
-        """The value that a text stands for, several ones parted by commas; raises ValueError naming what it takes."""
-        if self.many:
-            return tuple(self.read_one(part.strip()) for part in text.split(","))
-        return self.read_one(text)
+        """Parse a value; the elements of a list are separated by commas. Raises ValueError with the expected type."""
+        if self.is_list:
+            return tuple(self.parse_one(part.strip()) for part in text.split(","))
+        return self.parse_one(text)
 
-    def read_one(self, text: str) -> Any:
-        """One value."""
+    def parse_one(self, text: str) -> Any:
+        """Parse one value or one element of a list."""
         if self.kind == "bool":
             if text.lower() not in ("true", "false"):
                 raise ValueError(f"{text!r} is neither true nor false")
             return text.lower() == "true"
         try:
-            return KINDS[self.kind](text)
+            return PARSERS[self.kind](text)
         except ValueError:
             raise ValueError(f"{text!r} is not {'a whole number' if self.kind == 'int' else 'a number'}") from None
 
     def write(self, value: Any) -> str:
-        """The opposite of `read`."""
-        return ",".join(map(str, value)) if self.many else str(value).lower() if self.kind == "bool" else str(value)
+        """Format a value so that `read` gives it back."""
+        if self.is_list:
+            return ",".join(map(str, value))
+        return str(value).lower() if self.kind == "bool" else str(value)
 
 
 def read_knobs(module: str, name: str = "Knobs") -> list[Knob]:
-    """The knobs of a module that is not imported; raises TypeError for a default that only running it would tell."""
+    """The knobs of a module, without importing it; raises TypeError for a default that is not a literal."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise TypeError(f"there is no module {module}")
-    return list(knobs_in(Path(spec.origin), name))
+    return list(parse_knobs(Path(spec.origin), name))
 
 
-def knobs_in(file: Path, name: str) -> Iterator[Knob]:
-    """The knobs of a dataclass, from its source."""
+def parse_knobs(file: Path, name: str) -> Iterator[Knob]:
+    """The knobs of a dataclass, parsed from its source file."""
     with tokenize.open(file) as lines:
         source = lines.read()
-    found = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name]
-    for node in (entry for part in found for entry in part.body):
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name]
+    for node in (statement for definition in classes for statement in definition.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            kind, many = kind_of(ast.unparse(node.annotation))
-            said = comment(source.splitlines()[(node.end_lineno or node.lineno) - 1])
-            yield Knob(node.target.id, kind, many, value_of(node.value), said)
+            kind, is_list = parse_annotation(ast.unparse(node.annotation))
+            help_text = trailing_comment(source.splitlines()[(node.end_lineno or node.lineno) - 1])
+            yield Knob(node.target.id, kind, is_list, parse_default(node.value), help_text)
 
 
-def kind_of(annotation: str) -> tuple[str, bool]:
+def parse_annotation(annotation: str) -> tuple[str, bool]:
     """ "tuple[int, ...]" → ("int", True)."""
-    kind, many = annotation.removeprefix("tuple[").removesuffix(", ...]"), annotation.startswith("tuple[")
-    if kind not in (*KINDS, "bool"):
-        raise TypeError(f"no option can be made of a knob of type {annotation}")
-    return kind, many
+    kind, is_list = annotation.removeprefix("tuple[").removesuffix(", ...]"), annotation.startswith("tuple[")
+    if kind not in (*PARSERS, "bool"):
+        raise TypeError(f"a knob of type {annotation} cannot become an option")
+    return kind, is_list
 
 
-def value_of(node: ast.expr | None) -> Any:
-    """What a default's source stands for: a literal, or a Path of one."""
+def parse_default(node: ast.expr | None) -> Any:
+    """The value of a default: a literal, or a Path of one."""
     if node is None:
         return None
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "Path":
@@ -97,43 +99,43 @@ def value_of(node: ast.expr | None) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError as error:
-        raise TypeError(f"{ast.unparse(node)} is no literal; a knob's default must be one") from error
+        raise TypeError(f"{ast.unparse(node)} is not a literal; the default of a knob must be one") from error
 
 
-def comment(line: str) -> str:
-    """What stands behind the `#` of a line of source."""
+def trailing_comment(line: str) -> str:
+    """The comment at the end of a line of source code, without its `#`."""
     try:
         tokens = list(tokenize.generate_tokens(iter([line.strip() + "\n", ""]).__next__))
-    except tokenize.TokenError:  # the last line of a value over several lines
+    except tokenize.TokenError:  # the last line of a value that spans several lines
         return ""
     return next((token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT), "")
 
 
 def from_arguments(kind: type[T], doc: str | None, arguments: list[str] | None = None) -> T:
-    """The knobs as given on the command line, `--learning-rate 1e-3` for `learning_rate`; logs to the terminal."""
+    """Parse the command line, `--learning-rate 1e-3` for `learning_rate`, and set up logging to the terminal."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for knob in knobs_of(kind):
-        add(parser, knob)
+    for knob in inspect_knobs(kind):
+        add_option(parser, knob)
     return kind(**vars(parser.parse_args(arguments)))
 
 
-def knobs_of(kind: "type[DataclassInstance]") -> list[Knob]:
-    """The knobs of a dataclass that is imported, whatever its defaults are made of."""
+def inspect_knobs(kind: "type[DataclassInstance]") -> list[Knob]:
+    """The knobs of an imported dataclass; its defaults may be any expressions."""
     hints = typing.get_type_hints(kind)
     lines, _ = inspect.getsourcelines(kind)
-    helps = {line.split(":")[0].strip(): comment(line) for line in lines if ":" in line}
+    helps = {line.split(":")[0].strip(): trailing_comment(line) for line in lines if ":" in line}
     knobs = []
     for field in fields(kind):
-        of = typing.get_args(hints[field.name])
-        name = (of[0] if of else hints[field.name]).__name__
+        elements = typing.get_args(hints[field.name])
+        name = (elements[0] if elements else hints[field.name]).__name__
         default = None if field.default is MISSING else field.default
-        knobs.append(Knob(field.name, name, bool(of), default, helps.get(field.name, "")))
+        knobs.append(Knob(field.name, name, bool(elements), default, helps.get(field.name, "")))
     return knobs
 
 
-def add(parser: argparse.ArgumentParser, knob: Knob) -> None:
-    """One option; several values are given one after the other, or parted by commas."""
+def add_option(parser: argparse.ArgumentParser, knob: Knob) -> None:
+    """Add the option of a knob; the values of a list may be separated by spaces or commas."""
 
     def value(text: str) -> Any:
         try:
@@ -141,34 +143,34 @@ def add(parser: argparse.ArgumentParser, knob: Knob) -> None:
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    several: dict[str, Any] = {"nargs": "+", "action": Joined} if knob.many else {}
+    list_settings: dict[str, Any] = {"nargs": "+", "action": JoinValues} if knob.is_list else {}
     help_text = knob.help.replace("%", "%%") or " "
     parser.add_argument(
-        knob.option, default=knob.default, required=knob.default is None, help=help_text, type=value, **several
+        knob.option, default=knob.default, required=knob.default is None, help=help_text, type=value, **list_settings
     )
 
 
-class Joined(argparse.Action):
-    """Keep several values as one tuple, as a frozen dataclass wants them."""
+class JoinValues(argparse.Action):
+    """Store several values as one tuple, which a frozen dataclass needs."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         setattr(namespace, self.dest, tuple(value for part in values for value in part))
 
 
-def as_json(knobs: Any) -> dict[str, Any]:
-    """The knobs for a run's `config.json`."""
+def to_json(knobs: Any) -> dict[str, Any]:
+    """The knobs as a run's `config.json` holds them."""
     plain = {knob.name: getattr(knobs, knob.name) for knob in fields(knobs)}
     return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 
-def from_json(kind: type[T], given: Mapping[str, Any]) -> T:
-    """The opposite of `as_json`; what is not given has its default."""
-    knobs = {knob.name: knob for knob in knobs_of(kind)}
-    return kind(**{name: restored(knobs[name], value) for name, value in given.items()})
+def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The knobs that `to_json` wrote; missing ones get their default."""
+    knobs = {knob.name: knob for knob in inspect_knobs(kind)}
+    return kind(**{name: restore_value(knobs[name], value) for name, value in values.items()})
 
 
-def restored(knob: Knob, value: Any) -> Any:
-    """A value as the dataclass wants it: JSON has neither tuples nor paths."""
-    if knob.many:
+def restore_value(knob: Knob, value: Any) -> Any:
+    """Convert a JSON value to the type of the field: JSON has neither tuples nor paths."""
+    if knob.is_list:
         return tuple(value)
     return Path(value) if knob.kind == "Path" else value

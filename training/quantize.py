@@ -1,7 +1,7 @@
-"""Weights of eight bits in an ONNX file: half the time where weights are read for a few tokens only.
+"""Quantize the weights of an ONNX file to eight bits, which halves the time of a model that reads few tokens.
 
-Each row of weights has a scale for every 32 numbers, and so have, while it runs, the states of every token: a token's
-result does not depend on what else is computed with it. Knows no model. Product of MatMulNBits, level 4:
+Each row of weights has a scale for every 32 numbers. At run time the states of each token are quantized the same way,
+so the result of a token does not depend on the rest of the batch. The operator is MatMulNBits with accuracy level 4:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
 """
 
@@ -14,28 +14,30 @@ import onnx
 
 BITS = 8
 BLOCK = 32  # numbers that share a scale
-STATES_TOO = 4  # accuracy level: states are rounded to eight bits as well
+ACCURACY_LEVEL = 4  # states are rounded to eight bits as well
 
 
 @contextmanager
 def logging_untouched() -> Iterator[None]:
-    """For imports that set up the whole process's logging: they leave it alone where it seems to be set up."""
-    root, there = logging.getLogger(), logging.NullHandler()
-    root.addHandler(there)
+    """Keep an import from configuring the root logger: `basicConfig` does nothing where a handler exists."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(there)
+        root.removeHandler(handler)
 
 
 with logging_untouched():
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
-logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)  # it tells of every node
+logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)  # it logs every node
 
 
 def quantize(path: Path) -> None:
     """Round the weights of all matrix products in the file, in place."""
-    config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=STATES_TOO, bits=BITS)
+    config = DefaultWeightOnlyQuantConfig(
+        block_size=BLOCK, is_symmetric=True, accuracy_level=ACCURACY_LEVEL, bits=BITS
+    )
     quantizer = MatMulNBitsQuantizer(onnx.load(path), algo_config=config)
     quantizer.process()
     onnx.save(quantizer.model.model, path)

@@ -1,6 +1,6 @@
-"""Export the packaged text model to ONNX with weights of eight bits, once, so that others encode text without torch.
+"""Export the packaged text model to ONNX with eight-bit weights, so that other processes encode text without torch.
 
-Knows nothing of prompts or pictures; `memo.embed` reads what is written here.
+`memo.embed` loads the exported files.
 """
 
 import json
@@ -21,7 +21,7 @@ from .quantize import quantize
 
 
 class MeanPooled(torch.nn.Module):
-    """Token states averaged over the real tokens, scaled to length one (1_Pooling, 2_Normalize); and the states."""
+    """The mean of the token states, scaled to unit length (1_Pooling, 2_Normalize), and states of some layers."""
 
     def __init__(self, bert: torch.nn.Module) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class MeanPooled(torch.nn.Module):
 
 
 def export_text_model(folder: Path) -> Path:
-    """Write model, tokenizer and manifest unless they are there and intact; returns the model's path."""
+    """Write model, tokenizer and manifest unless intact ones exist; returns the path of the model."""
     path = folder / ONNX_NAME
     if is_intact(path):
         return path
@@ -60,7 +60,7 @@ def export_text_model(folder: Path) -> Path:
 
 def load_bert() -> BertModel:
     """The packaged model without its pooling layer, ready for tracing."""
-    transformers.logging.set_verbosity_error()  # it would report the pooling layer that is left out on purpose
+    transformers.logging.set_verbosity_error()  # else it warns about the pooling layer, which is left out on purpose
     transformers.logging.disable_progress_bar()
     folder = minilm_folder()
     bert = BertModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False)
@@ -72,7 +72,7 @@ def write_onnx(path: Path) -> None:
     ids = torch.randint(5, 1000, (2, 12))
     axes = {0: "batch", 1: "tokens"}
     with warnings.catch_warnings():
-        # torch calls its tracing exporter old; the new one would add onnxscript for the same file.
+        # The tracing exporter is deprecated, but the new one needs onnxscript and writes the same file.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             MeanPooled(load_bert()),

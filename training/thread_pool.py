@@ -1,7 +1,7 @@
-"""Threads that each take a part of a batch from beginning to end.
+"""Threads that each process one part of a batch from start to end.
 
-On a machine that others use, too, threads that meet at every operation wait for each other most of the time; these
-meet once a step. The sum of two parts does not depend on which comes first, so runs stay exactly repeatable.
+On a shared machine, threads that synchronise at every operation spend most of their time waiting for each other;
+these synchronise once a step. The sum of two parts does not depend on their order, so runs stay exactly repeatable.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +10,6 @@ import torch
 
 
 def open_pool(threads: int) -> ThreadPoolExecutor:
-    """A pool whose threads compute with one core each."""
+    """A pool whose threads use one core each."""
     torch.set_num_threads(1)
     return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))

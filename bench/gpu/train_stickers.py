@@ -72,11 +72,11 @@ def train(asked: argparse.Namespace) -> None:
     from diffusers import AutoencoderTiny
     from transformers import AutoTokenizer, BertModel
 
-    from training.captioned_pictures import open_pairs
+    from training.captioned_pictures import open_captioned_pictures
     from training.checkpoint import open_run
     from training.pictures import packing, train_diffusion
     from training.pictures.dataset import open_dataset
-    from training.pictures.objective import objective
+    from training.pictures.objective import make_objective
     from training.scenes import compose
     from worker.engine.text_encoder import TextEncoder
 
@@ -85,7 +85,7 @@ def train(asked: argparse.Namespace) -> None:
     drawn = compose.Knobs(
         ROOT / "models/stickers/sprites", work / "scenes", asked.scenes, processes=cores, held_out=10
     )
-    pairs = open_pairs(compose.write_scenes(drawn))
+    pairs = open_captioned_pictures(compose.write_scenes(drawn))
     text = TextEncoder(
         AutoTokenizer.from_pretrained(CARRIED / "minilm"),
         BertModel.from_pretrained(CARRIED / "minilm").float().eval(),
@@ -102,16 +102,16 @@ def train(asked: argparse.Namespace) -> None:
         steps=TRIAL,
         log_every=20,
     )
-    goal = objective(knobs.target, knobs.schedule, knobs.snr_cap)
+    goal = make_objective(knobs.target, knobs.schedule, knobs.snr_cap)
     folder = open_run(knobs)
-    lesson = open_dataset(folder / "lesson.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
+    lesson = open_dataset(folder / "dataset.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
     print(f"scenes and lesson after {time.monotonic() - begun:.0f} s", flush=True)
     started = time.monotonic()
-    train_diffusion.learn(knobs, folder, lesson, goal, vae)
+    train_diffusion.train_on(knobs, folder, lesson, goal, vae)
     pace = (time.monotonic() - started) / TRIAL  # with starting and sampling in it: a cautious guess
     steps = TRIAL + max(1, int((60 * asked.minutes - (time.monotonic() - started)) / pace))
-    train_diffusion.learn(replace(knobs, steps=steps), folder, lesson, goal, vae)
-    packing.ship(
+    train_diffusion.train_on(replace(knobs, steps=steps), folder, lesson, goal, vae)
+    packing.pack_model(
         packing.Knobs(knobs.vae, folder, bank=str(drawn.bank), out=asked.out / "stickers", held_out=drawn.held_out)
     )
     for name in ("loss.csv", "samples.png", "config.json"):

@@ -1,25 +1,25 @@
 import numpy as np
 import pytest
 
-from training.captioned_pictures import Pairs
+from training.captioned_pictures import CaptionedPictures
 from training.pictures import train_vae
 
 
 @pytest.fixture(autouse=True)
 def repeatable(one_thread):
-    """Every run here adds up in the same order."""
+    """Use one thread, so that every run sums in the same order."""
 
 
 @pytest.fixture
 def pairs_folder(tmp_path):
-    """Sixteen pictures of 32 px: a light square on dark, at one of four places that the caption names."""
+    """Sixteen pictures of 32 px: a light square on dark, at one of four places, which the caption names."""
     images = np.full((16, 32, 32, 3), 40, np.uint8)
     captions = []
     for row in range(16):
         x, y = 16 * (row % 2), 16 * (row // 2 % 2)
         images[row, y : y + 16, x : x + 16] = (230, 180, 60)
         captions.append(f"a square {'right' if x else 'left'} {'below' if y else 'above'}")
-    Pairs(images, tuple(captions)).save(tmp_path / "pairs")
+    CaptionedPictures(images, tuple(captions)).save(tmp_path / "pairs")
     return tmp_path / "pairs"
 
 

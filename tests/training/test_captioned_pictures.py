@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from memo.errors import BadSetup
-from training.captioned_pictures import Pairs, open_pairs, read_pairs
+from training.captioned_pictures import CaptionedPictures, open_captioned_pictures, read_captioned_pictures
 
 NINE = tuple(f"{number}.png,picture number {number}" for number in range(9))
 
@@ -27,7 +27,7 @@ def written(folder, *rows):
 
 
 def read(folder):
-    return read_pairs(folder, folder / "captions.csv", side=16)
+    return read_captioned_pictures(folder, folder / "captions.csv", side=16)
 
 
 def test_a_folder_with_a_table_becomes_square_pictures(folder):
@@ -41,20 +41,20 @@ def test_a_table_of_labels_becomes_classes(folder):
     pairs = read(folder)
     assert pairs.labelled and pairs.captions[:3] == ("even", "odd", "even")
     pairs.save(folder / "kept")
-    assert open_pairs(folder / "kept").labelled
-    read_pairs(folder, written(folder, *NINE), side=16).save(folder / "kept")
-    assert not open_pairs(folder / "kept").labelled
+    assert open_captioned_pictures(folder / "kept").labelled
+    read_captioned_pictures(folder, written(folder, *NINE), side=16).save(folder / "kept")
+    assert not open_captioned_pictures(folder / "kept").labelled
 
 
-def test_what_is_transparent_becomes_white(folder):
+def test_transparent_parts_become_white(folder):
     Image.new("RGBA", (40, 40)).save(folder / "0.png")
     assert (read(folder).images[0] == 255).all()
 
 
-def test_saved_pairs_open_the_same(folder):
+def test_saved_pictures_open_unchanged(folder):
     pairs = read(folder)
     pairs.save(folder / "kept")
-    again = open_pairs(folder / "kept")
+    again = open_captioned_pictures(folder / "kept")
     assert again.captions == pairs.captions and again.side == 16
     assert np.array_equal(again.images, pairs.images)
 
@@ -74,7 +74,7 @@ def test_all_bad_rows_are_counted_and_named_at_once(folder):
         " 5: 'cut.png' is not a readable picture",
         " 6: 'small.png' has 40×15 px; at least 16×16 are needed",
         " 7: it names no file",
-        " 8: '2.png' has more fields than there are columns; a caption with a comma needs quotes",
+        " 8: '2.png' has more fields than columns; put quotes around a caption with a comma",
         " 9: '0.png' is in row 1 already",
     ]
     assert "8 of 9 rows" in str(error.value)
@@ -94,7 +94,7 @@ def test_a_picture_may_have_several_captions_but_one_label(folder):
         read(folder)
 
 
-def test_a_label_of_one_picture_is_refused(folder):
+def test_a_label_with_one_picture_is_refused(folder):
     write(folder, *(f"{number}.png,{'cat' if number else 'caat'}" for number in range(9)), header="file,label")
     with pytest.raises(BadSetup, match=r"row 1: '0\.png' is the only one with the label 'caat'"):
         read(folder)
@@ -107,7 +107,7 @@ def test_a_single_label_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("file,title", r"lacks the column caption \(sentences\) or label \(classes\); it has file, title"),
         ("image,caption", "lacks the column file; it has image, caption"),
@@ -115,9 +115,9 @@ def test_a_single_label_is_refused(folder):
         ("", "lacks the column file and caption"),
     ],
 )
-def test_a_table_without_its_two_columns_is_refused(folder, header, said):
+def test_a_table_without_its_two_columns_is_refused(folder, header, message):
     write(folder, "0.png,one", header=header)
-    with pytest.raises(BadSetup, match=said):
+    with pytest.raises(BadSetup, match=message):
         read(folder)
 
 
@@ -141,9 +141,9 @@ def test_too_few_pictures_are_refused(folder, count):
         read(folder)
 
 
-def test_an_empty_folder_of_pairs_is_refused(tmp_path):
+def test_a_folder_without_saved_pictures_is_refused(tmp_path):
     with pytest.raises(BadSetup, match="no captioned pictures"):
-        open_pairs(tmp_path)
+        open_captioned_pictures(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,6 @@ def test_an_empty_folder_of_pairs_is_refused(tmp_path):
         ((8, 16, 16, 3), ("x",) * 7 + (" ",), "empty captions in rows 8"),
     ],
 )
-def test_pairs_that_do_not_fit_are_refused(shape, captions, fault):
+def test_pictures_and_captions_that_do_not_fit_are_refused(shape, captions, fault):
     with pytest.raises(BadSetup, match=fault):
-        Pairs(np.zeros(shape, np.uint8), captions)
+        CaptionedPictures(np.zeros(shape, np.uint8), captions)

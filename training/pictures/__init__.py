@@ -1,5 +1,5 @@
-"""Training of the project's own picture model, one readable file a run.
+"""Training of the project's own picture models, one file a run.
 
-Read in this order: `art` (drawings) → `scenes` (captioned pictures) → `vae` → `diffusion` → `upscaler` → `ship`.
-Nothing here knows how pictures are remembered; only `task` knows a queue.
+Read in this order: `train_vae` → `dataset` and `objective` → `train_diffusion` → `train_upscaler` → `packing`, then
+`knob_search` and `sample_sheet`.
 """

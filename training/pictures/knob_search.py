@@ -1,8 +1,8 @@
-"""Search for good knobs of a diffusion run: many short runs, each judged by the same measure, bad ones stopped early.
+"""Search for good knobs of a diffusion run: many short runs with one measure; bad ones are stopped early.
 
-Learning rate, width, target and noise schedule are drawn by TPE (Bergstra et al. 2011). Training losses of different
-targets cannot be compared, so each network is asked for the clean latents of held-out pictures at the same noise
-levels under the same noise, and judged by the squared error of those. A killed search goes on with what is left.
+TPE (Bergstra et al. 2011) draws learning rate, width, target and noise schedule. Training losses of different targets
+cannot be compared, so each network predicts the clean latents of held-out pictures at the same noise levels with the
+same noise; the measure is the squared error of these latents. A killed search continues with its remaining trials.
 """
 
 import csv
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from memo.errors import BadSetup
 from training import OnRow
-from training.captioned_pictures import FEWEST, open_pairs
+from training.captioned_pictures import MIN_PICTURES, open_captioned_pictures
 from training.checkpoint import MAY_CHANGE, STATE, open_run
 from training.knobs import from_arguments
 from worker.engine.denoiser import Denoiser
@@ -33,15 +33,15 @@ from worker.engine.text_encoder import open_text_encoder
 
 from . import train_diffusion
 from .dataset import PictureDataset, open_dataset
-from .objective import SCHEDULES, TARGETS, Objective, objective
+from .objective import SCHEDULES, TARGETS, Objective, make_objective
 
 log = logging.getLogger(__name__)
 
-LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0)  # deviation of the noise beside a picture of deviation 1
-LESSON = "lesson.pt"
-STORE = "search.db"
+LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0)  # ratio of the noise's standard deviation to the picture's
+DATASET = "dataset.pt"
+DATABASE = "search.db"
 COLUMNS = ("trial", "state", "error", "steps", "learning_rate", "width", "target", "schedule", "seconds")
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+FINAL_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -51,82 +51,87 @@ class Knobs:
     pairs: Path = Path("var/train/scenes")
     vae: Path = Path("var/train/vae/vae")
     out: Path = Path("var/train/search")
-    trials: int = 20  # stopped ones included; more may be added
+    trials: int = 20  # including stopped ones; may be raised later
     steps: int = 400  # of each trial
     lowest_rate: float = 1e-4
     highest_rate: float = 3e-3
-    widths: tuple[int, ...] = (64, 96, 128)  # channels of the first level; each further level has 32 more
+    widths: tuple[int, ...] = (64, 96, 128)  # channels of the first level; each next level has 32 more
     levels: int = 3
     targets: tuple[str, ...] = ("v", "epsilon", "flow")
-    schedules: tuple[str, ...] = ("cosine", "scaled-linear", "linear")  # a flow has none
+    schedules: tuple[str, ...] = ("cosine", "scaled-linear", "linear")  # unused with the target flow
     batch: int = 16
-    patch: int = 2  # latents of the autoencoder that form a cell, across and down
+    patch: int = 2  # side of the square of latents that forms one cell
     heads: int = 4
-    rungs: int = 8  # times that a trial is judged on its way
-    unstopped: int = 4  # trials before any is stopped
-    held_out: int = 64  # pictures that trials are judged by; a fifth of a small set
+    rungs: int = 8  # evaluations in the course of a trial
+    unstopped: int = 4  # trials that must finish before one may be stopped
+    held_out: int = 64  # pictures for the evaluation; at most a fifth of the data set
     device: str = "cpu"  # or "cuda"
     seed: int = 1
     threads: int = 2
 
 
 @dataclass(frozen=True)
-class Exam:
-    """What every trial is judged by: pictures it was not taught, and noise (pictures, channels, h, w)."""
+class HeldOutTest:
+    """The evaluation of every trial: held-out pictures, and noise (pictures, channels, h, w)."""
 
     dataset: PictureDataset
     noise: Tensor
 
     @torch.no_grad()
-    def error(self, model: Denoiser, goal: Objective, device: str) -> float:
-        """Mean squared error of the clean latents that the network makes out, over all noise levels."""
+    def error(self, model: Denoiser, objective: Objective, device: str) -> float:
+        """Mean squared error of the predicted clean latents, over all noise levels."""
         pictures, rows = self.dataset.latents.float(), torch.arange(len(self.noise))
-        shown = torch.zeros(len(rows), dtype=torch.bool)
-        conditioning = self.dataset.conditioning(rows, shown, shown).to(device)
+        nothing_dropped = torch.zeros(len(rows), dtype=torch.bool)
+        conditioning = self.dataset.conditioning(rows, nothing_dropped, nothing_dropped).to(device)
         total = 0.0
         for level in LEVELS:
-            step = nearest(goal, level)
-            when = torch.full((len(rows),), step)
-            noisy, _ = goal.noised(pictures, self.noise, when)
-            predicted = model(noisy.to(device), when.to(device), conditioning).float().cpu()
-            total += (picture_in(goal, step, noisy, predicted) - pictures).square().mean().item()
+            step = nearest_timestep(objective, level)
+            timesteps = torch.full((len(rows),), step)
+            noisy, _ = objective.add_noise(pictures, self.noise, timesteps)
+            predicted = model(noisy.to(device), timesteps.to(device), conditioning).float().cpu()
+            total += (recover_clean_latents(objective, step, noisy, predicted) - pictures).square().mean().item()
         return total / len(LEVELS)
 
 
-def nearest(goal: Objective, level: float) -> int:
+def nearest_timestep(objective: Objective, level: float) -> int:
     """The timestep whose ratio of noise to picture is nearest to the level."""
-    return int((goal.spread / goal.signal).log().sub(math.log(level)).abs().argmin())
+    return int((objective.sigma / objective.alpha).log().sub(math.log(level)).abs().argmin())
 
 
-def picture_in(goal: Objective, step: int, noisy: Tensor, predicted: Tensor) -> Tensor:
-    """The clean latents, by the two mixtures of noise and picture that `Objective` gives."""
-    signal, spread, to_noise, to_picture = (
-        float(table[step]) for table in (goal.signal, goal.spread, goal.to_noise, goal.to_picture)
+def recover_clean_latents(objective: Objective, step: int, noisy: Tensor, predicted: Tensor) -> Tensor:
+    """The clean latents that follow from noisy latents and a prediction; solves the two equations of `Objective`."""
+    alpha, sigma, noise_weight, picture_weight = (
+        float(table[step])
+        for table in (objective.alpha, objective.sigma, objective.noise_weight, objective.picture_weight)
     )
-    return (to_noise * noisy - spread * predicted) / (to_noise * signal - spread * to_picture)
+    return (noise_weight * noisy - sigma * predicted) / (noise_weight * alpha - sigma * picture_weight)
 
 
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
-    """Search or go on until `knobs.trials` are done; returns the folder, with `trials.csv` and `trials.png`."""
+    """Search, or resume, until `knobs.trials` are done; returns the folder, with `trials.csv` and `trials.png`."""
     check(knobs)
-    pairs = open_pairs(knobs.pairs)
-    folder = open_run(knobs, state=STORE, may_change=("trials", *(set(MAY_CHANGE) - {"steps"})))
-    exam = open_exam(knobs, folder, pairs)
+    pairs = open_captioned_pictures(knobs.pairs)
+    folder = open_run(knobs, state=DATABASE, may_change=("trials", *(set(MAY_CHANGE) - {"steps"})))
+    held_out_test = open_held_out_test(knobs, folder, pairs)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / STORE).resolve()}")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / DATABASE).resolve()}")
     try:
         study = open_study(knobs, storage)
 
-        def tell(study: optuna.Study, trial: FrozenTrial) -> None:
-            report(study, folder)
-            done, best = finished(study), best_of(study)
+        def report_trial(study: optuna.Study, trial: FrozenTrial) -> None:
+            write_reports(study, folder)
+            done, best = finished_trials(study), lowest_error(study)
             log.info("trial %d: %s %s", trial.number, trial.state.name.lower(), trial.value)
             if on_row is not None:
                 on_row(len(done), {"error": best} if best is not None else {})
 
-        left = knobs.trials - len(finished(study))
-        study.optimize(lambda trial: judged(trial, knobs, folder, exam), n_trials=max(0, left), callbacks=[tell])
-        report(study, folder)
+        left = knobs.trials - len(finished_trials(study))
+        study.optimize(
+            lambda trial: run_trial(trial, knobs, folder, held_out_test),
+            n_trials=max(0, left),
+            callbacks=[report_trial],
+        )
+        write_reports(study, folder)
         print(table(study))
     finally:
         storage.engine.dispose()
@@ -134,10 +139,10 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
 
 
 def check(knobs: Knobs) -> None:
-    """Raise BadSetup for choices that there are not."""
-    for name, conditioning, known in (("targets", knobs.targets, TARGETS), ("schedules", knobs.schedules, SCHEDULES)):
-        if unknown := [choice for choice in conditioning if choice not in known]:
-            raise BadSetup(f"{name}: {', '.join(unknown)} unknown; there are {', '.join(known)}")
+    """Raise BadSetup for unknown targets and schedules and for sizes that do not fit."""
+    for name, choices, known in (("targets", knobs.targets, TARGETS), ("schedules", knobs.schedules, SCHEDULES)):
+        if unknown := [choice for choice in choices if choice not in known]:
+            raise BadSetup(f"{name}: {', '.join(unknown)} unknown; use {', '.join(known)}")
     if not 0 < knobs.lowest_rate < knobs.highest_rate:
         raise BadSetup(f"lowest_rate {knobs.lowest_rate} must be above 0 and below highest_rate {knobs.highest_rate}")
     for channels in {channel for width in knobs.widths for channel in channels_of(width, knobs.levels)}:
@@ -148,34 +153,36 @@ def check(knobs: Knobs) -> None:
 
 
 def channels_of(width: int, levels: int) -> tuple[int, ...]:
-    """Each level has 32 more than the one above."""
+    """Channels of each level; each has 32 more than the level above."""
     return tuple(width + 32 * level for level in range(levels))
 
 
-def open_exam(knobs: Knobs, folder: Path, pairs: Any) -> Exam:
-    """Encode the set once, and keep some of it from the lesson that all trials share, `lesson.pt`."""
+def open_held_out_test(knobs: Knobs, folder: Path, pairs: Any) -> HeldOutTest:
+    """Encode the data set once and hold out some pictures; the trials share the rest as `dataset.pt`."""
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
-    whole = open_dataset(folder / "whole.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
-    chance = torch.Generator().manual_seed(knobs.seed)
-    order = torch.randperm(len(whole.latents), generator=chance)
+    whole = open_dataset(folder / "all.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
+    generator = torch.Generator().manual_seed(knobs.seed)
+    order = torch.randperm(len(whole.latents), generator=generator)
     count = min(knobs.held_out, len(order) // 5)
-    if count < 1 or len(order) - count < FEWEST:
-        raise BadSetup(f"held_out {knobs.held_out} of {len(order)} pictures: hold out 1, and leave {FEWEST}")
-    torch.save(asdict(some(whole, order[count:])), folder / LESSON)
-    held = some(whole, order[:count])
-    return Exam(held, torch.randn(held.latents.shape, generator=chance))
+    if count < 1 or len(order) - count < MIN_PICTURES:
+        raise BadSetup(
+            f"held_out {knobs.held_out} of {len(order)} pictures: hold out at least 1 and leave {MIN_PICTURES}"
+        )
+    torch.save(asdict(take_rows(whole, order[count:])), folder / DATASET)
+    held = take_rows(whole, order[:count])
+    return HeldOutTest(held, torch.randn(held.latents.shape, generator=generator))
 
 
-def some(dataset: PictureDataset, rows: Tensor) -> PictureDataset:
-    """The lesson with these pictures only."""
+def take_rows(dataset: PictureDataset, rows: Tensor) -> PictureDataset:
+    """The data set with these pictures only."""
     sheets = dataset.sheets
     if sheets is not None:
         sheets = replace(sheets, things=sheets.things[rows], shifts=sheets.shifts[rows])
-    return replace(dataset, latents=dataset.latents[rows], meaning_of=dataset.meaning_of[rows], sheets=sheets)
+    return replace(dataset, latents=dataset.latents[rows], caption_rows=dataset.caption_rows[rows], sheets=sheets)
 
 
 def open_study(knobs: Knobs, storage: Any) -> optuna.Study:
-    """The study kept there; trials that were cut short are put first in the queue again."""
+    """Open or create the study; interrupted trials are repeated first."""
     before = storage.get_all_studies()
     count = len(storage.get_all_trials(before[0]._study_id)) if before else 0
     study = optuna.create_study(
@@ -185,47 +192,47 @@ def open_study(knobs: Knobs, storage: Any) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(seed=knobs.seed + count, n_startup_trials=max(4, knobs.trials // 4)),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=knobs.unstopped, n_warmup_steps=knobs.steps // 4),
     )
-    taken_up = {trial.user_attrs.get("instead_of") for trial in study.trials}
+    repeated_trials = {trial.user_attrs.get("instead_of") for trial in study.trials}
     for trial in study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL)):
         if trial.state is TrialState.RUNNING:
             study.tell(trial.number, state=TrialState.FAIL)
-        if trial.number not in taken_up:
+        if trial.number not in repeated_trials:
             study.enqueue_trial(trial.params, user_attrs={"instead_of": trial.number})
     return study
 
 
-def judged(trial: optuna.Trial, knobs: Knobs, folder: Path, exam: Exam) -> float:
-    """Train one network and return its error; raises TrialPruned when it is worse than most on the way."""
-    run = draw(trial, knobs, folder)
-    goal, begun = objective(run.target, run.schedule, run.snr_cap), time.monotonic()
+def run_trial(trial: optuna.Trial, knobs: Knobs, folder: Path, held_out_test: HeldOutTest) -> float:
+    """Train one network and return its error; raises TrialPruned if it is worse than the median on the way."""
+    run = suggest_knobs(trial, knobs, folder)
+    objective, started = make_objective(run.target, run.schedule, run.snr_cap), time.monotonic()
     run.out.mkdir(parents=True, exist_ok=True)
-    if not (run.out / LESSON).exists():
-        os.link(folder / LESSON, run.out / LESSON)
+    if not (run.out / DATASET).exists():
+        os.link(folder / DATASET, run.out / DATASET)
 
     def judge(step: int, _losses: Any) -> None:
-        """The checkpoint at hand is that of the row before."""
+        """Evaluate the last checkpoint, which belongs to the row before."""
         if (run.out / STATE).exists():
-            done, error = examine(run, goal, exam)
+            done, error = evaluate_checkpoint(run, objective, held_out_test)
             trial.report(error, done)
             if trial.should_prune() or not math.isfinite(error):
                 raise optuna.TrialPruned
 
     try:
         train_diffusion.train(run, on_row=judge)
-        _, error = examine(run, goal, exam)
+        _, error = evaluate_checkpoint(run, objective, held_out_test)
         if not math.isfinite(error):
             raise optuna.TrialPruned
     except optuna.TrialPruned:
-        tidy(run.out)
+        delete_checkpoint(run.out)
         raise
     finally:
-        trial.set_user_attr("seconds", round(time.monotonic() - begun, 1))
-    tidy(run.out)
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+    delete_checkpoint(run.out)
     return error
 
 
-def draw(trial: optuna.Trial, knobs: Knobs, folder: Path) -> train_diffusion.Knobs:
-    """The knobs of a trial, whose folder is named after them so that a repeated trial finds its checkpoint."""
+def suggest_knobs(trial: optuna.Trial, knobs: Knobs, folder: Path) -> train_diffusion.Knobs:
+    """Draw the knobs of a trial; its folder is named after them, so that a repeated trial finds its checkpoint."""
     rate = trial.suggest_float("learning_rate", knobs.lowest_rate, knobs.highest_rate, log=True)
     width = trial.suggest_categorical("width", knobs.widths)
     target = trial.suggest_categorical("target", knobs.targets)
@@ -250,36 +257,38 @@ def draw(trial: optuna.Trial, knobs: Knobs, folder: Path) -> train_diffusion.Kno
     )
 
 
-def examine(run: train_diffusion.Knobs, goal: Objective, exam: Exam) -> tuple[int, float]:
+def evaluate_checkpoint(
+    run: train_diffusion.Knobs, objective: Objective, held_out_test: HeldOutTest
+) -> tuple[int, float]:
     """(steps done, error) of the averaged network in the run's checkpoint."""
     parts = torch.load(run.out / STATE, weights_only=True)
-    model = train_diffusion.build(run, exam.dataset).to(run.device).eval()
+    model = train_diffusion.build_model(run, held_out_test.dataset).to(run.device).eval()
     model.load_state_dict(parts["ema"])
-    return int(parts["step"]), exam.error(model, goal, run.device)
+    return int(parts["step"]), held_out_test.error(model, objective, run.device)
 
 
-def tidy(folder: Path) -> None:
-    """Keep of a finished trial its knobs, curve and samples."""
-    for name in (STATE, LESSON):
+def delete_checkpoint(folder: Path) -> None:
+    """Delete the weights and the data set of a finished trial; knobs, losses and samples stay."""
+    for name in (STATE, DATASET):
         (folder / name).unlink(missing_ok=True)
     for part in ("unet", "adapter"):
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that need not be done again, the best first, stopped ones last."""
-    trials = study.get_trials(deepcopy=False, states=DONE)
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Completed and stopped trials, the best first, stopped ones last."""
+    trials = study.get_trials(deepcopy=False, states=FINAL_STATES)
     return sorted(trials, key=lambda trial: (trial.state is not TrialState.COMPLETE, error_of(trial)))
 
 
-def best_of(study: optuna.Study) -> float | None:
-    """The lowest error of a trial that was not stopped."""
-    errors = [error_of(trial) for trial in finished(study) if trial.state is TrialState.COMPLETE]
+def lowest_error(study: optuna.Study) -> float | None:
+    """The lowest error of a completed trial; None if there is none."""
+    errors = [error_of(trial) for trial in finished_trials(study) if trial.state is TrialState.COMPLETE]
     return errors[0] if errors else None
 
 
 def error_of(trial: FrozenTrial) -> float:
-    """Its error, or the last one before it was stopped."""
+    """The error of a completed trial, or the last one before a trial was stopped."""
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         return trial.value
     values = trial.intermediate_values
@@ -287,7 +296,7 @@ def error_of(trial: FrozenTrial) -> float:
 
 
 def row_of(trial: FrozenTrial) -> dict[str, object]:
-    """What people want to know of a trial, by COLUMNS."""
+    """A trial as a row of the table, by COLUMNS."""
     stopped = trial.state is TrialState.PRUNED
     last = max(trial.intermediate_values, default=0)
     return {
@@ -302,9 +311,9 @@ def row_of(trial: FrozenTrial) -> dict[str, object]:
     }
 
 
-def report(study: optuna.Study, folder: Path) -> None:
+def write_reports(study: optuna.Study, folder: Path) -> None:
     """Write `trials.csv` and `trials.png`."""
-    trials = finished(study)
+    trials = finished_trials(study)
     with (folder / "trials.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -313,23 +322,23 @@ def report(study: optuna.Study, folder: Path) -> None:
 
 
 def table(study: optuna.Study) -> str:
-    """All trials in columns, the best first."""
-    rows = [COLUMNS, *([str(row_of(trial)[name]) for name in COLUMNS] for trial in finished(study))]
+    """All trials as an aligned text table, the best first."""
+    rows = [COLUMNS, *([str(row_of(trial)[name]) for name in COLUMNS] for trial in finished_trials(study))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
 
 
 def plot(trials: Sequence[FrozenTrial]) -> Figure:
-    """Error by trial and by each knob; stopped trials hollow."""
+    """Plot the error by trial and by each knob; stopped trials are hollow."""
     figure = Figure(figsize=(16, 3.4), layout="constrained")
     names = ("trial", "learning_rate", "width", "target", "schedule")
     for axis, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
         for trial in trials:
-            place = trial.number if name == "trial" else trial.params.get(name, "none")
-            whole = trial.state is TrialState.COMPLETE
-            where = str(place) if name in ("width", "target", "schedule") else place
-            axis.plot([where], [error_of(trial)], "o", color="tab:blue", fillstyle="full" if whole else "none")
+            value = trial.number if name == "trial" else trial.params.get(name, "none")
+            x = str(value) if name in ("width", "target", "schedule") else value
+            fill = "full" if trial.state is TrialState.COMPLETE else "none"
+            axis.plot([x], [error_of(trial)], "o", color="tab:blue", fillstyle=fill)
         axis.set_xlabel(name.replace("_", " "))
         if name == "learning_rate" and trials:
             axis.set_xscale("log")

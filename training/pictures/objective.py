@@ -1,7 +1,7 @@
-"""What a diffusion model is taught to predict, and on which noise schedule; diffusers' names for both.
+"""What a diffusion model learns to predict, and on which noise schedule, with the names of diffusers.
 
-Targets: the noise (Ho et al. 2020), v (Salimans & Ho 2022), or the velocity of a straight flow (Liu et al. 2022).
-Every target is a mixture of noise and picture, so that one line serves them all. Knows no network.
+The target is the noise (Ho et al. 2020), v (Salimans & Ho 2022) or the velocity of a straight flow (Liu et al. 2022).
+Each is a weighted sum of noise and picture, so one formula covers them all.
 """
 
 from dataclasses import dataclass
@@ -20,49 +20,49 @@ SCHEDULES = {"linear": "linear", "scaled-linear": "scaled_linear", "cosine": "sq
 
 @dataclass(frozen=True)
 class Objective:
-    """Tables by timestep, (1000,) each.
+    """Coefficients by timestep, (1000,) each.
 
-    noisy = signal · picture + spread · noise; target = to_noise · noise + to_picture · picture;
-    `weight` is what an error counts at that timestep.
+    noisy = alpha · picture + sigma · noise; target = noise_weight · noise + picture_weight · picture;
+    `loss_weight` scales the squared error.
     """
 
-    signal: Tensor
-    spread: Tensor
-    to_noise: Tensor
-    to_picture: Tensor
-    weight: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    noise_weight: Tensor
+    picture_weight: Tensor
+    loss_weight: Tensor
 
-    def noised(self, pictures: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """(noisy latents, target) for latents and noise of the same shape, at one timestep each."""
-        signal, spread, to_noise, to_picture = (
+    def add_noise(self, pictures: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """(noisy latents, target) for latents and noise of the same shape, each row at its own timestep."""
+        alpha, sigma, noise_weight, picture_weight = (
             table.to(pictures.device)[timesteps].view(-1, 1, 1, 1)
-            for table in (self.signal, self.spread, self.to_noise, self.to_picture)
+            for table in (self.alpha, self.sigma, self.noise_weight, self.picture_weight)
         )
-        return signal * pictures + spread * noise, to_noise * noise + to_picture * pictures
+        return alpha * pictures + sigma * noise, noise_weight * noise + picture_weight * pictures
 
 
-def objective(target: str, schedule: str, snr_cap: float) -> Objective:
-    """The tables; raises BadRecipe for an unknown target or schedule. A flow is straight whatever the schedule.
+def make_objective(target: str, schedule: str, snr_cap: float) -> Objective:
+    """Raises BadRecipe for an unknown target or schedule. A flow is straight, whatever the schedule.
 
-    Errors in v count min(SNR + 1, cap) / (SNR + 1), those in noise min(SNR, cap) / SNR (min-SNR, Hang et al. 2023):
-    both cap what nearly clean pictures count. A flow's count the same everywhere.
+    The loss weight is min(SNR + 1, cap) / (SNR + 1) for v and min(SNR, cap) / SNR for noise (min-SNR, Hang et al.
+    2023): both limit the influence of nearly clean pictures. For a flow it is 1 everywhere.
     """
     check_choice("target", target, tuple(TARGETS))
     check_choice("schedule", schedule, tuple(SCHEDULES))
     if target == "flow":
-        spread = torch.arange(1, STEPS + 1) / STEPS
+        sigma = torch.arange(1, STEPS + 1) / STEPS
         one = torch.ones(STEPS)
-        return Objective(1 - spread, spread, one, -one, one)
+        return Objective(1 - sigma, sigma, one, -one, one)
     power = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule=SCHEDULES[schedule]).alphas_cumprod
-    signal, spread = power.sqrt(), (1 - power).sqrt()
+    alpha, sigma = power.sqrt(), (1 - power).sqrt()
     if target == "epsilon":
-        weight = (snr_cap * (1 - power) / power).clamp(max=1.0)
-        return Objective(signal, spread, torch.ones(STEPS), torch.zeros(STEPS), weight)
-    return Objective(signal, spread, signal, -spread, (snr_cap * (1 - power)).clamp(max=1.0))
+        loss_weight = (snr_cap * (1 - power) / power).clamp(max=1.0)
+        return Objective(alpha, sigma, torch.ones(STEPS), torch.zeros(STEPS), loss_weight)
+    return Objective(alpha, sigma, alpha, -sigma, (snr_cap * (1 - power)).clamp(max=1.0))
 
 
 def sampler_config(target: str, schedule: str) -> dict[str, Any]:
-    """How a model so taught is sampled, for `DPMSolverMultistepScheduler`."""
+    """The configuration of `DPMSolverMultistepScheduler` for a model with this target and schedule."""
     flow = {"use_flow_sigmas": True, "flow_shift": 1.0} if target == "flow" else {}
     return {
         "num_train_timesteps": STEPS,

@@ -1,4 +1,4 @@
-"""Pack finished runs into a standard diffusers folder that painters load. Knows no training."""
+"""Pack finished runs into a standard diffusers folder, which the worker loads as a model."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ from worker.stickers.sprites import open_bank, write_bank
 
 from .objective import sampler_config
 
-SHARD = "15MB"  # of weights in one file at most
-BARE = {
+MAX_SHARD_SIZE = "15MB"  # of weights in one file
+WITHOUT_TEXT_MODEL = {
     "text_encoder": None,
     "tokenizer": None,
     "safety_checker": None,
@@ -41,81 +41,83 @@ BARE = {
 
 @dataclass(frozen=True)
 class Knobs:
-    """What to pack, where to, and what painters should use by default."""
+    """Which runs to pack, where to, and the default settings of the model."""
 
     vae: Path = Path("var/train/vae/vae")
     diffusion: Path = Path("var/train/diffusion")
     upscaler: str = ""  # run folder of an upscaler; "" = enlarge with a plain filter
-    bank: str = ""  # sprite bank to ship with a model that looks at sheets
-    sprite_side: int = 100  # px of the longer side of a shipped drawing
+    bank: str = ""  # sprite bank to pack with a model that uses sheets of drawings
+    sprite_side: int = 100  # px of the longer side of a packed drawing
     out: Path = Path("models/stickers")
     title: str = "Stickers: friendly drawn things, in a second on two cores"
     licence: str = "Apache-2.0; drawings: Fluent Emoji (MIT), Noto Emoji (Apache-2.0), Twemoji (CC-BY 4.0)"
-    held_out: int = 0  # every n-th drawing of the bank was kept from training
+    held_out: int = 0  # every n-th drawing of the bank was held out of training
     steps: int = 12
     guidance_scale: float = 2.0
 
 
-def ship(knobs: Knobs) -> Path:
-    """Write `knobs.out` in float16, keeping the model card that lies there; returns it.
+def pack_model(knobs: Knobs) -> Path:
+    """Write the model folder `knobs.out` in float16, keeping an existing model card; returns the folder.
 
-    Readers see the old folder or the new one, never a half-written one; raises BadSetup when a run is missing.
+    Readers see the old folder or the new one, never a half-written one. Raises BadSetup if a run is missing.
     """
     run = read_run(knobs)
-    fresh = knobs.out.with_name(f".{knobs.out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    save_networks(knobs, run, fresh)
+    new_folder = knobs.out.with_name(f".{knobs.out.name}.new")
+    shutil.rmtree(new_folder, ignore_errors=True)
+    save_networks(knobs, run, new_folder)
     if knobs.upscaler:
-        shutil.copytree(Path(knobs.upscaler) / "upscaler", fresh / "upscaler")
+        shutil.copytree(Path(knobs.upscaler) / "upscaler", new_folder / "upscaler")
     if knobs.bank:
-        pack_bank(Path(knobs.bank), fresh / BANK, knobs.sprite_side)
-    for weights in fresh.rglob("*.safetensors"):
+        pack_bank(Path(knobs.bank), new_folder / BANK, knobs.sprite_side)
+    for weights in new_folder.rglob("*.safetensors"):
         weights.chmod(0o644)  # safetensors writes them for the owner only
-    (fresh / "model.json").write_text(json.dumps(describe(knobs, run, fresh), indent=2) + "\n")
+    (new_folder / "model.json").write_text(json.dumps(model_json(knobs, run, new_folder), indent=2) + "\n")
     if (card := knobs.out / "README.md").exists():
-        shutil.copy(card, fresh)
-    swap(fresh, knobs.out)
+        shutil.copy(card, new_folder)
+    replace_folder(new_folder, knobs.out)
     return knobs.out
 
 
 def read_run(knobs: Knobs) -> dict[str, Any]:
-    """The run's own knobs; raises BadSetup when it or the autoencoder has no weights yet."""
+    """The knobs of the diffusion run; raises BadSetup if it or the autoencoder has no weights yet."""
     for folder in (knobs.vae, knobs.diffusion / "unet"):
         if not (folder / "config.json").exists():
             raise BadSetup(f"{folder} holds no model; train it first")
     if (knobs.diffusion / "adapter").exists() and not knobs.bank:
-        raise BadSetup(f"{knobs.diffusion} looks at drawings: say which bank to ship with it")
+        raise BadSetup(f"{knobs.diffusion} uses sheets of drawings: give the bank to pack with it, --bank FOLDER")
     run: dict[str, Any] = json.loads((knobs.diffusion / "config.json").read_text())
     return run
 
 
 def save_networks(knobs: Knobs, run: dict[str, Any], folder: Path) -> None:
-    """The averaged weights as a stock diffusers pipeline without its own text model."""
+    """Save the averaged weights as a stock diffusers pipeline without a text model."""
     vae = AutoencoderTiny.from_pretrained(knobs.vae).half()
     scheduler = DPMSolverMultistepScheduler(**sampler_config(run["target"], run["schedule"]))
-    if labels_of(knobs.diffusion):  # no stock pipeline listens to labels and decodes latents
+    if read_labels(knobs.diffusion):  # no stock pipeline takes labels and decodes latents
         for name, part in (("vae", vae), ("scheduler", scheduler)):
             part.save_pretrained(folder / name)
         unet = UNet2DModel.from_pretrained(knobs.diffusion / "unet").half()
-        unet.save_pretrained(folder / "unet", max_shard_size=SHARD)
+        unet.save_pretrained(folder / "unet", max_shard_size=MAX_SHARD_SIZE)
         return
     unet = UNet2DConditionModel.from_pretrained(knobs.diffusion / "unet").half()
-    parts = {"vae": vae, "unet": unet, "scheduler": scheduler, **BARE}
+    parts = {"vae": vae, "unet": unet, "scheduler": scheduler, **WITHOUT_TEXT_MODEL}
     if (knobs.diffusion / "adapter").exists():
         adapter = T2IAdapter.from_pretrained(knobs.diffusion / "adapter").half()
-        StableDiffusionAdapterPipeline(adapter=adapter, **parts).save_pretrained(folder, max_shard_size=SHARD)
+        StableDiffusionAdapterPipeline(adapter=adapter, **parts).save_pretrained(
+            folder, max_shard_size=MAX_SHARD_SIZE
+        )
     else:
-        StableDiffusionPipeline(**parts).save_pretrained(folder, max_shard_size=SHARD)
+        StableDiffusionPipeline(**parts).save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
 
 
-def labels_of(run: Path) -> Sequence[str]:
-    """The classes that the run learnt, in the order of their numbers; none of a run with captions."""
-    labels: Sequence[str] = torch.load(run / "lesson.pt", weights_only=True, mmap=True)["labels"]
+def read_labels(run: Path) -> Sequence[str]:
+    """The classes of the run, in the order of their numbers; empty for a run with captions."""
+    labels: Sequence[str] = torch.load(run / "dataset.pt", weights_only=True, mmap=True)["labels"]
     return labels
 
 
 def pack_bank(source: Path, folder: Path, side: int) -> None:
-    """The bank with smaller drawings and the embeddings of its names."""
+    """Write the bank with smaller drawings and the embeddings of its names."""
     bank, encoder = open_bank(source), open_text_encoder()
     drawings = {
         style: {
@@ -129,24 +131,24 @@ def pack_bank(source: Path, folder: Path, side: int) -> None:
     save_name_vectors(open_bank(folder), lambda names: encoder.embed(names).numpy())
 
 
-def describe(knobs: Knobs, run: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`model.json`: what a painter must know that the diffusers files do not say; sizes in px."""
+def model_json(knobs: Knobs, run: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of `model.json`: what the diffusers files do not say; sizes in px."""
     side = json.loads((folder / "unet" / "config.json").read_text())["sample_size"]
     levels = len(json.loads((folder / "vae" / "config.json").read_text())["encoder_block_out_channels"])
     native = side * run["patch"] * 2 ** (levels - 1)
-    labels = list(labels_of(knobs.diffusion))
-    more: dict[str, Any] = {"labels": labels} if labels else {"text": "minilm-tokens", "tokens": TOKENS}
+    labels = list(read_labels(knobs.diffusion))
+    text_or_labels: dict[str, Any] = {"labels": labels} if labels else {"text": "minilm-tokens", "tokens": TOKENS}
     if run["target"] == "flow":
-        more["samplers"], more["schedules"] = ["dpm++2m", "euler"], ["native"]
+        text_or_labels["samplers"], text_or_labels["schedules"] = ["dpm++2m", "euler"], ["native"]
     if knobs.held_out:
-        more["held_out"] = knobs.held_out
+        text_or_labels["held_out"] = knobs.held_out
     return {
         "name": knobs.out.name,
         "title": knobs.title,
         "licence": knobs.licence,
         "revision": fingerprint(folder),
         "native_size": native,
-        **more,
+        **text_or_labels,
         "defaults": {
             "steps": knobs.steps,
             "guidance_scale": knobs.guidance_scale,
@@ -165,15 +167,15 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def swap(fresh: Path, place: Path) -> None:
-    """Put the finished folder in place by renaming."""
-    old = place.with_name(f".{place.name}.old")
+def replace_folder(new_folder: Path, target: Path) -> None:
+    """Rename the finished folder into place."""
+    old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    fresh.rename(place)
+    if target.exists():
+        target.rename(old)
+    new_folder.rename(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    ship(from_arguments(Knobs, __doc__))
+    pack_model(from_arguments(Knobs, __doc__))

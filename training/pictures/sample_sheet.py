@@ -1,4 +1,4 @@
-"""A sheet of pictures by a packed model, each with its prompt below, painted as the product paints them."""
+"""Paint a sheet of sample pictures with a packed model, each with its prompt below it."""
 
 import logging
 import time
@@ -86,7 +86,7 @@ STRIP = 24  # px below each picture for its prompt, in two lines
 
 @dataclass(frozen=True)
 class Knobs:
-    """Which model paints, how, and where the sheet goes; sizes in px. No steps or guidance: the model's own."""
+    """Model, settings and output; sizes in px. Zero steps or guidance means the default of the model."""
 
     models: Path = Path("models")
     model: str = "stickers"
@@ -101,7 +101,7 @@ class Knobs:
 
 
 def paint(knobs: Knobs) -> Path:
-    """Paint all prompts one by one as a visitor would ask for them; returns the sheet's path."""
+    """Paint all prompts one by one, as the worker would; returns the path of the sheet."""
     catalogue = Catalogue(knobs.models)
     painter = open_painter(catalogue.model(knobs.model), PainterOptions(knobs.threads, device="cpu"))
     wanted = {"model": knobs.model, "seed": knobs.seed, "width": knobs.painted, "height": knobs.painted}
@@ -116,7 +116,7 @@ def paint(knobs: Knobs) -> Path:
 
 
 def sheet(pictures: list[Image.Image], columns: int, side: int) -> Image.Image:
-    """The pictures in rows, `side` px each, prompts below."""
+    """The pictures in rows, `side` px each, with their prompts below."""
     whole = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * (side + STRIP)), "white")
     pen = ImageDraw.Draw(whole)
     for place, (picture, prompt) in enumerate(zip(pictures, PROMPTS, strict=True)):

@@ -1,7 +1,7 @@
-"""Train the picture model: a latent diffusion UNet that listens to MiniLM token states, or to a class label.
+"""Train the picture model: a latent diffusion UNet conditioned on MiniLM token states, or on a class label.
 
-Captions are dropped at times for classifier-free guidance (Ho & Salimans 2022). Pictures and captions come as
-`Pairs`, drawings to look at as sheets; it does not know how they were made, nor how the result is shipped.
+Some captions are dropped for classifier-free guidance (Ho & Salimans 2022). Drawings, if the data set has any, reach
+the UNet as sheets through a T2I adapter.
 """
 
 import copy
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from memo.minilm import DIMENSION
 from training import OnRow
-from training.captioned_pictures import open_pairs
-from training.checkpoint import LESSON, LossTable, average, generator_of, load_state, open_run, save_state
+from training.captioned_pictures import open_captioned_pictures
+from training.checkpoint import DATASET, LossTable, load_state, open_run, save_state, step_generator, update_average
 from training.knobs import from_arguments
 from training.thread_pool import open_pool
 from worker.engine.denoiser import Conditioning, Denoiser
@@ -30,11 +30,11 @@ from worker.engine.text_encoder import open_text_encoder
 from worker.stickers.sheet import sheet_latents
 
 from .dataset import PictureDataset, open_dataset
-from .objective import STEPS, Objective, objective, sampler_config
+from .objective import STEPS, Objective, make_objective, sampler_config
 
 log = logging.getLogger(__name__)
 
-SHOWN = 16  # pictures on a run's sheet of samples
+SAMPLES = 16  # pictures in `samples.png`
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Knobs:
     pairs: Path = Path("var/train/scenes")
     vae: Path = Path("var/train/vae/vae")
     out: Path = Path("var/train/diffusion")
-    begin: str = ""  # run folder to go on from, instead of chance
+    begin: str = ""  # run folder whose weights to start from, instead of random ones
     target: str = "v"  # epsilon | v | flow
     schedule: str = "cosine"  # linear | scaled-linear | cosine
     steps: int = 8000
     batch: int = 16
     learning_rate: float = 8e-4
-    patch: int = 2  # latents of the autoencoder that form a cell, across and down
+    patch: int = 2  # side of the square of latents that forms one cell
     channels: tuple[int, ...] = (112, 128, 160)  # of the levels, from 16×16 downwards
     heads: int = 4
-    adapter_blocks: int = 1  # a level, of what looks at the sheets
+    adapter_blocks: int = 1  # blocks a level in the adapter for the sheets
     dropped_captions: float = 0.1
     dropped_sheets: float = 0.05
     snr_cap: float = 5.0  # see `objective`
@@ -68,75 +68,84 @@ class Knobs:
 
 @dataclass(frozen=True)
 class Batch:
-    """Noisy latents (n, channels, h, w), timesteps (n), what they are of, the target to predict, weights (n)."""
+    """Noisy latents (n, channels, h, w), timesteps (n), conditioning, target to predict, loss weights (n)."""
 
     noisy: Tensor
     timesteps: Tensor
     conditioning: Conditioning
     target: Tensor
-    weight: Tensor
+    loss_weight: Tensor
 
     def split(self, parts: int) -> Iterator["Batch"]:
-        """As equal as can be, fewer if there are not enough rows."""
-        columns = (self.noisy, self.timesteps, self.conditioning, self.target, self.weight)
+        """At most `parts` batches of nearly equal size."""
+        columns = (self.noisy, self.timesteps, self.conditioning, self.target, self.loss_weight)
         for rows in zip(*(column.chunk(parts) for column in columns), strict=True):
             yield Batch(*rows)
 
     def to(self, device: str) -> "Batch":
-        """The same, elsewhere."""
+        """The batch on a device."""
         return Batch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
-    """Run or resume to `knobs.steps`; returns the run folder, with the averaged model in `unet/` and `adapter/`."""
-    goal = objective(knobs.target, knobs.schedule, knobs.snr_cap)
-    pairs = open_pairs(knobs.pairs)
+    """Train, or resume, to `knobs.steps`; returns the run folder, with the averaged `unet/` and `adapter/`."""
+    objective = make_objective(knobs.target, knobs.schedule, knobs.snr_cap)
+    pairs = open_captioned_pictures(knobs.pairs)
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
     folder = open_run(knobs)
-    dataset = open_dataset(folder / LESSON, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
-    return learn(knobs, folder, dataset, goal, vae, on_row=on_row)
+    dataset = open_dataset(folder / DATASET, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
+    return train_on(knobs, folder, dataset, objective, vae, on_row=on_row)
 
 
-def learn(
-    knobs: Knobs, folder: Path, dataset: PictureDataset, goal: Objective, vae: Any, *, on_row: OnRow | None = None
+def train_on(
+    knobs: Knobs,
+    folder: Path,
+    dataset: PictureDataset,
+    objective: Objective,
+    vae: Any,
+    *,
+    on_row: OnRow | None = None,
 ) -> Path:
-    """The loop itself."""
-    model, dataset = build(knobs, dataset).to(knobs.device), dataset.to(knobs.device)
+    """The training loop."""
+    model, dataset = build_model(knobs, dataset).to(knobs.device), dataset.to(knobs.device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     step = load_state(folder, model=model, ema=ema, optimizer=optimizer)
-    table, saved = LossTable(folder / "loss.csv", ("loss",), step=step, on_row=on_row), time.monotonic()
+    table, last_checkpoint = LossTable(folder / "loss.csv", ("loss",), step=step, on_row=on_row), time.monotonic()
     pool = open_pool(knobs.threads)
     while step < knobs.steps:
-        set_rate(optimizer, knobs, step)
+        set_learning_rate(optimizer, knobs, step)
         optimizer.zero_grad()
         loss = backward(
-            model, draw(dataset, knobs, goal, generator_of(knobs.seed, step)).to(knobs.device), pool, knobs
+            model,
+            draw_batch(dataset, knobs, objective, step_generator(knobs.seed, step)).to(knobs.device),
+            pool,
+            knobs,
         )
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        average(ema, model, step=step, longest=knobs.ema)
+        update_average(ema, model, step=step, longest=knobs.ema)
         step += 1
         table.add(loss)
         if step % knobs.log_every == 0:
             log.info("step,loss %s", table.write(step))
-            if time.monotonic() - saved > 60 * knobs.checkpoint_minutes:
+            if time.monotonic() - last_checkpoint > 60 * knobs.checkpoint_minutes:
                 save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-                report(folder, ema, vae, dataset, knobs)
-                saved = time.monotonic()
+                save_results(folder, ema, vae, dataset, knobs)
+                last_checkpoint = time.monotonic()
     save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-    report(folder, ema, vae, dataset, knobs)
+    save_results(folder, ema, vae, dataset, knobs)
     return folder
 
 
-def build(knobs: Knobs, dataset: PictureDataset) -> Denoiser:
-    """Stock modules, untrained unless begun from another run."""
-    kind = UNet2DModel if dataset.labels else UNet2DConditionModel
+def build_model(knobs: Knobs, dataset: PictureDataset) -> Denoiser:
+    """The stock modules of diffusers, untrained unless `knobs.begin` names a run to start from."""
+    unet_class = UNet2DModel if dataset.labels else UNet2DConditionModel
     if knobs.begin:
         adapter = T2IAdapter.from_pretrained(f"{knobs.begin}/adapter") if dataset.sheets else None
-        return Denoiser(kind.from_pretrained(f"{knobs.begin}/unet"), adapter).train()
+        return Denoiser(unet_class.from_pretrained(f"{knobs.begin}/unet"), adapter).train()
     torch.manual_seed(knobs.seed)
-    unet = kind(**unet_config(knobs, dataset))
+    unet = unet_class(**unet_config(knobs, dataset))
     if dataset.sheets is None:
         return Denoiser(unet)
     channels = list(knobs.channels)
@@ -144,7 +153,7 @@ def build(knobs: Knobs, dataset: PictureDataset) -> Denoiser:
 
 
 def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
-    """The text reaches the UNet by cross-attention and, pooled, in every block; a label in every block only."""
+    """Text reaches the UNet by cross-attention and, pooled, in every block; a label reaches every block only."""
     _, channels, side, _ = dataset.latents.shape
     shape = {
         "sample_size": side,
@@ -162,7 +171,7 @@ def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
             "down_block_types": ("DownBlock2D", *("AttnDownBlock2D",) * (levels - 1)),
             "up_block_types": (*("AttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
             "attention_head_dim": 32,
-            "num_class_embeds": len(dataset.labels) + 1,  # the last one says nothing
+            "num_class_embeds": len(dataset.labels) + 1,  # the last class is the unconditional one
         }
     return {
         **shape,
@@ -175,53 +184,53 @@ def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
     }
 
 
-def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
-    """Warm up over 100 steps, stay, fall in a line over the last quarter; more steps can be added to a run."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
+    """Linear warm-up over 100 steps, constant, then linear decay over the last quarter of the steps."""
     left = (knobs.steps - step) / (0.25 * knobs.steps)
     for group in optimizer.param_groups:
         group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100, max(0.02, left))
 
 
-def draw(dataset: PictureDataset, knobs: Knobs, goal: Objective, chance: torch.Generator) -> Batch:
-    """A random batch, noised."""
-    rows = torch.randint(len(dataset.latents), (knobs.batch,), generator=chance)
-    unsaid = torch.rand(knobs.batch, generator=chance) < knobs.dropped_captions
-    unseen = torch.rand(knobs.batch, generator=chance) < knobs.dropped_sheets
-    conditioning, latents = dataset.conditioning(rows, unsaid, unseen), dataset.latents[rows].float()
+def draw_batch(dataset: PictureDataset, knobs: Knobs, objective: Objective, generator: torch.Generator) -> Batch:
+    """A random batch with noise added."""
+    rows = torch.randint(len(dataset.latents), (knobs.batch,), generator=generator)
+    drop_captions = torch.rand(knobs.batch, generator=generator) < knobs.dropped_captions
+    drop_sheets = torch.rand(knobs.batch, generator=generator) < knobs.dropped_sheets
+    conditioning, latents = dataset.conditioning(rows, drop_captions, drop_sheets), dataset.latents[rows].float()
     if conditioning.sheets is not None:
-        latents = latents - sheet_latents(conditioning.sheets)
-    noise = torch.randn(latents.shape, generator=chance).to(latents)
-    timesteps = torch.randint(STEPS, (knobs.batch,), generator=chance)
-    noisy, target = goal.noised(latents, noise, timesteps)
-    return Batch(noisy, timesteps, conditioning, target, goal.weight[timesteps])
+        latents = latents - shown_on(conditioning.sheets)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    timesteps = torch.randint(STEPS, (knobs.batch,), generator=generator)
+    noisy, target = objective.add_noise(latents, noise, timesteps)
+    return Batch(noisy, timesteps, conditioning, target, objective.loss_weight[timesteps])
 
 
 def backward(model: Denoiser, batch: Batch, pool: ThreadPoolExecutor, knobs: Knobs) -> float:
-    """Add the batch's gradients to the model's and return its loss."""
+    """Compute the gradients of a batch, in parts on several threads; returns the loss."""
 
-    def one(part: Batch) -> float:
+    def backward_part(part: Batch) -> float:
         with torch.autocast(knobs.device, dtype=torch.bfloat16, enabled=knobs.bf16):
             predicted = model(part.noisy, part.timesteps, part.conditioning)
         error = (predicted.float() - part.target).square().mean((1, 2, 3))
-        loss = (part.weight * error).sum() / len(batch.weight)
+        loss = (part.loss_weight * error).sum() / len(batch.loss_weight)
         loss.backward()
         value: float = loss.item()
         return value
 
-    return sum(pool.map(one, batch.split(1 if knobs.device == "cuda" else knobs.threads)))
+    return sum(pool.map(backward_part, batch.split(1 if knobs.device == "cuda" else knobs.threads)))
 
 
-def report(folder: Path, model: Denoiser, vae: Any, dataset: PictureDataset, knobs: Knobs) -> None:
-    """Save the averaged model and `samples.png`: above what the set holds, below what the model makes of the same."""
+def save_results(folder: Path, model: Denoiser, vae: Any, dataset: PictureDataset, knobs: Knobs) -> None:
+    """Save the averaged model and `samples.png`: pictures of the data set above, model samples below them."""
     model.unet.save_pretrained(folder / "unet")
     if model.adapter is not None:
         model.adapter.save_pretrained(folder / "adapter")
-    rows = torch.linspace(0, len(dataset.latents) - 1, min(SHOWN, len(dataset.latents))).long()
+    rows = torch.linspace(0, len(dataset.latents) - 1, min(SAMPLES, len(dataset.latents))).long()
     painted = sample(model, vae, dataset, rows, knobs)
     true = decode(vae, dataset.latents[rows].float().cpu(), knobs.patch).clamp(-1, 1)
     columns = min(8, len(rows))
     lines = [part[start : start + columns] for start in range(0, len(rows), columns) for part in (true, painted)]
-    sheet(torch.cat(lines), columns=columns).save(folder / "samples.png")
+    image_grid(torch.cat(lines), columns=columns).save(folder / "samples.png")
 
 
 @torch.no_grad()
@@ -235,24 +244,30 @@ def sample(
     steps: int = 16,
     guidance: float = 2.0,
 ) -> Tensor:
-    """(n, 3, height, width) in -1..1 from what belongs to these rows, by DPM-Solver++ 2M (Lu et al. 2022)."""
+    """Sample pictures for the captions of these rows, (n, 3, height, width) in -1..1, by DPM-Solver++ 2M.
+
+    Source: Lu et al. 2022.
+    """
     scheduler = DPMSolverMultistepScheduler(**sampler_config(knobs.target, knobs.schedule))
     scheduler.set_timesteps(steps)
-    said = torch.zeros(len(rows), dtype=torch.bool)
-    conditioning, nothing = (dataset.conditioning(rows, unsaid, said).to(knobs.device) for unsaid in (said, ~said))
+    nothing_dropped = torch.zeros(len(rows), dtype=torch.bool)
+    conditioning, unconditional = (
+        dataset.conditioning(rows, drop_captions, nothing_dropped).to(knobs.device)
+        for drop_captions in (nothing_dropped, ~nothing_dropped)
+    )
     shape = (len(rows), *dataset.latents.shape[1:])
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(knobs.device)
     for timestep in scheduler.timesteps.to(knobs.device):
-        when = timestep.expand(len(rows))
-        without, towards = (model(latents, when, what) for what in (nothing, conditioning))
-        latents = scheduler.step(without + guidance * (towards - without), timestep, latents).prev_sample
+        timesteps = timestep.expand(len(rows))
+        unguided, guided = (model(latents, timesteps, text) for text in (unconditional, conditioning))
+        latents = scheduler.step(unguided + guidance * (guided - unguided), timestep, latents).prev_sample
     if conditioning.sheets is not None:
         latents = latents + sheet_latents(conditioning.sheets)
     return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
 
 
-def sheet(pictures: Tensor | Sequence[Tensor], *, columns: int) -> Image.Image:
-    """All pictures, (n, 3, height, width) in -1..1, in rows of `columns`."""
+def image_grid(pictures: Tensor | Sequence[Tensor], *, columns: int) -> Image.Image:
+    """All pictures, (n, 3, height, width) in -1..1, in rows of `columns`; an incomplete last row is left out."""
     rows = [torch.cat(list(pictures[start : start + columns]), dim=2) for start in range(0, len(pictures), columns)]
     whole = torch.cat([row for row in rows if row.shape == rows[0].shape], dim=1)
     return Image.fromarray(((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())

@@ -1,7 +1,7 @@
 """Train the autoencoder: 128 px pictures to 32×32×4 latents and back (4× smaller each way).
 
-A stock `AutoencoderTiny` (after Ollin Boer Bohan's TAESD), trained on crops with pixel and edge losses only, its
-latents held near mean 0 and deviation 1 so that the diffusion model needs no scaling. Does not know captions.
+A stock `AutoencoderTiny` (after Ollin Boer Bohan's TAESD), trained on crops with pixel and edge losses only. Its
+latents are held near mean 0 and standard deviation 1, so that the diffusion model needs no scaling.
 """
 
 import copy
@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from memo.errors import BadSetup
 from training import OnRow
-from training.captioned_pictures import FEWEST, open_pairs
-from training.checkpoint import LossTable, average, generator_of, load_state, open_run, save_state
+from training.captioned_pictures import MIN_PICTURES, open_captioned_pictures
+from training.checkpoint import LossTable, load_state, open_run, save_state, step_generator, update_average
 from training.knobs import from_arguments
 from training.thread_pool import open_pool
 
@@ -38,15 +38,15 @@ class Knobs:
     pairs: Path = Path("var/train/scenes")
     out: Path = Path("var/train/vae")
     steps: int = 4000
-    joint_steps: int = 2600  # after these the encoder stays, so that latents already computed stay true
+    joint_steps: int = 2600  # then the encoder is frozen, so that latents computed from it stay valid
     batch: int = 16
     crop: int = 64  # px, a multiple of 4
-    held_out: int = 64  # last pictures of the set, never trained on
+    held_out: int = 64  # last pictures of the data set, never trained on
     learning_rate: float = 1.5e-3
     encoder_width: int = 32
     decoder_width: int = 48
     latent_channels: int = 4
-    latent_noise: float = 0.08  # added while training, so that near latents look alike
+    latent_noise: float = 0.08  # added in training, so that similar latents decode to similar pictures
     ema: float = 0.998
     seed: int = 1
     threads: int = 2
@@ -55,49 +55,49 @@ class Knobs:
 
 
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
-    """Run or resume to `knobs.steps`; returns the run folder, with the averaged model in `vae/`."""
-    images = open_pairs(knobs.pairs).images
-    if len(images) < knobs.held_out + FEWEST:
+    """Train, or resume, to `knobs.steps`; returns the run folder, with the averaged model in `vae/`."""
+    images = open_captioned_pictures(knobs.pairs).images
+    if len(images) < knobs.held_out + MIN_PICTURES:
         raise BadSetup(f"{len(images)} pictures are too few when {knobs.held_out} are held out: lower held_out")
     seen, unseen = images[: -knobs.held_out], np.array(images[-knobs.held_out :])
     folder = open_run(knobs)
-    model = build(knobs)
+    model = build_autoencoder(knobs)
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
     step = load_state(folder, model=model, ema=ema, optimizer=optimizer)
     table = LossTable(folder / "loss.csv", ("loss", "l1"), step=step, on_row=on_row)
-    saved, pool = time.monotonic(), open_pool(knobs.threads)
+    last_checkpoint, pool = time.monotonic(), open_pool(knobs.threads)
     while step < knobs.steps:
-        chance = generator_of(knobs.seed, step)
-        set_rate(optimizer, knobs, step)
+        generator = step_generator(knobs.seed, step)
+        set_learning_rate(optimizer, knobs, step)
         if step >= knobs.joint_steps:
-            freeze(model.encoder, ema.encoder)
+            freeze_encoder(model.encoder, ema.encoder)
         optimizer.zero_grad()
-        loss, l1 = backward(model, crops(seen, knobs, chance), knobs, chance, pool)
+        loss, l1 = backward(model, draw_crops(seen, knobs, generator), knobs, generator, pool)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        average(ema, model, step=step, longest=knobs.ema)
+        update_average(ema, model, step=step, longest=knobs.ema)
         step += 1
         table.add(loss, l1)
         if step % knobs.log_every == 0:
             log.info("step,loss,l1 %s", table.write(step))
-            if time.monotonic() - saved > 60 * knobs.checkpoint_minutes:
+            if time.monotonic() - last_checkpoint > 60 * knobs.checkpoint_minutes:
                 save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-                report(folder, ema, unseen)
-                saved = time.monotonic()
+                save_results(folder, ema, unseen)
+                last_checkpoint = time.monotonic()
     save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-    report(folder, ema, unseen)
+    save_results(folder, ema, unseen)
     return folder
 
 
-def build(knobs: Knobs) -> AutoencoderTiny:
-    """An untrained autoencoder whose blocks begin as small corrections of what passes through."""
+def build_autoencoder(knobs: Knobs) -> AutoencoderTiny:
+    """An untrained autoencoder whose residual blocks start close to the identity."""
     torch.manual_seed(knobs.seed)
     model = AutoencoderTiny(
         latent_channels=knobs.latent_channels,
         encoder_block_out_channels=(knobs.encoder_width,) * 3,
         decoder_block_out_channels=(knobs.decoder_width,) * 3,
-        num_encoder_blocks=(0, 1, 1),  # few at full size, where they are dear
+        num_encoder_blocks=(0, 1, 1),  # few at full size, where they are expensive
         num_decoder_blocks=(3, 1, 0),
         scaling_factor=1.0,
     )
@@ -109,8 +109,8 @@ def build(knobs: Knobs) -> AutoencoderTiny:
     return model.to(memory_format=torch.channels_last)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
-    """Warm up over 100 steps, then fall on a cosine to a fiftieth; once with the encoder and once without."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
+    """Warm up over 100 steps, then decay on a cosine to a fiftieth; once with the encoder and once without."""
     joint = min(knobs.joint_steps, knobs.steps)
     done = step / joint if step < joint else (step - joint) / (knobs.steps - joint)
     fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
@@ -118,17 +118,17 @@ def set_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
         group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100) * fall
 
 
-def freeze(encoder: nn.Module, averaged: nn.Module) -> None:
-    """Let the encoder be the averaged one, and learn no more; again and again the same."""
+def freeze_encoder(encoder: nn.Module, averaged: nn.Module) -> None:
+    """Replace the encoder by the averaged one and stop training it; repeating this changes nothing."""
     encoder.load_state_dict(averaged.state_dict())
     encoder.requires_grad_(False)
 
 
-def crops(images: NDArray[np.uint8], knobs: Knobs, chance: torch.Generator) -> Tensor:
-    """(batch, 3, crop, crop) in -1..1 from random places of random pictures."""
+def draw_crops(images: NDArray[np.uint8], knobs: Knobs, generator: torch.Generator) -> Tensor:
+    """Random crops of random pictures, (batch, 3, crop, crop) in -1..1."""
     free = images.shape[1] - knobs.crop + 1
-    rows = torch.randint(len(images), (knobs.batch,), generator=chance).tolist()
-    corners = torch.randint(free, (knobs.batch, 2), generator=chance).tolist()
+    rows = torch.randint(len(images), (knobs.batch,), generator=generator).tolist()
+    corners = torch.randint(free, (knobs.batch, 2), generator=generator).tolist()
     cut = [images[row, y : y + knobs.crop, x : x + knobs.crop] for row, (y, x) in zip(rows, corners, strict=True)]
     return to_tensor(np.stack(cut))
 
@@ -139,25 +139,25 @@ def to_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def backward(
-    model: AutoencoderTiny, images: Tensor, knobs: Knobs, chance: torch.Generator, pool: ThreadPoolExecutor
+    model: AutoencoderTiny, images: Tensor, knobs: Knobs, generator: torch.Generator, pool: ThreadPoolExecutor
 ) -> tuple[float, float]:
-    """Add the batch's gradients to the model's; returns its loss and mean absolute error."""
+    """Compute the gradients of a batch, in parts on several threads; returns its loss and mean absolute error."""
     side = knobs.crop // 2 ** (len(model.config.encoder_block_out_channels) - 1)
     shape = (len(images), model.config.latent_channels, side, side)
-    noise = knobs.latent_noise * torch.randn(shape, generator=chance)
+    noise = knobs.latent_noise * torch.randn(shape, generator=generator)
 
-    def one(part: Tensor, added: Tensor) -> tuple[float, float]:
+    def backward_part(part: Tensor, added: Tensor) -> tuple[float, float]:
         loss, l1 = losses(model, part, added)
         torch.autograd.backward(loss * (len(part) / len(images)))
         return loss.item() * len(part), l1.item() * len(part)
 
-    done = list(pool.map(one, images.chunk(knobs.threads), noise.chunk(knobs.threads)))
+    done = list(pool.map(backward_part, images.chunk(knobs.threads), noise.chunk(knobs.threads)))
     loss, l1 = (sum(column) / len(images) for column in zip(*done, strict=True))
     return loss, l1
 
 
 def losses(model: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """(what is minimised, mean absolute error); edges count, and latents are kept near N(0, 1)."""
+    """(loss, mean absolute error); the loss includes edges and holds the latents near N(0, 1)."""
     latents = model.encoder(images)
     error = model.decoder(latents + noise) - images
     edges = error.diff(dim=3).abs().mean() + error.diff(dim=2).abs().mean()
@@ -168,11 +168,11 @@ def losses(model: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tenso
 
 
 @torch.no_grad()
-def report(folder: Path, model: AutoencoderTiny, images: NDArray[np.uint8]) -> None:
-    """Save the model, `samples.png` (above: true, below: rebuilt) and `figures.json` on unseen pictures."""
+def save_results(folder: Path, model: AutoencoderTiny, images: NDArray[np.uint8]) -> None:
+    """Save the model, and for held-out pictures `samples.png` (original above, rebuilt below) and `figures.json`."""
     true = to_tensor(images)
-    latents = torch.cat([model.encoder(part) for part in batches(true)])
-    rebuilt = torch.cat([model.decoder(part) for part in batches(latents)]).clamp(-1, 1)
+    latents = torch.cat([model.encoder(part) for part in split_batches(true)])
+    rebuilt = torch.cat([model.decoder(part) for part in split_batches(latents)]).clamp(-1, 1)
     psnr = -10 * ((rebuilt - true) / 2).square().mean((1, 2, 3)).log10()
     figures = {
         "psnr": psnr.mean().item(),  # dB
@@ -186,7 +186,7 @@ def report(folder: Path, model: AutoencoderTiny, images: NDArray[np.uint8]) -> N
     model.save_pretrained(folder / "vae")
 
 
-def batches(tensor: Tensor) -> tuple[Tensor, ...]:
+def split_batches(tensor: Tensor) -> tuple[Tensor, ...]:
     """Sixteen rows at a time."""
     parts: tuple[Tensor, ...] = torch.split(tensor, 16)
     return parts

@@ -1,4 +1,4 @@
-"""What a run learns from, against the way a painter makes the same."""
+"""The data set of a diffusion run: its sheets are those of the worker, and its conditioning drops what it should."""
 
 from random import Random
 
@@ -35,8 +35,8 @@ def sheets():
     )
 
 
-def test_sheets_laid_together_are_those_laid_one_by_one(sheets):
-    laid = sheets.lay(torch.arange(12))
+def test_sheets_laid_out_together_equal_those_of_the_worker(sheets):
+    laid = sheets.lay_out(torch.arange(12))
     for row in range(12):
         things = [
             {size: tiles[thing].numpy() for size, tiles in sheets.tiles.items()}
@@ -55,7 +55,7 @@ def test_sheets_laid_together_are_those_laid_one_by_one(sheets):
     assert sheets.channels == laid.shape[1]
 
 
-def test_what_is_dropped_is_neither_said_nor_shown(sheets):
+def test_dropped_captions_are_unconditional_and_dropped_sheets_empty(sheets):
     states, nothing = torch.rand(3, 24, 384).half(), torch.rand(24, 384).half()
     dataset = PictureDataset(torch.zeros(12, 4, 16, 16), torch.arange(12) % 3, states, nothing, (), sheets)
     rows = torch.tensor([4, 9])
@@ -66,7 +66,7 @@ def test_what_is_dropped_is_neither_said_nor_shown(sheets):
     assert conditioning.sheets[0].any() and not conditioning.sheets[1].any()
 
 
-def test_an_unsaid_label_is_the_one_after_the_last():
+def test_a_dropped_label_is_the_number_after_the_last_label():
     dataset = PictureDataset(torch.zeros(2, 4, 4, 4), torch.tensor([1, 0]), None, None, ("cat", "dog"), None)
     none = torch.zeros(2, dtype=torch.bool)
     conditioning = dataset.conditioning(torch.tensor([0, 1]), torch.tensor([False, True]), none)

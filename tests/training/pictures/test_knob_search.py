@@ -1,4 +1,4 @@
-"""The search for knobs, with the real classes at tiny size."""
+"""The knob search with the real classes, at tiny size."""
 
 import csv
 from collections import Counter
@@ -12,9 +12,9 @@ from PIL import Image
 
 from memo.errors import BadSetup
 from tests.tiny_model import write_tiny_vae
-from training.captioned_pictures import Pairs
+from training.captioned_pictures import CaptionedPictures
 from training.pictures import knob_search, train_diffusion
-from training.pictures.objective import TARGETS, objective
+from training.pictures.objective import TARGETS, make_objective
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +49,26 @@ def rows(folder):
 
 
 def study_of(folder):
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / knob_search.STORE}")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / knob_search.DATABASE}")
     return optuna.load_study(study_name="search", storage=storage), storage.engine.dispose
 
 
 class Killed(BaseException):
-    """Stands for the signal."""
+    """Stands in for SIGKILL."""
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_perfect_prediction_has_no_error_whatever_the_target(target):
-    goal = objective(target, "cosine", 5.0)
+    goal = make_objective(target, "cosine", 5.0)
     pictures, noise = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1)).chunk(2)
     for level in knob_search.LEVELS:
-        step = knob_search.nearest(goal, level)
-        noisy, wanted = goal.noised(pictures, noise, torch.tensor([step]))
-        assert torch.allclose(knob_search.picture_in(goal, step, noisy, wanted), pictures, atol=1e-4)
-        assert goal.spread[step] / goal.signal[step] == pytest.approx(level, rel=0.02)
+        step = knob_search.nearest_timestep(goal, level)
+        noisy, wanted = goal.add_noise(pictures, noise, torch.tensor([step]))
+        assert torch.allclose(knob_search.recover_clean_latents(goal, step, noisy, wanted), pictures, atol=1e-4)
+        assert goal.sigma[step] / goal.alpha[step] == pytest.approx(level, rel=0.02)
 
 
-def test_a_search_tells_and_keeps_what_it_tried(knobs, capsys):
+def test_a_search_reports_and_keeps_its_trials(knobs, capsys):
     heard = []
     folder = knob_search.train(knobs, on_row=lambda done, values: heard.append((done, values["error"])))
     table, printed = rows(folder), capsys.readouterr().out
@@ -82,46 +82,48 @@ def test_a_search_tells_and_keeps_what_it_tried(knobs, capsys):
     assert sorted(entry.name for entry in next((folder / "trials").iterdir()).iterdir())[0] == "config.json"
 
 
-def test_a_bad_trial_is_stopped_on_its_way(knobs, monkeypatch):
-    """The second is judged after its first and second checkpoints, and is worse."""
+def test_a_bad_trial_is_stopped_early(knobs, monkeypatch):
+    """The second trial is worse at its first evaluations."""
     errors = iter([1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0])
-    monkeypatch.setattr(knob_search.Exam, "error", lambda *_: next(errors))
+    monkeypatch.setattr(knob_search.HeldOutTest, "error", lambda *_: next(errors))
     table = rows(knob_search.train(replace(knobs, trials=2)))
     assert [row["state"] for row in table] == ["done", "stopped"]
     assert table[0]["steps"] == "all" and int(table[1]["steps"]) < 4
 
 
-def test_a_killed_search_goes_on_with_its_trial_and_then_the_rest(knobs, monkeypatch):
+def test_a_killed_search_resumes_its_trial_and_runs_the_rest(knobs, monkeypatch):
     knobs = replace(knobs, unstopped=9)
     knob_search.train(replace(knobs, trials=1))
     kill_in_third_step(monkeypatch)
     with pytest.raises(Killed):
         knob_search.train(knobs)
     monkeypatch.undo()
-    begun = []
+    resumed_at = []
     build = train_diffusion.load_state
-    monkeypatch.setattr(train_diffusion, "load_state", lambda *a, **k: begun.append(build(*a, **k)) or begun[-1])
+    monkeypatch.setattr(
+        train_diffusion, "load_state", lambda *a, **k: resumed_at.append(build(*a, **k)) or resumed_at[-1]
+    )
     folder = knob_search.train(knobs)
     study, close = study_of(folder)
     cut, again = study.trials[1], study.trials[2]
     assert cut.state is optuna.trial.TrialState.FAIL and again.params == cut.params
-    assert begun == [2, 0] and len(rows(folder)) == 3
+    assert resumed_at == [2, 0] and len(rows(folder)) == 3
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
     close()
 
 
 def kill_in_third_step(monkeypatch):
-    rate = train_diffusion.set_rate
+    rate = train_diffusion.set_learning_rate
 
     def dying_rate(optimizer, knobs, step):
         if step == 2:
             raise Killed
         rate(optimizer, knobs, step)
 
-    monkeypatch.setattr(train_diffusion, "set_rate", dying_rate)
+    monkeypatch.setattr(train_diffusion, "set_learning_rate", dying_rate)
 
 
-def test_a_finished_search_takes_more_trials_but_no_other_measure(knobs):
+def test_a_finished_search_accepts_more_trials_but_no_other_knobs(knobs):
     folder = knob_search.train(replace(knobs, trials=1))
     knob_search.train(replace(knobs, trials=2))
     assert len(rows(folder)) == 2
@@ -129,21 +131,21 @@ def test_a_finished_search_takes_more_trials_but_no_other_measure(knobs):
         knob_search.train(replace(knobs, steps=5))
 
 
-def test_trials_are_not_taught_what_they_are_judged_by(knobs):
+def test_trials_do_not_train_on_the_held_out_pictures(knobs):
     all_different = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), np.uint8)
-    pairs = Pairs(all_different, tuple(map(str, range(16))))
+    pairs = CaptionedPictures(all_different, tuple(map(str, range(16))))
     pairs.save(knobs.pairs)
     knobs.out.mkdir()
-    exam = knob_search.open_exam(knobs, knobs.out, pairs)
-    taught = torch.load(knobs.out / knob_search.LESSON, weights_only=True)
-    whole = torch.load(knobs.out / "whole.pt", weights_only=True)
-    parts = (exam.dataset.latents, taught["latents"], whole["latents"])
+    held_out_test = knob_search.open_held_out_test(knobs, knobs.out, pairs)
+    trial_data = torch.load(knobs.out / knob_search.DATASET, weights_only=True)
+    whole = torch.load(knobs.out / "all.pt", weights_only=True)
+    parts = (held_out_test.dataset.latents, trial_data["latents"], whole["latents"])
     held, kept, every = (Counter(row.numpy().tobytes() for row in part) for part in parts)
     assert held.total() == 3 and kept.total() == 13 and held + kept == every
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"targets": ("w",)}, "targets: w unknown"),
         ({"schedules": ("steep",)}, "schedules: steep"),
@@ -152,6 +154,6 @@ def test_trials_are_not_taught_what_they_are_judged_by(knobs):
         ({"held_out": 0}, "held_out 0 of 16"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(knobs, wrong, said):
-    with pytest.raises(BadSetup, match=said):
+def test_unusable_settings_are_refused(knobs, wrong, message):
+    with pytest.raises(BadSetup, match=message):
         knob_search.train(replace(knobs, **wrong))

@@ -1,51 +1,51 @@
-"""What a model is taught to predict: any target must give back the picture, whatever the schedule."""
+"""Objectives: every target determines picture and noise, on every schedule."""
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
 
 from memo import BadRecipe
-from training.pictures.objective import SCHEDULES, STEPS, TARGETS, objective
+from training.pictures.objective import SCHEDULES, STEPS, TARGETS, make_objective
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_picture_and_noise_follow_from_noisy_and_target(target, schedule):
-    goal = objective(target, schedule, 5.0)
+def test_picture_and_noise_can_be_recovered_from_latents_and_target(target, schedule):
+    goal = make_objective(target, schedule, 5.0)
     picture, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
     when = torch.tensor([100, 400, 700])
-    noisy, wanted = goal.noised(picture, noise, when)
-    a, b, c, d = (t[when].view(-1, 1, 1, 1) for t in (goal.signal, goal.spread, goal.to_picture, goal.to_noise))
+    noisy, wanted = goal.add_noise(picture, noise, when)
+    a, b, c, d = (t[when].view(-1, 1, 1, 1) for t in (goal.alpha, goal.sigma, goal.picture_weight, goal.noise_weight))
     determinant = a * d - b * c
     assert torch.allclose((d * noisy - b * wanted) / determinant, picture, atol=1e-3)
     assert torch.allclose((a * wanted - c * noisy) / determinant, noise, atol=1e-3)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_noise_and_velocity_are_those_of_diffusers(schedule):
-    ours = objective("v", schedule, 5.0)
+def test_noisy_latents_and_velocity_equal_those_of_diffusers(schedule):
+    ours = make_objective("v", schedule, 5.0)
     theirs = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule=SCHEDULES[schedule])
     picture, noise, when = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([10, 900])
-    noisy, velocity = ours.noised(picture, noise, when)
+    noisy, velocity = ours.add_noise(picture, noise, when)
     assert torch.allclose(noisy, theirs.add_noise(picture, noise, when), atol=1e-6)
     assert torch.allclose(velocity, theirs.get_velocity(picture, noise, when), atol=1e-6)
 
 
 def test_a_flow_goes_straight_from_picture_to_noise():
-    goal = objective("flow", "cosine", 5.0)
+    goal = make_objective("flow", "cosine", 5.0)
     picture, noise = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-    noisy, velocity = goal.noised(picture, noise, torch.tensor([499]))
+    noisy, velocity = goal.add_noise(picture, noise, torch.tensor([499]))
     assert (noisy.item(), velocity.item()) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("target", ["v", "epsilon"])
-def test_nearly_clean_pictures_weigh_less_and_noisy_ones_fully(target):
-    weight = objective(target, "cosine", 5.0).weight
+def test_the_loss_weight_is_small_for_clean_pictures_and_one_for_noise(target):
+    weight = make_objective(target, "cosine", 5.0).weight
     assert weight[-1] == 1 and weight[0] < 0.01 and (weight.diff() >= 0).all()
 
 
 def test_an_unknown_target_or_schedule_is_named():
     with pytest.raises(BadRecipe, match="velocity"):
-        objective("velocity", "cosine", 5.0)
+        make_objective("velocity", "cosine", 5.0)
     with pytest.raises(BadRecipe, match="karras"):
-        objective("v", "karras", 5.0)
+        make_objective("v", "karras", 5.0)

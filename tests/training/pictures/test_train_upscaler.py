@@ -1,4 +1,4 @@
-"""The upscaler's run, with the real classes at tiny size."""
+"""The upscaler run with the real classes, at tiny size."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from diffusers import AutoencoderTiny
 from PIL import Image
 
 from memo.errors import BadSetup
-from training.captioned_pictures import Pairs
+from training.captioned_pictures import CaptionedPictures
 from training.pictures import train_upscaler, train_vae
 from worker.engine.upscaler import open_upscaler
 
@@ -37,7 +37,9 @@ def knobs(pairs_folder, tmp_path):
 @pytest.fixture
 def autoencoder(tmp_path):
     """The folder of an untrained autoencoder."""
-    train_vae.build(train_vae.Knobs(encoder_width=8, decoder_width=8)).save_pretrained(tmp_path / "autoencoder")
+    train_vae.build_autoencoder(train_vae.Knobs(encoder_width=8, decoder_width=8)).save_pretrained(
+        tmp_path / "autoencoder"
+    )
     return str(tmp_path / "autoencoder")
 
 
@@ -79,18 +81,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(knobs, tmp_path, monkeypatch)
 
 
 class Killed(BaseException):
-    """Stands for the signal."""
+    """Stands in for SIGKILL."""
 
 
 def kill_after(steps, monkeypatch):
-    """Let the run die in the middle of the step that follows."""
-    crops, taken = train_upscaler.crops, []
+    """Let the run die in the middle of the next step."""
+    draw_crops, taken = train_upscaler.draw_crops, []
 
     def dying_crops(*arguments):
         if len(taken) == steps:
             raise Killed
         taken.append(None)
-        return crops(*arguments)
+        return draw_crops(*arguments)
 
     monkeypatch.setattr(train_upscaler, "crops", dying_crops)
 
@@ -102,24 +104,24 @@ def same_weights(one, other):
     )
 
 
-def test_threads_share_a_batch_as_one_would_compute_it(knobs):
+def test_two_threads_compute_the_same_losses_as_one(knobs):
     one, two = (train_upscaler.train(replace(knobs, steps=3, threads=n, out=knobs.out / str(n))) for n in (1, 2))
     assert losses(one) == pytest.approx(losses(two), abs=2e-5)
 
 
-def test_a_small_crop_shows_the_place_of_its_large_one(knobs):
+def test_small_and_large_crops_show_the_same_place(knobs):
     large = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
-    small = train_upscaler.to_bytes(train_upscaler.reduce(large, 4))
-    begin, goal = train_upscaler.crops(small, large, replace(knobs, scale=4), torch.Generator().manual_seed(3))
+    small = train_upscaler.to_bytes(train_upscaler.reduce_by_area(large, 4))
+    begin, goal = train_upscaler.draw_crops(small, large, replace(knobs, scale=4), torch.Generator().manual_seed(3))
     assert goal.shape == (4, 3, 16, 16)
     assert torch.allclose(torch.nn.functional.avg_pool2d(goal, 4), begin, atol=0.005)
 
 
-def test_held_out_pictures_are_never_learned_from(knobs):
+def test_held_out_pictures_are_never_trained_on(knobs):
     large = np.zeros((16, 32, 32, 3), np.uint8)
     large[-4:] = 255
     drawn = [
-        train_upscaler.crops(large[:, ::2, ::2], large, knobs, torch.Generator().manual_seed(seed))
+        train_upscaler.draw_crops(large[:, ::2, ::2], large, knobs, torch.Generator().manual_seed(seed))
         for seed in range(20)
     ]
     assert all((goal == -1).all() for _, goal in drawn)
@@ -129,45 +131,45 @@ def test_small_pictures_pass_through_the_autoencoder(knobs, autoencoder):
     measured = figures(folder := train_upscaler.train(replace(knobs, steps=1, vae=autoencoder)))
     images, model = np.load(knobs.pairs / "images.npy"), AutoencoderTiny.from_pretrained(autoencoder)
     with torch.no_grad():
-        expected = model(train_upscaler.reduce(images, 2)).sample
+        expected = model(train_upscaler.reduce_by_area(images, 2)).sample
     assert np.abs(np.load(folder / "small.npy").astype(int) - train_upscaler.to_bytes(expected)).max() <= 1
     assert measured["lanczos_without_vae"]["psnr"] > measured["lanczos"]["psnr"]
 
 
-def test_small_pictures_are_made_once(knobs, monkeypatch):
+def test_small_pictures_are_computed_once(knobs, monkeypatch):
     train_upscaler.train(replace(knobs, steps=1))
     monkeypatch.setattr(train_upscaler, "write_small", None)
     train_upscaler.train(replace(knobs, steps=2))
 
 
-def test_small_pictures_of_a_run_that_left_no_state_are_made_again(knobs):
+def test_small_pictures_of_a_run_without_a_state_are_computed_again(knobs):
     knobs.out.mkdir()
     np.save(knobs.out / "small.npy", np.zeros((16, 16, 16, 3), np.uint8))
     assert np.load(train_upscaler.train(replace(knobs, steps=1)) / "small.npy").any()
 
 
-def test_a_run_keeps_what_made_it_and_an_upscaler_to_open(knobs):
+def test_a_run_folder_holds_its_knobs_and_an_upscaler_that_opens(knobs):
     folder = train_upscaler.train(replace(knobs, steps=1))
     kept = {file.name for file in folder.iterdir()}
     assert kept >= {"config.json", "figures.json", "loss.csv", "samples.png", "small.npy", "state.pt", "upscaler"}
     assert open_upscaler(folder / "upscaler")(Image.new("RGB", (5, 3))).size == (10, 6)
 
 
-def test_the_sheet_of_samples_shows_lanczos_network_and_truth(knobs):
+def test_the_samples_show_lanczos_network_and_original(knobs):
     with Image.open(train_upscaler.train(replace(knobs, steps=1)) / "samples.png") as sheet:
         assert sheet.size == (3 * 32, 4 * 32)
         truth = np.asarray(sheet)[:32, 64:]
     assert np.abs(truth.astype(int) - np.load(knobs.pairs / "images.npy")[-4]).max() <= 1
 
 
-def test_what_is_right_measures_as_right():
+def test_a_small_constant_error_has_the_expected_figures():
     true = torch.rand((2, 3, 8, 8), generator=torch.Generator().manual_seed(1))
-    measured = train_upscaler.measure(true + 0.02, true)
+    measured = train_upscaler.measure_quality(true + 0.02, true)
     assert measured == pytest.approx({"psnr": 40, "edge_error": 0, "sharpness": 1}, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"scale": 3}, "scale must be 2 or 4, not 3"),
         ({"held_out": 9}, "held_out 9 of 16 pictures"),
@@ -179,10 +181,10 @@ def test_what_is_right_measures_as_right():
         ({"vae": "nowhere"}, "vae nowhere holds no autoencoder"),
     ],
 )
-def test_bad_settings_are_refused_by_name(knobs, tmp_path, change, said):
+def test_bad_settings_are_refused_with_their_value(knobs, tmp_path, change, message):
     if "pairs" in change:
         change = change | {"pairs": pictures_of(change["pairs"], tmp_path / "odd")}
-    with pytest.raises(BadSetup, match=said):
+    with pytest.raises(BadSetup, match=message):
         train_upscaler.train(replace(knobs, **change))
     assert not knobs.out.exists()
 
@@ -194,7 +196,7 @@ def test_pictures_that_do_not_fill_whole_latents_are_refused(knobs, autoencoder,
 
 
 def pictures_of(side, folder):
-    Pairs(np.zeros((16, side, side, 3), np.uint8), ("black",) * 16).save(folder)
+    CaptionedPictures(np.zeros((16, side, side, 3), np.uint8), ("black",) * 16).save(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Both training runs, with the real classes at tiny size."""
+"""The autoencoder and diffusion runs and their packing, with the real classes, at tiny size."""
 
 import csv
 from dataclasses import replace
@@ -9,7 +9,7 @@ from diffusers import AutoencoderTiny, StableDiffusionAdapterPipeline, StableDif
 
 from jobs.models import Catalogue
 from memo.errors import BadSetup
-from training.captioned_pictures import Pairs, open_pairs
+from training.captioned_pictures import CaptionedPictures, open_captioned_pictures
 from training.checkpoint import LossTable
 from training.knobs import from_arguments
 from training.pictures import packing, train_diffusion, train_vae
@@ -24,12 +24,12 @@ from worker.painters.port import PainterOptions
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-QUICK = {"learning_rate": 3e-2, "batch": 32}  # what shows in twenty steps, most of them warming up
+QUICK = {"learning_rate": 3e-2, "batch": 32}  # enough to see progress in twenty steps, most of them warm-up
 
 
 @pytest.fixture
 def knobs(vae_knobs, tmp_path):
-    """A diffusion run upon an autoencoder of two steps."""
+    """A diffusion run with an autoencoder of two steps."""
     return train_diffusion.Knobs(
         pairs=vae_knobs.pairs,
         vae=train_vae.train(replace(vae_knobs, steps=2)) / "vae",
@@ -69,9 +69,9 @@ def test_the_diffusion_model_learns_in_bfloat16(knobs):
 @pytest.fixture
 def labelled(knobs, tmp_path):
     """The same pictures with class names for captions."""
-    pairs = open_pairs(knobs.pairs)
+    pairs = open_captioned_pictures(knobs.pairs)
     names = tuple(caption.removeprefix("a square ") for caption in pairs.captions)
-    Pairs(pairs.images, names, labelled=True).save(tmp_path / "labelled")
+    CaptionedPictures(pairs.images, names, labelled=True).save(tmp_path / "labelled")
     return replace(knobs, pairs=tmp_path / "labelled")
 
 
@@ -97,11 +97,13 @@ def test_the_diffusion_model_learns_from_sheets(sheets):
     assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
 
 
-def test_the_sheet_matters(sheets):
-    """A model whose adapter is cut off must answer otherwise, else it never looked."""
+def test_the_prediction_depends_on_the_sheet(sheets):
+    """Without its sheet a model must predict something else; otherwise it ignores sheets."""
     run = train_diffusion.train(replace(sheets, steps=3))
-    dataset = train_diffusion.open_dataset(run / "lesson.pt", open_pairs(sheets.pairs), None, None, sheets.pairs, 2)
-    model = train_diffusion.build(replace(sheets, begin=str(run)), dataset)
+    dataset = train_diffusion.open_dataset(
+        run / "dataset.pt", open_captioned_pictures(sheets.pairs), None, None, sheets.pairs, 2
+    )
+    model = train_diffusion.build_model(replace(sheets, begin=str(run)), dataset)
     rows, none = torch.arange(2), torch.zeros(2, dtype=torch.bool)
     noisy, when = torch.randn(2, 16, 16, 16), torch.tensor([500, 500])
     with torch.no_grad():
@@ -123,12 +125,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, vae_knobs, knobs, tmp_pa
 
 
 class Killed(BaseException):
-    """Stands for the signal."""
+    """Stands in for SIGKILL."""
 
 
 def kill_after(steps, run, monkeypatch):
-    """Let the run die in the middle of the step that follows."""
-    rate, taken = run.set_rate, []
+    """Let the run die in the middle of the next step."""
+    rate, taken = run.set_learning_rate, []
 
     def dying_rate(*arguments):
         if len(taken) == steps:
@@ -159,7 +161,7 @@ def same(one, other):
     return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_a_run_keeps_what_made_it(vae_knobs):
+def test_a_run_folder_holds_the_documented_files(vae_knobs):
     folder = train_vae.train(replace(vae_knobs, steps=1))
     assert {file.name for file in folder.iterdir()} == {
         "config.json",
@@ -178,20 +180,20 @@ def test_a_run_with_other_knobs_is_not_resumed(vae_knobs):
         train_vae.train(replace(vae_knobs, steps=2, batch=5))
 
 
-def test_a_run_without_pictures_is_refused_before_it_begins(vae_knobs, tmp_path):
+def test_a_run_without_pictures_is_refused_before_it_starts(vae_knobs, tmp_path):
     with pytest.raises(BadSetup, match="no captioned pictures"):
         train_vae.train(replace(vae_knobs, pairs=tmp_path / "nothing"))
 
 
-def test_a_lesson_pairs_every_picture_with_its_own_caption(knobs):
-    dataset = torch.load(train_diffusion.train(replace(knobs, steps=1)) / "lesson.pt", weights_only=True)
+def test_the_dataset_links_every_picture_to_its_own_caption(knobs):
+    dataset = torch.load(train_diffusion.train(replace(knobs, steps=1)) / "dataset.pt", weights_only=True)
     assert dataset["latents"].shape == (16, 16, 4, 4)
     assert dataset["states"].shape == (4, 24, 384)
     assert dataset["meaning_of"][:4].unique().numel() == 4
     assert torch.equal(dataset["meaning_of"][:4], dataset["meaning_of"][4:8])
 
 
-def test_the_loss_table_forgets_what_came_after_the_checkpoint(tmp_path):
+def test_a_resumed_loss_table_drops_rows_after_the_checkpoint(tmp_path):
     table = LossTable(tmp_path / "loss.csv", ("loss",), step=0)
     for step in (1, 2, 3):
         table.add(step)
@@ -200,14 +202,14 @@ def test_the_loss_table_forgets_what_came_after_the_checkpoint(tmp_path):
     assert losses(tmp_path) == [1, 2]
 
 
-def test_knobs_are_given_on_the_command_line():
+def test_knobs_are_read_from_the_command_line():
     knobs = from_arguments(train_diffusion.Knobs, None, ["--channels", "32", "64", "--learning-rate", "1e-3"])
     assert knobs == train_diffusion.Knobs(channels=(32, 64), learning_rate=1e-3)
 
 
-def test_a_shipped_model_paints_with_the_stock_pipeline(knobs, tmp_path):
+def test_a_packed_model_paints_with_the_stock_pipeline(knobs, tmp_path):
     run = train_diffusion.train(replace(knobs, steps=1))
-    folder = packing.ship(packing.Knobs(vae=knobs.vae, diffusion=run, out=tmp_path / "models/tiny"))
+    folder = packing.pack_model(packing.Knobs(vae=knobs.vae, diffusion=run, out=tmp_path / "models/tiny"))
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None
     )
@@ -222,11 +224,11 @@ def test_a_shipped_model_paints_with_the_stock_pipeline(knobs, tmp_path):
         assert decode(pipeline.vae, latents, 2).shape == (1, 3, 32, 32)
 
 
-def test_a_shipped_model_of_sheets_paints_with_the_stock_pipeline(sheets, bank, tmp_path):
+def test_a_packed_model_with_sheets_paints_with_the_stock_pipeline(sheets, bank, tmp_path):
     run = train_diffusion.train(replace(sheets, steps=1))
     packed = packing.Knobs(sheets.vae, run, bank=str(bank.folder), sprite_side=20, out=tmp_path / "models/tiny")
     pipeline = StableDiffusionAdapterPipeline.from_pretrained(
-        packing.ship(packed), text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None
+        packing.pack_model(packed), text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None
     )
     encode = open_text_encoder()
     latents = pipeline(
@@ -243,10 +245,10 @@ def test_a_shipped_model_of_sheets_paints_with_the_stock_pipeline(sheets, bank, 
 
 @pytest.mark.parametrize("kind", ["knobs", "labelled", "sheets"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_whatever_was_trained_can_be_painted_with(kind, target, request, bank, tmp_path):
+def test_the_worker_can_paint_with_every_kind_of_model(kind, target, request, bank, tmp_path):
     run_knobs = replace(request.getfixturevalue(kind), steps=1, target=target)
     packed = packing.Knobs(run_knobs.vae, train_diffusion.train(run_knobs), out=tmp_path / "models/tiny")
-    packing.ship(replace(packed, bank=str(bank.folder) if kind == "sheets" else ""))
+    packing.pack_model(replace(packed, bank=str(bank.folder) if kind == "sheets" else ""))
     catalogue = Catalogue(tmp_path / "models")
     model = catalogue.model("tiny")
     painter = open_painter(model, PainterOptions())
@@ -255,27 +257,27 @@ def test_whatever_was_trained_can_be_painted_with(kind, target, request, bank, t
         assert painter(catalogue.recipe(wanted), lambda step: None).size == (128, 128)
 
 
-def test_a_model_that_looks_at_drawings_is_not_shipped_without_any(sheets, tmp_path):
+def test_a_model_with_sheets_is_not_packed_without_a_bank(sheets, tmp_path):
     run = train_diffusion.train(replace(sheets, steps=1))
-    with pytest.raises(BadSetup, match="which bank"):
-        packing.ship(packing.Knobs(sheets.vae, run, out=tmp_path / "models/tiny"))
+    with pytest.raises(BadSetup, match="--bank FOLDER"):
+        packing.pack_model(packing.Knobs(sheets.vae, run, out=tmp_path / "models/tiny"))
 
 
-def test_shipping_again_keeps_the_card_and_leaves_no_scraps(knobs, tmp_path):
+def test_packing_again_keeps_the_model_card_and_leaves_no_temporary_folders(knobs, tmp_path):
     packed = packing.Knobs(
         vae=knobs.vae, diffusion=train_diffusion.train(replace(knobs, steps=1)), out=tmp_path / "models/tiny"
     )
-    (packing.ship(packed) / "README.md").write_text("a card")
-    assert (packing.ship(packed) / "README.md").read_text() == "a card"
+    (packing.pack_model(packed) / "README.md").write_text("a card")
+    assert (packing.pack_model(packed) / "README.md").read_text() == "a card"
     assert [entry.name for entry in (tmp_path / "models").iterdir()] == ["tiny"]
 
 
-def test_a_run_that_never_was_cannot_be_shipped(tmp_path):
+def test_a_missing_run_cannot_be_packed(tmp_path):
     with pytest.raises(BadSetup, match="train it first"):
-        packing.ship(packing.Knobs(vae=tmp_path, diffusion=tmp_path, out=tmp_path / "model"))
+        packing.pack_model(packing.Knobs(vae=tmp_path, diffusion=tmp_path, out=tmp_path / "model"))
 
 
-def test_prompts_become_24_states_whatever_their_length():
+def test_prompts_of_any_length_become_24_states():
     encode = open_text_encoder()
     states = encode(["a fox", "", "word " * 100])
     assert states.shape == (3, 24, 384) and states.dtype == torch.float32
