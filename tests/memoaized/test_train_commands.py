@@ -19,7 +19,7 @@ from tests.real import ROOT, wait_for
 from tests.tiny_model import write_tiny_vae
 from training import RUNS
 from training.knobs import from_arguments, read_knobs
-from training.runs import Runner, Trainings
+from training.runs import TrainingRunner, TrainingStore
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_training_worker_does_a_submitted_run(run, pictures, redis_url, tmp_pa
     assert run("status", training, "--queue", redis_url).output == "vae queued, step 0 of 2\n"
     job_store = open_job_store(redis_url)
     assert job_store.connection.redis.llen("train") == 1 and job_store.connection.redis.llen("paint") == 0
-    assert Runner(Trainings(job_store.connection)).run(training) == "done"
+    assert TrainingRunner(TrainingStore(job_store.connection)).run(training) == "done"
     job_store.connection.close()
     told = run("status", training, "--queue", redis_url, "--follow")
     assert told.exit_code == 0 and told.output.startswith("vae done, step 2 of 2, loss ")
@@ -127,14 +127,14 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
     from jobs.job import State
     from training.runs import TrainingRequest
 
-    trainings = Trainings(job_store.connection)
-    training = trainings.open(TrainingRequest("vae", {"steps": 3}))
+    trainings = TrainingStore(job_store.connection)
+    training = trainings.create(TrainingRequest("vae", {"steps": 3}))
     answers = []
     follower = threading.Thread(
         target=lambda: answers.append(run("status", training, "--queue", redis_url, "--follow"))
     )
     follower.start()
-    trainings.write(training, state=State.FAILED, error="no memory left")
+    trainings.update(training, state=State.FAILED, error="no memory left")
     follower.join(20)
     wait_for(lambda: answers, 5)
     assert answers[0].exit_code == 1 and answers[0].output.endswith("vae failed, step 0 of 3, no memory left\n")
