@@ -20,12 +20,12 @@ from memo import BadRecipe, BadSetup
 from training.scenes.compose import SceneComposer
 from worker.stickers.sprites import Bank
 
-from .pictures.asks import KINDS, Ask, Sprites, asked, held_out, held_out_rows, known_words
 from .pictures.classifier import Judge
-from .pictures.figures import JUDGED, Figures, Pictures, diversity
-from .pictures.lesson import FOLDER, Lesson, open_classifier
-from .pictures.painting import THREADS, Brush, peak_memory, seconds
-from .pictures.real import open_composer, open_drawings, render
+from .pictures.classifier_training import FOLDER, Lesson, open_classifier
+from .pictures.metrics import JUDGED, Figures, Pictures, diversity
+from .pictures.model_painter import THREADS, Brush, peak_memory, seconds
+from .pictures.prompts import KINDS, Ask, Sprites, asked, held_out, held_out_rows, known_words
+from .pictures.renders import open_composer, open_drawings, render
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from training.scenes.places import COLOURS, PLACES
 from worker.stickers.plan import RELATIONS
 
-from .asks import NUMBERS
+from .prompts import NUMBERS
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in parts of the side
 Bytes = NDArray[np.uint8]

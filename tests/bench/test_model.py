@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from bench.model import Run, measure, really_unseen, table
-from bench.pictures import asks, figures, real
-from bench.pictures.asks import Ask
-from bench.pictures.background import background_colour
+from bench.pictures import metrics, prompts, renders
+from bench.pictures.background_colour import background_colour
 from bench.pictures.classifier import WHOLE, Scores
-from bench.pictures.lesson import Lesson, open_classifier
+from bench.pictures.classifier_training import Lesson, open_classifier
+from bench.pictures.prompts import Ask
 from tests.tiny_model import write_tiny_model
 from training.scenes.concepts import CONCEPTS
 from training.scenes.places import COLOURS, PLACES
@@ -36,7 +36,7 @@ def drawings(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def composer(drawings):
-    return real.open_composer(open_bank(drawings))
+    return renders.open_composer(open_bank(drawings))
 
 
 class ByHue:
@@ -58,7 +58,7 @@ def near(picture, hue) -> int:
 
 
 def rendered(composer, asked):
-    return [real.render(composer, ask, Random(row)) for row, ask in enumerate(asked)]
+    return [renders.render(composer, ask, Random(row)) for row, ask in enumerate(asked)]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -75,71 +75,71 @@ def test_a_border_of_many_colours_has_none():
 
 
 def test_things_are_found_where_they_are_and_not_elsewhere(composer):
-    asked = list(islice(asks.concepts(composer.sprites, Random(1)), 6))
+    asked = list(islice(prompts.concepts(composer.sprites, Random(1)), 6))
     others = [replace(ask, things=((ask.things[0] + 1) % 3,)) for ask in asked]
     pictures = rendered(composer, asked)
-    assert figures.concept(ByHue(), asked, pictures) == {"concept_top1": 1, "concept_top5": 1}
-    assert figures.concept(ByHue(), others, pictures)["concept_top1"] == 0
+    assert metrics.concept(ByHue(), asked, pictures) == {"concept_top1": 1, "concept_top5": 1}
+    assert metrics.concept(ByHue(), others, pictures)["concept_top1"] == 0
 
 
-@pytest.mark.parametrize("relation", asks.RELATIONS)
+@pytest.mark.parametrize("relation", prompts.RELATIONS)
 def test_a_relation_is_right_one_way_round(composer, relation):
     asked = [Ask("", (row % 3, (row + 1) % 3), relation=relation) for row in range(12)]
     swapped = [replace(ask, things=ask.things[::-1]) for ask in asked]
     pictures = rendered(composer, asked)
-    assert figures.relation(ByHue(), asked, pictures)["relation"] == 1
-    assert figures.relation(ByHue(), swapped, pictures)["relation"] == 0
+    assert metrics.relation(ByHue(), asked, pictures)["relation"] == 1
+    assert metrics.relation(ByHue(), swapped, pictures)["relation"] == 0
 
 
 def test_two_of_the_same_are_no_pair(composer):
     asked = [Ask("", (0, 1), relation="above")] * 5
     pictures = rendered(composer, [Ask("", (0, 0), relation="above")] * 5)
-    assert figures.relation(ByHue(), asked, pictures)["relation"] == 0
+    assert metrics.relation(ByHue(), asked, pictures)["relation"] == 0
 
 
 def test_the_two_directions_are_counted_apart(composer):
     asked = [Ask("", (0, 1), relation="to the left of"), Ask("", (0, 1), relation="above")]
     pictures = rendered(composer, [asked[0], Ask("", (1, 0), relation="above")])
-    found = figures.relation(ByHue(), asked, pictures)
+    found = metrics.relation(ByHue(), asked, pictures)
     assert (found["left_right"], found["above_below"], found["relation"]) == (1, 0, 0.5)
 
 
 def test_the_same_picture_every_time_has_no_diversity(composer):
     asked = [Ask("a zig", (0,))] * 4
     pictures = rendered(composer, asked)
-    assert figures.diversity(asked, [pictures[0]] * 4, pictures) == 0
-    assert figures.diversity(asked, pictures, pictures) == 1
+    assert metrics.diversity(asked, [pictures[0]] * 4, pictures) == 0
+    assert metrics.diversity(asked, pictures, pictures) == 1
 
 
 def test_diversity_does_not_compare_other_prompts(composer):
     asked = [Ask("a zig", (0,)), Ask("a zag", (1,))] * 2
     zig, zag = rendered(composer, asked[:2])
-    assert figures.spread(asked, [zig, zag, zig, zag]) == 0
+    assert metrics.spread(asked, [zig, zag, zig, zag]) == 0
 
 
 def test_unseen_words_occur_in_no_name():
     names = [line.partition(" ")[2].partition(";")[0] for line in CONCEPTS.strip().splitlines()]
     sprites = [Sprite(names[row], tuple(map(str.strip, names[row].split("|")))) for row in range(len(names))]
-    asked = asks.asked("unseen", sprites[:200], 1000)
+    asked = prompts.asked("unseen", sprites[:200], 1000)
     assert len(asked) >= 40
     assert list(really_unseen(asked, sprites)) == asked
 
 
 def test_a_word_that_the_bank_knows_is_not_unseen():
     bank = (Sprite("1", ("dog", "space rocket")),)
-    assert asks.known_words("my two dogs", bank) == {"dogs"}
-    assert asks.known_words("a Space shuttle", bank) == {"space"}
-    assert asks.known_words("a pooch", bank) == set()
+    assert prompts.known_words("my two dogs", bank) == {"dogs"}
+    assert prompts.known_words("a Space shuttle", bank) == {"space"}
+    assert prompts.known_words("a pooch", bank) == set()
 
 
 def test_what_is_asked_is_always_the_same_and_begins_alike(composer):
-    for kind in asks.KINDS:
-        assert asks.asked(kind, composer.sprites, 9) == asks.asked(kind, composer.sprites, 20)[:9]
+    for kind in prompts.KINDS:
+        assert prompts.asked(kind, composer.sprites, 9) == prompts.asked(kind, composer.sprites, 20)[:9]
 
 
 def test_every_nth_row_is_held_out():
-    assert asks.held_out_rows(200, 90) == (89, 179)
-    assert asks.held_out_rows(200, 0) == ()
+    assert prompts.held_out_rows(200, 90) == (89, 179)
+    assert prompts.held_out_rows(200, 0) == ()
 
 
 def test_the_classifier_learns_from_renders_and_is_kept(composer, tmp_path):
@@ -153,7 +153,7 @@ def test_the_classifier_learns_from_renders_and_is_kept(composer, tmp_path):
 
 
 def test_a_run_reports_every_figure(drawings, tmp_path, monkeypatch):
-    monkeypatch.setattr(real, "MADE_BANK", drawings)
+    monkeypatch.setattr(renders, "MADE_BANK", drawings)
     write_tiny_model(tmp_path)
     lesson = Lesson(renders=8, steps=2, batch=4, tests=8)
     few = Run(models=tmp_path, settings={"steps": 2}, per_kind=1, timed=1, threads=1, lesson=lesson, kept=tmp_path)

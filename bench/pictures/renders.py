@@ -12,7 +12,7 @@ from worker.stickers.layout import draw_layout
 from worker.stickers.plan import GROUPS, RELATIONS
 from worker.stickers.sprites import INDEX, Bank, open_bank
 
-from .asks import Ask
+from .prompts import Ask
 
 THINGS = 200  # from the beginning of the bank, where the commonest are
 STYLE = "3d"  # what is painted when the prompt names no style

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from training.scenes.compose import SceneComposer, other_colour
 from training.scenes.places import COLOURS, PLACES
 
-from .asks import RELATIONS, Ask
 from .classifier import HEADS, INPUT, NOWHERE, WHOLE, Box, Bytes, Classifier, batches, boxes_of, cut_out, to_tensor
-from .real import render
+from .prompts import RELATIONS, Ask
+from .renders import render
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Pictures by the product's own way: catalogue, recipe, painter; what one costs in seconds and memory.
 
-`python -m bench.pictures.painting MODELS MODEL` paints one picture and prints the process's peak memory in MB.
+`python -m bench.pictures.model_painter MODELS MODEL` paints one picture and prints the process's peak memory in MB.
 """
 
 import resource
@@ -17,7 +17,7 @@ from jobs.models import Catalogue
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
 
-from .real import SIDE
+from .renders import SIDE
 
 THREADS = 2
 PROMPT = "a red fox in the snow"

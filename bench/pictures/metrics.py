@@ -9,9 +9,9 @@ from PIL import Image
 
 from training.scenes.places import COLOURS, PLACES
 
-from .asks import Ask
-from .background import background_colour
+from .background_colour import background_colour
 from .classifier import WHOLE, Floats, Judge, Scores, boxes_of
+from .prompts import Ask
 
 Figures = dict[str, float | None]  # None where no picture was asked for
 Asks = Sequence[Ask]
