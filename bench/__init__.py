@@ -1,1 +1,1 @@
-"""Measurements. Each file is one: `python -m bench.NAME [--json]`; ratios come from one run."""
+"""Benchmarks, one file each: `python -m bench.NAME [--json]`. Every ratio compares values of one run."""

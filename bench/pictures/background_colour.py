@@ -1,4 +1,4 @@
-"""Which of the named colours a picture's background has, told from the pixels along its border. Knows no prompts."""
+"""Find which named colour the background of a picture has, from the pixels along its border."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 def background_colour(picture: Image.Image) -> str:
-    """The colour that more than half of the border's pixels are nearest to; "" when there is none."""
+    """The colour that is nearest for more than half of the pixels of the border; "" if there is none."""
     near = distances(border(np.asarray(picture)), np.array(tuple(COLOURS.values()))).argmin(1)
     votes = np.bincount(near, minlength=len(COLOURS))
     most = int(votes.argmax())
@@ -19,7 +19,7 @@ def background_colour(picture: Image.Image) -> str:
 
 
 def border(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(n, 3) of a (side, side, 3) picture's outermost rows and columns."""
+    """The outermost rows and columns of a (side, side, 3) picture, as (n, 3)."""
     width = max(1, len(pixels) // WIDTH)
     inside = np.zeros(pixels.shape[:2], bool)
     inside[width:-width, width:-width] = True
@@ -27,7 +27,7 @@ def border(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def distances(pixels: NDArray[np.uint8], colours: NDArray[np.int64]) -> Floats:
-    """(pixels, colours): how different they look."""
+    """(pixels, colours): perceived differences, as distances in Oklab."""
     return np.asarray(np.linalg.norm(oklab(pixels)[:, None] - oklab(colours)[None], axis=2))
 
 

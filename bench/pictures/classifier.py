@@ -1,7 +1,7 @@
-"""A small network that says what a picture shows, and where in a picture to look. Knows no drawings and no prompts.
+"""A small classifier of pictures, and the boxes in which it looks for each of two things.
 
-A residual network (He et al. 2015, https://arxiv.org/abs/1512.03385) on 64 px with one head each for the thing, how
-many of it, the place and the colour.
+A residual network (He et al. 2015, https://arxiv.org/abs/1512.03385) on 64 px with one head each for the thing, its
+number, the place and the colour.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ from worker.stickers.plan import RELATIONS
 
 from .prompts import NUMBERS
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in parts of the side
+Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the side
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 INPUT = 64  # px
 WHOLE: Box = (0, 0, 1, 1)
 HALVES: dict[str, tuple[Box, Box]] = {
-    # where each of two things can be looked for: (the first, the second)
+    # boxes of the first and of the second of two things
     "sides": ((0, 4 / 16, 9 / 16, 13 / 16), (7 / 16, 4 / 16, 1, 13 / 16)),
     "stack": ((4 / 16, 0, 13 / 16, 9 / 16), (4 / 16, 7 / 16, 13 / 16, 1)),
 }
-NOWHERE = len(PLACES)  # the place of pictures with a plain or coloured background
+NOWHERE = len(PLACES)  # the label of pictures with a plain or coloured background
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Logits, a row a picture: things, numbers from one, places and nowhere, colours."""
+    """Logits, one row a picture: things, numbers from one, places and NOWHERE, colours."""
 
     thing: Floats
     count: Floats
@@ -46,29 +46,29 @@ class Scores:
 HEADS = ("thing", "count", "place", "colour")
 
 
-class Judge(Protocol):
-    """Whoever can say what a picture shows."""
+class PictureJudge(Protocol):
+    """Scores what pictures show."""
 
-    def look(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
-        """What is to be seen in one box of each picture."""
+    def score_boxes(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
+        """Scores for the content of one box of each picture."""
 
 
 class Block(nn.Module):
-    """Two convolutions around which the input is added."""
+    """A residual block of two convolutions."""
 
     def __init__(self, inner: int, outer: int, stride: int) -> None:
         super().__init__()
-        self.first = normed(inner, outer, 3, stride)
-        self.second = normed(outer, outer, 3, 1)
-        self.past = normed(inner, outer, 1, stride)
+        self.first = conv_norm(inner, outer, 3, stride)
+        self.second = conv_norm(outer, outer, 3, 1)
+        self.past = conv_norm(inner, outer, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inner, h, w) to (n, outer, h / stride, w / stride)."""
         return torch.relu(self.past(x) + self.second(torch.relu(self.first(x))))
 
 
-def normed(inner: int, outer: int, kernel: int, stride: int) -> nn.Sequential:
-    """A convolution and its normalisation."""
+def conv_norm(inner: int, outer: int, kernel: int, stride: int) -> nn.Sequential:
+    """A convolution with batch normalisation."""
     return nn.Sequential(
         nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outer),
@@ -76,12 +76,12 @@ def normed(inner: int, outer: int, kernel: int, stride: int) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """About a million weights; a Judge."""
+    """The network, with about a million weights; implements PictureJudge."""
 
     def __init__(self, things: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            normed(3, 32, 5, 2), nn.ReLU(), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)
+            conv_norm(3, 32, 5, 2), nn.ReLU(), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)
         )
         self.where = nn.Sequential(nn.Conv2d(192, 32, 1), nn.ReLU(), nn.Flatten())
         self.thing = nn.Linear(192, things)
@@ -97,8 +97,8 @@ class Classifier(nn.Module):
         return self.thing(features.mean((2, 3))), self.count(where), self.place(where), self.colour(where)
 
     @torch.inference_mode()
-    def look(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
-        """See Judge."""
+    def score_boxes(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
+        """See PictureJudge."""
         self.eval()
         cut = [cut_out(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
         parts = [self(part) for part in batches(np.array(cut, np.uint8).reshape(-1, INPUT, INPUT, 3))]
@@ -106,7 +106,7 @@ class Classifier(nn.Module):
 
 
 def cut_out(picture: Image.Image, box: Box) -> Bytes:
-    """(64, 64, 3) of that part of an RGB picture."""
+    """A box of an RGB picture, resized to (64, 64, 3)."""
     left, top, right, bottom = (part * picture.width for part in box)
     return np.asarray(picture.resize((INPUT, INPUT), Image.Resampling.BILINEAR, (left, top, right, bottom)))
 
@@ -117,12 +117,12 @@ def to_tensor(pixels: Bytes) -> Tensor:
 
 
 def batches(pixels: Bytes) -> tuple[Tensor, ...]:
-    """The same, 64 rows at a time."""
+    """Pictures as tensors, 64 rows at a time."""
     parts: tuple[Tensor, ...] = torch.split(to_tensor(pixels), 64)
     return parts
 
 
 def boxes_of(relation: str) -> tuple[Box, Box]:
-    """Where to look for the first and for the second thing of a relation."""
+    """The boxes of the first and of the second thing of a relation."""
     canvas, first, second = RELATIONS[relation]
     return HALVES[canvas][first], HALVES[canvas][second]

@@ -1,4 +1,4 @@
-"""Figures of pictures, painted or real: how many show what was asked, and how much they differ. Knows no painter."""
+"""Metrics of pictures, painted or rendered: how many show what the prompt asks for, and how much they differ."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
@@ -10,77 +10,89 @@ from PIL import Image
 from training.scenes.places import COLOURS, PLACES
 
 from .background_colour import background_colour
-from .classifier import WHOLE, Floats, Judge, Scores, boxes_of
-from .prompts import Ask
+from .classifier import WHOLE, Floats, PictureJudge, Scores, boxes_of
+from .prompts import PicturePrompt
 
-Figures = dict[str, float | None]  # None where no picture was asked for
-Asks = Sequence[Ask]
+Figures = dict[str, float | None]  # None without pictures
+PicturePrompts = Sequence[PicturePrompt]
 Pictures = Sequence[Image.Image]
 
 
-def concept(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether the thing asked for is the likeliest, or among the five likeliest."""
-    return top("concept", whole(judge, pictures), asks)
+def concept(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often the thing in the prompt is the likeliest, or among the five likeliest."""
+    return top_figures("concept", score_whole(judge, pictures), prompts)
 
 
-def held_out(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """The same of things that training left out."""
-    return top("held_out", whole(judge, pictures), asks)
+def held_out(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """The same as `concept`, for things held out of training."""
+    return top_figures("held_out", score_whole(judge, pictures), prompts)
 
 
-def unseen(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether the likeliest thing is one that the words can mean."""
-    return {"unseen_words": share(among(whole(judge, pictures).thing, asks, 1))}
+def unseen(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often the likeliest thing is one that the words can mean."""
+    return {"unseen_words": share_of(in_top(score_whole(judge, pictures).thing, prompts, 1))}
 
 
-def background(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether the border has the colour asked for."""
+def background(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often the border has the colour in the prompt."""
     del judge
     seen = map(background_colour, pictures)
-    return {"background": share(ask.background == colour for ask, colour in zip(asks, seen, strict=True))}
+    return {"background": share_of(prompt.background == colour for prompt, colour in zip(prompts, seen, strict=True))}
 
 
-def place(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether the place asked for is the likeliest of the twelve and none."""
-    return {"place": right(whole(judge, pictures).place, [tuple(PLACES).index(ask.place) for ask in asks])}
+def place(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often the place in the prompt is the likeliest of the twelve places and none."""
+    return {
+        "place": accuracy(
+            score_whole(judge, pictures).place, [tuple(PLACES).index(prompt.place) for prompt in prompts]
+        )
+    }
 
 
-def colour(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether the thing has the colour asked for."""
-    return {"colour": right(whole(judge, pictures).colour, [tuple(COLOURS).index(ask.colour) for ask in asks])}
+def colour(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often the thing has the colour in the prompt."""
+    return {
+        "colour": accuracy(
+            score_whole(judge, pictures).colour, [tuple(COLOURS).index(prompt.colour) for prompt in prompts]
+        )
+    }
 
 
-def count(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether there are as many as asked for."""
-    return {"count": right(whole(judge, pictures).count, [ask.count - 1 for ask in asks])}
+def count(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often the number of things is that in the prompt."""
+    return {"count": accuracy(score_whole(judge, pictures).count, [prompt.count - 1 for prompt in prompts])}
 
 
-def relation(judge: Judge, asks: Asks, pictures: Pictures) -> Figures:
-    """Whether each of two things is likelier than the other where it was asked for.
+def relation(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
+    """How often each of two things is likelier than the other at its own position.
 
     `pair_top1` is stricter: there each must be the likeliest of all things.
     """
-    boxes = [boxes_of(ask.relation) for ask in asks]
-    first, second = (judge.look(pictures, [pair[half] for pair in boxes]).thing for half in (0, 1))
+    boxes = [boxes_of(prompt.relation) for prompt in prompts]
+    first, second = (judge.score_boxes(pictures, [pair[half] for pair in boxes]).thing for half in (0, 1))
     ordered = [
         bool(first[row, one] > first[row, other] and second[row, other] > second[row, one])
-        for row, (one, other) in enumerate(ask.things for ask in asks)
+        for row, (one, other) in enumerate(prompt.things for prompt in prompts)
     ]
-    exact = [(int(first[row].argmax()), int(second[row].argmax())) == ask.things for row, ask in enumerate(asks)]
+    exact = [
+        (int(first[row].argmax()), int(second[row].argmax())) == prompt.things for row, prompt in enumerate(prompts)
+    ]
     left_right, above_below = (
-        share(fine for ask, fine in zip(asks, ordered, strict=True) if (ask.relation in STACKED) == stacked)
+        share_of(
+            fine for prompt, fine in zip(prompts, ordered, strict=True) if (prompt.relation in STACKED) == stacked
+        )
         for stacked in (False, True)
     )
     return {
         "relation": mean(part for part in (left_right, above_below) if part is not None),
         "left_right": left_right,
         "above_below": above_below,
-        "pair_top1": share(exact),
+        "pair_top1": share_of(exact),
     }
 
 
 STACKED = ("above", "below")
-JUDGED: dict[str, Callable[[Judge, Asks, Pictures], Figures]] = {
+FIGURES: dict[str, Callable[[PictureJudge, PicturePrompts, Pictures], Figures]] = {
     "concept": concept,
     "background": background,
     "place": place,
@@ -92,11 +104,11 @@ JUDGED: dict[str, Callable[[Judge, Asks, Pictures], Figures]] = {
 }
 
 
-def spread(asks: Asks, pictures: Pictures) -> float | None:
-    """Mean RMS difference (of 1) between two pictures of the same prompt."""
+def spread(prompts: PicturePrompts, pictures: Pictures) -> float | None:
+    """Mean RMS difference (0 to 1) between two pictures of the same prompt."""
     by_prompt: dict[str, list[Floats]] = {}
-    for ask, picture in zip(asks, pictures, strict=True):
-        by_prompt.setdefault(ask.prompt, []).append(np.asarray(picture, np.float32) / np.float32(255))
+    for prompt, picture in zip(prompts, pictures, strict=True):
+        by_prompt.setdefault(prompt.text, []).append(np.asarray(picture, np.float32) / np.float32(255))
     return mean(
         mean(float(np.sqrt(np.square(one - other).mean())) for one, other in combinations(same, 2)) or 0.0
         for same in by_prompt.values()
@@ -104,40 +116,40 @@ def spread(asks: Asks, pictures: Pictures) -> float | None:
     )
 
 
-def diversity(asks: Asks, pictures: Pictures, real: Pictures) -> float | None:
-    """0: every seed paints the same picture; 1: they differ as much as real renders of the same prompts."""
-    painted, possible = spread(asks, pictures), spread(asks, real)
+def diversity(prompts: PicturePrompts, pictures: Pictures, real: Pictures) -> float | None:
+    """0 if every seed paints the same picture; 1 if they differ as much as real renders of the same prompts."""
+    painted, possible = spread(prompts, pictures), spread(prompts, real)
     return painted / possible if painted is not None and possible else None
 
 
-def whole(judge: Judge, pictures: Pictures) -> Scores:
-    """What the judge sees in all of each picture."""
-    return judge.look(pictures, [WHOLE] * len(pictures))
+def score_whole(judge: PictureJudge, pictures: Pictures) -> Scores:
+    """Scores of whole pictures."""
+    return judge.score_boxes(pictures, [WHOLE] * len(pictures))
 
 
-def top(name: str, scores: Scores, asks: Asks) -> Figures:
-    """Shares of pictures whose thing is found at first guess, and within five."""
-    return {f"{name}_top{most}": share(among(scores.thing, asks, most)) for most in (1, 5)}
+def top_figures(name: str, scores: Scores, prompts: PicturePrompts) -> Figures:
+    """Shares of pictures whose thing is the likeliest, and among the five likeliest."""
+    return {f"{name}_top{k}": share_of(in_top(scores.thing, prompts, k)) for k in (1, 5)}
 
 
-def among(logits: Floats, asks: Asks, most: int) -> Iterable[bool]:
-    """For each picture, whether an accepted thing is among so many likeliest."""
-    likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :most]
-    return (bool(set(ask.things) & set(row)) for ask, row in zip(asks, likeliest.tolist(), strict=True))
+def in_top(logits: Floats, prompts: PicturePrompts, k: int) -> Iterable[bool]:
+    """For each picture, whether an accepted thing is among the `k` likeliest."""
+    likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return (bool(set(prompt.things) & set(row)) for prompt, row in zip(prompts, likeliest.tolist(), strict=True))
 
 
-def right(logits: Floats, labels: Sequence[int]) -> float | None:
+def accuracy(logits: Floats, labels: Sequence[int]) -> float | None:
     """The share of rows whose label is the likeliest."""
     guesses: NDArray[np.int64] = logits.argmax(1)
-    return share(guess == label for guess, label in zip(guesses.tolist(), labels, strict=True))
+    return share_of(guess == label for guess, label in zip(guesses.tolist(), labels, strict=True))
 
 
-def share(flags: Iterable[bool]) -> float | None:
-    """The part that is true; None of none."""
+def share_of(flags: Iterable[bool]) -> float | None:
+    """The share of true flags; None if there are none."""
     return mean(map(float, flags))
 
 
 def mean(values: Iterable[float]) -> float | None:
-    """None of none."""
+    """Mean of the values; None if there are none."""
     values = list(values)
     return sum(values) / len(values) if values else None

@@ -1,4 +1,4 @@
-"""Prompts with what their pictures must show, in a fixed order. Knows the bank's names; no pictures and no models."""
+"""The prompts of the picture bench, in a fixed order, with what their pictures must show."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from worker.stickers.sprites import Sprite
 Sprites = Sequence[Sprite]
 NUMBERS = ("one", "two", "three", "four")
 RELATIONS = ("to the left of", "above", "to the right of", "below")
-SEEDS = 5  # pictures of one prompt, to see how much they differ
+SEEDS = 5  # pictures of one prompt, to measure how much they differ
 UNSEEN = """
 my pooch: dog
 a mutt: dog
@@ -81,14 +81,14 @@ a warlock: wizard
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A prompt and what makes its picture right; "" where nothing is asked.
+class PicturePrompt:
+    """A prompt and what makes its picture correct; "" if the prompt leaves that open.
 
-    `things` are rows of the sprites: the one asked for (any of them will do when the words leave it open), or, with a
-    relation, the one that stands there and the other one. `canvas` is where one thing alone is set in real renders.
+    `things` are rows of the sprites: the accepted ones, of which the picture needs one, or with a relation the first
+    and the second thing. `canvas` is the position of a single thing in real renders.
     """
 
-    prompt: str
+    text: str
     things: tuple[int, ...]
     count: int = 1
     place: str = ""
@@ -98,120 +98,122 @@ class Ask:
     canvas: str = "one"
 
 
-def concepts(sprites: Sprites, random: Random) -> Iterator[Ask]:
-    """Each thing by its own name, then each somewhere."""
+def concepts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
+    """Each thing by its main name, then each thing in a place."""
     for row in random.sample(range(len(sprites)), len(sprites)):
-        yield Ask(add_article(sprites[row].names[0]), (row,))
+        yield PicturePrompt(indefinite(sprites[row].names[0]), (row,))
     for row in random.sample(range(len(sprites)), len(sprites)):
         yield somewhere(sprites, row, random.choice(tuple(PLACES)), random)
 
 
-def somewhere(sprites: Sprites, row: int, place: str, random: Random) -> Ask:
+def somewhere(sprites: Sprites, row: int, place: str, random: Random) -> PicturePrompt:
     """One thing in one of the places."""
-    return Ask(f"{add_article(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place)
+    return PicturePrompt(
+        f"{indefinite(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place
+    )
 
 
-def backgrounds(sprites: Sprites, random: Random) -> Iterator[Ask]:
-    """Things of other colours before each of the colours in turn."""
+def backgrounds(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
+    """Things on a background of each colour in turn, which is not a colour of the thing."""
     while True:
         for colour in COLOURS:
             row = random.choice([row for row, sprite in enumerate(sprites) if colour not in sprite.colours])
-            prompt = f"{add_article(sprites[row].names[0])} on {add_article(colour + ' background')}"
-            yield Ask(prompt, (row,), background=colour)
+            prompt = f"{indefinite(sprites[row].names[0])} on {indefinite(colour + ' background')}"
+            yield PicturePrompt(prompt, (row,), background=colour)
 
 
-def places(sprites: Sprites, random: Random) -> Iterator[Ask]:
+def places(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """Things in each of the places in turn."""
     while True:
         for place in PLACES:
             yield somewhere(sprites, random.randrange(len(sprites)), place, random)
 
 
-def colours(sprites: Sprites, random: Random) -> Iterator[Ask]:
-    """Things in colours that they do not have by nature."""
+def colours(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
+    """Things in colours that they do not naturally have."""
     rows = [row for row, sprite in enumerate(sprites) if sprite.colours]
     while True:
         row = random.choice(rows)
         colour = other_colour(random, sprites[row])
-        yield Ask(add_article(in_colour(sprites[row].names[0], colour)), (row,), colour=colour)
+        yield PicturePrompt(indefinite(in_colour(sprites[row].names[0], colour)), (row,), colour=colour)
 
 
-def numbers(sprites: Sprites, random: Random) -> Iterator[Ask]:
-    """One to four of the same in turn."""
-    rows = [row for row, sprite in enumerate(sprites) if all(map(is_countable, sprite.names))]
+def numbers(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
+    """One to four copies of a thing in turn."""
+    rows = [row for row, sprite in enumerate(sprites) if all(map(counts, sprite.names))]
     while True:
         for count, number in enumerate(NUMBERS, start=1):
             row = random.choice(rows)
             name = sprites[row].names[0]
-            yield Ask(add_article(name) if count == 1 else f"{number} {plural(name)}", (row,), count=count)
+            yield PicturePrompt(indefinite(name) if count == 1 else f"{number} {plural(name)}", (row,), count=count)
 
 
-def relations(sprites: Sprites, random: Random) -> Iterator[Ask]:
+def relations(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """Two things in each of the four relations in turn."""
     while True:
         for relation in RELATIONS:
             one, other = random.sample(range(len(sprites)), 2)
-            names = [add_article(sprites[row].names[0]) for row in (one, other)]
-            yield Ask(f"{names[0]} {relation} {names[1]}", (one, other), relation=relation)
+            names = [indefinite(sprites[row].names[0]) for row in (one, other)]
+            yield PicturePrompt(f"{names[0]} {relation} {names[1]}", (one, other), relation=relation)
 
 
-def same_again(sprites: Sprites, random: Random) -> Iterator[Ask]:
-    """The same prompt a few times: alone, somewhere, several."""
+def repeated_prompts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
+    """Prompts repeated SEEDS times: a thing alone, then a thing in a place."""
     for first in places(sprites, random):
         row = random.randrange(len(sprites))
-        for ask in (Ask(add_article(sprites[row].names[0]), (row,)), first):
-            yield from [ask] * SEEDS
+        for prompt in (PicturePrompt(indefinite(sprites[row].names[0]), (row,)), first):
+            yield from [prompt] * SEEDS
 
 
-def unseen(sprites: Sprites, random: Random) -> Iterator[Ask]:
-    """Things under names that are not the bank's."""
+def unseen(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
+    """Things by names that the bank does not have."""
     del random
     row_of = {sprite.names[0]: row for row, sprite in enumerate(sprites)}
     for line in UNSEEN.strip().splitlines():
         prompt, _, accepted = line.partition(": ")
         if rows := tuple(row_of[name] for name in accepted.split(", ") if name in row_of):
-            yield Ask(prompt, rows)
+            yield PicturePrompt(prompt, rows)
 
 
-KINDS: dict[str, tuple[Callable[[Sprites, Random], Iterator[Ask]], int]] = {
-    # kind: (what is asked, how many pictures when nothing else is said)
+KINDS: dict[str, tuple[Callable[[Sprites, Random], Iterator[PicturePrompt]], int]] = {
+    # kind: (prompts, default number of pictures)
     "concept": (concepts, 400),
     "background": (backgrounds, 88),
     "place": (places, 96),
     "colour": (colours, 100),
     "count": (numbers, 120),
     "relation": (relations, 120),
-    "diversity": (same_again, 60),
+    "diversity": (repeated_prompts, 60),
     "unseen": (unseen, 60),
 }
 
 
-def asked(kind: str, sprites: Sprites, most: int) -> list[Ask]:
+def list_prompts(kind: str, sprites: Sprites, limit: int) -> list[PicturePrompt]:
     """The first asks of a kind, always the same; `most` is a limit below the usual number."""
-    asks, usual = KINDS[kind]
-    return list(islice(asks(sprites, Random(kind)), min(most, usual)))
+    prompts, count = KINDS[kind]
+    return list(islice(prompts(sprites, Random(kind)), min(limit, count)))
 
 
 def held_out_rows(count: int, every: int) -> tuple[int, ...]:
-    """Rows of the things that training left out."""
+    """Rows of the things held out of training."""
     return tuple(range(every - 1, count, every)) if every else ()
 
 
-def held_out(sprites: Sprites, rows: Iterable[int], most: int) -> list[Ask]:
-    """Four pictures of each of these things: twice alone, twice somewhere."""
+def held_out(sprites: Sprites, rows: Iterable[int], limit: int) -> list[PicturePrompt]:
+    """Four prompts for each of these things: two of it alone, two of it in a place."""
     random = Random("held out")
-    alone = [Ask(add_article(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
+    alone = [PicturePrompt(indefinite(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
     out = [somewhere(sprites, row, random.choice(tuple(PLACES)), random) for row in rows for _ in range(2)]
-    return random.sample(alone + out, len(alone + out))[:most]
+    return random.sample(alone + out, len(alone + out))[:limit]
 
 
 def known_words(prompt: str, bank: Sprites) -> set[str]:
-    """The prompt's words that occur in a name of the bank, also in another number; articles do not count."""
-    words = {word for sprite in bank for name in sprite.names for word in split(name)}
+    """Words of the prompt that occur in a name of the bank, in singular or plural; articles do not count."""
+    words = {word for sprite in bank for name in sprite.names for word in split_words(name)}
     words |= {plural(word) for word in words}
-    return {word for word in split(prompt) if word in words} - {"a", "an", "my", "the"}
+    return {word for word in split_words(prompt) if word in words} - {"a", "an", "my", "the"}
 
 
-def split(text: str) -> list[str]:
-    """Words in small letters."""
+def split_words(text: str) -> list[str]:
+    """Words in lower case."""
     return re.findall(r"[a-z0-9]+", text.lower())

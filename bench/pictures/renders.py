@@ -1,4 +1,4 @@
-"""Real renders of what is asked, from the drawings that training scenes are made of. Knows no models, no judges."""
+"""Real renders of the bench's prompts, from the drawings that training scenes are made of."""
 
 from pathlib import Path
 from random import Random
@@ -12,52 +12,56 @@ from worker.stickers.layout import draw_layout
 from worker.stickers.plan import GROUPS, RELATIONS
 from worker.stickers.sprites import INDEX, Bank, open_bank
 
-from .prompts import Ask
+from .prompts import PicturePrompt
 
-THINGS = 200  # from the beginning of the bank, where the commonest are
-STYLE = "3d"  # what is painted when the prompt names no style
-SIDE = 128  # px, the models' native size
+THINGS = 200  # from the start of the bank, where the most common things are
+STYLE = "3d"  # the style of a prompt that names none
+SIDE = 128  # px, the native size of the models
 MADE_BANK = Path("var/train/bank")
 
 
 def open_drawings(model: Path) -> Bank:
-    """A model's own bank, else the one made for training; raises BadSetup naming the command that makes that."""
+    """The bank of a model, else the training bank; raises BadSetup with the command that makes a bank."""
     for folder in (model / "sprites", MADE_BANK):
         if (folder / INDEX).exists():
             return open_bank(folder)
-    raise BadSetup(f"there are no drawings in {model / 'sprites'} or {MADE_BANK}: python -m training.scenes.art")
+    raise BadSetup(
+        f"there are no drawings in {model / 'sprites'} or {MADE_BANK}; make them with python -m training.scenes.art"
+    )
 
 
 def open_composer(bank: Bank) -> SceneComposer:
-    """A studio for the commonest things."""
+    """A composer for the most common things."""
     return SceneComposer(bank, bank.sprites[:THINGS], (STYLE,), SIDE)
 
 
-def render(composer: SceneComposer, ask: Ask, random: Random) -> Image.Image:
-    """One picture of what is asked; what is not asked is by chance, as in training: turned to the other side, too."""
-    draft = Draft(random, backdrop(ask, random, composer.side), draw_layout(random), random.choice(composer.styles))
-    draft.things = tuple(composer.sprites[row] for row in ask.things)
-    for thing, canvas, place in setting(ask, random):
-        composer.paste(draft, thing, canvas, place, ask.colour)
-    turns = not ask.relation and all(thing.turns for thing in draft.things)
+def render(composer: SceneComposer, prompt: PicturePrompt, random: Random) -> Image.Image:
+    """Render a prompt; what it leaves open is random, as in training, including mirroring."""
+    draft = Draft(
+        random, draw_background(prompt, random, composer.side), draw_layout(random), random.choice(composer.styles)
+    )
+    draft.things = tuple(composer.sprites[row] for row in prompt.things)
+    for thing, canvas, place in list_placements(prompt, random):
+        composer.paste(draft, thing, canvas, place, prompt.colour)
+    turns = not prompt.relation and all(thing.turns for thing in draft.things)
     return ImageOps.mirror(draft.background.picture) if turns and random.random() < 0.5 else draft.background.picture
 
 
-def backdrop(ask: Ask, random: Random, side: int) -> Background:
-    """The place or colour that is asked for, else a plain one."""
-    if ask.background:
-        return Background(coloured(random, side, ask.background))
-    if not ask.place:
+def draw_background(prompt: PicturePrompt, random: Random, side: int) -> Background:
+    """The place or colour in the prompt, else a plain background."""
+    if prompt.background:
+        return Background(coloured(random, side, prompt.background))
+    if not prompt.place:
         return Background(plain(random, side))
-    place = PLACES[ask.place]
-    return Background(draw_place(ask.place, random, side), horizon=place.horizon, light=place.light)
+    place = PLACES[prompt.place]
+    return Background(draw_place(prompt.place, random, side), horizon=place.horizon, light=place.light)
 
 
-def setting(ask: Ask, random: Random) -> list[tuple[int, str, int]]:
+def list_placements(prompt: PicturePrompt, random: Random) -> list[tuple[int, str, int]]:
     """(thing, canvas, place) of each drawing."""
-    if ask.relation:
-        canvas, first, second = RELATIONS[ask.relation]
+    if prompt.relation:
+        canvas, first, second = RELATIONS[prompt.relation]
         return [(0, canvas, first), (1, canvas, second)]
-    if ask.count > 1:
-        return [(0, canvas, place) for canvas, place in random.choice(GROUPS[ask.count])]
-    return [(0, ask.canvas, 0)]
+    if prompt.count > 1:
+        return [(0, canvas, place) for canvas, place in random.choice(GROUPS[prompt.count])]
+    return [(0, prompt.canvas, 0)]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.model import Run, measure, really_unseen, table
+from bench.model import BenchOptions, measure, really_unseen, table
 from bench.pictures import metrics, prompts, renders
 from bench.pictures.background_colour import background_colour
 from bench.pictures.classifier import WHOLE, Scores
-from bench.pictures.classifier_training import Lesson, open_classifier
-from bench.pictures.prompts import Ask
+from bench.pictures.classifier_training import TrainingOptions, open_classifier
+from bench.pictures.prompts import PicturePrompt
 from tests.tiny_model import write_tiny_model
 from training.scenes.concepts import CONCEPTS
 from training.scenes.places import COLOURS, PLACES
@@ -40,9 +40,9 @@ def composer(drawings):
 
 
 class ByHue:
-    """A judge without mistakes about these three."""
+    """A judge that never mistakes these three things."""
 
-    def look(self, pictures, boxes):
+    def score_boxes(self, pictures, boxes):
         parts = [cropped(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
         things = np.array([[near(part, hue) for hue in HUES.values()] for part in parts])
         return Scores(things, *(np.zeros((len(parts), choices)) for choices in (4, len(PLACES) + 1, len(COLOURS))))
@@ -57,13 +57,13 @@ def near(picture, hue) -> int:
     return int((np.abs(np.asarray(picture, int) - hue).max(2) < 40).sum())
 
 
-def rendered(composer, asked):
-    return [renders.render(composer, ask, Random(row)) for row, ask in enumerate(asked)]
+def rendered(composer, picture_prompts):
+    return [renders.render(composer, prompt, Random(row)) for row, prompt in enumerate(picture_prompts)]
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_a_real_background_has_the_colour_it_was_given(composer, colour):
-    pictures = rendered(composer, [Ask("", (row % 3,), background=colour) for row in range(30)])
+def test_a_rendered_background_has_the_colour_of_the_prompt(composer, colour):
+    pictures = rendered(composer, [PicturePrompt("", (row % 3,), background=colour) for row in range(30)])
     assert [background_colour(picture) for picture in pictures] == [colour] * 30
 
 
@@ -74,67 +74,70 @@ def test_a_border_of_many_colours_has_none():
     assert background_colour(Image.fromarray(stripes)) == ""
 
 
-def test_things_are_found_where_they_are_and_not_elsewhere(composer):
-    asked = list(islice(prompts.concepts(composer.sprites, Random(1)), 6))
-    others = [replace(ask, things=((ask.things[0] + 1) % 3,)) for ask in asked]
-    pictures = rendered(composer, asked)
-    assert metrics.concept(ByHue(), asked, pictures) == {"concept_top1": 1, "concept_top5": 1}
+def test_only_the_thing_in_the_picture_counts_as_correct(composer):
+    picture_prompts = list(islice(prompts.concepts(composer.sprites, Random(1)), 6))
+    others = [replace(prompt, things=((prompt.things[0] + 1) % 3,)) for prompt in picture_prompts]
+    pictures = rendered(composer, picture_prompts)
+    assert metrics.concept(ByHue(), picture_prompts, pictures) == {"concept_top1": 1, "concept_top5": 1}
     assert metrics.concept(ByHue(), others, pictures)["concept_top1"] == 0
 
 
 @pytest.mark.parametrize("relation", prompts.RELATIONS)
-def test_a_relation_is_right_one_way_round(composer, relation):
-    asked = [Ask("", (row % 3, (row + 1) % 3), relation=relation) for row in range(12)]
-    swapped = [replace(ask, things=ask.things[::-1]) for ask in asked]
-    pictures = rendered(composer, asked)
-    assert metrics.relation(ByHue(), asked, pictures)["relation"] == 1
+def test_a_relation_is_wrong_with_swapped_things(composer, relation):
+    picture_prompts = [PicturePrompt("", (row % 3, (row + 1) % 3), relation=relation) for row in range(12)]
+    swapped = [replace(prompt, things=prompt.things[::-1]) for prompt in picture_prompts]
+    pictures = rendered(composer, picture_prompts)
+    assert metrics.relation(ByHue(), picture_prompts, pictures)["relation"] == 1
     assert metrics.relation(ByHue(), swapped, pictures)["relation"] == 0
 
 
-def test_two_of_the_same_are_no_pair(composer):
-    asked = [Ask("", (0, 1), relation="above")] * 5
-    pictures = rendered(composer, [Ask("", (0, 0), relation="above")] * 5)
-    assert metrics.relation(ByHue(), asked, pictures)["relation"] == 0
+def test_two_copies_of_one_thing_are_no_correct_pair(composer):
+    picture_prompts = [PicturePrompt("", (0, 1), relation="above")] * 5
+    pictures = rendered(composer, [PicturePrompt("", (0, 0), relation="above")] * 5)
+    assert metrics.relation(ByHue(), picture_prompts, pictures)["relation"] == 0
 
 
-def test_the_two_directions_are_counted_apart(composer):
-    asked = [Ask("", (0, 1), relation="to the left of"), Ask("", (0, 1), relation="above")]
-    pictures = rendered(composer, [asked[0], Ask("", (1, 0), relation="above")])
-    found = metrics.relation(ByHue(), asked, pictures)
-    assert (found["left_right"], found["above_below"], found["relation"]) == (1, 0, 0.5)
+def test_horizontal_and_vertical_relations_are_counted_separately(composer):
+    picture_prompts = [
+        PicturePrompt("", (0, 1), relation="to the left of"),
+        PicturePrompt("", (0, 1), relation="above"),
+    ]
+    pictures = rendered(composer, [picture_prompts[0], PicturePrompt("", (1, 0), relation="above")])
+    figures = metrics.relation(ByHue(), picture_prompts, pictures)
+    assert (figures["left_right"], figures["above_below"], figures["relation"]) == (1, 0, 0.5)
 
 
 def test_the_same_picture_every_time_has_no_diversity(composer):
-    asked = [Ask("a zig", (0,))] * 4
-    pictures = rendered(composer, asked)
-    assert metrics.diversity(asked, [pictures[0]] * 4, pictures) == 0
-    assert metrics.diversity(asked, pictures, pictures) == 1
+    picture_prompts = [PicturePrompt("a zig", (0,))] * 4
+    pictures = rendered(composer, picture_prompts)
+    assert metrics.diversity(picture_prompts, [pictures[0]] * 4, pictures) == 0
+    assert metrics.diversity(picture_prompts, pictures, pictures) == 1
 
 
-def test_diversity_does_not_compare_other_prompts(composer):
-    asked = [Ask("a zig", (0,)), Ask("a zag", (1,))] * 2
-    zig, zag = rendered(composer, asked[:2])
-    assert metrics.spread(asked, [zig, zag, zig, zag]) == 0
+def test_diversity_compares_pictures_of_the_same_prompt_only(composer):
+    picture_prompts = [PicturePrompt("a zig", (0,)), PicturePrompt("a zag", (1,))] * 2
+    zig, zag = rendered(composer, picture_prompts[:2])
+    assert metrics.spread(picture_prompts, [zig, zag, zig, zag]) == 0
 
 
-def test_unseen_words_occur_in_no_name():
+def test_unseen_words_occur_in_no_name_of_the_bank():
     names = [line.partition(" ")[2].partition(";")[0] for line in CONCEPTS.strip().splitlines()]
     sprites = [Sprite(names[row], tuple(map(str.strip, names[row].split("|")))) for row in range(len(names))]
-    asked = prompts.asked("unseen", sprites[:200], 1000)
-    assert len(asked) >= 40
-    assert list(really_unseen(asked, sprites)) == asked
+    picture_prompts = prompts.list_prompts("unseen", sprites[:200], 1000)
+    assert len(picture_prompts) >= 40
+    assert list(really_unseen(picture_prompts, sprites)) == picture_prompts
 
 
-def test_a_word_that_the_bank_knows_is_not_unseen():
+def test_words_of_the_bank_are_known_in_singular_and_plural():
     bank = (Sprite("1", ("dog", "space rocket")),)
     assert prompts.known_words("my two dogs", bank) == {"dogs"}
     assert prompts.known_words("a Space shuttle", bank) == {"space"}
     assert prompts.known_words("a pooch", bank) == set()
 
 
-def test_what_is_asked_is_always_the_same_and_begins_alike(composer):
+def test_prompts_are_always_the_same_and_a_shorter_list_is_a_prefix(composer):
     for kind in prompts.KINDS:
-        assert prompts.asked(kind, composer.sprites, 9) == prompts.asked(kind, composer.sprites, 20)[:9]
+        assert prompts.list_prompts(kind, composer.sprites, 9) == prompts.list_prompts(kind, composer.sprites, 20)[:9]
 
 
 def test_every_nth_row_is_held_out():
@@ -142,29 +145,33 @@ def test_every_nth_row_is_held_out():
     assert prompts.held_out_rows(200, 0) == ()
 
 
-def test_the_classifier_learns_from_renders_and_is_kept(composer, tmp_path):
-    lesson = Lesson(renders=200, steps=20, batch=16, tests=60)
-    classifier, taught = open_classifier(composer, tmp_path, lesson)
-    again, kept = open_classifier(composer, tmp_path, lesson)
-    assert taught == kept
-    assert taught["thing"] > 0.8
-    pictures = rendered(composer, [Ask("", (row,)) for row in range(3)])
-    assert np.array_equal(classifier.look(pictures, [WHOLE] * 3).thing, again.look(pictures, [WHOLE] * 3).thing)
+def test_the_classifier_learns_from_renders_and_is_saved(composer, tmp_path):
+    training = TrainingOptions(renders=200, steps=20, batch=16, tests=60)
+    classifier, accuracy = open_classifier(composer, tmp_path, training)
+    reopened, reopened_accuracy = open_classifier(composer, tmp_path, training)
+    assert accuracy == reopened_accuracy
+    assert accuracy["thing"] > 0.8
+    pictures = rendered(composer, [PicturePrompt("", (row,)) for row in range(3)])
+    assert np.array_equal(
+        classifier.score_boxes(pictures, [WHOLE] * 3).thing, reopened.score_boxes(pictures, [WHOLE] * 3).thing
+    )
 
 
 def test_a_run_reports_every_figure(drawings, tmp_path, monkeypatch):
     monkeypatch.setattr(renders, "MADE_BANK", drawings)
     write_tiny_model(tmp_path)
-    lesson = Lesson(renders=8, steps=2, batch=4, tests=8)
-    few = Run(models=tmp_path, settings={"steps": 2}, per_kind=1, timed=1, threads=1, lesson=lesson, kept=tmp_path)
-    found = measure(few)
+    training = TrainingOptions(renders=8, steps=2, batch=4, tests=8)
+    few = BenchOptions(
+        models=tmp_path, settings={"steps": 2}, per_kind=1, timed=1, threads=1, training=training, folder=tmp_path
+    )
+    figures = measure(few)
     quality = set(
         "concept_top1 concept_top5 background place colour count relation left_right above_below pair_top1 diversity "
         "unseen_words held_out_top1 held_out_top5".split()
     )
-    assert set(found["ceiling"]) == quality
+    assert set(figures["ceiling"]) == quality
     heads = {f"classifier_{head}" for head in ("thing", "count", "place", "colour")}
-    assert set(found) == quality | heads | {"ceiling", "seconds_256", "peak_memory_mb", "pictures"}
-    assert found["ceiling"]["background"] == 1
-    assert found["peak_memory_mb"] > 100
-    assert all(name in table(found) for name in quality)
+    assert set(figures) == quality | heads | {"ceiling", "seconds_256", "peak_memory_mb", "pictures"}
+    assert figures["ceiling"]["background"] == 1
+    assert figures["peak_memory_mb"] > 100
+    assert all(name in table(figures) for name in quality)
