@@ -69,7 +69,7 @@ def check_model_name(model: Path, run: Path) -> None:
     packed = run / PACKED
     packed_here = packed.exists() and json.loads(packed.read_text())["model"] == str(model)
     if model.exists() and not packed_here:
-        raise BadSetup(f"there is already a model {model.name} in {model.parent}; choose another name")
+        raise BadSetup(f"there is a model {model.name} in {model.parent} already; choose another name")
 
 
 def load_module(module: str) -> Any:

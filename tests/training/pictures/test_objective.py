@@ -40,7 +40,7 @@ def test_a_flow_goes_straight_from_picture_to_noise():
 
 @pytest.mark.parametrize("target", ["v", "epsilon"])
 def test_the_loss_weight_is_small_for_clean_pictures_and_one_for_noise(target):
-    weight = make_objective(target, "cosine", 5.0).weight
+    weight = make_objective(target, "cosine", 5.0).loss_weight
     assert weight[-1] == 1 and weight[0] < 0.01 and (weight.diff() >= 0).all()
 
 
