@@ -1,8 +1,8 @@
-"""Whether anything is lost while everything breaks: paintings on several workers, and each part made to fail in turn.
+"""Test that no job is lost while parts fail: several workers paint, and every part fails in turn.
 
-All the while a worker is killed every few seconds and started again; Redis is restarted, the store and the index fail
-for some seconds each. Afterwards every job must have ended, no painting may have become two pictures, the index may
-name no picture without bytes, and after `reindex` no picture may lie in the store unfound.
+Every few seconds a worker is killed and started again; the store and the index fail for some seconds each, and Redis
+is restarted. At the end every job must be final, no job may have two pictures, every picture in the index must have
+its bytes, and after `reindex` every picture in the store must be in the index.
 """
 
 import argparse
@@ -16,22 +16,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.fleet import Fleet, fleet, submit
+from bench.fleet import Fleet, start_fleet, submit
 from jobs.job import Job, State
 from jobs.queue import Queue
 from memo import Memory, Unavailable
 from memo.memory import object_name
 from memoaized.reindex import re_embed
 
-Deed = Callable[[], None]
+Action = Callable[[], None]
 
 JOBS, WORKERS = 500, 3
 STEPS, STEP_SECONDS = 20, 0.02
-KILL_SECONDS = 4.0  # between the kills of a worker
-DOWN_SECONDS = 5.0  # that the store and the index are away
-PATIENCE = 600.0  # seconds for all to end
-ENDED = (0.1, 0.3, 0.5)  # of the jobs, when the store, the index and Redis fail
-HELD = 0.25  # of the jobs, asked for when the last of these has failed: or a fast fleet might end before that
+KILL_SECONDS = 4.0  # between two kills of a worker
+OUTAGE_SECONDS = 5.0  # of the store and of the index
+TIMEOUT = 600.0  # seconds for all jobs to finish
+OUTAGES_AT = (0.1, 0.3, 0.5)  # shares of finished jobs at which the store, the index and Redis fail
+HELD_BACK = 0.25  # share of the jobs submitted after the last outage; else a fast fleet may finish before it
 
 
 def main() -> None:
@@ -41,64 +41,64 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(Path(folder), given.text_folder.resolve(), given.jobs, given.workers)
-    if given.json:
-        print(json.dumps(told))
+        results = measure(Path(folder), options.text_folder.resolve(), options.jobs, options.workers)
+    if options.json:
+        print(json.dumps(results))
     else:
-        for name, value in told.items():
+        for name, value in results.items():
             print(f"{name:24} {value}")
 
 
-def measure(folder: Path, text_folder: Path, many: int, workers: int) -> dict[str, Any]:
-    """Figures by name."""
-    begun = time.monotonic()
-    with fleet(folder, text_folder, step_seconds=STEP_SECONDS) as run:
+def measure(folder: Path, text_folder: Path, total: int, workers: int) -> dict[str, Any]:
+    """Run the fleet and the outages; returns the results by name."""
+    started = time.monotonic()
+    with start_fleet(folder, text_folder, step_seconds=STEP_SECONDS) as fleet:
         names = [f"worker-{number}" for number in range(1, workers + 1)]
         for name in names:
-            run.start(name)
-        queue, memory = run.open_queue(), run.open_memory()
-        asked = [submit(queue, str(number), STEPS) for number in range(many - int(HELD * many))]
-        wait_for_first(queue, asked)
-        chaos = Chaos(run, names)
-        ended = wait(queue, asked, many, chaos)
+            fleet.start(name)
+        queue, memory = fleet.open_queue(), fleet.open_memory()
+        jobs = [submit(queue, str(number), STEPS) for number in range(total - int(HELD_BACK * total))]
+        wait_for_first_job(queue, jobs)
+        chaos = Chaos(fleet, names)
+        finished = wait_for_all(queue, jobs, total, chaos)
         wait_for_backlog(queue)
-        told: dict[str, Any] = {"jobs": many, "lost": many - len(ended), **verified(memory, ended)}
-        run.end(*names)
-        told["orphans"] = orphans(memory)
-        last = max((job.finished or 0.0 for job in ended), default=0.0)
-        told |= {"kills": chaos.kills, "ended_after_last_outage_s": round(last - chaos.last_outage, 1)}
-        told |= {"seconds": round(time.monotonic() - begun, 1)}
-        return told
+        results: dict[str, Any] = {"jobs": total, "lost": total - len(finished), **count_faults(memory, finished)}
+        fleet.end(*names)
+        results["orphans"] = count_orphans(memory)
+        last = max((job.finished or 0.0 for job in finished), default=0.0)
+        results |= {"kills": chaos.kills, "ended_after_last_outage_s": round(last - chaos.last_outage, 1)}
+        results |= {"seconds": round(time.monotonic() - started, 1)}
+        return results
 
 
 class Chaos:
-    """What goes wrong, and when."""
+    """Kills workers and causes outages at their times."""
 
-    def __init__(self, run: Fleet, names: list[str]) -> None:
-        self.fleet, self.names, self.kills = run, names, 0
+    def __init__(self, fleet: Fleet, names: list[str]) -> None:
+        self.fleet, self.names, self.kills = fleet, names, 0
         self.random = random.Random(1)
-        self.away = run.pictures.with_name("away")
+        self.moved_pictures = fleet.pictures.with_name("away")
         self.last_outage = 0.0  # seconds since 1970
-        self.begun, self.next_kill = time.monotonic(), KILL_SECONDS
-        self.outages: list[tuple[float, Deed, Deed]] = [
-            (ENDED[0], self.store_away, self.store_back),
-            (ENDED[1], lambda: run.kill("index"), lambda: run.start("index")),
-            (ENDED[2], self.restart_redis, lambda: None),
+        self.started, self.next_kill = time.monotonic(), KILL_SECONDS
+        self.outages: list[tuple[float, Action, Action]] = [
+            (OUTAGES_AT[0], self.break_store, self.restore_store),
+            (OUTAGES_AT[1], lambda: fleet.kill("index"), lambda: fleet.start("index")),
+            (OUTAGES_AT[2], self.restart_redis, lambda: None),
         ]
-        self.back: tuple[float, Deed] | None = None  # when and how what is away comes back
+        self.restore_due: tuple[float, Action] | None = None  # when and how the current outage ends
 
-    def tick(self, ended: float) -> None:
-        """Do what is due by now, when this share of the jobs has ended."""
-        passed = time.monotonic() - self.begun
-        if self.back and self.back[0] <= passed:
-            self.back[1]()
-            self.back = None
-        elif not self.back and self.outages and self.outages[0][0] <= ended:
-            _, away, back = self.outages.pop(0)
-            away()
-            self.back = passed + DOWN_SECONDS, back
+    def act(self, finished: float) -> None:
+        """Do what is due now; `finished` is the share of finished jobs."""
+        passed = time.monotonic() - self.started
+        if self.restore_due and self.restore_due[0] <= passed:
+            self.restore_due[1]()
+            self.restore_due = None
+        elif not self.restore_due and self.outages and self.outages[0][0] <= finished:
+            _, fail, restore = self.outages.pop(0)
+            fail()
+            self.restore_due = passed + OUTAGE_SECONDS, restore
         if passed >= self.next_kill:
             self.next_kill = passed + KILL_SECONDS
             name = self.random.choice(self.names)
@@ -106,55 +106,57 @@ class Chaos:
             self.fleet.start(name)
             self.kills += 1
 
-    def store_away(self) -> None:
-        """No picture can be written or read."""
-        self.fleet.pictures.rename(self.away)
+    def break_store(self) -> None:
+        """Replace the folder of pictures by a file, so that no picture can be written or read."""
+        self.fleet.pictures.rename(self.moved_pictures)
         self.fleet.pictures.write_text("a file where the folder of pictures was")
 
-    def store_back(self) -> None:
-        """As before."""
+    def restore_store(self) -> None:
+        """Put the folder of pictures back."""
         self.fleet.pictures.unlink()
-        self.away.rename(self.fleet.pictures)
+        self.moved_pictures.rename(self.fleet.pictures)
 
     def restart_redis(self) -> None:
-        """Ended as an upgrade would end it, and away for a second."""
+        """Stop Redis with SIGTERM, as an upgrade would, and start it a second later."""
         self.fleet.signal("redis", signal.SIGTERM)
         time.sleep(1.0)
         self.fleet.start("redis")
         self.last_outage = time.time()
 
 
-def wait_for_first(queue: Queue, asked: list[Job]) -> None:
-    """Until workers are at work, else what goes wrong would disturb nobody; raises RuntimeError when none ever is."""
-    deadline = time.monotonic() + PATIENCE
-    while not any((job := look(queue, one.id)) and job.state.final for one in asked):
+def wait_for_first_job(queue: Queue, jobs: list[Job]) -> None:
+    """Wait until the workers paint, so that the outages affect them; raises RuntimeError if none ever does."""
+    deadline = time.monotonic() + TIMEOUT
+    while not any((now := find_job(queue, job.id)) and now.state.final for job in jobs):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no worker finished a job in {PATIENCE:.0f} s: see their logs")
+            raise RuntimeError(f"no worker finished a job in {TIMEOUT:.0f} s; see the log of the fleet")
         time.sleep(0.1)
 
 
-def wait(queue: Queue, asked: list[Job], many: int, chaos: Chaos) -> list[Job]:
-    """The jobs that have ended, of so many, when all have or patience has; asks for the rest when all has failed.
+def wait_for_all(queue: Queue, jobs: list[Job], total: int, chaos: Chaos) -> list[Job]:
+    """Wait until `total` jobs have finished, or for TIMEOUT; returns the finished ones.
 
-    Raises RuntimeError when not all has.
+    Submits the remaining jobs after the last outage. Raises RuntimeError if not all outages have happened.
     """
-    deadline = time.monotonic() + PATIENCE
-    ended: dict[str, Job] = {}
-    while (len(ended) < many or chaos.back) and time.monotonic() < deadline:
+    deadline = time.monotonic() + TIMEOUT
+    finished: dict[str, Job] = {}
+    while (len(finished) < total or chaos.restore_due) and time.monotonic() < deadline:
         time.sleep(0.2)
-        chaos.tick(len(ended) / many)
+        chaos.act(len(finished) / total)
         if not chaos.outages:
-            asked += [submit(queue, str(number), STEPS) for number in range(len(asked), many)]
-        for one in asked:
-            if one.id not in ended and (job := look(queue, one.id)) and job.state.final:
-                ended[one.id] = job
+            jobs += [submit(queue, str(number), STEPS) for number in range(len(jobs), total)]
+        for job in jobs:
+            if job.id not in finished and (now := find_job(queue, job.id)) and now.state.final:
+                finished[job.id] = now
     if chaos.outages:
-        raise RuntimeError(f"{len(ended)} of {many} jobs ended in {PATIENCE:.0f} s, before everything had failed")
-    return list(ended.values())
+        raise RuntimeError(
+            f"{len(finished)} of {total} jobs finished in {TIMEOUT:.0f} s, before all outages had happened"
+        )
+    return list(finished.values())
 
 
-def look(queue: Queue, job: str) -> Job | None:
-    """The job, unless Redis is away or has never heard of it."""
+def find_job(queue: Queue, job: str) -> Job | None:
+    """The job; None if it is unknown or Redis does not answer."""
     try:
         return queue.job_store.jobs.find(job)
     except Unavailable:
@@ -162,18 +164,18 @@ def look(queue: Queue, job: str) -> Job | None:
 
 
 def wait_for_backlog(queue: Queue) -> None:
-    """Until what was kept while the index was down is indexed; what still waits then is counted as an orphan."""
+    """Wait until the backlog of the index's outage is indexed; what remains after a minute counts as orphans."""
     deadline = time.monotonic() + 60
     while queue.job_store.backlog.unindexed() and time.monotonic() < deadline:
         time.sleep(0.5)
 
 
-def verified(memory: Memory, ended: list[Job]) -> dict[str, int]:
-    """What store and index hold against what was promised."""
-    states = Counter(job.state for job in ended)
-    keys = {job.recipe.key for job in ended}
+def count_faults(memory: Memory, finished: list[Job]) -> dict[str, int]:
+    """Compare the store and the index with the finished jobs."""
+    states = Counter(job.state for job in finished)
+    keys = {job.recipe.key for job in finished}
     stored, indexed = set(memory.store.names()), set(memory.index.keys())
-    done = [job for job in ended if job.state is State.DONE]
+    done = [job for job in finished if job.state is State.DONE]
     return {
         "done": states[State.DONE],
         "failed": states[State.FAILED],
@@ -184,8 +186,8 @@ def verified(memory: Memory, ended: list[Job]) -> dict[str, int]:
     }
 
 
-def orphans(memory: Memory) -> int:
-    """Pictures that are still not in the index after `reindex`."""
+def count_orphans(memory: Memory) -> int:
+    """Number of pictures that are not in the index even after `reindex`."""
     re_embed(memory.embedder, memory.index, memory.store, lambda line: None)
     return len(set(memory.store.names()) - {object_name(key) for key in memory.index.keys()})
 

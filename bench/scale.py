@@ -1,8 +1,8 @@
-"""Whether more workers paint more: throughput of 1, 2, 4 and 8 workers whose painting is slept, so that two cores do.
+"""Throughput of 1, 2, 4 and 8 workers that sleep instead of painting, so that two cores suffice.
 
-Everything else is real: Celery over Redis, claims in turn, progress at each step, the text model, the index over
-HTTP, pictures in a folder. `overhead_ms` is what a painting takes beyond its sleep, with one worker; `efficiency_N`
-the throughput of N workers against N times that of one, in the same run.
+Everything else is real: Celery over Redis, claims, progress at each step, the text model, the index over HTTP,
+pictures in a folder. `overhead_ms` is the time of a painting beyond its sleep, with one worker. `efficiency_N` is the
+throughput of N workers divided by N times that of one worker, in the same run.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.fleet import Fleet, fleet, submit
+from bench.fleet import Fleet, start_fleet, submit
 from jobs.job import Job, State
 from jobs.queue import Queue
 
 WORKERS = (1, 2, 4, 8)
-EACH = 12  # paintings per worker
+PAINTINGS_PER_WORKER = 12
 STEPS, STEP_SECONDS = 20, 0.05
 
 
@@ -25,59 +25,59 @@ def main() -> None:
     """Print a table, or with --json one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
-    parser.add_argument("--each", type=int, default=EACH)
+    parser.add_argument("--each", type=int, default=PAINTINGS_PER_WORKER)
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(Path(folder), given.text_folder.resolve(), given.workers, given.each)
-    if given.json:
-        print(json.dumps(told))
+        results = measure(Path(folder), options.text_folder.resolve(), options.workers, options.each)
+    if options.json:
+        print(json.dumps(results))
     else:
-        for name, value in told.items():
+        for name, value in results.items():
             print(f"{name:24} {value}")
 
 
 def measure(folder: Path, text_folder: Path, workers: list[int], each: int) -> dict[str, Any]:
-    """Figures by name."""
-    told: dict[str, Any] = {"painting_seconds": STEPS * STEP_SECONDS}
-    with fleet(folder, text_folder, step_seconds=STEP_SECONDS) as run:
-        queue = run.open_queue()
+    """Measure each number of workers; returns the results by name."""
+    results: dict[str, Any] = {"painting_seconds": STEPS * STEP_SECONDS}
+    with start_fleet(folder, text_folder, step_seconds=STEP_SECONDS) as running:
+        queue = running.open_queue()
         alone = 0.0
-        for many in workers:
-            hire(run, queue, many)
-            paint(queue, f"warm {many}", 2 * many, steps=2)
-            jobs = paint(queue, f"{many}", many * each)
+        for count in workers:
+            start_workers(running, queue, count)
+            paint(queue, f"warm {count}", 2 * count, steps=2)
+            jobs = paint(queue, f"{count}", count * each)
             rate = len(jobs) / (max(job.finished or 0 for job in jobs) - min(job.started or 0 for job in jobs))
-            alone = alone or rate / many
-            told[f"pictures_per_second_{many}"] = round(rate, 3)
-            told[f"efficiency_{many}"] = round(rate / (many * alone), 3)
-        told["overhead_ms"] = round(1000 * (1 / alone - STEPS * STEP_SECONDS), 1)
-    return told
+            alone = alone or rate / count
+            results[f"pictures_per_second_{count}"] = round(rate, 3)
+            results[f"efficiency_{count}"] = round(rate / (count * alone), 3)
+        results["overhead_ms"] = round(1000 * (1 / alone - STEPS * STEP_SECONDS), 1)
+    return results
 
 
-def hire(run: Fleet, queue: Queue, many: int) -> None:
-    """Start workers until there are so many, each ready."""
-    for number in range(1, many + 1):
-        if f"worker-{number}" not in run.parts:
-            run.start(f"worker-{number}")
+def start_workers(running: Fleet, queue: Queue, count: int) -> None:
+    """Start workers until `count` of them are ready; raises RuntimeError if they are not ready in time."""
+    for number in range(1, count + 1):
+        if f"worker-{number}" not in running.parts:
+            running.start(f"worker-{number}")
     deadline = time.monotonic() + 120
-    while len(queue.job_store.heartbeats.workers()) < many:
+    while len(queue.job_store.heartbeats.workers()) < count:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"only {len(queue.job_store.heartbeats.workers())} of {many} workers came")
+            raise RuntimeError(f"only {len(queue.job_store.heartbeats.workers())} of {count} workers are ready")
         time.sleep(0.1)
 
 
-def paint(queue: Queue, name: str, many: int, steps: int = STEPS) -> list[Job]:
-    """So many paintings, all asked for at once, when all are done."""
-    asked = [submit(queue, f"{name}-{number}", steps) for number in range(many)]
-    found: list[Job] = []
-    while len(found) < many:
+def paint(queue: Queue, name: str, count: int, steps: int = STEPS) -> list[Job]:
+    """Submit `count` paintings at once and wait for them; raises RuntimeError if one fails."""
+    jobs = [submit(queue, f"{name}-{number}", steps) for number in range(count)]
+    finished: list[Job] = []
+    while len(finished) < count:
         time.sleep(0.2)
-        found = [job for one in asked if (job := queue.job_store.jobs.find(one.id)) and job.state.final]
-    if failed := [job for job in found if job.state is not State.DONE]:
+        finished = [now for job in jobs if (now := queue.job_store.jobs.find(job.id)) and now.state.final]
+    if failed := [job for job in finished if job.state is not State.DONE]:
         raise RuntimeError(f"{len(failed)} paintings ended as {failed[0].state}: {failed[0].error}")
-    return found
+    return finished
 
 
 if __name__ == "__main__":

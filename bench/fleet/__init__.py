@@ -1,6 +1,6 @@
-"""Worker processes over a Redis, an index server and a folder of pictures, all real; only painting is slept.
+"""Real processes for benches: Redis, an index server, a folder of pictures, and workers that only sleep.
 
-`bench.scale` and `bench.chaos` run on it. Knows processes and their environment.
+`bench.scale` and `bench.chaos` use it.
 """
 
 import os
@@ -24,11 +24,11 @@ from memoaized.redis_server import find_redis, plan_redis
 from memoaized.up import free_port, responds_ok
 
 MODELS = Path(__file__).parents[2] / "models"
-PATIENCE = 60.0  # seconds for a process to be there
+START_TIMEOUT = 60.0  # seconds
 
 
 class Fleet:
-    """Processes by name, each of which may be killed and started again."""
+    """Processes by name; each can be killed and started again."""
 
     def __init__(self, folder: Path, text_folder: Path, step_seconds: float) -> None:
         self.folder, self.log = folder, (folder / "log").open("a")
@@ -62,7 +62,7 @@ class Fleet:
         }
 
     def start(self, name: str) -> None:
-        """Start a part and wait until it answers; `worker-N` is a worker."""
+        """Start a process and wait until it answers; `worker-N` is a worker."""
         if name not in self.parts:
             command = [sys.executable, "-m", "celery", "--app", "bench.fleet.sleeper:app", "--quiet", "worker"]
             command += ["--pool", "threads", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
@@ -75,11 +75,11 @@ class Fleet:
             self.until(name, lambda: responds_ok(f"{self.index_url}/healthz"))
 
     def kill(self, name: str) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.signal(name, signal.SIGKILL)
 
     def signal(self, name: str, number: int) -> None:
-        """Send a signal that ends it, and wait for its end."""
+        """Send a signal that ends the process, and wait for its end."""
         process = self.parts[name].process
         assert process is not None
         os.kill(process.pid, number)
@@ -87,13 +87,13 @@ class Fleet:
         self.close(name)
 
     def stop(self) -> None:
-        """End everything, workers first."""
+        """Stop all processes, workers first."""
         for name in reversed(self.parts):
             self.end(name)
         self.log.close()
 
     def end(self, *names: str) -> None:
-        """Ask parts to end, then wait for them."""
+        """Ask processes to end, then wait for them."""
         for name in names:
             self.parts[name].terminate()
         for name in names:
@@ -101,27 +101,27 @@ class Fleet:
             self.close(name)
 
     def close(self, name: str) -> None:
-        """Read what a part that ended said last."""
+        """Close the output of an ended process, once its last lines have been read."""
         process = self.parts[name].process
         if process and process.stdout:
-            time.sleep(0.05)  # its reader is a thread of the part's own
+            time.sleep(0.05)  # a thread of the part reads it
             process.stdout.close()
 
     def note(self, name: str, line: str) -> None:
-        """Into the log file, which tells what went wrong."""
+        """Write a line of a process to the log file."""
         self.log.write(f"{name} | {line}\n")
         self.log.flush()
 
     def until(self, name: str, ready: Callable[[], bool]) -> None:
-        """Wait for a part; raises RuntimeError when it does not come."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait for a process; raises RuntimeError with the end of the log if it does not start."""
+        deadline = time.monotonic() + START_TIMEOUT
         while not ready():
             if time.monotonic() > deadline or not self.parts[name].is_running:
                 raise RuntimeError(f"{name} did not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.02)
 
     def redis_answers(self) -> bool:
-        """Whether Redis is up and has read its file."""
+        """Whether Redis is up and has loaded its data."""
         try:
             with redis.Redis.from_url(self.redis_url) as client:
                 return bool(client.ping())
@@ -129,17 +129,17 @@ class Fleet:
             return False
 
     def open_queue(self) -> Queue:
-        """The door to the workers."""
+        """The queue of the workers."""
         return open_queue(JobsConfig(redis=self.redis_url))
 
     def open_memory(self) -> Memory:
-        """What the workers keep."""
+        """The memory of the workers."""
         return open_memory(MemoConfig.from_env({**self.environment, "MEMO_JUDGE": "rules"}))
 
 
 @contextmanager
-def fleet(folder: Path, text_folder: Path, *, step_seconds: float) -> Iterator[Fleet]:
-    """Redis and the index run; workers are started by whoever wants some. All end with it."""
+def start_fleet(folder: Path, text_folder: Path, *, step_seconds: float) -> Iterator[Fleet]:
+    """Start Redis and the index; the caller starts workers. All processes end with the block."""
     run = Fleet(folder, text_folder, step_seconds)
     try:
         run.start("redis")
@@ -150,6 +150,6 @@ def fleet(folder: Path, text_folder: Path, *, step_seconds: float) -> Iterator[F
 
 
 def submit(queue: Queue, name: str, steps: int) -> Job:
-    """Ask for a painting that nobody asked for before."""
-    wish = {"prompt": f"picture {name}", "steps": steps, "width": 128, "height": 128}
-    return queue.submit(Catalogue(MODELS).recipe(wish), reason="bench", scope="shared")
+    """Submit a painting with a new prompt."""
+    settings = {"prompt": f"picture {name}", "steps": steps, "width": 128, "height": 128}
+    return queue.submit(Catalogue(MODELS).recipe(settings), reason="bench", scope="shared")

@@ -1,4 +1,4 @@
-"""A worker whose painter sleeps as long as a GPU would calculate, then gives a flat colour; all else is real."""
+"""A worker whose painter sleeps for the time of each step and then returns a flat colour; all else is real."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from worker.painters.port import ANY, OnStep, Progress, Turn
 
 
 class Sleeper:
-    """A painter of steps that all take the same time."""
+    """A painter whose steps all take the same time."""
 
     device = "asleep"
     metered = False
@@ -31,7 +31,9 @@ class Sleeper:
         """See Painter."""
         begun = time.monotonic()
         for step in range(1, recipe.steps + 1):
-            time.sleep(max(0.0, begun + step * self.step_seconds - time.monotonic()))  # the loop waits for no report
+            time.sleep(
+                max(0.0, begun + step * self.step_seconds - time.monotonic())
+            )  # a report must not delay the next step
             on_step(Progress(step))
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
 
