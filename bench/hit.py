@@ -1,7 +1,7 @@
-"""What an answer from memory costs beside painting: the whole product over HTTP, on this machine.
+"""The time of an answer from memory, compared with painting: the whole product over HTTP, on this machine.
 
-Starts `memoaized up` in a temporary folder, has a few prompts painted, then asks for them again in the same words,
-one after another, and looks up others that are misses. Does not measure load: that is for `bench.web`.
+Starts `memoaized up` in a temporary folder, paints a few prompts, then requests them again in the same words, one
+after another, and submits prompts that are misses. `bench.web` measures load.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 
 from memoaized.up import free_port
 
-THINGS = ("a red fox in the snow", "a yellow car", "a castle at sunset", "a fish under water")
+PROMPTS = ("a red fox in the snow", "a yellow car", "a castle at sunset", "a fish under water")
 REPEATS = 50
 
 
@@ -40,44 +40,44 @@ def main() -> None:
 
 
 def measure(url: str) -> dict[str, float]:
-    """Seconds to paint, milliseconds to remember, and how many times less."""
-    wait(lambda: call(f"{url}/healthz") is not None)
-    ask(url, "a warm up")
-    painted = [timed(ask, url, prompt) for prompt in THINGS]
-    same = [timed(ask, url, prompt) for prompt in THINGS * REPEATS]
-    other = [prompt.replace("a ", "an odd ", 1) + f" {number}" for number in range(REPEATS) for prompt in THINGS]
-    missed = [timed(post, url, prompt) for prompt in other]
+    """Seconds to paint, milliseconds of an answer from memory and of a miss, and the ratio of the first two."""
+    wait_until(lambda: call(f"{url}/healthz") is not None)
+    paint_prompt(url, "a warm up")
+    painted = [time_call(paint_prompt, url, prompt) for prompt in PROMPTS]
+    hits = [time_call(paint_prompt, url, prompt) for prompt in PROMPTS * REPEATS]
+    misses = [prompt.replace("a ", "an odd ", 1) + f" {number}" for number in range(REPEATS) for prompt in PROMPTS]
+    missed = [time_call(submit, url, prompt) for prompt in misses]
     return {
         "painted_s": round(statistics.median(painted), 2),
-        "same_words_p50_ms": round(statistics.median(same) * 1000, 1),
-        "same_words_p99_ms": round(statistics.quantiles(same, n=100)[98] * 1000, 1),
+        "same_words_p50_ms": round(statistics.median(hits) * 1000, 1),
+        "same_words_p99_ms": round(statistics.quantiles(hits, n=100)[98] * 1000, 1),
         "miss_p50_ms": round(statistics.median(missed) * 1000, 1),
-        "painted_over_same_words": round(statistics.median(painted) / statistics.median(same)),
+        "painted_over_same_words": round(statistics.median(painted) / statistics.median(hits)),
     }
 
 
-def timed(work: Callable[[str, str], object], url: str, prompt: str) -> float:
-    """Seconds."""
-    began = time.perf_counter()
+def time_call(work: Callable[[str, str], object], url: str, prompt: str) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
     work(url, prompt)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
-def ask(url: str, prompt: str) -> None:
-    """Until the picture is there."""
-    job = post(url, prompt)
-    wait(lambda: (call(url + job["links"]["self"]) or {}).get("state") == "done")
+def paint_prompt(url: str, prompt: str) -> None:
+    """Submit a prompt and wait until its picture is done."""
+    job = submit(url, prompt)
+    wait_until(lambda: (call(url + job["links"]["self"]) or {}).get("state") == "done")
 
 
-def post(url: str, prompt: str) -> dict[str, Any]:
-    """Submit and do not wait."""
+def submit(url: str, prompt: str) -> dict[str, Any]:
+    """Submit a prompt; returns the job."""
     answer = call(f"{url}/api/v1/jobs", {"prompt": prompt})
     assert answer is not None
     return answer
 
 
 def call(url: str, body: object = None) -> dict[str, Any] | None:
-    """A JSON request; None when nobody answers."""
+    """Send a JSON request; None if the server does not answer or answers with an error."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
@@ -87,12 +87,12 @@ def call(url: str, body: object = None) -> dict[str, Any] | None:
         return None
 
 
-def wait(done: Callable[[], bool], seconds: float = 300) -> None:
-    """Poll; raises TimeoutError."""
+def wait_until(done: Callable[[], bool], seconds: float = 300) -> None:
+    """Poll until `done()`; raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError("waited in vain")
+            raise TimeoutError(f"not done after {seconds:.0f} s")
         time.sleep(0.01)
 
 

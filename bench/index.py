@@ -1,8 +1,8 @@
-"""How vectors are best kept and searched: the index's engine by itself, with vectors of prompts.
+"""Storage and search of vectors in the index's engine, measured with embeddings of prompts.
 
-For each way of keeping them: milliseconds of a query for the twenty nearest, the share of the truly nearest among
-them, seconds to build a graph, and megabytes on disk. Every point is filtered by one name for its settings, as memory
-does; with --conditions, also by one condition for each setting, as it once did.
+For each data type and graph: milliseconds of a query for the twenty nearest, recall, seconds to build the graph, and
+megabytes on disk. Every query filters by one name for all settings, as memory does. With --conditions it compares
+this filter with one condition for each setting.
 """
 
 import argparse
@@ -21,12 +21,12 @@ import qdrant_edge as edge
 from memo.embed import Vectors, open_embedder
 from training.judge.grammar import draw_meaning, write_prompt
 
-ASKED = 200
+QUERIES = 200
 LIMIT = 20
 BATCH = 512
 EFS = (32, 64, 128, 256)
 INT8 = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, always_ram=True)
-KEPT: dict[str, dict[str, Any]] = {
+DATATYPES: dict[str, dict[str, Any]] = {
     "float32": {},
     "float16": {"datatype": edge.VectorStorageDatatype.Float16},
     "turbo16": {"datatype": edge.VectorStorageDatatype.Turbo16},
@@ -37,72 +37,82 @@ SETTINGS = {"scope": "shared", "model": "stickers", "revision": "r", "adapter": 
 
 
 def main() -> None:
-    """Print a line of JSON for each way."""
+    """Print a line of JSON for each variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--links", type=int, nargs="*", default=(8, 16, 32), help="HNSW's m")
     parser.add_argument("--conditions", action="store_true", help="compare filters, without graphs")
-    given = parser.parse_args()
-    vectors = embedded(given.size + ASKED, given.text_folder)
-    kept, asked = vectors[ASKED:], vectors[:ASKED]
-    truth = [set(np.argsort(-(kept @ query))[:LIMIT].tolist()) for query in asked]
-    if given.conditions:
-        told = filters(kept, asked, truth)
+    options = parser.parse_args()
+    vectors = embed_prompts(options.size + QUERIES, options.text_folder)
+    stored, queries = vectors[QUERIES:], vectors[:QUERIES]
+    nearest = [set(np.argsort(-(stored @ query))[:LIMIT].tolist()) for query in queries]
+    if options.conditions:
+        results = measure_filters(stored, queries, nearest)
     else:
-        told = ways(kept, asked, truth, given.links)
-    for line in told:
-        print(json.dumps({"size": given.size, **line}), flush=True)
+        results = measure_graphs(stored, queries, nearest, options.links)
+    for line in results:
+        print(json.dumps({"size": options.size, **line}), flush=True)
 
 
-def embedded(many: int, folder: Path) -> Vectors:
-    """Vectors of different prompts of the judge's grammar, (many, 384)."""
-    random, said = Random(1), dict[str, None]()
-    while len(said) < many:
-        said[write_prompt(random, draw_meaning(random))] = None
-    prompts, embed = list(said), open_embedder("minilm", folder)
-    found = np.zeros((many, embed.dimension), np.float32)
-    order = sorted(range(many), key=lambda row: len(prompts[row]))
-    for start in range(0, many, 64):
+def embed_prompts(count: int, folder: Path) -> Vectors:
+    """Embeddings of different prompts of the judge's grammar, (count, 384)."""
+    random, unique = Random(1), dict[str, None]()
+    while len(unique) < count:
+        unique[write_prompt(random, draw_meaning(random))] = None
+    prompts, embed = list(unique), open_embedder("minilm", folder)
+    vectors = np.zeros((count, embed.dimension), np.float32)
+    order = sorted(range(count), key=lambda row: len(prompts[row]))
+    for start in range(0, count, 64):
         rows = order[start : start + 64]
-        found[rows] = embed([prompts[row] for row in rows])
-    return found
+        vectors[rows] = embed([prompts[row] for row in rows])
+    return vectors
 
 
-def ways(kept: Vectors, asked: Vectors, truth: Sequence[set[int]], links: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Every way of keeping vectors without a graph, and with graphs of so many links."""
+def measure_graphs(
+    vectors: Vectors, queries: Vectors, nearest: Sequence[set[int]], links: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Measure each data type without a graph, and float32 with graphs of each number of links."""
     same = edge.Filter([edge.FieldCondition("settings", match=edge.MatchValue("same"))], None, None)
-    for name, options in KEPT.items():
+    for name, options in DATATYPES.items():
         with tempfile.TemporaryDirectory() as folder:
-            shard = filled(Path(folder), kept, options, 16)
-            yield {"kept": name, "graph": "none", **asked_of(shard, asked, truth, same), **disk(Path(folder))}
+            shard = fill_shard(Path(folder), vectors, options, 16)
+            yield {
+                "kept": name,
+                "graph": "none",
+                **measure_queries(shard, queries, nearest, same),
+                **disk_size(Path(folder)),
+            }
             shard.close()
     for m in links:
         with tempfile.TemporaryDirectory() as folder:
-            shard = filled(Path(folder), kept, {}, m)
-            begun = time.perf_counter()
+            shard = fill_shard(Path(folder), vectors, {}, m)
+            started = time.perf_counter()
             shard.optimize()
-            built = {"built_s": round(time.perf_counter() - begun, 1), **disk(Path(folder))}
+            built = {"built_s": round(time.perf_counter() - started, 1), **disk_size(Path(folder))}
             for ef in EFS:
-                found = asked_of(shard, asked, truth, same, ef)
-                yield {"kept": "float32", "graph": f"m {m}, ef {ef}", **found, **built}
+                measured = measure_queries(shard, queries, nearest, same, ef)
+                yield {"kept": "float32", "graph": f"m {m}, ef {ef}", **measured, **built}
             shard.close()
 
 
-def filters(kept: Vectors, asked: Vectors, truth: Sequence[set[int]]) -> Iterator[dict[str, Any]]:
-    """One name for all settings, the same and a range, and a condition for each setting."""
-    alike = [edge.FieldCondition(name, match=edge.MatchValue(value)) for name, value in SETTINGS.items()]
+def measure_filters(vectors: Vectors, queries: Vectors, nearest: Sequence[set[int]]) -> Iterator[dict[str, Any]]:
+    """Measure three filters: one name for all settings, the name and a range, one condition for each setting."""
+    each = [edge.FieldCondition(name, match=edge.MatchValue(value)) for name, value in SETTINGS.items()]
     name = edge.FieldCondition("settings", match=edge.MatchValue("same"))
     steps = edge.FieldCondition("steps", range=edge.RangeFloat(gte=20))
-    for said, conditions in (("one name", [name]), ("name and steps", [name, steps]), ("each", [*alike, steps])):
+    for label, conditions in (("one name", [name]), ("name and steps", [name, steps]), ("each", [*each, steps])):
         with tempfile.TemporaryDirectory() as folder:
-            shard = filled(Path(folder), kept, {}, 16)
-            yield {"filter": said, **asked_of(shard, asked, truth, edge.Filter([*conditions], None, None))}
+            shard = fill_shard(Path(folder), vectors, {}, 16)
+            yield {
+                "filter": label,
+                **measure_queries(shard, queries, nearest, edge.Filter([*conditions], None, None)),
+            }
             shard.close()
 
 
-def filled(folder: Path, vectors: Vectors, options: dict[str, Any], links: int) -> edge.EdgeShard:
-    """A shard with a point for each vector, its fields indexed."""
+def fill_shard(folder: Path, vectors: Vectors, options: dict[str, Any], links: int) -> edge.EdgeShard:
+    """A shard with a point for each vector and with indexed fields."""
     params = edge.EdgeVectorParams(size=vectors.shape[1], distance=edge.Distance.Cosine, **options)
     config = edge.EdgeConfig(
         vectors=params, hnsw_config=edge.HnswIndexConfig(links, 100, 10_000), on_disk_payload=True
@@ -119,12 +129,12 @@ def filled(folder: Path, vectors: Vectors, options: dict[str, Any], links: int) 
     return shard
 
 
-def asked_of(
-    shard: edge.EdgeShard, asked: Vectors, truth: Sequence[set[int]], same: edge.Filter, ef: int | None = None
+def measure_queries(
+    shard: edge.EdgeShard, queries: Vectors, nearest: Sequence[set[int]], same: edge.Filter, ef: int | None = None
 ) -> dict[str, float]:
-    """Milliseconds, and the share of the truly nearest that was found."""
+    """Milliseconds of a query, and recall: the share of the true nearest neighbours that was found."""
     times, shares = [], []
-    for query, nearest in zip(asked, truth, strict=True):
+    for query, expected in zip(queries, nearest, strict=True):
         request = edge.QueryRequest(
             query=edge.Query.Nearest(query.tolist()),
             filter=same,
@@ -134,16 +144,16 @@ def asked_of(
             with_payload=True,
             with_vector=False,
         )
-        begun = time.perf_counter()
-        found = shard.query(request)
-        times.append(1000 * (time.perf_counter() - begun))
-        shares.append(len(nearest & {uuid.UUID(str(point.id)).int for point in found}) / LIMIT)
+        started = time.perf_counter()
+        points = shard.query(request)
+        times.append(1000 * (time.perf_counter() - started))
+        shares.append(len(expected & {uuid.UUID(str(point.id)).int for point in points}) / LIMIT)
     p50, p99 = np.percentile(times, (50, 99))
     return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "recall": round(float(np.mean(shares)), 4)}
 
 
-def disk(folder: Path) -> dict[str, float]:
-    """What a shard takes."""
+def disk_size(folder: Path) -> dict[str, float]:
+    """Size of a shard on disk, in MB."""
     return {"mb": round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6, 1)}
 
 

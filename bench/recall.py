@@ -1,7 +1,8 @@
-"""How long memory takes to answer beside how much it remembers: the embedded index over HTTP, the shipped judge.
+"""Time of a memory lookup by number of remembered pictures: the embedded index over HTTP, the shipped judge.
 
-Fills an index server of its own with prompts of the judge's grammar and asks, one after another on one thread: the
-same words, the same meaning in other words, and what it does not have. Nothing is painted: stored files are empty.
+Fills its own index server with prompts of the judge's grammar. Looks up, one after another on one thread, prompts in
+the same words, prompts with the same meaning in other words, and unknown prompts. Nothing is painted; the stored
+picture files are empty.
 """
 
 import argparse
@@ -36,8 +37,8 @@ from memoaized.up import free_port
 from training.judge.grammar import Meaning, draw_meaning, write_prompt
 
 SIZES = (1_000, 10_000, 100_000)
-ASKED = 200  # prompts of each sort
-WARM = 20
+PROMPTS_EACH = 200  # of each of the three kinds
+WARM_UP = 20
 BATCH = 256
 
 
@@ -48,33 +49,37 @@ def main() -> None:
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--judge", default="learned")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    told = []
+    options = parser.parse_args()
+    results = []
     with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, server):
         states = Path(folder) / "states"
-        embedder = open_embedder("minilm", given.text_folder, states)
+        embedder = open_embedder("minilm", options.text_folder, states)
         index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
         store = FolderStore(Path(folder) / "pictures")
         memory = Memory(
             embedder,
             index,
             store,
-            open_judge(given.judge, given.text_folder, None, states),
+            open_judge(options.judge, options.text_folder, None, states),
             beside(index, Pending, "pending"),
             beside(index, Labels, "labels"),
         )
         remembered = remember(memory, embedder, Random(1))
-        for size in given.sizes:
+        for size in options.sizes:
             meanings = [meaning for _, meaning in zip(range(size - index.count()), remembered, strict=False)]
-            settle(memory)
+            wait_for_graphs(memory)
             disk = sum(file.stat().st_size for file in (Path(folder) / "index").rglob("*") if file.is_file())
-            told.append(
-                {**measure(memory, meanings[-ASKED:]), "index_mb": megabytes(disk), "server_mb": resident(server)}
+            results.append(
+                {
+                    **measure(memory, meanings[-PROMPTS_EACH:]),
+                    "index_mb": megabytes(disk),
+                    "server_mb": resident_megabytes(server),
+                }
             )
-            if not given.json:
-                print(json.dumps(told[-1]), flush=True)
-    if given.json:
-        print(json.dumps(told))
+            if not options.json:
+                print(json.dumps(results[-1]), flush=True)
+    if options.json:
+        print(json.dumps(results))
 
 
 @contextmanager
@@ -94,71 +99,71 @@ def index_server(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[byte
 
 
 def remember(memory: Memory, embedder: Embedder, random: Random) -> Iterator[Meaning]:
-    """Remember prompts without end, in batches; yields what each means."""
-    said: set[str] = set()
+    """Remember endless prompts, in batches; yields the meaning of each."""
+    seen: set[str] = set()
     number = 0
     while True:
         batch: list[tuple[Meaning, str]] = []
         while len(batch) < BATCH:
             meaning = draw_meaning(random)
-            if (prompt := write_prompt(random, meaning)) not in said:
-                said.add(prompt)
+            if (prompt := write_prompt(random, meaning)) not in seen:
+                seen.add(prompt)
                 batch.append((meaning, prompt))
-        pictures = [painted(prompt, number + row) for row, (_, prompt) in enumerate(batch)]
+        pictures = [make_picture(prompt, number + row) for row, (_, prompt) in enumerate(batch)]
         number += len(batch)
-        vectors = np.concatenate([embedder([prompt]) for _, prompt in batch])  # one by one, as pictures are painted
+        vectors = np.concatenate([embedder([prompt]) for _, prompt in batch])  # one by one, as the worker embeds them
         memory.index.add_all(pictures, vectors)
         for picture in pictures:
             memory.store.put(object_name(picture.key), b"")
         yield from (meaning for meaning, _ in batch)
 
 
-def painted(prompt: str, number: int) -> Picture:
-    """A picture that might have been painted."""
-    return Picture(recipe=replace(wish(prompt), seed=number), created=float(number), seconds=1.0)
+def make_picture(prompt: str, number: int) -> Picture:
+    """A picture as if it had been painted."""
+    return Picture(recipe=replace(make_recipe(prompt), seed=number), created=float(number), seconds=1.0)
 
 
-def wish(prompt: str) -> Recipe:
-    """What someone asks for."""
+def make_recipe(prompt: str) -> Recipe:
+    """A recipe without a seed."""
     return Recipe(prompt=prompt, model="stickers", revision="r")
 
 
-def settle(memory: Memory) -> None:
-    """Wait until no graph is being built: it takes the other core."""
+def wait_for_graphs(memory: Memory) -> None:
+    """Wait until no graph is being built, since that uses the other core."""
     time.sleep(2 * FLUSH_SECONDS)
     while memory.index.client.get_collection(memory.index.collection).status != CollectionStatus.GREEN:
         time.sleep(1)
 
 
 def measure(memory: Memory, meanings: Sequence[Meaning]) -> dict[str, Any]:
-    """Milliseconds of each sort of question, and how many were answered."""
+    """Milliseconds of each kind of lookup, and number of hits."""
     random = Random(2)
-    newest = [picture.recipe.prompt for picture in memory.newest(limit=ASKED)]
-    other = [write_prompt(random, draw_meaning(random)) for _ in range(ASKED)]
-    alike = [write_prompt(random, meaning) for meaning in meanings]
-    told: dict[str, Any] = {"remembered": memory.index.count()}
-    for prompt in islice(alike, WARM):
-        memory.recall(wish(prompt))
-    for name, prompts in (("same_words", newest), ("same_meaning", alike), ("unknown", other)):
+    newest = [picture.recipe.prompt for picture in memory.newest(limit=PROMPTS_EACH)]
+    unknown = [write_prompt(random, draw_meaning(random)) for _ in range(PROMPTS_EACH)]
+    paraphrases = [write_prompt(random, meaning) for meaning in meanings]
+    results: dict[str, Any] = {"remembered": memory.index.count()}
+    for prompt in islice(paraphrases, WARM_UP):
+        memory.recall(make_recipe(prompt))
+    for name, prompts in (("same_words", newest), ("same_meaning", paraphrases), ("unknown", unknown)):
         times, hits = [], 0
         for prompt in prompts:
-            begun = time.perf_counter()
-            hits += memory.recall(wish(prompt)).match is not None
-            times.append(1000 * (time.perf_counter() - begun))
+            started = time.perf_counter()
+            hits += memory.recall(make_recipe(prompt)).match is not None
+            times.append(1000 * (time.perf_counter() - started))
         p50, p99 = np.percentile(times, (50, 99))
-        told |= {f"{name}_p50_ms": round(p50, 1), f"{name}_p99_ms": round(p99, 1), f"{name}_hits": hits}
-    return told
+        results |= {f"{name}_p50_ms": round(p50, 1), f"{name}_p99_ms": round(p99, 1), f"{name}_hits": hits}
+    return results
 
 
 def megabytes(size: float) -> float:
-    """Of bytes."""
+    """Bytes as MB."""
     return round(size / 1e6, 1)
 
 
-def resident(process: subprocess.Popen[bytes]) -> float:
+def resident_megabytes(process: subprocess.Popen[bytes]) -> float:
     """Memory of a process and its children in MB."""
-    whole = psutil.Process(process.pid)
-    return megabytes(sum(part.memory_info().rss for part in (whole, *whole.children(recursive=True))))
+    main_process = psutil.Process(process.pid)
+    return megabytes(sum(part.memory_info().rss for part in (main_process, *main_process.children(recursive=True))))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a memory would have saved: traces of prompts asked one after the other, in a time of their own.
+"""What a memory would have saved: traces of prompts, replayed in simulated time.
 
-Two traces: prompts of real users in the order of their file, and a few prompts asked again and again (Zipf), most
-times in other words. A miss takes `--seconds` of one of `--painters`; what means the same while it is painted
-is joined. Nothing is really painted: stored files are empty. With `--sample FILE` answers by meaning, drawn by
-chance, are written out to be read: only a reader can say which are wrong.
+There are two traces: prompts of real users in the order of their file, and repeated prompts (Zipf), mostly in other
+words. A miss takes `--seconds` of one of `--painters`; a prompt with the same meaning joins it meanwhile. Nothing is
+painted; the stored picture files are empty. `--sample FILE` writes a random sample of answers by meaning, so that a
+person can read them and find the wrong ones.
 """
 
 import argparse
@@ -29,29 +29,29 @@ from memo.store import FolderStore
 from training.judge.edits import SAME_PICTURE, make_pair, normalize
 from training.judge.pair_pool import read_prompts
 
-from .recall import index_server, painted, wish
+from .recall import index_server, make_picture, make_recipe
 
 REAL = "imagereward"
-REPEATED = ("parti", "dsg", "geneval")  # prompts that no judge is taught by
+REPEATED = ("parti", "dsg", "geneval")  # files of prompts that no judge is trained on
 MEANINGS = 1500  # of the repeated trace
 REQUESTS = 6000
-REWORDED = 0.7  # of the repetitions
-ZIPF = 1.0  # exponent: the n-th prompt is asked 1/n as often as the first
+REWORDED_SHARE = 0.7  # of the repetitions
+ZIPF = 1.0  # exponent; the n-th prompt is requested 1/n as often as the first
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a prompt was answered with; `right` is None where only a reader can tell."""
+    """The remembered prompt that answered a prompt; `correct` is None where only a person can tell."""
 
     prompt: str
     remembered: str
     reason: str
-    right: bool | None
+    correct: bool | None
 
 
 @dataclass
 class Replay:
-    """A trace through a memory. `seconds` of painting by so many painters; a request comes each `pause` seconds."""
+    """Replays a trace through a memory. A painting takes `seconds`; a request arrives every `pause` seconds."""
 
     memory: Memory
     seconds: float
@@ -60,27 +60,27 @@ class Replay:
     clock: float = 0.0
     number: int = 0
     free: list[float] = field(default_factory=list)  # when each painter is free
-    busy: list[tuple[float, int, str, Recipe]] = field(default_factory=list)  # paintings by their end
+    busy: list[tuple[float, int, str, Recipe]] = field(default_factory=list)  # paintings by their end time
     prompts: dict[str, str] = field(default_factory=dict)  # of paintings under way
     counts: Counter[str] = field(default_factory=Counter)
-    asking: float = 0.0  # seconds that memory took
+    recall_seconds: float = 0.0  # real time of all lookups
     answers: list[Answer] = field(default_factory=list)
 
     def run(self, trace: Sequence[tuple[str, str | None]]) -> None:
-        """Ask for all (prompt, meaning); answers of equal meaning are right, without a meaning nobody knows."""
-        meant = {prompt: meaning for prompt, meaning in trace}
+        """Request all (prompt, meaning); an answer is correct if its meaning is the same, None if it is unknown."""
+        meaning_of = {prompt: meaning for prompt, meaning in trace}
         self.free = [0.0] * self.painters
         for prompt, meaning in trace:
             self.clock += self.pause
             self.finish()
-            recipe = wish(prompt)
-            begun = time.perf_counter()
+            recipe = make_recipe(prompt)
+            started = time.perf_counter()
             recall = self.memory.recall(recipe)
-            self.asking += time.perf_counter() - begun
+            self.recall_seconds += time.perf_counter() - started
             remembered = self.serve(recipe, recall)
             if remembered is not None and not same_words(remembered, prompt):
-                right = None if meaning is None else meant[remembered] == meaning
-                self.answers.append(Answer(prompt, remembered, recall.reason, right))
+                correct = None if meaning is None else meaning_of[remembered] == meaning
+                self.answers.append(Answer(prompt, remembered, recall.reason, correct))
 
     def serve(self, recipe: Recipe, recall: Recall) -> str | None:
         """Count the answer and paint on a miss; returns the prompt that answered."""
@@ -101,65 +101,69 @@ class Replay:
         return None
 
     def finish(self) -> None:
-        """Remember what has been painted by now."""
+        """Remember the pictures finished by now."""
         while self.busy and self.busy[0][0] <= self.clock:
             _, number, painting, recipe = heapq.heappop(self.busy)
-            picture = painted(recipe.prompt, number)
+            picture = make_picture(recipe.prompt, number)
             self.memory.store.put(object_name(picture.key), b"")
             self.memory.index_picture(picture)
             self.memory.painting_ended(painting)
 
-    def told(self, watts: float) -> dict[str, Any]:
+    def figures(self, watts: float) -> dict[str, Any]:
         """Figures of the trace so far."""
-        asked = sum(self.counts.values())
-        saved = (asked - self.counts["painted"]) * self.seconds
-        right = [answer.right for answer in self.answers if answer.right is not None]
+        requests = sum(self.counts.values())
+        saved = (requests - self.counts["painted"]) * self.seconds
+        correct = [answer.correct for answer in self.answers if answer.correct is not None]
         return {
-            "asked": asked,
+            "asked": requests,
             **dict(sorted(self.counts.items())),
-            "hit_rate": round(1 - self.counts["painted"] / asked, 4),
+            "hit_rate": round(1 - self.counts["painted"] / requests, 4),
             "seconds_saved": round(saved, 1),
             "watt_hours_saved": round(saved * watts / 3600, 1),
             "in_other_words": len(self.answers),
-            "of_another_meaning": right.count(False) if right else None,
-            "recall_ms": round(1000 * self.asking / asked, 1),
+            "of_another_meaning": correct.count(False) if correct else None,
+            "recall_ms": round(1000 * self.recall_seconds / requests, 1),
         }
 
 
 def main() -> None:
-    """Print one line of JSON a trace."""
+    """Print one line of JSON for each trace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=Path, default=Path("data/prompts"))
     parser.add_argument("--pairs", type=Path, default=Path("data/reuse/dev.jsonl"), help="whose prompts are left out")
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--judge", default="learned")
     parser.add_argument("--seconds", type=float, default=4.0, help="of painting one picture")
-    parser.add_argument("--watts", type=float, default=350.0, help="of a painter at work: an assumption, say yours")
+    parser.add_argument(
+        "--watts", type=float, default=350.0, help="of a painter at work; an assumption, give your own"
+    )
     parser.add_argument("--painters", type=int, default=4)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two requests")
-    parser.add_argument("--most", type=int, help="requests of a trace")
-    parser.add_argument("--sample", type=Path, help="a file for answers to read")
-    given = parser.parse_args()
-    if not given.prompts.exists():
-        print(f"not measured: {given.prompts} is not there")
+    parser.add_argument("--most", type=int, help="limit of requests of a trace")
+    parser.add_argument("--sample", type=Path, help="file for a sample of answers")
+    options = parser.parse_args()
+    if not options.prompts.exists():
+        print(f"not measured: {options.prompts} does not exist")
         return
-    embedder = open_embedder("minilm", given.text_folder)
+    embedder = open_embedder("minilm", options.text_folder)
     read: list[dict[str, Any]] = []
-    for name, trace in traces(given.prompts, given.pairs):
+    for name, trace in traces(options.prompts, options.pairs):
         with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, _):
             index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
-            memory = remembering(embedder, index, Path(folder), given.judge, given.text_folder)
-            replay = Replay(memory, given.seconds, given.painters, given.pause)
-            replay.run(trace[: given.most])
-        print(json.dumps({"trace": name, **replay.told(given.watts)}), flush=True)
-        drawn = Random(1).sample(replay.answers, min(100, len(replay.answers)))
-        read += [{"trace": name, "a": one.remembered, "b": one.prompt, "reason": one.reason} for one in drawn]
-    if given.sample:
-        given.sample.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in read))
+            memory = open_memory(embedder, index, Path(folder), options.judge, options.text_folder)
+            replay = Replay(memory, options.seconds, options.painters, options.pause)
+            replay.run(trace[: options.most])
+        print(json.dumps({"trace": name, **replay.figures(options.watts)}), flush=True)
+        sample = Random(1).sample(replay.answers, min(100, len(replay.answers)))
+        read += [
+            {"trace": name, "a": answer.remembered, "b": answer.prompt, "reason": answer.reason} for answer in sample
+        ]
+    if options.sample:
+        options.sample.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in read))
 
 
-def remembering(embedder: Embedder, index: Index, folder: Path, judge: str, text_folder: Path) -> Memory:
-    """An empty memory over an index."""
+def open_memory(embedder: Embedder, index: Index, folder: Path, judge: str, text_folder: Path) -> Memory:
+    """An empty memory with this index."""
     store = FolderStore(folder / "pictures")
     pending, labels = beside(index, Pending, "pending"), beside(index, Labels, "labels")
     return Memory(embedder, index, store, open_judge(judge, text_folder), pending, labels)
@@ -167,25 +171,28 @@ def remembering(embedder: Embedder, index: Index, folder: Path, judge: str, text
 
 def traces(folder: Path, avoid: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """The trace of real users, and the repeated one."""
-    prompts = lines(folder / f"{REAL}.txt")
-    yield "real users", [(prompt, None) for prompt in prompts[len(prompts) // 2 :]]  # the first half taught the judge
+    prompts = read_lines(folder / f"{REAL}.txt")
+    yield (
+        "real users",
+        [(prompt, None) for prompt in prompts[len(prompts) // 2 :]],
+    )  # the judge was trained on the first half
     yield "repeated", list(repeated(Random(1), read_prompts(folder, REPEATED, avoid)))
 
 
-def lines(path: Path) -> list[str]:
-    """The prompts of a file that a request may have."""
-    found = [" ".join(line.split()) for line in path.read_text().splitlines()]
-    return [line for line in found if 0 < len(line) <= 2000 and line.isprintable()]
+def read_lines(path: Path) -> list[str]:
+    """The prompts of a file that are valid in a request."""
+    lines = [" ".join(line.split()) for line in path.read_text().splitlines()]
+    return [line for line in lines if 0 < len(line) <= 2000 and line.isprintable()]
 
 
 def repeated(random: Random, prompts: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Prompts asked again and again, mostly in other words; the meaning of each is the prompt that it comes from."""
+    """Prompts with their meanings, often repeated, mostly in other words; a meaning is the original prompt."""
     chosen = random.sample(prompts, MEANINGS)
-    often = [1 / (rank + 1) ** ZIPF for rank in range(MEANINGS)]
-    for meaning in random.choices(chosen, often, k=REQUESTS):
-        found = make_pair(random, meaning, SAME_PICTURE, 1) if random.random() < REWORDED else None
-        said = normalize(meaning)
-        yield (said if found is None else found.b if found.a == said else found.a), meaning
+    weights = [1 / (rank + 1) ** ZIPF for rank in range(MEANINGS)]
+    for meaning in random.choices(chosen, weights, k=REQUESTS):
+        pair = make_pair(random, meaning, SAME_PICTURE, 1) if random.random() < REWORDED_SHARE else None
+        text = normalize(meaning)
+        yield (text if pair is None else pair.b if pair.a == text else pair.a), meaning
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Train the shipped picture model on an accelerator, in one command there.
 
-    python bench/gpu/train_stickers.py pack                     # where there is a network: var/gpu, under 60 MB
-    python3 bench/gpu/train_stickers.py train --out $OUT         # on the accelerator, from the repository's root
+    python bench/gpu/train_stickers.py pack                # where there is a network: writes var/gpu, under 60 MB
+    python3 bench/gpu/train_stickers.py train --out $OUT   # on the accelerator, from the root of the repository
 
-It takes the drawings and the autoencoder from models/stickers, the text model and the packages that are missing there
-from var/gpu, draws new scenes on all cores, trains with bfloat16 in large batches for the given minutes, and writes
-OUT/stickers in pieces of at most 16 MiB, with the loss table and a sheet of samples.
+Takes the drawings and the autoencoder from models/stickers, and the text model and missing packages from var/gpu.
+Draws new scenes on all cores, trains in bfloat16 with large batches for `--minutes`, and writes OUT/stickers in files
+of at most 16 MiB, with the loss table and a sheet of samples.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CARRIED = ROOT / "var/gpu"
-WHEELS = ("diffusers==0.42.1",)  # what a machine with torch and transformers may still lack
-TRIAL = 40  # steps that tell how long one takes
+PACK_FOLDER = ROOT / "var/gpu"
+WHEELS = ("diffusers==0.42.1",)  # packages that a machine with torch and transformers may lack
+TRIAL_STEPS = 40  # to measure the time of a step
 
 
 def main() -> None:
@@ -34,13 +34,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, default=Path("var/gpu-out"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    if asked.what == "pack":
+    if options.what == "pack":
         pack()
     else:
-        unpack()
-        train(asked)
+        install_wheels()
+        train(options)
 
 
 def pack() -> None:
@@ -49,25 +49,25 @@ def pack() -> None:
 
     from memo.minilm import minilm_folder
 
-    shutil.rmtree(CARRIED, ignore_errors=True)
-    BertModel.from_pretrained(minilm_folder()).half().save_pretrained(CARRIED / "minilm")
-    AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(CARRIED / "minilm")
+    shutil.rmtree(PACK_FOLDER, ignore_errors=True)
+    BertModel.from_pretrained(minilm_folder()).half().save_pretrained(PACK_FOLDER / "minilm")
+    AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(PACK_FOLDER / "minilm")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "download", "--no-deps", "--dest", CARRIED / "wheels", *WHEELS], check=True)
-    size = sum(file.stat().st_size for file in CARRIED.rglob("*") if file.is_file())
-    print(f"{CARRIED}: {size / 2**20:.1f} MiB")
+    subprocess.run([*pip, "download", "--no-deps", "--dest", PACK_FOLDER / "wheels", *WHEELS], check=True)
+    size = sum(file.stat().st_size for file in PACK_FOLDER.rglob("*") if file.is_file())
+    print(f"{PACK_FOLDER}: {size / 2**20:.1f} MiB")
 
 
-def unpack() -> None:
-    """Install what was carried, where it is missing."""
+def install_wheels() -> None:
+    """Install the packed wheels that are missing."""
     if importlib.util.find_spec("diffusers") is None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-        subprocess.run([*pip, "install", "--no-deps", *sorted((CARRIED / "wheels").glob("*.whl"))], check=True)
+        subprocess.run([*pip, "install", "--no-deps", *sorted((PACK_FOLDER / "wheels").glob("*.whl"))], check=True)
         importlib.invalidate_caches()
 
 
-def train(asked: argparse.Namespace) -> None:
-    """Scenes, lesson, as many steps as fit, and the packed model."""
+def train(options: argparse.Namespace) -> None:
+    """Draw scenes, encode the data set, train as many steps as fit into the minutes, and pack the model."""
     import torch
     from diffusers import AutoencoderTiny
     from transformers import AutoTokenizer, BertModel
@@ -80,46 +80,55 @@ def train(asked: argparse.Namespace) -> None:
     from training.scenes import compose
     from worker.engine.text_encoder import TextEncoder
 
-    begun, cores = time.monotonic(), os.cpu_count() or 1
-    work = asked.out / "work"
-    drawn = compose.Knobs(
-        ROOT / "models/stickers/sprites", work / "scenes", asked.scenes, processes=cores, held_out=10
+    began, cores = time.monotonic(), os.cpu_count() or 1
+    work = options.out / "work"
+    scene_knobs = compose.Knobs(
+        ROOT / "models/stickers/sprites", work / "scenes", options.scenes, processes=cores, held_out=10
     )
-    pairs = open_captioned_pictures(compose.write_scenes(drawn))
+    pairs = open_captioned_pictures(compose.write_scenes(scene_knobs))
     text = TextEncoder(
-        AutoTokenizer.from_pretrained(CARRIED / "minilm"),
-        BertModel.from_pretrained(CARRIED / "minilm").float().eval(),
+        AutoTokenizer.from_pretrained(PACK_FOLDER / "minilm"),
+        BertModel.from_pretrained(PACK_FOLDER / "minilm").float().eval(),
     )
     vae = AutoencoderTiny.from_pretrained(ROOT / "models/stickers/vae", torch_dtype=torch.float32).eval()
     knobs = train_diffusion.Knobs(
-        pairs=drawn.out,
+        pairs=scene_knobs.out,
         vae=ROOT / "models/stickers/vae",
         out=work / "run",
-        batch=asked.batch,
-        learning_rate=2e-3 if asked.batch >= 128 else 8e-4,
-        device=asked.device,
-        bf16=asked.device == "cuda",
-        steps=TRIAL,
+        batch=options.batch,
+        learning_rate=2e-3 if options.batch >= 128 else 8e-4,
+        device=options.device,
+        bf16=options.device == "cuda",
+        steps=TRIAL_STEPS,
         log_every=20,
     )
-    goal = make_objective(knobs.target, knobs.schedule, knobs.snr_cap)
+    objective = make_objective(knobs.target, knobs.schedule, knobs.snr_cap)
     folder = open_run(knobs)
-    lesson = open_dataset(folder / "dataset.pt", pairs, vae, lambda: text, drawn.out, knobs.patch)
-    print(f"scenes and lesson after {time.monotonic() - begun:.0f} s", flush=True)
+    dataset = open_dataset(folder / "dataset.pt", pairs, vae, lambda: text, scene_knobs.out, knobs.patch)
+    print(f"scenes and data set after {time.monotonic() - began:.0f} s", flush=True)
     started = time.monotonic()
-    train_diffusion.train_on(knobs, folder, lesson, goal, vae)
-    pace = (time.monotonic() - started) / TRIAL  # with starting and sampling in it: a cautious guess
-    steps = TRIAL + max(1, int((60 * asked.minutes - (time.monotonic() - started)) / pace))
-    train_diffusion.train_on(replace(knobs, steps=steps), folder, lesson, goal, vae)
+    train_diffusion.train_on(knobs, folder, dataset, objective, vae)
+    seconds_a_step = (
+        time.monotonic() - started
+    ) / TRIAL_STEPS  # a cautious estimate, since it includes start and sampling
+    steps = TRIAL_STEPS + max(1, int((60 * options.minutes - (time.monotonic() - started)) / seconds_a_step))
+    train_diffusion.train_on(replace(knobs, steps=steps), folder, dataset, objective, vae)
     packing.pack_model(
-        packing.Knobs(knobs.vae, folder, bank=str(drawn.bank), out=asked.out / "stickers", held_out=drawn.held_out)
+        packing.Knobs(
+            knobs.vae, folder, bank=str(scene_knobs.bank), out=options.out / "stickers", held_out=scene_knobs.held_out
+        )
     )
     for name in ("loss.csv", "samples.png", "config.json"):
-        shutil.copy(folder / name, asked.out)
-    seen = {"steps": steps, "batch": asked.batch, "samples": steps * asked.batch, "seconds": time.monotonic() - begun}
-    (asked.out / "run.json").write_text(json.dumps(seen, indent=2))
+        shutil.copy(folder / name, options.out)
+    summary = {
+        "steps": steps,
+        "batch": options.batch,
+        "samples": steps * options.batch,
+        "seconds": time.monotonic() - began,
+    }
+    (options.out / "run.json").write_text(json.dumps(summary, indent=2))
     shutil.rmtree(work)
-    print(json.dumps(seen))
+    print(json.dumps(summary))
 
 
 if __name__ == "__main__":

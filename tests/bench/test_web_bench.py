@@ -1,15 +1,15 @@
-"""The bench of the web process at a small size: everything runs, and what breaks is counted."""
+"""The bench of the web process, at a small size."""
 
 import shutil
 
 from bench import web
 from tests.real import ROOT, redis_server
 
-SMALL = web.Size(remembered=40, asked=6, streams=5, seconds=2.0)
+SMALL = web.Size(remembered=40, requests=6, streams=5, seconds=2.0)
 
 
-def test_what_is_asked_for_is_remembered(tmp_path, tiny_models):
-    redis_server(tmp_path / "asked for")  # skips, or fails in CI, where there is none
+def test_memory_answers_every_prompt_of_the_load(tmp_path, tiny_models):
+    redis_server(tmp_path / "redis")  # skips, or fails in CI, where there is none
     shutil.copytree(ROOT / "var" / "text", tmp_path / "text")
     prompts = web.remember(tmp_path, tiny_models, SMALL)
     assert len(prompts) == 6 and len(list((tmp_path / "pictures").rglob("*.png"))) == 40
@@ -17,18 +17,18 @@ def test_what_is_asked_for_is_remembered(tmp_path, tiny_models):
 
 def test_answers_polls_and_streams_are_measured(live_url):
     address = live_url.removeprefix("http://")
-    job = web.painted(address)
-    assert web.hit(address, "a red fox in the snow") > 0
-    held = web.Streams(address, SMALL)
+    job = web.paint_one_job(address)
+    assert web.time_hit(address, "a red fox in the snow") > 0
+    streams = web.Streams(address, SMALL)
     assert web.polls(address, job, 1.0) > 0
-    told = held.end()
-    assert told["sse_streams"] == 5 and told["sse_events_each"] >= 2
+    results = streams.end()
+    assert results["sse_streams"] == 5 and results["sse_events_each"] >= 2
 
 
-def test_a_stream_that_nobody_serves_is_no_stream(unused_port):
+def test_a_stream_without_a_server_is_not_counted(unused_port):
     streams = object.__new__(web.Streams)
     streams.address, streams.paths, streams.until = f"127.0.0.1:{unused_port}", ["/api/v1/jobs/1"], float("inf")
     streams.size, streams.events, streams.broken, streams.threads = web.Size(streams=1), [0], [], []
     streams.lock = web.threading.Lock()
-    streams.hold(0)
+    streams.hold_stream(0)
     assert streams.end()["sse_streams"] == 0
