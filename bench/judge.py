@@ -19,7 +19,8 @@ from memo.embed import Embedder, open_embedder
 from memo.judge.evaluation import figures, score_pairs, threshold
 from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import Pair, read_pairs
-from memo.judge.rules import same_words, veto
+from memo.judge.rules import find_veto
+from memo.judge.words import same_words
 from training.judge.edits import OTHER_PICTURE, SAME_PICTURE, make_pair
 from training.judge.pair_pool import read_prompts
 

@@ -64,7 +64,10 @@ class TokenStateStore:
 
     def batch(self, pairs: Sequence[Pair]) -> list[Tensor]:
         """Inputs of a network for these pairs: states, mask, and the rows of both sides."""
-        return [torch.from_numpy(part) for part in network_inputs([(pair.a, pair.b) for pair in pairs], self.states_of).values()]
+        return [
+            torch.from_numpy(part)
+            for part in network_inputs([(pair.a, pair.b) for pair in pairs], self.states_of).values()
+        ]
 
 
 def open_token_states(path: Path, texts: Sequence[str], reader: TokenStateReader) -> TokenStateStore:

@@ -24,6 +24,7 @@ from memo.errors import BadSetup
 from memo.judge.evaluation import figures
 from memo.judge.labelled_pairs import Pair, read_pairs
 from memo.minilm import STATE_LAYERS as LAYERS
+from memo.onnx_embedder import open_onnx
 from training.checkpoint import update_average
 from training.knobs import from_arguments, to_json
 
@@ -217,7 +218,7 @@ def ranking_rows(batch: Sequence[Pair]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def score_pairs(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore, size: int = 128) -> list[float]:
+def compute_logits(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore, size: int = 128) -> list[float]:
     """The logit of each pair."""
     model.eval()
     order = sorted(range(len(pairs)), key=lambda row: cache.length(pairs[row].a) + cache.length(pairs[row].b))
@@ -232,7 +233,7 @@ def score_pairs(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore,
 
 def evaluate(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore) -> dict[str, float]:
     """The figures of `memo.judge.evaluation` for the network, which accepts pairs with a logit above 0."""
-    scores = score_pairs(model, pairs, cache)
+    scores = compute_logits(model, pairs, cache)
     return figures(scores, [score > 0 for score in scores], [pair.y for pair in pairs], [pair.kind for pair in pairs])
 
 

@@ -148,7 +148,7 @@ def test_the_ranking_is_learned_where_labels_contradict_each_other(one_thread, c
     both = [*PAIRS[:2], replace(PAIRS[0], y=0, group=""), replace(PAIRS[1], y=1, group="")]
     for _ in range(20):
         train_judge.train_step(model, optimizer, both, cache, train_judge.Knobs(order=2.0))
-    true, false = train_judge.score_pairs(model, PAIRS[:2], cache)
+    true, false = train_judge.compute_logits(model, PAIRS[:2], cache)
     assert true > false + 0.5
 
 
@@ -216,7 +216,7 @@ def test_a_packed_judge_scores_like_the_trained_network(one_thread, reader, knob
     model = train_judge.build_network(network, 16, reader)
     model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
     cache = open_token_states(knobs.cache, [text for pair in texts for text in pair], reader)
-    assert judge.batch_logits(texts) == pytest.approx(train_judge.score_pairs(model, PAIRS, cache), abs=0.3)
+    assert judge.batch_logits(texts) == pytest.approx(train_judge.compute_logits(model, PAIRS, cache), abs=0.3)
     assert measured["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
 
 
