@@ -101,7 +101,7 @@ class PicturePrompt:
 def concepts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """Each thing by its main name, then each thing in a place."""
     for row in random.sample(range(len(sprites)), len(sprites)):
-        yield PicturePrompt(indefinite(sprites[row].names[0]), (row,))
+        yield PicturePrompt(add_article(sprites[row].names[0]), (row,))
     for row in random.sample(range(len(sprites)), len(sprites)):
         yield somewhere(sprites, row, random.choice(tuple(PLACES)), random)
 
@@ -109,7 +109,7 @@ def concepts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
 def somewhere(sprites: Sprites, row: int, place: str, random: Random) -> PicturePrompt:
     """One thing in one of the places."""
     return PicturePrompt(
-        f"{indefinite(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place
+        f"{add_article(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place
     )
 
 
@@ -118,7 +118,7 @@ def backgrounds(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     while True:
         for colour in COLOURS:
             row = random.choice([row for row, sprite in enumerate(sprites) if colour not in sprite.colours])
-            prompt = f"{indefinite(sprites[row].names[0])} on {indefinite(colour + ' background')}"
+            prompt = f"{add_article(sprites[row].names[0])} on {add_article(colour + ' background')}"
             yield PicturePrompt(prompt, (row,), background=colour)
 
 
@@ -135,17 +135,17 @@ def colours(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     while True:
         row = random.choice(rows)
         colour = other_colour(random, sprites[row])
-        yield PicturePrompt(indefinite(in_colour(sprites[row].names[0], colour)), (row,), colour=colour)
+        yield PicturePrompt(add_article(in_colour(sprites[row].names[0], colour)), (row,), colour=colour)
 
 
 def numbers(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """One to four copies of a thing in turn."""
-    rows = [row for row, sprite in enumerate(sprites) if all(map(counts, sprite.names))]
+    rows = [row for row, sprite in enumerate(sprites) if all(map(is_countable, sprite.names))]
     while True:
         for count, number in enumerate(NUMBERS, start=1):
             row = random.choice(rows)
             name = sprites[row].names[0]
-            yield PicturePrompt(indefinite(name) if count == 1 else f"{number} {plural(name)}", (row,), count=count)
+            yield PicturePrompt(add_article(name) if count == 1 else f"{number} {plural(name)}", (row,), count=count)
 
 
 def relations(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
@@ -153,7 +153,7 @@ def relations(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     while True:
         for relation in RELATIONS:
             one, other = random.sample(range(len(sprites)), 2)
-            names = [indefinite(sprites[row].names[0]) for row in (one, other)]
+            names = [add_article(sprites[row].names[0]) for row in (one, other)]
             yield PicturePrompt(f"{names[0]} {relation} {names[1]}", (one, other), relation=relation)
 
 
@@ -161,7 +161,7 @@ def repeated_prompts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt
     """Prompts repeated SEEDS times: a thing alone, then a thing in a place."""
     for first in places(sprites, random):
         row = random.randrange(len(sprites))
-        for prompt in (PicturePrompt(indefinite(sprites[row].names[0]), (row,)), first):
+        for prompt in (PicturePrompt(add_article(sprites[row].names[0]), (row,)), first):
             yield from [prompt] * SEEDS
 
 
@@ -202,7 +202,7 @@ def held_out_rows(count: int, every: int) -> tuple[int, ...]:
 def held_out(sprites: Sprites, rows: Iterable[int], limit: int) -> list[PicturePrompt]:
     """Four prompts for each of these things: two of it alone, two of it in a place."""
     random = Random("held out")
-    alone = [PicturePrompt(indefinite(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
+    alone = [PicturePrompt(add_article(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
     out = [somewhere(sprites, row, random.choice(tuple(PLACES)), random) for row in rows for _ in range(2)]
     return random.sample(alone + out, len(alone + out))[:limit]
 

@@ -336,7 +336,7 @@ def add_thing(random: Random, text: str) -> str:
     """Add one more thing."""
     if "," in text and len(text.split()) > 12:
         raise NothingToEdit
-    thing = indefinite(random.choice(random.choice((ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)))[0])
+    thing = add_article(random.choice(random.choice((ANIMALS, VEHICLES, FURNITURE, SMALL, FOOD, SCENERY)))[0])
     if thing.partition(" ")[2] in text:
         raise NothingToEdit
     how = random.choice(("and {}", "with {}", "next to {}", "and {} in the background"))

@@ -41,7 +41,7 @@ class SpriteSheets:
     @property
     def channels(self) -> int:
         """Number of channels of a sheet."""
-        return THINGS * next(iter(self.tiles.values())).shape[1]
+        return MAX_THINGS * next(iter(self.tiles.values())).shape[1]
 
     def to(self, device: str) -> "SpriteSheets":
         """A copy with the tensors that sheets are made of on a device."""

@@ -198,7 +198,7 @@ def draw_batch(dataset: PictureDataset, knobs: Knobs, objective: Objective, gene
     drop_sheets = torch.rand(knobs.batch, generator=generator) < knobs.dropped_sheets
     conditioning, latents = dataset.conditioning(rows, drop_captions, drop_sheets), dataset.latents[rows].float()
     if conditioning.sheets is not None:
-        latents = latents - shown_on(conditioning.sheets)
+        latents = latents - sheet_latents(conditioning.sheets)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     timesteps = torch.randint(STEPS, (knobs.batch,), generator=generator)
     noisy, target = objective.add_noise(latents, noise, timesteps)

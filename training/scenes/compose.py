@@ -162,10 +162,12 @@ class SceneComposer:
             for canvas, place in spots:
                 self.paste(draft, thing, canvas, place)
         if kind == "second":
-            return f"{indefinite(names[0])} and {counted(draft.random, 2, names[1])}{background_suffix(draft)}"
+            return f"{add_article(names[0])} and {counted(draft.random, 2, names[1])}{background_suffix(draft)}"
         if kind == "first":
-            return f"{counted(draft.random, 2, names[0])} and {indefinite(names[1])}{background_suffix(draft)}"
-        return f"{indefinite(names[0])}, {indefinite(names[1])} and {indefinite(names[2])}{background_suffix(draft)}"
+            return f"{counted(draft.random, 2, names[0])} and {add_article(names[1])}{background_suffix(draft)}"
+        return (
+            f"{add_article(names[0])}, {add_article(names[1])} and {add_article(names[2])}{background_suffix(draft)}"
+        )
 
     def draw_nothing(self, draft: Draft) -> str:
         """Draw the background alone; returns the caption."""
@@ -298,7 +300,10 @@ def draw_scenes(
     composer = open_composer(knobs)
     row_of = {sprite.key: row for row, sprite in enumerate(composer.bank.sprites)}
     scenes = [composer.draw_scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]
-    things, plans = np.full((len(scenes), THINGS), -1, np.int16), np.full((len(scenes), DRAWN, 3), -1, np.int16)
+    things, plans = (
+        np.full((len(scenes), MAX_THINGS), -1, np.int16),
+        np.full((len(scenes), MAX_DRAWINGS, 3), -1, np.int16),
+    )
     canvases = tuple(CANVASES)
     for row, scene in enumerate(scenes):
         things[row, : len(scene.things)] = [row_of[sprite.key] for sprite in scene.things]
