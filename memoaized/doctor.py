@@ -118,7 +118,7 @@ def check_painting(data: Path, models: Path, environment: Mapping[str, str]) -> 
         return [Finding("device", str(error), fault=True)]
     return [
         Finding("device", f"{device}, {describe_device(device, config)}"),
-        Finding("batch size", f"up to {config.means().slots} pictures (WORKER_SLOTS={config.slots})"),
+        Finding("batch size", f"up to {config.painter_options().slots} pictures (WORKER_SLOTS={config.slots})"),
         *check_speed_ups(device, config),
         *(check_memory(model, device) for model in local_models(models)),
         Finding("seconds", painting_seconds(data / "pictures", models)),

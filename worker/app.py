@@ -104,10 +104,10 @@ def connect_painting(
         if not line.paints:
             return
         line.catalogue.check()
-        means = config.means()
-        sender.concurrency = means.slots
+        options = config.painter_options()
+        sender.concurrency = options.slots
         job_store = open_job_store(jobs.redis)
-        painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, means)))
+        painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, options)))
         device = painters(line.listen()[0]).device
         memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
         runner = PaintingRunner(job_store, memory, painters.of)
@@ -116,7 +116,7 @@ def connect_painting(
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
         lease_keeper = LeaseKeeper(
-            runner, lambda m: notify_worker(app, m), line.listen, slots=means.slots, name=name, facts=facts
+            runner, lambda m: notify_worker(app, m), line.listen, slots=options.slots, name=name, facts=facts
         )
         open_for_work.append(runner)
         worker_ready.connect(line.opened, weak=False)

@@ -40,8 +40,8 @@ class WorkerConfig:
         """The fields that the environment sets."""
         return cls(**from_env(cls, "WORKER_", env))
 
-    def means(self) -> PainterOptions:
-        """What its painters may use; raises BadSetup if the GPU that is asked for is not there."""
+    def painter_options(self) -> PainterOptions:
+        """The settings of its painters; raises BadSetup if the device does not exist."""
         slots = usual_slots(self.device) if self.slots == AUTO else int(self.slots)
         more = self.device, self.dtype, self.compile, self.hub_token, self.known_watts
         return PainterOptions(int(self.threads), slots, *more)

@@ -36,18 +36,24 @@ def test_a_wrong_setting_is_refused(values):
 
 
 def test_painters_may_use_what_is_set():
-    means = WorkerConfig(threads="3", slots="2", compile="max", device="cpu", watts="12.5").means()
-    assert (means.threads, means.slots, means.compile, means.device, means.watts) == (3, 2, "max", "cpu", 12.5)
+    options = WorkerConfig(threads="3", slots="2", compile="max", device="cpu", watts="12.5").painter_options()
+    assert (options.threads, options.slots, options.compile, options.device, options.watts) == (
+        3,
+        2,
+        "max",
+        "cpu",
+        12.5,
+    )
 
 
 @pytest.mark.parametrize(("asked", "gpus", "slots"), [("auto", 1, 8), ("auto", 0, 1), ("cpu", 1, 1), ("cuda", 2, 8)])
 def test_unless_told_otherwise_a_gpu_paints_several_at_once(monkeypatch, asked, gpus, slots):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert WorkerConfig(device=asked).means().slots == slots
+    assert WorkerConfig(device=asked).painter_options().slots == slots
 
 
 def test_a_gpu_that_is_missing_is_told_before_slots_are_counted(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BadSetup, match="no such GPU"):
-        WorkerConfig(device="cuda").means()
+        WorkerConfig(device="cuda").painter_options()
