@@ -189,14 +189,11 @@ class PipelinePainter:
         if len(requests) == 1:
             requests[0].messages.put(TooLarge(requests[0].recipe, self.device, error))
             return
-        self.max_batch_size = len(requests) // 2
-        log.warning(
-            "memory is full with %d paintings at once; the limit is %d from now on",
-            len(requests),
-            self.max_batch_size,
-        )
-        for start in range(0, len(requests), self.max_batch_size):
-            self.paint(requests[start : start + self.max_batch_size])
+        half = len(requests) // 2
+        log.warning("memory is full with %d paintings at once; the limit is %d from now on", len(requests), half)
+        self.max_batch_size = half  # painting the first part may lower it again, so the parts are cut by `half`
+        for start in range(0, len(requests), half):
+            self.paint(requests[start : start + half])
 
     @torch.inference_mode()
     def run_pipeline(self, requests: list[PipelineRequest]) -> list[Image.Image]:

@@ -238,6 +238,21 @@ def test_when_memory_is_full_fewer_pictures_are_painted_at_once(one_thread, cata
     assert painter.max_batch_size == 2
 
 
+def test_no_request_is_lost_when_memory_is_full_twice_in_a_row(catalogue, painter, name, monkeypatch):
+    """The limit drops from 5 to 2 and then to 1 before the second half is painted."""
+
+    def full(requests):
+        if len(requests) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [Image.new("RGB", (64, 64))]
+
+    monkeypatch.setattr(painter, "run_pipeline", full)
+    monkeypatch.setattr(painter, "max_batch_size", 5)
+    requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(5)]
+    painter.paint(requests)
+    assert painter.max_batch_size == 1 and all(request.messages.qsize() == 1 for request in requests)
+
+
 def last(request):
     """The last message of a request: its picture or its error."""
     while not isinstance(message := request.messages.get(timeout=5), Image.Image | Exception):
