@@ -21,7 +21,7 @@ GRAPH_POINTS = 20_000  # unindexed points that make a graph worthwhile: comparin
 GROWTH = 10  # a large collection gets a new graph when 1/GROWTH of its points are unindexed
 RETRY_SECONDS = 600.0  # after a failure
 
-BUILDER = f"{__package__}.build_graph"
+BUILDER = "index_server.build_graph"
 
 log = logging.getLogger(__name__)
 
