@@ -1,5 +1,5 @@
-# Two commands do everything: `make up` runs the product, `make test` runs its tests.
-# Both make the environment they need first.
+# `make up` runs the product, `make test` runs its tests.
+# Both first create the environment that they need.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,9 +20,9 @@ COMMA := ,
 .PHONY: help up test lint unit install install-dev redis chromium bench clean
 
 help:
-	@echo "make up      run the product on http://127.0.0.1:$(PORT)  (PORT=8123 DATA=folder WORKERS=2)"
-	@echo "make test    run every test"
-	@echo "make bench   measure"
+	@echo "make up      run memoAIzed on http://127.0.0.1:$(PORT)  (PORT=8123 DATA=folder WORKERS=2)"
+	@echo "make test    run all checks and tests"
+	@echo "make bench   run the benchmarks"
 
 up: install redis
 	@exec $(BIN)/memoaized up --port $(PORT) --data $(DATA) --workers $(WORKERS)
@@ -48,11 +48,11 @@ install-dev: $(VENV)/.installed-dev
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Python 3.11 or newer is needed: $$($(PYTHON) --version) is too old; make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv"; exit 1; }
+	  || { echo "$(PYTHON) is too old ($$($(PYTHON) --version)): Python 3.11 or newer is needed, e.g. make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "cannot create $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "installing (once; torch is the largest part)"
+	@echo "installing the dependencies (once; torch is the largest)"
 	$(PIP) -e '.[gpu,s3]'
 	@touch $@
 
@@ -60,7 +60,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e '.[gpu,s3,train,dev]'
 	@touch $@
 
-# A server binary is all that is wanted of redis: the product starts its own, on its own socket and data.
+# Only the server's binary is needed: memoAIzed starts its own Redis, with its own socket and data.
 redis:
 	@command -v redis-server >/dev/null || command -v valkey-server >/dev/null || [ -n "$$REDIS_SERVER" ] \
 	  || sh deploy/system-package.sh redis-server

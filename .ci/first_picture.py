@@ -1,4 +1,4 @@
-"""`make up` as a new user runs it: until the first picture has come, then Ctrl-C. Standard library only."""
+"""Run `make up` as a new user would, until the first picture is painted, then Ctrl-C. Standard library only."""
 
 import json
 import os
@@ -11,16 +11,16 @@ import time
 import urllib.request
 
 PROMPT = {"prompt": "a red fox in the snow"}
-PATIENCE = 900  # seconds, most of them for the installation
+TIMEOUT_SECONDS = 900  # most of them for the installation
 
 
 def main() -> None:
-    """Start, ask, look, stop; any surprise ends with a traceback."""
+    """Start everything, paint a picture and stop; any error ends with a traceback."""
     with tempfile.TemporaryDirectory() as data, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        began = time.monotonic()
+        started_at = time.monotonic()
         process = subprocess.Popen(
             ["make", "up", f"PORT={port}", f"DATA={data}"],
             stdout=subprocess.PIPE,
@@ -33,9 +33,12 @@ def main() -> None:
         reader.start()
         try:
             until(lambda: any("ready: http" in line for line in lines), process)
-            print(f"first_picture: the page was there after {time.monotonic() - began:.0f} s", flush=True)
+            print(f"first_picture: the page was ready after {time.monotonic() - started_at:.0f} s", flush=True)
             paint(f"http://127.0.0.1:{port}", process)
-            print(f"first_picture: the first picture came after {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"first_picture: painted the first picture after {time.monotonic() - started_at:.0f} s",
+                flush=True,
+            )
         finally:
             os.killpg(process.pid, signal.SIGINT)
             process.wait(60)
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def paint(url: str, process: "subprocess.Popen[str]") -> None:
-    """Ask for a picture, wait for it, and look at its first bytes; then ask again and have it from memory."""
+    """Request a picture and check its first bytes; then request it again and get it from memory."""
     job = call(f"{url}/api/v1/jobs", PROMPT)
     until(lambda: call(url + job["links"]["self"])["state"] in ("done", "failed"), process)
     done = call(url + job["links"]["self"])
@@ -55,7 +58,7 @@ def paint(url: str, process: "subprocess.Popen[str]") -> None:
 
 
 def call(url: str, body: object = None) -> dict:
-    """A JSON request."""
+    """Send a JSON request and return the answer."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -63,16 +66,16 @@ def call(url: str, body: object = None) -> dict:
 
 
 def until(done, process: "subprocess.Popen[str]") -> None:
-    """Wait, but not when the process has ended."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until `done` is true; fails when the process ends or the time is up."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not done():
         assert process.poll() is None, f"make up ended with status {process.returncode}"
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.2)
 
 
 def copy(process: "subprocess.Popen[str]", lines: list[str]) -> None:
-    """Show and keep what it prints."""
+    """Print and collect the lines of the process."""
     assert process.stdout is not None
     for line in process.stdout:
         lines.append(line)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Create a bucket on an S3 server, or find it there: make-bucket.sh ENDPOINT BUCKET
+# Create a bucket on an S3 server if it does not exist: make-bucket.sh ENDPOINT BUCKET
 #
 # The keys are read from the files ACCESS_KEY_FILE and SECRET_KEY_FILE and reach curl on its standard input,
-# so that no list of processes shows them.
+# so that they do not appear in the list of processes.
 set -eu
 endpoint=$1
 bucket=$2
@@ -16,8 +16,8 @@ ask() {
 
 status=$(ask PUT)
 case $status in
-  200) echo "made the bucket $bucket" ;;
-  409) echo "the bucket $bucket is there" ;;  # whether it is ours, the next request tells
+  200) echo "created the bucket $bucket" ;;
+  409) echo "the bucket $bucket exists" ;;  # the next request checks that it is ours
   *) echo "PUT $endpoint/$bucket was answered with $status" >&2; exit 1 ;;
 esac
 status=$(ask GET)

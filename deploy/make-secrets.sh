@@ -1,9 +1,9 @@
 #!/bin/sh
-# Write the random secrets that docker-compose.yml mounts, unless they are there: make-secrets.sh [FOLDER]
+# Write the random secrets that docker-compose.yml mounts, unless they exist: make-secrets.sh [FOLDER]
 #
 # Compose mounts a secret file into a container with the owner and mode it has on the host, and every service
-# runs as another user that is not root. So the files may be read by anyone, and the folder, which no container
-# sees, may be entered by its owner only.
+# runs as a different user that is not root. So anyone may read the files, but only the owner may enter the folder,
+# which no container sees.
 set -eu
 folder=${1:-$(dirname "$0")/secrets}
 
@@ -19,7 +19,7 @@ umask 077
 mkdir -p "$folder"
 chmod 700 "$folder"
 
-# The last file of each group is the mark that the group is whole.
+# The last file of each group is written last: if it exists, the group is complete.
 if [ ! -e "$folder/redis-url" ]; then
   password=$(random 32)
   echo "requirepass $password" | write redis.conf

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Install one Debian package when we may; otherwise say the line that does it.
+# Install a Debian package as root; otherwise print the command that installs it.
 set -eu
 package=$1
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
   echo "installing $package"
   export DEBIAN_FRONTEND=noninteractive
   { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$package"; } >/dev/null
-  # The package may have started a system service; the product uses its own, so that one is not needed.
+  # The package may have started a system service, which memoAIzed does not use: it starts its own.
   exit 0
 fi
 echo "$package is missing. Install it, then try again:" >&2

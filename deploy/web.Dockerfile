@@ -3,9 +3,9 @@
 ARG PYTHON_IMAGE=python:3.11.17-slim-bookworm
 ARG TORCH_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime
 
-# Exports the text model, as the worker's image does and in the same layers; nothing else of it is kept.
+# Exports the text model in the same layers as the worker's image; the final image takes only the model.
 FROM ${TORCH_IMAGE} AS text
-# A distribution keeps only the newest patch of a package, so that a pinned one would soon be gone.
+# A distribution keeps only the newest patch of a package, so a pinned version would soon disappear.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3-venv \
@@ -35,7 +35,7 @@ COPY training training
 COPY web web
 COPY index_server index_server
 COPY memoaized memoaized
-# The last line fails when something brought torch along.
+# The last line fails if a dependency has installed torch.
 RUN pip install --no-cache-dir --constraint constraints.txt ".[s3]" \
  && python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None)'
 
@@ -51,7 +51,7 @@ ENV HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     JOBS_MODELS=/opt/memoaized/models
 EXPOSE 8000
-# 200 when a job can be served, hence only once a worker is alive.
+# 200 when a job can be served, so only while a worker is running.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=8)"]
 CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "400", "--bind", "0.0.0.0:8000", "web.wsgi:create()"]

@@ -4,8 +4,8 @@
 ARG TORCH_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime
 
 FROM ${TORCH_IMAGE}
-# The base's Python belongs to apt, so that pip needs an environment of its own; it sees the base's torch.
-# A distribution keeps only the newest patch of a package, so that a pinned one would soon be gone.
+# The base's Python belongs to apt, so pip needs an environment of its own, which can use the base's torch.
+# A distribution keeps only the newest patch of a package, so a pinned version would soon disappear.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3-venv \
@@ -21,12 +21,12 @@ COPY training training
 COPY web web
 COPY index_server index_server
 COPY memoaized memoaized
-# The last line fails when pip put a torch without CUDA over the base's.
+# The last line fails if pip has installed a torch without CUDA over the base's.
 RUN pip install --no-cache-dir --constraint constraints.txt ".[gpu,s3]" \
  && memoaized prepare --text-folder /opt/memoaized/text \
  && python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'
 
-# For WORKER_COMPILE: torch compiles its launchers of kernels by a C compiler.
+# For WORKER_COMPILE: torch compiles its kernel launchers with a C compiler.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev \

@@ -1,4 +1,4 @@
-"""Fixtures: real parts for the tests, most of them started once."""
+"""Fixtures: the real services that tests use, most of them started once per session."""
 
 import os
 import subprocess
@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> FolderStore:
 @pytest.fixture
 def memory(embedder: Embedder, store: FolderStore) -> Memory:
     index = open_index("memory:", "pictures-test", embedder.dimension)
-    index.client = OneAtATime(index.client)  # type: ignore[assignment]  # made for one thread, and tests have several
+    index.client = OneAtATime(index.client)  # type: ignore[assignment]  # the client is made for one thread, and tests have several
     return Memory(
         embedder, index, store, RulesJudge(), beside(index, Pending, "pending"), beside(index, Labels, "labels")
     )
@@ -70,7 +70,7 @@ def memory(embedder: Embedder, store: FolderStore) -> Memory:
 
 @pytest.fixture
 def remember(memory: Memory) -> Callable[..., Picture]:
-    """Keep and index a picture of a recipe."""
+    """Return a function that stores and indexes a picture of a recipe."""
 
     def keep(recipe: Recipe, *, seed: int = 1, scope: str = "shared") -> Picture:
         picture, png = painted(recipe, seed=seed, scope=scope)
@@ -91,7 +91,7 @@ def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_url(session_redis: RedisServer) -> str:
-    """An empty redis."""
+    """The URL of an empty Redis."""
     with redis_py.Redis.from_url(session_redis.url) as client:
         client.flushall()
     return session_redis.url
@@ -124,7 +124,7 @@ def queue(job_store: JobStore, redis_url: str) -> Iterator[Queue]:
 
 @pytest.fixture
 def working(queue: Queue, runner: PaintingRunner) -> Iterator[PaintingRunner]:
-    """A real Celery worker in a thread, painting what the queue holds."""
+    """A real Celery worker in a thread, which paints the queued jobs."""
     queue.celery.task(name=PAINT, shared=False)(runner.answer)
     queue.celery.amqp.queues.select_add(queue_of("stickers"))
     options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
@@ -134,7 +134,7 @@ def working(queue: Queue, runner: PaintingRunner) -> Iterator[PaintingRunner]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """One and two torch threads add up in another order."""
+    """Use one torch thread: two add numbers in another order and give other bytes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -143,7 +143,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two toy models of the real classes, `stickers` and one that takes its time, `slow`."""
+    """A folder with two toy models of the real classes: `stickers`, and `slow`, which paints slowly."""
     folder = tmp_path_factory.mktemp("models")
     write_tiny_model(folder)
     write_tiny_model(folder, name="slow", slow=True)
@@ -162,20 +162,20 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture(scope="session")
 def live_stack(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[Stack]:
-    """One stack with a toy model for all tests that only use it."""
+    """One `memoaized up` with a toy model, for all tests that do not change it."""
     with running_stack(tmp_path_factory.mktemp("live"), tiny_models) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def live_url(live_stack: Stack) -> str:
-    """Base URL of a complete running stack with a toy model."""
+    """The URL of a running `memoaized up` with a toy model."""
     return live_stack.url
 
 
 @dataclass
 class IndexServer:
-    """The embedded index in a process of its own."""
+    """The embedded index server in a process of its own."""
 
     url: str
     key: str

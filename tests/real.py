@@ -1,4 +1,4 @@
-"""Real parts that tests and fixtures start: a redis-server, a worker, a whole stack, and small waits."""
+"""Real services that tests and fixtures start: a Redis server, a painter, a whole `memoaized up`, and waiting."""
 
 import os
 import shutil
@@ -36,14 +36,14 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def missing(what: str) -> None:
-    """Skip at home, fail in CI."""
+    """Skip the test on a developer's machine, fail it in CI."""
     if IN_CI:
-        pytest.fail(f"{what} is missing, and CI must have it")
+        pytest.fail(f"{what} is missing, but CI must have it")
     pytest.skip(f"{what} is missing")
 
 
 def painted(recipe: Recipe, *, seed: int = 1, scope: str = "shared") -> tuple[Picture, bytes]:
-    """A small picture of this recipe, as a worker would have made it."""
+    """Return a small picture of this recipe and its PNG, as a worker would have made them."""
     values = {name: getattr(recipe, name) for name in recipe.__slots__} | {"seed": seed}
     picture = Picture(recipe=Recipe(**values), created=now(), seconds=1.0, scope=scope)
     return picture, write_png(Image.new("RGB", (recipe.width, recipe.height), "#c60"), picture)
@@ -89,7 +89,7 @@ class RedisServer:
 
 
 def redis_server(folder: Path) -> RedisServer:
-    """A server of its own in this folder, not yet started."""
+    """Return a Redis server with its data in this folder, not yet started."""
     if not (shutil.which("redis-server") or shutil.which("valkey-server") or os.environ.get("REDIS_SERVER")):
         missing("redis-server")
     run = folder / "run"
@@ -99,7 +99,7 @@ def redis_server(folder: Path) -> RedisServer:
 
 
 class QuickPainter:
-    """Paints a flat colour in as many steps as asked; a test may hold it at a step or make it fail."""
+    """Paints a flat colour in the recipe's number of steps; a test may pause it or make it fail."""
 
     device = "test"
     metered = False
@@ -129,16 +129,16 @@ class QuickPainter:
 
 
 def wait_for(found: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first true answer; fails when there is none in time."""
+    """Return the first true value; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
     return answer
 
 
 def finished(queue: Queue, job: str, seconds: float = 20) -> Job:
-    """The job when it is final."""
+    """Wait until the job has ended, and return it."""
 
     def final() -> Job | None:
         snapshot = queue.job_store.jobs.find(job)
@@ -164,7 +164,7 @@ class Stack:
 
 @contextmanager
 def running_stack(data: Path, models: Path, *, workers: int = 1) -> Iterator[Stack]:
-    """Start a whole product over a data folder and wait until it says that it is ready."""
+    """Run `memoaized up` over a data folder, and yield when it is ready."""
     text = data / "text"
     if not text.exists():
         shutil.copytree(ROOT / "var" / "text", text)
@@ -199,7 +199,7 @@ def collect(process: subprocess.Popen[str], lines: list[str]) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs, and does not only wait to be noted as ended."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -207,7 +207,7 @@ def alive(pid: int) -> bool:
 
 
 class OneAtATime:
-    """An object whose methods are called by one thread at a time."""
+    """Wraps an object so that only one thread at a time calls its methods."""
 
     def __init__(self, inner: Any) -> None:
         self.inner, self.lock = inner, threading.RLock()
@@ -225,7 +225,7 @@ class OneAtATime:
 
 
 def closing(app: Flask) -> "WSGIApplication":
-    """The application, closing what it answers with even where Werkzeug's server forgets: a browser that left."""
+    """Return the application with its responses closed even when the browser leaves, where Werkzeug does not."""
 
     def respond(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
         answer = app(environ, start_response)
@@ -240,7 +240,7 @@ def closing(app: Flask) -> "WSGIApplication":
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """The base URL of a server on a port of its own."""
+    """Serve the app on a free port, and yield its URL."""
     server = make_server("127.0.0.1", 0, closing(app), threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

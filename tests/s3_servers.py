@@ -1,6 +1,6 @@
 """S3 servers as fixtures: moto's for speed, OpenStack Swift's as a second, stricter implementation.
 
-Registered in tests/conftest.py. What cannot be had is skipped at home and fails where CI is set.
+Registered in tests/conftest.py. Tests of a missing server are skipped on a developer's machine and fail in CI.
 """
 
 from collections.abc import Iterator

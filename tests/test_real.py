@@ -1,4 +1,4 @@
-"""The parts that tests are run against do what the real ones do."""
+"""The servers that tests start behave like real ones."""
 
 import socket
 import struct
@@ -9,10 +9,10 @@ from flask import Flask, Response
 
 from .real import serving, wait_for
 
-AT_ONCE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def test_an_answer_is_closed_when_the_browser_goes_away_at_its_end():
+def test_a_response_is_closed_when_the_browser_leaves_at_its_end():
     app, closed = Flask("answers"), []
 
     @app.get("/")
@@ -32,7 +32,7 @@ def test_an_answer_is_closed_when_the_browser_goes_away_at_its_end():
 
 def read_and_reset(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as browser:
-        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         browser.sendall(b"GET / HTTP/1.0\r\n\r\n")
         with browser.makefile("rb") as answer:
             while answer.readline().strip():

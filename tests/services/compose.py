@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfiles as Docker would read them, as far as our tests need. Runs nothing."""
+"""Reads docker-compose.yml and the Dockerfiles as Docker would, as far as our tests need. Runs nothing."""
 
 import json
 import re
@@ -18,7 +18,7 @@ RESET = "!reset"
 
 
 class ComposeLoader(yaml.SafeLoader):
-    """YAML with Compose's tag that takes away what another file has set."""
+    """Reads YAML with Compose's !reset tag, which removes a value of another file."""
 
 
 ComposeLoader.add_constructor(RESET, lambda loader, node: RESET)
@@ -29,7 +29,7 @@ def load(path: Path = COMPOSE) -> dict[str, Any]:
 
 
 def merged(base: Any, over: Any) -> Any:
-    """The second file over the first: mappings merge, anything else is replaced."""
+    """Merge the second file into the first: mappings are merged, anything else is replaced."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     kept = {name: value for name, value in base.items() if over.get(name) != RESET}
@@ -37,7 +37,7 @@ def merged(base: Any, over: Any) -> Any:
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """${NAME:-default} filled in, and $$ as the dollar it stands for; raises ValueError for anything else."""
+    """Fill in ${NAME:-default} and turn $$ into a dollar; raises ValueError for any other dollar."""
     if isinstance(value, dict):
         return {name: interpolated(part, variables) for name, part in value.items()}
     if isinstance(value, list):
@@ -64,7 +64,7 @@ def services_without_gpu() -> dict[str, dict[str, Any]]:
 
 
 def in_start_order(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Names of services, each after those it depends on; raises ValueError for a circle."""
+    """Return the names of services, each after those it depends on; raises ValueError for a circle."""
     order: list[str] = []
     while waiting := [name for name in found if name not in order]:
         ready = [name for name in waiting if found[name].get("depends_on", {}).keys() <= set(order)]
@@ -75,7 +75,7 @@ def in_start_order(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """(INSTRUCTION, the rest) with continued lines joined and ARG defaults filled in."""
+    """Return pairs (INSTRUCTION, arguments), with continued lines joined and ARG defaults filled in."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE)
     found = []
     defaults: dict[str, str] = {}
@@ -97,7 +97,7 @@ def last_stage(dockerfile: Path) -> list[tuple[str, str]]:
 
 
 def image_environment(dockerfile: Path) -> dict[str, str]:
-    """What ENV sets in the final image."""
+    """Return the variables that ENV sets in the final image."""
     pairs = " ".join(rest for word, rest in last_stage(dockerfile) if word == "ENV").split()
     return dict(pair.split("=", 1) for pair in pairs)
 
@@ -107,13 +107,13 @@ def image_command(dockerfile: Path) -> list[str]:
 
 
 def image_health_check(dockerfile: Path) -> list[str]:
-    """The exec form of HEALTHCHECK."""
+    """Return the command of HEALTHCHECK in exec form."""
     check = next(rest for word, rest in last_stage(dockerfile) if word == "HEALTHCHECK")
     return json.loads(check.split("CMD", 1)[1])
 
 
 def health_check(service: Mapping[str, Any]) -> list[str] | None:
-    """The command that tells whether a service is healthy: its own, or its image's; None for a one-shot."""
+    """Return a service's health check, or its image's; None for a service that ends by itself."""
     if "healthcheck" in service:
         kind, *words = service["healthcheck"]["test"]
         return words if kind == "CMD" else ["sh", "-c", *words]
@@ -125,5 +125,5 @@ def dockerfile_of(service: Mapping[str, Any]) -> Path:
 
 
 def seconds(duration: str) -> int:
-    """Compose's 1m30s."""
+    """Return the seconds of a duration such as 1m30s."""
     return sum(int(number) * {"s": 1, "m": 60}[unit] for number, unit in re.findall(r"(\d+)([ms])", duration))

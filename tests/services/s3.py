@@ -1,4 +1,4 @@
-"""Where an S3 server listens and which keys open it, and moto's server, which is quick but checks no signature."""
+"""The address and keys of an S3 server, and moto's server, which is fast but checks no signature."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class S3Server:
-    """What a client needs to know."""
+    """What a client needs to connect."""
 
     endpoint: str
     access_key: str
@@ -17,7 +17,7 @@ class S3Server:
 
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
-    """moto's S3 on a free loopback port, in a thread of this process; keeps everything in memory."""
+    """Run moto's S3 on a free loopback port, in a thread of this process, with all data in memory."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -1,7 +1,7 @@
-"""OpenStack Swift on one node behind its s3api middleware: a real S3 server that pip can install.
+"""Runs OpenStack Swift on one node with its s3api middleware: a real S3 server that pip can install.
 
-It checks signatures and the expiry of links, which moto lets through, and keeps objects on disk. Swift lives
-in a virtual environment of its own because it patches sockets with eventlet. Knows no test.
+It checks signatures and the expiry of links, which moto does not, and keeps objects on disk. Swift has
+a virtual environment of its own because it patches sockets with eventlet.
 https://docs.openstack.org/swift/latest/s3_compat.html
 """
 
@@ -39,7 +39,7 @@ class SwiftMissing(Exception):
 
 @contextmanager
 def swift_server(folder: Path) -> Iterator[S3Server]:
-    """A Swift of its own on free loopback ports; data and logs lie in `folder`. Raises SwiftMissing."""
+    """Run Swift on free loopback ports, with data and logs in `folder`. Raises SwiftMissing."""
     python = ensure_swift_venv()
     check_xattrs(folder)
     ports = dict(zip(("proxy", *STORES), free_ports(4), strict=True))
@@ -53,13 +53,13 @@ def swift_server(folder: Path) -> Iterator[S3Server]:
 
 
 def ensure_swift_venv() -> Path:
-    """The Python of Swift's virtual environment, made on first use; raises SwiftMissing when pip cannot."""
+    """Return the Python of Swift's virtual environment, created on first use; raises SwiftMissing if pip fails."""
     python = VENV / "bin" / "python"
     stamp = VENV / "requirements.sha256"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
     VENV.parent.mkdir(exist_ok=True)
     with (VENV.parent / "swift-venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test runs beside this one wait instead of installing twice
+        fcntl.flock(lock, fcntl.LOCK_EX)  # parallel test runs wait instead of installing twice
         if not stamp.exists() or stamp.read_text() != wanted:
             make_venv(python)
             stamp.write_text(wanted)
@@ -67,7 +67,7 @@ def ensure_swift_venv() -> Path:
 
 
 def make_venv(python: Path) -> None:
-    """A new virtual environment with the pinned packages; raises SwiftMissing with pip's last words."""
+    """Create the virtual environment with the pinned packages; raises SwiftMissing with the end of pip's output."""
     shutil.rmtree(VENV, ignore_errors=True)
     venv.create(VENV, with_pip=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]
@@ -77,7 +77,7 @@ def make_venv(python: Path) -> None:
 
 
 def check_xattrs(folder: Path) -> None:
-    """Swift keeps metadata in extended attributes; raises SwiftMissing where the file system has none."""
+    """Raise SwiftMissing if the file system has no extended attributes, where Swift keeps metadata."""
     try:
         os.setxattr(folder, "user.memoaized", b"x")
         os.removexattr(folder, "user.memoaized")
@@ -86,7 +86,7 @@ def check_xattrs(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct loopback ports on which nothing listens now."""
+    """Return different loopback ports that are free now."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -95,7 +95,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def lay_out(folder: Path, ports: dict[str, int]) -> None:
-    """Folders and configuration files."""
+    """Create the folders and configuration files."""
     for name in ("etc", "devices/d1", "cache"):
         (folder / name).mkdir(parents=True)
     etc = folder / "etc"
@@ -107,20 +107,20 @@ def lay_out(folder: Path, ports: dict[str, int]) -> None:
 
 
 def common(folder: Path, port: int) -> str:
-    """What all four configuration files begin with."""
-    user = pwd.getpwuid(os.geteuid()).pw_name  # otherwise Swift drops its rights to the user "swift"
+    """Return the beginning of all four configuration files."""
+    user = pwd.getpwuid(os.geteuid()).pw_name  # otherwise Swift switches to the user "swift"
     return COMMON.format(folder=folder, port=port, user=user)
 
 
 def build_rings(python: Path, folder: Path, ports: dict[str, int]) -> None:
-    """Which device holds what: one device, one replica."""
+    """Build the rings, which map objects to devices: one device, one replica."""
     places = [f"{name}={ports[name]}" for name in STORES]
     subprocess.run([python, "-c", RINGS, *places], cwd=folder / "etc", check=True, capture_output=True)
 
 
 @contextmanager
 def started(python: Path, folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One of Swift's servers as a child process, ended on the way out."""
+    """Run one of Swift's servers as a child process."""
     server = python.with_name(f"swift-{name}-server")
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen([server, folder / "etc" / f"{name}.conf"], stdout=log, stderr=log)
@@ -136,7 +136,7 @@ def started(python: Path, folder: Path, name: str) -> Iterator[subprocess.Popen[
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until HTTP is answered, whatever the status; raises RuntimeError with the log's end when it is not."""
+    """Wait until HTTP is answered with any status; raises RuntimeError with the end of the log if it never is."""
     deadline = time.monotonic() + START_SECONDS
     while not answers(f"http://127.0.0.1:{port}/info"):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -145,7 +145,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether somebody speaks HTTP there."""
+    """Return whether an HTTP server answers at the URL."""
     try:
         urllib.request.urlopen(url, timeout=5).close()
     except urllib.error.HTTPError as error:

@@ -1,4 +1,4 @@
-"""The distributed set-up, read: no Docker engine is needed. What can be run is run in test_compose_natively.py."""
+"""Reads the Compose set-up without Docker; test_compose_natively.py runs what it can of it."""
 
 import copy
 import re
@@ -52,14 +52,14 @@ def test_two_files_together_follow_the_specification(schema: dict[str, Any], oth
     jsonschema.validate(compose.merged(compose.load(), compose.load(other)), schema)
 
 
-def test_the_schema_knows_a_wrong_word(schema: dict[str, Any]) -> None:
+def test_the_schema_rejects_an_unknown_key(schema: dict[str, Any]) -> None:
     wrong = copy.deepcopy(compose.load())
     wrong["services"]["web"]["read-only"] = True
     with pytest.raises(jsonschema.ValidationError, match="read-only"):
         jsonschema.validate(wrong, schema)
 
 
-def test_workers_reserve_a_gpu_unless_the_cpu_file_takes_it_away() -> None:
+def test_workers_reserve_a_gpu_unless_the_cpu_file_removes_it() -> None:
     without = compose.merged(compose.load(), compose.load(compose.WITHOUT_GPU))["services"]["worker"]
     device = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"][0]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
@@ -68,7 +68,7 @@ def test_workers_reserve_a_gpu_unless_the_cpu_file_takes_it_away() -> None:
 
 def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports", "hostname"} & SERVICES["worker"].keys()
-    assert SERVICES["worker"]["volumes"] == ["compiled:/opt/memoaized/compiled"]  # a cache made to be shared
+    assert SERVICES["worker"]["volumes"] == ["compiled:/opt/memoaized/compiled"]  # a cache that workers may share
 
 
 @EVERY_SERVICE
@@ -126,12 +126,12 @@ def test_only_the_web_is_published_and_only_on_this_machine() -> None:
     assert compose.services({"MEMO_PORT": "8123"})["web"]["ports"] == ["127.0.0.1:8123:8000"]
 
 
-def test_everything_else_is_on_a_network_without_a_way_out() -> None:
+def test_everything_else_is_on_a_network_without_internet_access() -> None:
     assert compose.load()["networks"]["back"]["internal"] is True
     assert [name for name in SERVICES if SERVICES[name]["networks"] != ["back"]] == ["web"]
 
 
-def test_for_webhooks_workers_have_a_way_out_and_nothing_else_changes() -> None:
+def test_the_webhooks_file_gives_workers_internet_access_and_the_secret_only() -> None:
     whole = compose.merged(compose.load(), compose.load(compose.WITH_WEBHOOKS))
     found = compose.interpolated(whole["services"], {"JOBS_WEBHOOK_ALLOW": "hooks.lan"})
     assert found["worker"]["networks"] == ["back", "out"] and not whole["networks"]["out"]
@@ -156,7 +156,7 @@ def test_every_volume_is_named_and_used() -> None:
 
 
 @EVERY_SERVICE
-def test_a_service_is_given_the_secrets_it_names_and_no_others(name: str) -> None:
+def test_a_service_gets_the_secrets_it_names_and_no_others(name: str) -> None:
     service = SERVICES[name]
     words = str([service.get(part) for part in ("environment", "command", "entrypoint", "healthcheck")])
     assert set(re.findall(r"/run/secrets/([\w.-]+)", words)) == set(service.get("secrets", []))
@@ -169,7 +169,7 @@ def test_no_environment_variable_holds_a_secret(name: str) -> None:
             assert variable.endswith("_FILE") and value.startswith("/run/secrets/")
 
 
-def test_redis_keeps_everything_and_forgets_nothing() -> None:
+def test_redis_persists_everything_and_evicts_nothing() -> None:
     words = shlex.join(SERVICES["redis"]["command"])
     for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "--dir /data"):
         assert option in words
@@ -177,7 +177,7 @@ def test_redis_keeps_everything_and_forgets_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
-def test_the_command_is_the_documented_one_and_the_images_own(name: str) -> None:
+def test_the_command_equals_the_documented_one_and_the_images(name: str) -> None:
     documented = (compose.REPOSITORY / "docs" / "architecture.md").read_text()
     row = re.search(rf"^\| {name} \| `(?P<command>[^`]+)` \|", documented, re.MULTILINE)
     assert row
@@ -185,24 +185,24 @@ def test_the_command_is_the_documented_one_and_the_images_own(name: str) -> None
     assert SERVICES[name]["command"] == words == compose.image_command(compose.dockerfile_of(SERVICES[name]))
 
 
-def test_the_script_makes_every_secret_that_compose_mounts(secrets: Path) -> None:
+def test_the_script_creates_every_secret_that_compose_mounts(secrets: Path) -> None:
     named = {Path(secret["file"]).name for secret in compose.load()["secrets"].values()}
     assert named == {file.name for file in secrets.iterdir()}
     assert {Path(secret["file"]).parent for secret in compose.load()["secrets"].values()} == {Path("deploy/secrets")}
 
 
-def test_secrets_can_be_read_in_a_container_and_by_nobody_else_outside(secrets: Path) -> None:
+def test_secrets_are_readable_in_containers_and_only_by_their_owner_outside(secrets: Path) -> None:
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in secrets.iterdir()} == {0o444}
 
 
-def test_making_secrets_again_changes_none(secrets: Path) -> None:
+def test_a_second_run_of_the_script_changes_no_secret(secrets: Path) -> None:
     before = {file.name: file.read_text() for file in secrets.iterdir()}
     make_secrets(secrets)
     assert {file.name: file.read_text() for file in secrets.iterdir()} == before
 
 
-def test_the_two_sides_of_a_secret_agree(secrets: Path) -> None:
+def test_both_files_of_a_secret_agree(secrets: Path) -> None:
     password = (secrets / "redis.conf").read_text().split()[1]
     assert (secrets / "redis-url").read_text() == f"redis://:{password}@redis:6379/0\n"
     assert (secrets / "index-key").read_text().strip() in (secrets / "index.yaml").read_text()
@@ -214,10 +214,10 @@ def test_two_installations_share_no_secret(secrets: Path, tmp_path: Path) -> Non
         assert len(file.read_text()) >= 16 and file.read_text() != (tmp_path / "other" / file.name).read_text()
 
 
-def test_git_never_sees_the_secrets() -> None:
+def test_git_ignores_the_secrets() -> None:
     assert "deploy/secrets/" in (compose.REPOSITORY / ".gitignore").read_text().splitlines()
 
 
-def test_the_reader_refuses_a_lone_dollar() -> None:
+def test_a_single_dollar_is_refused() -> None:
     with pytest.raises(ValueError, match="write \\$\\$ for a dollar"):
         compose.interpolated({"command": ["echo $HOME"]}, {})

@@ -1,7 +1,7 @@
-"""The distributed set-up, run without Docker: each service's own command line and environment, on this machine.
+"""Runs the Compose set-up without Docker: every service's own command line and environment, on this machine.
 
-Only addresses, ports and folders are exchanged. The embedded index stands in for Qdrant and moto for the store,
-whose command lines are therefore not run here. Processes get no variable but those of compose file and image.
+Only addresses, ports and folders are replaced. The embedded index replaces Qdrant, and moto replaces the store, so
+their command lines are not run here. Processes get only the environment variables of compose file and image.
 """
 
 import http.server
@@ -30,7 +30,7 @@ from tests.services.swift import free_ports
 START_SECONDS = 180
 PAINT_SECONDS = 120
 
-STOOD_IN_FOR = ("index", "store")
+REPLACED = ("index", "store")
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -41,32 +41,32 @@ class Deployment:
         self.folder, self.places = folder, places
         self.services = compose.services_without_gpu()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.key = ""  # of whoever asks
+        self.key = ""  # the API key that requests send
 
     def run(self, name: str, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start a command; its output goes to a file of its name."""
+        """Start a command, with its output in NAME.log."""
         log = (self.folder / f"{name}.log").open("wb")
         with log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def up(self) -> None:
-        """As `docker compose up --wait`: each service when what it depends on is ready, until all are healthy."""
+        """As `docker compose up --wait`: start every service after those it depends on, until all are healthy."""
         for name in compose.in_start_order(self.services):
             for other in self.services[name].get("depends_on", {}):
                 self.wait_until_ready(other)
-            if name not in STOOD_IN_FOR:
+            if name not in REPLACED:
                 self.start(name)
         for name in self.running:
             self.wait_until_ready(name)
 
     def start(self, name: str) -> None:
-        """The service by its own command line."""
+        """Start the service with its own command line."""
         service = self.services[name]
         words = [*service.get("entrypoint", []), *service.get("command", [])]
         self.running[name] = self.run(name, self.here(words), self.environment(name))
 
     def wait_until_ready(self, name: str) -> None:
-        """Until a service is healthy, or a one-shot has ended well."""
+        """Wait until a service is healthy, or until one that ends by itself has succeeded."""
         if self.services[name]["restart"] == "no":
             assert self.running[name].wait(60) == 0, self.said(name)
         elif name != "store":
@@ -80,39 +80,39 @@ class Deployment:
             time.sleep(0.2)
 
     def healthy(self, name: str) -> bool:
-        """What the service's own health check says."""
+        """Return the result of the service's own health check."""
         check = compose.health_check(self.services[name])
         assert check
         environment = self.environment(name)
         return subprocess.run(self.here(check), env=environment, cwd=ROOT, capture_output=True).returncode == 0
 
     def environment(self, name: str) -> dict[str, str]:
-        """What the image and the compose file set."""
+        """Return the variables that the image and the compose file set."""
         service = self.services[name]
         image = compose.image_environment(compose.dockerfile_of(service)) if "build" in service else {}
         found = {**image, **service.get("environment", {})}
         return {variable: self.moved(value) for variable, value in found.items()} | {"PATH": PATH}
 
     def here(self, words: list[str]) -> list[str]:
-        """A command with this machine's places in it."""
+        """Return the command with the addresses and folders of this machine."""
         moved = [self.moved(word) for word in words]
         return [sys.executable, "-m", "memoaized.cli", *moved[1:]] if moved[0] == "memoaized" else moved
 
     def moved(self, text: str) -> str:
-        """Each place exchanged in one pass, so that no address is taken for another."""
+        """Replace all addresses and folders in one pass, so that no replacement is replaced again."""
         return re.sub("|".join(map(re.escape, self.places)), lambda place: self.places[place[0]], text)
 
     def said(self, name: str) -> str:
         return f"{name}: {(self.folder / f'{name}.log').read_text()[-3000:]}"
 
     def stop(self, name: str) -> int:
-        """The exit status after SIGTERM; fails when the service takes longer than it is given."""
+        """Send SIGTERM and return the exit status; fails when the service takes longer than its grace period."""
         process = self.running.pop(name)
         process.terminate()
         return process.wait(compose.seconds(self.services[name].get("stop_grace_period", "10s")))
 
     def kill(self) -> None:
-        """Whatever still runs."""
+        """Kill the processes that are still running."""
         for process in self.running.values():
             process.kill()
             process.wait()
@@ -150,21 +150,21 @@ def deployment(
 
 
 def make_key(found: Deployment) -> str:
-    """As `docker compose exec web memoaized key add` would."""
+    """Create an API key, as `docker compose exec web memoaized key add` would."""
     command = found.here(["memoaized", "key", "add", "tester", "--scope", "shared"])
     made = subprocess.run(command, env=found.environment("web"), cwd=ROOT, capture_output=True, text=True, check=True)
     return made.stdout.strip()
 
 
 def folders(folder: Path) -> dict[str, str]:
-    """Where redis keeps its data, and every home."""
+    """Return replacements for Redis' data folder and for /tmp."""
     for name in ("data", "tmp"):
         (folder / name).mkdir()
     return {"/data": str(folder / "data"), "/tmp": str(folder / "tmp")}
 
 
 def make_secrets(folder: Path, redis_port: int) -> Path:
-    """The deployment's own script, and redis at another address."""
+    """Run the deployment's own script, then change the address of Redis."""
     subprocess.run(["sh", ROOT / "deploy" / "make-secrets.sh", folder], check=True, capture_output=True)
     url = folder / "redis-url"
     text = url.read_text().replace("@redis:6379", f"@127.0.0.1:{redis_port}")
@@ -175,7 +175,7 @@ def make_secrets(folder: Path, redis_port: int) -> Path:
 
 @contextmanager
 def index_in_place_of_qdrant(found: Deployment, port: int, secrets: Path) -> Iterator[None]:
-    """The embedded index server, which must pass Qdrant's health check."""
+    """Run the embedded index server, which must pass Qdrant's health check."""
     command = [sys.executable, "-m", "gunicorn", "--threads", "8", "--bind", f"127.0.0.1:{port}"]
     environment = {
         "INDEX_SERVER_FOLDER": str(found.folder / "index"),
@@ -200,24 +200,24 @@ def test_a_prompt_becomes_a_picture_in_the_bucket(deployment: Deployment, moto_s
     assert png in objects(moto_s3)
 
 
-def test_the_same_prompt_again_comes_from_memory(deployment: Deployment) -> None:
+def test_a_repeated_prompt_is_answered_from_memory(deployment: Deployment) -> None:
     first = finished(deployment, ask(deployment, "a teapot on the moon"))
     again = finished(deployment, ask(deployment, "a teapot on the moon"))
     assert (again["origin"], again["picture"]["key"]) == ("memory", first["picture"]["key"])
 
 
-def test_strangers_get_nothing_from_web(deployment: Deployment) -> None:
+def test_web_refuses_requests_without_a_key(deployment: Deployment) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(deployment.moved("http://127.0.0.1:8000/api/v1/jobs"), timeout=30)
 
 
-def test_strangers_get_nothing_from_redis(deployment: Deployment) -> None:
+def test_redis_refuses_clients_without_a_password(deployment: Deployment) -> None:
     port = deployment.moved("6379")
     asked = subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True)
     assert "NOAUTH" in asked.stdout
 
 
-def test_an_index_that_lets_strangers_in_is_not_healthy(deployment: Deployment) -> None:
+def test_an_index_that_answers_without_a_key_is_unhealthy(deployment: Deployment) -> None:
     class Open(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -233,8 +233,8 @@ def test_an_index_that_lets_strangers_in_is_not_healthy(deployment: Deployment) 
         server.shutdown()
 
 
-def test_every_service_ends_well_in_the_time_it_is_given(deployment: Deployment) -> None:
-    # The last test of this file: it stops what the others use.
+def test_every_service_ends_cleanly_within_its_grace_period(deployment: Deployment) -> None:
+    # This must be the last test of the file: it stops the services that the others use.
     for name in reversed(list(deployment.running)):
         assert deployment.stop(name) == 0, deployment.said(name)
 
@@ -261,7 +261,7 @@ def sent(deployment: Deployment, path: str, body: bytes | None = None) -> urllib
 
 
 def objects(server: S3Server) -> list[bytes]:
-    """All that the deployment's bucket holds."""
+    """Return all objects in the deployment's bucket."""
     client = Session().client(
         "s3",
         endpoint_url=server.endpoint,

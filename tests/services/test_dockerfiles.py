@@ -1,4 +1,4 @@
-"""The Dockerfiles, read: hadolint where it is installed, and what hadolint does not ask."""
+"""Checks the Dockerfiles with hadolint where it is installed, and for rules that hadolint lacks."""
 
 import re
 import shutil
@@ -37,34 +37,34 @@ def test_the_image_runs_as_the_user_that_compose_names(dockerfile: Path) -> None
 
 
 @EVERY_DOCKERFILE
-def test_nothing_is_fetched_but_by_apt_and_pip(dockerfile: Path) -> None:
+def test_only_apt_and_pip_download_anything(dockerfile: Path) -> None:
     words = compose.instructions(dockerfile)
     assert not [rest for word, rest in words if word == "ADD"]
     assert not re.search(r"\b(curl|wget|git)\b", " ".join(rest for word, rest in words if word == "RUN"))
 
 
 @EVERY_DOCKERFILE
-def test_apt_installs_little_and_leaves_no_lists(dockerfile: Path) -> None:
+def test_apt_installs_no_recommended_packages_and_leaves_no_lists(dockerfile: Path) -> None:
     for command in runs(dockerfile, "apt-get install"):
         assert "apt-get update" in command and "--no-install-recommends" in command
         assert "rm -rf /var/lib/apt/lists/*" in command
 
 
 @EVERY_DOCKERFILE
-def test_pip_keeps_no_cache_and_to_the_constraints(dockerfile: Path) -> None:
+def test_pip_keeps_no_cache_and_obeys_the_constraints(dockerfile: Path) -> None:
     for command in runs(dockerfile, "pip install"):
         assert "--no-cache-dir" in command and "--constraint constraints.txt" in command
 
 
 @EVERY_DOCKERFILE
-def test_what_is_copied_is_there_and_reaches_docker(dockerfile: Path) -> None:
+def test_copied_files_exist_and_are_not_ignored_by_docker(dockerfile: Path) -> None:
     ignored = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
     for source in copied(dockerfile):
         assert (compose.REPOSITORY / source).exists(), source
         assert f"!{source}" in ignored
 
 
-def test_docker_is_sent_nothing_but_what_is_copied() -> None:
+def test_docker_gets_only_the_files_that_are_copied() -> None:
     lines = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
     sent = {line[1:] for line in lines if line.startswith("!")}
     assert lines[0] == "*"
@@ -83,7 +83,7 @@ def runs(dockerfile: Path, words: str) -> list[str]:
 
 
 def copied(dockerfile: Path) -> list[str]:
-    """What COPY takes from the repository."""
+    """Return the paths that COPY takes from the repository."""
     found = []
     for word, rest in compose.instructions(dockerfile):
         if word == "COPY" and "--from=" not in rest:

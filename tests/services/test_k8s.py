@@ -1,4 +1,4 @@
-"""The Kubernetes manifests against the API's own schemas, and against what the product really is."""
+"""Checks the Kubernetes manifests against the API's own schemas, the compose file and the code."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.services import compose
 FOLDER = ROOT / "deploy" / "k8s"
 VERSION = "1.31"
 TEXT = {"type": "string"}
-# What https://keda.sh/docs/2.17/reference/scaledobject-spec/ asks of a ScaledObject, as far as ours goes.
+# The part of https://keda.sh/docs/2.17/reference/scaledobject-spec/ that our ScaledObject uses.
 SCALED_OBJECT = {
     "type": "object",
     "required": ["apiVersion", "kind", "metadata", "spec"],
@@ -55,7 +55,7 @@ SCALED_OBJECT = {
 
 
 def manifests() -> list[Any]:
-    """Every document, by file and kind."""
+    """Return every document as a parameter, with its file and kind as id."""
     listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
     assert set(listed) == {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
     found = [(name, document) for name in listed for document in yaml.safe_load_all((FOLDER / name).read_text())]
@@ -79,7 +79,7 @@ def test_a_manifest_follows_its_schema(document):
     kubernetes_validate.validate(document, VERSION, strict=True)
 
 
-def test_the_schemas_would_notice_a_slip():
+def test_the_schemas_reject_a_mistake():
     import kubernetes_validate
 
     wrong = only("Deployment", "web")
@@ -92,7 +92,7 @@ def test_the_schemas_would_notice_a_slip():
         jsonschema.validate(scaled, SCALED_OBJECT)
 
 
-def test_both_run_what_compose_runs():
+def test_web_and_worker_run_the_commands_of_the_compose_file():
     services = compose.load()["services"]
     for name in ("web", "worker"):
         [container] = only("Deployment", name)["spec"]["template"]["spec"]["containers"]
@@ -100,7 +100,7 @@ def test_both_run_what_compose_runs():
         assert container["image"] == services[name]["image"]
 
 
-def test_workers_listen_at_the_queue_of_a_model_that_there_is_and_are_scaled_by_it():
+def test_workers_serve_and_are_scaled_by_the_queue_of_an_existing_model():
     deployment, scaled = only("Deployment", "worker"), only("ScaledObject")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     [model] = [name for name in Catalogue(ROOT / "models").models() if queue_of(name) == container["command"][-1]]
@@ -109,7 +109,7 @@ def test_workers_listen_at_the_queue_of_a_model_that_there_is_and_are_scaled_by_
     assert deployment["metadata"]["labels"]["memoaized/model"] == model
 
 
-def test_the_settings_name_secrets_that_are_made():
+def test_the_settings_name_secrets_that_the_script_creates():
     made = (ROOT / "deploy" / "make-secrets.sh").read_text()
     paths = [value for name, value in only("ConfigMap")["data"].items() if name.endswith("_FILE")]
     assert len(paths) == 5 and all(path.rpartition("/")[2] in made for path in paths)

@@ -1,4 +1,4 @@
-"""The whole product while its processes are killed: nothing is lost, nothing is left over."""
+"""`memoaized up` while its processes are killed: no job is lost and no process is left running."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def finish(stack, job: dict, seconds: float = 90) -> dict:
 
 
 def parts(stack) -> dict[str, int]:
-    """pid of each part, as `up` wrote it down."""
+    """Return the pid of each child, as `up` recorded it."""
     record = json.loads((stack.data / "run" / "processes.json").read_text())
     return {name: pid for name, (pid, _) in record.items()}
 
@@ -58,13 +58,13 @@ def none_left(processes: list[psutil.Process]) -> bool:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory, tiny_models):
-    """A stack with two workers."""
+    """`memoaized up` with two workers."""
     with running_stack(tmp_path_factory.mktemp("pair"), tiny_models, workers=2) as stack:
         yield stack
 
 
 def painters(stack) -> dict[str, str]:
-    """Which worker painted what, from the log."""
+    """Return the worker of each prompt, from the log."""
     lines = [line for line in stack.lines if "painting" in line and ", try " in line]
     return {line.split("'")[1]: line.split("|")[0].strip() for line in lines}
 
@@ -76,7 +76,7 @@ def test_two_workers_share_the_load(pair):
     assert {painters(pair)[f"load {number}"] for number in range(6)} == {"worker-1", "worker-2"}
 
 
-def test_a_worker_killed_in_mid_job_loses_nothing_and_the_job_is_done_once(pair):
+def test_a_job_whose_worker_is_killed_is_done_once_by_another(pair):
     job = ask(pair, "killed in the middle", steps=50, **SLOW)
     wait_for(lambda: state(pair, job)["step"] > 2)
     victim = painters(pair)["killed in the middle"]
@@ -90,7 +90,7 @@ def test_a_worker_killed_in_mid_job_loses_nothing_and_the_job_is_done_once(pair)
     wait_for(lambda: any(f"{victim} ended with status -9; restarting it" in line for line in pair.lines))
 
 
-def test_killed_whole_and_started_again_everything_is_there(tmp_path, tiny_models):
+def test_after_everything_is_killed_a_restart_finishes_all_jobs(tmp_path, tiny_models):
     with running_stack(tmp_path, tiny_models) as stack:
         done = finish(stack, ask(stack, "a red fox in the snow"))
         slow = ask(stack, "slow", steps=50, **SLOW)
@@ -118,7 +118,7 @@ def test_killed_whole_and_started_again_everything_is_there(tmp_path, tiny_model
 
 
 @pytest.mark.parametrize("victim", ["redis", "index", "web"])
-def test_when_a_part_that_all_need_dies_everything_stops_and_says_so(tmp_path, tiny_models, victim):
+def test_the_death_of_redis_index_or_web_stops_everything_with_a_reason(tmp_path, tiny_models, victim):
     with running_stack(tmp_path, tiny_models) as stack:
         processes = family(stack)
         os.kill(parts(stack)[victim], signal.SIGKILL)
@@ -127,7 +127,7 @@ def test_when_a_part_that_all_need_dies_everything_stops_and_says_so(tmp_path, t
     assert any(f"{victim} ended with status -9" in line for line in stack.lines)
 
 
-def test_without_a_network_and_outside_the_folder_nothing_is_written(live_stack):
+def test_the_data_folder_holds_only_the_expected_files(live_stack):
     assert responds_ok(live_stack.url + "/healthz")
     top = {path.name for path in Path(live_stack.data).iterdir()}
     kept = {name for name in top if not name.startswith("redis-")} - {"states"}  # a cache, made when it is needed

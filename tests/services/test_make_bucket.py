@@ -1,4 +1,4 @@
-"""deploy/make-bucket.sh, which makes the bucket of the distributed set-up with nothing but sh and curl."""
+"""deploy/make-bucket.sh creates the bucket of the Compose set-up with only sh and curl."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret/with+signs="
 
 
 class Witness(ThreadingHTTPServer):
-    """Answers everything with one status and keeps what it was asked."""
+    """Answers every request with one status and keeps the requests."""
 
     def __init__(self, status: int) -> None:
         super().__init__(("127.0.0.1", 0), WitnessHandler)
@@ -53,7 +53,7 @@ class WitnessHandler(BaseHTTPRequestHandler):
 
 
 class SameHeaders(S3SigV4Auth):
-    """Signs the headers that the other side has signed."""
+    """Signs the same headers as the client."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPMessage:
         signed = HTTPMessage()
@@ -70,7 +70,7 @@ def witness(request: pytest.FixtureRequest) -> Iterator[Witness]:
         server.shutdown()
 
 
-def test_making_a_bucket_twice_is_making_it_once(moto_s3: S3Server, tmp_path: Path) -> None:
+def test_creating_a_bucket_twice_succeeds(moto_s3: S3Server, tmp_path: Path) -> None:
     name = f"test-{uuid4().hex}"
     for _ in range(2):
         assert make_bucket(moto_s3.endpoint, name, tmp_path).returncode == 0
@@ -88,14 +88,14 @@ def test_the_requests_are_signed_as_boto_signs_them(witness: Witness, tmp_path: 
 
 
 @pytest.mark.parametrize("witness", [403, 500], indirect=True)
-def test_a_refusal_is_told_and_stops_what_waits_for_the_bucket(witness: Witness, tmp_path: Path) -> None:
+def test_a_refusal_is_printed_and_fails_the_script(witness: Witness, tmp_path: Path) -> None:
     done = make_bucket(witness.endpoint, "pictures", tmp_path)
     assert done.returncode == 1
     assert f"{witness.endpoint}/pictures was answered with {witness.status}" in done.stderr
 
 
 @pytest.mark.parametrize("witness", [409], indirect=True)
-def test_a_bucket_that_is_there_but_cannot_be_read_is_a_fault(witness: Witness, tmp_path: Path) -> None:
+def test_an_existing_bucket_that_cannot_be_read_fails_the_script(witness: Witness, tmp_path: Path) -> None:
     assert make_bucket(witness.endpoint, "pictures", tmp_path).returncode == 1
 
 
@@ -111,7 +111,7 @@ def make_bucket(endpoint: str, name: str, folder: Path) -> subprocess.CompletedP
 
 
 def signature(asked: AWSRequest) -> str:
-    """What botocore would have signed this request with."""
+    """Return botocore's signature of this request."""
     signer = SameHeaders(Credentials(ACCESS_KEY, SECRET_KEY), "s3", "us-east-1")
     asked.context["timestamp"] = asked.headers["X-Amz-Date"]
     asked.context["payload_signing_enabled"] = True

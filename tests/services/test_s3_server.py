@@ -1,4 +1,4 @@
-"""What we rely on from an S3 server, asked of a real one with plain boto3."""
+"""Checks on a real S3 server, with plain boto3, the behaviour that we rely on."""
 
 import time
 import urllib.error
@@ -38,7 +38,7 @@ def test_a_second_conditional_put_is_refused_and_changes_nothing(client: Any, bu
 
 
 def test_racing_conditional_puts_leave_one_whole_picture(client: Any, bucket: str) -> None:
-    # Swift looks before it reads the body, so several of a race may win; Amazon S3 and RustFS let one win.
+    # Swift checks before it reads the body, so several racing writers may win; Amazon S3 and RustFS let one win.
     together = Barrier(WRITERS)
 
     def put(writer: int) -> int | None:
@@ -57,7 +57,7 @@ def body(writer: int) -> bytes:
     return b"%02d" % writer * 50_000
 
 
-def test_a_presigned_link_gives_the_picture_with_its_content_type(client: Any, bucket: str) -> None:
+def test_a_presigned_link_returns_the_picture_with_its_content_type(client: Any, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="a.png", Body=PICTURE, ContentType="image/png")
     with urllib.request.urlopen(link(client, bucket, seconds=60), timeout=30) as answer:
         assert (answer.read(), answer.headers["Content-Type"]) == (PICTURE, "image/png")
@@ -88,12 +88,12 @@ def test_a_wrong_secret_is_refused(swift_s3: S3Server, bucket: str) -> None:
     assert refusal(stranger.list_objects_v2, Bucket=bucket) == 403
 
 
-def test_an_object_that_is_not_there_is_a_404(client: Any, bucket: str) -> None:
+def test_a_missing_object_is_a_404(client: Any, bucket: str) -> None:
     assert refusal(client.get_object, Bucket=bucket, Key="nobody.png") == 404
     assert refusal(client.head_object, Bucket=bucket, Key="nobody.png") == 404
 
 
-def test_a_bucket_that_is_not_there_is_a_404(client: Any) -> None:
+def test_a_missing_bucket_is_a_404(client: Any) -> None:
     assert refusal(client.head_bucket, Bucket=f"test-{uuid4().hex}") == 404
 
 
@@ -120,7 +120,7 @@ def client_of(server: S3Server, secret_key: str) -> Any:
 
 
 def refusal(call: Any, **arguments: Any) -> int | None:
-    """The HTTP status of a refused call; None when it is met."""
+    """Return the HTTP status of a refused call; None if it succeeds."""
     try:
         call(**arguments)
     except ClientError as error:

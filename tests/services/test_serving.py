@@ -1,4 +1,4 @@
-"""Which models a worker serves: those of its queues, and new ones without a restart."""
+"""A worker serves the models of its queues, and new ones without a restart."""
 
 import shutil
 import subprocess
@@ -12,19 +12,19 @@ from tests.tiny_model import write_tiny_model
 
 
 @pytest.mark.timeout(120)
-def test_a_model_that_comes_later_is_served_without_a_restart(tmp_path, tiny_models):
+def test_a_model_added_later_is_served_without_a_restart(tmp_path, tiny_models):
     models = tmp_path / "models"
     shutil.copytree(tiny_models / "stickers", models / "stickers")
     with running_stack(tmp_path / "data", models) as stack:
         told = [line for line in stack.lines if line.startswith("worker-1")]
-        assert "loading the model stickers" in told[0]  # what loading may take, and nothing before
+        assert "loading the model stickers" in told[0]  # the first line: nothing slow happens before it
         write_tiny_model(tmp_path, name="new", seed=1)
         (tmp_path / "new").rename(models / "new")
         done = finish(stack, ask(stack, "a red fox", model="new", steps=2))
         assert (done["state"], done["picture"]["model"]) == ("done", "new")
 
 
-def test_a_worker_of_a_model_that_is_not_there_ends_and_names_it(tiny_models, redis_url):
+def test_a_worker_of_an_unknown_model_ends_and_names_it(tiny_models, redis_url):
     command = [
         sys.executable,
         "-m",
