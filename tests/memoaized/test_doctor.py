@@ -50,7 +50,7 @@ def test_on_a_gpu_the_speed_ups_are_on():
     compiled = {finding.name: finding.state for finding in check_speed_ups(GPU, WorkerConfig(compile="1"))}
     assert compiled["fused QKV"] == "on"
     assert "memory-efficient" in found["attention"].text
-    half = replace(GPU, kind=torch.float16)
+    half = replace(GPU, dtype=torch.float16)
     assert {finding.name: finding.state for finding in check_speed_ups(half, WorkerConfig())}["bfloat16"] == "off"
 
 
@@ -94,7 +94,7 @@ def test_the_size_of_weights_is_counted_in_the_dtype_of_the_device(tiny_models, 
     monkeypatch.setattr(doctor, "device_memory", lambda device: (0.0, whole / 2**30))
     assert check_memory(model, CPU).state == "tight"
     monkeypatch.setattr(doctor, "device_memory", lambda device: (0.0, whole / 2**31))
-    assert check_memory(model, CPU).fault and not check_memory(model, replace(CPU, kind=torch.bfloat16)).fault
+    assert check_memory(model, CPU).fault and not check_memory(model, replace(CPU, dtype=torch.bfloat16)).fault
 
 
 def test_a_model_not_yet_downloaded_is_judged_by_its_preset(tmp_path, monkeypatch):
