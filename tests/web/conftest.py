@@ -16,7 +16,7 @@ from web.config import WebConfig
 from web.limits import storage_uri
 
 Serve = Callable[..., Flask]
-Enter = Callable[..., FlaskClient]
+ClientFor = Callable[..., FlaskClient]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def guarded(serve: Serve) -> Flask:
 
 
 @pytest.fixture
-def enter(keys: ApiKeys) -> Enter:
+def client_for(keys: ApiKeys) -> ClientFor:
     """Create a client that sends a new key of this name with every request."""
 
     def create(app: Flask, name: str, **options: object) -> FlaskClient:

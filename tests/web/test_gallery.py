@@ -12,8 +12,8 @@ from jobs.queue import Queue
 from jobs.store.job_store import JobStore
 from memo import SHARED, Memory, Picture, Recipe, Unavailable
 from tests.real import finished
-from tests.web.conftest import Enter, Serve
-from tests.web.test_pages import shown
+from tests.web.conftest import ClientFor, Serve
+from tests.web.test_pages import shown_keys
 from web.auth import VISITOR
 from web.pages import gallery
 from worker.paint import PaintingRunner
@@ -43,7 +43,7 @@ def test_the_gallery_links_to_older_pictures(client: FlaskClient, remember: Reme
     older = re.search(r'data-more href="([^"]+)"', first)
     assert older
     second = client.get(older[1]).text
-    assert shown(first) + shown(second) == list(reversed(keys))
+    assert shown_keys(first) + shown_keys(second) == list(reversed(keys))
     assert "data-more" not in second and "data-events" not in second
 
 
@@ -52,21 +52,21 @@ def test_an_invalid_cursor_shows_the_newest_pictures(
     client: FlaskClient, remember: Remember, recipe: Recipe, cursor: str
 ) -> None:
     key = remember(recipe).key
-    assert shown(client.get(f"/gallery?before={cursor}").text) == [key]
+    assert shown_keys(client.get(f"/gallery?before={cursor}").text) == [key]
 
 
 def test_a_search_lists_the_nearest_in_meaning_first(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
     prompts = ("a red fox in the snow", "a fox", "a slice of pizza", "a lighthouse at night")
     keys = [remember(replace(recipe, prompt=prompt)).key for prompt in prompts]
     page = client.get("/gallery?q=the+animal+fox").text
-    assert shown(page) == [keys[1], keys[0]]
+    assert shown_keys(page) == [keys[1], keys[0]]
     assert 'value="the animal fox"' in page
 
 
 def test_a_search_for_another_subject_finds_nothing(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
     remember(recipe)
     page = client.get("/gallery?q=tax+law").text
-    assert shown(page) == [] and "No picture matches." in page
+    assert shown_keys(page) == [] and "No picture matches." in page
 
 
 @pytest.mark.parametrize("query", ["", "&q=fox"])
@@ -75,8 +75,8 @@ def test_the_gallery_can_be_limited_to_one_model(
 ) -> None:
     one = remember(recipe).key
     other = remember(replace(recipe, model="slow")).key
-    assert shown(client.get(f"/gallery?model=slow{query}").text) == [other]
-    assert set(shown(client.get(f"/gallery?model={query}").text)) == {one, other}
+    assert shown_keys(client.get(f"/gallery?model=slow{query}").text) == [other]
+    assert set(shown_keys(client.get(f"/gallery?model={query}").text)) == {one, other}
 
 
 def test_mine_only_shows_the_pictures_that_this_browser_received(
@@ -85,9 +85,9 @@ def test_mine_only_shows_the_pictures_that_this_browser_received(
     client.get("/")  # sets the visitor cookie
     mine = painted(client, queue, "a red fox in the snow")
     painted(client.application.test_client(), queue, "a lighthouse at night")
-    assert shown(client.get("/gallery?mine=1").text) == [mine]
-    assert shown(client.get("/gallery?mine=1&q=lighthouse").text) == []
-    assert shown(client.application.test_client().get("/gallery?mine=1").text) == []
+    assert shown_keys(client.get("/gallery?mine=1").text) == [mine]
+    assert shown_keys(client.get("/gallery?mine=1&q=lighthouse").text) == []
+    assert shown_keys(client.application.test_client().get("/gallery?mine=1").text) == []
 
 
 def test_pictures_of_another_scope_are_neither_shown_nor_found(
@@ -95,7 +95,7 @@ def test_pictures_of_another_scope_are_neither_shown_nor_found(
 ) -> None:
     remember(recipe, scope="alice")
     for path in ("/", "/gallery", "/gallery?q=a+red+fox+in+the+snow"):
-        assert shown(client.get(path).text) == []
+        assert shown_keys(client.get(path).text) == []
 
 
 def test_news_are_the_pictures_finished_since_the_page_was_loaded(
@@ -103,11 +103,11 @@ def test_news_are_the_pictures_finished_since_the_page_was_loaded(
 ) -> None:
     painted(client, queue, "a lighthouse at night")
     news = news_url(client)
-    assert shown(client.get(news).json["tiles"]) == []
+    assert shown_keys(client.get(news).json["tiles"]) == []
     keys = [painted(client, queue, "a green apple"), painted(client, queue, "a blue boat")]
     answer = client.get(news).json
-    assert shown(answer["tiles"]) == keys[::-1]
-    assert shown(client.get(answer["next"]).json["tiles"]) == []
+    assert shown_keys(answer["tiles"]) == keys[::-1]
+    assert shown_keys(client.get(answer["next"]).json["tiles"]) == []
 
 
 def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
@@ -119,7 +119,7 @@ def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queu
     assert next(chunks) == b"retry: 1000\n\n"
     name, event, data, *_ = next(chunks).decode().split("\n")
     answer.close()
-    assert event == "event: picture" and shown(json.loads(data.removeprefix("data: "))) == [key]
+    assert event == "event: picture" and shown_keys(json.loads(data.removeprefix("data: "))) == [key]
     assert name.removeprefix("id: ") == queue.job_store.jobs.finished_pictures()[0][0]
 
 
@@ -141,13 +141,13 @@ def test_an_invalid_event_id_starts_the_stream_at_its_beginning(
     client: FlaskClient, queue: Queue, working: PaintingRunner, since: str
 ) -> None:
     key = painted(client, queue, "a green apple")
-    assert shown(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
+    assert shown_keys(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
 
 
 def test_pictures_of_another_scope_are_not_news(client: FlaskClient, job_store: JobStore, recipe: Recipe) -> None:
     news = news_url(client)
     finish(job_store, recipe, scope="alice")
-    assert shown(client.get(news).json["tiles"]) == []
+    assert shown_keys(client.get(news).json["tiles"]) == []
 
 
 def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
@@ -186,8 +186,8 @@ def test_the_users_jobs_are_read_once_for_many_new_pictures_and_none_is_missed(
     while keys[5] not in text:
         text += next(answer.response).decode()
     answer.close()
-    assert shown(text.replace('\\"', '"')) == [keys[2], keys[5]] and len(read) <= 2
-    assert shown(client.get("/gallery/new?mine=1&since=0-0").json["tiles"]) == [keys[5], keys[2]]
+    assert shown_keys(text.replace('\\"', '"')) == [keys[2], keys[5]] and len(read) <= 2
+    assert shown_keys(client.get("/gallery/new?mine=1&since=0-0").json["tiles"]) == [keys[5], keys[2]]
     assert len(read) <= 3
 
 
@@ -198,7 +198,7 @@ def test_a_search_of_my_pictures_reads_my_jobs_once(
         remember(recipe, seed=seed)
     client.get("/")  # sets the visitor cookie
     read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
-    assert shown(client.get("/gallery?mine=1&q=fox").text) == [] and len(read) == 1
+    assert shown_keys(client.get("/gallery?mine=1&q=fox").text) == [] and len(read) == 1
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> list[object]:
@@ -209,9 +209,9 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> l
     return calls
 
 
-def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, enter: Enter) -> None:
+def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, client_for: ClientFor) -> None:
     app = serve(streams="3")
-    ada, bob = enter(app, "ada"), enter(app, "bob")
+    ada, bob = client_for(app, "ada"), client_for(app, "bob")
     job = ada.post("/api/v1/jobs", json={"prompt": "a red fox", **SMALL}).json["links"]["events"]
     held = [ada.get(path) for path in ("/gallery/events", "/gallery/events", job)]
     for path in ("/gallery/events", job):

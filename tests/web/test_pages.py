@@ -13,7 +13,7 @@ from jobs.job import Job
 from jobs.queue import Queue
 from memo import BadSetup, Memory, Picture, Recipe, Unavailable
 from tests.real import QuickPainter, finished
-from tests.web.conftest import Enter, Serve
+from tests.web.conftest import ClientFor, Serve
 from web.api.init_images import LARGEST_BODIES
 from web.pages import create_page
 from web.pages.create_page import form_sizes, to_body
@@ -139,8 +139,8 @@ def test_an_error_of_no_particular_field_is_shown_above_the_form(
     assert f"{PROMPT}</textarea>" in answer.text
 
 
-def test_a_user_over_their_limit_keeps_the_form_and_is_told_why(serve: Serve, enter: Enter) -> None:
-    ada = enter(serve(daily="1"), "ada")
+def test_a_user_over_their_limit_keeps_the_form_and_is_told_why(serve: Serve, client_for: ClientFor) -> None:
+    ada = client_for(serve(daily="1"), "ada")
     submit(ada, prompt=PROMPT)
     answer = ada.post("/", data={"prompt": "a <b>", "seed": "12"})
     assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0
@@ -179,10 +179,10 @@ def test_a_form_becomes_the_json_body_that_a_client_would_send() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/gallery", "/gallery?q=fox"])
 def test_a_gallery_shows_the_remembered_pictures(client: FlaskClient, remembered: Picture, path: str) -> None:
-    assert shown(client.get(path).text) == [remembered.key]
+    assert shown_keys(client.get(path).text) == [remembered.key]
 
 
-def shown(page: str) -> list[str]:
+def shown_keys(page: str) -> list[str]:
     """The keys of the gallery's pictures, in order."""
     return re.findall(r'<li class="tile" data-key="(\w+)"', page)
 

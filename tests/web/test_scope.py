@@ -93,8 +93,8 @@ class World:
 
 
 @pytest.fixture
-def world(guarded, enter, worker, queue, memory) -> World:
-    ada, bob = enter(guarded, "ada"), enter(guarded, "bob")
+def world(guarded, client_for, worker, queue, memory) -> World:
+    ada, bob = client_for(guarded, "ada"), client_for(guarded, "bob")
     done = finished(queue, ada.post("/api/v1/jobs", json={**FOX, "seed": 5}).json["id"])
     assert done.picture
     answered = ada.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"}).json
@@ -390,8 +390,8 @@ def test_data_about_all_users_is_for_admins_only(world, endpoint):
     assert answer.status_code == 403 and not leaked(world, answer.data)
 
 
-def test_an_admin_sees_all(world, guarded, enter):
-    root = enter(guarded, "root", role="admin")
+def test_an_admin_sees_all(world, guarded, client_for):
+    root = client_for(guarded, "root", role="admin")
     assert root.get(f"/api/v1/jobs/{world.done.id}").json["picture"]["key"] == world.picture.key
     assert root.get(f"/api/v1/pictures/{world.picture.key}/image").status_code == 200
     assert world.answered.id in {job["id"] for job in root.get("/api/v1/jobs").json["jobs"]}
@@ -429,8 +429,8 @@ def test_a_downloaded_file_does_not_reveal_its_scope(world, memory):
     assert Image.open(io.BytesIO(world.png)).text["parameters"].startswith(FOX["prompt"])
 
 
-def test_users_of_one_scope_share_their_pictures(guarded, enter, worker, queue):
-    ada, eve = enter(guarded, "ada"), enter(guarded, "eve", scope="ada")
+def test_users_of_one_scope_share_their_pictures(guarded, client_for, worker, queue):
+    ada, eve = client_for(guarded, "ada"), client_for(guarded, "eve", scope="ada")
     done = finished(queue, ada.post("/api/v1/jobs", json=FOX).json["id"])
     again = eve.post("/api/v1/jobs", json=FOX).json
     assert again["origin"] == "memory" and again["picture"]["key"] == done.picture.key
@@ -443,8 +443,8 @@ def test_in_the_shared_scope_a_picture_has_the_key_of_its_recipe(recipe):
     assert len({seeded.key, key_in("ada", seeded), key_in("bob", seeded), key_in("", seeded)}) == 4
 
 
-def test_a_worker_keeps_a_picture_in_the_scope_of_its_job(guarded, enter, working, queue, memory):
-    ada = enter(guarded, "ada")
+def test_a_worker_keeps_a_picture_in_the_scope_of_its_job(guarded, client_for, working, queue, memory):
+    ada = client_for(guarded, "ada")
     done = finished(queue, ada.post("/api/v1/jobs", json=FOX).json["id"])
     assert done.picture and done.picture.key == done.key and memory.has(done.key)
     assert memory.picture(done.key).scope == done.scope != SHARED

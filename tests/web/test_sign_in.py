@@ -161,9 +161,9 @@ def test_off_requires_no_key_anywhere(serve):
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/audit", "/api/v1/labels", "/api/v1/stats"])
-def test_data_about_all_users_is_for_admins_only(guarded, enter, path):
-    assert enter(guarded, "ada").get(path).status_code == 403
-    assert enter(guarded, "root", role="admin").get(path).status_code == 200
+def test_data_about_all_users_is_for_admins_only(guarded, client_for, path):
+    assert client_for(guarded, "ada").get(path).status_code == 403
+    assert client_for(guarded, "root", role="admin").get(path).status_code == 200
 
 
 def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(signed_in, guarded, keys):
@@ -222,8 +222,8 @@ def test_another_site_cannot_use_a_session(signed_in, guarded):
     assert guarded.test_client().post("/sign-in", data={"key": "x"}).status_code == 403
 
 
-def test_a_request_with_a_key_needs_no_csrf_token(guarded, enter):
-    assert enter(guarded, "ada").post("/api/v1/jobs", json=FOX).status_code == 202
+def test_a_request_with_a_key_needs_no_csrf_token(guarded, client_for):
+    assert client_for(guarded, "ada").post("/api/v1/jobs", json=FOX).status_code == 202
 
 
 def test_every_form_has_the_csrf_token():
@@ -243,18 +243,18 @@ def test_web_processes_share_the_secret_that_signs_sessions(signed_in, serve):
     assert stranger.get("/api/v1/jobs").status_code == 401
 
 
-def test_the_rate_limit_counts_requests_per_key(serve, enter):
+def test_the_rate_limit_counts_requests_per_key(serve, client_for):
     app = serve(rate="2/hour")
-    ada, grace = enter(app, "ada"), enter(app, "grace")
+    ada, grace = client_for(app, "ada"), client_for(app, "grace")
     assert [ada.post("/api/v1/jobs", json=FOX).status_code for _ in range(3)] == [202, 202, 429]
     refused = ada.post("/api/v1/jobs", json=FOX)
     assert 0 < int(refused.headers["Retry-After"]) <= 3600 and "2 per 1 hour" in refused.json["detail"]
     assert ada.get("/api/v1/jobs").status_code == 200 and grace.post("/api/v1/jobs", json=FOX).status_code == 202
 
 
-def test_the_daily_limit_counts_pictures_per_key(serve, enter):
+def test_the_daily_limit_counts_pictures_per_key(serve, client_for):
     app = serve(daily="3")
-    ada, grace = enter(app, "ada"), enter(app, "grace", daily=1)
+    ada, grace = client_for(app, "ada"), client_for(app, "grace", daily=1)
     counts = [ada.post("/api/v1/jobs", json={**FOX, "count": many}).status_code for many in (2, 2, 1, 1)]
     assert counts == [202, 429, 202, 429]
     assert [grace.post("/api/v1/jobs", json=FOX).status_code for _ in range(2)] == [202, 429]
@@ -262,14 +262,14 @@ def test_the_daily_limit_counts_pictures_per_key(serve, enter):
     assert bad.status_code == 401
 
 
-def test_a_variation_counts_towards_the_limits(serve, enter):
-    ada = enter(serve(daily="2"), "ada")
+def test_a_variation_counts_towards_the_limits(serve, client_for):
+    ada = client_for(serve(daily="2"), "ada")
     job = ada.post("/api/v1/jobs", json=FOX).json["id"]
     assert [ada.post(f"/api/v1/jobs/{job}/variation").status_code for _ in range(2)] == [202, 429]
 
 
-def test_an_invalid_request_does_not_count(serve, enter):
-    ada = enter(serve(daily="1"), "ada")
+def test_an_invalid_request_does_not_count(serve, client_for):
+    ada = client_for(serve(daily="1"), "ada")
     assert ada.post("/api/v1/jobs", json={**FOX, "steps": 0}).status_code == 422
     assert ada.post("/api/v1/jobs", json=FOX).status_code == 202
 
@@ -286,8 +286,8 @@ SIZE = {"width": 64, "height": 64}
         ("/api/v2/generate/async", {"prompt": FOX["prompt"], "params": {**SIZE, "n": 8}}),
     ],
 )
-def test_a_request_that_fails_halfway_is_cancelled_and_does_not_count(serve, enter, queue, path, body):
-    ada = enter(serve(queue_cap="3", daily="16", rate="1/hour"), "ada")
+def test_a_request_that_fails_halfway_is_cancelled_and_does_not_count(serve, client_for, queue, path, body):
+    ada = client_for(serve(queue_cap="3", daily="16", rate="1/hour"), "ada")
     assert ada.post(path, json=body).status_code == 503
     assert {job.state for job in queue.job_store.jobs.recent(9)} == {
         State.CANCELLED
@@ -295,24 +295,24 @@ def test_a_request_that_fails_halfway_is_cancelled_and_does_not_count(serve, ent
     assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 202
 
 
-def test_a_request_that_loses_a_race_for_the_daily_limit_is_cancelled_whole(serve, enter, queue, monkeypatch):
+def test_a_request_that_loses_a_race_for_the_daily_limit_is_cancelled_whole(serve, client_for, queue, monkeypatch):
     app = serve(daily="2")
     monkeypatch.setattr(app.extensions["limits"].limiter.limiter, "test", lambda *_, **__: True)
-    ada = enter(app, "ada")
+    ada = client_for(app, "ada")
     assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 429
     assert {job.state for job in queue.job_store.jobs.recent(9)} == {State.CANCELLED}
 
 
-def test_a_variation_refused_by_a_full_queue_does_not_count(serve, enter, queue):
-    ada = enter(serve(queue_cap="1", daily="2"), "ada")
+def test_a_variation_refused_by_a_full_queue_does_not_count(serve, client_for, queue):
+    ada = client_for(serve(queue_cap="1", daily="2"), "ada")
     job = ada.post("/api/v1/jobs", json=FOX).json["id"]
     assert ada.post(f"/api/v1/jobs/{job}/variation").status_code == 503
     queue.job_store.submissions.cancel(job)
     assert ada.post(f"/api/v1/jobs/{job}/variation").status_code == 202
 
 
-def test_a_full_queue_refuses_paintings_but_memory_still_answers(serve, enter, queue, working, painter):
-    ada = enter(serve(queue_cap="1"), "ada", scope="shared")
+def test_a_full_queue_refuses_paintings_but_memory_still_answers(serve, client_for, queue, working, painter):
+    ada = client_for(serve(queue_cap="1"), "ada", scope="shared")
     first = ada.post("/api/v1/jobs", json=FOX).json["id"]
     wait_for(lambda: ada.get(f"/api/v1/jobs/{first}").json["picture"])
     painter.go_on.clear()
@@ -330,11 +330,13 @@ def request_while_busy(client, queue, prompt):
     return answer
 
 
-def test_requests_pass_while_the_rate_limiter_does_not_respond_and_are_counted_as_errors(serve, enter, unused_port):
+def test_requests_pass_while_the_rate_limiter_does_not_respond_and_are_counted_as_errors(
+    serve, client_for, unused_port
+):
     app = serve(rate="1/hour", limits=f"redis://127.0.0.1:{unused_port}/0")
-    ada = enter(app, "ada")
+    ada = client_for(app, "ada")
     assert [ada.post("/api/v1/jobs", json=FOX).status_code for _ in range(2)] == [202, 202]
-    figures = enter(app, "root", role="admin").get("/metrics").text
+    figures = client_for(app, "root", role="admin").get("/metrics").text
     assert "memoaized_rate_limiter_errors_total 4.0" in figures
 
 
@@ -345,8 +347,8 @@ def test_nobody_gets_in_while_keys_cannot_be_read(guarded, unused_port):
     assert client.get("/sign-in").status_code == 503 and static_status(client) == 200
 
 
-def test_only_admins_may_name_another_user(guarded, enter):
-    ada, root = enter(guarded, "ada"), enter(guarded, "root", role="admin")
+def test_only_admins_may_name_another_user(guarded, client_for):
+    ada, root = client_for(guarded, "ada"), client_for(guarded, "root", role="admin")
     refused = ada.post("/api/v1/jobs", json={**FOX, "user": "grace"})
     assert refused.status_code == 422 and refused.json["field"] == "user"
     assert ada.post("/api/v1/jobs", json={**FOX, "user": "ada"}).status_code == 202
