@@ -405,7 +405,7 @@ def test_samplers_and_schedulers_have_the_dialects_names(http, painting, names, 
     ],
 )
 def test_a_lora_file_can_be_named_in_the_prompt(prompt, words, adapter):
-    native = generation_request.words({"prompt": prompt})
+    native = generation_request.read_prompts({"prompt": prompt})
     assert (native["prompt"], native["adapter"]) == (words, adapter)
 
 

@@ -28,7 +28,7 @@ def test_the_curl_examples_work(app, working, tmp_path, name, many):
             shell = command.replace("localhost:8000", url)
             ended = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
             result = json.loads(ended.stdout)
-            if "/starts" in shell:
+            if "/init-images" in shell:
                 assert len(result["init_image"]) == 32
             else:
                 assert result["state"] in ("queued", "running", "done")
