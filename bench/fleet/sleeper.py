@@ -29,10 +29,10 @@ class Sleeper:
         self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
     ) -> Image.Image:
         """See Painter."""
-        begun = time.monotonic()
+        started = time.monotonic()
         for step in range(1, recipe.steps + 1):
             time.sleep(
-                max(0.0, begun + step * self.step_seconds - time.monotonic())
+                max(0.0, started + step * self.step_seconds - time.monotonic())
             )  # a report must not delay the next step
             on_step(Progress(step))
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")

@@ -1,1 +1,1 @@
-"""What the picture model is asked, how real renders of the same look, and who judges both; `bench.model` runs it."""
+"""Parts of `bench.model`: prompts, painted pictures, real renders, the classifier that judges both, and metrics."""

@@ -36,8 +36,10 @@ def unseen(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> 
 def background(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
     """How often the border has the colour in the prompt."""
     del judge
-    seen = map(background_colour, pictures)
-    return {"background": share_of(prompt.background == colour for prompt, colour in zip(prompts, seen, strict=True))}
+    colours = map(background_colour, pictures)
+    return {
+        "background": share_of(prompt.background == colour for prompt, colour in zip(prompts, colours, strict=True))
+    }
 
 
 def place(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
@@ -70,28 +72,30 @@ def relation(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -
     """
     boxes = [boxes_of(prompt.relation) for prompt in prompts]
     first, second = (judge.score_boxes(pictures, [pair[half] for pair in boxes]).thing for half in (0, 1))
-    ordered = [
+    in_order = [
         bool(first[row, one] > first[row, other] and second[row, other] > second[row, one])
         for row, (one, other) in enumerate(prompt.things for prompt in prompts)
     ]
-    exact = [
+    correct_pairs = [
         (int(first[row].argmax()), int(second[row].argmax())) == prompt.things for row, prompt in enumerate(prompts)
     ]
     left_right, above_below = (
         share_of(
-            fine for prompt, fine in zip(prompts, ordered, strict=True) if (prompt.relation in STACKED) == stacked
+            correct
+            for prompt, correct in zip(prompts, in_order, strict=True)
+            if (prompt.relation in VERTICAL) == vertical
         )
-        for stacked in (False, True)
+        for vertical in (False, True)
     )
     return {
         "relation": mean(part for part in (left_right, above_below) if part is not None),
         "left_right": left_right,
         "above_below": above_below,
-        "pair_top1": share_of(exact),
+        "pair_top1": share_of(correct_pairs),
     }
 
 
-STACKED = ("above", "below")
+VERTICAL = ("above", "below")
 FIGURES: dict[str, Callable[[PictureJudge, PicturePrompts, Pictures], Figures]] = {
     "concept": concept,
     "background": background,

@@ -33,8 +33,8 @@ class ModelPainter:
 
     def paint(self, prompt: str, seed: int, side: int) -> Image.Image:
         """Paint one picture of side × side px."""
-        wanted = {**self.settings, "prompt": prompt, "seed": seed, "width": side, "height": side}
-        return self.painter(self.catalogue.recipe(wanted), lambda step: None)
+        settings = {**self.settings, "prompt": prompt, "seed": seed, "width": side, "height": side}
+        return self.painter(self.catalogue.recipe(settings), lambda step: None)
 
     @property
     def side(self) -> int:

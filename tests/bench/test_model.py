@@ -43,16 +43,16 @@ class ByHue:
     """A judge that never mistakes these three things."""
 
     def score_boxes(self, pictures, boxes):
-        parts = [cropped(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
-        things = np.array([[near(part, hue) for hue in HUES.values()] for part in parts])
+        parts = [crop(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        things = np.array([[count_pixels(part, hue) for hue in HUES.values()] for part in parts])
         return Scores(things, *(np.zeros((len(parts), choices)) for choices in (4, len(PLACES) + 1, len(COLOURS))))
 
 
-def cropped(picture, box):
+def crop(picture, box):
     return picture.crop(tuple(part * picture.width for part in box))
 
 
-def near(picture, hue) -> int:
+def count_pixels(picture, hue) -> int:
     """How many pixels have nearly that colour."""
     return int((np.abs(np.asarray(picture, int) - hue).max(2) < 40).sum())
 

@@ -137,16 +137,16 @@ def replace_by_synonym(random: Random, text: str) -> str:
         matches += [
             match
             for match in KNOWN_WORDS.finditer(text)
-            if any(len(WORD_KINDS[k][0][e]) > 1 for k, e in KINDS_OF_WORD[match[0]])
+            if any(len(WORD_KINDS[kind][0][row]) > 1 for kind, row in KINDS_OF_WORD[match[0]])
         ]
         match = choose_match(random, matches)
-        ways = {*SYNONYMS_OF.get(match[0], ())}
+        synonyms = {*SYNONYMS_OF.get(match[0], ())}
         for kind, row in KINDS_OF_WORD.get(match[0], ()):
-            ways |= set(WORD_KINDS[kind][0][row])
-        ways -= {match[0], "huge", "giant", "tiny"}
-        if not ways:
+            synonyms |= set(WORD_KINDS[kind][0][row])
+        synonyms -= {match[0], "huge", "giant", "tiny"}
+        if not synonyms:
             raise NothingToEdit
-        text = replace_match(text, match, random.choice(sorted(ways)))
+        text = replace_match(text, match, random.choice(sorted(synonyms)))
     return text
 
 

@@ -104,11 +104,11 @@ def paint(knobs: Knobs) -> Path:
     """Paint all prompts one by one, as the worker would; returns the path of the sheet."""
     catalogue = Catalogue(knobs.models)
     painter = open_painter(catalogue.model(knobs.model), PainterOptions(knobs.threads, device="cpu"))
-    wanted = {"model": knobs.model, "seed": knobs.seed, "width": knobs.painted, "height": knobs.painted}
-    wanted |= {"steps": knobs.steps} if knobs.steps else {}
-    wanted |= {"guidance_scale": knobs.guidance_scale} if knobs.guidance_scale else {}
+    settings = {"model": knobs.model, "seed": knobs.seed, "width": knobs.painted, "height": knobs.painted}
+    settings |= {"steps": knobs.steps} if knobs.steps else {}
+    settings |= {"guidance_scale": knobs.guidance_scale} if knobs.guidance_scale else {}
     started = time.perf_counter()
-    pictures = [painter(catalogue.recipe({**wanted, "prompt": prompt}), lambda step: None) for prompt in PROMPTS]
+    pictures = [painter(catalogue.recipe({**settings, "prompt": prompt}), lambda step: None) for prompt in PROMPTS]
     log.info("%.2f s a picture", (time.perf_counter() - started) / len(PROMPTS))
     knobs.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures, knobs.columns, knobs.shown).save(knobs.out, optimize=True)

@@ -17,12 +17,12 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path fill="#f0
 
 
 def test_no_two_things_share_a_name():
-    names = [name for _, given, _ in art.read_concepts() for name in given]
+    names = [name for _, names, _ in art.read_concepts() for name in names]
     assert len(names) == len(set(names)) > 500
 
 
 def test_no_plural_is_the_name_of_another_thing():
-    owner = {name: given[0] for _, given, _ in art.read_concepts() for name in given}
+    owner = {name: names[0] for _, names, _ in art.read_concepts() for name in names}
     assert [name for name in owner if owner.get(plural(name), owner[name]) != owner[name]] == []
 
 
