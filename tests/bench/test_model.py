@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.model import BenchOptions, measure, really_unseen, table
+from bench.model import BenchOptions, drop_known_words, measure, table
 from bench.pictures import metrics, prompts, renders
 from bench.pictures.background_colour import background_colour
 from bench.pictures.classifier import WHOLE, Scores
@@ -125,7 +125,7 @@ def test_unseen_words_occur_in_no_name_of_the_bank():
     sprites = [Sprite(names[row], tuple(map(str.strip, names[row].split("|")))) for row in range(len(names))]
     picture_prompts = prompts.list_prompts("unseen", sprites[:200], 1000)
     assert len(picture_prompts) >= 40
-    assert list(really_unseen(picture_prompts, sprites)) == picture_prompts
+    assert list(drop_known_words(picture_prompts, sprites)) == picture_prompts
 
 
 def test_words_of_the_bank_are_known_in_singular_and_plural():
