@@ -1,4 +1,4 @@
-"""Questions in plain JSON: where they go, which connections are kept, and what becomes of a bad answer."""
+"""Qdrant's REST client: URLs, persistent connections and bad answers."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def request(connection):
 
 @contextmanager
 def server(*connections):
-    """The port of a server that gives each connection these answers, None being to hang up; and what it was sent."""
+    """The port of a server with these answers per connection (None hangs up), and a list of what it received."""
     listening, heard = socket.create_server(("127.0.0.1", 0)), []
 
     def serve():
@@ -65,14 +65,14 @@ def test_a_question_goes_to_the_collection_with_the_key():
     assert "api-key: secret" in heard[0] and heard[0].endswith('{"limit": 1}')
 
 
-def test_a_connection_is_kept():
+def test_a_connection_is_used_again():
     with server([answer(POINTS), answer(POINTS)]) as (port, heard):
         rest = asked(port)
         rest("a", "query", {}), rest("a", "query", {})
     assert len(heard) == 2
 
 
-def test_a_kept_connection_that_is_given_up_costs_nothing():
+def test_a_connection_that_the_server_closed_is_replaced():
     with server([answer(POINTS), None], [answer(POINTS)]) as (port, heard):
         rest = asked(port)
         rest("a", "query", {})
@@ -91,14 +91,14 @@ def test_an_answer_without_points_is_unavailable(body):
         asked(port)("a", "query", {})
 
 
-def test_a_refusal_is_that_of_the_client():
+def test_a_refusal_raises_the_same_error_as_qdrant_client():
     with server([answer('{"status": {"error": "no"}}', "404 Not Found")]) as (port, _):
         with pytest.raises(UnexpectedResponse) as error:
             asked(port)("a", "query", {})
     assert error.value.status_code == 404 and b"no" in error.value.content
 
 
-def test_nobody_there_is_unavailable():
+def test_an_unreachable_server_is_unavailable():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(Unavailable):
@@ -106,7 +106,7 @@ def test_nobody_there_is_unavailable():
 
 
 @pytest.mark.filterwarnings("ignore:Api key is used")
-def test_it_goes_where_the_client_goes():
+def test_it_uses_the_same_server_as_qdrant_client():
     given = {"api_key": "k", "timeout": 3, "check_compatibility": False}
     assert open_rest(QdrantClient(url="http://127.0.0.1", **given)).pool.port == 6333
     with_port = open_rest(QdrantClient(url="https://127.0.0.1:7/x", **given))

@@ -1,0 +1,243 @@
+"""Prompts as points of a Qdrant collection: stored, searched by vector and filtered by payload.
+
+One client serves all cases: a Qdrant server, the embedded index server (which speaks the same REST API), or an index
+in memory for tests. A collection is created on first use, so that a process can start while the index is down.
+"""
+
+import contextlib
+import hashlib
+import json
+import threading
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from .errors import BadSetup, OtherEmbedder, Unavailable
+from .qdrant_rest import Json, find_in_memory, open_rest
+from .recipe import Recipe
+
+Vector = npt.NDArray[np.float32]  # (dimension,)
+Conditions = list[models.Condition]
+REINDEX = "stop web and workers, then run `memoaized reindex`, which embeds everything again"
+DATATYPE = models.Datatype.TURBO8  # bench.index: a quarter of the memory, half the time, 995 in 1,000 nearest found
+PAGE = 256  # points read in one request
+QUERY_DIGITS = 5  # of each number of a query: stored vectors have eight bits, and sending all digits takes 1 ms more
+SEARCH_EF = 256  # breadth of the search in a server's graph: bench.index finds 995 in 1,000 of the nearest
+TIMEOUT = 5  # seconds for one request
+SETTINGS = ("model", "revision", "adapter", "negative_prompt", "width", "height", "guidance_scale")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A point whose prompt is near a searched one: a kept picture or a painting under way."""
+
+    key: str  # 32 hex digits, of the picture or the painting
+    cosine: float
+    payload: Mapping[str, Any]
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of the point."""
+        return str(self.payload["prompt"])
+
+
+class Points:
+    """A collection of prompts, created on first use. Every method raises Unavailable when the index is down."""
+
+    keywords: tuple[str, ...] = ("scope", "model", "wish_key", "settings_key")  # payload fields to filter by
+    integers: tuple[str, ...] = ("steps",)
+    floats: tuple[str, ...] = ("created",)
+
+    def __init__(self, client: QdrantClient, collection: str, dimension: int) -> None:
+        self.client, self.collection, self.dimension = client, collection, dimension
+        self.rest = open_rest(client)
+        self.is_created = False
+        self.lock = threading.Lock()
+
+    def upsert(self, *points: tuple[str, Vector, dict[str, Any]]) -> None:
+        """Insert or replace points of (32 hex digits, vector, payload); they can be found when this returns."""
+        bodies = [{"id": str(UUID(id)), "vector": v.tolist(), "payload": payload} for id, v, payload in points]
+        with self.created_collection():
+            if self.rest:
+                self.rest.send("PUT", self.collection, "?wait=true", {"points": bodies})
+            else:
+                self.client.upsert(self.collection, [models.PointStruct(**body) for body in bodies], wait=True)
+
+    def find_candidates(
+        self, vector: Vector, recipe: Recipe, scope: str, limit: int, seen: Collection[str] = ()
+    ) -> list[Neighbour]:
+        """The points nearest to a vector that can serve a recipe, best first, without those already seen.
+
+        They can if they share the scope and the settings and have at least as many steps. The steps are a condition
+        only in a second query, made if the first finds any with too few: at 100,000 points a second condition costs
+        three times the search itself.
+        """
+        same_settings = [field_equals("settings_key", settings_key(recipe, scope))]
+        points = self.query(vector, same_settings, limit, seen)
+        if any(point["payload"]["steps"] < recipe.steps for point in points):
+            enough_steps = models.FieldCondition(key="steps", range=models.Range(gte=recipe.steps))
+            points = self.query(vector, [*same_settings, enough_steps], limit, seen)
+        return [neighbour_of(point) for point in points]
+
+    def query(self, vector: Vector, must: Conditions, limit: int, seen: Collection[str]) -> list[Json]:
+        """The points nearest to a vector that fulfil all conditions, best first."""
+        body = {"query": np.round(vector.astype(float), QUERY_DIGITS).tolist(), "params": {"hnsw_ef": SEARCH_EF}}
+        return self.find_points("query", body, models.Filter(must=must, must_not=has_id(seen)), limit)
+
+    def find_points(self, endpoint: str, body: Json, where: models.Filter, limit: int) -> list[Json]:
+        """The points that Qdrant's `query` or `scroll` finds, with whole payloads: a part would take as long."""
+        body = body | {"filter": where.model_dump(mode="json", exclude_none=True)}
+        body |= {"limit": limit, "with_payload": True}
+        with self.created_collection():
+            if self.rest:
+                return self.rest(self.collection, endpoint, body)
+            return find_in_memory(self.client, self.collection, endpoint, body)
+
+    def remove(self, id: str) -> None:
+        """Remove a point; it is no error if there is none."""
+        with self.created_collection():
+            if self.rest:
+                self.rest.send("POST", self.collection, "/delete?wait=true", {"points": [str(UUID(id))]})
+            else:
+                self.client.delete(self.collection, [str(UUID(id))], wait=True)
+
+    def count(self) -> int:
+        """The number of points."""
+        with self.created_collection():
+            return self.client.count(self.collection, exact=True).count
+
+    def count_by_init_image(self, init_image: str, scope: str, but: Collection[str] = ()) -> int:
+        """The number of points in a scope that start from a picture, not counting some; this reads them all."""
+        must = [field_equals("scope", scope), field_equals("init_image", init_image)]
+        with self.created_collection():
+            where = models.Filter(must=must, must_not=has_id(but))
+            return self.client.count(self.collection, where, exact=True).count
+
+    def keys(self) -> Iterator[str]:
+        """The ids of all points, 32 hex digits each, in no particular order."""
+        offset: Any = None
+        while True:
+            with self.created_collection():
+                points, offset = self.client.scroll(self.collection, limit=PAGE, offset=offset, with_payload=False)
+            yield from (UUID(str(point.id)).hex for point in points)
+            if offset is None:
+                return
+
+    @contextlib.contextmanager
+    def created_collection(self) -> Iterator[None]:
+        """Create the collection before the first request, and translate the client's errors."""
+        with translate_errors():
+            with self.lock:
+                if not self.is_created:
+                    self.create()
+                    self.is_created = True
+            try:
+                yield
+            except UnexpectedResponse as error:
+                self.is_created = self.is_created and error.status_code != 404  # dropped: create it again next time
+                raise
+
+    def create(self) -> None:
+        """Create the collection and its payload indexes unless another process has; raises OtherEmbedder."""
+        if not self.client.collection_exists(self.collection):
+            vectors = models.VectorParams(size=self.dimension, distance=models.Distance.COSINE, datatype=DATATYPE)
+            with ignore_already_exists():
+                self.client.create_collection(self.collection, vectors_config=vectors)
+        elif (dimension := dimension_of(self.client, self.collection)) != self.dimension:
+            raise OtherEmbedder(
+                f"the collection {self.collection!r} holds vectors of {dimension} numbers, and the embedder now gives"
+                f" {self.dimension}: {REINDEX}"
+            )
+        types = models.PayloadSchemaType
+        indexed = ((self.keywords, types.KEYWORD), (self.integers, types.INTEGER), (self.floats, types.FLOAT))
+        for fields, kind in indexed:
+            for field in fields:
+                self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
+
+    def recreate(self) -> None:
+        """Create the collection without asking whose vectors are in use; first drop one of another dimension."""
+        with translate_errors():
+            if self.client.collection_exists(self.collection):
+                if dimension_of(self.client, self.collection) != self.dimension:
+                    self.client.delete_collection(self.collection)
+            Points.create(self)
+            self.is_created = True
+
+
+def dimension_of(client: QdrantClient, collection: str) -> int:
+    """The dimension of a collection's vectors; 0 for named or sparse vectors, which we never create."""
+    vectors = client.get_collection(collection).config.params.vectors
+    return vectors.size if isinstance(vectors, models.VectorParams) else 0
+
+
+@contextlib.contextmanager
+def translate_errors() -> Iterator[None]:
+    """Raise the client's errors as Unavailable."""
+    try:
+        yield
+    except ResponseHandlingException as error:
+        raise Unavailable(f"the index does not answer: {error}") from error
+    except UnexpectedResponse as error:
+        raise Unavailable(f"the index refused the request: {error}") from error
+    except ApiException as error:
+        raise Unavailable(f"the index failed: {error}") from error
+
+
+@contextlib.contextmanager
+def ignore_already_exists() -> Iterator[None]:
+    """Ignore that another process created the collection first."""
+    try:
+        yield
+    except UnexpectedResponse as error:
+        if error.status_code not in (400, 409) or b"already exists" not in error.content:
+            raise
+
+
+def field_equals(name: str, value: Any) -> models.Condition:
+    """The condition that a payload field has a value."""
+    if isinstance(value, float):
+        return models.FieldCondition(key=name, range=models.Range(gte=value, lte=value))
+    return models.FieldCondition(key=name, match=models.MatchValue(value=value))
+
+
+def has_id(ids: Collection[str]) -> Conditions | None:
+    """The condition that a point has one of these ids; None for no ids."""
+    return [models.HasIdCondition(has_id=[str(UUID(id)) for id in ids])] if ids else None
+
+
+def settings_key(recipe: Recipe, scope: str) -> str:
+    """32 hex digits of the scope and all settings that a picture must share with a recipe to serve it.
+
+    Sampler, schedule and mode decide how a picture is painted, not what it shows, and may differ.
+    """
+    init_image = [recipe.init_image, recipe.strength] if recipe.init_image else []
+    values = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS), *init_image])
+    return hashlib.blake2b(values.encode(), digest_size=16).hexdigest()
+
+
+def neighbour_of(point: Json) -> Neighbour:
+    """A point as a neighbour; a cosine may come out above 1, since vectors are stored in eight bits."""
+    return Neighbour(point["id"].replace("-", ""), min(1.0, point["score"]), point["payload"])
+
+
+def open_client(url: str, api_key: str | None) -> QdrantClient:
+    """The client for `memory:` or an http(s) URL; connects on first use. Raises BadSetup for other URLs."""
+    if url == "memory:":
+        return create_client(location=":memory:")
+    if url.startswith(("http://", "https://")):
+        return create_client(url=url, api_key=api_key, timeout=TIMEOUT, check_compatibility=False)
+    raise BadSetup(f"the index {url!r} is neither memory: nor an http URL of a Qdrant server")
+
+
+def create_client(**options: Any) -> QdrantClient:
+    """A client that does not warn of an API key over plain http, which is meant for private networks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+        return QdrantClient(**options)
