@@ -1,4 +1,4 @@
-"""A PNG carries its own recipe, for us and for AUTOMATIC1111's reader."""
+"""A PNG carries its own recipe, for memoAIzed and for AUTOMATIC1111's reader."""
 
 import io
 import re
@@ -6,27 +6,28 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from memo import BadKey, Picture, read_png, write_png
 
 
-def test_the_file_alone_gives_picture_and_recipe_back(recipe):
+def test_a_png_holds_everything_about_its_picture(recipe):
     picture = Picture(recipe=replace(recipe, seed=9), created=12.5, seconds=0.25, scope="me", device="cpu")
     assert read_png(write_png(Image.new("RGB", (64, 64)), picture)) == picture
 
 
-def test_a_prompt_in_any_script_survives(recipe):
+def test_a_prompt_in_any_script_is_read_back(recipe):
     picture = Picture(recipe=replace(recipe, prompt="狐 «ñ» 🦊", seed=9), created=1.0, seconds=1.0)
     png = write_png(Image.new("RGB", (64, 64)), picture)
     assert read_png(png).recipe.prompt == "狐 «ñ» 🦊"
     assert Image.open(io.BytesIO(png)).text["parameters"].startswith("狐 «ñ» 🦊\n")
 
 
-def test_a1111_reads_the_parameters(recipe):
+def test_automatic1111_can_read_the_parameters(recipe):
     wanted = replace(recipe, seed=9, negative_prompt="blurry", sampler="euler-a", schedule="karras")
     png = write_png(Image.new("RGB", (64, 64)), Picture(recipe=wanted, created=1.0, seconds=1.0))
     prompt, negative, settings = Image.open(io.BytesIO(png)).text["parameters"].split("\n")
-    # The pattern with which AUTOMATIC1111 1.10 splits the last line.
+    # AUTOMATIC1111 1.10 splits the last line by this pattern.
     pairs = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', settings))
     assert (prompt, negative) == ("a red fox in the snow", "Negative prompt: blurry")
     assert pairs["Sampler"] == "Euler a" and pairs["Schedule type"] == "Karras"
@@ -43,3 +44,32 @@ def bare_png() -> bytes:
 def test_a_file_without_a_recipe_is_refused(data):
     with pytest.raises(BadKey):
         read_png(data)
+
+
+@pytest.fixture
+def png(recipe) -> bytes:
+    picture = Picture(recipe=replace(recipe, seed=9), created=12.5, seconds=0.25)
+    return write_png(Image.new("RGB", (64, 64)), picture)
+
+
+def chunks_of(png: bytes) -> list[bytes]:
+    """The chunks of a PNG, in order."""
+    chunks, start = [], 8
+    while start < len(png):
+        stop = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        chunks.append(png[start:stop])
+        start = stop
+    return chunks
+
+
+def test_the_recipe_is_read_without_decoding_the_pixels(png, monkeypatch):
+    monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("decoded the pixels"))
+    assert read_png(png).recipe.seed == 9
+
+
+def test_a_recipe_behind_the_pixels_is_read_too(png):
+    header, *texts_and_pixels, end = chunks_of(png)
+    texts = [chunk for chunk in texts_and_pixels if chunk[4:8] != b"IDAT"]
+    pixels = [chunk for chunk in texts_and_pixels if chunk[4:8] == b"IDAT"]
+    assert len(texts) == 3
+    assert read_png(png[:8] + b"".join([header, *pixels, *texts, end])) == read_png(png)
