@@ -1,4 +1,4 @@
-"""A few strings say where memory lives."""
+"""The settings of memory, and `open_memory`, which wires its parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,13 +9,13 @@ from memo.store import open_store
 
 from .embed import open_embedder
 from .errors import BadSetup
-from .index import Labels, Pending, beside, open_index
+from .index import Labels, PendingPaintings, open_index, open_sibling
 from .memory import Memory
 
 
 @dataclass(frozen=True, slots=True)
 class MemoConfig:
-    """Each field is the variable MEMO_<NAME>; secrets may come as MEMO_<NAME>_FILE."""
+    """Each field is the variable MEMO_<NAME>; MEMO_<NAME>_FILE may name a file with a secret instead."""
 
     index: str = "memory:"
     index_key: str | None = None
@@ -24,18 +24,18 @@ class MemoConfig:
     s3_secret_key: str | None = None
     embedder: str = "minilm"
     text_folder: str = "var/text"
-    states: str = "var/states"  # what the text model made of prompts; "" keeps nothing
+    embedding_cache: str = "var/embeddings"  # a folder; "" caches nothing on disk
     judge: str = "learned"
-    judge_key: str | None = None  # of a language model's server
+    judge_key: str | None = None  # API key for the server of a language model
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "MemoConfig":
-        """The fields that the environment sets; raises BadSetup for an unreadable secret file."""
+        """The settings in the environment; raises BadSetup for an unreadable secret file."""
         return cls(**from_env(cls, "MEMO_", env))
 
 
 def from_env(cls: type, prefix: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Values for a dataclass's fields from PREFIX<NAME> or the file that PREFIX<NAME>_FILE names."""
+    """The values of a dataclass's fields, from PREFIX<NAME> or from the file that PREFIX<NAME>_FILE names."""
     values = {}
     for field in fields(cls):
         name = prefix + field.name.upper()
@@ -47,7 +47,7 @@ def from_env(cls: type, prefix: str, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_secret(variable: str, path: str) -> str:
-    """The content of a secret file, without its final newline."""
+    """The content of a secret file, without surrounding white space; raises BadSetup."""
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -55,11 +55,13 @@ def read_secret(variable: str, path: str) -> str:
 
 
 def open_memory(config: MemoConfig) -> Memory:
-    """Join the parts; raises OtherEmbedder if the index answers and was filled by another text model."""
-    text, states = Path(config.text_folder), Path(config.states) if config.states else None
-    embedder = open_embedder(config.embedder, text, states)
+    """The memory that the settings describe; raises OtherEmbedder if another text model filled the index."""
+    text_folder = Path(config.text_folder)
+    cache = Path(config.embedding_cache) if config.embedding_cache else None
+    embedder = open_embedder(config.embedder, text_folder, cache)
     index = open_index(config.index, f"pictures-{embedder.name}", embedder.dimension, api_key=config.index_key)
     store = open_store(config.store, access_key=config.s3_access_key, secret_key=config.s3_secret_key)
     index.check_embedder()
-    judge = open_judge(config.judge, text, config.judge_key, states)
-    return Memory(embedder, index, store, judge, beside(index, Pending, "pending"), beside(index, Labels, "labels"))
+    judge = open_judge(config.judge, text_folder, config.judge_key, cache)
+    pending, labels = open_sibling(index, PendingPaintings, "pending"), open_sibling(index, Labels, "labels")
+    return Memory(embedder, index, store, judge, pending, labels)

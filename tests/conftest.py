@@ -23,7 +23,7 @@ from jobs.queue import Queue
 from jobs.store.job_store import JobStore, open_job_store
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
-from memo.index import Labels, Pending, beside, open_index
+from memo.index import Labels, PendingPaintings, open_index, open_sibling
 from memo.judge.rules_judge import RulesJudge
 from memo.store import FolderStore
 from memoaized.up import free_port, responds_ok
@@ -63,9 +63,8 @@ def store(tmp_path: Path) -> FolderStore:
 def memory(embedder: Embedder, store: FolderStore) -> Memory:
     index = open_index("memory:", "pictures-test", embedder.dimension)
     index.client = OneAtATime(index.client)  # type: ignore[assignment]  # the client is made for one thread, and tests have several
-    return Memory(
-        embedder, index, store, RulesJudge(), beside(index, Pending, "pending"), beside(index, Labels, "labels")
-    )
+    pending, labels = open_sibling(index, PendingPaintings, "pending"), open_sibling(index, Labels, "labels")
+    return Memory(embedder, index, store, RulesJudge(), pending, labels)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Recall answers with the right picture and the reason, or with a miss and the reason."""
+"""Recall returns the right picture or a miss, each with its reason."""
 
 import io
 from dataclasses import replace
@@ -9,37 +9,37 @@ import pytest
 from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
-from memo.index import Pending, beside, open_index
+from memo.index import PendingPaintings, open_index, open_sibling
 from memo.judge.port import Verdict
 from memo.memory import object_name
 from memo.thumbnail import thumbnail_object
 from tests.real import ROOT, painted
 
 
-def test_the_same_words_are_answered_whatever_the_seed(memory, remember, recipe):
+def test_the_same_words_find_a_picture_of_any_seed(memory, remember, recipe):
     kept = remember(recipe, seed=4)
     recall = memory.recall(recipe)
     assert recall.match and recall.match.picture == kept
     assert (recall.match.how, recall.match.score) == ("same words", 1.0)
 
 
-def test_a_paraphrase_is_answered_with_the_reason(memory, remember, recipe):
+def test_a_paraphrase_finds_a_picture_with_the_reason(memory, remember, recipe):
     kept = remember(recipe)
     recall = memory.recall(replace(recipe, prompt="a red fox in snow"))
     assert recall.match and recall.match.picture == kept and recall.match.how == "same meaning"
     assert 0.97 <= recall.match.score < 1 and "a red fox in the snow" in recall.reason
 
 
-def test_another_meaning_is_a_miss_that_says_what_differs(memory, remember, recipe):
+def test_another_meaning_is_a_miss_that_names_the_difference(memory, remember, recipe):
     remember(recipe)
     recall = memory.recall(replace(recipe, prompt="a blue fox in the snow"))
-    assert recall.match is None and "red, not blue" in recall.reason
+    assert recall.match is None and "says 'red', not 'blue'" in recall.reason
 
 
-class Saying:
-    """A judge whose mind is made up."""
+class FixedJudge:
+    """A judge with fixed verdicts, or one that raises an error."""
 
-    name = "saying"
+    name = "fixed"
 
     def __init__(self, verdicts):
         self.verdicts, self.asked = verdicts, []
@@ -51,18 +51,18 @@ class Saying:
         return [self.verdicts[prompt] for prompt in remembered]
 
 
-def test_of_several_that_fit_the_surest_is_served(memory, remember, recipe):
+def test_of_several_that_fit_the_one_with_the_highest_confidence_is_served(memory, remember, recipe):
     near, far = remember(recipe, seed=1), remember(replace(recipe, prompt="a crimson fox on snow"), seed=2)
     verdicts = {near.recipe.prompt: Verdict(True, "well", 0.8), far.recipe.prompt: Verdict(True, "surely", 0.9)}
-    recall = Memory(memory.embedder, memory.index, memory.store, Saying(verdicts)).recall(
+    recall = Memory(memory.embedder, memory.index, memory.store, FixedJudge(verdicts)).recall(
         replace(recipe, prompt="a red fox in snow")
     )
     assert recall.match and recall.match.picture == far and recall.reason == "surely"
 
 
-def test_a_judge_that_does_not_answer_means_no(memory, remember, recipe, caplog):
+def test_a_judge_that_does_not_answer_makes_a_miss(memory, remember, recipe, caplog):
     remember(recipe)
-    judge = Saying(Unavailable("it sleeps"))
+    judge = FixedJudge(Unavailable("it sleeps"))
     recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(
         replace(recipe, prompt="a fox in snow")
     )
@@ -70,7 +70,7 @@ def test_a_judge_that_does_not_answer_means_no(memory, remember, recipe, caplog)
     assert "it sleeps" in caplog.text
 
 
-def test_a_painting_under_way_that_means_the_same_is_offered(memory, recipe):
+def test_a_painting_under_way_with_the_same_meaning_is_offered(memory, recipe):
     memory.painting_started("ab" * 16, recipe)
     recall = memory.recall(replace(recipe, prompt="please draw a red fox in the snow"))
     assert recall.match is None and recall.painting == "ab" * 16 and "a red fox in the snow" in recall.reason
@@ -81,26 +81,26 @@ def test_a_painting_under_way_that_means_the_same_is_offered(memory, recipe):
     assert memory.recall(recipe).painting is None
 
 
-def test_an_index_that_is_down_keeps_nobody_from_painting(embedder, memory, recipe, unused_port, caplog):
+def test_an_index_that_is_down_does_not_prevent_painting(embedder, memory, recipe, unused_port, caplog):
     index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.dimension)
-    down = Memory(embedder, index, memory.store, memory.judge, beside(index, Pending, "pending"))
+    down = Memory(embedder, index, memory.store, memory.judge, open_sibling(index, PendingPaintings, "pending"))
     down.painting_started("ab" * 16, recipe)
     down.painting_ended("ab" * 16)
-    assert "cannot be joined" in caplog.text and "still among" in caplog.text
+    assert "cannot be joined" in caplog.text and "still listed" in caplog.text
 
 
-def test_no_judge_is_asked_for_the_same_words_or_with_a_seed(memory, remember, recipe):
+def test_the_judge_is_not_asked_about_the_same_words_or_with_a_seed(memory, remember, recipe):
     remember(recipe, seed=4)
-    judge = Saying(Unavailable("never to be asked"))
-    unasked = Memory(memory.embedder, memory.index, memory.store, judge)
-    assert unasked.recall(recipe).match
-    assert unasked.recall(replace(recipe, prompt="a fox", seed=1)).match is None
-    assert unasked.recall(replace(recipe, prompt="a fox"), policy="exact").match is None
+    judge = FixedJudge(Unavailable("never to be asked"))
+    unjudged = Memory(memory.embedder, memory.index, memory.store, judge)
+    assert unjudged.recall(recipe).match
+    assert unjudged.recall(replace(recipe, prompt="a fox", seed=1)).match is None
+    assert unjudged.recall(replace(recipe, prompt="a fox"), policy="exact").match is None
     assert judge.asked == []
 
 
-class Begun:
-    """A text model whose vectors nobody may wait for."""
+class UnawaitedEmbedder:
+    """An embedder that fails the test if anybody waits for a vector."""
 
     def __init__(self):
         self.texts = []
@@ -110,25 +110,30 @@ class Begun:
         return lambda: pytest.fail("waited")
 
 
-def test_the_same_words_do_not_wait_for_the_text_model(memory, remember, recipe):
+def test_the_same_words_do_not_wait_for_the_embedder(memory, remember, recipe):
     kept = remember(recipe)
-    unread = Memory(Begun(), memory.index, memory.store, memory.judge)
+    unread = Memory(UnawaitedEmbedder(), memory.index, memory.store, memory.judge)
     assert unread.recall(recipe).match.picture == kept and unread.embedder.texts == [recipe.prompt]
     for asked, policy in ((replace(recipe, seed=5), "auto"), (replace(recipe, prompt="a fox"), "exact")):
         assert unread.recall(asked, policy=policy).match is None
     assert unread.embedder.texts == [recipe.prompt]
 
 
-def test_a_prompt_is_read_while_the_same_words_are_looked_for(memory, remember, recipe, monkeypatch):
-    kept, read = remember(recipe), Event()
-    run, granted = memory.embedder.run, memory.index.granted
-    monkeypatch.setattr(memory.embedder, "run", lambda *asked: (read.set(), run(*asked))[1])
-    monkeypatch.setattr(memory.index, "granted", lambda *asked: granted(*asked) if read.wait(10) else pytest.fail())
-    assert memory.recall(replace(recipe, prompt="a red fox in snow, read by nobody yet")).match is None
+def test_a_prompt_is_embedded_while_the_same_words_are_looked_up(memory, remember, recipe, monkeypatch):
+    kept, embedded = remember(recipe), Event()
+    run, newest_for_wish = memory.embedder.run, memory.index.newest_for_wish
+    monkeypatch.setattr(memory.embedder, "run", lambda *texts: (embedded.set(), run(*texts))[1])
+
+    def wait_for_embedding(*query):
+        assert embedded.wait(10)
+        return newest_for_wish(*query)
+
+    monkeypatch.setattr(memory.index, "newest_for_wish", wait_for_embedding)
+    assert memory.recall(replace(recipe, prompt="a red fox in snow, embedded by nobody yet")).match is None
     assert memory.recall(replace(recipe, prompt="a red fox in snow")).match.picture == kept
 
 
-def test_relaxed_takes_what_shows_more_and_never_less(memory, remember, recipe):
+def test_relaxed_accepts_a_richer_prompt_and_never_a_poorer_one(memory, remember, recipe):
     rich, plain = (
         replace(recipe, prompt="red fox sitting in deep snow at dusk"),
         replace(recipe, prompt="a fox in snow"),
@@ -137,36 +142,38 @@ def test_relaxed_takes_what_shows_more_and_never_less(memory, remember, recipe):
     assert memory.recall(plain).match is None
     recall = memory.recall(plain, policy="relaxed")
     assert recall.match and recall.match.picture == kept and recall.match.how == "shows more"
-    assert "and besides: red, sitting, deep, at dusk" in recall.reason
+    assert "and adds: red, sitting, deep, at dusk" in recall.reason
     memory.forget(kept.key)
     remember(plain)
     assert memory.recall(rich, policy="relaxed").match is None
 
 
-def test_relaxed_joins_a_painting_that_will_show_more(memory, recipe):
+def test_relaxed_joins_a_painting_with_a_richer_prompt(memory, recipe):
     memory.painting_started("ab" * 16, replace(recipe, prompt="a red fox in the snow at dusk"))
     recall = memory.recall(recipe, policy="relaxed")
-    assert recall.painting == "ab" * 16 and "besides: at dusk" in recall.reason
+    assert recall.painting == "ab" * 16 and "adds: at dusk" in recall.reason
     assert memory.recall(recipe).painting is None
 
 
 def test_far_prompts_are_not_judged(memory, remember, recipe):
     remember(replace(recipe, prompt="quarterly tax report"))
-    judge = Saying(Unavailable("never to be asked"))
+    judge = FixedJudge(Unavailable("never to be asked"))
     assert Memory(memory.embedder, memory.index, memory.store, judge).recall(recipe).match is None
     assert judge.asked == []
 
 
-def test_a_prompt_of_many_pictures_leaves_room_for_others(memory, remember, recipe):
-    """The judge is asked about prompts, each once, however many pictures one has."""
+def test_a_prompt_with_many_pictures_does_not_crowd_out_others(memory, remember, recipe):
+    """The judge is asked about each prompt once, however many pictures it has."""
     crowd = [remember(recipe, seed=seed) for seed in range(10)]
     far = remember(replace(recipe, prompt="a crimson fox on snow"), seed=2)
-    judge = Saying({crowd[0].recipe.prompt: Verdict(False, "no", 0.1), far.recipe.prompt: Verdict(True, "yes", 0.9)})
+    judge = FixedJudge(
+        {crowd[0].recipe.prompt: Verdict(False, "no", 0.1), far.recipe.prompt: Verdict(True, "yes", 0.9)}
+    )
     recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(replace(recipe, prompt="a fox, red"))
     assert recall.match and recall.match.picture == far and len(judge.asked[0][1]) == 2
 
 
-def test_pictures_that_were_seen_are_not_given_again(memory, remember, recipe):
+def test_pictures_that_were_seen_are_not_returned_again(memory, remember, recipe):
     kept = {remember(recipe, seed=seed).key for seed in range(3)}
     seen: set[str] = set()
     for _ in range(3):
@@ -179,7 +186,7 @@ def test_pictures_that_were_seen_are_not_given_again(memory, remember, recipe):
     assert memory.recall(replace(recipe, seed=1), seen=seen).match is None
 
 
-def test_a_painting_that_is_waited_for_is_not_offered_again(memory, recipe):
+def test_a_painting_that_was_seen_is_not_offered_again(memory, recipe):
     memory.painting_started("ab" * 16, recipe)
     alike = replace(recipe, prompt="please draw a red fox in the snow")
     assert memory.recall(alike).painting == "ab" * 16
@@ -191,14 +198,14 @@ def test_an_empty_memory_is_a_miss(memory, recipe):
     assert "nothing" in memory.recall(recipe).reason
 
 
-def test_an_explicit_seed_is_answered_by_the_exact_recipe_only(memory, remember, recipe):
+def test_an_explicit_seed_matches_the_exact_recipe_only(memory, remember, recipe):
     kept = remember(recipe, seed=4)
     assert memory.recall(replace(recipe, seed=5)).match is None
     recall = memory.recall(replace(recipe, seed=4))
     assert recall.match and recall.match.picture == kept and recall.match.how == "same recipe"
 
 
-def test_policy_off_does_not_even_read(memory, remember, recipe):
+def test_the_policies_off_and_refresh_read_nothing(memory, remember, recipe):
     remember(recipe)
     unread = Memory(memory.embedder, None, None, memory.judge)  # type: ignore[arg-type]
     for policy in ("off", "refresh"):
@@ -207,7 +214,7 @@ def test_policy_off_does_not_even_read(memory, remember, recipe):
         memory.recall(recipe, policy="sometimes")
 
 
-def test_policy_exact_takes_no_paraphrase(memory, remember, recipe):
+def test_the_policy_exact_accepts_no_paraphrase(memory, remember, recipe):
     remember(recipe)
     assert memory.recall(recipe, policy="exact").match
     assert memory.recall(replace(recipe, prompt="a red fox in snow"), policy="exact").match is None
@@ -221,7 +228,7 @@ def test_another_scope_is_not_searched(memory, remember, recipe):
     assert mine and mine.picture == kept
 
 
-def test_a_point_without_bytes_is_no_match_and_is_removed(memory, remember, recipe, caplog):
+def test_a_point_whose_bytes_are_missing_is_removed(memory, remember, recipe, caplog):
     remember(replace(recipe, prompt="two owls"))
     kept = remember(recipe)
     memory.store.delete(object_name(kept.key))
@@ -230,23 +237,23 @@ def test_a_point_without_bytes_is_no_match_and_is_removed(memory, remember, reci
     assert kept.key in caplog.text
 
 
-def test_a_store_that_is_empty_of_a_sudden_costs_the_index_nothing(memory, remember, recipe, caplog):
-    """Its folder may not be mounted."""
+def test_a_store_that_is_suddenly_empty_does_not_empty_the_index(memory, remember, recipe, caplog):
+    """The folder may just not be mounted."""
     kept = remember(recipe)
     data = memory.store.get(object_name(kept.key))
     memory.store.delete(object_name(kept.key))
-    assert memory.recall(recipe).match is None and "is it the right one?" in caplog.text
+    assert memory.recall(recipe).match is None and "is MEMO_STORE right?" in caplog.text
     memory.store.put(object_name(kept.key), data)
     assert memory.recall(recipe).match
 
 
-def test_an_index_that_is_down_is_a_miss_that_says_so(embedder, memory, recipe, unused_port):
+def test_an_index_that_is_down_is_a_miss_with_that_reason(embedder, memory, recipe, unused_port):
     index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", embedder.dimension)
     recall = Memory(embedder, index, memory.store, memory.judge).recall(recipe)
     assert recall.match is None and "does not answer" in recall.reason
 
 
-def test_keeping_twice_keeps_the_first(memory, recipe):
+def test_the_first_kept_bytes_of_a_key_stay(memory, recipe):
     picture, png = painted(recipe)
     assert memory.keep(picture, png)
     assert not memory.keep(picture, b"other bytes")
@@ -254,14 +261,14 @@ def test_keeping_twice_keeps_the_first(memory, recipe):
     assert memory.has(picture.key)
 
 
-def test_a_thumbnail_is_made_once_and_goes_with_its_picture(memory, recipe, remember):
+def test_a_thumbnail_is_made_once_and_deleted_with_its_picture(memory, recipe, remember):
     kept = remember(replace(recipe, width=1024, height=512), scope="mine")
     small = memory.thumbnail(kept.key, "mine")
     with Image.open(io.BytesIO(small)) as image:
         assert (image.format, image.size, image.info.get("xmp")) == ("WEBP", (384, 192), None)
     assert sorted(memory.store.names()) == [object_name(kept.key), thumbnail_object(kept.key)]
     memory.store.delete(object_name(kept.key))
-    assert memory.thumbnail(kept.key, "mine") == small  # what was made is given again
+    assert memory.thumbnail(kept.key, "mine") == small  # the kept one, without the picture
     with pytest.raises(Forgotten):
         memory.thumbnail(kept.key, "another")
     memory.forget(kept.key, "mine")
@@ -270,13 +277,13 @@ def test_a_thumbnail_is_made_once_and_goes_with_its_picture(memory, recipe, reme
         memory.thumbnail(kept.key, "mine")
 
 
-def test_a_thumbnail_that_cannot_be_kept_is_given_all_the_same(memory, recipe, remember, monkeypatch):
+def test_a_thumbnail_that_cannot_be_kept_is_still_returned(memory, recipe, remember, monkeypatch):
     kept = remember(recipe)
     monkeypatch.setattr(memory.store, "put", Mock(side_effect=Unavailable("the disk is full")))
     assert memory.thumbnail(kept.key)[:4] == b"RIFF"
 
 
-def test_what_is_forgotten_is_gone_everywhere(memory, remember, recipe):
+def test_a_forgotten_picture_is_gone_from_store_and_index(memory, remember, recipe):
     kept = remember(recipe)
     memory.forget(kept.key)
     assert memory.index.get(kept.key) is None and not memory.has(kept.key)
@@ -286,13 +293,13 @@ def test_what_is_forgotten_is_gone_everywhere(memory, remember, recipe):
 
 
 @pytest.mark.parametrize("key", ["", "abc", "../../../../etc/passwd", "G" * 32, "A" * 32, "0" * 33])
-def test_what_is_no_key_is_refused(memory, key):
+def test_a_malformed_key_is_refused(memory, key):
     for call in (memory.image, memory.picture, memory.forget, memory.has):
         with pytest.raises(BadKey):
             call(key)
 
 
-def test_the_environment_says_where_memory_lives(tmp_path, recipe):
+def test_memory_is_configured_by_the_environment(tmp_path, recipe):
     (tmp_path / "secret").write_text("s3cret\n")
     environment = {
         "MEMO_STORE": f"file:{tmp_path}/pictures",
@@ -305,7 +312,7 @@ def test_the_environment_says_where_memory_lives(tmp_path, recipe):
     assert open_memory(config).recall(recipe).match is None
 
 
-def test_an_unreadable_secret_is_said(tmp_path):
+def test_an_unreadable_secret_file_is_named(tmp_path):
     from memo import BadSetup
 
     with pytest.raises(BadSetup, match="MEMO_INDEX_KEY_FILE"):

@@ -1,4 +1,4 @@
-"""What was called wrong is not given again, and makes its picture doubtful."""
+"""A picture that was marked wrong is not used again for that prompt, and needs more confidence for others."""
 
 import uuid
 from dataclasses import replace
@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 
 from memo import Memory, Recall, Unavailable
-from memo.index import Labels, beside, open_index
+from memo.index import Labels, open_index, open_sibling
 from memo.judge.feedback import Label, doubt_factor
 from memo.judge.port import Verdict
 
-WIDTH = 8
-VECTOR = np.eye(1, WIDTH, dtype=np.float32)[0]
+DIMENSION = 8
+VECTOR = np.eye(1, DIMENSION, dtype=np.float32)[0]
 
 
 @pytest.fixture(params=["memory", "embedded"])
 def labels(request) -> Labels:
     name = f"test-{uuid.uuid4().hex}"
     if request.param == "memory":
-        return beside(open_index("memory:", name, WIDTH), Labels, "labels")
+        return open_sibling(open_index("memory:", name, DIMENSION), Labels, "labels")
     server = request.getfixturevalue("index_server")
-    return beside(open_index(server.url, name, WIDTH, api_key=server.key), Labels, "labels")
+    return open_sibling(open_index(server.url, name, DIMENSION, api_key=server.key), Labels, "labels")
 
 
 def label(**changes) -> Label:
@@ -40,47 +40,48 @@ def test_labels_are_found_by_picture_and_scope(labels):
     mine, other, elsewhere = label(), label(key="other"), label(scope="alice")
     for one in (mine, other, elsewhere):
         labels.add(one, VECTOR)
-    assert labels.of(mine.key, "shared") == [mine] and labels.of(mine.key, "alice") == [elsewhere]
-    assert labels.of("none", "shared") == []
+    assert labels.of_picture(mine.key, "shared") == [mine] and labels.of_picture(mine.key, "alice") == [elsewhere]
+    assert labels.of_picture("none", "shared") == []
     assert len(list(labels.all())) == 3
 
 
-def test_saying_it_again_replaces_what_was_said_but_not_what_another_says(labels):
+def test_a_repeated_label_replaces_the_old_one_of_the_same_source(labels):
     labels.add(label(), VECTOR)
     labels.add(label(wanted="A wolf, please.", right=True, created=2.0), VECTOR)
     labels.add(label(source="audit"), VECTOR)
     assert sorted((one.source, one.right) for one in labels.all()) == [("audit", False), ("user", True)]
 
 
-def test_all_labels_are_read_however_many(labels):
+def test_all_labels_are_read_page_by_page(labels):
     for number in range(300):
         labels.add(label(wanted=f"wolf number {number}"), VECTOR)
     assert len({one.wanted for one in labels.all()}) == 300
 
 
-def test_each_complaint_halves_the_doubt_a_judge_may_have():
+def test_each_complaint_halves_the_permitted_doubt():
     assert doubt_factor([], "a dog") == 1
     assert doubt_factor(["a wolf", "a cat"], "a dog") == 0.25
     assert doubt_factor(["a wolf"], "please draw the wolf") is None
 
 
-class Sure:
-    """A judge that is as sure of everything as it is told to be."""
+class ConstantJudge:
+    """A judge that accepts every prompt with the same confidence."""
 
-    name = "sure"
+    name = "constant"
 
-    def __init__(self, sure):
-        self.confidence = sure
+    def __init__(self, confidence):
+        self.confidence = confidence
 
     def __call__(self, wanted, remembered):
         return [Verdict(True, "so", self.confidence, 0.9) for _ in remembered]
 
 
-def with_judge(memory: Memory, sure: float) -> Memory:
-    return Memory(memory.embedder, memory.index, memory.store, Sure(sure), memory.pending, memory.labels)
+def with_judge(memory: Memory, confidence: float) -> Memory:
+    judge = ConstantJudge(confidence)
+    return Memory(memory.embedder, memory.index, memory.store, judge, memory.pending, memory.labels)
 
 
-def test_a_wrong_reuse_is_never_made_again(memory, remember, recipe):
+def test_a_wrong_answer_is_never_given_again(memory, remember, recipe):
     kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
     sure = with_judge(memory, 1.0)
     assert sure.recall(wolf).match
@@ -91,7 +92,7 @@ def test_a_wrong_reuse_is_never_made_again(memory, remember, recipe):
     assert sure.recall(recipe).match
 
 
-def test_a_picture_that_was_wrong_once_needs_a_surer_judge(memory, remember, recipe):
+def test_a_picture_that_was_marked_wrong_needs_more_confidence(memory, remember, recipe):
     kept, husky = remember(recipe), replace(recipe, prompt="a husky in the snow")
     memory.label(kept, "a wolf in the snow", right=False, source="user")
     assert with_judge(memory, 0.94).recall(husky).match is None
@@ -100,7 +101,7 @@ def test_a_picture_that_was_wrong_once_needs_a_surer_judge(memory, remember, rec
     assert with_judge(memory, 0.96).recall(husky).match is None
 
 
-def test_complaints_outlive_that_their_picture_is_indexed_anew(memory, remember, recipe):
+def test_complaints_survive_indexing_a_picture_again(memory, remember, recipe):
     kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
     sure = with_judge(memory, 1.0)
     sure.label(kept, wolf.prompt, right=False, source="user")
@@ -108,8 +109,8 @@ def test_complaints_outlive_that_their_picture_is_indexed_anew(memory, remember,
     assert sure.recall(wolf).match is None
 
 
-def test_what_was_taken_for_another_is_so_whatever_picture_of_it_comes_next(memory, remember, recipe):
-    """One already there, one painted since, and one under way."""
+def test_a_misjudged_prompt_is_refused_for_all_its_pictures(memory, remember, recipe):
+    """Another picture that exists already, one painted later, and one under way."""
     kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
     remember(recipe, seed=7)
     sure = with_judge(memory, 1.0)
@@ -117,11 +118,13 @@ def test_what_was_taken_for_another_is_so_whatever_picture_of_it_comes_next(memo
     assert sure.recall(wolf, seen=[kept.key]).match is None
     remember(recipe, seed=8)
     sure.painting_started("0" * 32, replace(recipe, seed=9), "shared")
-    assert sure.recall(wolf) == Recall(None, "what is remembered of 'a red fox in the snow' was called wrong")
+    assert sure.recall(wolf) == Recall(
+        None, "pictures of the remembered prompt 'a red fox in the snow' were marked as wrong"
+    )
     assert sure.recall(replace(recipe, prompt="a husky in the snow"), seen=[kept.key]).match
 
 
-def test_a_picture_that_fails_its_own_words_says_nothing_of_the_next(memory, remember, recipe):
+def test_a_complaint_in_a_pictures_own_words_concerns_that_picture_only(memory, remember, recipe):
     kept = remember(recipe)
     second = remember(recipe, seed=7)
     memory.label(kept, "Red fox in the snow, please", right=False, source="user")
@@ -129,7 +132,7 @@ def test_a_picture_that_fails_its_own_words_says_nothing_of_the_next(memory, rem
     assert found.match and found.match.picture.key == second.key
 
 
-def test_who_takes_a_complaint_back_has_the_picture_again(memory, remember, recipe):
+def test_a_complaint_can_be_taken_back(memory, remember, recipe):
     kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
     sure = with_judge(memory, 1.0)
     for right in (False, True):
@@ -137,14 +140,14 @@ def test_who_takes_a_complaint_back_has_the_picture_again(memory, remember, reci
     assert sure.recall(wolf).match
 
 
-def test_a_picture_that_is_wrong_for_its_own_words_is_painted_anew(memory, remember, recipe):
+def test_a_picture_marked_wrong_for_its_own_words_is_returned_for_its_seed_only(memory, remember, recipe):
     kept = remember(recipe, seed=4)
     memory.label(kept, recipe.prompt, right=False, source="user")
     assert memory.recall(recipe).match is None
-    assert memory.recall(replace(recipe, seed=4)).match, "the very recipe gives the very picture"
+    assert memory.recall(replace(recipe, seed=4)).match, "an exact recipe always gives its picture"
 
 
-def test_a_memory_without_labels_says_so(memory, remember, recipe):
+def test_a_memory_without_labels_refuses_them(memory, remember, recipe):
     kept = remember(recipe)
     plain = Memory(memory.embedder, memory.index, memory.store, memory.judge)
     with pytest.raises(Unavailable, match="keeps no labels"):
