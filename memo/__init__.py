@@ -1,4 +1,4 @@
-"""memo: what was painted, kept by key and found by meaning. Knows no web, no queue, no GPU."""
+"""memo: recipes, pictures and the memory that keeps pictures by key and finds them by meaning."""
 
 from .config import MemoConfig, open_memory
 from .errors import BadKey, BadRecipe, BadSetup, Forgotten, MemoError, Unavailable

@@ -1,23 +1,23 @@
-"""Everything memo can raise.
+"""All errors that memo raises.
 
 MemoError
-├── BadRecipe      the caller asked for something that no painter can follow; names field, value and remedy
-├── BadKey         a key or recipe text that is not one: wrong length, wrong checksum, unknown version
-├── Forgotten      a picture that memory does not hold
+├── BadRecipe      a field of a recipe is invalid; names the field, the value and the remedy
+├── BadKey         a malformed key or recipe text: wrong length, wrong checksum, unknown version
+├── Forgotten      memory does not hold this picture
 ├── Unavailable    the index or the store cannot be reached now; trying again later may help
-└── BadSetup       a configuration that cannot work; says what to install or change
-    └── OtherEmbedder  the index holds vectors of another text model; Unavailable, too, until they are re-embedded
+└── BadSetup       the configuration cannot work; says what to install or change
+    └── OtherEmbedder  the index holds vectors of another text model; also Unavailable until they are re-embedded
 """
 
 
 class MemoError(Exception):
-    """Base of all errors raised by memo."""
+    """Base class of all errors that memo raises."""
 
 
 class BadRecipe(MemoError):
-    """A field of the recipe cannot be followed.
+    """A field of a recipe is invalid.
 
-    `field` names it, `value` is what was given (shortened), `remedy` says what would be accepted.
+    `field` is its name, `value` what it held (shortened), and `remedy` says what would be accepted.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
@@ -26,15 +26,15 @@ class BadRecipe(MemoError):
 
 
 class BadKey(MemoError):
-    """Text that should be a key or a recipe and is not."""
+    """A text is no valid key or recipe."""
 
 
 class Forgotten(MemoError):
-    """No picture is kept under this key."""
+    """No picture is kept under a key."""
 
 
 class Unavailable(MemoError):
-    """A part of memory does not answer at the moment."""
+    """A part of memory does not answer."""
 
 
 class BadSetup(MemoError):
@@ -42,9 +42,9 @@ class BadSetup(MemoError):
 
 
 class OtherEmbedder(BadSetup, Unavailable):
-    """The index was filled by another text model than the one that would search it.
+    """The index was filled by another text model than the present one.
 
-    Nothing starts like this. What started while the index was down goes on as if it still were.
+    A process does not start with such an index. One that started while the index was down treats it as Unavailable.
     """
 
 

@@ -1,7 +1,4 @@
-"""A picture that somebody wants to start from: read from what they sent, and named.
-
-Knows images; no recipes.
-"""
+"""Initial pictures for image-to-image: reads uploads and names them in the store."""
 
 import hashlib
 import io
@@ -12,30 +9,30 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import BadRecipe
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-LARGEST = 4096  # px, of a side
-INIT_IMAGES = "starts/"  # what their objects' names begin with
-KEPT = 1024  # px: a larger one is scaled down, since nothing is painted larger
+LARGEST = 4096  # px, the longer side of an upload
+INIT_IMAGES = "starts/"  # prefix of their names in the store
+KEPT = 1024  # px, the longer side of a kept one: nothing is painted larger
 
 
 def read_init_image(data: bytes) -> bytes:
-    """PNG bytes of an upload, upright, RGB, the longer side at most KEPT; raises BadRecipe for what is no picture."""
+    """The PNG bytes of an upload: upright, RGB, without metadata, at most KEPT px a side. Raises BadRecipe."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if max(image.size) > LARGEST:  # told by the header, before any pixel is unpacked
+            if max(image.size) > LARGEST:  # known from the header, before any pixel is decoded
                 raise BadRecipe("image", f"{image.width}x{image.height}", f"scale it to at most {LARGEST} px a side")
-            upright = flat(ImageOps.exif_transpose(image))
+            upright = flatten(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRecipe("image", f"{len(data)} bytes", f"send a PNG, JPEG or WebP picture: {error}") from error
     upright.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
-    upright.info = {}  # nothing of whoever took it
+    upright.info = {}  # it may hold private metadata
     file = io.BytesIO()
     upright.save(file, "PNG")
     return file.getvalue()
 
 
-def flat(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent becomes white."""
+def flatten(image: Image.Image) -> Image.Image:
+    """The image in RGB; transparent parts become white."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -44,12 +41,12 @@ def flat(image: Image.Image) -> Image.Image:
 
 
 def init_image_name(data: bytes, scope: str) -> str:
-    """32 hex digits of a picture in a scope: the value of a recipe's `start`."""
+    """32 hex digits that name a picture in a scope: the value of a recipe's `init_image`."""
     return hashlib.blake2b(
         data, digest_size=16, key=hashlib.blake2b(scope.encode(), digest_size=32).digest()
     ).hexdigest()
 
 
 def init_image_object(name: str, scope: str) -> str:
-    """The store's name for it; nobody of another scope finds it."""
+    """The name of an initial picture in the store; other scopes cannot derive it."""
     return f"{INIT_IMAGES}{hashlib.blake2b(scope.encode(), digest_size=16).hexdigest()}/{name}.png"

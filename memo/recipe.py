@@ -1,6 +1,6 @@
-"""A recipe is all that decides a picture; its key is that picture's only name.
+"""A recipe holds everything that decides a picture, and its key is the picture's only name.
 
-Knows nothing of which models exist or which sizes they can paint: `jobs.models` checks that.
+Which models exist and which sizes they can paint is checked by `jobs.models`.
 """
 
 import base64
@@ -19,11 +19,11 @@ from .errors import BadKey, BadRecipe
 SAMPLERS = ("dpm++2m", "ddim", "euler", "euler-a", "lcm")
 SCHEDULES = ("native", "karras")
 MODES = ("fast", "reproducible")
-LONGEST_PROMPT = 2000  # characters after tidying
+LONGEST_PROMPT = 2000  # characters, after white space is normalized
 SIDE = range(64, 2049)  # pixels
 STEPS = range(1, 151)
 GUIDANCE = (0.0, 30.0)
-STRENGTH = 0.6  # of the change to a start picture: 1 leaves nothing of it
+STRENGTH = 0.6  # how much an initial picture changes: 1 leaves nothing of it
 LARGEST_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 TEXT_PREFIX = "memo1."
 LARGEST_CANONICAL = 32_768  # bytes of canonical JSON that a recipe text may unpack to
@@ -31,11 +31,11 @@ LARGEST_CANONICAL = 32_768  # bytes of canonical JSON that a recipe text may unp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What to paint. Checks itself at birth: BadRecipe names the field, the value and the remedy.
+    """What to paint. Checks its fields when created: BadRecipe names the field, the value and the remedy.
 
-    `seed=None` makes it a wish ("any seed will do"): it can be looked up and queued, a painted picture always
-    has a seed. Defaults are for ever: a field at its default stays out of the canonical bytes, so a new field
-    with a default does not rename any picture.
+    `seed=None` makes it a wish ("any seed will do"), which can be looked up and queued; a painted picture always has
+    a seed. Defaults can never change: a field at its default is left out of the canonical bytes, so that a new field
+    with a default changes no key.
     """
 
     prompt: str
@@ -51,14 +51,14 @@ class Recipe:
     schedule: str = "native"
     seed: int | None = None
     mode: str = "fast"
-    init_image: str = ""  # the name of a picture to start from, see Memory.keep_init_image
+    init_image: str = ""  # the name of an initial picture, see Memory.keep_init_image
     strength: float = STRENGTH
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
             object.__setattr__(self, name, tidy(name, getattr(self, name)))
         if not self.prompt:
-            raise BadRecipe("prompt", self.prompt, "say in words what to paint")
+            raise BadRecipe("prompt", self.prompt, "describe what to paint")
         for name in ("model", "revision"):
             check_name(name, getattr(self, name))
         check_name("adapter", self.adapter, may_be_empty=True)
@@ -81,32 +81,32 @@ class Recipe:
 
     @property
     def wish(self) -> "Recipe":
-        """This recipe with any seed."""
+        """This recipe without its seed."""
         return replace(self, seed=None)
 
 
-CANONICAL_NAMES = {"init_image": "start"}  # fields whose name in the canonical form is older than in the code
+CANONICAL_NAMES = {"init_image": "start"}  # fields with another name in the canonical form, which must not change
 FIELD_NAMES = {canonical: name for name, canonical in CANONICAL_NAMES.items()}
 
 
 def canonical_bytes(recipe: Recipe) -> bytes:
-    """The canonical form as UTF-8 JSON with sorted keys: equal on every machine, and what keys are hashes of."""
+    """The canonical form as UTF-8 JSON with sorted keys: equal on every machine, and hashed to make keys."""
     return json.dumps(to_canonical(recipe), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def to_canonical(recipe: Recipe) -> dict[str, object]:
-    """The fields that differ from their defaults, JSON-able; `from_canonical` gives the equal recipe back."""
+    """The fields that differ from their defaults, JSON-able; `from_canonical` returns an equal recipe."""
     values = ((field.name, getattr(recipe, field.name), field.default) for field in fields(recipe))
     return {CANONICAL_NAMES.get(name, name): value for name, value, default in values if value != default}
 
 
 def from_canonical(values: Mapping[str, object]) -> Recipe:
-    """The opposite of `to_canonical`; raises BadRecipe for unknown, missing or wrong fields."""
+    """The recipe that `to_canonical` was given; raises BadRecipe for unknown, missing or invalid fields."""
     return from_mapping({FIELD_NAMES.get(name, name): value for name, value in values.items()})
 
 
 def from_mapping(mapping: Mapping[str, object]) -> Recipe:
-    """A recipe of these fields; raises BadRecipe for unknown, missing or wrong ones."""
+    """A recipe with these fields; raises BadRecipe for unknown, missing or invalid ones."""
     known = {field.name for field in fields(Recipe)}
     for name, value in mapping.items():
         if name not in known:
@@ -114,21 +114,21 @@ def from_mapping(mapping: Mapping[str, object]) -> Recipe:
     for name in ("prompt", "model", "revision"):
         if name not in mapping:
             raise BadRecipe(name, None, "it is required")
-    return Recipe(**mapping)  # type: ignore[arg-type]  # each value is checked at birth
+    return Recipe(**mapping)  # type: ignore[arg-type]  # the recipe checks each value
 
 
 def to_text(recipe: Recipe) -> str:
-    """The whole recipe as URL-safe text with a 40-bit checksum; `from_text` gives the equal recipe back."""
+    """The whole recipe as URL-safe text with a 40-bit checksum; `from_text` returns an equal recipe."""
     packed = base64.urlsafe_b64encode(zlib.compress(canonical_bytes(recipe), 9)).decode().rstrip("=")
     return f"{TEXT_PREFIX}{packed}.{checksum(packed)}"
 
 
 def from_text(text: str) -> Recipe:
-    """The recipe that `to_text` wrote; raises BadKey for anything else, a mistyped character included."""
+    """The recipe that `to_text` wrote; raises BadKey for anything else, even a single mistyped character."""
     prefix, _, rest = text.strip().partition(".")
     packed, _, check = rest.partition(".")
     if prefix + "." != TEXT_PREFIX or not packed:
-        raise BadKey(f"not a recipe text: it begins with {TEXT_PREFIX!r}, this with {text[:12]!r}")
+        raise BadKey(f"a recipe text begins with {TEXT_PREFIX!r}, this one with {text[:12]!r}")
     if check != checksum(packed):
         raise BadKey(f"the checksum of this recipe text is {checksum(packed)}, not {check!r}: mistyped or cut off?")
     try:
@@ -138,12 +138,12 @@ def from_text(text: str) -> Recipe:
 
 
 def checksum(packed: str) -> str:
-    """Eight base32 characters."""
+    """The checksum of a packed recipe: eight base32 characters."""
     return base64.b32encode(hashlib.blake2b(packed.encode(), digest_size=5).digest()).decode().lower()
 
 
 def unpack(packed: str) -> bytes:
-    """Inflate, but never beyond LARGEST_CANONICAL bytes; raises ValueError or zlib.error."""
+    """Inflate a packed recipe to at most LARGEST_CANONICAL bytes; raises ValueError or zlib.error."""
     try:
         data = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
     except binascii.Error as error:
@@ -156,7 +156,7 @@ def unpack(packed: str) -> bytes:
 
 
 def tidy(field: str, text: object) -> str:
-    """NFC, runs of white space as one space; raises BadRecipe for characters no prompt may carry."""
+    """The text in Unicode NFC with single spaces; raises BadRecipe for characters that no prompt may contain."""
     if not isinstance(text, str):
         raise BadRecipe(field, text, "it must be text")
     for character in text:
@@ -170,7 +170,7 @@ def tidy(field: str, text: object) -> str:
 
 
 def unprintable(character: str) -> str | None:
-    """Why this character may not stand in a prompt, or None."""
+    """The reason why a prompt may not contain a character; None if it may."""
     category = unicodedata.category(character)
     if category == "Cs":
         return "half of a surrogate pair"
@@ -200,12 +200,12 @@ def check_name(field: str, value: object, *, may_be_empty: bool = False) -> None
 
 
 def check_side(field: str, value: object) -> None:
-    """Raise BadRecipe unless the value is a possible width or height in pixels."""
+    """Raise BadRecipe unless the value is a valid width or height in pixels."""
     check_whole(field, value, SIDE.start, SIDE.stop - 1)
     assert isinstance(value, int)
     if value % 8:
-        near = max(SIDE.start, round(value / 8) * 8)
-        raise BadRecipe(field, value, f"it must be a multiple of 8, for example {near}")
+        nearest = max(SIDE.start, round(value / 8) * 8)
+        raise BadRecipe(field, value, f"it must be a multiple of 8, for example {nearest}")
 
 
 def check_whole(field: str, value: object, least: int, most: int) -> None:
@@ -224,15 +224,15 @@ def as_guidance(value: object) -> float:
 
 
 def check_init_image(value: object) -> None:
-    """Raise BadRecipe unless the value may be an init image's name, or nothing."""
+    """Raise BadRecipe unless the value is empty or a valid name of an initial picture."""
     if value != "" and (not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value)):
-        raise BadRecipe("init_image", value, "it must be a picture's key, or what the upload of a picture answered")
+        raise BadRecipe("init_image", value, "it must be a picture's key, or the name that an upload returned")
 
 
 def as_strength(value: object) -> float:
-    """The strength to six decimals; raises BadRecipe for what is not above 0 and up to 1."""
+    """The strength to six decimals; raises BadRecipe unless it is above 0 and at most 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise BadRecipe("strength", value, "it must be a number above 0 and up to 1")
+        raise BadRecipe("strength", value, "it must be a number above 0 and at most 1")
     return round(float(value), 6) or 1e-6
 
 

@@ -1,16 +1,16 @@
-"""Small copies of pictures, for pages that show many of them. Knows images; no recipes."""
+"""Small copies of pictures for pages that show many of them."""
 
 import io
 
 from PIL import Image
 
-THUMBNAILS = "thumbnails/"  # what their objects' names begin with
-SIDE = 384  # px, of the longer one: tiles are half as wide, on screens of two dots a pixel
+THUMBNAILS = "thumbnails/"  # prefix of their names in the store
+SIDE = 384  # px, the longer one: tiles are half as wide, but screens may have two dots per pixel
 QUALITY = 88
 
 
 def write_thumbnail(png: bytes) -> bytes:
-    """WebP bytes of a PNG picture, the longer side at most SIDE, without its recipe."""
+    """The WebP bytes of a small copy of a PNG, at most SIDE px a side, without its recipe."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         small = image.convert("RGB")
@@ -21,5 +21,5 @@ def write_thumbnail(png: bytes) -> bytes:
 
 
 def thumbnail_object(key: str) -> str:
-    """The store's name for the thumbnail of a picture, whose key must be one."""
+    """The name of a picture's thumbnail in the store; the key must be valid."""
     return f"{THUMBNAILS}{key[:2]}/{key}.webp"

@@ -1,7 +1,4 @@
-"""A kept picture as WebP, a third as large: its recipe in XMP, and in EXIF what other tools read.
-
-Knows no store and no index.
-"""
+"""Pictures as WebP, a third as large as PNG: the recipe in XMP, and in EXIF as other tools read it."""
 
 import io
 import json
@@ -22,44 +19,44 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <rdf:Description rdf:about="" xmlns:m={namespace} m:recipe={recipe} m:record={record}/>
 </rdf:RDF></x:xmpmeta>
 <?xpacket end="r"?>"""  # ISO 16684-1; its first line is the same in every file
-LARGEST_XMP = 64 * 1024  # bytes
-METHOD = 2  # of 6: a tenth larger than the slowest, in a fifth of the time
+LARGEST_XMP = 64 * 1024  # bytes that are read
+METHOD = 2  # of 0 to 6: a tenth larger files than 6, in a fifth of the time
 
 
 def write_webp(png: bytes, quality: int | None = None) -> bytes:
-    """WebP bytes of a kept PNG, lossless or of a quality from 1 to 100; raises BadKey when it carries no recipe."""
+    """The WebP bytes of a PNG, lossless or with a quality of 1 to 100; raises BadKey if it carries no recipe."""
     picture = read_png(png)
     buffer = io.BytesIO()
-    how = {"lossless": True} if quality is None else {"quality": quality}
+    options = {"lossless": True} if quality is None else {"quality": quality}
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-        image.convert("RGB").save(buffer, "WEBP", method=METHOD, xmp=xmp(picture), exif=exif(picture), **how)
+        image.convert("RGB").save(buffer, "WEBP", method=METHOD, xmp=xmp(picture), exif=exif(picture), **options)
     return buffer.getvalue()
 
 
 def read_webp(data: bytes) -> Picture:
-    """The picture that `write_webp` described; raises BadKey when the file carries no intact recipe."""
+    """The picture that `write_webp` described; raises BadKey if the file carries no intact recipe."""
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
-            found = image.info.get("xmp", b"")
+            packet = image.info.get("xmp", b"")
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise BadKey(f"not a readable WebP file: {error}") from error
-    text = found[:LARGEST_XMP].decode(errors="replace") if isinstance(found, bytes) else str(found)[:LARGEST_XMP]
-    told = {name: xml.unescape(value, {"&quot;": '"'}) for name, value in re.findall(r'm:(\w+)="([^"]*)"', text)}
-    if "recipe" not in told:
+    text = packet[:LARGEST_XMP].decode(errors="replace") if isinstance(packet, bytes) else str(packet)[:LARGEST_XMP]
+    values = {name: xml.unescape(value, {"&quot;": '"'}) for name, value in re.findall(r'm:(\w+)="([^"]*)"', text)}
+    if "recipe" not in values:
         raise BadKey("this WebP carries no recipe: it was not painted here, or its metadata was stripped")
     try:
-        return from_record(from_text(told["recipe"]), json.loads(told.get("record", "{}")))
+        return from_record(from_text(values["recipe"]), json.loads(values.get("record", "{}")))
     except ValueError as error:
         raise BadKey(f"this WebP's record cannot be read: {error}") from error
 
 
 def read_picture(data: bytes) -> Picture:
-    """Of a PNG or WebP file; raises BadKey when it carries no intact recipe."""
+    """The picture in a PNG or WebP file; raises BadKey if it carries no intact recipe."""
     return read_webp(data) if data[:4] == b"RIFF" else read_png(data)
 
 
 def xmp(picture: Picture) -> bytes:
-    """The recipe text and the record as attributes in double quotes; whose memory it is stays in the store."""
+    """The XMP packet with recipe and record, but without the scope, which stays in the store."""
     facts = {name: value for name, value in record(picture).items() if name != "scope"}
     values = {"recipe": to_text(picture.recipe), "record": json.dumps(facts, sort_keys=True)}
     quoted = {name: '"' + xml.escape(value, {'"': "&quot;"}) + '"' for name, value in values.items()}
@@ -67,7 +64,7 @@ def xmp(picture: Picture) -> bytes:
 
 
 def exif(picture: Picture) -> bytes:
-    """The recipe as AUTOMATIC1111 writes and reads it beside pictures that are no PNG."""
+    """The EXIF data with the recipe as AUTOMATIC1111 writes it into formats other than PNG."""
     tags = Image.Exif()
     tags.get_ifd(EXIF_IFD)[USER_COMMENT] = UNICODE + parameters(picture.recipe).encode("utf-16-be")
     return tags.tobytes()

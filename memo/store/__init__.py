@@ -1,4 +1,4 @@
-"""Where the bytes of pictures are kept: a folder, or a bucket of an S3-compatible server."""
+"""Stores for the bytes of pictures: a folder, or a bucket of an S3-compatible server."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ __all__ = ["PNG", "FolderStore", "Store", "open_store"]
 
 
 def open_store(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> Store:
-    """`file:FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL&region=R`; raises BadSetup for anything else."""
+    """The store at `file:FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL&region=R`; raises BadSetup for other URLs."""
     parts = urlsplit(url)
     if parts.scheme == "file" and (parts.netloc or parts.path):
         return FolderStore(Path(parts.netloc + parts.path))

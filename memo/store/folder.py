@@ -1,4 +1,4 @@
-"""The store in a folder of this machine."""
+"""A store in a folder of this machine."""
 
 import os
 import tempfile
@@ -11,7 +11,10 @@ from .port import PNG
 
 
 class FolderStore:
-    """Objects as files: written beside, synced, then linked into place (atomic; the first writer wins)."""
+    """Keeps objects as files.
+
+    A file is written under a temporary name, synced and then linked into place: atomic, and the first writer wins.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,14 +50,14 @@ class FolderStore:
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See Store."""
-        for folder, _, files in os.walk(self.root, onerror=unlisted):
+        for folder, _, files in os.walk(self.root, onerror=raise_unless_missing):
             for file in files:
                 name = Path(folder, file).relative_to(self.root).as_posix()
                 if name.startswith(prefix) and not file.startswith("."):
                     yield name
 
     def link(self, name: str, seconds: int) -> str | None:
-        """Files are served by the web process."""
+        """See Store. None, since the web process serves the files."""
         return None
 
     def check(self) -> None:
@@ -67,21 +70,21 @@ class FolderStore:
             raise Unavailable(f"cannot write in {self.root}: {error}") from error
 
     def path(self, name: str) -> Path:
-        """The file of an object; raises Forgotten for names that would leave the folder."""
+        """The file of an object; raises Forgotten for a name that would lead out of the folder."""
         parts = name.split("/")
         if not name or any(not part or part.startswith(".") or "\0" in part or "\\" in part for part in parts):
             raise Forgotten(name)
         return self.root.joinpath(*parts)
 
 
-def unlisted(error: OSError) -> None:
-    """A folder that is not there holds nothing; one that cannot be read must not pass for empty."""
+def raise_unless_missing(error: OSError) -> None:
+    """Raise Unavailable for a folder that cannot be read, which must not count as empty; a missing one is empty."""
     if not isinstance(error, FileNotFoundError):
         raise Unavailable(f"cannot list {error.filename}: {error}") from error
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Create the file with all of the data, synced to disk, unless it exists; raises OSError."""
+    """Create a file with all its data synced to disk; False if it exists. Raises OSError."""
     if path.exists():
         return False
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
@@ -101,7 +104,7 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable, so that a new name outlives a power cut."""
+    """Sync a folder's entries, so that a new name survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The port: objects by name, written once and never changed. Knows names and bytes, nothing of pictures."""
+"""The port: a store keeps objects by name, each written once and never changed."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,25 +7,25 @@ PNG = "image/png"
 
 
 class Store(Protocol):
-    """Objects by name. Every method raises Unavailable when the store cannot be reached or is full."""
+    """Keeps objects by name. Every method raises Unavailable if the store cannot be reached or is full."""
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
-        """Write all or nothing, durably; False when the name exists already, which then stays as it is."""
+        """Write an object durably and atomically; False if the name exists, whose object then stays as it is."""
 
     def get(self, name: str) -> bytes:
-        """The bytes; raises Forgotten."""
+        """The bytes of an object; raises Forgotten."""
 
     def exists(self, name: str) -> bool:
-        """Whether an object has this name."""
+        """Whether there is an object of this name."""
 
     def delete(self, name: str) -> None:
-        """Remove it; a name that does not exist is no error."""
+        """Delete an object; it is no error if there is none."""
 
     def names(self, prefix: str = "") -> Iterator[str]:
-        """All names that begin with the prefix, in no particular order."""
+        """The names that begin with a prefix, in no particular order."""
 
     def link(self, name: str, seconds: int) -> str | None:
-        """A URL that serves the object to anyone for so long, or None when bytes must be passed through."""
+        """A URL that serves an object to anyone for some seconds; None if the store cannot serve it itself."""
 
     def check(self) -> None:
-        """Raise Unavailable unless the store can be written to and read from now."""
+        """Raise Unavailable unless the store can be read and written now."""

@@ -1,4 +1,4 @@
-"""The store on an S3-compatible server.
+"""A store on an S3-compatible server.
 
 Conditional writes need a server that honours `If-None-Match: *` on PUT, as Amazon S3 does since 2024-08
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
@@ -20,8 +20,8 @@ from .port import PNG
 
 
 @dataclass(frozen=True, slots=True)
-class S3Place:
-    """A bucket: `s3://BUCKET/PREFIX?endpoint=URL&region=R`; without keys, boto3's usual chain finds them."""
+class S3Location:
+    """A bucket and how to reach it; without keys, boto3 finds credentials in its usual places."""
 
     bucket: str
     prefix: str = ""
@@ -32,18 +32,18 @@ class S3Place:
 
 
 class S3Store:
-    """Objects in a bucket, through boto3 (https://boto3.amazonaws.com/v1/documentation/api/latest/)."""
+    """Keeps objects in a bucket, with boto3 (https://boto3.amazonaws.com/v1/documentation/api/latest/)."""
 
-    def __init__(self, client: Any, place: S3Place) -> None:
-        self.client, self.bucket = client, place.bucket
-        self.prefix = place.prefix and place.prefix.rstrip("/") + "/"
+    def __init__(self, client: Any, location: S3Location) -> None:
+        self.client, self.bucket = client, location.bucket
+        self.prefix = location.prefix and location.prefix.rstrip("/") + "/"
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
-        """See Store. `If-None-Match: *` lets the server refuse a second writer."""
-        wanted = {"Bucket": self.bucket, "Key": self.prefix + name}
+        """See Store. `If-None-Match: *` makes the server refuse a second writer."""
+        target = {"Bucket": self.bucket, "Key": self.prefix + name}
         try:
-            with translated():
-                self.client.put_object(**wanted, Body=data, ContentType=content_type, IfNoneMatch="*")
+            with translate_errors():
+                self.client.put_object(**target, Body=data, ContentType=content_type, IfNoneMatch="*")
         except ClientError as error:
             if status(error) in (409, 412):
                 return False
@@ -52,7 +52,7 @@ class S3Store:
 
     def get(self, name: str) -> bytes:
         """See Store."""
-        with translated():
+        with translate_errors():
             answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)
             data: bytes = answer["Body"].read()
             return data
@@ -60,7 +60,7 @@ class S3Store:
     def exists(self, name: str) -> bool:
         """See Store."""
         try:
-            with translated():
+            with translate_errors():
                 self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
         except Forgotten:
             return False
@@ -68,12 +68,12 @@ class S3Store:
 
     def delete(self, name: str) -> None:
         """See Store."""
-        with translated(), contextlib.suppress(Forgotten):
+        with translate_errors(), contextlib.suppress(Forgotten):
             self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See Store."""
-        with translated():
+        with translate_errors():
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
@@ -82,15 +82,15 @@ class S3Store:
                     yield entry["Key"].removeprefix(self.prefix)
 
     def link(self, name: str, seconds: int) -> str | None:
-        """A presigned GET."""
+        """See Store. A presigned GET URL."""
         url: str = self.client.generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": self.prefix + name}, ExpiresIn=seconds
         )
         return url
 
     def check(self) -> None:
-        """See Store. Asks for the bucket, and raises BadSetup when there is none."""
-        with translated():
+        """See Store. Raises BadSetup if the bucket does not exist."""
+        with translate_errors():
             try:
                 self.client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
@@ -108,8 +108,8 @@ def status(error: ClientError) -> int | None:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """boto3's errors as ours, except conditional-write refusals, which the caller answers."""
+def translate_errors() -> Iterator[None]:
+    """Raise boto3's errors as ours, except refusals of conditional writes, which the caller handles."""
     try:
         yield
     except ClientError as error:
@@ -117,7 +117,7 @@ def translated() -> Iterator[None]:
             raise Forgotten(str(error)) from error
         if status(error) in (409, 412):
             raise
-        raise Unavailable(f"the picture store refused: {error}") from error
+        raise Unavailable(f"the picture store refused the request: {error}") from error
     except BotoCoreError as error:
         raise Unavailable(f"the picture store does not answer: {error}") from error
 
@@ -126,7 +126,7 @@ def open_s3(url: str, *, access_key: str | None, secret_key: str | None) -> S3St
     """The store at `s3://BUCKET/PREFIX?endpoint=URL&region=R`; connects on first use."""
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-    place = S3Place(
+    location = S3Location(
         bucket=parts.netloc,
         prefix=parts.path.strip("/"),
         endpoint=query.get("endpoint"),
@@ -134,23 +134,23 @@ def open_s3(url: str, *, access_key: str | None, secret_key: str | None) -> S3St
         access_key=access_key,
         secret_key=secret_key,
     )
-    return S3Store(s3_client(place), place)
+    return S3Store(s3_client(location), location)
 
 
-def s3_client(place: S3Place) -> Any:
+def s3_client(location: S3Location) -> Any:
     """A boto3 client with time-outs and retries; connects on first use."""
     config = Config(
         connect_timeout=3,
         read_timeout=20,
         retries={"mode": "standard", "total_max_attempts": 4},
         signature_version="s3v4",
-        s3={"addressing_style": "path" if place.endpoint else "auto"},
+        s3={"addressing_style": "path" if location.endpoint else "auto"},
     )
     return Session().client(
         "s3",
-        endpoint_url=place.endpoint,
-        region_name=place.region,
-        aws_access_key_id=place.access_key,
-        aws_secret_access_key=place.secret_key,
+        endpoint_url=location.endpoint,
+        region_name=location.region,
+        aws_access_key_id=location.access_key,
+        aws_secret_access_key=location.secret_key,
         config=config,
     )

@@ -1,4 +1,4 @@
-"""The text model without torch gives nearly the vectors that sentence-transformers gives."""
+"""The text model on ONNX Runtime gives nearly the same vectors as sentence-transformers."""
 
 import json
 import shutil
@@ -16,20 +16,20 @@ from tests.real import ROOT
 TEXTS = ["a red fox in the snow", "", "three cats " * 200, "naïve café 狐", "left of\tright of"]
 
 
-def test_weights_of_eight_bits_give_the_vectors_of_sentence_transformers(embedder):
+def test_eight_bit_weights_give_nearly_the_vectors_of_sentence_transformers(embedder):
     reference = open_embedder(f"st:{minilm_folder()}", ROOT)
     ours, theirs = embedder(TEXTS), reference(TEXTS)
     assert ours.shape == theirs.shape == (len(TEXTS), embedder.dimension) == (len(TEXTS), reference.dimension)
     assert (ours * theirs).sum(1).min() > 0.998  # eight bits against float32
 
 
-def test_a_text_has_the_same_vector_alone_and_in_company(embedder):
+def test_a_text_has_the_same_vector_alone_and_in_a_batch(embedder):
     together = embedder(TEXTS)
     alone = np.concatenate([embedder([text]) for text in TEXTS])
     assert np.abs(together - alone).max() < 1e-6
 
 
-def test_vectors_have_length_one_and_no_text_gives_none(embedder):
+def test_vectors_have_length_one_and_no_texts_give_no_vectors(embedder):
     assert np.allclose(np.linalg.norm(embedder(TEXTS), axis=1), 1, atol=1e-5)
     assert embedder([]).shape == (0, embedder.dimension)
 
@@ -58,7 +58,7 @@ def test_a_manifest_for_other_weights_is_refused(tmp_path):
         open_embedder("minilm", tmp_path)
 
 
-def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch):
+def test_unofficial_weights_are_refused(monkeypatch):
     minilm_folder.cache_clear()
     monkeypatch.setattr("memo.minilm.SHA256", "0" * 64)
     with pytest.raises(BadSetup, match="not the official ones"):

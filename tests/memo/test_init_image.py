@@ -1,4 +1,4 @@
-"""Pictures to start from: what is read of an upload, and where it is kept."""
+"""Initial pictures: how uploads are read, and how long they are kept."""
 
 import io
 from dataclasses import replace
@@ -18,18 +18,18 @@ def encoded(image, kind="PNG", **options):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_usual_pictures_become_plain_png(kind):
+def test_common_formats_become_plain_png(kind):
     png = read_init_image(encoded(Image.new("RGB", (40, 24), "#c60"), kind))
     image = Image.open(io.BytesIO(png))
     assert (image.format, image.mode, image.size) == ("PNG", "RGB", (40, 24))
 
 
-def test_what_is_transparent_becomes_white():
+def test_transparent_parts_become_white():
     image = Image.open(io.BytesIO(read_init_image(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0))))))
     assert image.getpixel((4, 4)) == (255, 255, 255)
 
 
-def test_a_turned_photograph_is_upright_and_says_nothing_of_who_took_it():
+def test_a_photograph_is_turned_upright_and_loses_its_metadata():
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
     data = read_init_image(encoded(Image.new("RGB", (40, 24)), "JPEG", exif=exif, icc_profile=b"profile"))
@@ -37,13 +37,13 @@ def test_a_turned_photograph_is_upright_and_says_nothing_of_who_took_it():
     assert image.size == (24, 40) and not image.getexif() and not image.info
 
 
-def test_a_large_one_is_scaled_down():
+def test_a_large_picture_is_scaled_down():
     image = Image.open(io.BytesIO(read_init_image(encoded(Image.new("L", (3000, 300))))))
     assert image.size == (KEPT, KEPT // 10)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "send a PNG, JPEG or WebP picture"),
         (b"GIF89a", "send a PNG, JPEG or WebP picture"),
@@ -52,12 +52,12 @@ def test_a_large_one_is_scaled_down():
         (encoded(Image.new("1", (60000, 60000))), "scale it|send a PNG"),
     ],
 )
-def test_what_is_no_usable_picture_is_refused(data, said):
-    with pytest.raises(BadRecipe, match=said):
+def test_an_unusable_upload_is_refused(data, message):
+    with pytest.raises(BadRecipe, match=message):
         read_init_image(data)
 
 
-def test_a_start_is_found_in_its_own_scope_only(memory):
+def test_an_initial_picture_is_found_in_its_own_scope_only(memory):
     data = encoded(Image.new("RGB", (8, 8)))
     name = memory.keep_init_image(data, "mine")
     assert memory.has_init_image(name, "mine") and memory.init_image(name, "mine") == read_init_image(data)
@@ -66,12 +66,12 @@ def test_a_start_is_found_in_its_own_scope_only(memory):
         memory.init_image(name, "another")
 
 
-def test_the_same_picture_has_one_name(memory):
+def test_the_same_picture_has_the_same_name_in_every_format(memory):
     image = Image.new("RGB", (8, 8), "#123")
     assert memory.keep_init_image(encoded(image)) == memory.keep_init_image(encoded(image, "WEBP", lossless=True))
 
 
-def test_another_start_or_strength_is_another_picture(memory, remember):
+def test_another_initial_picture_or_strength_is_no_match(memory, remember):
     words = {"prompt": "a red fox", "model": "m", "revision": "r", "width": 64, "height": 64}
     one, other = init_image_name(b"one", "shared"), init_image_name(b"other", "shared")
     remember(Recipe(**words, init_image=one, strength=0.5))
@@ -86,35 +86,35 @@ def test_another_start_or_strength_is_another_picture(memory, remember):
 
 
 @pytest.fixture
-def begun(memory):
-    """A recipe that starts from a picture which is kept."""
+def image_to_image(memory):
+    """A recipe whose initial picture is kept."""
     name = memory.keep_init_image(encoded(Image.new("RGB", (8, 8))), "mine")
     return Recipe(prompt="a red fox", model="m", revision="r", width=64, height=64, init_image=name, strength=0.5)
 
 
-def test_a_start_goes_with_the_last_picture_that_was_begun_from_it(memory, remember, begun):
-    first, second = (remember(begun, seed=seed, scope="mine") for seed in (1, 2))
+def test_an_initial_picture_is_deleted_with_the_last_picture_that_uses_it(memory, remember, image_to_image):
+    first, second = (remember(image_to_image, seed=seed, scope="mine") for seed in (1, 2))
     memory.forget(first.key)
-    assert memory.has_init_image(begun.init_image, "mine")
+    assert memory.has_init_image(image_to_image.init_image, "mine")
     memory.forget(second.key, "mine")
-    assert not memory.has_init_image(begun.init_image, "mine")
+    assert not memory.has_init_image(image_to_image.init_image, "mine")
 
 
-def test_a_start_stays_for_a_painting_under_way(memory, remember, begun):
-    kept = remember(begun, scope="mine")
-    memory.painting_started("ab" * 16, replace(begun, prompt="a blue fox"), "mine")
+def test_an_initial_picture_stays_for_a_painting_under_way(memory, remember, image_to_image):
+    kept = remember(image_to_image, scope="mine")
+    memory.painting_started("ab" * 16, replace(image_to_image, prompt="a blue fox"), "mine")
     memory.forget(kept.key)
-    assert memory.has_init_image(begun.init_image, "mine")
+    assert memory.has_init_image(image_to_image.init_image, "mine")
 
 
-def test_a_start_goes_also_with_a_picture_that_was_never_indexed(memory, begun):
-    kept, png = painted(begun, scope="mine")
+def test_an_initial_picture_is_deleted_even_if_its_picture_was_never_indexed(memory, image_to_image):
+    kept, png = painted(image_to_image, scope="mine")
     memory.keep(kept, png)
     memory.forget(kept.key, "mine")
-    assert not memory.has_init_image(begun.init_image, "mine")
+    assert not memory.has_init_image(image_to_image.init_image, "mine")
 
 
-def test_without_a_start_the_strength_says_nothing():
+def test_the_strength_is_ignored_without_an_initial_picture():
     words = {"prompt": "a red fox", "model": "m", "revision": "r"}
     assert Recipe(**words, strength=0.3).key == Recipe(**words).key
 

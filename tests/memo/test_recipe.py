@@ -1,4 +1,4 @@
-"""Recipes check themselves, and their keys and texts are for ever."""
+"""Recipes check their fields, and their keys and texts never change."""
 
 import json
 import random
@@ -17,22 +17,22 @@ def make(**values: object) -> Recipe:
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_the_text_form_gives_the_equal_recipe_back(prompt):
+def test_the_text_form_is_read_back_as_an_equal_recipe(prompt):
     recipe = make(prompt=prompt, guidance_scale=7, seed=2**53 - 1, steps=3, negative_prompt="blurry")
     assert from_text(to_text(recipe)) == recipe
     assert from_text(to_text(recipe)).key == recipe.key
 
 
-def test_keys_stay_the_same_for_ever():
+def test_keys_never_change():
     assert make().key == "e5a67a51f9229548865db7a67676ac9c"
     assert make(seed=7, width=512, sampler="ddim").key == "595b381b0494b359eb220f47e9c0ba56"
 
 
-def test_defaults_stay_out_of_the_canonical_bytes():
+def test_the_canonical_bytes_leave_out_defaults():
     assert canonical_bytes(make(steps=20)) == b'{"model":"stickers","prompt":"a red fox in snow","revision":"r1"}'
 
 
-def test_white_space_and_unicode_forms_do_not_make_another_recipe():
+def test_white_space_and_unicode_forms_do_not_change_the_key():
     assert make(prompt="  a  cafe\u0301 \n").key == make(prompt="a caf\u00e9").key
 
 
@@ -53,12 +53,12 @@ def test_a_mistyped_character_is_noticed(position):
 
 
 @pytest.mark.parametrize("text", ["", "x", "memo1.", "memo1.!!!.abcdefgh", "memo2.eNo.aaaa", "memo1.eNo"])
-def test_nonsense_is_no_recipe_text(text):
+def test_a_malformed_recipe_text_is_refused(text):
     with pytest.raises(BadKey):
         from_text(text)
 
 
-def test_a_recipe_text_cannot_unpack_into_a_flood():
+def test_a_recipe_text_that_unpacks_to_megabytes_is_refused():
     import base64
     import zlib
 
@@ -108,7 +108,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("field", "value"), BAD)
-def test_a_bad_field_is_refused_with_its_name_its_value_and_a_remedy(field, value):
+def test_a_bad_field_is_refused_with_its_name_value_and_remedy(field, value):
     with pytest.raises(BadRecipe) as caught:
         make(**{field: value})
     error = caught.value
@@ -118,23 +118,23 @@ def test_a_bad_field_is_refused_with_its_name_its_value_and_a_remedy(field, valu
 
 
 @pytest.mark.parametrize("field", ["prompt", "model", "revision"])
-def test_what_has_no_default_must_be_given(field):
+def test_fields_without_a_default_are_required(field):
     values = {"prompt": "fox", "model": "stickers", "revision": "r1"}
     del values[field]
     with pytest.raises(BadRecipe, match=field):
         from_mapping(values)
 
 
-def test_guidance_is_kept_to_six_decimals():
+def test_the_guidance_scale_is_rounded_to_six_decimals():
     assert make(guidance_scale=7.12345678901).key == make(guidance_scale=7.123457).key
 
 
-def test_a_wish_is_the_recipe_with_any_seed():
+def test_recipes_that_differ_in_the_seed_have_the_same_wish():
     assert make(seed=5).wish == make(seed=6).wish == make()
     assert make(seed=5).wish.key != make(seed=5).key
 
 
-def test_random_recipes_survive_json_and_text():
+def test_random_recipes_are_read_back_from_json_and_text():
     dice = random.Random(4)
     letters = "abc äöü 狐🦊-,.'\""
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""One contract for all stores: the folder, and S3 on two servers that have nothing in common."""
+"""The contract of all stores, run on a folder and on two independent S3 servers."""
 
 import os
 import threading
@@ -31,7 +31,7 @@ def any_store(request, tmp_path) -> Store:
     return s3(request.getfixturevalue(f"{request.param}_s3"))
 
 
-def test_what_was_put_is_got(any_store):
+def test_a_stored_object_is_read_back(any_store):
     assert any_store.put("ab/one.png", b"bytes")
     assert any_store.exists("ab/one.png")
     assert any_store.get("ab/one.png") == b"bytes"
@@ -43,7 +43,7 @@ def test_the_first_writer_wins(any_store):
     assert any_store.get("ab/one.png") == b"first"
 
 
-def test_of_many_writers_at_once_exactly_one_wins(any_store, request):
+def test_exactly_one_of_many_concurrent_writers_wins(any_store, request):
     won, start = [], threading.Barrier(8)
 
     def write(number: int) -> None:
@@ -56,18 +56,18 @@ def test_of_many_writers_at_once_exactly_one_wins(any_store, request):
         thread.start()
     for thread in threads:
         thread.join()
-    # Swift looks, then writes: two of eight won when the machine was busy. One picture is kept all the same.
+    # Swift checks, then writes: on a busy machine two of eight won. Still only one object is kept.
     assert won if "swift" in request.node.name else len(won) == 1
     assert any_store.get("ab/raced.png") in [b"%d" % number for number in won]
 
 
-def test_what_was_never_put_is_forgotten(any_store):
+def test_an_unknown_name_is_forgotten(any_store):
     assert not any_store.exists("ab/never.png")
     with pytest.raises(Forgotten):
         any_store.get("ab/never.png")
 
 
-def test_deleting_twice_is_deleting_once(any_store):
+def test_deleting_twice_is_no_error(any_store):
     any_store.put("ab/one.png", b"bytes")
     any_store.delete("ab/one.png")
     any_store.delete("ab/one.png")
@@ -81,7 +81,7 @@ def test_names_are_listed_by_prefix(any_store):
     assert sorted(any_store.names("ab/")) == ["ab/one.png", "ab/two.png"]
 
 
-def test_a_folder_that_cannot_be_listed_does_not_pass_for_empty(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(tmp_path, monkeypatch):
     store = FolderStore(tmp_path)
     store.put("ab/one.png", b"x")
     scandir = os.scandir
@@ -101,7 +101,7 @@ def test_an_empty_store_lists_nothing_and_is_usable(any_store):
     any_store.check()
 
 
-def test_a_link_serves_the_bytes_to_anyone_or_there_is_none(any_store):
+def test_a_link_if_there_is_one_serves_the_bytes_without_credentials(any_store):
     any_store.put("ab/one.png", b"bytes")
     if isinstance(any_store, FolderStore):
         assert any_store.link("ab/one.png", 60) is None
@@ -133,7 +133,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_an_unwritable_folder_makes_the_store_unavailable(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     store = FolderStore(tmp_path / "file")
     with pytest.raises(Unavailable):
@@ -144,14 +144,14 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         store.get("ab/one.png")
 
 
-def test_a_server_that_is_not_there_is_said(unused_port):
+def test_an_unreachable_server_makes_the_store_unavailable(unused_port):
     store = open_store(f"s3://b?endpoint=http://127.0.0.1:{unused_port}", access_key="a", secret_key="b")
     for call in (lambda: store.put("x", b""), lambda: store.get("x"), lambda: store.exists("x"), store.check):
         with pytest.raises(Unavailable):
             call()
 
 
-def test_a_wrong_secret_is_refused_by_a_server_that_checks(swift_s3):
+def test_a_wrong_secret_makes_the_store_unavailable(swift_s3):
     s3(swift_s3, "guarded").put("x", b"bytes")
     store = open_store(
         f"s3://guarded?endpoint={swift_s3.endpoint}&region={swift_s3.region}",
@@ -162,7 +162,7 @@ def test_a_wrong_secret_is_refused_by_a_server_that_checks(swift_s3):
         store.get("x")
 
 
-def test_a_missing_bucket_is_a_wrong_set_up(moto_s3):
+def test_a_missing_bucket_is_bad_setup(moto_s3):
     store = open_store(
         f"s3://nowhere?endpoint={moto_s3.endpoint}", access_key=moto_s3.access_key, secret_key=moto_s3.secret_key
     )
@@ -171,7 +171,7 @@ def test_a_missing_bucket_is_a_wrong_set_up(moto_s3):
 
 
 @pytest.mark.parametrize("url", ["", "pictures", "ftp://x", "file:", "s3://"])
-def test_an_unknown_store_is_refused(url):
+def test_an_unknown_store_url_is_refused(url):
     with pytest.raises(BadSetup):
         open_store(url)
 

@@ -1,4 +1,4 @@
-"""A picture as WebP keeps its recipe."""
+"""A WebP file carries its recipe too."""
 
 import io
 
@@ -12,20 +12,20 @@ from tests.real import painted
 
 @pytest.fixture
 def odd(recipe):
-    """A recipe whose words need every kind of quoting."""
+    """A recipe whose prompt needs every kind of escaping."""
     return type(recipe)(
         prompt="a \"red\" <fox> & 'snow' – naïve é", model="stickers", revision="r1", width=64, height=64
     )
 
 
-def test_a_webp_carries_the_whole_picture(odd):
+def test_a_webp_holds_everything_about_its_picture(odd):
     picture, png = painted(odd)
     for quality in (None, 1, 100):
         assert read_webp(write_webp(png, quality)) == picture == read_picture(write_webp(png, quality))
     assert read_picture(png) == picture
 
 
-def test_lossless_means_the_same_pixels(recipe):
+def test_a_lossless_webp_has_the_same_pixels(recipe):
     _, png = painted(recipe)
     before, after = (Image.open(io.BytesIO(data)).convert("RGB") for data in (png, write_webp(png)))
     assert before.tobytes() == after.tobytes()
@@ -38,7 +38,7 @@ def test_other_tools_find_the_parameters_in_exif(odd):
     assert text.startswith(odd.prompt) and "Seed: 1" in text
 
 
-def test_a_webp_without_a_recipe_says_so():
+def test_a_webp_without_a_recipe_is_refused():
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "WEBP")
     with pytest.raises(BadKey, match="carries no recipe"):
