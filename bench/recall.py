@@ -29,7 +29,7 @@ from qdrant_client.models import CollectionStatus
 from index_server import FLUSH_SECONDS
 from memo import Memory, Picture, Recipe
 from memo.embed import Embedder, open_embedder
-from memo.index import Labels, Pending, beside, open_index
+from memo.index import Labels, PendingPaintings, open_index, open_sibling
 from memo.judge.factory import open_judge
 from memo.memory import object_name
 from memo.store import FolderStore
@@ -52,17 +52,17 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, server):
-        states = Path(folder) / "states"
-        embedder = open_embedder("minilm", options.text_folder, states)
+        cache = Path(folder) / "embeddings"
+        embedder = open_embedder("minilm", options.text_folder, cache)
         index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
         store = FolderStore(Path(folder) / "pictures")
         memory = Memory(
             embedder,
             index,
             store,
-            open_judge(options.judge, options.text_folder, None, states),
-            beside(index, Pending, "pending"),
-            beside(index, Labels, "labels"),
+            open_judge(options.judge, options.text_folder, None, cache),
+            open_sibling(index, PendingPaintings, "pending"),
+            open_sibling(index, Labels, "labels"),
         )
         remembered = remember(memory, embedder, Random(1))
         for size in options.sizes:

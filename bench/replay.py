@@ -21,7 +21,7 @@ from uuid import UUID
 
 from memo import Memory, Recall, Recipe
 from memo.embed import Embedder, open_embedder
-from memo.index import Index, Labels, Pending, beside, open_index
+from memo.index import Index, Labels, PendingPaintings, open_index, open_sibling
 from memo.judge.factory import open_judge
 from memo.judge.words import same_words
 from memo.memory import object_name
@@ -165,7 +165,7 @@ def main() -> None:
 def open_memory(embedder: Embedder, index: Index, folder: Path, judge: str, text_folder: Path) -> Memory:
     """An empty memory with this index."""
     store = FolderStore(folder / "pictures")
-    pending, labels = beside(index, Pending, "pending"), beside(index, Labels, "labels")
+    pending, labels = open_sibling(index, PendingPaintings, "pending"), open_sibling(index, Labels, "labels")
     return Memory(embedder, index, store, open_judge(judge, text_folder), pending, labels)
 
 

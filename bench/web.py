@@ -97,7 +97,7 @@ def remember(folder: Path, models: Path, size: Size) -> list[str]:
     random = Random(1)
     with index_server(folder / "index") as (url, key, _):
         settings = {"MEMO_INDEX": url, "MEMO_INDEX_KEY": key, "MEMO_STORE": f"file:{folder / 'pictures'}"}
-        settings |= {"MEMO_TEXT_FOLDER": str(folder / "text"), "MEMO_STATES": str(folder / "states")}
+        settings |= {"MEMO_TEXT_FOLDER": str(folder / "text"), "MEMO_EMBEDDING_CACHE": str(folder / "embeddings")}
         memory = open_memory(MemoConfig.from_env(settings))
         remembered = fill(memory, Catalogue(models), random, size.remembered)
         repeats = [prompt for _, prompt in random.choices(remembered, k=size.requests // 2)]

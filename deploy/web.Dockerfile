@@ -42,11 +42,11 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[s3]" \
 COPY --from=text /opt/memoaized/text /opt/memoaized/text
 COPY --chown=10001:10001 models /opt/memoaized/models
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized \
- && install --directory --owner 10001 --group 10001 /opt/memoaized/states
+ && install --directory --owner 10001 --group 10001 /opt/memoaized/embeddings
 USER 10001:10001
 WORKDIR /opt/memoaized
 ENV HOME=/tmp \
-    MEMO_STATES=/opt/memoaized/states \
+    MEMO_EMBEDDING_CACHE=/opt/memoaized/embeddings \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     PYTHONUNBUFFERED=1 \
     JOBS_MODELS=/opt/memoaized/models

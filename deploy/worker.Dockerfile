@@ -39,7 +39,7 @@ USER 10001:10001
 WORKDIR /opt/memoaized
 ENV HF_HUB_OFFLINE=1 \
     HOME=/tmp \
-    MEMO_STATES= \
+    MEMO_EMBEDDING_CACHE= \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     PYTHONUNBUFFERED=1 \
     TORCHINDUCTOR_CACHE_DIR=/opt/memoaized/compiled/inductor \

@@ -21,7 +21,7 @@ from index_server import CannotStart
 from index_server.app import collections_of, create_app
 from memo import BadKey, BadSetup, Forgotten, MemoConfig, Picture, read_png
 from memo.embed import Embedder, open_embedder
-from memo.index import Held, Index, Labels, Pending, beside, open_index
+from memo.index import ForeignCollection, Index, Labels, PendingPaintings, open_index, open_sibling
 from memo.init_image import INIT_IMAGES
 from memo.judge.feedback import Label
 from memo.memory import object_name
@@ -44,7 +44,7 @@ class ReindexReport:
     labels: int
     removed: int  # points whose pictures are not in the store
     unreadable: list[str]  # names of PNG files
-    unneeded: list[Held]  # collections of other embedders
+    unneeded: list[ForeignCollection]  # collections of other embedders
 
 
 def reindex(data: Path | None, environment: Mapping[str, str], *, drop: bool, print_line: PrintLine) -> int:
@@ -74,23 +74,23 @@ def run(config: MemoConfig, *, drop: bool, print_line: PrintLine) -> int:
 
 def re_embed(embedder: Embedder, index: Index, store: Store, print_line: PrintLine) -> ReindexReport:
     """Fill the index from the store and from its own labels, then make the embedder the one in use."""
-    index.begin()
+    index.begin_reindex()
     labels = move_labels(embedder, index)
-    index.renew()
-    beside(index, Pending, "pending").renew()
+    index.recreate()
+    open_sibling(index, PendingPaintings, "pending").recreate()
     names = list_pictures(store, print_line)
     pictures, unreadable = index_pictures(embedder, index, store, names, labels, print_line)
     removed = remove_points_without_picture(index, store, names)
-    return ReindexReport(pictures, len(labels), removed, unreadable, index.adopt())
+    return ReindexReport(pictures, len(labels), removed, unreadable, index.finish_reindex())
 
 
 def move_labels(embedder: Embedder, index: Index) -> list[Label]:
     """Copy every embedder's labels; the newest of labels with the same name wins."""
-    labels = beside(index, Labels, "labels")
-    sources = [Labels(index.client, held.collection, held.dimension) for held in index.others("labels")]
+    labels = open_sibling(index, Labels, "labels")
+    sources = [Labels(index.client, held.collection, held.dimension) for held in index.foreign_collections("labels")]
     other_dimension = labels.collection in {source.collection for source in sources}
     if not other_dimension:
-        labels.renew()
+        labels.recreate()
         sources.append(labels)
     by_age = sorted((label for source in sources for label in source.all()), key=lambda label: label.created)
     newest = {label.id: label for label in by_age}
@@ -98,7 +98,7 @@ def move_labels(embedder: Embedder, index: Index) -> list[Label]:
         write_labels(
             embedder, Labels(index.client, f"{labels.collection}.{index.dimension}", index.dimension), newest
         )
-        labels.renew()
+        labels.recreate()
     write_labels(embedder, labels, newest)
     return list(newest.values())
 
@@ -107,7 +107,7 @@ def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label])
     """Insert or replace labels, given by name."""
     for batch in batches(list(named.items())):
         vectors = embedder([label.wanted for _, label in batch])
-        labels.put(*((name, vector, asdict(label)) for (name, label), vector in zip(batch, vectors, strict=True)))
+        labels.upsert(*((name, vector, asdict(label)) for (name, label), vector in zip(batch, vectors, strict=True)))
 
 
 def list_pictures(store: Store, print_line: PrintLine) -> list[str]:

@@ -167,7 +167,7 @@ class Supervisor:
             "MEMO_INDEX_KEY": key,
             "MEMO_STORE": f"file:{self.data / 'pictures'}",
             "MEMO_TEXT_FOLDER": str(self.data / "text"),
-            "MEMO_STATES": str(self.data / "states"),
+            "MEMO_EMBEDDING_CACHE": str(self.data / "embeddings"),
             "JOBS_REDIS": self.redis.url,
             "JOBS_MODELS": str(self.options.models.resolve()),
             **webhook_secret(environment, self.data / "secrets" / "webhook"),

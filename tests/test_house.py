@@ -54,6 +54,7 @@ BARRED = {  # packages, by the rooms that must not import them
 }
 ADAPTERS = {  # files that talk to another system, with the packages that they may import for it
     "memo/index.py": {"qdrant_client"},
+    "memo/points.py": {"qdrant_client"},
     "memo/qdrant_rest.py": {"qdrant_client"},
     "memo/store/s3.py": {"boto3"},
     "memo/judge/llm.py": {"boto3"},

@@ -46,7 +46,7 @@ class Fleet:
             "MEMO_INDEX_KEY": key,
             "MEMO_STORE": f"file:{self.pictures}",
             "MEMO_TEXT_FOLDER": str(text_folder),
-            "MEMO_STATES": "",
+            "MEMO_EMBEDDING_CACHE": "",
             "JOBS_REDIS": plan.url,
             "WORKER_SLOTS": "1",
             "JOBS_MODELS": str(MODELS),

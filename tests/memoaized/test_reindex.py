@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from memo import BadSetup, Unavailable
-from memo.index import Index, Labels, beside, open_client, open_index
+from memo.index import Index, Labels, open_index, open_sibling
 from memo.judge.feedback import Label
 from memo.memory import object_name
+from memo.points import open_client
 from memo.thumbnail import thumbnail_object
 from memoaized.cli import main
 from memoaized.reindex import re_embed, serve_index
@@ -87,7 +88,7 @@ def lines() -> list[str]:
 
 
 def found(index: Index, embedder: NoiseEmbedder, picture):
-    [near] = index.nearest(embedder([picture.recipe.prompt])[0], picture.recipe, "shared", 1)
+    [near] = index.find_candidates(embedder([picture.recipe.prompt])[0], picture.recipe, "shared", 1)
     return index.get(near.key) if near.cosine == pytest.approx(1, abs=0.02) else None
 
 
@@ -136,7 +137,7 @@ def test_an_interrupted_run_bars_the_index_and_can_be_started_again(by: Open, fi
     with pytest.raises(Unavailable, match="cut off"):
         re_embed(Breaking("new", 16), by(NEW), store, lines.append)
     assert by(OLD).count() == 5
-    with pytest.raises(BadSetup, match="not re-embedded to the end"):
+    with pytest.raises(BadSetup, match="did not finish"):
         by(NEW).check_embedder()
     assert re_embed(NEW, by(NEW), store, lines.append).pictures == by(NEW).count() == 5
 
@@ -159,16 +160,16 @@ def test_vectors_of_another_dimension_under_the_same_name_are_replaced(by: Open,
     narrow, wide = NoiseEmbedder("same", 8), NoiseEmbedder("same", 16)
     [picture] = kept("a fox")
     by(narrow).add(picture, narrow(["a fox"])[0])
-    beside(by(narrow), Labels, "labels").add(label(), narrow(["a wolf"])[0])
+    open_sibling(by(narrow), Labels, "labels").add(label(), narrow(["a wolf"])[0])
     re_embed(wide, by(wide), store, lines.append)
     assert found(by(wide), wide, picture) == picture
-    assert list(beside(by(wide), Labels, "labels").all()) == [label()]
+    assert list(open_sibling(by(wide), Labels, "labels").all()) == [label()]
 
 
 @both
 def test_labels_survive_a_power_cut_while_their_collection_is_replaced(by: Open, kept, store, lines, monkeypatch):
     narrow, wide = NoiseEmbedder("same", 8), NoiseEmbedder("same", 16)
-    labels = beside(by(narrow), Labels, "labels")
+    labels = open_sibling(by(narrow), Labels, "labels")
     labels.add(label(), narrow(["a wolf"])[0])
 
     def cut_off(self: Labels) -> None:
@@ -176,16 +177,16 @@ def test_labels_survive_a_power_cut_while_their_collection_is_replaced(by: Open,
         raise Unavailable("cut off")
 
     with monkeypatch.context() as during:
-        during.setattr(Labels, "renew", cut_off)
+        during.setattr(Labels, "recreate", cut_off)
         with pytest.raises(Unavailable, match="cut off"):
             re_embed(wide, by(wide), store, lines.append)
     assert re_embed(wide, by(wide), store, lines.append).labels == 1
-    assert list(beside(by(wide), Labels, "labels").all()) == [label()]
+    assert list(open_sibling(by(wide), Labels, "labels").all()) == [label()]
 
 
 def test_labels_are_copied_and_the_newest_wins(by: Open, kept, store, lines):
     kept()
-    old, new = beside(by(OLD), Labels, "labels"), beside(by(NEW), Labels, "labels")
+    old, new = open_sibling(by(OLD), Labels, "labels"), open_sibling(by(NEW), Labels, "labels")
     for one in (label(), label(wanted="a hen"), label(wanted="a cow", created=5.0)):
         old.add(one, OLD([one.wanted])[0])
     for one in (label(right=True, created=2.0), label(wanted="a cow", right=True, created=4.0)):
@@ -198,11 +199,12 @@ def test_labels_are_copied_and_the_newest_wins(by: Open, kept, store, lines):
 
 
 def test_a_picture_keeps_the_prompts_for_which_it_was_labelled_wrong(by: Open, filled, store, lines):
-    key, labels = filled[0].key, beside(by(OLD), Labels, "labels")
+    key, labels = filled[0].key, open_sibling(by(OLD), Labels, "labels")
     for changes in ({"wanted": "a wolf"}, {"wanted": "a red fox", "right": True}, {"scope": "alice"}):
         labels.add(label(key=key, **changes), OLD(["a wolf"])[0])
     re_embed(NEW, by(NEW), store, lines.append)
-    wrong = {one.key: one.found.wrong for one in by(NEW).nearest(NEW(["a"])[0], filled[0].recipe, "shared", 9)}
+    candidates = by(NEW).find_candidates(NEW(["a"])[0], filled[0].recipe, "shared", 9)
+    wrong = {candidate.key: tuple(candidate.payload["wrong_for"]) for candidate in candidates}
     assert len(wrong) == 5 and wrong.pop(key) == ("a wolf",) and set(wrong.values()) == {()}
 
 
@@ -217,7 +219,7 @@ def test_the_point_of_a_picture_painted_meanwhile_is_kept(by: Open, filled, kept
     names = list(store.names())
     [late] = kept("a late owl")
     index = by(NEW)
-    index.renew()
+    index.recreate()
     index.add(late, NEW(["a late owl"])[0])
     monkeypatch.setattr(store, "names", lambda: iter(names))
     assert re_embed(NEW, index, store, lines.append).removed == 0
@@ -255,7 +257,7 @@ def filled_data(tmp_path, kept, store) -> Path:
     with serve_index(data / "index") as (url, key):
         index = open_index(url, "pictures-old", OLD.width, api_key=key)
         index.add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
-        beside(index, Labels, "labels").add(label(), OLD(["a wolf"])[0])
+        open_sibling(index, Labels, "labels").add(label(), OLD(["a wolf"])[0])
     return data
 
 

@@ -130,7 +130,7 @@ def test_the_death_of_redis_index_or_web_stops_everything_with_a_reason(tmp_path
 def test_the_data_folder_holds_only_the_expected_files(live_stack):
     assert responds_ok(live_stack.url + "/healthz")
     top = {path.name for path in Path(live_stack.data).iterdir()}
-    kept = {name for name in top if not name.startswith("redis-")} - {"states"}  # a cache, made when it is needed
+    kept = {name for name in top if not name.startswith("redis-")} - {"embeddings"}  # a cache, made when it is needed
     assert kept == {"index", "pictures", "run", "secrets", "text"}
     for name in ("redis", "index"):
         assert (live_stack.data / "secrets" / name).stat().st_mode & 0o077 == 0

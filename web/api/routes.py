@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin
 from memo import BadRecipe, Forgotten, Unavailable
-from memo.index import Neighbour
+from memo.index import SearchResult
 from memo.recipe import check_choice, tidy
 from memo.webp import write_webp
 from web import access
@@ -175,17 +175,17 @@ def list_pictures() -> ResponseReturnValue:
     return {"pictures": [describe_picture(picture) for picture in pictures], "next": next_cursor}
 
 
-def search(words: str, count: int, keys: Collection[str] | None) -> list[Neighbour]:
+def search(words: str, count: int, keys: Collection[str] | None) -> list[SearchResult]:
     """The pictures nearest in meaning, limited to these keys if there are any."""
     limit = count if keys is None else SEARCHED_FOR_OWN
     model = request.args.get("model", "")
     results = memory().search(words, scope=current_user().scope, limit=limit, model=model)
-    return [result for result in results if keys is None or result.key in keys][:count]
+    return [result for result in results if keys is None or result.picture.key in keys][:count]
 
 
-def describe_result(result: Neighbour) -> dict[str, Any]:
+def describe_result(result: SearchResult) -> dict[str, Any]:
     """A search result: a picture and its cosine similarity."""
-    return {**describe_picture(result.found.picture), "score": round(result.cosine, 4)}
+    return {**describe_picture(result.picture), "score": round(result.cosine, 4)}
 
 
 @bp.get("/pictures/<key>")

@@ -130,7 +130,7 @@ def page_of_pictures(filter: GalleryFilter, before: float | None) -> tuple[list[
 def search(filter: GalleryFilter) -> list[Picture]:
     """The pictures whose prompts are nearest in meaning to the words, nearest first."""
     results = memory().search(filter.words, scope=current_user().scope, limit=MOST_RESULTS, model=filter.model)
-    pictures = [result.found.picture for result in results]
+    pictures = [result.picture for result in results]
     keys = own_picture_keys() if filter.mine else None
     return [picture for picture in pictures if keys is None or picture.key in keys]
 
