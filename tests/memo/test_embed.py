@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from memo import BadSetup
-from memo.embed import ONNX_NAME, open_embedder
+from memo.embed import open_embedder
 from memo.minilm import minilm_folder
+from memo.onnx_embedder import ONNX_NAME
 from tests.real import ROOT
 
 TEXTS = ["a red fox in the snow", "", "three cats " * 200, "naïve café 狐", "left of\tright of"]

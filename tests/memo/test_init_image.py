@@ -121,5 +121,5 @@ def test_the_strength_is_ignored_without_an_initial_picture():
 
 @pytest.mark.parametrize("strength", [0, 1.2, -1, True, "half", float("nan")])
 def test_a_strength_out_of_range_is_refused(strength):
-    with pytest.raises(BadRecipe, match="strength: .* it must be a number above 0 and up to 1"):
+    with pytest.raises(BadRecipe, match="strength: .* it must be a number above 0 and at most 1"):
         Recipe(prompt="a", model="m", revision="r", init_image="0" * 32, strength=strength)
