@@ -34,5 +34,5 @@ if [ ! -e "$folder/store-secret-key" ]; then
   echo "memoaized-$(random 6)" | write store-access-key
   random 32 | write store-secret-key
 fi
-[ -e "$folder/webhook-secret" ] || random 32 | write webhook-secret
+[ -e "$folder/webhook-secret" ] || echo "whsec_$(head -c 32 /dev/urandom | base64)" | write webhook-secret
 echo "secrets are in $folder"

@@ -1,4 +1,4 @@
-"""Where the queue is, which models there are, and who may be told of finished jobs."""
+"""Settings that web and workers share: where the queue and the models are, and how webhooks are sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from memo import BadSetup
 from memo.config import from_env
 
 from .webhooks.receivers import Receivers
-
-SHORTEST_SECRET = 16  # characters
+from .webhooks.signature import read_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +16,13 @@ class JobsConfig:
 
     redis: str = "redis://127.0.0.1:6379/0"
     models: str = "models"
-    webhook_secret: str | None = None  # signs webhooks; without one none are sent
-    webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may reach though not public
+    webhook_secret: str | None = None  # whsec_…, signs webhooks; without one none are sent
+    webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may reach besides public ones
 
     def __post_init__(self) -> None:
         _ = Receivers(self.webhook_allow)
-        if self.webhook_secret and len(self.webhook_secret) < SHORTEST_SECRET:
-            raise BadSetup(f"JOBS_WEBHOOK_SECRET is too short: draw {SHORTEST_SECRET} characters or more at random")
+        if self.webhook_secret:
+            read_secret(self.webhook_secret)
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):
             raise BadSetup(f"JOBS_REDIS must begin with redis://, rediss:// or unix://, not {self.redis[:12]!r}")
 

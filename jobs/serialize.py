@@ -1,71 +1,66 @@
-"""A job as JSON for whoever is told of it elsewhere than in an answer: a receiver of webhooks. Knows no HTTP.
+"""A job as JSON, for the web's answers and for webhooks. Knows no HTTP: whoever knows the routes adds the links.
 
-`as_native` is what GET /api/v1/jobs/<id> says, but for the links, which only the web knows; `as_generation` is a
-picture as AI-Horde tells it (https://github.com/Haidra-Org/AI-Horde/blob/main/README_integration.md).
+`job_to_dict` is the job as GET /api/v1/jobs/<id> has it; `job_to_generation` is a picture as AI-Horde has it
+(https://github.com/Haidra-Org/AI-Horde/blob/main/README_integration.md).
 """
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from memo import Picture, to_text
 
-from .job import Job, Origin, State
+from .job import Job, MemoryMatch, Origin, State
 
 HORDE_STATES = {State.DONE: "ok", State.FAILED: "faulted", State.CANCELLED: "cancelled"}
-FACTS = ("id", "state", "origin", "reason", "step", "position", "seconds_left", "message", "error")
-TIMES = ("created", "started", "finished")
-PICTURED = ("key", "created", "seconds", "device", "joules", "metered")
+ORIGINS = {Origin.MEMORY: "from memory", Origin.JOINED: "painted for several", Origin.PAINTED: "painted"}
+JOB_FIELDS = (
+    *("id", "state", "origin", "reason", "step", "position", "seconds_left", "message", "error"),
+    *("created", "started", "finished"),
+)
+PICTURE_FIELDS = ("key", "created", "seconds", "device", "joules", "metered")
 
 
-def as_native(job: Job, links: Mapping[str, str]) -> dict[str, Any]:
-    """The job, and absolute links to it and to its picture."""
-    match = job.match
+def job_to_dict(job: Job) -> dict[str, Any]:
+    """The job with its recipe, and with its match and its picture where there are such."""
     return {
-        **{name: getattr(job, name) for name in (*FACTS, *TIMES)},
+        **{name: getattr(job, name) for name in JOB_FIELDS},
         "prompt": job.recipe.prompt,
         "recipe": asdict(job.recipe),
         "steps": job.recipe.steps,
-        "match": match and {"score": round(match.score, 4), "remembered_prompt": match.prompt, "how": match.how},
-        "picture": picture_facts(job.picture) if job.picture else None,
-        "links": {name: link for name, link in links.items() if name == "self" or job.picture},
+        "match": match_to_dict(job.match) if job.match else None,
+        "picture": picture_to_dict(job.picture) if job.picture else None,
     }
 
 
-def picture_facts(picture: Picture) -> dict[str, Any]:
+def match_to_dict(match: MemoryMatch) -> dict[str, Any]:
+    """The remembered prompt that answered, how alike the prompts are (0 to 1), and by which rule."""
+    return {"score": round(match.score, 4), "remembered_prompt": match.prompt, "how": match.how}
+
+
+def picture_to_dict(picture: Picture) -> dict[str, Any]:
     """The picture with its whole recipe."""
-    facts = {name: getattr(picture, name) for name in PICTURED}
-    return {**facts, **asdict(picture.recipe), "recipe_text": to_text(picture.recipe)}
+    fields = {name: getattr(picture, name) for name in PICTURE_FIELDS}
+    return {**fields, **asdict(picture.recipe), "recipe_text": to_text(picture.recipe)}
 
 
-def as_generation(job: Job, img: str) -> dict[str, Any]:
-    """A final job; `img` is the picture's URL or base64 of a WebP file, "" when there is none."""
+def job_to_generation(job: Job, img: str) -> dict[str, Any]:
+    """A final job as AI-Horde has it; `img` is the picture's URL or a WebP file in base64, "" without a picture."""
     painter = (job.picture.device if job.picture else "") or "memoAIzed"
+    seed = (job.picture or job).recipe.seed  # of the picture: memory may answer with another than was asked for
     return {
         "img": img,
-        "seed": "" if job.recipe.seed is None and not job.picture else str(seed_of(job)),
+        "seed": "" if seed is None else str(seed),
         "worker_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"memoaized:{painter}")),
         "worker_name": painter,
         "model": job.recipe.model,
-        "id": as_uuid(job.id),
+        "id": str(uuid.UUID(job.id)),
         "state": HORDE_STATES.get(job.state, "processing"),
         "censored": False,
-        "gen_metadata": [{"type": "information", "value": "see_ref", "ref": how_it_came(job)}],
+        "gen_metadata": [{"type": "information", "value": "see_ref", "ref": explain_origin(job)}],
     }
 
 
-def seed_of(job: Job) -> int | None:
-    """The seed of the picture, which for an answer from memory is not what was asked for."""
-    return job.picture.recipe.seed if job.picture else job.recipe.seed
-
-
-def how_it_came(job: Job) -> str:
-    """In words."""
-    said = {Origin.MEMORY: "from memory", Origin.JOINED: "painted for several", Origin.PAINTED: "painted"}
-    return job.error or f"{said[job.origin]}: {job.reason}"
-
-
-def as_uuid(job: str) -> str:
-    """Our 32 hex digits as clients of AI-Horde expect an id."""
-    return str(uuid.UUID(job))
+def explain_origin(job: Job) -> str:
+    """How the job came by its picture, or why it has none, in words."""
+    return job.error or f"{ORIGINS[job.origin]}: {job.reason}"

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import redis
 
+from jobs.webhooks.signature import draw_secret
 from memo import BadSetup
 from memo.onnx_embedder import ONNX_NAME, is_intact
 
@@ -170,7 +171,7 @@ class Supervisor:
             "MEMO_EMBEDDING_CACHE": str(self.data / "embeddings"),
             "JOBS_REDIS": self.redis.url,
             "JOBS_MODELS": str(self.options.models.resolve()),
-            **webhook_secret(environment, self.data / "secrets" / "webhook"),
+            **webhook_secret(environment, self.data / "secrets" / "webhook-secret"),
             "WORKER_THREADS": threads,
             "OMP_NUM_THREADS": threads,
             "INDEX_SERVER_FOLDER": str(self.data / "index"),
@@ -282,21 +283,21 @@ def print_line(line: str) -> None:
     print(f"memoaized | {line}", flush=True)
 
 
-def read_or_create_secret(path: Path) -> str:
-    """Return the password in this file; generate it on first use. Only the owner can read the file."""
+def read_or_create_secret(path: Path, draw: Callable[[], str] = lambda: secrets.token_hex(24)) -> str:
+    """Return the secret in this file; draw it on first use. Only the owner can read the file."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return path.read_text().strip()
     with os.fdopen(handle, "w") as file:
-        file.write(password := secrets.token_hex(24))
-    return password
+        file.write(secret := draw())
+    return secret
 
 
 def webhook_secret(environment: Mapping[str, str], path: Path) -> dict[str, str]:
     """Return the setting with the secret that signs webhooks; empty if the environment has it already."""
     is_set = {"JOBS_WEBHOOK_SECRET", "JOBS_WEBHOOK_SECRET_FILE"} & environment.keys()
-    return {} if is_set else {"JOBS_WEBHOOK_SECRET": read_or_create_secret(path)}
+    return {} if is_set else {"JOBS_WEBHOOK_SECRET": read_or_create_secret(path, draw_secret)}
 
 
 def free_port() -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from flask import url_for
@@ -11,8 +11,9 @@ from flask import url_for
 from jobs.job import Job, Origin
 from jobs.models import Catalogue
 from jobs.queue import Queue
-from jobs.webhooks.deliveries import Hook
-from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, Unavailable, to_text
+from jobs.serialize import job_to_dict, picture_to_dict
+from jobs.webhooks.deliveries import Webhook
+from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, Unavailable
 from memo.recipe import LARGEST_SEED, as_strength, check_choice, check_whole
 
 from .auth import current_user
@@ -97,7 +98,7 @@ def notify(jobs: Collection[Job], url: str) -> None:
             "picture": url_for("api.picture", key=job.key, _external=True),
             "image": url_for("api.image", key=job.key, _external=True),
         }
-        queue().webhooks.notify(job, Hook(url=url, job=job.id, links=links))
+        queue().webhooks.add(job, Webhook(url=url, job=job.id, links=links))
 
 
 def check_webhook(url: object) -> str:
@@ -210,47 +211,16 @@ def check_user(name: object, user: str) -> None:
 
 
 def describe(job: Job) -> dict[str, Any]:
-    """The job as JSON."""
+    """The job as JSON, with links."""
     links = {"self": url_for("api.job", job_id=job.id), "events": url_for("api.events", job_id=job.id)}
     if job.previewed is not None:
         links["preview"] = url_for("api.preview", job_id=job.id, step=job.previewed)
     if job.picture:
         links["picture"] = url_for("api.picture", key=job.picture.key)
-    return {
-        "id": job.id,
-        "state": job.state,
-        "origin": job.origin,
-        "reason": job.reason,
-        "prompt": job.recipe.prompt,
-        "recipe": asdict(job.recipe),
-        "step": job.step,
-        "steps": job.recipe.steps,
-        "position": job.position,
-        "seconds_left": job.seconds_left,
-        "message": job.message,
-        "error": job.error,
-        "created": job.created,
-        "started": job.started,
-        "finished": job.finished,
-        "match": asdict_match(job),
-        "picture": describe_picture(job.picture) if job.picture else None,
-        "links": links,
-    }
-
-
-def asdict_match(job: Job) -> dict[str, Any] | None:
-    """Which remembered prompt answered, for a job from memory."""
-    if job.match is None:
-        return None
-    return {"score": round(job.match.score, 4), "remembered_prompt": job.match.prompt, "how": job.match.how}
+    return {**job_to_dict(job), "picture": describe_picture(job.picture) if job.picture else None, "links": links}
 
 
 def describe_picture(picture: Picture) -> dict[str, Any]:
-    """The picture as JSON."""
-    links = {
-        "self": url_for("api.picture", key=picture.key),
-        "image": url_for("api.image", key=picture.key),
-    }
-    names = ("key", "created", "seconds", "device", "joules", "metered")
-    facts = {name: getattr(picture, name) for name in names}
-    return {**facts, **asdict(picture.recipe), "recipe_text": to_text(picture.recipe), "links": links}
+    """The picture as JSON, with links."""
+    links = {"self": url_for("api.picture", key=picture.key), "image": url_for("api.image", key=picture.key)}
+    return {**picture_to_dict(picture), "links": links}

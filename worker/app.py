@@ -19,7 +19,7 @@ from jobs.config import JobsConfig
 from jobs.models import Catalogue, Model
 from jobs.queue import notify_worker, open_webhooks
 from jobs.store.job_store import open_job_store
-from jobs.webhooks.deliveries import Deliverer
+from jobs.webhooks.deliverer import Deliverer
 from memo import BadSetup, MemoConfig, Recipe, open_memory
 from worker.painters.factory import open_painter
 from worker.painters.port import Painter

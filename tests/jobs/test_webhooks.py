@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import datetime
-import hmac
 import io
 import json
 import socket
@@ -11,11 +10,11 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import standardwebhooks
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,12 +23,14 @@ from cryptography.x509.oid import NameOID
 from PIL import Image
 
 from jobs.config import JobsConfig
-from jobs.webhooks.deliveries import HORDE, WAITS, Deliverer, Hook, Webhooks
+from jobs.webhooks.deliverer import Deliverer
+from jobs.webhooks.deliveries import HORDE, RETRY_SECONDS, Webhook, Webhooks
 from jobs.webhooks.receivers import Receivers, Undelivered, read_url
+from jobs.webhooks.signature import draw_secret, signature_headers
 from memo import BadRecipe, BadSetup, Match, Unavailable
 from tests.real import ROOT, finished, wait_for
 
-SECRET = "a secret of the tests"
+SECRET = draw_secret()
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 
 
@@ -92,17 +93,17 @@ def deliverer(hooks, memory):
 def asked(job_store, hooks, recipe, receiver):
     """A job that waits, with somebody to be told."""
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
-    hooks.notify(job, Hook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
+    hooks.add(job, Webhook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
     return job
 
 
 def all_due(deliverer):
-    while deliverer.round():
+    while deliverer.deliver_next():
         pass
 
 
 def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, runner, job_store, asked, receiver):
-    assert not deliverer.round()
+    assert not deliverer.deliver_next()
     runner.paint(asked.recipe.model)
     all_due(deliverer)
     [told] = receiver.bodies
@@ -112,13 +113,21 @@ def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, runner, 
     assert job_store.connection.redis.keys(f"{job_store.connection.prefix}webhook*") == []
 
 
-def test_a_delivery_is_signed_over_its_time_and_its_body(deliverer, runner, asked, receiver):
+def test_receivers_verify_a_delivery_with_the_library_of_standard_webhooks(deliverer, runner, asked, receiver):
     runner.paint(asked.recipe.model)
     all_due(deliverer)
     [(headers, body)] = receiver.got
-    said = headers["X-Memo-Timestamp"].encode() + b"." + body
-    assert headers["X-Memo-Signature"] == "sha256=" + hmac.new(SECRET.encode(), said, "sha256").hexdigest()
-    assert abs(int(headers["X-Memo-Timestamp"]) - time.time()) < 60 and len(headers["X-Memo-Delivery"]) == 32
+    assert standardwebhooks.Webhook(SECRET).verify(body, headers)["id"] == asked.id
+    for wrong, sent in ((draw_secret(), body), (SECRET, body + b" ")):
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            standardwebhooks.Webhook(wrong).verify(sent, headers)
+
+
+def test_a_signature_is_the_one_that_other_implementations_make():
+    """The example in the tests of the specification's libraries."""
+    secret, delivery = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek"
+    headers = signature_headers(secret, delivery, 1614265330, b'{"test": 2432232314}')
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_a_painting_that_fails_is_told(deliverer, runner, painter, asked, receiver):
@@ -146,7 +155,7 @@ def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_pic
 def test_an_answer_from_memory_is_told(deliverer, queue, hooks, remember, recipe, receiver):
     picture = remember(recipe, seed=7)
     job = queue.job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same words"), "why")
-    hooks.notify(job, Hook(url=receiver.url, job=job.id))
+    hooks.add(job, Webhook(url=receiver.url, job=job.id))
     all_due(deliverer)
     [told] = receiver.bodies
     assert (told["origin"], told["picture"]["key"]) == ("memory", picture.key)
@@ -181,19 +190,19 @@ def test_without_a_secret_there_are_no_webhooks(client):
 
 
 def test_a_receiver_that_fails_is_told_again_under_the_same_id(deliverer, runner, asked, receiver, monkeypatch):
-    monkeypatch.setattr("jobs.webhooks.deliveries.WAITS", (0.0,) * len(WAITS))
+    monkeypatch.setattr("jobs.webhooks.deliveries.RETRY_SECONDS", (0.0,) * len(RETRY_SECONDS))
     receiver.statuses = [500, 503, 200]
     runner.paint(asked.recipe.model)
     all_due(deliverer)
-    assert len(receiver.got) == 3 and len({headers["X-Memo-Delivery"] for headers, _ in receiver.got}) == 1
+    assert len(receiver.got) == 3 and len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
 
 
 def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
     runner.paint(asked.recipe.model)
-    delivery = hooks.due()
-    waits = [hooks.again(replace(delivery, attempts=number)) for number in range(len(WAITS) + 1)]
-    assert waits == [*WAITS, None] and sorted(WAITS) == list(WAITS)
-    assert hooks.due() is None and not hooks.job_store.connection.redis.exists(
+    delivery = hooks.take_due()
+    waits = [hooks.retry(replace(delivery, attempts=number)) for number in range(len(RETRY_SECONDS) + 1)]
+    assert waits == [*RETRY_SECONDS, None] and sorted(RETRY_SECONDS) == list(RETRY_SECONDS)
+    assert hooks.take_due() is None and not hooks.job_store.connection.redis.exists(
         f"{hooks.job_store.connection.prefix}webhook:{delivery.id}"
     )
 
@@ -201,7 +210,7 @@ def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
 def test_it_is_not_tried_again_before_its_time(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [500]
     runner.paint(asked.recipe.model)
-    assert deliverer.round() and not deliverer.round()
+    assert deliverer.deliver_next() and not deliverer.deliver_next()
     assert len(receiver.got) == 1
 
 
@@ -223,32 +232,33 @@ def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, runner, asked
 
 def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, runner, asked):
     runner.paint(asked.recipe.model)
-    assert hooks.due() and hooks.due() is None
+    assert hooks.take_due() and hooks.take_due() is None
 
 
 def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, runner, asked, receiver):
     runner.paint(asked.recipe.model)
     receiver.waits.clear()
     code = (
-        "import sys; from jobs.webhooks import deliveries; from jobs.store.job_store import open_job_store\n"
+        "import sys\nfrom jobs.webhooks import deliverer, deliveries\n"
+        "from jobs.store.job_store import open_job_store\n"
         "from jobs.webhooks.receivers import Receivers\n"
         "deliveries.LEASE_SECONDS = 0.5\n"
         f"hooks = deliveries.Webhooks(open_job_store(sys.argv[1]), {SECRET!r}, Receivers('127.0.0.0/8'))\n"
-        "deliveries.Deliverer(hooks, None).round()"
+        "deliverer.Deliverer(hooks, None).deliver_next()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, redis_url], cwd=ROOT)
     wait_for(lambda: receiver.got)
     process.kill()
     process.wait()
     receiver.waits.set()
-    wait_for(deliverer.round)
+    wait_for(deliverer.deliver_next)
     assert [told["id"] for told in receiver.bodies] == [asked.id] * 2
     all_due(deliverer)
     assert len(receiver.got) == 2
 
 
 def test_workers_deliver_in_the_background(deliverer, runner, asked, receiver, monkeypatch):
-    monkeypatch.setattr("jobs.webhooks.deliveries.PERIOD", 0.05)
+    monkeypatch.setattr("jobs.webhooks.deliverer.PERIOD", 0.05)
     deliverer.start()
     runner.paint(asked.recipe.model)
     wait_for(lambda: receiver.got)
@@ -258,14 +268,14 @@ def test_workers_deliver_in_the_background(deliverer, runner, asked, receiver, m
 
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), TypeError("a field of a newer version")])
 def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog, fault):
-    monkeypatch.setattr("jobs.webhooks.deliveries.PERIOD", 0.01)
+    monkeypatch.setattr("jobs.webhooks.deliverer.PERIOD", 0.01)
     rounds = []
 
     def fail():
         rounds.append(1)
         raise fault
 
-    monkeypatch.setattr(deliverer, "round", fail)
+    monkeypatch.setattr(deliverer, "deliver_next", fail)
     deliverer.start()
     wait_for(lambda: len(rounds) > 4)
     deliverer.stop()
@@ -274,7 +284,7 @@ def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog
 
 def test_the_horde_is_told_in_its_own_words(deliverer, hooks, job_store, memory, runner, recipe, receiver):
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
-    hooks.notify(job, Hook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
+    hooks.add(job, Webhook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
     runner.paint(recipe.model)
     all_due(deliverer)
     [told] = receiver.bodies
@@ -443,6 +453,21 @@ class Taking(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def secret_of(size):
+    return "whsec_" + base64.b64encode(bytes(size)).decode()
+
+
+@pytest.mark.parametrize("secret", ["0" * 64, "whsec_", "whsec_ü", secret_of(23), secret_of(65), secret_of(24)[6:]])
+def test_a_secret_of_another_form_is_refused_with_the_way_to_draw_one(secret):
+    with pytest.raises(BadSetup, match="JOBS_WEBHOOK_SECRET is not whsec_ and 24 to 64 .*/dev/urandom"):
+        JobsConfig(webhook_secret=secret)
+
+
+@pytest.mark.parametrize("secret", [secret_of(24), secret_of(64), draw_secret()])
+def test_a_secret_of_standard_webhooks_is_taken(secret):
+    assert JobsConfig(webhook_secret=secret).webhook_secret == secret
 
 
 @pytest.mark.parametrize("values", [{"webhook_secret": "short"}, {"webhook_allow": "not a host!"}])

@@ -18,8 +18,9 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
 from jobs.job import Job, State
-from jobs.serialize import as_generation
-from jobs.webhooks.deliveries import HORDE, QUALITY, Hook
+from jobs.serialize import job_to_generation
+from jobs.webhooks.deliverer import QUALITY
+from jobs.webhooks.deliveries import HORDE, Webhook
 from memo import Forgotten, Picture
 from memo.webp import write_webp
 from web import access, picture_requests
@@ -76,7 +77,7 @@ def generate() -> ResponseReturnValue:
         job_store().requests.keep_group(request_id, [job.id for job in jobs], {"as_url": horde_request.as_url})
         for job in jobs if webhook else ():
             img = link_to(job.key, OUTPUT, long=True) if horde_request.as_url else ""
-            queue().webhooks.notify(job, Hook(url=webhook, job=job.id, form=HORDE, request=request_id, img=img))
+            queue().webhooks.add(job, Webhook(url=webhook, job=job.id, form=HORDE, request=request_id, img=img))
     return accepted(request_id, horde_request, jobs), 202
 
 
@@ -204,7 +205,7 @@ def progress_and_pictures(jobs: Sequence[Job], as_url: bool) -> dict[str, Any]:
     done = [job for job in jobs if job.state is State.DONE]
     return {
         **progress(jobs),
-        "generations": [as_generation(job, image_value(job, as_url)) for job in done],
+        "generations": [job_to_generation(job, image_value(job, as_url)) for job in done],
         "shared": False,
     }
 

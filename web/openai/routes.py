@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin, State
 from jobs.models import Model
+from jobs.serialize import match_to_dict
 from memo import BadRecipe, MemoError, Picture
 from web.access import read_image, read_preview, savings, watch_job
 from web.api.init_images import LARGEST_UPLOAD
@@ -24,7 +25,7 @@ from web.extensions import catalogue
 from web.formats import OutputFormat, convert, convert_preview
 from web.json_body import read_object
 from web.links import link_to
-from web.picture_requests import asdict_match, request_pictures
+from web.picture_requests import request_pictures
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
 from web.retries import carried_out
 from web.uploads import keep_upload
@@ -227,7 +228,7 @@ def memo_object(job: Job) -> dict[str, Any]:
         "key": picture.key,
         "origin": job.origin,
         "reason": job.reason,
-        **(asdict_match(job) or {"score": None, "remembered_prompt": None, "how": None}),
+        **(match_to_dict(job.match) if job.match else {"score": None, "remembered_prompt": None, "how": None}),
         "prompt": picture.recipe.prompt,
         "seed": picture.recipe.seed,
         "painted_size": size_text(picture, OutputFormat()),
