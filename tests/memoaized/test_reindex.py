@@ -30,8 +30,8 @@ from worker.leases import LeaseKeeper
 class NoiseEmbedder:
     """An embedder whose unit vectors depend on its name and the text, but have no meaning."""
 
-    def __init__(self, name: str, width: int = 8) -> None:
-        self.name, self.dimension = name, width
+    def __init__(self, name: str, dimension: int = 8) -> None:
+        self.name, self.dimension = name, dimension
 
     def __call__(self, texts):
         seeds = [sha256(f"{self.name} {self.dimension} {text}".encode()).digest() for text in texts]
@@ -194,7 +194,7 @@ def test_labels_are_copied_and_the_newest_wins(by: Open, kept, store, lines):
     assert re_embed(NEW, by(NEW), store, lines.append).labels == 3
     moved = sorted(new.all(), key=lambda one: one.created)
     assert [(one.wanted, one.right) for one in moved] == [("a hen", False), ("a wolf", True), ("a cow", False)]
-    [point] = new.client.retrieve(new.collection, [str(UUID(moved[0].name))], with_vectors=True)
+    [point] = new.client.retrieve(new.collection, [str(UUID(moved[0].id))], with_vectors=True)
     assert point.vector == pytest.approx(NEW(["a hen"])[0].tolist(), abs=1e-6)
 
 
@@ -255,7 +255,7 @@ def filled_data(tmp_path, kept, store) -> Path:
     pictures, data = kept(), tmp_path
     (data / "text").symlink_to(ROOT / "var" / "text")
     with serve_index(data / "index") as (url, key):
-        index = open_index(url, "pictures-old", OLD.width, api_key=key)
+        index = open_index(url, "pictures-old", OLD.dimension, api_key=key)
         index.add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
         open_sibling(index, Labels, "labels").add(label(), OLD(["a wolf"])[0])
     return data
@@ -324,7 +324,7 @@ def test_a_folder_without_pictures_is_refused(run, tmp_path):
 
 def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store, memory, store, recipe, kept, lines):
     memory.index = Index(open_client("memory:", None), "pictures-new", memory.embedder.dimension)
-    old = Index(memory.index.client, "pictures-old", OLD.width)
+    old = Index(memory.index.client, "pictures-old", OLD.dimension)
     [before] = kept("a fox")
     old.add(before, OLD(["a fox"])[0])
     assert "memory does not answer" in memory.recall(recipe).reason
