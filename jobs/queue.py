@@ -31,7 +31,7 @@ class Queue:
     def __init__(self, job_store: JobStore, celery: Celery, events: Events, webhooks: Webhooks | None = None) -> None:
         self.job_store, self.celery, self.events = job_store, celery, events
         self.webhooks = webhooks or Webhooks(job_store)
-        self.callers = UserRecords(job_store.connection)
+        self.user_records = UserRecords(job_store.connection)
         self.shared_job = SingleFlight(job_store.jobs.find)  # hundreds may watch one job: few of them read it
 
     def submit(self, recipe: Recipe, **options: Any) -> Job:

@@ -22,9 +22,10 @@ from jobs.models import Catalogue
 from memo import BadSetup, read_png
 from memo.picture import parameters
 from tests.real import ROOT, finished, serving, wait_for
-from web import links, retries
+from web import links, run_once
 from web.config import WebConfig
 from web.limits import storage_uri
+from web.openai import retries
 from worker import paint
 from worker.painters.port import Progress
 
@@ -370,14 +371,14 @@ def test_a_retry_after_a_timeout_gets_the_jobs_of_the_first_request(ai, queue, p
 def test_a_retry_after_the_painting_has_ended_gets_its_pictures(url, queue, painting):
     body, told = {**FOX, **memo("off")}, []
     for number in ("0", "1", "0"):
-        answer = httpx.post(f"{url}/v1/images/generations", json=body, headers={retries.TRY: number})
+        answer = httpx.post(f"{url}/v1/images/generations", json=body, headers={retries.ATTEMPT: number})
         told += answer.json()["memo"]["pictures"]
     assert told[0] == told[1] and told[0]["key"] != told[2]["key"]
 
 
 def test_different_requests_do_not_share_jobs(ai, painter, painting, monkeypatch):
-    looked, taken = [], retries.taken
-    monkeypatch.setattr(retries, "taken", lambda *asked: looked.append(taken(*asked)) or looked[-1])
+    looked, reserve = [], run_once.reserve_or_reuse
+    monkeypatch.setattr(run_once, "reserve_or_reuse", lambda *given: looked.append(reserve(*given)) or looked[-1])
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
         body = {**FOX, "extra_body": memo("off")}

@@ -8,7 +8,16 @@ from web import problems
 from web.json_body import read_object
 
 from .routes import format_error
-from .tasks import caller, callers, jobs_known, look, seconds_left, share, under_way, words_of
+from .tasks import (
+    explain_waiting,
+    known_jobs,
+    preview_in_base64,
+    seconds_left,
+    share_done,
+    tasks_under_way,
+    user_id,
+    user_records,
+)
 
 bp = Blueprint("internal", __name__, url_prefix="/internal")
 
@@ -17,28 +26,32 @@ bp = Blueprint("internal", __name__, url_prefix="/internal")
 def progress_of_task() -> ResponseReturnValue:
     """Get the progress of one task."""
     body = read_object()
-    task = callers().task(caller(), str(body.get("id_task") or ""))
-    jobs = jobs_known(task) if task else []
+    task = user_records().task(user_id(), str(body.get("id_task") or ""))
+    jobs = known_jobs(task) if task else []
     completed = bool(task and task.whole and all(job.state.final for job in jobs))
     active = next((job for job in jobs if job.state is State.RUNNING), None)
     known_preview = body.get("id_live_preview", -1)
-    image = look(active) if active and active.previewed != known_preview and body.get("live_preview", True) else None
+    image = (
+        preview_in_base64(active)
+        if active and active.previewed != known_preview and body.get("live_preview", True)
+        else None
+    )
     return {
         "active": active is not None,
         "queued": bool(task) and not completed and active is None,
         "completed": completed,
-        "progress": share(jobs),
+        "progress": share_done(jobs),
         "eta": seconds_left(jobs),
         "live_preview": f"data:image/png;base64,{image}" if image else None,
         "id_live_preview": active.previewed if active and image else known_preview,
-        "textinfo": words_of(jobs),
+        "textinfo": explain_waiting(jobs),
     }
 
 
 @bp.get("/pending-tasks")
 def pending_tasks() -> ResponseReturnValue:
     """List the user's tasks that have not started yet."""
-    waiting = [task.name for task, jobs in under_way() if all(job.state is State.QUEUED for job in jobs)]
+    waiting = [task.name for task, jobs in tasks_under_way() if all(job.state is State.QUEUED for job in jobs)]
     return {"size": len(waiting), "tasks": waiting}
 
 

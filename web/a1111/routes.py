@@ -23,7 +23,18 @@ from web.json_body import read_object
 from . import generation_request
 from .generation_request import A1111Request, title
 from .infotext import settings_in, texts_in
-from .tasks import caller, callers, encoded, ended_jobs, jobs_known, look, seconds_left, share, under_way, words_of
+from .tasks import (
+    explain_waiting,
+    known_jobs,
+    preview_in_base64,
+    seconds_left,
+    share_done,
+    tasks_under_way,
+    to_base64,
+    user_id,
+    user_records,
+    wait_for_jobs,
+)
 
 bp = Blueprint("a1111", __name__, url_prefix="/sdapi/v1")
 
@@ -87,8 +98,8 @@ def create_pictures(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturn
         body, models(), preferred=preferred_model(), policy=policy, img2img=img2img
     )
     if a1111_request.preferred_model:
-        callers().prefer(caller(), {CHECKPOINT: a1111_request.preferred_model})
-    jobs = ended_jobs(a1111_request)
+        user_records().prefer(user_id(), {CHECKPOINT: a1111_request.preferred_model})
+    jobs = wait_for_jobs(a1111_request)
     if failed := next((job for job in jobs if job.state is State.FAILED), None):
         abort(500, failed.error or "the painting failed")
     return pictures_response(a1111_request, [job for job in jobs if job.picture])
@@ -97,7 +108,7 @@ def create_pictures(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturn
 def pictures_response(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:
     """The response to txt2img and img2img."""
     images = [
-        encoded(read_image(job.picture.key))
+        to_base64(read_image(job.picture.key))
         for job in jobs
         if job.picture and a1111_request.parameters["send_images"]
     ]
@@ -172,12 +183,12 @@ def memo_parameters(jobs: Sequence[Job]) -> dict[str, object]:
 @bp.get("/progress")
 def progress() -> ResponseReturnValue:
     """Get the progress of the user's requests in this dialect."""
-    tasks = under_way()
+    tasks = tasks_under_way()
     jobs = [job for _, task_jobs in tasks for job in task_jobs]
     active = next((job for job in jobs if job.state is State.RUNNING), None)
     wants_image = request.args.get("skip_current_image", "").lower() not in ("1", "true", "yes", "on")
     return {
-        "progress": share(jobs),
+        "progress": share_done(jobs),
         "eta_relative": seconds_left(jobs),
         "state": {
             "skipped": False,
@@ -190,17 +201,17 @@ def progress() -> ResponseReturnValue:
             "sampling_step": active.step if active else 0,
             "sampling_steps": active.recipe.steps if active else 0,
         },
-        "current_image": look(active) if active and wants_image else None,
-        "textinfo": words_of(jobs),
+        "current_image": preview_in_base64(active) if active and wants_image else None,
+        "textinfo": explain_waiting(jobs),
     }
 
 
 @bp.post("/interrupt")
 def interrupt() -> ResponseReturnValue:
     """Cancel all of the user's requests in this dialect; their finished pictures are still delivered."""
-    for task in callers().under_way(caller()):
-        callers().stop(caller(), task.name)
-        for job in jobs_known(callers().task(caller(), task.name) or task):
+    for task in user_records().under_way(user_id()):
+        user_records().stop(user_id(), task.name)
+        for job in known_jobs(user_records().task(user_id(), task.name) or task):
             cancel_job(job.id)
     return {}
 
@@ -208,7 +219,7 @@ def interrupt() -> ResponseReturnValue:
 @bp.post("/skip")
 def skip() -> ResponseReturnValue:
     """Cancel the user's running jobs; waiting ones go on."""
-    for _, jobs in under_way():
+    for _, jobs in tasks_under_way():
         for job in jobs:
             if job.state is State.RUNNING:
                 cancel_job(job.id)
@@ -234,7 +245,7 @@ def set_options() -> ResponseReturnValue:
     body = read_object()
     generation_request.refuse(body, generation_request.REFUSED_SETTINGS)
     if checkpoint := body.get(CHECKPOINT):
-        callers().prefer(caller(), {CHECKPOINT: generation_request.find_model(checkpoint, models()).name})
+        user_records().prefer(user_id(), {CHECKPOINT: generation_request.find_model(checkpoint, models()).name})
     return jsonify(None)
 
 
@@ -337,7 +348,7 @@ def models() -> dict[str, Model]:
 def preferred_model() -> str:
     """The name of the model that the user chose; the default one if that is no longer offered."""
     available = models()
-    name = callers().preferences(caller()).get(CHECKPOINT, "")
+    name = user_records().preferences(user_id()).get(CHECKPOINT, "")
     return name if name in available else next(iter(available))
 
 

@@ -1,10 +1,11 @@
-"""The tasks of a caller in AUTOMATIC1111's dialect: the jobs that one request asked for, under a name.
+"""Tasks in AUTOMATIC1111's dialect: the jobs of one request, under a name that the client may choose.
 
 Knows neither the dialect's routes nor its answers.
 """
 
 import base64
 import contextlib
+import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,108 +14,104 @@ from flask import abort, current_app, request
 from werkzeug.exceptions import NotFound
 
 from jobs.job import Job, State
+from jobs.store.connection import KEPT_SECONDS
 from jobs.users import Task, UserRecords
-from memo import BadRecipe, Unavailable, now
+from memo import BadRecipe, now
 from web.access import cancel_job, find_job, read_preview, watch_job
 from web.auth import current_user
 from web.formats import OutputFormat, convert_preview
 from web.picture_requests import MOST_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
+from web.run_once import run_once
 from web.uploads import keep_upload
 
 from .generation_request import A1111Request
 
 PATIENCE_SECONDS = 3600.0  # for which a request waits for its pictures
-ASKING_SECONDS = 60.0  # after which a request counts as dead whose jobs are not all known
-LOOK_SECONDS = 0.05
+CREATING_SECONDS = 60.0  # after which a task counts as dead that has not created all its jobs
 
 
-def ended_jobs(asked: A1111Request) -> list[Job]:
-    """The request's jobs, all of them final; 504 when that takes too long, and then they go on.
+def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
+    """The request's jobs, all of them final; aborts with 504 when that takes too long, and the jobs go on.
 
-    A request under a name that this caller has used already has that request's jobs. Raises BadRecipe, Unavailable.
+    A request under the name of one of the user's earlier tasks gets the jobs of that. Raises BadRecipe, Unavailable.
     """
-    name = asked.task or f"task({secrets.token_hex(8)})"
+    name = a1111_request.task or f"task({secrets.token_hex(8)})"
     until = time.monotonic() + PATIENCE_SECONDS
-    jobs = [ended(job, until) for job in find_jobs(name, asked)]
-    callers().ended(caller(), name)
+    run_name = json.dumps(["a1111 task", user_id(), name])
+    jobs, _ = run_once(
+        run_name,
+        lambda: create_jobs(name, a1111_request),
+        kept_seconds=KEPT_SECONDS,
+        lease_seconds=PATIENCE_SECONDS,  # creating a hundred jobs may take long
+    )
+    jobs = [wait_for_job(job, until) for job in jobs]
+    user_records().end(user_id(), name)
     return jobs
 
 
-def find_jobs(name: str, asked: A1111Request) -> list[Job]:
-    """The jobs of a request, or those of the request that this caller sent under the same name before."""
-    if not callers().begin(caller(), name):
-        return jobs_before(name)
+def create_jobs(name: str, a1111_request: A1111Request) -> list[Job]:
+    """Create the jobs of a new task, which an interrupt may stop halfway."""
+    records, user = user_records(), user_id()
+    records.begin(user, name)
     try:
-        wanted = wanted_by(asked)
-        with all_or_nothing(asked.count) as jobs:
-            while len(jobs) < asked.count:
-                add_jobs(wanted, jobs, min(MOST_PICTURES, asked.count - len(jobs)))
-                callers().record(caller(), name, [job.id for job in jobs], whole=len(jobs) == asked.count)
-                if stopped(name):
-                    callers().record(caller(), name, [job.id for job in jobs], whole=True)
+        picture_request = check_request(a1111_request)
+        with all_or_nothing(a1111_request.count) as jobs:
+            while len(jobs) < a1111_request.count:
+                add_jobs(picture_request, jobs, min(MOST_PICTURES, a1111_request.count - len(jobs)))
+                records.record(user, name, [job.id for job in jobs], whole=len(jobs) == a1111_request.count)
+                if is_stopped(name):
+                    records.record(user, name, [job.id for job in jobs], whole=True)
                     return [cancel_job(job.id) for job in jobs]
     except BaseException:
-        callers().forget(caller(), name)
+        records.forget(user, name)
         raise
     return jobs
 
 
-def wanted_by(asked: A1111Request) -> PictureRequest:
-    """The request, checked; raises BadRecipe."""
-    native = dict(asked.native)
+def check_request(a1111_request: A1111Request) -> PictureRequest:
+    """The checked request; raises BadRecipe."""
+    native = dict(a1111_request.native)
     if not current_user().name:
         native["user"] = address()
-    if asked.init_image is not None:
-        native["init_image"] = keep_upload(asked.init_image)
+    if a1111_request.init_image is not None:
+        native["init_image"] = keep_upload(a1111_request.init_image)
     try:
         return parse_request(native)
     except BadRecipe as error:
-        if asked.hires and error.field in ("width", "height"):
+        if a1111_request.hires and error.field in ("width", "height"):
             raise BadRecipe("hr_scale", f"{native['width']}x{native['height']}", error.remedy) from error
         raise
 
 
-def jobs_before(name: str) -> list[Job]:
-    """The jobs of a task that was begun by another request, when they are all known."""
-    until = time.monotonic() + ASKING_SECONDS
-    while (task := callers().task(caller(), name)) and not task.whole:
-        if time.monotonic() > until:
-            raise Unavailable(f"the request that began the task {name!r} is still being read")
-        time.sleep(LOOK_SECONDS)
-    if task is None:
-        abort(409, f"the request that began the task {name!r} was refused; send it again under another name")
-    return [find_job(job) for job in task.jobs]
-
-
-def stopped(name: str) -> bool:
-    """Whether the caller has interrupted this task."""
-    task = callers().task(caller(), name)
+def is_stopped(name: str) -> bool:
+    """Whether the user has interrupted this task."""
+    task = user_records().task(user_id(), name)
     return task is not None and task.stopped
 
 
-def ended(job: Job, until: float) -> Job:
-    """The job when it is final; 504 when it takes too long, and then it goes on."""
+def wait_for_job(job: Job, until: float) -> Job:
+    """The job when it is final; aborts with 504 at this moment of the monotonic clock, and the job goes on."""
     for snapshot in watch_job(job, until - time.monotonic()):
         job = snapshot
     if not job.state.final:
-        abort(504, "it is not painted yet: send the same force_task_id again to wait on")
+        abort(504, "the picture is not painted yet: send the same force_task_id again to go on waiting")
     return job
 
 
-def under_way() -> list[tuple[Task, list[Job]]]:
-    """The caller's tasks that are not ended, with their jobs; those that have ended are struck off."""
-    found = []
-    for task in callers().under_way(caller()):
-        jobs = jobs_known(task)
-        dead = not task.whole and now() - task.begun > ASKING_SECONDS
+def tasks_under_way() -> list[tuple[Task, list[Job]]]:
+    """The user's unfinished tasks with their jobs. Tasks that turn out to be finished are taken off the list."""
+    unfinished = []
+    for task in user_records().under_way(user_id()):
+        jobs = known_jobs(task)
+        dead = not task.whole and now() - task.begun > CREATING_SECONDS
         if all(job.state.final for job in jobs) and (task.whole or dead):
-            callers().ended(caller(), task.name)
+            user_records().end(user_id(), task.name)
         else:
-            found.append((task, jobs))
-    return found
+            unfinished.append((task, jobs))
+    return unfinished
 
 
-def jobs_known(task: Task) -> list[Job]:
+def known_jobs(task: Task) -> list[Job]:
     """The task's jobs that are still known."""
     jobs = []
     for job in task.jobs:
@@ -123,49 +120,49 @@ def jobs_known(task: Task) -> list[Job]:
     return jobs
 
 
-def share(jobs: Sequence[Job]) -> float:
+def share_done(jobs: Sequence[Job]) -> float:
     """How much of the work is done, 0 to 1."""
     done = sum(1.0 if job.state.final else job.step / job.recipe.steps for job in jobs)
     return done / len(jobs) if jobs else 0.0
 
 
 def seconds_left(jobs: Sequence[Job]) -> float:
-    """Until what is being painted is ready; 0 when nobody knows."""
+    """Seconds until the last of the running jobs is done; 0 when that is not known."""
     return max((job.seconds_left or 0.0 for job in jobs), default=0.0)
 
 
-def words_of(jobs: Sequence[Job]) -> str | None:
-    """What is waited for."""
+def explain_waiting(jobs: Sequence[Job]) -> str | None:
+    """What the first of these jobs that waits is waiting for, in words."""
     for job in jobs:
         if job.message:
             return job.message
         if job.state is State.QUEUED and job.position:
-            return f"{job.position} paintings were asked for before this one"
+            return f"{job.position} paintings are ahead in the queue"
     return None
 
 
-def look(job: Job) -> str | None:
-    """A PNG of what the picture looks like by now, in base64; None while there is nothing to see."""
+def preview_in_base64(job: Job) -> str | None:
+    """The unfinished picture as a PNG in base64; None while there is no preview."""
     preview = read_preview(job)
-    return encoded(convert_preview(preview, OutputFormat())) if preview else None
+    return to_base64(convert_preview(preview, OutputFormat())) if preview else None
 
 
-def callers() -> UserRecords:
-    """What is kept of each caller."""
-    found: UserRecords = current_app.extensions["queue"].callers
-    return found
+def user_records() -> UserRecords:
+    """Preferences and tasks of users."""
+    records: UserRecords = current_app.extensions["queue"].user_records
+    return records
 
 
-def caller() -> str:
-    """Whose options, progress and jobs these are: those who have no name are told apart by their address."""
+def user_id() -> str:
+    """Whose options and tasks these are. Users without a name are told apart by their address."""
     return f"{current_user().scope}/{current_user().name or address()}"
 
 
 def address() -> str:
-    """What somebody without a name is called."""
+    """The name of a user without a name."""
     return f"address {request.remote_addr}"
 
 
-def encoded(data: bytes) -> str:
-    """In base64."""
+def to_base64(data: bytes) -> str:
+    """The data as text."""
     return base64.b64encode(data).decode()

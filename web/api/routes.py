@@ -19,7 +19,7 @@ from web import access
 from web.access import LONGEST_SEARCH, find_job, find_picture, own_picture_keys, read_image
 from web.auth import current_user
 from web.extensions import catalogue, memory, queue
-from web.idempotency import HEADER, LONGEST, once
+from web.idempotency import HEADER, LONGEST, run_idempotently
 from web.json_body import read_object
 from web.picture_requests import COUNT, describe, describe_picture, request_pictures, request_variation
 from web.streams import event_stream
@@ -93,7 +93,7 @@ def create_variation(job_id: str) -> ResponseReturnValue:
 
 def jobs_response(body: object, create: Callable[[], list[Job]], *, several: bool) -> ResponseReturnValue:
     """The jobs that `create` makes, or those of an earlier request with the same Idempotency-Key."""
-    jobs, replayed = once(body, create)
+    jobs, replayed = run_idempotently(body, create)
     documents = [describe(job) for job in jobs]
     headers = {"Location": documents[0]["links"]["self"]}
     headers |= {"Idempotency-Replayed": "true"} if replayed else {}

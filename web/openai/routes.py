@@ -27,10 +27,10 @@ from web.json_body import read_object
 from web.links import link_to
 from web.picture_requests import request_pictures
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
-from web.retries import carried_out
 from web.uploads import keep_upload
 
 from .generation_request import ImagesRequest, find_model, read_images_request
+from .retries import run_unless_repeated
 
 bp = Blueprint("openai", __name__, url_prefix="/v1")
 
@@ -143,7 +143,7 @@ def uploaded_image() -> bytes:
 
 def respond(images_request: ImagesRequest, kind: str) -> ResponseReturnValue:
     """The pictures of a request: all in one response, or as events."""
-    jobs = carried_out(
+    jobs = run_unless_repeated(
         [images_request.body, images_request.count, images_request.user], lambda: create_jobs(images_request)
     )
     if images_request.stream:
