@@ -19,9 +19,8 @@ from memo.errors import BadSetup
 from memo.onnx_embedder import OnnxEmbedder
 
 from .port import Verdict
-from .rare_words import find_rare_word_conflict
 from .rules import decide_by_rules
-from .spelling import correct_typos
+from .unknown_words import correct_typos, find_rare_word_conflict
 
 Floats = npt.NDArray[np.float32]
 PromptPair = tuple[str, str]  # remembered, wanted

@@ -7,10 +7,8 @@ the difference. A reason completes the sentence "the remembered prompt …". The
 networks, and work for captions and for long prompts of tags.
 """
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import takewhile
 
@@ -21,40 +19,36 @@ from .english import (
     EXACTLY_ONE,
     GROUP_WORD,
     HEIGHTS,
-    INVISIBLE_WORDS,
     IRREGULAR_PLURALS,
     LEFT_OR_RIGHT,
-    LETTERING,
     MINOR_WORDS,
     NEGATION,
     NOT_A_COUNT,
-    NOT_NAMES,
     NOT_NOUNS,
     NUMBER_WORDS,
     OPPOSITES,
     PHOTOGRAPH,
     SINGULAR_NOUN,
     SPECIAL_STYLES,
-    STANDING_WORD,
     STYLES,
     YOUNG_AND_GROWN,
     YOUNG_WORDS,
 )
 from .port import Verdict
-from .words import CACHED_PROMPTS, WORD, quoted_texts, same_words, split_words, visible_words
+from .wording_rules import (
+    find_extra_word,
+    find_name_conflict,
+    find_sign_conflict,
+    find_text_conflict,
+    find_unread_conflict,
+)
+from .words import CACHED_PROMPTS, WORD, explain_difference, join_words, quote, same_words, split_words
 
 Veto = Callable[[str, str], str | None]
 
 LONG_PROMPT = 25  # words; longer prompts carry numbers and sides that nobody counts
-SHORT_PROMPT = 3  # visible words; in so short a prompt each of them matters
 NOUN_DISTANCE = 3  # words after a number or a preposition among which its noun is
-STEM_LETTERS, ENDING_LETTERS = 5, 3  # a name and its derivation share at least 5 letters and differ in at most 3 more
-SHORTEST_PART = 3  # letters of each half of a compound word
 SHORTEST_STEM = 4  # letters of a word that "un" may negate
-MODEL_TOKENS = 254  # that the text model reads of a prompt: onnx_embedder.LONGEST without its two marks
-TOKEN = re.compile(  # at least as many as the model's: its vocabulary has all letters and, inside a word, these pairs
-    r"(?<=[a-z])(?:[aeiou][bcdfghjklmnprstyz]|[bcdfghjklmnprstyz][aeiou])|\S"
-)
 
 
 def decide_by_rules(old: str, new: str) -> Verdict | None:
@@ -69,25 +63,6 @@ def decide_by_rules(old: str, new: str) -> Verdict | None:
 def find_veto(old: str, new: str) -> str | None:
     """The reason of the first rule that vetoes `old` for `new`; None when no rule does."""
     return next((reason for rule in VETOES.values() if (reason := rule(old, new)) is not None), None)
-
-
-def join_words(parts: Iterable[str] | Iterable[int]) -> str:
-    """The parts as a phrase, sorted: "a and b"."""
-    return " and ".join(map(str, sorted(parts)))
-
-
-def quote(parts: Iterable[str]) -> str:
-    """The parts in quotation marks as a phrase, sorted: "'a' and 'b'"."""
-    return " and ".join(map(repr, sorted(parts)))
-
-
-def explain_difference(missing: Collection[str], added: Collection[str]) -> str | None:
-    """The reason why words that only the old or only the new prompt has make a difference; None without any."""
-    if missing and added:
-        return f"says {quote(missing)}, not {quote(added)}"
-    if added:
-        return f"does not mention {quote(added)}"
-    return f"mentions {quote(missing)}, which the new prompt does not" if missing else None
 
 
 def either_is_long(old: str, new: str) -> bool:
@@ -337,140 +312,6 @@ def first_thing(prompt: str) -> str:
     """The first word that may name a thing; "" if there is none."""
     words = split_words(prompt)
     return next((word for word in words if word not in MINOR_WORDS and word not in COLOURS), "")
-
-
-# Lettering, names and scripts
-
-
-def find_text_conflict(old: str, new: str) -> str | None:
-    """The prompts put different texts in quotation marks."""
-    before, after = quoted_words(old), quoted_words(new)
-    before, after = without_written(before - after, new), without_written(after - before, old)
-    if before and after:
-        return f"asks for the text {quote(before)}, not {quote(after)}"
-    if after:
-        return f"does not ask for the text {quote(after)}"
-    return f"asks for the text {quote(before)}, which the new prompt does not" if before else None
-
-
-def quoted_words(prompt: str) -> set[str]:
-    """The texts in quotation marks, as words in lower case."""
-    return {" ".join(split_words(text)) for text in quoted_texts(prompt)} - {""}
-
-
-def without_written(texts: set[str], prompt: str) -> set[str]:
-    """The texts that the prompt does not ask to be written without quotation marks, as in "a sign that says open"."""
-    said = " ".join(split_words(prompt))
-    return {text for text in texts if not is_written(re.escape(text), said)}
-
-
-def is_written(text: str, said: str) -> bool:
-    """Whether a word of lettering stands right after a text, or before it with at most two words between them."""
-    before, after = rf"\b{LETTERING} (?:\S+ ){{0,2}}{text}(?!\S)", rf"(?<!\S){text} (?:is )?{LETTERING}\b"
-    return re.search(rf"{before}|{after}", said) is not None
-
-
-def find_name_conflict(old: str, new: str) -> str | None:
-    """One prompt has a name that the other lacks, whether written with a capital letter or not."""
-    before, after = ({word.removesuffix("'s") for word in split_words(prompt)} for prompt in (old, new))
-    if added := next((name for name in names(new) if not is_named(name, before)), None):
-        return explain_difference([], [added.title()])
-    if missing := next((name for name in names(old) if not is_named(name, after)), None):
-        return explain_difference([missing.title()], [])
-    return None
-
-
-def names(prompt: str) -> list[str]:
-    """The words with a capital letter inside a sentence; none if at least half of the words have one."""
-    capitalised = re.findall(r"(?<![.!?:\"“] )(?<!^)(?<=\s)[A-Z][a-z]{2,}\b(?!-)", prompt)
-    unusual = [name.casefold() for name in capitalised if name.casefold() not in NOT_NAMES]
-    return unusual if len(capitalised) < len(prompt.split()) / 2 else []
-
-
-def is_named(name: str, words: set[str]) -> bool:
-    """Whether the words have a name or its derivation: Africa and African, Japan and Japanese."""
-    return name in words or any(
-        len(short) >= STEM_LETTERS and long.startswith(short) and len(long) - len(short) <= ENDING_LETTERS
-        for short, long in (sorted((name, word), key=len) for word in words)
-    )
-
-
-def find_sign_conflict(old: str, new: str) -> str | None:
-    """The prompts have different pictograms or non-Latin letters, which the text model hardly tells apart."""
-    before, after = signs(old), signs(new)
-    return explain_difference([before] * bool(before), [after] * bool(after)) if before != after else None
-
-
-def signs(prompt: str) -> str:
-    """The pictograms and non-Latin letters of a prompt, in order."""
-    return "".join(char for char in prompt if not char.isascii() and is_sign(char))
-
-
-def is_sign(char: str) -> bool:
-    """Whether a character is a pictogram or a non-Latin letter."""
-    if unicodedata.category(char) == "So":
-        return char not in "©®°™"
-    return char.isalpha() and not unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN"))
-
-
-# One word more in a short prompt, and differences that the text model does not see
-
-
-def find_extra_word(old: str, new: str) -> str | None:
-    """One of two short prompts has a word more: "a train" and "a subway train", "a chair" and "an armchair"."""
-    if max(map(count_visible, (old, new))) > SHORT_PROMPT:
-        return None
-    before, after = content_words(old), content_words(new)
-    pose = {STANDING_WORD}
-    return find_one_more(before, after, old, new) or find_one_more(before - pose, after - pose, old, new)
-
-
-def count_visible(prompt: str) -> int:
-    """How many visible words a prompt has; a pose that goes without saying does not count."""
-    return len(visible_words(prompt)) - visible_words(prompt).count(STANDING_WORD)
-
-
-def content_words(prompt: str) -> set[str]:
-    """The words that name something visible."""
-    words = [word.removesuffix("'s") for word in visible_words(prompt)]
-    return {word for word in words if word.isalpha()} - INVISIBLE_WORDS
-
-
-def find_one_more(before: set[str], after: set[str], old: str, new: str) -> str | None:
-    """One prompt has all content words of the other and more, or a longer compound in place of a word."""
-    lost, added = before - after, after - before
-    if before < after or is_compound(added, lost, old):
-        return explain_difference([], added)
-    if after < before or is_compound(lost, added, new):
-        return explain_difference(lost, [])
-    return None
-
-
-def is_compound(some: set[str], others: set[str], prompt: str) -> bool:
-    """Whether `some` is one word that ends with the only one of `others`, after a part that the prompt lacks."""
-    if len(some) != 1 or len(others) != 1:
-        return False
-    [long], [short] = some, others
-    first_part = long.removesuffix(short)
-    long_enough = min(len(short), len(first_part)) >= SHORTEST_PART
-    return long_enough and first_part != long and first_part not in visible_words(prompt)
-
-
-def find_unread_conflict(old: str, new: str) -> str | None:
-    """Long prompts differ beyond the part that the text model is sure to read."""
-    if max(count_tokens(old), count_tokens(new)) <= MODEL_TOKENS:
-        return None
-    before, after = old.split(), new.split()
-    while before and after and before[-1] == after[-1]:
-        before, after = before[:-1], after[:-1]
-    if max(count_tokens(" ".join(before)), count_tokens(" ".join(after))) <= MODEL_TOKENS:
-        return None
-    return "differs from the new one beyond the part that the text model reads of such long prompts"
-
-
-def count_tokens(text: str) -> int:
-    """An upper bound for the number of tokens that the text model makes of a text."""
-    return len(TOKEN.findall(unicodedata.normalize("NFD", text).lower()))
 
 
 VETOES: Mapping[str, Veto] = {

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from .port import Verdict
-from .rules import decide_by_rules, explain_difference
-from .words import visible_words
+from .rules import decide_by_rules
+from .words import explain_difference, visible_words
 
 
 class RulesJudge:

@@ -1,6 +1,7 @@
-"""Splits a prompt into words: all of them, those in quotation marks, and those that decide what the picture shows."""
+"""Splits prompts into words, and puts the words in which two prompts differ into a phrase."""
 
 import re
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from .english import COLOURS, NOT_STANDING, PRAISE, REQUEST_PHRASE, STANDING
@@ -42,3 +43,22 @@ def same_words(old: str, new: str) -> bool:
     """Whether two prompts have the same visible words in the same order, and quote the same texts to the letter."""
     same_visible = bool(visible_words(old)) and visible_words(old) == visible_words(new)
     return same_visible and quoted_texts(old) == quoted_texts(new)
+
+
+def join_words(parts: Iterable[str] | Iterable[int]) -> str:
+    """The parts as a phrase, sorted: "a and b"."""
+    return " and ".join(map(str, sorted(parts)))
+
+
+def quote(parts: Iterable[str]) -> str:
+    """The parts in quotation marks as a phrase, sorted: "'a' and 'b'"."""
+    return " and ".join(map(repr, sorted(parts)))
+
+
+def explain_difference(missing: Collection[str], added: Collection[str]) -> str | None:
+    """The reason why words that only the old or only the new prompt has make a difference; None without any."""
+    if missing and added:
+        return f"says {quote(missing)}, not {quote(added)}"
+    if added:
+        return f"does not mention {quote(added)}"
+    return f"mentions {quote(missing)}, which the new prompt does not" if missing else None

@@ -4,7 +4,7 @@ import pytest
 
 from memo.judge.factory import SHIPPED
 from memo.judge.learned import open_learned
-from memo.judge.rare_words import find_rare_word_conflict
+from memo.judge.unknown_words import find_rare_word_conflict
 from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 

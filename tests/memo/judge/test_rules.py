@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from memo.judge.rules import MODEL_TOKENS, VETOES, count_tokens, find_veto
+from memo.judge.rules import VETOES, find_veto
+from memo.judge.wording_rules import MODEL_TOKENS, count_tokens
 from memo.judge.words import same_words
 from memo.onnx_embedder import LONGEST
 

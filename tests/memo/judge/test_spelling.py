@@ -3,7 +3,7 @@
 import pytest
 
 from memo.judge.factory import open_judge
-from memo.judge.spelling import correct_typos, is_typo
+from memo.judge.unknown_words import correct_typos, is_typo
 from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 

@@ -1,0 +1,77 @@
+"""Handles words that the text model does not know whole: typos are corrected, rare words must be in both prompts.
+
+Typos: "a yelloow oven" asks for what "a yellow oven" shows. Only a letter that was doubled, inserted, dropped or
+swapped with the next counts as a typo: another letter may make another word ("stork", "store"). Prompts with quoted
+text stay as they are, and so do names, which begin with a capital letter. Words for media are corrected even when the
+other prompt lacks them, so that the rule for styles sees them.
+
+Rare words: to the text model "clamberjaw" and "bristleback" are heaps of word pieces that it can hardly tell apart.
+Such a word must therefore be in both prompts, or something spelled much like it, since a typo looks the same. Verb
+forms such as "congregated" are hardly ever names: they are left to the networks.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+
+from .english import MEDIA_WORDS, VERB_ENDINGS
+from .words import explain_difference, quoted_texts, split_words
+
+CountTokens = Callable[[str], int]  # the number of the text model's tokens in a word
+SHORTEST = 5  # letters: no shorter word is corrected or counts as rare
+RARE_TOKENS = 3  # a word of at least so many tokens is rare
+SIMILAR_SPELLING = 0.75  # difflib's ratio
+
+
+def correct_typos(prompt: str, other: str, count_tokens: CountTokens) -> str:
+    """The prompt with its typos corrected; `count_tokens` counts the text model's tokens in a word."""
+    if quoted_texts(prompt) or quoted_texts(other):
+        return prompt
+    words, other_words = set(split_words(prompt)), set(split_words(other))
+    known = {*other_words, *MEDIA_WORDS} - words
+    candidates = [word for word in known if len(word) >= SHORTEST and word.isalpha()]
+    for word in sorted(words - other_words):
+        meant = [candidate for candidate in candidates if is_typo(word, candidate)] if word.isalpha() else []
+        if len(meant) == 1 and count_tokens(word) > 1 and count_tokens(meant[0]) == 1:
+            prompt = re.sub(rf"\b{word}\b", meant[0], prompt)
+    return prompt
+
+
+def is_typo(word: str, meant: str) -> bool:
+    """Whether `word` has one letter more or less than `meant`, or two neighbours swapped; never the first letter."""
+    if word[0] != meant[0] or word == meant:
+        return False
+    if len(word) == len(meant):
+        at = next(row for row, pair in enumerate(zip(word, meant, strict=True)) if pair[0] != pair[1])
+        return word[at : at + 2] == meant[at : at + 2][::-1] and word[at + 2 :] == meant[at + 2 :]
+    longer, shorter = sorted((word, meant), key=len, reverse=True)
+    inner = range(1, len(longer) - 1)  # not the last letter: an "s" at the end makes a plural
+    return any(longer[:row] + longer[row + 1 :] == shorter for row in inner)
+
+
+def find_rare_word_conflict(old: str, new: str, count_tokens: CountTokens) -> str | None:
+    """A reason, like those of the rules, when one prompt has a rare word that the other lacks."""
+    if word := find_unknown(new, old, count_tokens):
+        return explain_difference([], [word])
+    if word := find_unknown(old, new, count_tokens):
+        return explain_difference([word], [])
+    return None
+
+
+def find_unknown(prompt: str, other: str, count_tokens: CountTokens) -> str | None:
+    """The first rare word of the prompt that the other prompt lacks."""
+    known = split_words(other)
+    joined = "".join(known)
+    rare = (word for word in split_words(prompt) if is_rare(word, count_tokens))
+    return next((word for word in rare if not is_known(word, known, joined)), None)
+
+
+def is_rare(word: str, count_tokens: CountTokens) -> bool:
+    """Whether a word is rare and may be a name."""
+    may_be_name = len(word) >= SHORTEST and word.isalpha() and not word.endswith(VERB_ENDINGS)
+    return may_be_name and count_tokens(word) >= RARE_TOKENS
+
+
+def is_known(word: str, known: Sequence[str], joined: str) -> bool:
+    """Whether the known words contain a word, in one piece or in several, or something spelled much like it."""
+    return word in joined or bool(difflib.get_close_matches(word, known, 1, SIMILAR_SPELLING))
