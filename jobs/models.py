@@ -1,4 +1,4 @@
-"""Which models there are, what each can paint, and its defaults. Knows files, never torch."""
+"""The catalogue of models: which there are, what each can paint, and its defaults. Reads files, never loads torch."""
 
 import hashlib
 import json
@@ -16,20 +16,24 @@ from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
 log = logging.getLogger(__name__)
 
-STEPPED = ("stable-diffusion", "stable-diffusion-xl")  # families of diffusers that the step loop steps
-PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline for
-REDRAWN = ("StableDiffusion3Pipeline", "FluxPipeline")  # beside which diffusers has one that starts from a picture
-REMOTE = ("huggingface-inference", "bedrock")  # families whose weights are elsewhere
-PIECE = 2**24  # bytes read at once
-USUAL = tuple(name for name in SAMPLERS if name != "lcm")  # which wants a model that was distilled for it
-LCM_STEPS = 50  # at most
-ADAPTERS = "adapters"  # the subfolder for LoRA files
-WEIGHTS_OF_ADAPTERS = (-4.0, 4.0)  # how strongly one may count
-TOLD = (  # of each model
+STEPPED = ("stable-diffusion", "stable-diffusion-xl")  # families that the step loop can paint with
+PIPELINE = "pipeline"  # the family of every other model that diffusers has a pipeline for
+IMAGE_TO_IMAGE_PIPELINES = (
+    "StableDiffusion3Pipeline",
+    "FluxPipeline",
+)  # have an image-to-image twin
+REMOTE = ("huggingface-inference", "bedrock")  # families that are painted by another service
+CHUNK_BYTES = 2**24  # read at once
+DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "lcm")  # lcm needs a model distilled for it
+MAX_LCM_STEPS = 50
+ADAPTERS = "adapters"  # the subfolder of LoRA files
+ADAPTER_WEIGHTS = (-4.0, 4.0)  # smallest and largest
+PUBLIC_FIELDS = (  # of a model, in the API
     *("name", "revision", "title", "licence", "sizes", "size_range", "samplers", "schedules", "defaults"),
     *("adapters", "image_to_image", "negative_prompts"),
 )
-WITHOUT_KARRAS = ("ddim", "lcm")  # samplers whose steps are not placed by sigmas
+FORMER_FIELDS = {"span": "size_range", "negatives": "negative_prompts", "least_gib": "min_gib"}  # of model.json
+WITHOUT_KARRAS = ("ddim", "lcm")  # samplers that do not place their steps by sigmas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,57 +51,59 @@ class Model:
     folder: Path
     sizes: tuple[int, ...]
     defaults: Mapping[str, Any]
-    samplers: tuple[str, ...] = USUAL
+    samplers: tuple[str, ...] = DEFAULT_SAMPLERS
     schedules: tuple[str, ...] = SCHEDULES
     size_range: tuple[int, int, int] | None = None
-    adaptable: bool = False  # by LoRA files
-    adapters: tuple[str, ...] = ()  # LoRA files, by name
+    adaptable: bool = False  # whether it can use LoRA files
+    adapters: tuple[str, ...] = ()  # names of its LoRA files
     image_to_image: bool = False  # whether it can start from a picture
-    remote: bool = False  # painted elsewhere
-    negative_prompts: bool = True  # whether it knows negative prompts
+    remote: bool = False  # whether another service paints
+    negative_prompts: bool = True  # whether it supports negative prompts
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
 
 
 class Catalogue:
-    """The models of a folder, looked up anew at each call: a new model needs no restart."""
+    """The models of a folder, read again at each call, so that a new model needs no restart."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told: set[str] = set()  # what was logged already
+        self.logged: set[str] = set()  # faults that were logged already
 
     def models(self) -> dict[str, Model]:
-        """All models by name, the default one first. One that is wrong is left out, for the others' sake, and logged.
+        """All models by name, the default one first; raises BadSetup if there are none.
 
-        Raises BadSetup if none is left.
+        A model that cannot be read is logged and left out, so that the others can be used.
         """
         models, faults = self.read()
         if not models:
-            none = f"there is no model in {self.folder}: each subfolder with a model.json is one"
+            none = (
+                f"there is no model in {self.folder}: add a subfolder with a model.json, or run `memoaized model add`"
+            )
             raise BadSetup("; ".join(faults.values()) or none)
         for fault in faults.values():
-            if fault not in self.told:
-                log.error("%s: it is left out", fault)
-                self.told.add(fault)
+            if fault not in self.logged:
+                log.error("%s; this model is left out", fault)
+                self.logged.add(fault)
         return models
 
     def check(self) -> None:
-        """Raise BadSetup naming a model.json that is wrong, as one should know before work begins."""
+        """Raise BadSetup naming every model.json that cannot be read; called before work begins."""
         if faults := self.read()[1]:
             raise BadSetup("; ".join(faults.values()))
 
     def read(self) -> tuple[dict[str, Model], dict[str, str]]:
-        """All models by name, the default one first, and by their folders' names what is wrong with others."""
+        """All models by name, the default one first, and the faults of the others by folder name."""
         models, faults = [], {}
-        for file in sorted(self.folder.glob("[!.]*/model.json")):  # a model being replaced begins with a dot
+        for file in sorted(self.folder.glob("[!.]*/model.json")):  # folders with a dot are being replaced
             try:
                 models.append(with_adapters(read_model(file, fingerprint(file.parent))))
-            except (BadSetup, OSError) as error:  # the latter for files that vanish meanwhile
+            except (BadSetup, OSError) as error:  # OSError: files may vanish meanwhile
                 faults[file.parent.name] = str(error)
         models.sort(key=lambda model: (model.name != "stickers", model.name))
         return {model.name: model for model in models}, faults
 
     def model(self, name: str) -> Model:
-        """The model of this name; raises BadSetup if it is there and wrong, or BadRecipe naming those there are."""
+        """The model of this name; raises BadSetup if it cannot be read, BadRecipe if there is none."""
         models, faults = self.read()
         if name not in models and name in faults:
             raise BadSetup(faults[name])
@@ -105,49 +111,49 @@ class Catalogue:
         return models[name]
 
     def describe(self) -> list[dict[str, Any]]:
-        """What people may know of each model, JSON-able, the default one first."""
-        return [{name: getattr(model, name) for name in TOLD} for model in self.models().values()]
+        """The public fields of each model, JSON-able, the default one first."""
+        return [{name: getattr(model, name) for name in PUBLIC_FIELDS} for model in self.models().values()]
 
     def recipe(self, wanted: Mapping[str, object]) -> Recipe:
-        """A recipe the model can follow, its defaults filled in; raises BadRecipe."""
+        """A recipe with the model's defaults filled in; raises BadRecipe for what the model cannot paint."""
         models = self.models()
         name = wanted.get("model", next(iter(models)))
         check_choice("model", name, tuple(models))
         model = models[str(name)]
         recipe = from_mapping({**model.defaults, **wanted, "model": name, "revision": model.revision})
-        check(recipe, model)
-        return replace(recipe, adapter=whole_adapter(recipe.adapter, model)) if recipe.adapter else recipe
+        check_recipe(recipe, model)
+        return replace(recipe, adapter=complete_adapter(recipe.adapter, model)) if recipe.adapter else recipe
 
 
-def check(recipe: Recipe, model: Model) -> None:
+def check_recipe(recipe: Recipe, model: Model) -> None:
     """Raise BadRecipe for what this model cannot paint."""
     check_size(recipe, model)
     check_offered("sampler", recipe, model.samplers)
     check_offered("schedule", recipe, model.schedules)
     if recipe.schedule == "karras" and recipe.sampler in WITHOUT_KARRAS:
-        raise BadRecipe("schedule", recipe.schedule, f"the sampler {recipe.sampler} has only native")
-    if recipe.sampler == "lcm" and recipe.steps > LCM_STEPS:
+        raise BadRecipe("schedule", recipe.schedule, f"the sampler {recipe.sampler} only has the schedule native")
+    if recipe.sampler == "lcm" and recipe.steps > MAX_LCM_STEPS:
         raise BadRecipe(
-            "steps", recipe.steps, f"with the sampler lcm at most {LCM_STEPS} make sense, 4 to 8 are usual"
+            "steps", recipe.steps, f"the sampler lcm takes at most {MAX_LCM_STEPS} steps; 4 to 8 are usual"
         )
     if recipe.init_image and not model.image_to_image:
         raise BadRecipe("init_image", recipe.init_image, f"{model.name} cannot start from a picture: leave it out")
-    if recipe.negative_prompt and unheeded(recipe.guidance_scale, model):
-        why = "it counts with a guidance_scale above 1 only" if model.negative_prompts else f"{model.name} knows none"
+    if recipe.negative_prompt and ignores_negative_prompts(recipe.guidance_scale, model):
+        why = "it only works with a guidance_scale above 1" if model.negative_prompts else f"{model.name} supports none"
         raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{why}: leave it out")
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
 
 
-def unheeded(scale: object, model: Model) -> bool:
-    """Whether nothing would heed a negative prompt, at this scale or, where it is None, at the model's own."""
+def ignores_negative_prompts(scale: object, model: Model) -> bool:
+    """Whether a negative prompt has no effect at this guidance scale, or at the model's default for None."""
     found = model.defaults.get("guidance_scale") if scale is None else scale
     return not model.negative_prompts or (isinstance(found, int | float) and found <= 1)
 
 
 def check_size(recipe: Recipe, model: Model) -> None:
     """Raise BadRecipe for a width or height that the model does not paint."""
-    if model.size_range and painted_as_asked(recipe.width, recipe.height, model.size_range):
+    if model.size_range and paints_exact_size(recipe.width, recipe.height, model.size_range):
         return
     for field in ("width", "height"):
         if (side := getattr(recipe, field)) not in model.sizes:
@@ -157,23 +163,23 @@ def check_size(recipe: Recipe, model: Model) -> None:
                 offered += f", and from {least} to {most} in multiples of {multiple}"
             raise BadRecipe(field, side, f"{recipe.model} offers {offered}")
     if recipe.width != recipe.height:
-        raise BadRecipe("height", recipe.height, f"{model.name} paints squares: {recipe.width} like the width")
+        raise BadRecipe("height", recipe.height, f"{model.name} paints squares: use {recipe.width}, like the width")
 
 
-def painted_as_asked(width: int, height: int, size_range: tuple[int, int, int]) -> bool:
-    """Whether a picture is painted in this very size, not enlarged to it."""
+def paints_exact_size(width: int, height: int, size_range: tuple[int, int, int]) -> bool:
+    """Whether the model paints this size directly instead of enlarging a square."""
     least, most, multiple = size_range
     return all(least <= side <= most and side % multiple == 0 for side in (width, height))
 
 
 def painted_size(recipe: Recipe, side: int, size_range: tuple[int, int, int] | None) -> tuple[int, int]:
-    """Height and width in which it is painted: as asked, or the model's own square, which is then enlarged."""
-    as_asked = size_range is not None and painted_as_asked(recipe.width, recipe.height, size_range)
+    """Height and width that the network paints: the recipe's, or the model's square, which is then enlarged."""
+    as_asked = size_range is not None and paints_exact_size(recipe.width, recipe.height, size_range)
     return (recipe.height, recipe.width) if as_asked else (side, side)
 
 
-def whole_adapter(given: str, model: Model) -> str:
-    """NAME or NAME:WEIGHT as NAME:WEIGHT@DIGEST, which decides what is painted; raises BadRecipe."""
+def complete_adapter(given: str, model: Model) -> str:
+    """NAME or NAME:WEIGHT as NAME:WEIGHT@DIGEST, which names the exact file; raises BadRecipe."""
     if not model.adapters:
         raise BadRecipe("adapter", given, f"{model.name} has no adapters: leave it out")
     name, weight, digest = read_adapter(given)
@@ -182,37 +188,37 @@ def whole_adapter(given: str, model: Model) -> str:
     path = model.folder / ADAPTERS / f"{name}.safetensors"
     there = adapter_digest(path, path.stat().st_mtime_ns)
     if digest not in ("", there):
-        raise BadRecipe("adapter", given, f"that file was changed since: say {name}:{weight:g} for the present one")
+        raise BadRecipe("adapter", given, f"that file has changed since: use {name}:{weight:g} for the present one")
     return f"{name}:{weight:g}@{there}"
 
 
 def read_adapter(given: str) -> tuple[str, float, str]:
-    """What people write of an adapter; raises BadRecipe for a weight that is none."""
+    """Name, weight and digest of an adapter as users write it; raises BadRecipe for an unusable weight."""
     try:
-        name, weight, digest = adapter_parts(given)
+        name, weight, digest = split_adapter(given)
     except ValueError:
         name, weight, digest = given, math.nan, ""
-    least, most = WEIGHTS_OF_ADAPTERS
+    least, most = ADAPTER_WEIGHTS
     if not least <= weight <= most:
         raise BadRecipe("adapter", given, f"write NAME or NAME:WEIGHT, the weight from {least:g} to {most:g}")
     return name, round(weight, 4), digest
 
 
-def adapter_parts(adapter: str) -> tuple[str, float, str]:
-    """The name, the weight (1 if none is said) and the digest of the file ("" if none is said); raises ValueError."""
-    said, _, digest = adapter.partition("@")
-    name, _, weight = said.partition(":")
+def split_adapter(adapter: str) -> tuple[str, float, str]:
+    """Name, weight (1 by default) and digest ("" by default) of NAME:WEIGHT@DIGEST; raises ValueError."""
+    named, _, digest = adapter.partition("@")
+    name, _, weight = named.partition(":")
     return name, float(weight or 1), digest
 
 
 @lru_cache(maxsize=256)
 def adapter_digest(path: Path, changed: int) -> str:
-    """16 hex digits of a file, read once as long as it is unchanged."""
+    """16 hex digits of a file's hash, cached until the file changes."""
     return revision([path])
 
 
 def with_adapters(model: Model) -> Model:
-    """The model with the adapters that lie there now; they are no part of its revision."""
+    """The model with the adapters in its folder; they do not belong to its revision."""
     if not model.adaptable:
         return model
     found = model.folder.glob(f"{ADAPTERS}/*.safetensors")
@@ -220,13 +226,13 @@ def with_adapters(model: Model) -> Model:
 
 
 def check_offered(field: str, recipe: Recipe, choices: Sequence[object]) -> None:
-    """Raise BadRecipe unless the recipe's field is one of what the model offers."""
+    """Raise BadRecipe unless the model offers the value of this field."""
     if (value := getattr(recipe, field)) not in choices:
         raise BadRecipe(field, value, f"{recipe.model} offers {', '.join(map(str, choices))}")
 
 
 def check_script(field: str, text: str, model: Model) -> None:
-    """Raise BadRecipe for letters and signs that the model's text encoder would read as nothing."""
+    """Raise BadRecipe for letters and signs that the model's text encoder would ignore."""
     if not model.script:
         return
     for character in text:
@@ -239,7 +245,7 @@ def check_script(field: str, text: str, model: Model) -> None:
 
 
 def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a model's files do: names, sizes, times."""
+    """Names, sizes and times of a model's files: equal as long as no file changes."""
     found = (path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".zip"))
     files = sorted(path for path in found if ADAPTERS not in path.relative_to(folder).parts)
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
@@ -250,6 +256,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
     """The model that a model.json describes; raises BadSetup naming the file and the fault."""
     try:
         values = json.loads(file.read_text())
+        check_field_names(values)
         return Model(
             name=values["name"],
             revision=revision([Path(name) for name, _, _ in files]),
@@ -258,44 +265,51 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             folder=file.parent,
             sizes=tuple(values["sizes"]),
             defaults={"width": 256, "height": 256, **values["defaults"]},
-            samplers=tuple(values.get("samplers", USUAL)),
+            samplers=tuple(values.get("samplers", DEFAULT_SAMPLERS)),
             schedules=tuple(values.get("schedules", SCHEDULES)),
-            size_range=as_size_range(values.get("size_range")),
+            size_range=read_size_range(values.get("size_range")),
             adaptable=can_use_adapters(values.get("family"), file.parent),
             image_to_image=starts_from_images(values, file.parent),
             remote=values.get("family") in REMOTE,
-            negative_prompts=as_flag(values, "negative_prompts"),
+            negative_prompts=read_flag(values, "negative_prompts"),
             script=values.get("script", "LATIN"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadSetup(f"{file} does not describe a model: {error!r}") from error
 
 
+def check_field_names(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a field under its former name, which would otherwise be ignored."""
+    for old, new in FORMER_FIELDS.items():
+        if old in values:
+            raise ValueError(f"the field {old} is now called {new}: rename it")
+
+
 def can_use_adapters(family: str | None, folder: Path) -> bool:
-    """Whether the model may be able to wear LoRA files; of a pipeline on the hub only who opens it knows."""
+    """Whether the model may use LoRA files; for a pipeline on the hub that is known only when it is loaded."""
     index = folder / "model_index.json"
     if family != PIPELINE or not index.is_file():
         return family in (*STEPPED, PIPELINE)
-    return "text_encoder" in json.loads(index.read_text())  # those that read no words cannot
+    return "text_encoder" in json.loads(index.read_text())  # pipelines without a text encoder cannot
 
 
 def starts_from_images(values: Mapping[str, Any], folder: Path) -> bool:
-    """Whether the model can start from a picture; of a pipeline on the hub model.json says what it is."""
+    """Whether the model can start from a picture; model.json names the pipeline of a model on the hub."""
     family, index = values.get("family", STEPPED[0]), folder / "model_index.json"
     if family != PIPELINE:
         return family in STEPPED and not values.get("labels")
     kind = json.loads(index.read_text()).get("_class_name") if index.is_file() else values.get("pipeline")
-    return kind in REDRAWN
+    return kind in IMAGE_TO_IMAGE_PIPELINES
 
 
-def as_flag(values: Mapping[str, Any], name: str) -> bool:
-    """True unless it says false; raises ValueError for anything else."""
-    if not isinstance(said := values.get(name, True), bool):
-        raise ValueError(f"{name} must be true or false, not {said!r}")
-    return said
+def read_flag(values: Mapping[str, Any], name: str) -> bool:
+    """A field that is true by default; raises ValueError unless it is true or false."""
+    if not isinstance(flag := values.get(name, True), bool):
+        raise ValueError(f"{name} must be true or false, not {flag!r}")
+    return flag
 
 
-def as_size_range(given: object) -> tuple[int, int, int] | None:
+def read_size_range(given: object) -> tuple[int, int, int] | None:
     """[least, most, multiple] in pixels; raises ValueError."""
     if given is None:
         return None
@@ -313,6 +327,6 @@ def revision(files: list[Path]) -> str:
     for file in files:
         state.update(file.name.encode() + b"\0")
         with file.open("rb") as opened:
-            while piece := opened.read(PIECE):  # weights may be larger than memory
+            while piece := opened.read(CHUNK_BYTES):  # weights may be larger than memory
                 state.update(piece)
     return state.hexdigest()

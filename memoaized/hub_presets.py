@@ -6,7 +6,7 @@ The values come from their model cards and diffusers' documentation, see docs/mo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jobs.models import PIPELINE, REMOTE, STEPPED, USUAL
+from jobs.models import DEFAULT_SAMPLERS, PIPELINE, REMOTE, STEPPED
 
 PLAIN, LARGE = STEPPED  # Stable Diffusion 1.x and 2.x, and SDXL
 HUB, BEDROCK = REMOTE
@@ -81,7 +81,7 @@ ALL = (
         guidance_scale=7.5,
         sampler="dpm++2m",
         schedule="karras",
-        samplers=USUAL,
+        samplers=DEFAULT_SAMPLERS,
         schedules=BOTH_SCHEDULES,
         min_gib=4,
         note="a copy: its makers deleted their repository",
@@ -97,7 +97,7 @@ ALL = (
         steps=25,
         guidance_scale=7.5,
         sampler="dpm++2m",
-        samplers=USUAL,
+        samplers=DEFAULT_SAMPLERS,
         schedules=BOTH_SCHEDULES,
         min_gib=5,
         note="a copy: Stability AI deleted its repository in November 2025",
@@ -114,7 +114,7 @@ ALL = (
         guidance_scale=5.0,
         sampler="dpm++2m",
         schedule="karras",
-        samplers=USUAL,
+        samplers=DEFAULT_SAMPLERS,
         schedules=BOTH_SCHEDULES,
         min_gib=10,
     ),

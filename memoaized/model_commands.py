@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jobs.models import PIPELINE, STEPPED, USUAL, Catalogue
+from jobs.models import DEFAULT_SAMPLERS, PIPELINE, STEPPED, Catalogue
 from memo import BadSetup
 
 from .command_group import FOLDER, ROOT, CommandGroup
@@ -263,7 +263,7 @@ def guess_preset(hub_model: HubModel) -> Preset:
         if not has_prompts
         else ("lcm",)
         if is_consistency_model
-        else USUAL
+        else DEFAULT_SAMPLERS
     )
     return Preset(
         name=model_name(hub_model.source),
@@ -276,7 +276,7 @@ def guess_preset(hub_model: HubModel) -> Preset:
         guidance_scale=(4.5 if is_flow_matching else 7.5) if has_prompts else 0.0,
         sampler=samplers[0],
         samplers=samplers,
-        schedules=BOTH_SCHEDULES if samplers is USUAL else ("native",),
+        schedules=BOTH_SCHEDULES if samplers is DEFAULT_SAMPLERS else ("native",),
         negative_prompts=has_prompts and not is_consistency_model and not hub_model.kind.startswith("Flux"),
         min_gib=round(hub_model.gib + 2),
         note="its steps and guidance are guesses: look at its card and correct model.json",

@@ -65,7 +65,7 @@ def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
     write_tiny_model(folder, name="deaf")
     file = folder / "deaf" / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "negative_prompts": False}))
-    with pytest.raises(BadRecipe, match="deaf knows none: leave it out") as caught:
+    with pytest.raises(BadRecipe, match="deaf supports none: leave it out") as caught:
         Catalogue(folder).recipe({"model": "deaf", "prompt": "fox", "negative_prompt": "snow", "guidance_scale": 5})
     assert caught.value.field == "negative_prompt"
     file.write_text(json.dumps({**json.loads(file.read_text()), "negative_prompts": "no"}))
@@ -149,5 +149,14 @@ def test_lcm_is_offered_where_a_model_says_so_and_has_few_steps(catalogue, folde
     assert catalogue.recipe(wanted | {"steps": 50}).steps == 50
     with pytest.raises(BadRecipe, match="at most 50"):
         catalogue.recipe(wanted | {"steps": 51})
-    with pytest.raises(BadRecipe, match="only native"):
+    with pytest.raises(BadRecipe, match="only has the schedule native"):
         catalogue.recipe(wanted | {"steps": 4, "schedule": "karras"})
+
+
+@pytest.mark.parametrize(("former", "value"), [("span", [256, 1024, 8]), ("negatives", False), ("least_gib", 4)])
+def test_a_field_under_its_former_name_is_refused(folder, former, value):
+    write_tiny_model(folder, name="older")
+    file = folder / "older" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), former: value}))
+    with pytest.raises(BadSetup, match=f"the field {former} is now called"):
+        Catalogue(folder).check()

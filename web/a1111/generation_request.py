@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from jobs.models import WITHOUT_KARRAS, Model, unheeded
+from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
 from memo.init_image import KEPT, read_init_image
 from memo.picture import A1111_SAMPLERS
@@ -167,7 +167,7 @@ def read_request(
         "seed": read_seed(body),
         "memo": read_policy(body) or policy or None,
     }
-    if unheeded(native["guidance_scale"], model):
+    if ignores_negative_prompts(native["guidance_scale"], model):
         native["negative_prompt"] = ""  # it has no effect in AUTOMATIC1111 either
     lasts = checkpoint and body.get("override_settings_restore_afterwards") is False
     batch_size, count = read_counts(body)

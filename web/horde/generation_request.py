@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.models import WITHOUT_KARRAS, Model, unheeded
+from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
 from memo.recipe import check_whole
 from web.picture_requests import COUNT, MEMO, MOST_PICTURES, WEBHOOK
@@ -117,7 +117,7 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
         **({MEMO: values[MEMO]} if MEMO in values else {}),
     }
     model = models[native.get("model", next(iter(models)))]
-    if native["negative_prompt"] and unheeded(native.get("guidance_scale"), model):
+    if native["negative_prompt"] and ignores_negative_prompts(native.get("guidance_scale"), model):
         native["negative_prompt"] = ""
         warnings.append(warning("CfgScaleTooSmall", "at this cfg_scale the negative prompt after ### has no effect"))
     source = read_source_image(values.get("source_image"))

@@ -17,7 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from jobs.models import ADAPTERS, adapter_digest, adapter_parts
+from jobs.models import ADAPTERS, adapter_digest, split_adapter
 from memo import BadSetup
 
 NETWORK, TEXT_ENCODERS = "unet", ("text_encoder", "text_encoder_2")  # parts of a pipeline
@@ -48,7 +48,7 @@ class Adapters:
         if self.active.get(part, "") == adapter:
             return
         network = getattr(self.pipe, part)
-        name, weight, digest = adapter_parts(adapter)
+        name, weight, digest = split_adapter(adapter)
         if name and (part, digest) not in self.loaded:
             self.load(part, name, digest)
         activate(network, digest, weight)
@@ -91,7 +91,7 @@ class PipelineAdapters:
         if self.active == adapter:
             return
         self.active = None
-        name, weight, digest = adapter_parts(adapter)
+        name, weight, digest = split_adapter(adapter)
         if name and digest not in self.loaded:
             self.load(name, digest)
         for network in self.networks.values():

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from torch import Tensor
 
-from jobs.models import PIPELINE, Model, as_size_range, painted_size
+from jobs.models import PIPELINE, Model, painted_size, read_size_range
 from memo import BadSetup, Recipe, from_mapping
 from worker.engine.batch_size import BatchSizes, measure_batch_sizes
 from worker.engine.compiled import Compiled
@@ -266,7 +266,7 @@ def load_family_model(description: dict[str, Any], folder: Path, device: Device)
         family.conditioner,
         open_model_upscaler(description, folder, device),
         safety_checker=family.safety_checker,
-        size_range=as_size_range(description.get("size_range")),
+        size_range=read_size_range(description.get("size_range")),
     )
 
 

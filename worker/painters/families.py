@@ -14,7 +14,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from jobs.models import PIPELINE, REMOTE, STEPPED, as_size_range, painted_size
+from jobs.models import PIPELINE, REMOTE, STEPPED, painted_size, read_size_range
 from memo import BadRecipe, BadSetup, Recipe
 from worker.engine.adapters import Adapters
 from worker.engine.denoiser import Conditioning
@@ -61,7 +61,7 @@ def open_family(description: Mapping[str, Any], folder: Path, device: Device) ->
     unet = device.move(pipe.unet)
     pipe.unet = unet
     adapters = Adapters(pipe, folder)
-    conditioner = PromptConditioner(pipe, device, as_size_range(description.get("size_range")), adapters)
+    conditioner = PromptConditioner(pipe, device, read_size_range(description.get("size_range")), adapters)
     return Family(unet, vae, dict(pipe.scheduler.config), conditioner, adapters, SafetyChecker(pipe, device))
 
 

@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image, ImageOps
 
-from jobs.models import REDRAWN
+from jobs.models import IMAGE_TO_IMAGE_PIPELINES
 from memo import BadRecipe, BadSetup, Recipe
 from worker.engine.adapters import PipelineAdapters, pipeline_adapters
 from worker.engine.device import Device
@@ -292,7 +292,7 @@ def open_pipeline(
 def image_to_image_pipeline(pipe: Any) -> Any:
     """The image-to-image pipeline over the same parts; None if there is no known one."""
     name = type(pipe).__name__
-    if name not in REDRAWN:
+    if name not in IMAGE_TO_IMAGE_PIPELINES:
         return None
     image_to_image = getattr(diffusers, name.replace("Pipeline", "Img2ImgPipeline"))
     parameters = inspect.signature(image_to_image).parameters
