@@ -139,7 +139,7 @@ def check_recipe(recipe: Recipe, model: Model) -> None:
     if recipe.init_image and not model.image_to_image:
         raise BadRecipe("init_image", recipe.init_image, f"{model.name} cannot start from a picture: leave it out")
     if recipe.negative_prompt and ignores_negative_prompts(recipe.guidance_scale, model):
-        why = "it only works with a guidance_scale above 1" if model.negative_prompts else f"{model.name} supports none"
+        why = "it needs a guidance_scale above 1" if model.negative_prompts else f"{model.name} supports none"
         raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{why}: leave it out")
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
