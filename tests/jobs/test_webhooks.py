@@ -465,7 +465,7 @@ def test_a_secret_of_another_form_is_refused_with_the_way_to_draw_one(secret):
         JobsConfig(webhook_secret=secret)
 
 
-@pytest.mark.parametrize("secret", [secret_of(24), secret_of(64), draw_secret()])
+@pytest.mark.parametrize("secret", [secret_of(24), secret_of(64), draw_secret()], ids=["shortest", "longest", "drawn"])
 def test_a_secret_of_standard_webhooks_is_taken(secret):
     assert JobsConfig(webhook_secret=secret).webhook_secret == secret
 
