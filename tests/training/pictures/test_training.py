@@ -189,8 +189,8 @@ def test_the_dataset_links_every_picture_to_its_own_caption(knobs):
     dataset = torch.load(train_diffusion.train(replace(knobs, steps=1)) / "dataset.pt", weights_only=True)
     assert dataset["latents"].shape == (16, 16, 4, 4)
     assert dataset["states"].shape == (4, 24, 384)
-    assert dataset["meaning_of"][:4].unique().numel() == 4
-    assert torch.equal(dataset["meaning_of"][:4], dataset["meaning_of"][4:8])
+    assert dataset["caption_rows"][:4].unique().numel() == 4
+    assert torch.equal(dataset["caption_rows"][:4], dataset["caption_rows"][4:8])
 
 
 def test_a_resumed_loss_table_drops_rows_after_the_checkpoint(tmp_path):
