@@ -94,7 +94,7 @@ def kill_after(steps, monkeypatch):
         taken.append(None)
         return draw_crops(*arguments)
 
-    monkeypatch.setattr(train_upscaler, "crops", dying_crops)
+    monkeypatch.setattr(train_upscaler, "draw_crops", dying_crops)
 
 
 def same_weights(one, other):
@@ -138,7 +138,7 @@ def test_small_pictures_pass_through_the_autoencoder(knobs, autoencoder):
 
 def test_small_pictures_are_computed_once(knobs, monkeypatch):
     train_upscaler.train(replace(knobs, steps=1))
-    monkeypatch.setattr(train_upscaler, "write_small", None)
+    monkeypatch.setattr(train_upscaler, "write_small_pictures", None)
     train_upscaler.train(replace(knobs, steps=2))
 
 

@@ -138,7 +138,7 @@ def kill_after(steps, run, monkeypatch):
         taken.append(None)
         rate(*arguments)
 
-    monkeypatch.setattr(run, "set_rate", dying_rate)
+    monkeypatch.setattr(run, "set_learning_rate", dying_rate)
 
 
 def same_weights(one, other):
