@@ -11,12 +11,12 @@ from memo import BadSetup
 from .config import JobsConfig
 
 PAINT = "memoaized.paint"
-QUEUE = "paint"  # whoever listens here serves every model; paint.NAME is the queue of one
-VISIBILITY_SECONDS = 24 * 3600  # leases bring dead workers' paintings back long before
+QUEUE = "paint"  # a worker on this queue serves every model; paint.NAME is the queue of one model
+VISIBILITY_SECONDS = 24 * 3600  # leases return the paintings of dead workers long before
 
 
 def create_celery(config: JobsConfig) -> Celery:
-    """An application whose messages only ring: whoever answers claims what is next; job records hold the results."""
+    """An application whose messages only wake a worker, which then claims the next painting."""
     app = Celery("memoaized", broker=config.broker, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -26,7 +26,7 @@ def create_celery(config: JobsConfig) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        worker_concurrency=1,  # of a worker that paints, as many as it has slots
+        worker_concurrency=1,  # a worker that paints sets it to the number of its slots
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
@@ -42,12 +42,12 @@ def create_celery(config: JobsConfig) -> Celery:
 
 
 def queue_of(model: str) -> str:
-    """The queue whose messages ring for this model."""
+    """The name of the queue for this model's messages."""
     return f"{QUEUE}.{model}"
 
 
 def exit_on_bad_setup(receiver: Callable[..., None]) -> Callable[..., None]:
-    """A receiver of a signal that ends the process when it is set up wrongly; Celery would log that and go on."""
+    """Wrap a receiver of a Celery signal so that BadSetup ends the process; Celery would log it and go on."""
 
     def receive(**named: Any) -> None:
         try:
@@ -59,12 +59,12 @@ def exit_on_bad_setup(receiver: Callable[..., None]) -> Callable[..., None]:
 
 
 def queues_of(worker: Any) -> set[str]:
-    """The queues that a worker takes messages from."""
+    """The names of the queues that a worker takes messages from."""
     return set(worker.app.amqp.queues.consume_from)
 
 
 def log_to_stderr(**_: Any) -> None:
-    """Instead of Celery's own formats: one line an event, others' chatter left out."""
+    """Log one line an event to stderr, instead of Celery's formats, and only warnings of chatty libraries."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for chatty in ("celery", "httpx", "kombu", "amqp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
-"""Tells those who watch a painting that it changed: one Redis subscription per process, fanned out in memory.
+"""Wakes the watchers of a painting when it changes: one Redis subscription per process, fanned out in memory.
 
-A pool of connections would run out at a hundred watchers; this needs one. Knows no jobs: watchers read them anew.
+A hundred watchers would exhaust a pool of connections; this needs one. Knows no jobs: watchers read them themselves.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from jobs.store.connection import Connection
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-PATIENCE_SECONDS = 1.0  # how soon a stop is noticed
+POLL_SECONDS = 1.0  # within which a stop is noticed
 
 
 class Events:
-    """One per process; its thread begins with the first watcher."""
+    """One per process; its thread starts with the first watcher."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -47,20 +47,20 @@ class Events:
                     del self.watchers[painting]
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self.stopping.set()
         if self.thread:
             self.thread.join()
 
     def listen(self) -> None:
-        """Pass on every message; after a lost connection everybody is rung, since messages were missed."""
+        """Pass on every message. After a lost connection all watchers are woken, since messages were missed."""
         while not self.stopping.is_set():
             try:
                 with self.connection.redis.pubsub(ignore_subscribe_messages=True) as channel:
                     channel.psubscribe(self.connection.prefix + "painting:*")
                     self.notify_all()
                     while not self.stopping.is_set():
-                        message = channel.get_message(timeout=PATIENCE_SECONDS)
+                        message = channel.get_message(timeout=POLL_SECONDS)
                         if message:
                             self.notify(message["channel"].rpartition(":")[2])
             except redis.RedisError as error:
@@ -74,7 +74,7 @@ class Events:
                 changed.set()
 
     def notify_all(self) -> None:
-        """Wake everybody."""
+        """Wake all watchers."""
         with self.lock:
             for watchers in self.watchers.values():
                 for changed in watchers:

@@ -1,4 +1,4 @@
-"""What a person asked for and sees (a job), and what a worker holds while it paints (a claim)."""
+"""A job is what a user asked for and watches; a claim is what a worker holds while it paints."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from memo.picture import key_in
 
 
 class State(StrEnum):
-    """Where a job stands; the last three are final."""
+    """The state of a job; the last three are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -18,21 +18,21 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the state cannot change any more."""
         return self in (State.DONE, State.FAILED, State.CANCELLED)
 
 
 class Origin(StrEnum):
-    """How the picture comes about."""
+    """Where the picture comes from."""
 
     PAINTED = "painted"
     MEMORY = "memory"
-    JOINED = "joined"  # another job's painting of the same wish
+    JOINED = "joined"  # painted for another job, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryMatch:
-    """Which remembered prompt answered, and how near it is."""
+    """The remembered prompt that answered a job, how alike the prompts are (0 to 1), and by which rule."""
 
     prompt: str
     score: float
@@ -54,38 +54,38 @@ class Job:
     finished: float | None = None
     step: int = 0
     position: int | None = None  # paintings before this one in the queue
-    seconds_left: float | None = None  # of painting, while it runs, as steps go now
-    message: str = ""  # what is waited for, in words, while it runs and steps say nothing
-    previewed: int | None = None  # the step whose preview can be seen, while it runs
+    seconds_left: float | None = None  # of painting, while it runs, at the present pace
+    message: str = ""  # what a running painting waits for, in words, where steps say nothing
+    previewed: int | None = None  # the step of the last preview, while it runs
     error: str | None = None
     picture: Picture | None = None
     match: MemoryMatch | None = None
-    user: str = ""  # whoever asked, as they call themselves
-    scope: str = SHARED  # whose memory it belongs to: others are never told of it
-    random_seed: bool = False  # the seed was drawn here, not asked for
-    always_paint: bool = False  # whatever was remembered or under way
-    waiters: int = 1  # jobs that wait for the same painting, this one among them
+    user: str = ""  # the name of the user; "" if it is unknown
+    scope: str = SHARED  # the memory that it belongs to; users of other scopes never see it
+    random_seed: bool = False  # the seed was drawn here: the user gave none
+    always_paint: bool = False  # the user wanted a new painting, whatever was remembered or under way
+    waiters: int = 1  # jobs that wait for the same painting, this one included
 
     @property
     def key(self) -> str:
-        """Of the picture that it has, or will have."""
+        """The key of the picture that the job has or will have."""
         return self.picture.key if self.picture else key_in(self.scope, self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to paint one painting, until the lease runs out; `token` fences off earlier claimants."""
+    """The right to paint one painting until the lease runs out; `token` fences off earlier holders."""
 
     painting: str
     token: str
     recipe: Recipe
     scope: str
     attempt: int
-    user: str = ""  # whose turn it was
-    rank: float = 0.0  # among what this user waits for: less is sooner
-    fault: str = ""  # what an earlier attempt failed of, if it could say so
+    user: str = ""  # whose turn it was, as a hash
+    rank: float = 0.0  # among the paintings of this user: the lowest goes first
+    fault: str = ""  # why an earlier attempt failed, if its worker could report it
 
     @property
     def key(self) -> str:
-        """Of the picture to be painted."""
+        """The key of the picture to be painted."""
         return key_in(self.scope, self.recipe)

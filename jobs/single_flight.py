@@ -1,4 +1,4 @@
-"""One reading for all who ask for the same at the same time. Does not know what is read."""
+"""One call for all threads that ask for the same thing at the same time. Does not know what is read."""
 
 import math
 import threading
@@ -12,34 +12,34 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class Call(Generic[Value]):
-    """The last one under a name, while anybody is about to use it."""
+    """The last call under a name, while a thread still needs it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     users: int = 0
-    begun: float = -math.inf
+    started: float = -math.inf
     value: Value | None = None
 
 
 class SingleFlight(Generic[Value]):
-    """`read` by name; a reading that was begun after the call serves it as well as one of its own."""
+    """Calls `read` by name. A call that started after a thread asked serves that thread as well as its own would."""
 
     def __init__(self, read: Callable[[str], Value]) -> None:
         self.read, self.lock = read, threading.Lock()
         self.calls: dict[str, Call[Value]] = {}
 
     def __call__(self, name: str) -> Value:
-        """What `read` gives; raises what it raises."""
+        """What `read` returns; raises what it raises."""
         asked = time.monotonic()
         with self.lock:
             call = self.calls.setdefault(name, Call())
             call.users += 1
         try:
             with call.lock:
-                if call.begun < asked:
-                    begun = time.monotonic()
+                if call.started < asked:
+                    started = time.monotonic()
                     call.value = self.read(name)
-                    call.begun = begun
-                return call.value  # type: ignore[return-value]  # it was read
+                    call.started = started
+                return call.value  # type: ignore[return-value]  # set by now
         finally:
             with self.lock:
                 call.users -= 1

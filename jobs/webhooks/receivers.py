@@ -1,8 +1,8 @@
-"""Where webhooks may go, and how they get there: to public addresses only, each looked up once.
+"""Receivers of webhooks: URLs with public addresses, each resolved once.
 
-Whoever asks for a picture names a URL, and this server would else knock for them at doors that only it can reach
+A user names the URL, and could otherwise have this server send requests to services that only it can reach
 (server-side request forgery, https://owasp.org/Top10/A10_2021-Server-Side_Request_Forgery_%28SSRF%29/). The address
-that a name leads to is checked and then connected to itself, so that a second look-up cannot lead elsewhere. Knows
+of a name is checked and then connected to directly, so that resolving the name again cannot lead elsewhere. Knows
 HTTP and addresses; nothing of jobs.
 """
 
@@ -20,13 +20,13 @@ import httpx
 
 from memo import BadRecipe, BadSetup
 
-SECONDS = 10.0  # for all of a delivery but the look-up of the name
+SECONDS = 10.0  # for a whole delivery, except resolving the name
 LONGEST_URL = 2000  # characters
-USUAL_PORTS = {"http": 80, "https": 443}
-LOWEST_OTHER_PORT = 1024  # below are mail, shells and the like
-PIECE = 64 * 1024  # bytes written at once
+DEFAULT_PORTS = {"http": 80, "https": 443}
+LOWEST_OTHER_PORT = 1024  # below are mail, shells and other services
+CHUNK = 64 * 1024  # bytes written at once
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, section 2.4
-SPECIAL = tuple(  # of the IANA special-purpose registries, what older `ipaddress` modules take for global
+SPECIAL = tuple(  # IANA special-purpose networks that older `ipaddress` modules take for global
     map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"))
 )
 
@@ -35,7 +35,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Undelivered(Exception):
-    """A receiver was not reached, or did not say 2xx; `hopeless` when it never will."""
+    """A receiver was not reached or did not answer 2xx; `hopeless` when another attempt cannot help."""
 
     def __init__(self, why: str, *, hopeless: bool = False) -> None:
         self.hopeless = hopeless
@@ -43,23 +43,23 @@ class Undelivered(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """A URL taken apart, once for check and connection."""
+class Target:
+    """The parts of a URL, read once for both the check and the connection."""
 
     scheme: str
     host: str
     port: int
-    target: str  # path and query
+    path: str  # with the query
 
     @property
-    def name(self) -> str:
-        """As the header Host has it."""
+    def host_header(self) -> str:
+        """The value of the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == USUAL_PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 class Receivers:
-    """Those that `allow` names may be anywhere: hosts and networks, separated by commas. Raises BadSetup."""
+    """`allow` lists hosts and networks, separated by commas, that need not be public. Raises BadSetup."""
 
     def __init__(self, allow: str = "") -> None:
         self.hosts: set[str] = set()
@@ -68,69 +68,69 @@ class Receivers:
             try:
                 self.networks.append(ipaddress.ip_network(word))
             except ValueError:
-                self.hosts.add(checked_name(word))
+                self.hosts.add(check_name(word))
 
-    def check(self, url: object) -> Door:
-        """The URL taken apart; raises BadRecipe for one that will be refused, as far as that is known without DNS."""
-        door = read_url(url)
-        if literal := as_address(door.host):
-            if not self.may_reach(door, literal):
-                raise BadRecipe("webhook", url, "it must lead to a public address, or to one that this server allows")
-        return door
+    def check(self, url: object) -> Target:
+        """The parts of the URL; raises BadRecipe for a URL that is refused, as far as that shows without DNS."""
+        target = read_url(url)
+        if literal := read_address(target.host):
+            if not self.may_reach(target, literal):
+                raise BadRecipe("webhook", url, "its address must be public, or in JOBS_WEBHOOK_ALLOW of this server")
+        return target
 
-    def may_reach(self, door: Door, address: Address) -> bool:
-        """Whether this is a public address, or one that was allowed."""
-        if door.host.lower() in self.hosts or any(address in network for network in self.networks):
+    def may_reach(self, target: Target, address: Address) -> bool:
+        """Whether the address is public or allowed."""
+        if target.host.lower() in self.hosts or any(address in network for network in self.networks):
             return True
-        return is_public(address) and (door.port in USUAL_PORTS.values() or door.port >= LOWEST_OTHER_PORT)
+        return is_public(address) and (target.port in DEFAULT_PORTS.values() or target.port >= LOWEST_OTHER_PORT)
 
-    def addresses(self, door: Door) -> list[Address]:
-        """The addresses behind the name that may be connected to; raises Undelivered when there is none."""
+    def addresses(self, target: Target) -> list[Address]:
+        """The addresses of the host that may be connected to; raises Undelivered when there is none."""
         try:
-            found = socket.getaddrinfo(door.host, door.port, type=socket.SOCK_STREAM)
+            resolved = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise Undelivered(f"{door.host} has no address: {error}") from error
-        addresses = [unmapped(ipaddress.ip_address(where[0])) for *_, where in found]
-        allowed = [address for address in dict.fromkeys(addresses) if self.may_reach(door, address)]
+            raise Undelivered(f"{target.host} has no address: {error}") from error
+        addresses = [unmapped(ipaddress.ip_address(where[0])) for *_, where in resolved]
+        allowed = [address for address in dict.fromkeys(addresses) if self.may_reach(target, address)]
         if not allowed:
-            raise Undelivered(f"{door.host}:{door.port} is not public and not allowed", hopeless=True)
+            raise Undelivered(f"{target.host}:{target.port} is not public and not allowed", hopeless=True)
         return allowed
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float = SECONDS) -> None:
-        """POST once; returns when the receiver says 2xx, else raises Undelivered. Redirects are not followed."""
+        """POST once; raises Undelivered unless the receiver answers 2xx. Redirects are not followed."""
         try:
-            door = self.check(url)
+            target = self.check(url)
         except BadRecipe as error:
             raise Undelivered(str(error), hopeless=True) from error
-        addresses = self.addresses(door)
+        addresses = self.addresses(target)
         try:
-            status = send(door, addresses, body, headers, time.monotonic() + seconds)
+            status = send(target, addresses, body, headers, time.monotonic() + seconds)
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
-            raise Undelivered(f"{door.name} did not answer: {error!r}") from error
+            raise Undelivered(f"{target.host_header} did not answer: {error!r}") from error
         if not 200 <= status < 300:
-            raise Undelivered(f"{door.name} answered {status}", hopeless=status == 410)  # Gone, RFC 9110
+            raise Undelivered(f"{target.host_header} answered {status}", hopeless=status == 410)  # Gone, RFC 9110
 
 
-def send(door: Door, addresses: Iterable[Address], body: bytes, headers: Mapping[str, str], until: float) -> int:
-    """The status of the answer; the rest of it is left unread."""
+def send(target: Target, addresses: Iterable[Address], body: bytes, headers: Mapping[str, str], until: float) -> int:
+    """POST, and return the status of the answer; the rest of it is not read."""
     where = httpcore.URL(
-        scheme=door.scheme.encode(), host=door.host.encode(), port=door.port, target=door.target.encode()
+        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
     )
-    sent = {"Host": door.name, "Content-Length": str(len(body)), "Connection": "close", **headers}
-    secured = httpx.create_ssl_context() if door.scheme == "https" else None
-    with httpcore.ConnectionPool(ssl_context=secured, network_backend=Checked(addresses, until)) as pool:
-        with pool.stream("POST", where, headers=list(sent.items()), content=pieces(body)) as answer:
+    sent = {"Host": target.host_header, "Content-Length": str(len(body)), "Connection": "close", **headers}
+    secured = httpx.create_ssl_context() if target.scheme == "https" else None
+    with httpcore.ConnectionPool(ssl_context=secured, network_backend=CheckedBackend(addresses, until)) as pool:
+        with pool.stream("POST", where, headers=list(sent.items()), content=chunks(body)) as answer:
             return int(answer.status)
 
 
-def pieces(body: bytes) -> Iterator[bytes]:
-    """So that a receiver who reads slowly is noticed between two of them."""
-    for at in range(0, len(body), PIECE):
-        yield body[at : at + PIECE]
+def chunks(body: bytes) -> Iterator[bytes]:
+    """Split the body, so that a receiver that reads slowly is noticed between two chunks."""
+    for at in range(0, len(body), CHUNK):
+        yield body[at : at + CHUNK]
 
 
-class Checked(httpcore.NetworkBackend):
-    """Connects to addresses that were checked, whatever name is asked for, and not for longer than until a moment."""
+class CheckedBackend(httpcore.NetworkBackend):
+    """Connects only to the checked addresses, whatever host it is given, and only until a deadline."""
 
     def __init__(self, addresses: Iterable[Address], until: float) -> None:
         self.addresses, self.until, self.backend = list(addresses), until, httpcore.SyncBackend()
@@ -143,30 +143,30 @@ class Checked(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """To the first address that answers."""
+        """Connect to the first address that answers."""
         for number, address in enumerate(self.addresses, 1):
             try:
-                stream = self.backend.connect_tcp(str(address), port, left(self.until), None, socket_options)
-                return Hurried(stream, self.until)
+                stream = self.backend.connect_tcp(str(address), port, seconds_until(self.until), None, socket_options)
+                return DeadlineStream(stream, self.until)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if number == len(self.addresses):
                     raise
         raise httpcore.ConnectError(f"{host} has no address")
 
 
-class Hurried(httpcore.NetworkStream):
-    """A connection that ends at a moment, however often a few bytes come."""
+class DeadlineStream(httpcore.NetworkStream):
+    """A connection that ends at a deadline, even if a few bytes arrive again and again."""
 
     def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
         self.stream, self.until = stream, until
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See NetworkStream."""
-        return self.stream.read(max_bytes, left(self.until))
+        return self.stream.read(max_bytes, seconds_until(self.until))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See NetworkStream."""
-        self.stream.write(buffer, left(self.until))
+        self.stream.write(buffer, seconds_until(self.until))
 
     def close(self) -> None:
         """See NetworkStream."""
@@ -176,47 +176,49 @@ class Hurried(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         """See NetworkStream; the certificate is checked against the name, not the address."""
-        return Hurried(self.stream.start_tls(ssl_context, server_hostname, left(self.until)), self.until)
+        return DeadlineStream(
+            self.stream.start_tls(ssl_context, server_hostname, seconds_until(self.until)), self.until
+        )
 
     def get_extra_info(self, info: str) -> Any:
         """See NetworkStream."""
         return self.stream.get_extra_info(info)
 
 
-def left(until: float) -> float:
-    """Seconds; raises ReadTimeout when there are none."""
+def seconds_until(until: float) -> float:
+    """Seconds until the deadline; raises ReadTimeout when it has passed."""
     if (seconds := until - time.monotonic()) <= 0:
-        raise httpcore.ReadTimeout("the time for a delivery is over")
+        raise httpcore.ReadTimeout("the delivery took too long")
     return seconds
 
 
-def read_url(url: object) -> Door:
-    """Scheme, host, port and target; raises BadRecipe."""
+def read_url(url: object) -> Target:
+    """The parts of the URL; raises BadRecipe."""
     if not isinstance(url, str) or len(url) > LONGEST_URL or not (url.isascii() and url.isprintable()) or " " in url:
         raise BadRecipe("webhook", url, f"it must be a URL of at most {LONGEST_URL} ASCII characters")
     try:
         parts = urlsplit(url)
         port = parts.port
-        host = checked_name(parts.hostname or "")
+        host = check_name(parts.hostname or "")
     except (ValueError, BadSetup) as error:
         raise BadRecipe("webhook", url, "it must be a URL such as https://example.com/painted") from error
-    if parts.scheme not in USUAL_PORTS:
+    if parts.scheme not in DEFAULT_PORTS:
         raise BadRecipe("webhook", url, "it must begin with https:// or http://")
     if "@" in parts.netloc:
-        raise BadRecipe("webhook", url, "it must hold no name and password: deliveries are signed")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Door(parts.scheme, host, USUAL_PORTS[parts.scheme] if port is None else port, target)
+        raise BadRecipe("webhook", url, "leave out the name and password: deliveries are signed instead")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Target(parts.scheme, host, DEFAULT_PORTS[parts.scheme] if port is None else port, path)
 
 
-def checked_name(host: str) -> str:
-    """A host's name or address, in small letters; raises BadSetup."""
+def check_name(host: str) -> str:
+    """The name or address of a host in lower case; raises BadSetup."""
     if not host or not all(character.isalnum() or character in "-._:" for character in host) or not host.isascii():
         raise BadSetup(f"JOBS_WEBHOOK_ALLOW: {host!r} is neither a host nor a network")
     return host.lower()
 
 
-def as_address(host: str) -> Address | None:
-    """What a host that is written as a number means, the ways of inet_aton(3) among them; None for a name."""
+def read_address(host: str) -> Address | None:
+    """The address that a host is written as, in the forms of inet_aton(3), too; None for a name."""
     try:
         return unmapped(ipaddress.ip_address(host))
     except ValueError:
@@ -228,12 +230,12 @@ def as_address(host: str) -> Address | None:
 
 
 def unmapped(address: Address) -> Address:
-    """The IPv4 address in an IPv6 one, if it is only that."""
+    """The IPv4 address that an IPv6 address maps, else the address itself."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody on the internet may be there, and nobody but them."""
+    """Whether the address is global unicast: neither private nor special in any way."""
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     special = any(address in network for network in SPECIAL)
