@@ -1,1 +1,1 @@
-"""worker: painting. Batches, Celery, GPU and training; knows no HTTP."""
+"""worker: painting. Celery, GPUs and painters; knows no HTTP."""

@@ -1,4 +1,4 @@
-"""What a worker process does: it paints. Knows Celery, no environment."""
+"""The Celery application of a worker, which paints. Reads no environment."""
 
 import gc
 import logging
@@ -31,22 +31,22 @@ from .paint import PaintingRunner
 log = logging.getLogger(__name__)
 
 
-Opening = Callable[[Model], Painter]
+OpenPainter = Callable[[Model], Painter]
 
 
 class Painters:
     """The painters of this process, loaded on first use and kept while their model is unchanged.
 
-    Those that are loaded answer while another is loading.
+    Loaded painters stay usable while another is loading.
     """
 
-    def __init__(self, catalogue: Catalogue, opening: Opening) -> None:
-        self.catalogue, self.opening = catalogue, opening
+    def __init__(self, catalogue: Catalogue, load_painter: OpenPainter) -> None:
+        self.catalogue, self.load_painter = catalogue, load_painter
         self.loading = threading.Lock()
         self.loaded: dict[tuple[str, str], Painter] = {}
 
     def state(self) -> dict[str, dict[str, float]]:
-        """What each does now."""
+        """The state of each loaded painter, by the name of its model."""
         return {name: dict(painter.state()) for (name, _), painter in list(self.loaded.items())}
 
     def __call__(self, name: str) -> Painter:
@@ -59,67 +59,69 @@ class Painters:
         return kept
 
     def of(self, recipe: Recipe) -> Painter:
-        """Who paints this recipe; raises BadSetup if its model was replaced, for it would be another picture."""
+        """The painter of this recipe; raises BadSetup if its model was replaced, which would give another picture."""
         revision = self.catalogue.model(recipe.model).revision
         if revision != recipe.revision:
-            was = f"{recipe.model} was replaced since this was asked for (now {revision}, then {recipe.revision})"
-            raise BadSetup(f"{was}: ask again")
+            change = f"from revision {recipe.revision} to {revision}"
+            raise BadSetup(f"{recipe.model} was replaced after this request ({change}): send the request again")
         return self(recipe.model)
 
     def load(self, model: Model) -> Painter:
-        """The painter of this model, in place of one of other weights, which goes with its last painting."""
+        """Load the painter of this model. One of older weights is freed after its last painting."""
         log.info("loading the model %s %s", model.name, model.revision)
         self.loaded = {key: painter for key, painter in self.loaded.items() if key[0] != model.name}
-        gc.collect()  # networks hold each other
-        self.loaded[model.name, model.revision] = painter = self.opening(model)
+        gc.collect()  # networks refer to each other in circles
+        self.loaded[model.name, model.revision] = painter = self.load_painter(model)
         return painter
 
 
-def create_worker(memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, opening: Opening | None = None) -> Celery:
+def create_worker(
+    memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, load_painter: OpenPainter | None = None
+) -> Celery:
     """The Celery application with its tasks; opens nothing before Celery starts the worker.
 
-    `opening` makes the painter of a model; by default its weights are loaded.
+    `load_painter` makes the painter of a model; by default its weights are loaded.
     """
     app = create_celery(jobs)
-    worker_init.connect(log_to_stderr, weak=False)  # before models are loaded; Celery would do it after that
+    worker_init.connect(log_to_stderr, weak=False)  # before models are loaded: Celery would do it later
     setup_logging.connect(log_to_stderr, weak=False)
-    connect_painting(app, memo, jobs, config, opening)
+    connect_painting(app, memo, jobs, config, load_painter)
     worker_ready.connect(lambda **_: log.info("worker ready"), weak=False)
     return app
 
 
 def connect_painting(
-    app: Celery, memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, opening: Opening | None
+    app: Celery, memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, load_painter: OpenPainter | None
 ) -> None:
-    """The task of painting, and what workers that paint do beside it."""
-    open_for_work: list[PaintingRunner] = []
+    """Define the task of painting, and start what runs beside it once the worker is ready."""
+    runners: list[PaintingRunner] = []  # one, once the worker is initialized
 
     def paint(model: str) -> str:
-        return open_for_work[0].answer(model)
+        return runners[0].answer(model)
 
     app.task(name=PAINT, shared=False)(paint)
 
     def open_runner(sender: Any, **_: Any) -> None:
-        line = Line(sender, Catalogue(Path(jobs.models)))
-        if not line.paints:
+        queues = ModelQueues(sender, Catalogue(Path(jobs.models)))
+        if not queues.paints:
             return
-        line.catalogue.check()
+        queues.catalogue.check()
         options = config.painter_options()
         sender.concurrency = options.slots
         job_store = open_job_store(jobs.redis)
-        painters = Painters(line.catalogue, opening or (lambda model: open_painter(model, options)))
-        device = painters(line.listen()[0]).device
-        memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures and never looks them up
+        painters = Painters(queues.catalogue, load_painter or (lambda model: open_painter(model, options)))
+        device = painters(queues.listen()[0]).device
+        memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures, and never looks them up
         runner = PaintingRunner(job_store, memory, painters.of)
-        runner.painting = painters.state
-        runner.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back what else is under way
+        runner.painter_states = painters.state
+        runner.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back its other paintings
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
         lease_keeper = LeaseKeeper(
-            runner, lambda m: notify_worker(app, m), line.listen, slots=options.slots, name=name, facts=facts
+            runner, lambda m: notify_worker(app, m), queues.listen, slots=options.slots, name=name, facts=facts
         )
-        open_for_work.append(runner)
-        worker_ready.connect(line.opened, weak=False)
+        runners.append(runner)
+        worker_ready.connect(queues.opened, weak=False)
         worker_ready.connect(lambda **_: lease_keeper.start(), weak=False)
         deliverer = Deliverer(open_webhooks(job_store, jobs), memory)
         worker_ready.connect(lambda **_: deliverer.start(), weak=False)
@@ -130,8 +132,8 @@ def connect_painting(
     worker_init.connect(exit_on_bad_setup(open_runner), weak=False)
 
 
-class Line:
-    """The queues that a worker listens at: those it was started with, or, at the queue of all, one of each model."""
+class ModelQueues:
+    """The queues that a worker listens on: those it was started with, or one for each model."""
 
     def __init__(self, worker: Any, catalogue: Catalogue) -> None:
         self.queues, self.hostname, self.control = worker.app.amqp.queues, worker.hostname, worker.app.control
@@ -143,26 +145,26 @@ class Line:
 
     @property
     def paints(self) -> bool:
-        """Whether it is a worker that paints."""
+        """Whether this worker paints."""
         return self.all or bool(self.named)
 
     def opened(self, **_: Any) -> None:
-        """The worker takes messages now, and must be told of queues that come later."""
+        """Note that the worker takes messages now; queues that come later must be added to it."""
         self.running = True
 
     def listen(self) -> list[str]:
-        """The models that this worker serves now, each one's queue listened at; raises BadSetup."""
+        """Listen on the queues of all models that this worker serves; returns those models. Raises BadSetup."""
         models = list(self.catalogue.models())
         if not self.all:
             if missing := [name for name in self.named if name not in models]:
                 known = ", ".join(models)
-                raise BadSetup(f"there is no model {missing[0]!r} in {self.catalogue.folder}, only {known}")
+                raise BadSetup(f"there is no model {missing[0]!r} in {self.catalogue.folder}; there are {known}")
             return self.named
         for queue in (queue_of(model) for model in models):
             if queue in self.queues.consume_from:
                 continue
             if self.running:
-                log.info("listening at %s from now on", queue)
+                log.info("listening on the queue %s, too", queue)
                 self.control.add_consumer(queue, destination=[self.hostname])
             else:
                 self.queues.select_add(self.queues.new_missing(queue))

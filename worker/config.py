@@ -1,4 +1,4 @@
-"""How much of the machine a worker may use."""
+"""The settings of a worker: what it may use of its machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class WorkerConfig:
     """Each field is the variable WORKER_<NAME>, or WORKER_<NAME>_FILE for secrets."""
 
     threads: str = "1"  # CPU threads of one worker's torch
-    slots: str = AUTO  # paintings that one worker has under way at once, stepping together
+    slots: str = AUTO  # paintings that one worker paints at once, in batches
     device: str = AUTO  # auto, cpu, cuda or cuda:N
     dtype: str = AUTO  # auto, float32, bfloat16 or float16
-    compile: str = "0"  # 1: by torch.compile, minutes at the start; max: tuned besides, many minutes
+    compile: str = "0"  # 1: torch.compile, which takes minutes at the start; max: tuned, too, which takes many
 
     hub_token: str | None = None  # for models on the Hugging Face Inference API
-    watts: str = ""  # of a busy core or of the GPU, where energy cannot be measured
+    watts: str = ""  # power of a busy core or of the GPU, where energy cannot be measured
 
     def __post_init__(self) -> None:
         for name, most in (("threads", 512), ("slots", 64)):
@@ -48,7 +48,7 @@ class WorkerConfig:
 
     @property
     def known_watts(self) -> float | None:
-        """As a number; raises BadSetup."""
+        """The watts as a number, None if they are not set; raises BadSetup."""
         try:
             watts = float(self.watts) if self.watts else None
         except ValueError:

@@ -1,7 +1,8 @@
-"""What every worker does beside painting: renew its leases, bring back the dead's work, index what had to wait.
+"""What every worker does beside painting: it renews leases, and looks after queue, index and old init images.
 
-And pictures that were sent to start from, and never were, are removed. Leases have a thread of their own, for what
-is looked after beside them may take long: a large model that is new is read whole, a store may be slow.
+Paintings of dead workers go back into the queue, pictures are indexed that had to wait for the index, and init images
+that nobody used are removed. Leases have a thread of their own, because the rest may take long: a new large model is
+read whole, and a store may be slow.
 """
 
 import logging
@@ -17,13 +18,13 @@ from .paint import PaintingRunner
 log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
-SILENT_SECONDS = 3600.0  # without a step or a word: it hangs, and another worker should try
-SWEEP_SECONDS = 300.0  # between two looks at paintings that ended unseen: cancelled while they waited, say
-UNNOTICED_SECONDS = 10.0  # that something waits and we are free: whoever should have rung died, or Redis lost it
+SILENT_SECONDS = 3600.0  # without a report a painting counts as hanging, and another worker should try it
+SWEEP_SECONDS = 300.0  # between two searches for paintings that ended unseen, such as cancelled ones
+UNNOTICED_SECONDS = 10.0  # a painting waits so long beside a free worker only if its message was lost
 
 
 class LeaseKeeper:
-    """Background threads; `notify` calls a worker for a model, `serving` tells which models this worker serves."""
+    """Two background threads. `notify` wakes a worker for a model, `serving` returns the models of this worker."""
 
     def __init__(
         self,
@@ -37,11 +38,9 @@ class LeaseKeeper:
     ) -> None:
         self.runner, self.notify, self.serving, self.slots = runner, notify, serving, slots
         self.name, self.facts = name, facts
-        self.waiting_since: dict[
-            str, float
-        ] = {}  # models by when something was first seen to wait although we were free
-        self.models: Sequence[str] | None = None  # that are served, as was seen last
-        self.patient_until = 0.0  # others' leases may have run out while nobody could renew them
+        self.waiting_since: dict[str, float] = {}  # by model: since when a painting waits although we are free
+        self.models: Sequence[str] | None = None  # the models that this worker served last
+        self.patient_until = 0.0  # after an outage other workers must first get the time to renew their leases
         self.hanging: set[str] = set()
         self.swept = -SWEEP_SECONDS
         self.stopping = threading.Event()
@@ -51,12 +50,12 @@ class LeaseKeeper:
         ]
 
     def start(self) -> None:
-        """Begin; the first rounds are at once."""
+        """Start the threads; their first rounds begin at once."""
         for thread in self.threads:
             thread.start()
 
     def stop(self) -> None:
-        """End after the current rounds, call others for what we leave, and strike this worker off."""
+        """Stop after the current rounds, notify others of what is left, and take this worker off the list."""
         self.stopping.set()
         for thread in self.threads:
             thread.join(timeout=PERIOD * 2)
@@ -65,22 +64,22 @@ class LeaseKeeper:
                 self.notify(model)
             self.runner.job_store.heartbeats.remove(self.name)
         except Unavailable as error:
-            log.warning("stopped without a farewell: %s", error)
+            log.warning("stopped without taking this worker off the list: %s", error)
 
     def run(self, task: Callable[[], None]) -> None:
-        """Rounds until stopped; an outage of a part is waited for."""
+        """Run rounds until stopped; goes on after the outage of a part."""
         while True:
             try:
                 task()
             except MemoError as error:
                 log.warning("%s", error)
-            except Exception:  # whatever it is, leases must be renewed in the next round
-                log.exception("a round went wrong")
+            except Exception:  # leases must be renewed in the next round, whatever happened
+                log.exception("a round failed")
             if self.stopping.wait(PERIOD):
                 return
 
     def keep_leases(self) -> None:
-        """One round of renewing ours, bringing back the dead's work, and saying that we live."""
+        """Renew our leases, requeue the paintings of dead workers, and send a heartbeat."""
         job_store = self.runner.job_store
         if self.models is None:
             self.models = self.serving()
@@ -97,40 +96,40 @@ class LeaseKeeper:
             raise
 
     def renew(self) -> None:
-        """The leases of what we paint, unless nothing was heard of it for very long."""
+        """Renew the leases of our paintings, except those that hang."""
         for painting, claim in list(self.runner.claims.items()):
             if time.monotonic() - self.runner.last_sign.get(painting, time.monotonic()) < SILENT_SECONDS:
                 self.runner.job_store.claims.renew(claim)
             elif painting not in self.hanging:
                 self.hanging.add(painting)
-                log.error("painting %s hangs here: it is left to others, and this worker wants a look", painting)
+                log.error("painting %s hangs here and is left to other workers: check this worker", painting)
 
     def look_after(self) -> None:
-        """One round of everything else."""
+        """Do everything else once."""
         self.models = self.runner.models = self.serving()
         for model in self.models:
-            self.listen(model)
+            self.notify_of_unnoticed(model)
         self.index_backlog()
         if time.monotonic() >= self.swept + SWEEP_SECONDS:
             self.sweep()
             self.swept = time.monotonic()
-        self.forget_unused_uploads()
+        self.remove_unused_init_images()
 
-    def listen(self, model: str) -> None:
-        """Ring for what waits for long although we are free."""
+    def notify_of_unnoticed(self, model: str) -> None:
+        """Notify workers of paintings that have waited too long although we are free: their message was lost."""
         free = len(self.runner.claims) < self.slots
         waiting = self.runner.job_store.statistics.count_waiting(model) if free else 0
         moment = time.monotonic()
         if not waiting:
             self.waiting_since.pop(model, None)
         elif moment - self.waiting_since.setdefault(model, moment) >= UNNOTICED_SECONDS:
-            log.warning("%d paintings wait for %s and nobody rang", waiting, model)
+            log.warning("%d paintings wait for %s, and no worker was notified of them", waiting, model)
             del self.waiting_since[model]
             for _ in range(min(waiting, self.slots)):
                 self.notify(model)
 
     def index_backlog(self) -> None:
-        """Index pictures that were kept while the index was down; those deleted since are struck off."""
+        """Index pictures that were kept while the index was down; entries of deleted pictures are removed."""
         for entry, key in self.runner.job_store.backlog.unindexed():
             try:
                 self.runner.memory.index_picture(self.runner.memory.picture(key))
@@ -139,18 +138,18 @@ class LeaseKeeper:
             self.runner.job_store.backlog.remove_unindexed(entry)
 
     def sweep(self) -> None:
-        """Strike off what memory takes for under way and the board does not; neither is waited for."""
+        """End paintings that memory takes to be under way and that the job store knows as finished."""
         try:
             known = self.runner.memory.paintings_under_way()
         except Unavailable as error:
-            log.warning("paintings under way are looked through later: %s", error)
+            log.warning("paintings under way are checked later: %s", error)
             return
         for painting in set(known) - self.runner.job_store.jobs.unfinished(known):
             self.runner.memory.painting_ended(painting)
 
-    def forget_unused_uploads(self) -> None:
-        """Remove old pictures to start from that nothing began from; the others go with the last that did."""
+    def remove_unused_init_images(self) -> None:
+        """Remove old init images that no picture was painted from; the others go with the last such picture."""
         job_store = self.runner.job_store
-        for start, scope in job_store.backlog.old_init_images():
-            self.runner.memory.release_init_image(start, scope)
-            job_store.backlog.drop_init_image(start, scope)
+        for init_image, scope in job_store.backlog.old_init_images():
+            self.runner.memory.release_init_image(init_image, scope)
+            job_store.backlog.drop_init_image(init_image, scope)

@@ -11,7 +11,7 @@ from memo import MemoConfig
 from .app import create_worker
 from .config import WorkerConfig
 
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # of what it says while it loads, nothing is for users
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # nothing that it logs while loading is for users
 app = create_worker(
     MemoConfig.from_env(os.environ), JobsConfig.from_env(os.environ), WorkerConfig.from_env(os.environ)
 )

@@ -1,7 +1,7 @@
-"""One painting from claim to kept picture. Knows the board and the memory; neither Celery nor torch.
+"""One painting from claim to kept picture. Knows the job store and the memory; neither Celery nor torch.
 
-Safe to run twice: a claim is held by one worker at a time, a picture's bytes are written once, and a lost claim
-changes nothing any more.
+Safe to run twice: one worker at a time holds a claim, a picture's bytes are written once, and a worker that lost its
+claim changes nothing any more.
 """
 
 import base64
@@ -24,34 +24,34 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
-STORE_WAIT = 0.5, 5.0  # seconds before the store is asked again: the first time, doubled each time, and at most
-FAULTY = 3  # different paintings with unexpected faults in a row: then it is the worker that is broken
+STORE_WAIT = 0.5, 5.0  # seconds before the store is tried again: at first, doubling up to the second number
+FAULTY = 3  # paintings that fail unexpectedly in a row: then the worker is broken, not the paintings
 
 Answer = TypeVar("Answer")
 
 
 class Stopped(Exception):
-    """The painting ends here without a picture: "cancel", "lost" or "hand back"."""
+    """This worker stops painting without a picture: "cancel", "lost" or "hand back"."""
 
 
 class PaintingRunner:
-    """Paints claimed paintings with the painters it is given."""
+    """Claims paintings and paints them; `painters` returns the painter of a recipe."""
 
     def __init__(self, job_store: JobStore, memory: Memory, painters: Callable[[Recipe], Painter]) -> None:
         self.job_store, self.memory, self.painters = job_store, memory, painters
         self.claims: dict[str, Claim] = {}
-        self.last_sign: dict[str, float] = {}  # of these, when a step was taken or something said last; monotonic
+        self.last_sign: dict[str, float] = {}  # by painting: when it last took a step or reported; monotonic
         self.closing = threading.Event()
-        self.ended: Counter[str] = Counter()  # paintings by how they ended here
-        self.spent = 0.0  # joules
-        self.painting: Callable[[], dict[str, dict[str, float]]] = dict  # what each painter does now
-        self.models: Sequence[str] = ()  # what this worker serves beside what it is rung for
-        self.unserved: list[str] = []  # models that we were rung for, and did not paint for since we close
-        self.faulty: set[str] = set()  # paintings with unexpected faults since the last that was done
-        self.give_up: Callable[[], None] = self.closing.set  # ends this worker; another is started in its place
+        self.ended: Counter[str] = Counter()  # paintings by how they ended on this worker
+        self.joules = 0.0  # spent on finished pictures
+        self.painter_states: Callable[[], dict[str, dict[str, float]]] = dict
+        self.models: Sequence[str] = ()  # models that this worker serves besides the one of a message
+        self.unserved: list[str] = []  # models whose message came while this worker was closing
+        self.faulty: set[str] = set()  # paintings that failed unexpectedly since the last success
+        self.give_up: Callable[[], None] = self.closing.set  # ends this worker, so that a new one is started
 
     def answer(self, model: str) -> str:
-        """A ring: paint for our models, in turn, until nothing waits. Others who were rung find nothing then."""
+        """Answer a message: paint until nothing waits for our models. Later messages then find nothing to do."""
         words: list[str] = []
         while not self.closing.is_set():
             if (word := self.paint(model, *self.models)) == "nothing":
@@ -62,11 +62,11 @@ class PaintingRunner:
         return ", ".join(words)
 
     def paint(self, *models: str) -> str:
-        """Claim what is next of these models and paint it; answers in a word what became of it (for the log)."""
+        """Claim the next painting of these models and paint it; returns how it ended, in a word for the log."""
         try:
             claim = self.job_store.claims.claim(*models)
         except Unavailable as error:
-            log.warning("rung for %s in vain, another will be: %s", models[0], error)
+            log.warning("no painting of %s could be claimed, another worker will do it: %s", models[0], error)
             return "nothing"
         if claim is None:
             return "nothing"
@@ -75,29 +75,29 @@ class PaintingRunner:
         return word
 
     def state(self) -> dict[str, object]:
-        """What this worker does and has done, for those who watch over it."""
-        told = {"busy": len(self.claims), "ended": dict(self.ended), "joules": round(self.spent, 3)}
-        return {**told, "painters": self.painting()}
+        """What this worker is doing and has done, for its heartbeat."""
+        counts = {"busy": len(self.claims), "ended": dict(self.ended), "joules": round(self.joules, 3)}
+        return {**counts, "painters": self.painter_states()}
 
     def paint_claimed(self, claim: Claim) -> str:
-        """Paint; whatever goes wrong is told where it is waited for."""
+        """Paint, or leave the painting to its lease while the queue does not answer."""
         painting = claim.painting
-        log.info("painting %s: %r, try %d", painting, claim.recipe.prompt, claim.attempt)
+        log.info("painting %s: %r, attempt %d", painting, claim.recipe.prompt, claim.attempt)
         self.claims[painting], self.last_sign[painting] = claim, time.monotonic()
         try:
             return self.attempt(claim)
         except Unavailable as error:
-            log.warning("painting %s is left to its lease, then tried again: %s", painting, error)
+            log.warning("painting %s is tried again when its lease ends: %s", painting, error)
             return "left"
         finally:
             self.claims.pop(painting, None)
             self.last_sign.pop(painting, None)
 
     def attempt(self, claim: Claim) -> str:
-        """Paint, or settle what comes of it; raises Unavailable while the queue does not answer."""
+        """Paint, and end the painting whatever happens; raises Unavailable while the queue does not answer."""
         if claim.attempt > MOST_ATTEMPTS:
-            said = f", and one of them said: {claim.fault}" if claim.fault else ""
-            return self.fail(claim, f"its worker died {MOST_ATTEMPTS} times while painting it{said}")
+            fault = f"; an earlier attempt failed: {claim.fault}" if claim.fault else ""
+            return self.fail(claim, f"its worker died {MOST_ATTEMPTS} times while painting it{fault}")
         try:
             return self.work(claim)
         except Stopped as stop:
@@ -108,34 +108,34 @@ class PaintingRunner:
             return self.try_later(claim, str(error))
         except MemoError as error:
             return self.fail(claim, str(error))
-        except Exception as error:  # whatever it is, it is tried again, then told to whoever waits
+        except Exception as error:  # tried again, then shown to the user
             log.exception("painting %s failed", claim.painting)
             self.suspect(claim.painting)
             return self.try_later(claim, f"{type(error).__name__}: {error}")
 
     def try_later(self, claim: Claim, error: str) -> str:
-        """Leave it to its lease, so that it is tried again a little later, unless this was the last try."""
+        """Leave the painting to its lease, so that it is tried again soon; fail it after the last attempt."""
         if claim.attempt >= MOST_ATTEMPTS:
             return self.fail(claim, error)
-        log.warning("painting %s is left to its lease, try %d failed: %s", claim.painting, claim.attempt, error)
+        log.warning("attempt %d at painting %s failed: %s", claim.attempt, claim.painting, error)
         self.job_store.progress.report_message(
-            claim, f"soon tried again, since try {claim.attempt} failed: {error}", fault=error
+            claim, f"attempt {claim.attempt} failed and will be repeated soon: {error}", fault=error
         )
         return "left"
 
     def suspect(self, painting: str) -> None:
-        """Give up if nothing succeeds here any more, as after a fault of the GPU: others would do better."""
+        """End this worker if nothing succeeds on it any more, as after a fault of the GPU."""
         self.faulty.add(painting)
         if len(self.faulty) >= FAULTY:
-            log.critical("%d paintings failed here in a row: this worker ends, to be started anew", FAULTY)
+            log.critical("%d paintings in a row failed here: this worker ends, so that it is restarted", FAULTY)
             self.give_up()
 
     def work(self, claim: Claim) -> str:
-        """Bytes are durable before the index names them, and the job is done after that."""
+        """Paint, keep, index, complete: bytes are durable before the index names them, and the job is done last."""
         key = claim.key
-        there = self.stored(claim, lambda: self.memory.has(key))  # by a worker that died before it said so
-        new = None if there else self.paint_and_keep(claim)
-        picture = new or self.stored(claim, lambda: self.memory.picture(key))
+        is_kept = self.wait_for_store(claim, lambda: self.memory.has(key))  # by a worker that died afterwards
+        new = None if is_kept else self.paint_and_keep(claim)
+        picture = new or self.wait_for_store(claim, lambda: self.memory.picture(key))
         try:
             self.memory.index_picture(picture, new=new is not None)
         except Unavailable as error:
@@ -147,10 +147,10 @@ class PaintingRunner:
         self.faulty.clear()
         return "done"
 
-    def stored(self, claim: Claim, ask: Callable[[], Answer]) -> Answer:
-        """What the picture store answers, as soon as it does; meanwhile it is told that it does not.
+    def wait_for_store(self, claim: Claim, ask: Callable[[], Answer]) -> Answer:
+        """What `ask` returns once the picture store answers; until then users see what the painting waits for.
 
-        What is painted is not thrown away, and nothing fails for it. Raises Stopped.
+        A finished picture is not thrown away because the store is down. Raises Stopped.
         """
         wait, longest = STORE_WAIT
         while True:
@@ -158,33 +158,33 @@ class PaintingRunner:
                 return ask()
             except Unavailable as error:
                 log.warning("painting %s waits for the picture store: %s", claim.painting, error)
-            self.tell(claim, "waiting for the picture store, which does not answer")
+            self.report(claim, "waiting for the picture store, which does not answer")
             if self.closing.wait(wait):
                 raise Stopped("hand back")
             wait = min(2 * wait, longest)
 
-    def tell(self, claim: Claim, said: str) -> None:
-        """Say what a painting waits for; raises Stopped when nobody wants it any more."""
+    def report(self, claim: Claim, message: str) -> None:
+        """Report what a painting waits for; raises Stopped when it was cancelled or the claim is lost."""
         self.last_sign[claim.painting] = time.monotonic()
         try:
-            answer = self.job_store.progress.report_message(claim, said)
+            answer = self.job_store.progress.report_message(claim, message)
         except Unavailable as error:
-            log.warning("%s cannot be said of %s: %s", said, claim.painting, error)
+            log.warning("painting %s cannot report that it is %s: %s", claim.painting, message, error)
             return
         if answer != "go on":
             raise Stopped(answer)
 
     def paint_and_keep(self, claim: Claim) -> Picture | None:
-        """The new picture; None when somebody else kept one of this key meanwhile, which stays."""
+        """The new picture; None when another worker has kept one of this key meanwhile, which stays."""
         picture, png = self.render(claim)
-        return picture if self.stored(claim, lambda: self.memory.keep(picture, png)) else None
+        return picture if self.wait_for_store(claim, lambda: self.memory.keep(picture, png)) else None
 
     def render(self, claim: Claim) -> tuple[Picture, bytes]:
-        """Paint and encode."""
+        """Paint the claim's recipe; returns the picture and its PNG."""
         painter = self.painters(claim.recipe)
         started = time.perf_counter()
         reporter = Reporter(self, claim)
-        image = painter(claim.recipe, reporter, self.keep_upload(claim), Turn(claim.user, claim.rank))
+        image = painter(claim.recipe, reporter, self.open_init_image(claim), Turn(claim.user, claim.rank))
         picture = Picture(
             recipe=claim.recipe,
             created=now(),
@@ -194,15 +194,15 @@ class PaintingRunner:
             joules=round(reporter.joules, 3),
             metered=painter.metered,
         )
-        self.spent += reporter.joules
+        self.joules += reporter.joules
         return picture, write_png(image, picture)
 
-    def keep_upload(self, claim: Claim) -> Image.Image | None:
-        """The picture that the recipe starts from; raises Forgotten."""
+    def open_init_image(self, claim: Claim) -> Image.Image | None:
+        """The image that the recipe starts from; raises Forgotten."""
         if not claim.recipe.init_image:
             return None
-        start = self.stored(claim, lambda: self.memory.init_image(claim.recipe.init_image, claim.scope))
-        return Image.open(io.BytesIO(start), formats=["PNG"])
+        init_image = self.wait_for_store(claim, lambda: self.memory.init_image(claim.recipe.init_image, claim.scope))
+        return Image.open(io.BytesIO(init_image), formats=["PNG"])
 
     def fail(self, claim: Claim, error: str) -> str:
         """End a painting that cannot be made."""
@@ -211,7 +211,7 @@ class PaintingRunner:
         return "failed"
 
     def stop(self, claim: Claim, why: str) -> str:
-        """End a painting that gives no picture."""
+        """End a painting that was stopped without a picture; returns the reason."""
         if why == "cancel":
             self.job_store.progress.end_cancelled(claim)
             self.memory.painting_ended(claim.painting)
@@ -221,7 +221,7 @@ class PaintingRunner:
 
 
 class Reporter:
-    """After each step: tells how far it is, and stops when nobody waits, the claim is lost or the worker closes."""
+    """Reports each step; stops the painting when it was cancelled, its claim is lost or the worker closes."""
 
     def __init__(self, runner: PaintingRunner, claim: Claim) -> None:
         self.job_store, self.memory, self.closing, self.claim = runner.job_store, runner.memory, runner.closing, claim
@@ -239,15 +239,15 @@ class Reporter:
                 self.claim, progress.step, progress.seconds_left, self.preview(progress), progress.message
             )
         except Unavailable as error:
-            log.warning("step %d of %s is not reported: %s", progress.step, self.claim.painting, error)
-            return  # the token tells in the end whether the claim still holds
+            log.warning("step %d of painting %s was not reported: %s", progress.step, self.claim.painting, error)
+            return  # whether the claim still holds shows at the end
         if answer != "go on":
             raise Stopped(answer)
         if progress.step == 1:
-            self.memory.prepare_embedding(self.claim.recipe)  # while the next steps go on
+            self.memory.prepare_embedding(self.claim.recipe)  # while the next steps are painted
 
     def preview(self, progress: Progress) -> str:
-        """A preview in base64 if the last one is old; the last step needs none."""
+        """A preview in base64; "" while the last one is new enough, and for the last step."""
         due = time.monotonic() - self.shown >= PREVIEW_SECONDS and progress.step < self.claim.recipe.steps
         if progress.preview is None or not due:
             return ""
@@ -256,7 +256,7 @@ class Reporter:
 
 
 def webp(image: Image.Image) -> str:
-    """Small enough for a field of the painting's record: a kilobyte or two, in base64."""
+    """The image as a WebP of a kilobyte or two, in base64, small enough for a field of the painting's hash."""
     file = io.BytesIO()
     image.save(file, "WEBP", quality=50)
     return base64.b64encode(file.getvalue()).decode()
