@@ -24,7 +24,7 @@ def test_a_submitted_recipe_is_painted(queue, working, recipe, memory):
     assert done.state is State.DONE and memory.has(done.picture.key)
 
 
-def test_asking_twice_at_once_is_painting_once(queue, working, recipe, painter):
+def test_two_simultaneous_requests_are_painted_once(queue, working, recipe, painter):
     painter.go_on.clear()
     jobs = [submit(queue, recipe) for _ in range(3)]
     painter.go_on.set()
@@ -34,7 +34,7 @@ def test_asking_twice_at_once_is_painting_once(queue, working, recipe, painter):
 
 
 @pytest.mark.timeout(60)
-def test_a_watcher_sees_every_state_and_then_the_end(queue, working, recipe, painter):
+def test_a_watcher_sees_the_states_in_order_until_the_end(queue, working, recipe, painter):
     painter.go_on.clear()
     job = submit(queue, recipe, steps=3)
     watch = queue.watch(job.id, heartbeat=120)
@@ -69,7 +69,7 @@ def test_a_cancelled_job_is_never_painted(queue, working, recipe, painter):
     assert painter.painted == ["running"]
 
 
-def test_what_was_queued_outlives_a_killed_redis(tmp_path, recipe):
+def test_queued_jobs_outlive_a_killed_redis(tmp_path, recipe):
     server = redis_server(tmp_path)
     server.start()
     queue = open_queue(JobsConfig(redis=server.url))

@@ -11,7 +11,7 @@ from memo import Unavailable
 from tests.real import wait_for
 
 
-def test_those_who_wait_for_a_reading_share_the_next():
+def test_threads_that_wait_for_a_call_share_the_next_one():
     """Not the one under way: it may have been begun before what they were woken for."""
     begun, go_on, read = threading.Event(), threading.Event(), []
 
@@ -32,7 +32,7 @@ def test_those_who_wait_for_a_reading_share_the_next():
     assert shared("job") == 3 and not shared.calls
 
 
-def test_other_names_do_not_wait():
+def test_a_call_under_another_name_does_not_wait():
     go_on = threading.Event()
     shared = SingleFlight(lambda name: name if name == "quick" else go_on.wait(20))
     with ThreadPoolExecutor() as pool:
@@ -41,7 +41,7 @@ def test_other_names_do_not_wait():
         go_on.set()
 
 
-def test_an_error_is_everybodys_own():
+def test_an_error_is_not_shared_with_later_calls():
     answers = iter([Unavailable("no"), "yes"])
 
     def read(name):
@@ -55,7 +55,7 @@ def test_an_error_is_everybodys_own():
     assert shared("job") == "yes" and not shared.calls
 
 
-def test_more_threads_than_connections_wait_for_one(redis_url, monkeypatch):
+def test_threads_wait_when_all_connections_are_in_use(redis_url, monkeypatch):
     monkeypatch.setattr("jobs.store.connection.MAX_CONNECTIONS", 2)
     job_store = job_stores.open_job_store(redis_url)
     with ThreadPoolExecutor(40) as pool:

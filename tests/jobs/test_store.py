@@ -26,7 +26,7 @@ def ask(job_store, recipe):
     return open_job
 
 
-def test_a_new_job_waits_with_a_seed_of_its_own(job_store, ask, recipe):
+def test_a_new_job_waits_with_a_random_seed(job_store, ask, recipe):
     job = ask()
     assert (job.state, job.origin, job.position, job.step, job.reason) == (State.QUEUED, Origin.PAINTED, 0, 0, "why")
     assert job.recipe.seed is not None and job.recipe.wish == recipe
@@ -34,16 +34,16 @@ def test_a_new_job_waits_with_a_seed_of_its_own(job_store, ask, recipe):
     assert job_store.jobs.find("never heard of") is None
 
 
-def test_a_seed_that_was_given_is_kept(ask):
+def test_a_requested_seed_is_kept(ask):
     assert ask(seed=0).recipe.seed == 0
 
 
-def test_positions_count_from_the_oldest(job_store, ask):
+def test_positions_count_from_the_oldest_painting(job_store, ask):
     jobs = [ask(prompt=f"fox {number}") for number in range(3)]
     assert [job_store.jobs.find(job.id).position for job in jobs] == [0, 1, 2]
 
 
-def test_a_claim_makes_it_running_and_a_second_claim_gets_nothing(job_store, ask):
+def test_a_claimed_painting_runs_and_cannot_be_claimed_twice(job_store, ask):
     job = ask()
     claim = job_store.claims.claim(job.recipe.model)
     assert claim and claim.recipe == job.recipe and claim.attempt == 1
@@ -51,7 +51,7 @@ def test_a_claim_makes_it_running_and_a_second_claim_gets_nothing(job_store, ask
     assert job_store.jobs.find(job.id).state is State.RUNNING and job_store.jobs.find(job.id).started
 
 
-def test_a_painting_under_way_can_be_joined_by_its_name(job_store, ask):
+def test_a_painting_under_way_can_be_joined_by_its_id(job_store, ask):
     first = ask()
     second = job_store.submissions.join(first.painting, "it means the same", scope="shared")
     assert (second.origin, second.painting, second.reason) == (
@@ -84,7 +84,7 @@ def test_a_painting_of_another_scope_cannot_be_joined(job_store, ask):
     assert job_store.submissions.join(ask(scope="alice").painting, "why", scope="bob") is None
 
 
-def test_what_is_not_under_way_cannot_be_joined(job_store, ask):
+def test_a_painting_that_is_not_under_way_cannot_be_joined(job_store, ask):
     done, cancelled, left = ask(prompt="one"), ask(prompt="two"), ask(prompt="three")
     job_store.progress.fail(job_store.claims.claim(done.recipe.model), "broken")
     job_store.submissions.cancel(cancelled.id)
@@ -94,7 +94,7 @@ def test_what_is_not_under_way_cannot_be_joined(job_store, ask):
         assert job_store.submissions.join(painting, "why", scope="shared") is None
 
 
-def test_of_many_claimants_at_once_exactly_one_gets_it(job_store, ask, redis_url):
+def test_exactly_one_of_many_simultaneous_claims_succeeds(job_store, ask, redis_url):
     job, got = ask(), []
     job_stores = [open_job_store(redis_url) for _ in range(8)]
     threads = [threading.Thread(target=lambda b=b: got.append(b.claims.claim(job.recipe.model))) for b in job_stores]
@@ -107,7 +107,7 @@ def test_of_many_claimants_at_once_exactly_one_gets_it(job_store, ask, redis_url
     assert len([claim for claim in got if claim]) == 1
 
 
-def test_progress_is_seen_and_done_carries_the_picture(job_store, ask):
+def test_a_job_shows_its_progress_and_then_its_picture(job_store, ask):
     job = ask()
     claim = job_store.claims.claim(job.recipe.model)
     assert job_store.progress.report_step(claim, 7) == "go on"
@@ -119,7 +119,7 @@ def test_progress_is_seen_and_done_carries_the_picture(job_store, ask):
     assert done.finished and done.finished >= done.started >= done.created
 
 
-def test_a_failure_says_why(job_store, ask):
+def test_a_failed_job_shows_the_error(job_store, ask):
     job = ask()
     assert job_store.progress.fail(job_store.claims.claim(job.recipe.model), "out of ochre")
     assert (job_store.jobs.find(job.id).state, job_store.jobs.find(job.id).error) == (State.FAILED, "out of ochre")
@@ -153,7 +153,7 @@ def test_cancelling_a_waiting_job_ends_it_at_once(job_store, ask):
     assert ask().painting != job.painting
 
 
-def test_cancelling_a_running_job_tells_the_worker_at_the_next_step(job_store, ask):
+def test_the_worker_learns_of_a_cancelled_job_at_the_next_step(job_store, ask):
     job = ask()
     claim = job_store.claims.claim(job.recipe.model)
     job_store.submissions.cancel(job.id)
@@ -162,7 +162,7 @@ def test_cancelling_a_running_job_tells_the_worker_at_the_next_step(job_store, a
     assert job_store.jobs.find(job.id).state is State.CANCELLED
 
 
-def test_a_painting_goes_on_while_somebody_waits_for_it(job_store, ask):
+def test_a_painting_goes_on_while_another_job_waits_for_it(job_store, ask):
     first, second = ask(), ask()
     claim = job_store.claims.claim(first.recipe.model)
     job_store.submissions.cancel(first.id)
@@ -189,7 +189,7 @@ def test_a_final_job_cannot_be_cancelled(job_store, ask):
     assert not job_store.submissions.cancel("never heard of")
 
 
-def test_a_lease_that_runs_out_gives_the_painting_back(job_store, ask, monkeypatch):
+def test_a_painting_whose_lease_ran_out_is_requeued(job_store, ask, monkeypatch):
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     job = ask()
     lost = job_store.claims.claim(job.recipe.model)
@@ -214,7 +214,7 @@ def test_a_renewed_lease_keeps_the_painting(job_store, ask):
     assert job_store.claims.renew(claim) and job_store.claims.requeue_expired() == []
 
 
-def test_what_is_still_under_way_is_told_of_many(job_store, ask):
+def test_unfinished_paintings_are_found_among_many(job_store, ask):
     waits, runs, ended = (ask(prompt=prompt).painting for prompt in ("b", "c", "a"))
     job_store.submissions.cancel(ask(prompt="d").id)
     for _ in range(2):
@@ -222,7 +222,7 @@ def test_what_is_still_under_way_is_told_of_many(job_store, ask):
     assert job_store.jobs.unfinished([waits, runs, ended, "unknown"]) == {waits, runs, ended}
 
 
-def test_a_painting_handed_back_keeps_its_place_and_its_tries(job_store, ask):
+def test_a_released_painting_keeps_its_position_and_its_attempts(job_store, ask):
     first, second = ask(prompt="first"), ask(prompt="second")
     claim = job_store.claims.claim(first.recipe.model)
     assert job_store.claims.release(claim) and not job_store.claims.release(claim)
@@ -231,11 +231,11 @@ def test_a_painting_handed_back_keeps_its_place_and_its_tries(job_store, ask):
 
 
 def claimed(job_store, many, model="stickers"):
-    """The prompts of so many claims."""
+    """The prompts of the next claims."""
     return [job_store.claims.claim(model).recipe.prompt for _ in range(many)]
 
 
-def test_whoever_asks_for_much_delays_nobody_elses_first(job_store, ask):
+def test_a_user_with_many_jobs_does_not_delay_the_first_job_of_others(job_store, ask):
     for number in range(50):
         ask(prompt=f"much {number}", user="ada")
     assert claimed(job_store, 2) == ["much 0", "much 1"]
@@ -245,7 +245,7 @@ def test_whoever_asks_for_much_delays_nobody_elses_first(job_store, ask):
     assert claimed(job_store, 5) == ["bob 0", "cem 0", "bob 1", "cem 1", "much 2"]
 
 
-def test_owners_take_turns_when_one_paints_after_the_other(job_store, ask):
+def test_users_take_turns_on_a_single_worker(job_store, ask):
     for number in range(3):
         ask(prompt=f"ada {number}", user="ada")
     for number in range(3):
@@ -257,7 +257,7 @@ def test_owners_take_turns_when_one_paints_after_the_other(job_store, ask):
     assert order == ["ada 0", "bob 0", "ada 1", "bob 1", "ada 2", "bob 2"]
 
 
-def test_the_more_urgent_of_ones_own_comes_first_until_others_waited_long(job_store, ask, monkeypatch):
+def test_urgent_jobs_go_first_until_others_have_waited_long(job_store, ask, monkeypatch):
     ask(prompt="usual")
     ask(prompt="urgent", priority=1)
     ask(prompt="for the night", priority=-1)
@@ -269,14 +269,14 @@ def test_the_more_urgent_of_ones_own_comes_first_until_others_waited_long(job_st
     assert claimed(job_store, 2) == ["waited long", "new"]
 
 
-def test_nobody_gets_ahead_of_others_by_being_urgent(job_store, ask):
+def test_priority_does_not_put_a_user_ahead_of_others(job_store, ask):
     for number in range(3):
         ask(prompt=f"ada {number}", user="ada", priority=10)
     ask(prompt="bob", user="bob")
     assert set(claimed(job_store, 2)) == {"ada 0", "bob"}
 
 
-def test_an_urgent_job_hurries_the_painting_that_it_joins(job_store, ask):
+def test_an_urgent_job_moves_the_painting_that_it_joins_forward(job_store, ask):
     first, second = ask(prompt="first"), ask(prompt="second")
     assert ask(prompt="second", priority=2).painting == second.painting
     assert [job_store.jobs.find(job.id).position for job in (first, second)] == [1, 0]
@@ -284,8 +284,8 @@ def test_an_urgent_job_hurries_the_painting_that_it_joins(job_store, ask):
 
 
 @pytest.mark.parametrize("by", ["wish", "name"])
-def test_who_joins_does_not_wait_for_all_that_the_other_asked_for(job_store, ask, by):
-    """Bob wants what is Ada's last: it comes in his turn, is painted once, and leaves her line."""
+def test_a_joining_user_does_not_wait_for_all_jobs_of_the_other_user(job_store, ask, by):
+    """Bob joins Ada's last painting: it is painted once, in his turn, and leaves her line."""
     for number in range(20):
         last = ask(prompt=f"ada {number}", user="ada")
     joined = (
@@ -294,7 +294,7 @@ def test_who_joins_does_not_wait_for_all_that_the_other_asked_for(job_store, ask
         else job_store.submissions.join(last.painting, "alike", scope="shared", user="bob")
     )
     assert joined.painting == last.painting and job_store.statistics.count_waiting("stickers") == 20
-    assert claimed(job_store, 3) == ["ada 0", "ada 19", "ada 1"]  # the last of them since Ada has but one under way
+    assert claimed(job_store, 3) == ["ada 0", "ada 19", "ada 1"]  # the third is Ada's, who has only one under way
     assert (
         job_store.statistics.count_waiting("stickers") == 17
         and len(claimed(job_store, 17)) == 17
@@ -302,7 +302,7 @@ def test_who_joins_does_not_wait_for_all_that_the_other_asked_for(job_store, ask
     )
 
 
-def test_what_is_joined_counts_as_theirs_in_whose_turn_it_was_claimed(job_store, ask):
+def test_a_joined_painting_counts_for_the_user_in_whose_turn_it_was_claimed(job_store, ask):
     for number in range(3):
         ask(prompt=f"ada {number}", user="ada")
     ask(prompt="ada 2", user="bob")
@@ -310,7 +310,7 @@ def test_what_is_joined_counts_as_theirs_in_whose_turn_it_was_claimed(job_store,
     assert claimed(job_store, 4) == ["ada 0", "ada 2", "ada 1", "bob 1"]
 
 
-def test_what_is_joined_while_it_runs_comes_back_in_both_lines(job_store, ask, monkeypatch):
+def test_a_requeued_painting_waits_in_the_lines_of_both_users(job_store, ask, monkeypatch):
     monkeypatch.setattr(claims, "LEASE_SECONDS", -1.0)
     first = ask(prompt="first", user="ada")
     job_store.claims.claim("stickers")
@@ -322,7 +322,7 @@ def test_what_is_joined_while_it_runs_comes_back_in_both_lines(job_store, ask, m
     assert job_store.claims.requeue_expired() == ["stickers"] and claimed(job_store, 1) == ["first"]
 
 
-def test_a_claim_tells_whose_turn_it_was(job_store, ask):
+def test_a_claim_names_the_user_whose_turn_it_was(job_store, ask):
     ask(prompt="a", user="ada", priority=2)
     claim = job_store.claims.claim("stickers")
     assert claim.user == hash_name("ada") and abs(claim.rank - (submissions.now() - 2 * PRIORITY_SECONDS)) < 10
@@ -340,7 +340,7 @@ def test_a_model_has_a_queue_of_its_own(job_store, ask):
     assert (job_store.statistics.count_waiting("stickers"), job_store.statistics.count_waiting("other")) == (1, 0)
 
 
-def test_a_preview_is_there_while_it_is_painted(job_store, ask):
+def test_a_preview_exists_while_the_picture_is_painted(job_store, ask):
     job = ask()
     claim = job_store.claims.claim(job.recipe.model)
     assert job_store.progress.report_step(claim, 1, 2.5) == "go on"
@@ -366,7 +366,7 @@ def test_a_preview_is_there_while_it_is_painted(job_store, ask):
     assert job_store.jobs.preview("never heard of") is None
 
 
-def test_memorys_answer_is_a_finished_job(job_store, recipe):
+def test_an_answer_from_memory_is_a_finished_job(job_store, recipe):
     picture, _ = painted(recipe)
     note = MemoryMatch(prompt=recipe.prompt, score=0.98, how="same meaning")
     match = Match(picture, 0.98, "same meaning")
@@ -376,7 +376,7 @@ def test_memorys_answer_is_a_finished_job(job_store, recipe):
     assert not job_store.submissions.cancel(job.id)
 
 
-def test_a_picture_is_forgotten_with_all_that_was_known_of_its_jobs(job_store, ask, recipe):
+def test_a_picture_is_forgotten_with_the_jobs_that_led_to_it(job_store, ask, recipe):
     made, joined = ask(prompt="secret"), ask(prompt="secret")
     other = ask(prompt="other")
     for _ in range(2):
@@ -384,7 +384,7 @@ def test_a_picture_is_forgotten_with_all_that_was_known_of_its_jobs(job_store, a
         job_store.progress.complete(claim, painted(claim.recipe, seed=claim.recipe.seed)[0])
     picture = job_store.jobs.find(made.id).picture
     again = job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same"), "why")
-    running = ask(prompt="secret", seed=picture.recipe.seed)  # to be painted anew
+    running = ask(prompt="secret", seed=picture.recipe.seed)  # to be painted once more
     job_store.submissions.forget(picture.key)
     assert [job_store.jobs.find(job.id) for job in (made, joined, again)] == [None] * 3
     assert [job.id for job in job_store.jobs.recent(9)] == [running.id, other.id]
@@ -398,8 +398,8 @@ def test_a_picture_is_forgotten_with_all_that_was_known_of_its_jobs(job_store, a
     assert job_store.claims.claim("stickers").painting == running.painting
 
 
-def test_what_was_saved_never_shrinks(job_store, recipe):
-    """A picture that was painted elsewhere has no known joules: to look it up has cost some nevertheless."""
+def test_savings_are_never_negative(job_store, recipe):
+    """The joules of a picture from elsewhere are unknown, while looking it up has cost some."""
     picture = replace(painted(recipe)[0], joules=0.0, seconds=2.0)
     job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same"), "why", seconds=0.5)
     assert (job_store.statistics.counts()["joules_saved"], job_store.statistics.counts()["seconds_saved"]) == (
@@ -414,7 +414,7 @@ def test_the_newest_jobs_come_first(job_store, ask):
     assert len(job_store.jobs.recent(2)) == 2
 
 
-def test_many_jobs_are_read_at_once_as_they_are_each(job_store, ask, recipe, monkeypatch):
+def test_jobs_read_together_equal_jobs_read_one_by_one(job_store, ask, recipe, monkeypatch):
     monkeypatch.setattr("jobs.store.snapshots.PAGE", 3)
     picture, _ = painted(recipe)
     remembered = job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same words"), "it was")
@@ -432,7 +432,7 @@ def test_many_jobs_are_read_at_once_as_they_are_each(job_store, ask, recipe, mon
     assert job_store.jobs.find_all([]) == []
 
 
-def test_silent_workers_are_struck_off(job_store, monkeypatch):
+def test_silent_workers_are_taken_off_the_list(job_store, monkeypatch):
     job_store.heartbeats.beat("here", {"pid": 1})
     assert job_store.heartbeats.workers()["here"]["pid"] == 1
     job_store.heartbeats.remove("here")
@@ -442,7 +442,7 @@ def test_silent_workers_are_struck_off(job_store, monkeypatch):
     assert job_store.heartbeats.workers() == {}
 
 
-def test_the_backlog_is_kept_until_settled(job_store):
+def test_entries_of_the_backlog_stay_until_they_are_removed(job_store):
     job_store.backlog.add_unindexed("a" * 32)
     job_store.backlog.add_unindexed("b" * 32)
     [(entry, key), (_, other)] = job_store.backlog.unindexed()
@@ -451,7 +451,7 @@ def test_the_backlog_is_kept_until_settled(job_store):
     assert [key for _, key in job_store.backlog.unindexed()] == ["b" * 32]
 
 
-def test_a_redis_that_is_down_is_said(unused_port, recipe):
+def test_a_redis_that_is_down_raises_unavailable(unused_port, recipe):
     job_store: JobStore = open_job_store(f"redis://127.0.0.1:{unused_port}/0")
     for call in (
         job_store.connection.ping,

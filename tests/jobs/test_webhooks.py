@@ -1,4 +1,4 @@
-"""Receivers of webhooks: real little servers on this machine, a real Redis, and addresses that are refused."""
+"""Webhooks: deliveries to small real servers on this machine over a real Redis, and refused addresses."""
 
 import base64
 import contextlib
@@ -36,7 +36,7 @@ FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 
 @dataclass
 class Receiver:
-    """Answers with these statuses, the last one for ever, and keeps what it was sent."""
+    """Answers with these statuses, the last one repeatedly, and keeps the deliveries."""
 
     statuses: list[int] = field(default_factory=lambda: [200])
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -91,7 +91,7 @@ def deliverer(hooks, memory):
 
 @pytest.fixture
 def asked(job_store, hooks, recipe, receiver):
-    """A job that waits, with somebody to be told."""
+    """A job that waits, with a webhook."""
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     hooks.add(job, Webhook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
     return job
@@ -102,7 +102,7 @@ def all_due(deliverer):
         pass
 
 
-def test_whoever_asked_is_told_once_when_the_picture_is_done(deliverer, runner, job_store, asked, receiver):
+def test_a_finished_picture_is_delivered_once(deliverer, runner, job_store, asked, receiver):
     assert not deliverer.deliver_next()
     runner.paint(asked.recipe.model)
     all_due(deliverer)
@@ -130,7 +130,7 @@ def test_a_signature_is_the_one_that_other_implementations_make():
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_painting_that_fails_is_told(deliverer, runner, painter, asked, receiver):
+def test_a_failed_painting_is_delivered(deliverer, runner, painter, asked, receiver):
     from memo import BadSetup as Fault
 
     painter.fault = Fault("no such weights")
@@ -140,9 +140,7 @@ def test_a_painting_that_fails_is_told(deliverer, runner, painter, asked, receiv
     assert told["state"] == "failed" and "no such weights" in told["error"] and told["picture"] is None
 
 
-def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_picture(
-    deliverer, runner, job_store, asked, receiver
-):
+def test_a_cancelled_job_is_delivered_at_once_and_only_once(deliverer, runner, job_store, asked, receiver):
     job_store.submissions.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
     job_store.submissions.cancel(asked.id)
     all_due(deliverer)
@@ -152,7 +150,7 @@ def test_a_job_that_is_cancelled_is_told_at_once_and_not_when_others_get_the_pic
     assert len(receiver.got) == 1
 
 
-def test_an_answer_from_memory_is_told(deliverer, queue, hooks, remember, recipe, receiver):
+def test_an_answer_from_memory_is_delivered(deliverer, queue, hooks, remember, recipe, receiver):
     picture = remember(recipe, seed=7)
     job = queue.job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same words"), "why")
     hooks.add(job, Webhook(url=receiver.url, job=job.id))
@@ -161,7 +159,7 @@ def test_an_answer_from_memory_is_told(deliverer, queue, hooks, remember, recipe
     assert (told["origin"], told["picture"]["key"]) == ("memory", picture.key)
 
 
-def test_the_native_api_takes_a_webhook_and_tells_what_the_job_says(client, queue, working, deliverer, receiver):
+def test_a_delivery_of_the_native_api_equals_the_job(client, queue, working, deliverer, receiver):
     answer = client.post("/api/v1/jobs", json={**FOX, "webhook": receiver.url, "count": 2})
     jobs = [finished(queue, job["id"]) for job in answer.json["jobs"]]
     all_due(deliverer)
@@ -177,7 +175,7 @@ def test_the_native_api_takes_a_webhook_and_tells_what_the_job_says(client, queu
 
 
 @pytest.mark.parametrize("url", [7, "ftp://example.com/", "http://127.0.0.1/", "http://169.254.169.254/latest"])
-def test_the_native_api_refuses_a_webhook_that_leads_nowhere(client, job_store, queue, url):
+def test_the_native_api_refuses_a_url_that_is_not_public(client, job_store, queue, url):
     queue.webhooks = Webhooks(job_store, SECRET)
     answer = client.post("/api/v1/jobs", json={**FOX, "webhook": url})
     assert (answer.status_code, answer.json["field"]) == (422, "webhook")
@@ -189,7 +187,7 @@ def test_without_a_secret_there_are_no_webhooks(client):
     assert answer.status_code == 422 and "JOBS_WEBHOOK_SECRET" in answer.json["fix"]
 
 
-def test_a_receiver_that_fails_is_told_again_under_the_same_id(deliverer, runner, asked, receiver, monkeypatch):
+def test_a_failed_delivery_is_repeated_under_the_same_id(deliverer, runner, asked, receiver, monkeypatch):
     monkeypatch.setattr("jobs.webhooks.deliveries.RETRY_SECONDS", (0.0,) * len(RETRY_SECONDS))
     receiver.statuses = [500, 503, 200]
     runner.paint(asked.recipe.model)
@@ -197,7 +195,7 @@ def test_a_receiver_that_fails_is_told_again_under_the_same_id(deliverer, runner
     assert len(receiver.got) == 3 and len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
 
 
-def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
+def test_the_waits_between_attempts_grow_and_the_attempts_end(hooks, runner, asked):
     runner.paint(asked.recipe.model)
     delivery = hooks.take_due()
     waits = [hooks.retry(replace(delivery, attempts=number)) for number in range(len(RETRY_SECONDS) + 1)]
@@ -207,7 +205,7 @@ def test_the_waits_between_tries_grow_and_come_to_an_end(hooks, runner, asked):
     )
 
 
-def test_it_is_not_tried_again_before_its_time(hooks, deliverer, runner, asked, receiver):
+def test_a_delivery_is_not_repeated_before_its_time(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [500]
     runner.paint(asked.recipe.model)
     assert deliverer.deliver_next() and not deliverer.deliver_next()
@@ -215,7 +213,7 @@ def test_it_is_not_tried_again_before_its_time(hooks, deliverer, runner, asked, 
 
 
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, runner, asked, receiver, status):
+def test_a_redirect_is_not_followed_and_counts_as_a_failure(hooks, deliverer, runner, asked, receiver, status):
     receiver.statuses = [status]
     runner.paint(asked.recipe.model)
     all_due(deliverer)
@@ -223,14 +221,14 @@ def test_a_redirect_is_not_followed_and_is_no_success(hooks, deliverer, runner, 
     assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "webhooks") == 1
 
 
-def test_a_receiver_that_is_gone_is_told_no_more(hooks, deliverer, runner, asked, receiver):
+def test_a_receiver_that_answers_410_gets_no_more_attempts(hooks, deliverer, runner, asked, receiver):
     receiver.statuses = [410]
     runner.paint(asked.recipe.model)
     all_due(deliverer)
     assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "webhooks") == 0
 
 
-def test_a_delivery_is_with_one_deliverer_at_a_time(hooks, runner, asked):
+def test_one_deliverer_at_a_time_has_a_delivery(hooks, runner, asked):
     runner.paint(asked.recipe.model)
     assert hooks.take_due() and hooks.take_due() is None
 
@@ -267,7 +265,7 @@ def test_workers_deliver_in_the_background(deliverer, runner, asked, receiver, m
 
 
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), TypeError("a field of a newer version")])
-def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog, fault):
+def test_no_error_ends_a_deliverer(deliverer, monkeypatch, caplog, fault):
     monkeypatch.setattr("jobs.webhooks.deliverer.PERIOD", 0.01)
     rounds = []
 
@@ -282,7 +280,7 @@ def test_nothing_that_goes_wrong_ends_a_deliverer(deliverer, monkeypatch, caplog
     assert str(fault) in caplog.text
 
 
-def test_the_horde_is_told_in_its_own_words(deliverer, hooks, job_store, memory, runner, recipe, receiver):
+def test_a_delivery_for_ai_horde_has_its_fields(deliverer, hooks, job_store, memory, runner, recipe, receiver):
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     hooks.add(job, Webhook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
     runner.paint(recipe.model)
@@ -322,7 +320,7 @@ http://93.184.216.34:99999/ http://93.184.216.34:x/ https://пример.рф/ h
 @pytest.mark.parametrize(
     "url", [*REFUSED, "", "nonsense", "http://exa mple.com/", "http://x/\r\nHost: y", "h" * 3000]
 )
-def test_a_url_that_leads_to_nowhere_public_is_refused_when_it_is_asked_for(url):
+def test_a_url_with_a_private_address_is_refused_with_the_request(url):
     with pytest.raises(BadRecipe, match="webhook"):
         Receivers().check(url)
 
@@ -331,18 +329,18 @@ def test_a_url_that_leads_to_nowhere_public_is_refused_when_it_is_asked_for(url)
     "url",
     ["https://example.com/a?b=c", "http://93.184.216.34:8080/", "https://[2606:2800:220:1::1]/", "https://A.b.:443"],
 )
-def test_a_public_url_is_taken(url):
+def test_a_public_url_is_accepted(url):
     Receivers().check(url)
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "ip6-localhost", "LOCALHOST"])
-def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_looked_up(host):
+def test_a_name_of_this_machine_is_refused_when_it_is_resolved(host):
     with pytest.raises(Undelivered) as refused:
         Receivers().post(f"http://{host}:9/", b"{}", {})
     assert "127.0.0.1" not in str(refused.value)
 
 
-def test_of_several_addresses_only_public_ones_are_connected_to(monkeypatch):
+def test_only_public_addresses_of_a_name_are_connected_to(monkeypatch):
     found = [
         (0, 0, 0, "", (address, 80)) for address in ("10.0.0.1", "93.184.216.34", "::ffff:10.0.0.1", "fe80::1%lo")
     ]
@@ -350,8 +348,8 @@ def test_of_several_addresses_only_public_ones_are_connected_to(monkeypatch):
     assert [str(address) for address in Receivers().addresses(read_url("http://mixed.example/"))] == ["93.184.216.34"]
 
 
-def test_a_name_is_looked_up_once_and_what_was_checked_is_connected_to(receiver, monkeypatch):
-    """Its owner could answer the second time with another address."""
+def test_a_name_is_resolved_once_and_the_checked_address_is_used(receiver, monkeypatch):
+    """The owner of a name could return another address the second time."""
     known, asked = socket.getaddrinfo, []
 
     def answer(host, port, *args, **named):
@@ -368,12 +366,12 @@ def test_a_name_is_looked_up_once_and_what_was_checked_is_connected_to(receiver,
 
 
 @pytest.mark.parametrize("allow", ["127.0.0.1", " 10.0.0.0/8 , 127.0.0.0/8", "localhost", "LocalHost,example.com"])
-def test_receivers_in_the_house_are_allowed_by_network_or_by_name(receiver, allow):
+def test_private_receivers_can_be_allowed_by_network_or_by_name(receiver, allow):
     Receivers(allow).post(receiver.url.replace("127.0.0.1", "localhost"), b"{}", {})
     assert len(receiver.got) == 1
 
 
-def test_a_name_that_is_allowed_allows_no_other_name_for_its_address(receiver):
+def test_allowing_a_name_does_not_allow_its_address(receiver):
     with pytest.raises(Undelivered):
         Receivers("localhost").post(receiver.url, b"{}", {})
     assert receiver.got == []
@@ -383,8 +381,8 @@ def test_a_name_that_is_allowed_allows_no_other_name_for_its_address(receiver):
     "answer",
     [b"", b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 200_000, b"220 mail.example ESMTP\r\n", b"HTTP/1.1 100 C\r\n\r\n"],
 )
-def test_a_receiver_that_says_nothing_or_too_much_is_left(answer):
-    """A word every few milliseconds, for ever, keeps nobody either."""
+def test_a_receiver_that_answers_nothing_or_too_much_is_given_up(answer):
+    """A few bytes every few milliseconds do not keep the delivery open either."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url, over = f"http://127.0.0.1:{listening.getsockname()[1]}/", threading.Event()
 
@@ -427,8 +425,8 @@ def certified(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("host", "taken"), [("hooks.test", True), ("127.0.0.1", False), ("other.test", False)])
-def test_certificates_are_checked_against_the_name_that_was_asked_for(certified, monkeypatch, host, taken):
-    """Not against the address that is connected to."""
+def test_certificates_are_checked_against_the_name_in_the_url(certified, monkeypatch, host, taken):
+    """Not against the address."""
     known = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **named: known("127.0.0.1", *rest, **named))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
@@ -444,7 +442,7 @@ def test_certificates_are_checked_against_the_name_that_was_asked_for(certified,
 
 
 class Taking(BaseHTTPRequestHandler):
-    """Takes everything."""
+    """Accepts every delivery."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -460,13 +458,13 @@ def secret_of(size):
 
 
 @pytest.mark.parametrize("secret", ["0" * 64, "whsec_", "whsec_ü", secret_of(23), secret_of(65), secret_of(24)[6:]])
-def test_a_secret_of_another_form_is_refused_with_the_way_to_draw_one(secret):
+def test_a_malformed_secret_is_refused_with_the_command_that_draws_one(secret):
     with pytest.raises(BadSetup, match="JOBS_WEBHOOK_SECRET is not whsec_ and 24 to 64 .*/dev/urandom"):
         JobsConfig(webhook_secret=secret)
 
 
 @pytest.mark.parametrize("secret", [secret_of(24), secret_of(64), draw_secret()], ids=["shortest", "longest", "drawn"])
-def test_a_secret_of_standard_webhooks_is_taken(secret):
+def test_a_standard_webhooks_secret_is_accepted(secret):
     assert JobsConfig(webhook_secret=secret).webhook_secret == secret
 
 

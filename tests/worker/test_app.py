@@ -1,4 +1,4 @@
-"""The painters of a worker: loaded once, replaced with their model, and in nobody's way while they load."""
+"""The painters of a worker are loaded once, replaced with their model, and block no others while loading."""
 
 import gc
 import threading
@@ -25,12 +25,12 @@ def catalogue(tmp_path):
 
 
 def change(catalogue, name):
-    """Something else in the model's place."""
+    """Replace the model."""
     settings = catalogue.folder / name / "scheduler" / "scheduler_config.json"
     settings.write_text(settings.read_text() + "\n")
 
 
-def test_a_model_is_loaded_once_and_anew_when_it_changed(catalogue):
+def test_a_model_is_loaded_once_and_reloaded_when_it_changes(catalogue):
     opened = []
     painters = Painters(catalogue, lambda model: opened.append(model.revision) or object())
     first = painters("one")
@@ -40,17 +40,17 @@ def test_a_model_is_loaded_once_and_anew_when_it_changed(catalogue):
     assert len(painters.loaded) == 2
 
 
-def test_what_was_asked_of_other_weights_is_not_painted_with_these(catalogue):
+def test_a_recipe_for_replaced_weights_is_not_painted(catalogue):
     painters = Painters(catalogue, lambda model: model.revision)
     asked = catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})
     assert painters.of(asked) == asked.revision
     change(catalogue, "one")
-    with pytest.raises(BadSetup, match="one was replaced since this was asked for .*: ask again"):
+    with pytest.raises(BadSetup, match="one was replaced after this request .*: send the request again"):
         painters.of(asked)
     assert painters.of(catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})) != asked.revision
 
 
-def test_who_is_loaded_answers_while_another_is_loading(catalogue):
+def test_a_loaded_painter_is_usable_while_another_is_loading(catalogue):
     begun, slow = threading.Event(), threading.Event()
 
     def opening(model):
@@ -75,7 +75,7 @@ def held(painter):
 
 
 @pytest.mark.parametrize("name", ["one", "ddpm"])
-def test_replaced_weights_leave_the_memory(catalogue, name, monkeypatch):
+def test_replaced_weights_are_freed(catalogue, name, monkeypatch):
     monkeypatch.setattr("worker.engine.on_demand_thread.IDLE", 0.05)
     write_ddpm(catalogue.folder)
     painters = Painters(catalogue, lambda model: open_painter(model, PainterOptions(slots=2)))

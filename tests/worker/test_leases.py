@@ -1,4 +1,4 @@
-"""What a worker does beside painting, so that nothing waits for ever."""
+"""What a worker does besides painting: leases, lost messages, the backlog and old init images."""
 
 import io
 import threading
@@ -19,27 +19,27 @@ from worker.leases import SILENT_SECONDS, SWEEP_SECONDS, LeaseKeeper
 
 
 @pytest.fixture
-def rung():
+def notified():
     return []
 
 
 @pytest.fixture
-def lease_keeper(runner, rung):
-    return LeaseKeeper(runner, rung.append, lambda: ["stickers"], slots=1, name="here", facts={"pid": 1})
+def lease_keeper(runner, notified):
+    return LeaseKeeper(runner, notified.append, lambda: ["stickers"], slots=1, name="here", facts={"pid": 1})
 
 
-def tend(lease_keeper):
-    """One round of everything."""
+def run_both_rounds(lease_keeper):
+    """One round of both threads."""
     lease_keeper.keep_leases()
     lease_keeper.look_after()
 
 
-def test_others_are_rung_for_a_dead_workers_painting(lease_keeper, job_store, recipe, rung, monkeypatch):
+def test_a_worker_is_notified_of_a_dead_workers_painting(lease_keeper, job_store, recipe, notified, monkeypatch):
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     job = job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
     job_store.claims.claim(recipe.model)
-    tend(lease_keeper)
-    assert rung == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
+    run_both_rounds(lease_keeper)
+    assert notified == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
 
 
 def test_the_claims_of_a_living_worker_are_renewed(lease_keeper, runner, job_store, recipe, monkeypatch):
@@ -47,12 +47,12 @@ def test_the_claims_of_a_living_worker_are_renewed(lease_keeper, runner, job_sto
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     runner.claims[job.painting] = job_store.claims.claim(job.recipe.model)
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", 60.0)
-    tend(lease_keeper)
+    run_both_rounds(lease_keeper)
     assert job_store.claims.requeue_expired() == [] and job_store.jobs.find(job.id).state is State.RUNNING
 
 
-def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(
-    lease_keeper, runner, job_store, recipe, rung, monkeypatch
+def test_a_free_worker_notices_paintings_whose_message_was_lost(
+    lease_keeper, runner, job_store, recipe, notified, monkeypatch
 ):
     monkeypatch.setattr("worker.leases.UNNOTICED_SECONDS", 0.0)
     for number in range(3):
@@ -60,18 +60,18 @@ def test_what_nobody_rang_for_is_noticed_by_whoever_is_free(
             replace(recipe, prompt=f"fox {number}"), reason="", scope="shared", joinable=True
         )
     runner.claims["busy"] = job_store.claims.claim(recipe.model)
-    tend(lease_keeper)
-    assert rung == []
+    run_both_rounds(lease_keeper)
+    assert notified == []
     runner.claims.clear()
-    tend(lease_keeper)
-    assert rung == ["stickers"] * lease_keeper.slots
+    run_both_rounds(lease_keeper)
+    assert notified == ["stickers"] * lease_keeper.slots
 
 
-def test_what_was_just_asked_for_is_left_to_its_own_ring(lease_keeper, job_store, recipe, rung):
+def test_a_new_painting_is_left_to_its_own_message(lease_keeper, job_store, recipe, notified):
     job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
-    tend(lease_keeper)
-    tend(lease_keeper)
-    assert rung == []
+    run_both_rounds(lease_keeper)
+    run_both_rounds(lease_keeper)
+    assert notified == []
 
 
 def test_the_backlog_is_indexed_when_the_index_is_back(
@@ -83,29 +83,27 @@ def test_the_backlog_is_indexed_when_the_index_is_back(
     job_store.backlog.add_unindexed("f" * 32)
     index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
     with pytest.raises(Exception, match="index"):
-        tend(lease_keeper)
+        run_both_rounds(lease_keeper)
     assert len(job_store.backlog.unindexed()) == 2
     memory.index = index
-    tend(lease_keeper)
+    run_both_rounds(lease_keeper)
     assert memory.index.get(picture.key) == picture and job_store.backlog.unindexed() == []
     assert "f" * 32 in caplog.text
 
 
-def test_a_picture_to_start_from_goes_if_nothing_began_from_it_for_long(
-    lease_keeper, job_store, memory, recipe, monkeypatch
-):
+def test_an_init_image_is_removed_when_nothing_used_it_for_long(lease_keeper, job_store, memory, recipe, monkeypatch):
     names = [memory.keep_init_image(png_of(colour), "mine") for colour in ("red", "green", "blue")]
     for name in names:
         job_store.backlog.touch_init_image(name, "mine")
     used, png = painted(replace(recipe, init_image=names[1], strength=0.5), scope="mine")
     memory.keep(used, png)
     memory.index_picture(used)
-    tend(lease_keeper)
+    run_both_rounds(lease_keeper)
     assert all(memory.has_init_image(name, "mine") for name in names)
     later = time.time() + KEPT_SECONDS + 1
     monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
     job_store.backlog.touch_init_image(names[2], "mine")  # sent again
-    tend(lease_keeper)
+    run_both_rounds(lease_keeper)
     assert [memory.has_init_image(name, "mine") for name in names] == [False, True, True]
     assert job_store.backlog.old_init_images() == []
     memory.forget(used.key, "mine")
@@ -118,9 +116,7 @@ def png_of(colour):
     return written.getvalue()
 
 
-def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(
-    lease_keeper, job_store, memory, recipe, monkeypatch
-):
+def test_a_cancelled_job_does_not_keep_its_init_image(lease_keeper, job_store, memory, recipe, monkeypatch):
     start = memory.keep_init_image(png_of("red"), "mine")
     job_store.backlog.touch_init_image(start, "mine")
     wanted = replace(recipe, init_image=start, strength=0.5)
@@ -140,19 +136,19 @@ def test_what_is_cancelled_while_it_waits_keeps_no_picture_for_its_sake(
     assert memory.paintings_under_way() == [] and not memory.has_init_image(start, "mine")
 
 
-def test_it_beats_from_the_start_and_leaves_at_the_end(lease_keeper, runner, job_store, rung):
+def test_heartbeats_begin_at_the_start_and_the_worker_leaves_at_the_end(lease_keeper, runner, job_store, notified):
     lease_keeper.start()
     wait_for(lambda: "here" in job_store.heartbeats.workers())
     assert job_store.heartbeats.workers()["here"]["models"] == ["stickers"]
     runner.closing.set()
     runner.answer("stickers")
     lease_keeper.stop()
-    assert job_store.heartbeats.workers() == {} and rung == ["stickers"]
+    assert job_store.heartbeats.workers() == {} and notified == ["stickers"]
 
 
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), FileNotFoundError("a model was moved")])
 @pytest.mark.parametrize("task", ["renew", "serving"])
-def test_nothing_that_goes_wrong_ends_it(runner, job_store, rung, monkeypatch, caplog, task, fault):
+def test_no_error_ends_the_lease_keeper(runner, job_store, notified, monkeypatch, caplog, task, fault):
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
     rounds = []
 
@@ -162,14 +158,14 @@ def test_nothing_that_goes_wrong_ends_it(runner, job_store, rung, monkeypatch, c
 
     monkeypatch.setattr(LeaseKeeper, "renew", lambda self: fail() if task == "renew" else None)
     serving = fail if task == "serving" else lambda: ["stickers"]
-    lease_keeper = LeaseKeeper(runner, rung.append, serving, slots=1, name="here", facts={})
+    lease_keeper = LeaseKeeper(runner, notified.append, serving, slots=1, name="here", facts={})
     lease_keeper.start()
     wait_for(lambda: len(rounds) > 4)
     lease_keeper.stop()
     assert str(fault) in caplog.text
 
 
-def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe, rung, monkeypatch):
+def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe, notified, monkeypatch):
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
     reading, read = threading.Event(), threading.Event()
 
@@ -179,7 +175,7 @@ def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe,
             assert read.wait(20)
         return ["stickers"]
 
-    lease_keeper = LeaseKeeper(runner, rung.append, serving, slots=1, name="here", facts={})
+    lease_keeper = LeaseKeeper(runner, notified.append, serving, slots=1, name="here", facts={})
     job_store.submissions.open_job(recipe, reason="", scope="shared")
     claim = job_store.claims.claim(recipe.model)
     runner.claims[claim.painting] = claim
@@ -192,7 +188,9 @@ def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe,
     lease_keeper.stop()
 
 
-def test_after_an_outage_others_may_renew_their_leases_first(lease_keeper, job_store, recipe, rung, monkeypatch):
+def test_after_an_outage_other_workers_may_renew_their_leases_first(
+    lease_keeper, job_store, recipe, notified, monkeypatch
+):
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     job_store.claims.claim(recipe.model)
@@ -201,13 +199,15 @@ def test_after_an_outage_others_may_renew_their_leases_first(lease_keeper, job_s
         with pytest.raises(Unavailable):
             lease_keeper.keep_leases()
     lease_keeper.keep_leases()
-    assert rung == [] and job_store.jobs.find(job.id).state is State.RUNNING
+    assert notified == [] and job_store.jobs.find(job.id).state is State.RUNNING
     lease_keeper.patient_until -= LEASE_SECONDS
     lease_keeper.keep_leases()
-    assert rung == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
+    assert notified == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
 
 
-def test_what_hangs_here_is_left_to_others(lease_keeper, runner, job_store, recipe, rung, monkeypatch, caplog):
+def test_a_hanging_painting_is_left_to_other_workers(
+    lease_keeper, runner, job_store, recipe, notified, monkeypatch, caplog
+):
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     claim = runner.claims[job.painting] = job_store.claims.claim(recipe.model)
@@ -215,5 +215,5 @@ def test_what_hangs_here_is_left_to_others(lease_keeper, runner, job_store, reci
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", 60.0)
     for _ in range(2):
         lease_keeper.keep_leases()
-    assert rung == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
+    assert notified == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
     assert caplog.text.count("hangs here") == 1

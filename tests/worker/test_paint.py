@@ -40,7 +40,7 @@ def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(runner, paint
     assert painter.painted == [] and job_store.jobs.find(job.id).picture == picture
 
 
-def test_a_picture_that_another_worker_kept_meanwhile_stays(runner, painter, job_store, memory, job):
+def test_a_picture_that_another_worker_has_kept_meanwhile_stays(runner, painter, job_store, memory, job):
     first, png = painted(job.recipe, seed=job.recipe.seed)
 
     def late(recipe, on_step, init_image=None, turn=None):
@@ -79,7 +79,7 @@ def test_a_cancelled_painting_stops_at_the_next_step(runner, job_store, painter,
     assert painter.painted == [] and list(memory.store.names()) == []
 
 
-def test_what_does_not_fit_into_memory_is_tried_again_a_little_later(runner, job_store, painter, job, recipe):
+def test_a_painting_that_does_not_fit_into_memory_is_repeated_later(runner, job_store, painter, job, recipe):
     painter.fault = TooLarge(recipe, "cuda:0 bfloat16", RuntimeError("CUDA out of memory"))
     for _ in range(MOST_ATTEMPTS - 1):
         assert runner.paint(job.recipe.model) == "left"
@@ -91,24 +91,27 @@ def test_what_does_not_fit_into_memory_is_tried_again_a_little_later(runner, job
 
 
 def lapse(job_store, job):
-    """Its lease runs out, and it is put back into the queue."""
+    """Let the job's lease run out and requeue its painting."""
     job_store.connection.redis.zadd(job_store.connection.prefix + "leases", {job.painting: 0})
     assert job_store.claims.requeue_expired() == [job.recipe.model]
 
 
-def test_an_unexpected_fault_is_tried_again_and_then_becomes_the_jobs_error(runner, job_store, painter, job, caplog):
+def test_an_unexpected_fault_is_repeated_and_then_becomes_the_jobs_error(runner, job_store, painter, job, caplog):
     painter.fault = RuntimeError("out of ochre")
     for attempt in (1, 2):
         assert runner.paint(job.recipe.model) == "left"
         now = job_store.jobs.find(job.id)
-        assert now.state is State.RUNNING and f"try {attempt} failed: RuntimeError: out of ochre" in now.message
+        assert (
+            now.state is State.RUNNING
+            and f"attempt {attempt} failed and will be repeated soon: RuntimeError: out of ochre" in now.message
+        )
         lapse(job_store, job)
     assert runner.paint(job.recipe.model) == "failed"
     assert job_store.jobs.find(job.id).error == "RuntimeError: out of ochre" and "Traceback" in caplog.text
     assert not runner.closing.is_set()  # one painting may be at fault itself
 
 
-def test_a_passing_fault_costs_nobody_a_picture(runner, job_store, painter, job):
+def test_a_passing_fault_loses_no_picture(runner, job_store, painter, job):
     painter.fault = RuntimeError("a hiccup")
     assert runner.paint(job.recipe.model) == "left"
     painter.fault = None
@@ -116,7 +119,7 @@ def test_a_passing_fault_costs_nobody_a_picture(runner, job_store, painter, job)
     assert runner.paint(job.recipe.model) == "done"
 
 
-def test_what_went_wrong_is_told_even_if_the_worker_dies_at_last(runner, job_store, painter, job):
+def test_an_earlier_fault_is_shown_even_if_later_workers_die(runner, job_store, painter, job):
     painter.fault = RuntimeError("out of ochre")
     runner.paint(job.recipe.model)
     for _ in range(MOST_ATTEMPTS - 1):
@@ -137,8 +140,8 @@ def test_a_painting_that_kills_its_workers_fails_in_the_end(runner, job_store, p
     assert memory.paintings_under_way() == []
 
 
-def test_a_worker_at_which_everything_fails_gives_up(runner, job_store, painter, recipe):
-    """Three different paintings in a row; the fourth is left to others, and none has failed for it."""
+def test_a_worker_on_which_everything_fails_ends(runner, job_store, painter, recipe):
+    """Three paintings in a row fail; the fourth is left to other workers, and no job fails because of it."""
     jobs = [
         job_store.submissions.open_job(replace(recipe, seed=seed), reason="", scope="shared") for seed in range(5)
     ]
@@ -148,7 +151,7 @@ def test_a_worker_at_which_everything_fails_gives_up(runner, job_store, painter,
     assert not any(job_store.jobs.find(job.id).state.final for job in jobs)
 
 
-def test_a_success_between_shows_that_the_worker_is_sound(runner, job_store, painter, recipe):
+def test_a_success_in_between_shows_that_the_worker_is_sound(runner, job_store, painter, recipe):
     for seed in range(6):
         job_store.submissions.open_job(replace(recipe, seed=seed), reason="", scope="shared")
         painter.fault = None if seed == 2 else RuntimeError("a fault")
@@ -189,10 +192,10 @@ def test_a_store_that_comes_back_loses_nothing(runner, job_store, memory, job, m
 
 
 @pytest.mark.parametrize("asked", ["exists", "put"])
-def test_a_store_that_stays_away_is_waited_for_and_fails_nothing(
+def test_a_painting_waits_for_a_store_that_is_down_and_does_not_fail(
     runner, job_store, memory, painter, job, asked, monkeypatch
 ):
-    """For longer than any lease; whoever waits is told, and a finished picture is not painted again."""
+    """For longer than any lease. The job says so, and the finished picture is not painted again."""
     monkeypatch.setattr("worker.paint.STORE_WAIT", (0.001, 0.002))
     away, calls, seen = threading.Event(), [], []
     away.set()
@@ -213,7 +216,7 @@ def test_a_store_that_stays_away_is_waited_for_and_fails_nothing(
     assert job_store.jobs.find(job.id).state is State.DONE and memory.has(job_store.jobs.find(job.id).picture.key)
 
 
-def test_who_waits_for_the_store_can_be_cancelled(runner, job_store, memory, job, monkeypatch):
+def test_a_painting_that_waits_for_the_store_can_be_cancelled(runner, job_store, memory, job, monkeypatch):
     monkeypatch.setattr("worker.paint.STORE_WAIT", (0.001, 0.002))
 
     def down(*_, **__):
@@ -236,13 +239,13 @@ def down_for(calls, times, real):
     return method
 
 
-def test_a_queue_that_misses_some_steps_does_not_stop_the_painting(runner, job_store, job, monkeypatch):
+def test_a_painting_goes_on_when_some_steps_cannot_be_reported(runner, job_store, job, monkeypatch):
     monkeypatch.setattr(job_store.progress, "report_step", down_for([], 2, job_store.progress.report_step))
     assert runner.paint(job.recipe.model) == "done"
     assert job_store.jobs.find(job.id).state is State.DONE
 
 
-def test_previews_come_now_and_then_and_not_at_the_end(runner, job_store, job, monkeypatch):
+def test_previews_come_between_steps_and_not_after_the_last(runner, job_store, job, monkeypatch):
     monkeypatch.setattr("worker.paint.PREVIEW_SECONDS", 0.0)
     looked, seen = [], []
 
@@ -262,7 +265,7 @@ def test_previews_come_now_and_then_and_not_at_the_end(runner, job_store, job, m
     assert (shown.format, shown.size) == ("WEBP", (8, 8)) and shown.getpixel((4, 4))[0] > 200
 
 
-def test_a_queue_that_is_down_at_the_end_fails_no_job(runner, painter, job_store, job, monkeypatch):
+def test_no_job_fails_when_the_queue_is_down_at_the_end(runner, painter, job_store, job, monkeypatch):
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
     monkeypatch.setattr(job_store.progress, "complete", down_for([], 1, job_store.progress.complete))
     assert runner.paint(job.recipe.model) == "left"
@@ -273,7 +276,9 @@ def test_a_queue_that_is_down_at_the_end_fails_no_job(runner, painter, job_store
     assert len(painter.painted) == 1 and job_store.jobs.find(job.id).state is State.DONE
 
 
-def test_a_worker_that_closes_while_the_store_is_down_hands_back(runner, job_store, memory, job, monkeypatch):
+def test_a_worker_that_closes_while_the_store_is_down_releases_its_painting(
+    runner, job_store, memory, job, monkeypatch
+):
     def down(*_, **__):
         runner.closing.set()
         raise Unavailable("the store is down")
@@ -282,7 +287,7 @@ def test_a_worker_that_closes_while_the_store_is_down_hands_back(runner, job_sto
     assert runner.paint(job.recipe.model) == "hand back" and job_store.jobs.find(job.id).state is State.QUEUED
 
 
-def test_a_closing_worker_hands_its_painting_back(runner, job_store, painter, job):
+def test_a_closing_worker_releases_its_painting(runner, job_store, painter, job):
     painter.go_on.clear()
     said = []
     thread = threading.Thread(target=lambda: said.append(runner.paint(job.recipe.model)))
@@ -298,7 +303,7 @@ def test_a_closing_worker_hands_its_painting_back(runner, job_store, painter, jo
     assert runner.answer(job.recipe.model) == "done"
 
 
-def test_one_ring_is_enough_for_all_that_waits(runner, job_store, recipe, painter):
+def test_one_message_is_enough_for_all_waiting_paintings(runner, job_store, recipe, painter):
     for number, model in enumerate(("stickers", "other", "not ours", "stickers")):
         job_store.submissions.open_job(
             replace(recipe, prompt=f"fox {number}", steps=1, model=model), reason="", scope="shared"
