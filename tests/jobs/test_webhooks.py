@@ -463,7 +463,9 @@ def test_a_malformed_secret_is_refused_with_the_command_that_draws_one(secret):
         JobsConfig(webhook_secret=secret)
 
 
-@pytest.mark.parametrize("secret", [secret_of(24), secret_of(64), draw_secret()], ids=["shortest", "longest", "drawn"])
+@pytest.mark.parametrize(
+    "secret", [secret_of(24), secret_of(64), draw_secret()], ids=["shortest", "longest", "drawn"]
+)
 def test_a_standard_webhooks_secret_is_accepted(secret):
     assert JobsConfig(webhook_secret=secret).webhook_secret == secret
 
