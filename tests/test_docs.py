@@ -34,8 +34,8 @@ FOLDERS = (
 )
 MADE = ("deploy/secrets", "deploy/memoaized-web")  # what commands make
 CONFIGS = {"MEMO_": MemoConfig, "JOBS_": JobsConfig, "WORKER_": WorkerConfig, "WEB_": WebConfig}
-PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+PAGES = sorted(  # the changelog is left out: it lists former names
+    [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     + [ROOT / "models" / "stickers" / "README.md", ROOT / "memo" / "judge" / "weights" / "README.md"]
 )
 

@@ -388,7 +388,7 @@ def test_the_command_adds_lists_and_removes_keys(redis_url, keys, monkeypatch):
     assert re.search(r"^ada +admin +shared +7 ", listed.output, re.M) and made.stdout.strip() not in listed.output
     assert run(main, ["key", "add", "ada"]).exit_code == 1
     assert run(main, ["key", "remove", "ada"]).exit_code == 0 and keys.all() == []
-    assert run(main, ["key", "remove", "ada"]).output.startswith("Error: there is no key")
+    assert run(main, ["key", "remove", "ada"]).output.startswith("Error: there is no API key of 'ada'")
 
 
 def test_the_command_finds_the_redis_of_a_data_folder(session_redis, keys, monkeypatch):

@@ -192,7 +192,7 @@ def test_the_recipe_names_the_weight_and_the_file(catalogue):
         ("oil", "sd offers broken, chalk, ink"),
         ("ink:heavy", "write NAME or NAME:WEIGHT"),
         ("ink:9", "the weight from -4 to 4"),
-        ("ink:1@0123456789abcdef", "that file was changed since"),
+        ("ink:1@0123456789abcdef", "that file has changed since"),
     ],
 )
 def test_an_unknown_adapter_is_refused_with_the_fix(catalogue, adapter, message):
