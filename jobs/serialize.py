@@ -1,4 +1,4 @@
-"""A job as JSON, for the web's answers and for webhooks. Knows no HTTP: whoever knows the routes adds the links.
+"""A job as JSON, for the answers of the web and for webhooks. Knows no HTTP: the links are added elsewhere.
 
 `job_to_dict` is the job as GET /api/v1/jobs/<id> has it; `job_to_generation` is a picture as AI-Horde has it
 (https://github.com/Haidra-Org/AI-Horde/blob/main/README_integration.md).

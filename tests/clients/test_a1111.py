@@ -45,7 +45,7 @@ SMALL = base64.b64encode(encode(Image.new("RGB", (30, 20)), "PNG")).decode()
 
 @pytest.fixture
 def url(app, monkeypatch):
-    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.05)
     with serving(app) as url:
         yield url
 

@@ -42,7 +42,7 @@ USUAL = {"post_processing": [], "clip_skip": 1, "tiling": False, "hires_fix": Fa
 
 @pytest.fixture
 def url(app, monkeypatch):
-    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.05)
     with serving(app) as found:
         yield found
 

@@ -35,7 +35,7 @@ FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Subscriptions to Redis end at once."""
-    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.05)
 
 
 @pytest.fixture
