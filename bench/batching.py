@@ -164,7 +164,7 @@ def solo_ratio(network: Denoiser, lonely: Sequence[Arrival]) -> float:
     """
     alone, stepped = [], []
     for _ in range(ROUNDS):
-        alone += [run_one_by_one(network, [Arrival(**{**vars(arrival), "arrives": 0.0})])[0] for arrival in lonely]
+        alone += [run_one_by_one(network, [Arrival(**{**vars(arrival), "arrives_at": 0.0})])[0] for arrival in lonely]
         stepped += run_step_loop(network, lonely)
     return float(np.mean(stepped) / np.mean(alone))
 
