@@ -65,7 +65,7 @@ def pair(tmp_path_factory, tiny_models):
 
 def painters(stack) -> dict[str, str]:
     """Return the worker of each prompt, from the log."""
-    lines = [line for line in stack.lines if "painting" in line and ", try " in line]
+    lines = [line for line in stack.lines if "painting" in line and ", attempt " in line]
     return {line.split("'")[1]: line.split("|")[0].strip() for line in lines}
 
 
@@ -83,8 +83,8 @@ def test_a_job_whose_worker_is_killed_is_done_once_by_another(pair):
     os.kill(parts(pair)[victim], signal.SIGKILL)
     done = finish(pair, job)
     assert done["state"] == "done" and done["picture"]["prompt"] == "killed in the middle"
-    tries = [line for line in pair.lines if "'killed in the middle', try" in line]
-    assert [line.rsplit("try ", 1)[1] for line in tries] == ["1", "2"]
+    attempts = [line for line in pair.lines if "'killed in the middle', attempt" in line]
+    assert [line.rsplit("attempt ", 1)[1] for line in attempts] == ["1", "2"]
     listed = call(pair, "GET", "/api/v1/pictures?limit=100")["pictures"]
     assert [picture["prompt"] for picture in listed].count("killed in the middle") == 1
     wait_for(lambda: any(f"{victim} ended with status -9; restarting it" in line for line in pair.lines))
