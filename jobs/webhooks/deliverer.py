@@ -69,7 +69,7 @@ class Deliverer:
             self.deliver(delivery)
         except (Undelivered, MemoError) as error:
             self.put_off(delivery, str(error), hopeless=isinstance(error, Undelivered) and error.hopeless)
-        except Exception as error:
+        except Exception as error:  # an unexpected fault must not end the thread: it is logged and tried again
             log.exception("webhook %s failed", delivery.id)
             self.put_off(delivery, repr(error))
         else:
