@@ -302,7 +302,7 @@ def row_flops(name: str) -> float:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = UNet2DConditionModel(**MODELS[name])
         shape, states = sample_shape(unet), torch.empty(1, TOKENS, unet.config.cross_attention_dim)
-        more = {"pooled": torch.empty(1, POOLED[name]), "frames": torch.empty(1, 6)} if name in POOLED else {}
+        more = {"pooled": torch.empty(1, POOLED[name]), "time_ids": torch.empty(1, 6)} if name in POOLED else {}
         Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Conditioning(states, **more))
     return float(counter.get_total_flops())
 
