@@ -12,7 +12,7 @@ from memo.picture import without_scope
 from .auth import current_user
 from .extensions import job_store, memory, queue
 
-MOST_OWN_JOBS = 1000  # of one user that are searched for their pictures
+MAX_OWN_JOBS = 1000  # of one user that are searched for their pictures
 LONGEST_SEARCH = 200  # characters of a search for pictures
 
 
@@ -88,5 +88,5 @@ def delete_picture(key: str) -> None:
 def own_picture_keys() -> set[str]:
     """The keys of the pictures that this user received in the last days. It reads many jobs: call it once."""
     name = current_user().name
-    jobs = job_store().jobs.of_user(name)[:MOST_OWN_JOBS] if name else []
+    jobs = job_store().jobs.of_user(name)[:MAX_OWN_JOBS] if name else []
     return {job.picture.key for job in jobs if job.picture}

@@ -25,9 +25,9 @@ FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision
 MEMO = "memo"  # the memory policy
 COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
 HIGHEST_PRIORITY = 10  # the lowest is its negative
-MOST_PICTURES = 8  # of one request
+MAX_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of a user's name
-MOST_RECALLS = 3  # lookups in a row that may each find a painting that has just ended
+MAX_RECALLS = 3  # lookups in a row that may each find a painting that has just ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def recall_or_join(
     options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
     joining: dict[str, Any] = {"scope": request.scope, "user": request.user, "priority": request.priority}
     recall = memory.recall(request.recipe, **options)
-    for _ in range(MOST_RECALLS):
+    for _ in range(MAX_RECALLS):
         if recall.painting is None:
             break
         if joined := queue.job_store.submissions.join(recall.painting, recall.reason, **joining):
@@ -191,7 +191,7 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
     options: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user, PRIORITY: 0, WEBHOOK: ""}
     options |= {name: settings.pop(name) for name in options if name in settings}
     check_choice(MEMO, options[MEMO], POLICIES)
-    check_whole(COUNT, options[COUNT], 1, MOST_PICTURES)
+    check_whole(COUNT, options[COUNT], 1, MAX_PICTURES)
     check_whole(PRIORITY, options[PRIORITY], -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     check_user(options[USER], user)
     if "strength" in settings:

@@ -22,7 +22,7 @@ from worker.painters.port import Painter, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
 STORE_WAIT = 0.5, 5.0  # seconds before the store is tried again: at first, doubling up to the second number
 FAULTY = 3  # paintings that fail unexpectedly in a row: then the worker is broken, not the paintings
@@ -95,9 +95,9 @@ class PaintingRunner:
 
     def attempt(self, claim: Claim) -> str:
         """Paint, and end the painting whatever happens; raises Unavailable while the queue does not answer."""
-        if claim.attempt > MOST_ATTEMPTS:
+        if claim.attempt > MAX_ATTEMPTS:
             fault = f"; an earlier attempt failed: {claim.fault}" if claim.fault else ""
-            return self.fail(claim, f"its worker died {MOST_ATTEMPTS} times while painting it{fault}")
+            return self.fail(claim, f"its worker died {MAX_ATTEMPTS} times while painting it{fault}")
         try:
             return self.work(claim)
         except Stopped as stop:
@@ -115,7 +115,7 @@ class PaintingRunner:
 
     def try_later(self, claim: Claim, error: str) -> str:
         """Leave the painting to its lease, so that it is tried again soon; fail it after the last attempt."""
-        if claim.attempt >= MOST_ATTEMPTS:
+        if claim.attempt >= MAX_ATTEMPTS:
             return self.fail(claim, error)
         log.warning("attempt %d at painting %s failed: %s", claim.attempt, claim.painting, error)
         self.job_store.progress.report_message(

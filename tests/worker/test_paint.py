@@ -11,7 +11,7 @@ from jobs.job import State
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from tests.real import painted
-from worker.paint import MOST_ATTEMPTS
+from worker.paint import MAX_ATTEMPTS
 from worker.painters.port import Progress, TooLarge
 
 
@@ -81,7 +81,7 @@ def test_a_cancelled_painting_stops_at_the_next_step(runner, job_store, painter,
 
 def test_a_painting_that_does_not_fit_into_memory_is_repeated_later(runner, job_store, painter, job, recipe):
     painter.fault = TooLarge(recipe, "cuda:0 bfloat16", RuntimeError("CUDA out of memory"))
-    for _ in range(MOST_ATTEMPTS - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         assert runner.paint(job.recipe.model) == "left"
         assert job_store.jobs.find(job.id).state is State.RUNNING
         job_store.connection.redis.zadd(job_store.connection.prefix + "leases", {job.painting: 0})
@@ -122,7 +122,7 @@ def test_a_passing_fault_loses_no_picture(runner, job_store, painter, job):
 def test_an_earlier_fault_is_shown_even_if_later_workers_die(runner, job_store, painter, job):
     painter.fault = RuntimeError("out of ochre")
     runner.paint(job.recipe.model)
-    for _ in range(MOST_ATTEMPTS - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         lapse(job_store, job)
         assert job_store.claims.claim(job.recipe.model)
     lapse(job_store, job)
@@ -132,7 +132,7 @@ def test_an_earlier_fault_is_shown_even_if_later_workers_die(runner, job_store, 
 
 def test_a_painting_that_kills_its_workers_fails_in_the_end(runner, job_store, painter, memory, job):
     memory.painting_started(job.painting, job.recipe, job.scope)
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         assert job_store.claims.claim(job.recipe.model)
         lapse(job_store, job)
     assert runner.paint(job.recipe.model) == "failed" and runner.ended["failed"] == 1 and painter.painted == []

@@ -22,7 +22,7 @@ from memo.init_image import KEPT, read_init_image
 from memo.picture import A1111_SAMPLERS
 from memo.recipe import check_whole
 
-MOST_PICTURES = 64  # of one request
+MAX_PICTURES = 64  # of one request
 LARGEST_SIDE = 4096  # px
 LONGEST_TASK = 128  # characters of a task's name
 ALIASES = {
@@ -300,10 +300,10 @@ def read_counts(body: Mapping[str, Any]) -> tuple[int, int]:
     """Pictures per batch, and in all; raises BadRecipe."""
     batch_size, batches = (number(body.get(name, 1)) for name in ("batch_size", "n_iter"))
     for name, value in (("batch_size", batch_size), ("n_iter", batches)):
-        check_whole(name, value, 1, MOST_PICTURES)
+        check_whole(name, value, 1, MAX_PICTURES)
     count = int(batch_size) * int(batches)
-    if count > MOST_PICTURES:
-        raise BadRecipe("n_iter", batches, f"batch_size times n_iter must be at most {MOST_PICTURES}, not {count}")
+    if count > MAX_PICTURES:
+        raise BadRecipe("n_iter", batches, f"batch_size times n_iter must be at most {MAX_PICTURES}, not {count}")
     return int(batch_size), count
 
 

@@ -20,7 +20,7 @@ from memo import BadRecipe, now
 from web.access import cancel_job, find_job, read_preview, watch_job
 from web.auth import current_user
 from web.formats import OutputFormat, convert_preview
-from web.picture_requests import MOST_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
+from web.picture_requests import MAX_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
 from web.run_once import run_once
 from web.uploads import keep_upload
 
@@ -57,7 +57,7 @@ def create_jobs(name: str, a1111_request: A1111Request) -> list[Job]:
         picture_request = check_request(a1111_request)
         with all_or_nothing(a1111_request.count) as jobs:
             while len(jobs) < a1111_request.count:
-                add_jobs(picture_request, jobs, min(MOST_PICTURES, a1111_request.count - len(jobs)))
+                add_jobs(picture_request, jobs, min(MAX_PICTURES, a1111_request.count - len(jobs)))
                 records.record(user, name, [job.id for job in jobs], whole=len(jobs) == a1111_request.count)
                 if is_stopped(name):
                     records.record(user, name, [job.id for job in jobs], whole=True)

@@ -10,7 +10,7 @@ from jobs.job import Origin, State
 from jobs.webhooks.receivers import LONGEST_URL
 from memo import POLICIES
 from memo.recipe import GUIDANCE, LARGEST_SEED, LONGEST_PROMPT, MODES, SAMPLERS, SCHEDULES, SIDE, STEPS, STRENGTH
-from web.picture_requests import HIGHEST_PRIORITY, LONGEST_USER, MOST_PICTURES
+from web.picture_requests import HIGHEST_PRIORITY, LONGEST_USER, MAX_PICTURES
 
 
 def enum(choices: Sequence[str]) -> Any:
@@ -44,7 +44,7 @@ class JobBody(TypedDict, total=False):
     init_image: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="an upload or a picture's key")] | None
     strength: Annotated[float, Field(gt=0, le=1, description=f"how much of it changes; by default {STRENGTH}")] | None
     memo: Annotated[str, enum(POLICIES), Field(description="the memory policy; by default auto")] | None
-    count: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None
+    count: Annotated[int, Field(ge=1, le=MAX_PICTURES)] | None
     user: Annotated[str, Field(max_length=LONGEST_USER)] | None
     priority: Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)] | None
     webhook: Annotated[str, Field(max_length=LONGEST_URL, description="a URL to notify at the end")] | None

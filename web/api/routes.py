@@ -29,14 +29,14 @@ from .openapi import DocumentedResponse, Parameter, documented, ok
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 DEFAULT_LISTED = 24
 SEARCHED_FOR_OWN = 200  # search results among which a user's own pictures are looked for
 FORMATS = ("png", "webp")
 FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
 LIMIT = Parameter(
     "limit",
-    {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": DEFAULT_LISTED},
+    {"type": "integer", "minimum": 1, "maximum": MAX_LISTED, "default": DEFAULT_LISTED},
     "the largest number of results",
 )
 BEFORE = Parameter("before", {"type": "number"}, "the `next` of the previous page")
@@ -273,8 +273,8 @@ def list_models() -> ResponseReturnValue:
 def limit() -> int:
     """The query parameter `limit`; raises BadRecipe."""
     text = request.args.get("limit", str(DEFAULT_LISTED))
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_LISTED:
-        raise BadRecipe("limit", text, f"it must be a whole number from 1 to {MOST_LISTED}")
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_LISTED:
+        raise BadRecipe("limit", text, f"it must be a whole number from 1 to {MAX_LISTED}")
     return int(text)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
 from memo.recipe import check_whole
-from web.picture_requests import COUNT, MEMO, MOST_PICTURES, WEBHOOK
+from web.picture_requests import COUNT, MAX_PICTURES, MEMO, WEBHOOK
 
 NEGATIVE = "###"  # separates the prompt from the negative prompt
 ANY_SEED = (None, "", -1, "-1")
@@ -218,7 +218,7 @@ def is_number(value: object) -> bool:
 def read_count(values: Mapping[str, Any]) -> int:
     """The number of pictures; raises BadRecipe."""
     count = values.get("params.n", 1)
-    check_whole("params.n", count, 1, MOST_PICTURES)
+    check_whole("params.n", count, 1, MAX_PICTURES)
     return int(count)
 
 

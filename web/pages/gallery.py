@@ -21,7 +21,7 @@ from .create_page import last_finished
 bp = Blueprint("gallery", __name__, url_prefix="/gallery")
 
 PAGE_SIZE = 24  # pictures
-MOST_RESULTS = 60  # pictures of a search
+MAX_RESULTS = 60  # pictures of a search
 HEARTBEAT_SECONDS = 10.0  # a closed window is noticed at the next heartbeat
 OWN_SECONDS = 3.0  # between two times that a stream reads which pictures are the user's own
 
@@ -129,7 +129,7 @@ def page_of_pictures(filter: GalleryFilter, before: float | None) -> tuple[list[
 
 def search(filter: GalleryFilter) -> list[Picture]:
     """The pictures whose prompts are nearest in meaning to the words, nearest first."""
-    results = memory().search(filter.words, scope=current_user().scope, limit=MOST_RESULTS, model=filter.model)
+    results = memory().search(filter.words, scope=current_user().scope, limit=MAX_RESULTS, model=filter.model)
     pictures = [result.picture for result in results]
     keys = own_picture_keys() if filter.mine else None
     return [picture for picture in pictures if keys is None or picture.key in keys]

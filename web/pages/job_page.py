@@ -9,7 +9,7 @@ from jobs.job import Job, Origin
 from web.access import cancel_job, find_job, find_jobs
 from web.auth import current_user
 from web.extensions import job_store
-from web.picture_requests import MOST_PICTURES, describe, request_variation, retry_job
+from web.picture_requests import MAX_PICTURES, describe, request_variation, retry_job
 
 from .visitors import name_visitor
 
@@ -20,7 +20,7 @@ bp.after_request(name_visitor)
 @bp.get("")
 def several() -> ResponseReturnValue:
     """The jobs that the query string names, side by side."""
-    job_ids = request.args.getlist("id")[:MOST_PICTURES]
+    job_ids = request.args.getlist("id")[:MAX_PICTURES]
     if not job_ids:
         return redirect(url_for("create.page"), 303)
     return render_template("jobs.html", cards=[card_values(job) for job in find_jobs(job_ids)])

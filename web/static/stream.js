@@ -5,9 +5,9 @@ import { call, Problem } from "./api.js";
 /** @import { Job } from "./api.js" */
 
 const FINAL = new Set(["done", "failed", "cancelled"]);
-const MOST_FAILURES = 3; // failed connections before polling
+const MAX_FAILURES = 3; // failed connections before polling
 const POLL_MS = 1000;
-const MOST_STREAMS = 2; // per page: a browser opens at most six connections to a server, and pages need some too
+const MAX_STREAMS = 2; // per page: a browser opens at most six connections to a server, and pages need some too
 
 let openStreams = 0;
 
@@ -21,7 +21,7 @@ export const isFinal = (state) => FINAL.has(state);
  * @param {(problem: Problem) => void} onMissing called if the job no longer exists
  */
 export function follow(links, onChange, onMissing) {
-  if (openStreams >= MOST_STREAMS) return void poll(links.self, onChange, onMissing);
+  if (openStreams >= MAX_STREAMS) return void poll(links.self, onChange, onMissing);
   const source = new EventSource(links.events);
   openStreams += 1;
   const close = () => {
@@ -37,7 +37,7 @@ export function follow(links, onChange, onMissing) {
   });
   source.addEventListener("error", () => {
     failures += 1;
-    if (source.readyState !== EventSource.CLOSED && failures < MOST_FAILURES) return;
+    if (source.readyState !== EventSource.CLOSED && failures < MAX_FAILURES) return;
     close();
     poll(links.self, onChange, onMissing);
   });
