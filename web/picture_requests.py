@@ -210,17 +210,17 @@ def check_user(name: object, user: str) -> None:
         raise BadRecipe(USER, name, "leave it out: your key already says who you are")
 
 
-def describe(job: Job) -> dict[str, Any]:
+def job_document(job: Job) -> dict[str, Any]:
     """The job as JSON, with links."""
     links = {"self": url_for("api.job", job_id=job.id), "events": url_for("api.events", job_id=job.id)}
     if job.previewed is not None:
         links["preview"] = url_for("api.preview", job_id=job.id, step=job.previewed)
     if job.picture:
         links["picture"] = url_for("api.picture", key=job.picture.key)
-    return {**job_to_dict(job), "picture": describe_picture(job.picture) if job.picture else None, "links": links}
+    return {**job_to_dict(job), "picture": picture_document(job.picture) if job.picture else None, "links": links}
 
 
-def describe_picture(picture: Picture) -> dict[str, Any]:
+def picture_document(picture: Picture) -> dict[str, Any]:
     """The picture as JSON, with links."""
     links = {"self": url_for("api.picture", key=picture.key), "image": url_for("api.image", key=picture.key)}
     return {**picture_to_dict(picture), "links": links}

@@ -21,7 +21,7 @@ from web.auth import current_user
 from web.extensions import catalogue, memory, queue
 from web.idempotency import HEADER, LONGEST, run_idempotently
 from web.json_body import read_object
-from web.picture_requests import COUNT, describe, describe_picture, request_pictures, request_variation
+from web.picture_requests import COUNT, job_document, picture_document, request_pictures, request_variation
 from web.streams import event_stream
 
 from .documents import JobBody, JobDocument, JobsDocument, ModelsDocument, PictureDocument, PicturesDocument
@@ -94,7 +94,7 @@ def create_variation(job_id: str) -> ResponseReturnValue:
 def jobs_response(body: object, create: Callable[[], list[Job]], *, several: bool) -> ResponseReturnValue:
     """The jobs that `create` makes, or those of an earlier request with the same Idempotency-Key."""
     jobs, replayed = run_idempotently(body, create)
-    documents = [describe(job) for job in jobs]
+    documents = [job_document(job) for job in jobs]
     headers = {"Location": documents[0]["links"]["self"]}
     headers |= {"Idempotency-Replayed": "true"} if replayed else {}
     return {"jobs": documents} if several else documents[0], creation_status(jobs), headers
@@ -109,21 +109,21 @@ def creation_status(jobs: Sequence[Job]) -> int:
 @documented(ok(JobsDocument, "The newest jobs."), errors=(422,), parameters=(LIMIT,))
 def list_jobs() -> ResponseReturnValue:
     """List jobs, newest first."""
-    return {"jobs": [describe(job) for job in access.recent_jobs(limit())]}
+    return {"jobs": [job_document(job) for job in access.recent_jobs(limit())]}
 
 
 @bp.get("/jobs/<job_id>")
 @documented(ok(JobDocument, "The job."), errors=(404,))
 def job(job_id: str) -> ResponseReturnValue:
     """Get a job's present state."""
-    return describe(find_job(job_id))
+    return job_document(find_job(job_id))
 
 
 @bp.delete("/jobs/<job_id>")
 @documented(ok(JobDocument, "The job afterwards."), errors=(404,))
 def cancel_job(job_id: str) -> ResponseReturnValue:
     """Cancel a job; a final job stays as it is."""
-    return describe(access.cancel_job(job_id))
+    return job_document(access.cancel_job(job_id))
 
 
 @bp.get("/jobs/<job_id>/preview")
@@ -151,7 +151,7 @@ def job_messages(job_id: str) -> Iterator[str]:
     """One message per change, and a comment while nothing changes. It ends when the queue does not respond."""
     try:
         for snapshot in queue().watch(job_id):
-            yield f"event: job\ndata: {json.dumps(describe(snapshot))}\n\n" if snapshot else ": still here\n\n"
+            yield f"event: job\ndata: {json.dumps(job_document(snapshot))}\n\n" if snapshot else ": still here\n\n"
     except Unavailable as error:
         yield f": {error}\n\n"
 
@@ -166,13 +166,13 @@ def list_pictures() -> ResponseReturnValue:
     """List pictures, newest first, in pages; with `near`, search by meaning, in a single page."""
     count, before, keys = limit(), cursor(), own_picture_keys() if flag("mine") else None
     if words := search_words():
-        return {"pictures": [describe_result(result) for result in search(words, count, keys)], "next": None}
+        return {"pictures": [result_document(result) for result in search(words, count, keys)], "next": None}
     if keys is not None and not keys:
         return {"pictures": [], "next": None}
     filters = {"model": request.args.get("model", ""), "keys": keys}
     pictures = memory().newest(scope=current_user().scope, limit=count, before=before, **filters)
     next_cursor = str(pictures[-1].created) if len(pictures) == count else None
-    return {"pictures": [describe_picture(picture) for picture in pictures], "next": next_cursor}
+    return {"pictures": [picture_document(picture) for picture in pictures], "next": next_cursor}
 
 
 def search(words: str, count: int, keys: Collection[str] | None) -> list[SearchResult]:
@@ -183,16 +183,16 @@ def search(words: str, count: int, keys: Collection[str] | None) -> list[SearchR
     return [result for result in results if keys is None or result.picture.key in keys][:count]
 
 
-def describe_result(result: SearchResult) -> dict[str, Any]:
+def result_document(result: SearchResult) -> dict[str, Any]:
     """A search result: a picture and its cosine similarity."""
-    return {**describe_picture(result.picture), "score": round(result.cosine, 4)}
+    return {**picture_document(result.picture), "score": round(result.cosine, 4)}
 
 
 @bp.get("/pictures/<key>")
 @documented(ok(PictureDocument, "The picture."), errors=(404,))
 def picture(key: str) -> ResponseReturnValue:
     """Get a picture's recipe and metadata."""
-    return describe_picture(find_picture(key))
+    return picture_document(find_picture(key))
 
 
 @bp.get("/pictures/<key>/image")

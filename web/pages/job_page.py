@@ -9,7 +9,7 @@ from jobs.job import Job, Origin
 from web.access import cancel_job, find_job, find_jobs
 from web.auth import current_user
 from web.extensions import job_store
-from web.picture_requests import MAX_PICTURES, describe, request_variation, retry_job
+from web.picture_requests import MAX_PICTURES, job_document, request_variation, retry_job
 
 from .visitors import name_visitor
 
@@ -65,4 +65,4 @@ def card_values(job: Job) -> dict[str, Any]:
     """What the template of a job's card needs: the job, who else waits, and what it saved."""
     waiting = job_store().statistics.count_waiting(job.recipe.model) if job.position is not None else 0
     saved = job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else None
-    return {"job": describe(job), "others": job.waiters - 1, "waiting": waiting, "saved": saved}
+    return {"job": job_document(job), "others": job.waiters - 1, "waiting": waiting, "saved": saved}
