@@ -26,7 +26,7 @@ from memo import Picture, Recipe, now, write_png
 from memoaized.child_processes import ChildProcess
 from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
-from worker.painters.port import ANY, OnStep, Progress, Turn
+from worker.painters.port import ANY_TURN, OnStep, Progress, Turn
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -116,7 +116,7 @@ class QuickPainter:
         return {}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
         for step in range(1, recipe.steps + 1):
             assert self.go_on.wait(20)

@@ -9,7 +9,7 @@ from jobs.config import JobsConfig
 from memo import MemoConfig, Recipe
 from worker.app import create_worker
 from worker.config import WorkerConfig
-from worker.painters.port import ANY, OnStep, Progress, Turn
+from worker.painters.port import ANY_TURN, OnStep, Progress, Turn
 
 
 class Sleeper:
@@ -26,7 +26,7 @@ class Sleeper:
         return {}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
         """See Painter."""
         started = time.monotonic()

@@ -40,7 +40,7 @@ from worker.stickers.sheet import sheet_latents
 from .conditioning import Conditioner, open_conditioner
 from .families import SafetyChecker, open_family
 from .pipelines import open_pipeline
-from .port import ANY, OnStep, Painter, PainterOptions, Progress, TooLarge, Turn
+from .port import ANY_TURN, OnStep, Painter, PainterOptions, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class DiffusionPainter:
 
     @torch.inference_mode()
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
         """See Painter. If the model paints another size, the picture is scaled to the recipe's."""
         painting = self.make_painting(recipe)

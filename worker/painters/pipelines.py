@@ -26,7 +26,7 @@ from worker.engine.energy import open_meter
 from worker.engine.on_demand_thread import OnDemandThread
 from worker.engine.samplers import make_scheduler
 
-from .port import ANY, OnStep, PainterOptions, Progress, TooLarge, Turn
+from .port import ANY_TURN, OnStep, PainterOptions, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class PipelineRequest:
 
     recipe: Recipe
     init_image: Image.Image | None = None
-    turn: Turn = ANY
+    turn: Turn = ANY_TURN
     cancelled: bool = False
     messages: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
 
@@ -84,7 +84,7 @@ class PipelinePainter:
         return {"batch_size": self.batch_size}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
         """See Painter; raises BadRecipe for settings that the pipeline cannot follow or would silently ignore."""
         self.check(recipe)

@@ -38,7 +38,7 @@ class Turn:
     rank: float = 0.0
 
 
-ANY = Turn()
+ANY_TURN = Turn()
 OnStep = Callable[[Progress], None]
 
 
@@ -55,7 +55,7 @@ class Painter(Protocol):
         """The current load for the workers' page and metrics: `batch_size`, `step_ms`, `gpu_mb` …"""
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
         """An RGB image of the recipe's size. Calls `on_step` after every step; its exceptions stop the painting.
 

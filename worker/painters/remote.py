@@ -20,7 +20,7 @@ from PIL import Image
 
 from memo import BadSetup, MemoError, Recipe
 
-from .port import ANY, OnStep, PainterOptions, Progress, Turn
+from .port import ANY_TURN, OnStep, PainterOptions, Progress, Turn
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class RemotePainter:
         return {"batch_size": self.waiting}
 
     def __call__(
-        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY
+        self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
         """See Painter; raises RemoteRefused."""
         with self.lock:
