@@ -124,7 +124,7 @@ def queue(job_store: JobStore, redis_url: str) -> Iterator[Queue]:
 @pytest.fixture
 def working(queue: Queue, runner: PaintingRunner) -> Iterator[PaintingRunner]:
     """A real Celery worker in a thread, which paints the queued jobs."""
-    queue.celery.task(name=PAINT, shared=False)(runner.answer)
+    queue.celery.task(name=PAINT, shared=False)(runner.handle_message)
     queue.celery.amqp.queues.select_add(queue_of("stickers"))
     options = {"pool": "threads", "concurrency": 1, "perform_ping_check": False, "loglevel": "info"}
     with start_worker(queue.celery, shutdown_timeout=30, **options):

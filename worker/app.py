@@ -97,7 +97,7 @@ def connect_painting(
     runners: list[PaintingRunner] = []  # one, once the worker is initialized
 
     def paint(model: str) -> str:
-        return runners[0].answer(model)
+        return runners[0].handle_message(model)
 
     app.task(name=PAINT, shared=False)(paint)
 

@@ -50,7 +50,7 @@ class PaintingRunner:
         self.faulty: set[str] = set()  # paintings that failed unexpectedly since the last success
         self.give_up: Callable[[], None] = self.closing.set  # ends this worker, so that a new one is started
 
-    def answer(self, model: str) -> str:
+    def handle_message(self, model: str) -> str:
         """Answer a message: paint until nothing waits for our models. Later messages then find nothing to do."""
         words: list[str] = []
         while not self.closing.is_set():

@@ -77,8 +77,8 @@ def painting(runner):
 
     def paint():
         while not over.wait(0.01):
-            runner.answer("stickers")
-            runner.answer("slow")
+            runner.handle_message("stickers")
+            runner.handle_message("slow")
 
     thread = threading.Thread(target=paint, daemon=True)
     thread.start()

@@ -62,7 +62,7 @@ def painting(runner, painter):
 
     def paint():
         while not over.wait(0.01):
-            runner.answer("stickers")
+            runner.handle_message("stickers")
 
     thread = threading.Thread(target=paint, daemon=True)
     thread.start()

@@ -141,7 +141,7 @@ def test_heartbeats_begin_at_the_start_and_the_worker_leaves_at_the_end(lease_ke
     wait_for(lambda: "here" in job_store.heartbeats.workers())
     assert job_store.heartbeats.workers()["here"]["models"] == ["stickers"]
     runner.closing.set()
-    runner.answer("stickers")
+    runner.handle_message("stickers")
     lease_keeper.stop()
     assert job_store.heartbeats.workers() == {} and notified == ["stickers"]
 

@@ -146,7 +146,7 @@ def test_a_worker_on_which_everything_fails_ends(runner, job_store, painter, rec
         job_store.submissions.open_job(replace(recipe, seed=seed), reason="", scope="shared") for seed in range(5)
     ]
     painter.fault = RuntimeError("CUDA error: an illegal memory access was encountered")
-    assert runner.answer(recipe.model) == "left, left, left"
+    assert runner.handle_message(recipe.model) == "left, left, left"
     assert runner.closing.is_set() and runner.unserved == [recipe.model]
     assert not any(job_store.jobs.find(job.id).state.final for job in jobs)
 
@@ -298,9 +298,9 @@ def test_a_closing_worker_releases_its_painting(runner, job_store, painter, job)
     painter.go_on.set()
     thread.join(10)
     assert said == ["hand back"] and job_store.jobs.find(job.id).state is State.QUEUED
-    assert runner.answer(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
+    assert runner.handle_message(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
     runner.closing.clear()
-    assert runner.answer(job.recipe.model) == "done"
+    assert runner.handle_message(job.recipe.model) == "done"
 
 
 def test_one_message_is_enough_for_all_waiting_paintings(runner, job_store, recipe, painter):
@@ -309,6 +309,6 @@ def test_one_message_is_enough_for_all_waiting_paintings(runner, job_store, reci
             replace(recipe, prompt=f"fox {number}", steps=1, model=model), reason="", scope="shared"
         )
     runner.models = ["stickers", "other"]
-    assert runner.answer("stickers") == "done, done, done"
+    assert runner.handle_message("stickers") == "done, done, done"
     assert painter.painted == ["fox 0", "fox 1", "fox 3"] and job_store.statistics.count_waiting("not ours") == 1
-    assert runner.answer("stickers") == ""
+    assert runner.handle_message("stickers") == ""
