@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.batching import CONFIG
 from worker.engine.batch_size import BatchSizes
-from worker.engine.compiled import MODES, Compiled
+from worker.engine.compiled import MODES, CompiledNetwork
 from worker.engine.denoiser import Conditioning, Denoiser
 from worker.engine.device import Device, open_device
 from worker.engine.samplers import SAMPLERS, StepTables
@@ -139,7 +139,7 @@ class Bench:
             yield from self.time_sizes("eager", eager, sizes, until)
         else:
             network = Denoiser(self.unet).eval()
-            network.compiled = Compiled(self.unet, mode)
+            network.compiled = CompiledNetwork(self.unet, mode)
             yield from self.time_sizes("eager", eager, sizes[:1], until)
             yield from self.time_sizes("compiled", network, sizes[:FIRST_SIZES], until)
             yield {"compiled_difference": self.difference(eager, network)}

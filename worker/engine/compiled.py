@@ -20,7 +20,7 @@ RECOMPILE_LIMIT = 64  # shapes of one network; beyond its limit torch silently s
 Shapes = tuple[tuple[int, ...], ...]
 
 
-class Compiled:
+class CompiledNetwork:
     """The compiled copy of a network, and the input shapes that it is compiled for."""
 
     def __init__(self, network: nn.Module, mode: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from memo import BadSetup
 
-from .compiled import Compiled
+from .compiled import CompiledNetwork
 
 SetAdapter = Callable[[str], None]
 
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
     def __init__(self, unet: Any, adapter: Any = None, set_lora: SetAdapter | None = None) -> None:
         super().__init__()
         self.unet, self.adapter, self.set_lora = unet, adapter, set_lora
-        self.compiled: Compiled | None = None
+        self.compiled: CompiledNetwork | None = None
         self.active_lora = ""
 
     def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor
 from jobs.models import PIPELINE, Model, painted_size, read_size_range
 from memo import BadSetup, Recipe, from_mapping
 from worker.engine.batch_size import BatchSizes, measure_batch_sizes
-from worker.engine.compiled import Compiled
+from worker.engine.compiled import CompiledNetwork
 from worker.engine.decoder import Decoder
 from worker.engine.denoiser import Denoiser
 from worker.engine.device import Device, check_memory, count_weights, open_device
@@ -178,7 +178,7 @@ class DiffusionPainter:
 
     def compile(self, mode: str) -> None:
         """Compile the network for the model's own size at each batch size; raises BadSetup if that fails."""
-        self.denoiser.compiled = Compiled(self.denoiser.unet, mode)
+        self.denoiser.compiled = CompiledNetwork(self.denoiser.unet, mode)
         try:
             with self.denoiser.compiled.compiling():
                 self.measure()

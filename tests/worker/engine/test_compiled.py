@@ -12,7 +12,7 @@ from jobs.models import Catalogue
 from memo import BadSetup
 from tests.stock_models import write_stable_diffusion
 from tests.worker.engine.test_adapters import write_lora
-from worker.engine.compiled import Compiled, copy_sharing_weights, fuse_projections
+from worker.engine.compiled import CompiledNetwork, copy_sharing_weights, fuse_projections
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
 
@@ -97,7 +97,7 @@ def test_more_shapes_are_compiled_than_torch_allows_by_default():
             return noisy + 1
 
     before = graphs()
-    for quick in (Compiled(Add(), "1"), Compiled(Add(), "1")):  # two models of one class share a cache
+    for quick in (CompiledNetwork(Add(), "1"), CompiledNetwork(Add(), "1")):  # two models of one class share a cache
         for rows in range(1, 11):
             quick.network(torch.zeros(rows, 3))
     assert graphs() == before + 10
