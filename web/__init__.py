@@ -1,6 +1,6 @@
 """The web application: pages, the native API, and the dialects of other image servers.
 
-It knows HTTP. Everything else it asks of `memo` (the remembered pictures) and `jobs` (the queue).
+It knows HTTP, and leaves everything else to `memo` (the remembered pictures) and `jobs` (the queue).
 """
 
 from flask import Flask, Response, abort, request
@@ -36,7 +36,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 def create_app(
     memory: Memory, queue: Queue, catalogue: Catalogue, config: WebConfig | None = None, **flask_config: object
 ) -> Flask:
-    """The application over these parts; `flask_config` overrides Flask's configuration."""
+    """Create the Flask application from these parts; `flask_config` overrides Flask's configuration."""
     app = Flask(__name__)
     config = config or WebConfig()
     app.secret_key = config.secret
@@ -59,9 +59,10 @@ def create_app(
 
 
 def trust_proxies(app: Flask, count: int) -> None:
-    """Take the client's address, and whether it came by https, from the headers of this many reverse proxies."""
+    """Take the client's address and scheme from the X-Forwarded headers that this many reverse proxies set."""
     if count:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
+        proxy_fix = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)
+        app.wsgi_app = proxy_fix  # type: ignore[method-assign]  # Flask's documented way to wrap an application
 
 
 def refuse_other_sites() -> None:

@@ -12,7 +12,7 @@ from memo.picture import without_scope
 from .auth import current_user
 from .extensions import job_store, memory, queue
 
-MAX_OWN_JOBS = 1000  # of one user that are searched for their pictures
+MAX_OWN_JOBS = 1000  # the newest jobs of a user that are searched for their pictures
 LONGEST_SEARCH = 200  # characters of a search for pictures
 
 
@@ -25,10 +25,10 @@ def find_job(job_id: str) -> Job:
 
 
 def find_jobs(job_ids: Sequence[str]) -> list[Job]:
-    """Those of these jobs that the user may see; aborts with 404 if there is none. Expects at least one id."""
+    """The jobs among these that the user may see; aborts with 404 if there are none. Expects at least one id."""
     scope = current_user().visible_scope
     jobs = job_store().jobs.find_all(job_ids)
-    return [job for job in jobs if scope in (None, job.scope)] or [find_job(job_ids[0])]
+    return [job for job in jobs if scope in (None, job.scope)] or [find_job(job_ids[0])]  # which aborts with 404
 
 
 def recent_jobs(limit: int) -> list[Job]:
@@ -37,12 +37,12 @@ def recent_jobs(limit: int) -> list[Job]:
 
 
 def watch_job(job: Job, seconds: float) -> Iterator[Job]:
-    """The job at every change, until it is final or this many seconds have passed."""
-    until = time.monotonic() + seconds
+    """Yield the job at every change, until it is final or this many seconds have passed."""
+    deadline = time.monotonic() + seconds
     for snapshot in queue().watch(job.id, heartbeat=1.0):
         if snapshot:
             yield snapshot
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             return
 
 
@@ -86,7 +86,7 @@ def delete_picture(key: str) -> None:
 
 
 def own_picture_keys() -> set[str]:
-    """The keys of the pictures that this user received in the last days. It reads many jobs: call it once."""
+    """The keys of the pictures that this user received in the last seven days. It reads many jobs: call it once."""
     name = current_user().name
     jobs = job_store().jobs.of_user(name)[:MAX_OWN_JOBS] if name else []
     return {job.picture.key for job in jobs if job.picture}

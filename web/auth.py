@@ -41,7 +41,7 @@ class User:
     """The person or program behind a request. Jobs and quotas know them by `name`; an admin sees every scope."""
 
     name: str = ""
-    scope: str = SHARED  # the memory that they share with others
+    scope: str = SHARED  # the memory that they use
     admin: bool = False
     key: ApiKey | None = None  # the API key that they sent, where one is required
 
@@ -74,12 +74,12 @@ def authenticate() -> ResponseReturnValue | None:
     """
     if not keys_required() or request.endpoint in PUBLIC_ENDPOINTS:
         return None
-    sent = sent_key()
-    key = api_keys().holder(sent) if sent else signed_in_key()
+    sent_key = read_sent_key()
+    key = api_keys().holder(sent_key) if sent_key else signed_in_key()
     if key is None:
-        return ask_for_key(sent)
+        return ask_for_key(sent_key)
     g.user = User(key.name, key.scope, key.role == "admin", key)
-    if not sent:
+    if not sent_key:
         check_csrf_token()
     return None
 
@@ -109,7 +109,7 @@ def why_not_local() -> str:
     if forwarded or not is_loopback(request.environ.get("REMOTE_ADDR", "")):
         return "the request comes from another machine or through a proxy"
     if not is_loopback(host_name(request.host)):
-        return "the request names this server something other than localhost or 127.0.0.1"
+        return "the request addresses this server by a name other than localhost or 127.0.0.1"
     return ""
 
 
@@ -131,7 +131,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def sent_key() -> str | None:
+def read_sent_key() -> str | None:
     """The key in the headers: a bearer token (RFC 6750), the password of Basic (RFC 7617), or `apikey`."""
     credentials = request.authorization
     if credentials is not None and credentials.type == "bearer":
@@ -161,13 +161,13 @@ def check_csrf_token() -> None:
         abort(403, f"this page is out of date; reload it and try again ({error})")
 
 
-def ask_for_key(sent: str | None) -> ResponseReturnValue:
+def ask_for_key(sent_key: str | None) -> ResponseReturnValue:
     """Redirect a browser to the sign-in page; raise Unauthorized for everybody else."""
     accepted = request.accept_mimetypes
-    if sent is None and request.method == "GET" and accepted["text/html"] > accepted["application/json"]:
+    if sent_key is None and request.method == "GET" and accepted["text/html"] > accepted["application/json"]:
         return redirect(url_for("sign_in.page", next=request.full_path.rstrip("?")))
-    fault = "no key was sent" if sent is None else "this key is not valid"
-    parameters: dict[str, str | None] = {"realm": REALM, **({"error": "invalid_token"} if sent else {})}
+    fault = "no key was sent" if sent_key is None else "this key is not valid"
+    parameters: dict[str, str | None] = {"realm": REALM, **({"error": "invalid_token"} if sent_key else {})}
     reason = f" ({why})" if (why := why_keys_required()) else ""
     raise Unauthorized(
         f"{fault}: send the header `Authorization: Bearer KEY`, or sign in{reason}",

@@ -1,4 +1,4 @@
-"""What the application was created over, as Flask extensions of the current app."""
+"""The parts that the current Flask application was created from, read from its extensions."""
 
 from flask import current_app
 
@@ -12,19 +12,19 @@ from .config import WebConfig
 
 
 def memory() -> Memory:
-    """The pictures painted so far, and how they are found."""
+    """The memory of painted pictures."""
     memory: Memory = current_app.extensions["memory"]
     return memory
 
 
 def queue() -> Queue:
-    """The queue of paintings, by which workers are reached."""
+    """The queue through which workers get their paintings."""
     queue: Queue = current_app.extensions["queue"]
     return queue
 
 
 def job_store() -> JobStore:
-    """The jobs and everything that is counted about them."""
+    """The store of jobs and of the statistics about them."""
     return queue().job_store
 
 

@@ -43,13 +43,13 @@ def convert(png: bytes, output: OutputFormat) -> bytes:
 
 
 def convert_preview(preview: bytes, output: OutputFormat) -> bytes:
-    """A small WebP preview in the format and size of the finished picture."""
+    """A small WebP preview, converted to the format and size of the finished picture."""
     with Image.open(io.BytesIO(preview), formats=["WEBP"]) as image:
         return encode(image, output, {})
 
 
 def encode(image: Image.Image, output: OutputFormat, metadata: Mapping[str, Any]) -> bytes:
-    """The bytes of a file with this metadata. Another size is reached by resampling, which adds no detail."""
+    """The image as a file with this metadata. A different size is resampled, which adds no detail."""
     pixels = image.convert("RGB")
     if output.size and output.size != image.size:
         pixels = pixels.resize(output.size, Image.Resampling.LANCZOS)
@@ -60,7 +60,7 @@ def encode(image: Image.Image, output: OutputFormat, metadata: Mapping[str, Any]
 
 
 def text_chunks(text: Mapping[str, str]) -> PngInfo:
-    """PNG text chunks by keyword."""
+    """The texts as PNG chunks, by keyword."""
     info = PngInfo()
     for name, value in text.items():
         info.add_itxt(name, value)

@@ -60,7 +60,7 @@ class Limits:
             self.errors += not dry_run
             log.warning("a request was not counted towards its limit: %s", error.storage_error)
             return
-        raise TooManyRequests(f"the limit of {limit} is used up", retry_after=max(1, round(wait)))
+        raise TooManyRequests(f"the limit of {limit} is used up: try again later", retry_after=max(1, round(wait)))
 
 
 def register(app: Flask, config: WebConfig, sign_in: Blueprint) -> None:

@@ -39,7 +39,7 @@ def link_to(key: str, output: OutputFormat, *, long: bool = False) -> str:
 
 
 def read_token(token: str) -> tuple[str, OutputFormat]:
-    """The picture's key and the format of a link; aborts with 410 if it has expired, with 404 if it is not ours."""
+    """The picture's key and format in a link; aborts with 410 if it has expired, with 404 for a false signature."""
     try:
         (key, kind, quality, size, long), signed_at = token_serializer().loads(token, return_timestamp=True)
     except BadSignature:
@@ -50,5 +50,5 @@ def read_token(token: str) -> tuple[str, OutputFormat]:
 
 
 def token_serializer() -> URLSafeTimedSerializer:
-    """Signs with the secret that all web processes share."""
+    """The signer of links; all web processes share its secret."""
     return URLSafeTimedSerializer(current_app.secret_key or api_keys().secret(), salt="links to pictures")

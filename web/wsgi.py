@@ -1,4 +1,4 @@
-"""The web process: `gunicorn "web.wsgi:create()"`. Only this file of the room reads the environment."""
+"""The web process: `gunicorn "web.wsgi:create()"`. The only file of this package that reads the environment."""
 
 import logging
 import os

@@ -61,7 +61,8 @@ def test_a_refused_action_shows_the_reason(browser, memory, queue, working, tiny
         ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
         expect_picture(page, "painted")
         page.get_by_role("button", name="Another one").click()
-        expect(page.locator(".trouble:not([data-trouble])")).to_have_text("the limit of 1 per 1 day is used up")
+        trouble = page.locator(".trouble:not([data-trouble])")
+        expect(trouble).to_have_text("the limit of 1 per 1 day is used up: try again later")
         page.context.close()
 
 

@@ -144,7 +144,7 @@ def test_a_user_over_their_limit_keeps_the_form_and_is_told_why(serve: Serve, cl
     submit(ada, prompt=PROMPT)
     answer = ada.post("/", data={"prompt": "a <b>", "seed": "12"})
     assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0
-    assert "The limit of 1 per 1 day is used up." in answer.text
+    assert "The limit of 1 per 1 day is used up: try again later." in answer.text
     assert "a &lt;b&gt;</textarea>" in answer.text and 'value="12"' in tag(answer.text, '<input id="seed"')
 
 
