@@ -27,7 +27,7 @@ COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
 HIGHEST_PRIORITY = 10  # the lowest is its negative
 MAX_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of a user's name
-MAX_RECALLS = 3  # lookups in a row that may each find a painting that has just ended
+MAX_RECALLS = 3  # times that memory is asked again because the painting to join has just ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def request_pictures(body: Mapping[str, object], count: int = 0) -> list[Job]:
 
 
 def parse_request(body: Mapping[str, object]) -> PictureRequest:
-    """The current user's request; raises BadRecipe."""
+    """Check a JSON body as a request of the current user; raises BadRecipe."""
     return read_request(body, catalogue(), current_user().name)
 
 
@@ -79,7 +79,7 @@ def all_or_nothing(count: int) -> Iterator[list[Job]]:
 
 
 def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
-    """Add `count` jobs to those of the request. Their seeds count up, and each gets another picture."""
+    """Add `count` jobs to those of the request. Their seeds count up, and each gets a different picture."""
     start = len(jobs)
     for number in range(start, start + count):
         seed = request.recipe.seed
@@ -91,7 +91,7 @@ def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
 
 
 def notify(jobs: Collection[Job], url: str) -> None:
-    """Have a URL notified of each of these jobs when it is final. Raises Unavailable."""
+    """Have the URL notified when each of these jobs is final. Raises Unavailable."""
     for job in jobs:
         links = {
             "self": url_for("api.job", job_id=job.id, _external=True),
@@ -109,25 +109,26 @@ def check_webhook(url: object) -> str:
 def request_variation(job: Job, user: str = "") -> Job:
     """A job for the same prompt and settings, whose picture neither this job nor this user has received."""
     user = user or job.user or job.id
-    first = job_store().jobs.find(user)  # where there is no user, a chain of variations is named after its first job
+    first_job = job_store().jobs.find(user)  # without a user, a chain of variations is named after its first job
+    jobs = [job, *([first_job] if first_job else []), *job_store().jobs.of_user(user)]
     request = PictureRequest(job.recipe.wish, user=user, scope=current_user().scope)
-    return request_one(request, picture_keys([job, *([first] if first else []), *job_store().jobs.of_user(user)]))
+    return request_picture(request, picture_keys(jobs))
 
 
 def retry_job(job: Job, user: str = "") -> Job:
     """The same request once more. A seed that was drawn at random is drawn again."""
     recipe = job.recipe.wish if job.random_seed else job.recipe
     policy = "refresh" if job.always_paint else "auto"
-    return request_one(PictureRequest(recipe, policy, user=user or job.user, scope=current_user().scope))
+    return request_picture(PictureRequest(recipe, policy, user=user or job.user, scope=current_user().scope))
 
 
 def regenerate(job: Job, user: str = "") -> Job:
     """A job that paints the same prompt and settings now, whatever is remembered."""
     scope = current_user().scope
-    return request_one(PictureRequest(job.recipe.wish, "refresh", user=user or job.user, scope=scope))
+    return request_picture(PictureRequest(job.recipe.wish, "refresh", user=user or job.user, scope=scope))
 
 
-def request_one(request: PictureRequest, seen: Collection[str] = ()) -> Job:
+def request_picture(request: PictureRequest, seen: Collection[str] = ()) -> Job:
     """The job of a request for one picture that is not among those already seen."""
     with all_or_nothing(1) as jobs:
         jobs.append(create_job(request, seen))
@@ -140,15 +141,18 @@ def picture_keys(jobs: Collection[Job]) -> set[str]:
 
 
 def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
-    """The job of one picture that is not among those already seen: from memory, joined, or queued."""
+    """Create the job of one picture that is not among those already seen.
+
+    Memory answers it, it joins a painting under way, or it is queued.
+    """
     started = time.perf_counter()
-    recall, joined = recall_or_join(memory(), queue(), request, seen)
-    took = time.perf_counter() - started
-    if joined:
-        return joined
+    recall, joined_job = recall_or_join(memory(), queue(), request, seen)
+    seconds = time.perf_counter() - started
+    if joined_job:
+        return joined_job
     if recall.match:
         return job_store().submissions.record_remembered(
-            request.recipe, recall.match, recall.reason, user=request.user, seconds=took
+            request.recipe, recall.match, recall.reason, user=request.user, seconds=seconds
         )
     check_queue_cap(queue())
     job = queue().submit(
@@ -167,17 +171,17 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
 def recall_or_join(
     memory: Memory, queue: Queue, request: PictureRequest, seen: Collection[str]
 ) -> tuple[Recall, Job | None]:
-    """What memory answers, and a job if it waits for a painting under way whose prompt means the same."""
-    options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
-    joining: dict[str, Any] = {"scope": request.scope, "user": request.user, "priority": request.priority}
-    recall = memory.recall(request.recipe, **options)
+    """Memory's answer, and the new job if it could join a painting under way whose prompt means the same."""
+    recall_options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
+    join_options: dict[str, Any] = {"scope": request.scope, "user": request.user, "priority": request.priority}
+    recall = memory.recall(request.recipe, **recall_options)
     for _ in range(MAX_RECALLS):
         if recall.painting is None:
             break
-        if joined := queue.job_store.submissions.join(recall.painting, recall.reason, **joining):
-            return recall, joined
+        if job := queue.job_store.submissions.join(recall.painting, recall.reason, **join_options):
+            return recall, job
         memory.painting_ended(recall.painting)  # it ended a moment ago, so its picture may be remembered by now
-        recall = memory.recall(request.recipe, **options)
+        recall = memory.recall(request.recipe, **recall_options)
     return recall, None
 
 
@@ -203,7 +207,7 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
 
 
 def check_user(name: object, user: str) -> None:
-    """Raise BadRecipe for a name that cannot be one, or that is not the user's own; admins may name anybody."""
+    """Raise BadRecipe if `name` is no user's name, or not the name of this user; admins may name anybody."""
     if not isinstance(name, str) or len(name) > LONGEST_USER:
         raise BadRecipe(USER, name, f"it must be text of at most {LONGEST_USER} characters")
     if name != user and not current_user().admin:
@@ -217,7 +221,8 @@ def job_document(job: Job) -> dict[str, Any]:
         links["preview"] = url_for("api.preview", job_id=job.id, step=job.previewed)
     if job.picture:
         links["picture"] = url_for("api.picture", key=job.picture.key)
-    return {**job_to_dict(job), "picture": picture_document(job.picture) if job.picture else None, "links": links}
+    picture = picture_document(job.picture) if job.picture else None
+    return {**job_to_dict(job), "picture": picture, "links": links}
 
 
 def picture_document(picture: Picture) -> dict[str, Any]:

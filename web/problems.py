@@ -1,4 +1,7 @@
-"""Errors as responses: RFC 9457 problem details under /api, a page elsewhere. Statuses are chosen here only."""
+"""Turns errors into responses: problem details (RFC 9457) for programs, a page for people, a dialect's own format.
+
+Only this file chooses the statuses of the errors that memo and jobs raise.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +14,12 @@ from memo import BadKey, BadRecipe, BadSetup, Forgotten, Unavailable
 
 RETRY_SECONDS = "5"
 
-ErrorFormat = Callable[[int, str, str, Mapping[str, Any]], Response]  # of status, title, detail and further fields
+ErrorFormat = Callable[[int, str, str, Mapping[str, Any]], Response]  # takes status, title, detail, further fields
 ERROR_FORMATS: dict[str, ErrorFormat] = {}  # those of the dialects, by the prefix of their paths
 
 
 def register(app: Flask) -> None:
-    """Handle everything that memo and jobs may raise."""
+    """Register a handler for every error that memo and jobs may raise."""
     app.register_error_handler(BadRecipe, bad_recipe)
     app.register_error_handler(BadKey, lambda error: problem(404, "No such key", str(error)))
     app.register_error_handler(Forgotten, lambda error: problem(404, "Not found", "this picture does not exist"))
@@ -62,7 +65,7 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
 
 def error_format_of(path: str) -> ErrorFormat | None:
     """The dialect's error format for this path, if it belongs to a dialect."""
-    return next((formatted for prefix, formatted in ERROR_FORMATS.items() if path.startswith(prefix)), None)
+    return next((error_format for prefix, error_format in ERROR_FORMATS.items() if path.startswith(prefix)), None)
 
 
 def prefers_html() -> bool:

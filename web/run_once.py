@@ -1,4 +1,4 @@
-"""A request that may arrive more than once is carried out once: the others get the jobs of the first.
+"""Carries out a request only once, even if it arrives several times: repetitions get the jobs of the first.
 
 Used for requests with an Idempotency-Key, requests that the openai package repeats, and AUTOMATIC1111's tasks. Knows
 names and jobs; not how a request gets its name.
@@ -17,10 +17,10 @@ from jobs.job import Job
 from .access import find_job
 from .extensions import job_store
 
-KEPT_SECONDS = 24 * 3600.0
-LEASE_SECONDS = 60.0  # after which a request counts as dead that has not created its jobs
+KEPT_SECONDS = 24 * 3600.0  # for which a name and its jobs are remembered
+LEASE_SECONDS = 60.0  # after which a request that has not created its jobs counts as dead
 POLL_SECONDS = 0.02
-PATIENCE_SECONDS = 20.0  # for a request of the same name that is creating its jobs
+WAIT_SECONDS = 20.0  # for another request of the same name that is creating its jobs
 
 
 class NameTaken(Exception):
@@ -63,21 +63,21 @@ def run_once(
 def reserve_or_reuse(
     reserve: Callable[[str], str | None], fingerprint: str, reuse: Callable[[list[str]], list[Job] | None]
 ) -> list[Job] | None:
-    """The jobs of the request that has the name, once it has created them; None when the name is reserved for us.
+    """Reserve the name and return None, or return the jobs of the earlier request once it has created them.
 
-    `reserve` takes the name if it still holds what it is given, and returns None, or else what the name holds.
+    `reserve(expected)` takes the name and returns None if the name's value is `expected`; else it returns the value.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     expected = ""
-    while (held := reserve(expected)) is not None:
+    while (value := reserve(expected)) is not None:
         expected = ""
-        record: dict[str, Any] = json.loads(held or "{}")
-        if held and record["fingerprint"] != fingerprint:
+        record: dict[str, Any] = json.loads(value or "{}")
+        if value and record["fingerprint"] != fingerprint:
             raise NameTaken
         if "jobs" in record:
             if (jobs := reuse(record["jobs"])) is not None:
                 return jobs
-            expected = held
+            expected = value
         elif time.monotonic() > deadline:
             abort(409, "the same request is being processed at the moment: send it again later")
         else:
@@ -87,4 +87,4 @@ def reserve_or_reuse(
 
 def find_every_job(ids: list[str]) -> list[Job]:
     """The jobs of these ids; aborts with 404 when one is gone."""
-    return [find_job(job) for job in ids]
+    return [find_job(job_id) for job_id in ids]

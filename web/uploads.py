@@ -1,4 +1,4 @@
-"""Initial images (image to image): uploads, and painted pictures that others start from."""
+"""Initial images for image to image: uploads, and painted pictures that new ones start from."""
 
 from dataclasses import replace
 
@@ -21,7 +21,10 @@ def touch(init_image: str) -> str:
 
 
 def resolve_init_image(recipe: Recipe) -> Recipe:
-    """The recipe with an initial image that is kept. It may name a painted picture by its key. Raises BadRecipe."""
+    """The recipe with an initial image that is kept: a painted picture, named by its key, is copied first.
+
+    Raises BadRecipe if there is no such image.
+    """
     if not recipe.init_image:
         return recipe
     if memory().has_init_image(recipe.init_image, current_user().scope):

@@ -64,7 +64,7 @@ def test_a_request_whose_process_died_can_be_sent_again(job_store: JobStore, job
 def test_a_request_that_takes_too_long_refuses_the_others(
     job_store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
     job_store.requests.compare_and_set("name", '{"fingerprint": "", "token": "of the slow"}', 60)
     with pytest.raises(Conflict, match="being processed"):
         run_once("name", never)
