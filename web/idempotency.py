@@ -15,7 +15,7 @@ from .auth import current_user
 from .run_once import NameTaken, run_once
 
 HEADER = "Idempotency-Key"
-LONGEST = 255  # characters
+LONGEST_KEY = 255  # characters
 
 
 def run_idempotently(body: object, create: Callable[[], list[Job]]) -> tuple[list[Job], bool]:
@@ -42,12 +42,12 @@ def read_key() -> str | None:
         return None
     key = header.strip()
     key = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
-    if not 1 <= len(key) <= LONGEST or not (key.isascii() and key.isprintable()) or set(' "') & set(key):
-        abort(400, f"the {HEADER} must be 1 to {LONGEST} visible ASCII characters, for example a UUID")
+    if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()) or set(' "') & set(key):
+        abort(400, f"the {HEADER} must be 1 to {LONGEST_KEY} visible ASCII characters, for example a UUID")
     return key
 
 
 def fingerprint_of(body: object) -> str:
-    """32 hex digits of the route and the body; the order of the body's fields does not count."""
+    """A hash of method, path and body, 32 hex digits; the order of the body's fields does not matter."""
     text = json.dumps([request.method, request.path, body], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

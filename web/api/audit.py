@@ -49,7 +49,7 @@ def label_job(job_id: str) -> ResponseReturnValue:
 def feedback(key: str) -> ResponseReturnValue:
     """Say whether a picture is right for a prompt: {"right": false, "prompt": "a red fox"}.
 
-    Without a prompt, it is the picture's own.
+    The prompt is the picture's own by default.
     """
     body = read_object()
     for name, value in body.items():
@@ -100,7 +100,7 @@ def stats() -> ResponseReturnValue:
 @admin_required
 def audit() -> ResponseReturnValue:
     """The page that shows a sample of matches side by side, to be labelled right or wrong."""
-    return render_template("audit.html", jobs=sample(), stats=statistics())
+    return render_template("audit.html", jobs=draw_sample(), stats=statistics())
 
 
 @bp.post("/audit")
@@ -124,7 +124,7 @@ def answer_from_memory(job_id: str) -> tuple[Picture, str]:
     abort(409, f"job {job.id} was not answered from memory: only such answers can be labelled right or wrong")
 
 
-def sample() -> list[Job]:
+def draw_sample() -> list[Job]:
     """Some recent answers, matched by meaning, that no audit has labelled yet."""
     jobs = [job for job in job_store().jobs.recent(LIST_LENGTH) if job.match and job.match.how in LABEL_SOURCES]
     random.shuffle(jobs)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads that of typing only from Python 3.12 on
+from typing_extensions import TypedDict  # pydantic accepts typing.TypedDict only from Python 3.12 on
 
 from jobs.job import Origin, State
 from jobs.webhooks.receivers import LONGEST_URL
@@ -24,6 +24,9 @@ Prompt = Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT, pattern=r
 SideLength = Annotated[int, Field(ge=SIDE.start, le=SIDE.stop - 1, multiple_of=8, description="pixels")]
 Timestamp = Annotated[float, Field(description="seconds since 1970")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[
+    float, Field(gt=0, le=1, description=f"how much of the initial image changes; by default {STRENGTH}")
+]
 
 
 class JobBody(TypedDict, total=False):
@@ -42,7 +45,7 @@ class JobBody(TypedDict, total=False):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="random by default")] | None
     mode: Annotated[str, enum(MODES)] | None
     init_image: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="an upload or a picture's key")] | None
-    strength: Annotated[float, Field(gt=0, le=1, description=f"how much of it changes; by default {STRENGTH}")] | None
+    strength: Strength | None
     memo: Annotated[str, enum(POLICIES), Field(description="the memory policy; by default auto")] | None
     count: Annotated[int, Field(ge=1, le=MAX_PICTURES)] | None
     user: Annotated[str, Field(max_length=LONGEST_USER)] | None
@@ -95,7 +98,7 @@ class PictureDocument(RecipeDocument):
 
     key: PictureKey
     created: Timestamp
-    seconds: Annotated[float, Field(description="of painting time")]
+    seconds: Annotated[float, Field(description="the painting time")]
     device: str
     joules: float
     metered: Annotated[bool, Field(description="whether the joules were measured or estimated")]
@@ -193,7 +196,7 @@ class AuditDocument(TypedDict):
 
 
 class StatsDocument(TypedDict):
-    """How jobs were answered, and what that spent and saved."""
+    """How jobs were answered, and what that cost and saved."""
 
     jobs: float
     painted: int

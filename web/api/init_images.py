@@ -1,4 +1,4 @@
-"""POST /api/v1/init-images: upload a picture that others start from (image to image)."""
+"""POST /api/v1/init-images: upload a picture that new ones can start from (image to image)."""
 
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
@@ -30,7 +30,7 @@ def allow_uploads() -> None:
     upload=("image/png", "image/jpeg", "image/webp"),
 )
 def upload() -> ResponseReturnValue:
-    """Upload a PNG, JPEG or WebP picture, as the body or as the form field `image`, to start others from."""
+    """Upload an initial image (PNG, JPEG or WebP) for later jobs, as the body or as the form field `image`."""
     data = request.files["image"].read() if "image" in request.files else request.get_data()
     if not data:
         abort(400, "no picture was sent: send one as the body, or as the field `image` of a multipart form")

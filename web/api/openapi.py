@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Flask, current_app, render_template, send_from_directory
 from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 from werkzeug.routing import Rule
 
 from .documents import ProblemDocument
@@ -29,12 +30,12 @@ ERRORS = {
     400: "The request cannot be read.",
     401: "An API key is required.",
     403: "This user, or the page that sent the request, may not do that.",
-    404: "There is no such thing.",
+    404: "What the path names does not exist, or this user may not see it.",
     409: "This is not possible in the present state.",
     413: "The body is too large.",
     415: "The body must be JSON.",
     416: "The file has no such range.",
-    422: "A field or parameter is not valid: `field` names it, `fix` says what would be.",
+    422: "A field or parameter is not valid: `field` names it, and `fix` says how to correct it.",
     429: "A limit is used up.",
     503: "A service does not respond, or the queue is full.",
 }
@@ -75,8 +76,8 @@ class Operation:
     responses: Mapping[int, DocumentedResponse]
     errors: Sequence[int] = ()
     parameters: Sequence[Parameter] = ()
-    body: Any = None
-    upload: Sequence[str] = ()
+    body: Any = None  # the type of the JSON body, from `documents`; None if it takes none
+    upload: Sequence[str] = ()  # the media types of files that it takes as the body
 
 
 def documented(
@@ -90,7 +91,8 @@ def documented(
     """Describe a route: its responses by status, its errors, and the JSON body or the media types it accepts."""
 
     def attach(view: View) -> View:
-        view.operation = Operation(responses, errors, parameters, body, upload)  # type: ignore[attr-defined]
+        operation = Operation(responses, errors, parameters, body, upload)
+        view.operation = operation  # type: ignore[attr-defined]  # functions may carry attributes, their type has none
         return view
 
     return attach
@@ -125,8 +127,10 @@ def describe_api(app: Flask) -> Schema:
     """The whole OpenAPI document, ready for JSON. It is cached: an app's routes do not change once it serves."""
     operations = list(documented_routes(app))
     types = {id(kind): kind for _, _, operation in operations for kind in document_types(operation)}
-    adapters = [(number, "validation", TypeAdapter(kind)) for number, kind in types.items()]
-    references, definitions = TypeAdapter.json_schemas(adapters, ref_template=REFERENCE)  # type: ignore[arg-type]
+    adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (number, "validation", TypeAdapter(kind)) for number, kind in types.items()
+    ]
+    references, definitions = TypeAdapter.json_schemas(adapters, ref_template=REFERENCE)
     schemas = {number: schema for (number, _), schema in references.items()}
     paths: dict[str, Schema] = {}
     for rule, method, operation in operations:
@@ -172,16 +176,16 @@ def operation_object(
 ) -> Schema:
     """See https://spec.openapis.org/oas/v3.1.1.html#operation-object."""
     summary, _, description = (inspect.getdoc(view) or "").partition("\n\n")
-    in_path = [Parameter(name, {"type": "string"}, "", "path") for name in sorted(rule.arguments)]
+    path_parameters = [Parameter(name, {"type": "string"}, "", "path") for name in sorted(rule.arguments)]
     errors = {*operation.errors, *ERRORS_OF_ALL_ROUTES, *(ERRORS_OF_JSON_BODIES if operation.body else ())}
     result: Schema = {
         "operationId": f"{method}_{rule.endpoint.rpartition('.')[2]}",
         "summary": " ".join(summary.split()),
         "tags": [rule.rule.removeprefix(PREFIX).partition("/")[0]],
-        "parameters": [parameter_object(parameter) for parameter in (*in_path, *operation.parameters)],
+        "parameters": [parameter_object(parameter) for parameter in (*path_parameters, *operation.parameters)],
         "responses": {
             **{str(status): response_object(response, schemas) for status, response in operation.responses.items()},
-            **({"414": URI_TOO_LONG} if in_path or operation.parameters else {}),
+            **({"414": URI_TOO_LONG} if path_parameters or operation.parameters else {}),
             **{str(status): error_response(status, schemas) for status in sorted(errors)},
         },
     }
@@ -207,8 +211,10 @@ def response_object(response: DocumentedResponse, schemas: Mapping[int, Schema])
         content["application/json"] = {"schema": schemas[id(response.document)]}
     result: Schema = {"description": response.description}
     if response.headers:
-        text = {"schema": {"type": "string"}, "required": True}
-        result["headers"] = {name: {"description": about, **text} for name, about in response.headers.items()}
+        result["headers"] = {
+            name: {"description": description, "schema": {"type": "string"}, "required": True}
+            for name, description in response.headers.items()
+        }
     if response.links:
         links = response.links.items()
         result["links"] = {name: {"operationId": name, "parameters": dict(values)} for name, values in links}

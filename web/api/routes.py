@@ -19,7 +19,7 @@ from web import access
 from web.access import LONGEST_SEARCH, find_job, find_picture, own_picture_keys, read_image
 from web.auth import current_user
 from web.extensions import catalogue, memory, queue
-from web.idempotency import HEADER, LONGEST, run_idempotently
+from web.idempotency import HEADER, LONGEST_KEY, run_idempotently
 from web.json_body import read_object
 from web.picture_requests import COUNT, job_document, picture_document, request_pictures, request_variation
 from web.streams import event_stream
@@ -50,7 +50,7 @@ QUALITY = Parameter("quality", {"type": "integer", "minimum": 1, "maximum": 100}
 REDIRECT = Parameter("redirect", FLAG, "1: redirect to the PNG in the store, if the store serves files itself")
 IDEMPOTENCY_KEY = Parameter(
     HEADER,
-    {"type": "string", "pattern": f'^([!#-~]{{1,{LONGEST}}}|"[!#-~]{{1,{LONGEST}}}")$'},
+    {"type": "string", "pattern": f'^([!#-~]{{1,{LONGEST_KEY}}}|"[!#-~]{{1,{LONGEST_KEY}}}")$'},
     "a unique name of this request, such as a UUID: sent again within 24 hours, it returns the same jobs",
     "header",
 )
@@ -109,7 +109,7 @@ def creation_status(jobs: Sequence[Job]) -> int:
 @documented(ok(JobsDocument, "The newest jobs."), errors=(422,), parameters=(LIMIT,))
 def list_jobs() -> ResponseReturnValue:
     """List jobs, newest first."""
-    return {"jobs": [job_document(job) for job in access.recent_jobs(limit())]}
+    return {"jobs": [job_document(job) for job in access.recent_jobs(read_limit())]}
 
 
 @bp.get("/jobs/<job_id>")
@@ -164,8 +164,8 @@ def job_messages(job_id: str) -> Iterator[str]:
 )
 def list_pictures() -> ResponseReturnValue:
     """List pictures, newest first, in pages; with `near`, search by meaning, in a single page."""
-    count, before, keys = limit(), cursor(), own_picture_keys() if flag("mine") else None
-    if words := search_words():
+    count, before, keys = read_limit(), read_cursor(), own_picture_keys() if read_flag("mine") else None
+    if words := read_search_words():
         return {"pictures": [result_document(result) for result in search(words, count, keys)], "next": None}
     if keys is not None and not keys:
         return {"pictures": [], "next": None}
@@ -176,7 +176,7 @@ def list_pictures() -> ResponseReturnValue:
 
 
 def search(words: str, count: int, keys: Collection[str] | None) -> list[SearchResult]:
-    """The pictures nearest in meaning, limited to these keys if there are any."""
+    """The pictures nearest in meaning, and among these keys unless they are None."""
     limit = count if keys is None else SEARCHED_FOR_OWN
     model = request.args.get("model", "")
     results = memory().search(words, scope=current_user().scope, limit=limit, model=model)
@@ -205,7 +205,7 @@ def picture(key: str) -> ResponseReturnValue:
         302: DocumentedResponse(
             "The PNG is at Location, for an hour.", media_types=("text/html",), headers={"Location": "of the PNG"}
         ),
-        304: DocumentedResponse("The client has this file already, by its If-None-Match.", headers=FILE_HEADERS),
+        304: DocumentedResponse("If-None-Match shows that the client has the file already.", headers=FILE_HEADERS),
     },
     errors=(404, 416, 422),
     parameters=(FORMAT, QUALITY, REDIRECT),
@@ -215,16 +215,16 @@ def image(key: str) -> ResponseReturnValue:
 
     The file never changes and can be cached for ever. Ranges and ETags are supported.
     """
-    kind, lossy = choice("format", FORMATS), quality()
-    if flag("redirect") and kind == "png" and (link := store_link(key)):
+    format, quality = read_choice("format", FORMATS), read_quality()
+    if read_flag("redirect") and format == "png" and (link := store_link(key)):
         return redirect(link)
-    png, name = read_image(key), f"{key}.{kind}"
-    etag = key if kind == "png" else f"{key}-{lossy or 'lossless'}"
-    if kind == "png" or request.if_none_match.contains(etag):
+    png, name = read_image(key), f"{key}.{format}"
+    etag = key if format == "png" else f"{key}-{quality or 'lossless'}"
+    if format == "png" or request.if_none_match.contains(etag):
         data = png
     else:
-        data = write_webp(png, lossy)
-    response = send_file(io.BytesIO(data), f"image/{kind}", download_name=name, etag=etag, conditional=True)
+        data = write_webp(png, quality)
+    response = send_file(io.BytesIO(data), f"image/{format}", download_name=name, etag=etag, conditional=True)
     response.headers["Cache-Control"] = FOREVER
     return response
 
@@ -235,7 +235,7 @@ def image(key: str) -> ResponseReturnValue:
         200: DocumentedResponse(
             "A small copy without its recipe.", media_types=("image/webp",), headers=FILE_HEADERS
         ),
-        304: DocumentedResponse("The client has this file already, by its If-None-Match.", headers=FILE_HEADERS),
+        304: DocumentedResponse("If-None-Match shows that the client has the file already.", headers=FILE_HEADERS),
     },
     errors=(404,),
 )
@@ -270,7 +270,7 @@ def list_models() -> ResponseReturnValue:
     return {"models": catalogue().describe()}
 
 
-def limit() -> int:
+def read_limit() -> int:
     """The query parameter `limit`; raises BadRecipe."""
     text = request.args.get("limit", str(DEFAULT_LISTED))
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_LISTED:
@@ -278,7 +278,7 @@ def limit() -> int:
     return int(text)
 
 
-def cursor() -> float | None:
+def read_cursor() -> float | None:
     """The query parameter `before`, in seconds since 1970; raises BadRecipe."""
     before = request.args.get("before")
     return None if before is None else parse_cursor(before)
@@ -287,15 +287,15 @@ def cursor() -> float | None:
 def parse_cursor(text: str) -> float:
     """A cursor as seconds since 1970; raises BadRecipe."""
     try:
-        moment = float(text)
+        seconds = float(text)
     except ValueError:
-        moment = math.nan
-    if not math.isfinite(moment):
+        seconds = math.nan
+    if not math.isfinite(seconds):
         raise BadRecipe("before", text, "use the value of `next` from the previous page")
-    return moment
+    return seconds
 
 
-def search_words() -> str:
+def read_search_words() -> str:
     """The query parameter `near`, tidied like a prompt; raises BadRecipe."""
     text = request.args.get("near", "")
     if len(text) > LONGEST_SEARCH:
@@ -303,20 +303,20 @@ def search_words() -> str:
     return tidy("near", text)
 
 
-def choice(name: str, choices: tuple[str, ...]) -> str:
+def read_choice(name: str, choices: tuple[str, ...]) -> str:
     """A query parameter that must be one of these, by default the first; raises BadRecipe."""
     value = request.args.get(name, choices[0])
     check_choice(name, value, choices)
     return value
 
 
-def flag(name: str) -> bool:
+def read_flag(name: str) -> bool:
     """A query parameter that is 1 or 0; raises BadRecipe."""
-    return choice(name, ("0", "1")) == "1"
+    return read_choice(name, ("0", "1")) == "1"
 
 
-def quality() -> int | None:
-    """The query parameter `quality`, None if there is none; raises BadRecipe."""
+def read_quality() -> int | None:
+    """The query parameter `quality`, None (lossless) if it is absent; raises BadRecipe."""
     text = request.args.get("quality")
     if text is None:
         return None

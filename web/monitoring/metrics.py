@@ -60,7 +60,7 @@ class QueueCollector(Collector):
         depths = ((model, depth) for model, (depth, _) in self.waiting.items())
         yield gauge("queue_depth", "Paintings that are waiting", "model", depths)
         ages = ((model, age) for model, (_, age) in self.waiting.items())
-        yield gauge("queue_age_seconds", "How long the oldest of them has waited", "model", ages)
+        yield gauge("queue_age_seconds", "How long the oldest waiting painting has waited", "model", ages)
         jobs = CounterMetricFamily(PREFIX + "jobs", "Jobs, by the origin of their picture", labels=["origin"])
         for origin in Origin:
             jobs.add_metric([str(origin)], self.counts[origin])
