@@ -371,7 +371,8 @@ def test_a_retry_after_a_timeout_gets_the_jobs_of_the_first_request(ai, queue, p
 def test_a_retry_after_the_painting_has_ended_gets_its_pictures(url, queue, painting):
     body, told = {**FOX, **memo("off")}, []
     for number in ("0", "1", "0"):
-        answer = httpx.post(f"{url}/v1/images/generations", json=body, headers={retries.ATTEMPT: number})
+        headers = {retries.RETRY_COUNT_HEADER: number}
+        answer = httpx.post(f"{url}/v1/images/generations", json=body, headers=headers)
         told += answer.json()["memo"]["pictures"]
     assert told[0] == told[1] and told[0]["key"] != told[2]["key"]
 

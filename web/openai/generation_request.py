@@ -66,7 +66,7 @@ def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edi
     Values that the native API checks are left to it.
     """
     values: dict[str, Any] = {name: value for name, value in body.items() if value is not None}
-    check_known(values, edit)
+    check_fields(values, edit)
     check_values(values)
     model, model_note = find_model(values.get("model"), catalogue)
     native = {name: values[name] for name in SAME_NAME if name in values}
@@ -88,7 +88,7 @@ def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edi
     )
 
 
-def check_known(values: Mapping[str, object], edit: bool) -> None:
+def check_fields(values: Mapping[str, object], edit: bool) -> None:
     """Raise BadRecipe for an unknown field."""
     known = [name for name in FIELDS if edit or name not in ONLY_FOR_EDITS]
     for name, value in values.items():
@@ -133,7 +133,7 @@ def find_model(name: object, catalogue: Catalogue) -> tuple[Model, str]:
 
 
 def default_response_format(model: object) -> str:
-    """The response format that clients of this model expect without asking."""
+    """The response format that clients of this model expect by default."""
     return "b64_json" if str(model).startswith(BASE64_MODELS) else "url"
 
 
@@ -149,8 +149,8 @@ def read_policy(memo: object) -> dict[str, object]:
 def choose_size(size: object, model: Model, catalogue: Catalogue) -> tuple[int, int, tuple[int, int] | None, str]:
     """Width and height to paint (0 for the model's own), the size to deliver (None for the same), and a note.
 
-    A square that the model does not paint is painted as the next larger square that it does, else as its largest, and
-    resampled. Raises BadRecipe for other sizes that it does not paint.
+    A square that the model does not paint is painted as the next larger one that it does, or else as its largest one,
+    and resampled. Raises BadRecipe for other sizes that it does not paint.
     """
     if size == "auto":
         return 0, 0, None, ""

@@ -1,4 +1,4 @@
-"""A request that the openai package sends again gets the jobs of the first.
+"""Answers a request that the openai package repeats with the jobs of its first attempt.
 
 The package gives up after ten minutes and repeats the request, without an idempotency key but with the number of the
 attempt in a header (`_base_client.py` in https://github.com/openai/openai-python).
@@ -16,37 +16,39 @@ from web.auth import current_user
 from web.extensions import job_store
 from web.run_once import run_once
 
-ATTEMPT = "X-Stainless-Retry-Count"  # 0 at first
+RETRY_COUNT_HEADER = "X-Stainless-Retry-Count"  # 0 at first
 RECENT_SECONDS = 15 * 60  # for which finished jobs still answer a further attempt
 
 
 def run_unless_repeated(body: object, create: Callable[[], list[Job]]) -> list[Job]:
-    """The jobs that `create` makes, or those under way that the user's same request made before.
+    """The jobs that `create` makes, or those that an earlier attempt at the same request made.
 
     `body` is the request's JSON. Aborts with 409 while the same request is being processed elsewhere.
     Raises Unavailable.
     """
-    jobs, _ = run_once(name_of(body), create, reuse=jobs_that_answer)
+    jobs, _ = run_once(name_of(body), create, reuse=find_reusable_jobs)
     return jobs
 
 
 def name_of(body: object) -> str:
-    """The same name for all attempts of one request, and for no other request."""
+    """A name that all attempts at one request share, and no other request has."""
     user = current_user()
     text = json.dumps([user.scope, user.name, request.path, body], sort_keys=True)
     return "retries:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def jobs_that_answer(ids: list[str]) -> list[Job] | None:
+def find_reusable_jobs(ids: list[str]) -> list[Job] | None:
     """The jobs of an earlier attempt if they still answer the request, else None.
 
-    They do while one is under way, and when they finished shortly before a further attempt.
+    They do while any of them is unfinished. Afterwards they answer only a request that says that it is a retry, and
+    only for RECENT_SECONDS.
     """
     jobs = job_store().jobs.find_all(ids)
     if len(jobs) < len(ids):
         return None
     if any(not job.state.final for job in jobs):
         return jobs
-    attempt = request.headers.get(ATTEMPT, "0")
-    finished = max(job.finished or job.created for job in jobs)
-    return jobs if attempt.isdigit() and int(attempt) > 0 and now() - finished < RECENT_SECONDS else None
+    retry_count = request.headers.get(RETRY_COUNT_HEADER, "0")
+    is_retry = retry_count.isdigit() and int(retry_count) > 0
+    finished_at = max(job.finished or job.created for job in jobs)
+    return jobs if is_retry and now() - finished_at < RECENT_SECONDS else None

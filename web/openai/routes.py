@@ -36,7 +36,7 @@ bp = Blueprint("openai", __name__, url_prefix="/v1")
 
 PREFIX = "/v1/"
 WAIT_SECONDS = 570.0  # the openai package gives up after 600
-KEEPALIVE_SECONDS = 15.0  # without an event until a stream sends a comment
+KEEPALIVE_SECONDS = 15.0  # of silence after which a stream sends a comment
 NO_USAGE = {
     "input_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
@@ -73,13 +73,13 @@ JOB_ERRORS = {
 
 @bp.post("/images/generations")
 def generate() -> ResponseReturnValue:
-    """Create pictures of a prompt."""
+    """Create pictures for a prompt."""
     return respond(read_images_request(read_object(), catalogue()), "image_generation")
 
 
 @bp.post("/images/edits")
 def edit() -> ResponseReturnValue:
-    """Create pictures of a prompt that start from the form's `image`."""
+    """Create pictures for a prompt that start from the form's `image`."""
     request.max_content_length = LARGEST_UPLOAD
     images_request = read_images_request(read_form(), catalogue(), edit=True)
     init_image = keep_upload(uploaded_image())
@@ -141,29 +141,30 @@ def uploaded_image() -> bytes:
     return data
 
 
-def respond(images_request: ImagesRequest, kind: str) -> ResponseReturnValue:
-    """The pictures of a request: all in one response, or as events."""
+def respond(images_request: ImagesRequest, event_prefix: str) -> ResponseReturnValue:
+    """The pictures of a request: all in one response, or as events whose names start with `event_prefix`."""
     jobs = run_unless_repeated(
         [images_request.body, images_request.count, images_request.user], lambda: create_jobs(images_request)
     )
     if images_request.stream:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **memo_headers(jobs)}
-        messages = stream_with_context(events(images_request, jobs, kind))
+        messages = stream_with_context(events(images_request, jobs, event_prefix))
         return Response(messages, mimetype="text/event-stream", headers=headers)
     return wait_for_pictures(images_request, jobs)
 
 
 def create_jobs(images_request: ImagesRequest) -> list[Job]:
     """One job for each picture, all different."""
-    named = images_request.user and not current_user().name  # a user with a key is known by the name of the key
-    user = {"user": images_request.user} if named else {}
-    return request_pictures({**images_request.body, **user}, images_request.count)
+    body = images_request.body
+    if images_request.user and not current_user().name:  # a user with a key is known by the name of the key
+        body = {**body, "user": images_request.user}
+    return request_pictures(body, images_request.count)
 
 
 def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> ResponseReturnValue:
     """The response when all jobs are final, or when clients would give up waiting."""
-    until = time.monotonic() + WAIT_SECONDS
-    jobs = [wait_until(job, until) for job in jobs]
+    deadline = time.monotonic() + WAIT_SECONDS
+    jobs = [wait_until(job, deadline) for job in jobs]
     for job in jobs:
         if job.state is not State.DONE:
             return job_error(job)
@@ -183,11 +184,11 @@ def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> Res
     return Response(json.dumps(document), mimetype="application/json", headers=memo_headers(jobs))
 
 
-def wait_until(job: Job, until: float) -> Job:
+def wait_until(job: Job, deadline: float) -> Job:
     """The job when it is final, or else as it is at this time of the monotonic clock."""
     if job.state.final:
         return job
-    *_, last = job, *watch_job(job, max(0.0, until - time.monotonic()))
+    *_, last = job, *watch_job(job, max(0.0, deadline - time.monotonic()))
     return last
 
 
@@ -198,7 +199,7 @@ def picture_of(job: Job) -> Picture:
 
 
 def size_text(picture: Picture, output: OutputFormat) -> str:
-    """Width and height of the file in pixels."""
+    """Width and height of the file in pixels, such as 512x768."""
     width, height = output.size or (picture.recipe.width, picture.recipe.height)
     return f"{width}x{height}"
 
@@ -207,8 +208,10 @@ def image_object(job: Job, images_request: ImagesRequest) -> dict[str, str]:
     """One picture by link or in base64, with the prompt that it was painted for if that differs."""
     picture = picture_of(job)
     output = images_request.output
-    by_url = images_request.as_url
-    image = {"url": link_to(picture.key, output)} if by_url else {"b64_json": base64_image(picture, output)}
+    if images_request.as_url:
+        image = {"url": link_to(picture.key, output)}
+    else:
+        image = {"b64_json": base64_image(picture, output)}
     prompt = picture.recipe.prompt
     return image if prompt == images_request.body["prompt"] else {**image, "revised_prompt": prompt}
 
@@ -239,7 +242,7 @@ def memo_object(job: Job) -> dict[str, Any]:
 
 
 def memo_headers(jobs: Sequence[Job]) -> dict[str, str]:
-    """The same in short, as headers with one item per picture."""
+    """Where the pictures came from, with one item per picture, and what they saved in all, as headers."""
     saved = [savings(job) for job in jobs]
     scores = [f"{job.match.score:.4f}" for job in jobs if job.match]
     headers = {
@@ -251,7 +254,7 @@ def memo_headers(jobs: Sequence[Job]) -> dict[str, str]:
     return {**headers, "X-Memo-Score": ", ".join(scores)} if scores else headers
 
 
-def events(images_request: ImagesRequest, jobs: Sequence[Job], kind: str) -> Iterator[str]:
+def events(images_request: ImagesRequest, jobs: Sequence[Job], event_prefix: str) -> Iterator[str]:
     """The pictures one after the other, each preceded by partial images; an error ends the stream."""
     try:
         for number, job in enumerate(jobs):
@@ -259,31 +262,32 @@ def events(images_request: ImagesRequest, jobs: Sequence[Job], kind: str) -> Ite
                 job = snapshot
                 preview = read_preview(job) if index is not None else None
                 yield (
-                    event(f"{kind}.partial_image", partial_image(job, images_request, preview, index))
+                    event(f"{event_prefix}.partial_image", partial_image(job, images_request, preview, index))
                     if preview
                     else ": still here\n\n"
                 )
             if job.state is not State.DONE:
                 yield event("error", error_object(*JOB_ERRORS[job.state], describe_failure(job)))
                 return
-            yield event(f"{kind}.completed", completed_image(job, images_request, number))
+            yield event(f"{event_prefix}.completed", completed_image(job, images_request, number))
     except MemoError as error:
         yield event("error", error_object(503, "unavailable", str(error)))
 
 
-def snapshots(job: Job, wanted: int) -> Iterator[tuple[Job, int | None]]:
-    """Follow a job until it is final; with each snapshot comes the index of the partial image to send, or None.
+def snapshots(job: Job, partial_images: int) -> Iterator[tuple[Job, int | None]]:
+    """Yield the job until it is final, each time with the index of the partial image to send now, or None.
 
     The partial images are spread over the steps; a quick painting has fewer of them.
     """
-    sent, last_step, exists = 0, 0, True
+    index, last_step, exists = 0, 0, True
     while exists and not job.state.final:
-        exists = False  # until a snapshot proves it
+        exists = False  # a deleted job yields no snapshot
         for snapshot in watch_job(job, KEEPALIVE_SECONDS):
             job, exists, step = snapshot, True, snapshot.previewed or 0
-            due = sent < wanted and step > last_step and step * (wanted + 1) >= job.recipe.steps * (sent + 1)
-            yield job, sent if due else None
-            sent, last_step = sent + due, step if due else last_step
+            is_time = step * (partial_images + 1) >= job.recipe.steps * (index + 1)
+            is_due = index < partial_images and step > last_step and is_time
+            yield job, index if is_due else None
+            index, last_step = index + is_due, step if is_due else last_step
 
 
 def event(name: str, data: Mapping[str, Any]) -> str:
@@ -297,8 +301,8 @@ def partial_image(job: Job, images_request: ImagesRequest, preview: bytes, index
     width, height = images_request.output.size or (recipe.width, recipe.height)
     output = replace(images_request.output, size=(width, height))
     data = base64.b64encode(convert_preview(preview, output)).decode()
-    now = {"job": job.id, "step": job.step, "steps": recipe.steps, "seconds_left": job.seconds_left}
-    return {**image_event(output, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": now}
+    memo = {"job": job.id, "step": job.step, "steps": recipe.steps, "seconds_left": job.seconds_left}
+    return {**image_event(output, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": memo}
 
 
 def completed_image(job: Job, images_request: ImagesRequest, number: int) -> dict[str, Any]:
@@ -341,8 +345,8 @@ def job_error(job: Job) -> Response:
 
 def error_object(status: int, code: str | None, message: str, param: str | None = None) -> dict[str, Any]:
     """See https://platform.openai.com/docs/guides/error-codes."""
-    kind = TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    error_type = TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
 def error_response(status: int, document: Mapping[str, Any]) -> Response:
