@@ -1,8 +1,8 @@
 """Translates a request of AUTOMATIC1111's API into the fields of the native API.
 
 Fields and defaults are those of modules/api/models.py and modules/processing.py in
-https://github.com/AUTOMATIC1111/stable-diffusion-webui, release 1.10. Fields unknown there are
-ignored, as they are there. Known fields that would change the picture in a way that this server cannot are refused.
+https://github.com/AUTOMATIC1111/stable-diffusion-webui, release 1.10. Fields that AUTOMATIC1111 does not know are
+ignored, as it ignores them. Known fields that would change the picture in a way that this server cannot are refused.
 """
 
 import base64
@@ -25,7 +25,7 @@ from memo.recipe import check_whole
 MAX_PICTURES = 64  # of one request
 LARGEST_SIDE = 4096  # px
 LONGEST_TASK = 128  # characters of a task's name
-ALIASES = {
+ALIASES = {  # native: AUTOMATIC1111's other names of the sampler, in lower case
     "dpm++2m": ("k_dpmpp_2m",),
     "ddim": ("ddim",),
     "euler": ("k_euler",),
@@ -34,8 +34,8 @@ ALIASES = {
 }
 SCHEDULERS = {"automatic": "Automatic", "karras": "Karras", "uniform": "Uniform", "normal": "Normal"}
 NATIVE_SCHEDULERS = ("uniform", "normal")  # the model's own noise levels at evenly spaced times
-KARRAS = " karras"  # ended the names of samplers before there were schedulers
-UPSCALERS = ("None", "Latent")  # the accepted names for a larger picture; the model upscales in its own way
+KARRAS = " karras"  # ends some names of samplers in older releases, which had no schedulers
+UPSCALERS = ("None", "Latent")  # accepted values of hr_upscaler; whatever it is, the model upscales in its own way
 SCRIPT = "memoaized"  # the script whose argument is the memory policy
 EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^<>]*)>", re.I)
 DATA_URL = re.compile(r"data:[\w/.+-]*;base64,", re.I)
@@ -90,19 +90,19 @@ Refusals = dict[str, tuple[tuple[object, ...], str]]  # field: harmless values, 
 REFUSED: Refusals = {
     "styles": (([], ""), "saved styles"),
     "subseed_strength": ((0,), "variation seeds"),
-    "seed_resize_from_h": ((-1, 0), "seeds of another size"),
-    "seed_resize_from_w": ((-1, 0), "seeds of another size"),
-    "restore_faces": ((False,), "restoration of faces"),
+    "seed_resize_from_h": ((-1, 0), "seed resizing"),
+    "seed_resize_from_w": ((-1, 0), "seed resizing"),
+    "restore_faces": ((False,), "face restoration"),
     "tiling": ((False,), "tiling"),
-    "s_min_uncond": ((0,), "skipped guidance"),
+    "s_min_uncond": ((0,), "skipping of negative guidance"),
     "s_churn": ((0,), "churn"),
     "s_tmin": ((0,), "churn"),
     "s_noise": ((1,), "noise multiplier"),
     "initial_noise_multiplier": ((1,), "noise multiplier"),
     "refiner_checkpoint": (("", "None"), "refiner"),
-    "disable_extra_networks": ((False,), "switch for LoRA files: take them out of the prompt"),
+    "disable_extra_networks": ((False,), "way to ignore the LoRA files in a prompt"),
     "firstpass_image": (("",), "first pass"),
-    "infotext": (("",), "settings from text: send the fields themselves"),
+    "infotext": (("",), "way to read settings from a text"),
     "script_name": (("", "None"), "scripts"),
     "mask": (("",), "inpainting"),
     "controlnet_units": (([],), "ControlNet"),
@@ -115,8 +115,8 @@ REFUSED_HIRES: Refusals = {
     "hr_scheduler": (("", "Use same scheduler"), "second pass"),
     "hr_prompt": (("",), "second pass"),
     "hr_negative_prompt": (("",), "second pass"),
-    "firstphase_width": ((0,), "first pass of a size of its own"),
-    "firstphase_height": ((0,), "first pass of a size of its own"),
+    "firstphase_width": ((0,), "separate size of the first pass"),
+    "firstphase_height": ((0,), "separate size of the first pass"),
 }
 REFUSED_SETTINGS: Refusals = {
     "CLIP_stop_at_last_layers": ((0, 1), "clip skip"),
@@ -124,8 +124,8 @@ REFUSED_SETTINGS: Refusals = {
     "sd_unet": (("", "Automatic", "None"), "choice of a UNet"),
     "sd_hypernetwork": (("", "None"), "hypernetworks"),
     "forge_additional_modules": (([],), "additional modules"),
-    "eta_noise_seed_delta": ((0,), "shift of seeds"),
-    "samples_format": (("", "png"), "other format than PNG"),
+    "eta_noise_seed_delta": ((0,), "seed offset"),
+    "samples_format": (("", "png"), "file format other than PNG"),
 }
 
 
@@ -144,32 +144,33 @@ class A1111Request:
 
 
 def read_request(
-    body: Mapping[str, Any], models: Mapping[str, Model], *, preferred: str, policy: str, img2img: bool
+    body: Mapping[str, Any], models: Mapping[str, Model], *, preferred_model: str, policy: str, img2img: bool
 ) -> A1111Request:
-    """The checked request. `preferred` is the user's model, `policy` the default memory policy.
+    """The checked request. `preferred_model` is the user's choice, `policy` the default memory policy.
 
     Raises BadRecipe with the field's name in this dialect.
     """
     refuse(body, REFUSED)
-    settings = mapping(body, "override_settings")
+    settings = read_mapping(body, "override_settings")
     refuse(settings, REFUSED_SETTINGS, "override_settings.")
     checkpoint = settings.get("sd_model_checkpoint") or ""
-    model = find_model(checkpoint, models) if checkpoint else models.get(preferred, next(iter(models.values())))
+    default = models.get(preferred_model, next(iter(models.values())))
+    model = find_model(checkpoint, models) if checkpoint else default
     width, height = read_size(body, model)
     native = {
         **read_prompts(body),
         "model": model.name,
         "width": width,
         "height": height,
-        "steps": number(body.get("steps")),
-        "guidance_scale": number(body.get("cfg_scale")),
+        "steps": to_number(body.get("steps")),
+        "guidance_scale": to_number(body.get("cfg_scale")),
         **read_sampling(body),
         "seed": read_seed(body),
         "memo": read_policy(body) or policy or None,
     }
     if ignores_negative_prompts(native["guidance_scale"], model):
         native["negative_prompt"] = ""  # it has no effect in AUTOMATIC1111 either
-    lasts = checkpoint and body.get("override_settings_restore_afterwards") is False
+    becomes_preferred = checkpoint and body.get("override_settings_restore_afterwards") is False
     batch_size, count = read_counts(body)
     return A1111Request(
         native={**native, **({"strength": read_strength(body)} if img2img else {})},
@@ -179,20 +180,20 @@ def read_request(
         hires=bool(body.get("enable_hr")) and not img2img,
         task=read_task(body),
         init_image=read_init_images(body, width, height) if img2img else None,
-        preferred_model=model.name if lasts else "",
+        preferred_model=model.name if becomes_preferred else "",
     )
 
 
 def refuse(body: Mapping[str, Any], refusals: Refusals, prefix: str = "") -> None:
     """Raise BadRecipe for the first field that asks for something that this server cannot do."""
-    for field, (values, what) in refusals.items():
-        value = number(body.get(field))
-        if value is not None and value not in values:
-            instead = f" or send {values[0]!r}" if values else ""
-            raise BadRecipe(prefix + field, value, f"this server has no {what}: leave it out{instead}")
+    for field, (harmless_values, feature) in refusals.items():
+        value = to_number(body.get(field))
+        if value is not None and value not in harmless_values:
+            remedy = f"this server has no {feature}: leave it out or send {harmless_values[0]!r}"
+            raise BadRecipe(prefix + field, value, remedy)
 
 
-def mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+def read_mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     """A field that is an object, or empty; raises BadRecipe."""
     value = body.get(field) or {}
     if not isinstance(value, Mapping):
@@ -200,7 +201,7 @@ def mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     return value
 
 
-def title(model: Model) -> str:
+def checkpoint_title(model: Model) -> str:
     """The title of a checkpoint as AUTOMATIC1111 writes it: its name and the start of its hash."""
     return f"{model.name} [{model.revision[:10]}]"
 
@@ -212,18 +213,22 @@ def find_model(checkpoint: object, models: Mapping[str, Model]) -> Model:
     for model in models.values():
         if name in (model.name.casefold(), model.revision, model.revision[:10]):
             return model
-    raise BadRecipe("sd_model_checkpoint", checkpoint, f"choose one of {', '.join(map(title, models.values()))}")
+    titles = ", ".join(map(checkpoint_title, models.values()))
+    raise BadRecipe("sd_model_checkpoint", checkpoint, f"choose one of {titles}")
 
 
 def read_size(body: Mapping[str, Any], model: Model) -> tuple[Any, Any]:
-    """Width and height of the delivered picture. A value that is not a number is returned as it was sent."""
-    sides = {side: number(body.get(side)) for side in ("width", "height")}
+    """Width and height of the delivered picture; raises BadRecipe.
+
+    Without `enable_hr`, values are returned as they were sent, for the native API to check.
+    """
+    sides = {side: to_number(body.get(side)) for side in ("width", "height")}
     width, height = (model.defaults[side] if value is None else value for side, value in sides.items())
     if not body.get("enable_hr"):
         return width, height
     refuse(body, REFUSED_HIRES)
-    resize_x, resize_y = (number(body.get(f"hr_resize_{axis}")) or 0 for axis in "xy")
-    scale = number(body.get("hr_scale", DEFAULTS["hr_scale"]))
+    resize_x, resize_y = (to_number(body.get(f"hr_resize_{axis}")) or 0 for axis in "xy")
+    scale = to_number(body.get("hr_scale", DEFAULTS["hr_scale"]))
     numbers = {"width": width, "height": height, "hr_resize_x": resize_x, "hr_resize_y": resize_y, "hr_scale": scale}
     for field, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_SIDE:
@@ -253,7 +258,7 @@ def read_adapter(kind: str, text: str) -> str:
     tag = f"<{kind}:{text}>"
     if kind.lower() == "hypernet" or not name.strip():
         raise BadRecipe("prompt", tag, "only <lora:NAME:WEIGHT> is supported: remove it")
-    weight = number(weights[0]) if len(weights) == 1 else 1.0
+    weight = to_number(weights[0]) if len(weights) == 1 else 1.0
     if len(weights) > 1 or isinstance(weight, str) or not math.isfinite(weight):
         raise BadRecipe("prompt", tag, "write <lora:NAME:WEIGHT> with one number as the weight")
     return f"{name.strip()}:{weight:g}"
@@ -262,10 +267,10 @@ def read_adapter(kind: str, text: str) -> str:
 def read_sampling(body: Mapping[str, Any]) -> dict[str, object]:
     """The native sampler and schedule, as far as the request names them; raises BadRecipe."""
     field = "sampler_name" if body.get("sampler_name") else "sampler_index"
-    sent = str(body.get(field) or "").strip()
-    name = sent.casefold().removesuffix(KARRAS)
+    text = str(body.get(field) or "").strip()
+    name = text.casefold().removesuffix(KARRAS)
     schedule = read_schedule(body.get("scheduler"))
-    if schedule is None and name != sent.casefold():
+    if schedule is None and name != text.casefold():
         schedule = "karras"
     if name in ("", "automatic"):
         return {"schedule": schedule} if schedule else {}
@@ -273,11 +278,11 @@ def read_sampling(body: Mapping[str, Any]) -> dict[str, object]:
         if name in (a1111_name.casefold(), *ALIASES[sampler]):
             return {"sampler": sampler, "schedule": schedule or ("native" if sampler in WITHOUT_KARRAS else None)}
     known = ", ".join(A1111_SAMPLERS.values())
-    raise BadRecipe(field, sent, f"choose one of {known}, or leave it out for the model's own")
+    raise BadRecipe(field, text, f"choose one of {known}, or leave it out for the model's own")
 
 
 def read_schedule(scheduler: object) -> str | None:
-    """The native schedule of this name or label; None if the server is to choose. Raises BadRecipe."""
+    """The native schedule of this name or label; None to let the server choose. Raises BadRecipe."""
     name = str(scheduler or "automatic").strip().casefold()
     if name not in SCHEDULERS:
         raise BadRecipe("scheduler", scheduler, f"choose one of {', '.join(SCHEDULERS.values())}")
@@ -285,20 +290,20 @@ def read_schedule(scheduler: object) -> str | None:
 
 
 def read_seed(body: Mapping[str, Any]) -> object:
-    """The seed; None for a random one, which -1 asks for."""
-    value = number(body.get("seed"))
+    """The seed; None for a random one, sent as -1."""
+    value = to_number(body.get("seed"))
     return None if value in (-1, "") else value
 
 
 def read_strength(body: Mapping[str, Any]) -> object:
     """How much of the initial image changes. txt2img has this field, too, but for its second pass."""
-    value = number(body.get("denoising_strength"))
+    value = to_number(body.get("denoising_strength"))
     return DEFAULT_STRENGTH if value is None else value
 
 
 def read_counts(body: Mapping[str, Any]) -> tuple[int, int]:
     """Pictures per batch, and in all; raises BadRecipe."""
-    batch_size, batches = (number(body.get(name, 1)) for name in ("batch_size", "n_iter"))
+    batch_size, batches = (to_number(body.get(name, 1)) for name in ("batch_size", "n_iter"))
     for name, value in (("batch_size", batch_size), ("n_iter", batches)):
         check_whole(name, value, 1, MAX_PICTURES)
     count = int(batch_size) * int(batches)
@@ -308,9 +313,12 @@ def read_counts(body: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def read_policy(body: Mapping[str, Any]) -> object:
-    """The memory policy among the scripts, or None; raises BadRecipe for a script that would run."""
+    """The memory policy, sent as the argument of a script; None without one.
+
+    Raises BadRecipe for any other script that is switched on.
+    """
     policy: object = None
-    for name, values in mapping(body, "alwayson_scripts").items():
+    for name, values in read_mapping(body, "alwayson_scripts").items():
         arguments = values.get("args", []) if isinstance(values, Mapping) else values
         arguments = arguments if isinstance(arguments, list) else [arguments]
         if name.casefold() == SCRIPT:
@@ -340,12 +348,12 @@ def read_init_images(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
     """The initial image's file, stretched to the picture's shape if the request asks for it; raises BadRecipe."""
     images = body.get("init_images")
     if not isinstance(images, list) or len(images) != 1:
-        sent = f"{len(images)} pictures" if isinstance(images, list) else images
-        raise BadRecipe("init_images", sent, "send a list of exactly one picture, in base64")
-    mode = number(body.get("resize_mode", JUST_RESIZE))
+        value = f"{len(images)} pictures" if isinstance(images, list) else images
+        raise BadRecipe("init_images", value, "send a list of exactly one picture, in base64")
+    mode = to_number(body.get("resize_mode", JUST_RESIZE))
     check_whole("resize_mode", mode, JUST_RESIZE, LATENT)
     try:
-        png = read_init_image(image_file("init_images", images[0]))
+        png = read_init_image(decode_image("init_images", images[0]))
     except BadRecipe as error:
         raise BadRecipe("init_images", images[0], error.remedy) from error
     valid = all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (width, height))
@@ -370,7 +378,7 @@ def stretch(image: Image.Image, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def image_file(field: str, text: object) -> bytes:
+def decode_image(field: str, text: object) -> bytes:
     """The bytes of a file in base64, with or without the start of a data URL; raises BadRecipe."""
     if not isinstance(text, str) or not text:
         raise BadRecipe(field, text, "send a picture in base64")
@@ -381,7 +389,7 @@ def image_file(field: str, text: object) -> bytes:
         raise BadRecipe(field, text[:40], f"send a picture in base64, not its address: {error}") from error
 
 
-def number(value: Any) -> Any:
+def to_number(value: Any) -> Any:
     """Text as the number that it contains, and 2.0 as 2; anything else unchanged."""
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,20}(\.\d{0,20})?\s*", value):
         value = float(value) if "." in value else int(value)

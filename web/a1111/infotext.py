@@ -21,7 +21,7 @@ NEGATIVE = "Negative prompt:"
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286  # Exif 2.32, tables 4 and 9
 
 
-def texts_in(data: bytes) -> dict[str, str]:
+def read_texts(data: bytes) -> dict[str, str]:
     """The texts in an image file, by name; raises BadRecipe if it is not a picture."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -42,8 +42,11 @@ def texts_in(data: bytes) -> dict[str, str]:
     return texts
 
 
-def settings_in(text: str) -> dict[str, str]:
-    """The prompt, the negative prompt and all settings by the names in the text; sizes also as two sides."""
+def read_settings(text: str) -> dict[str, str]:
+    """The prompt, the negative prompt and all settings, by their names in the text.
+
+    A size such as `Size: 512x768` is also returned as its sides, `Size-1` and `Size-2`.
+    """
     lines = text.strip().split("\n")
     pairs = PAIR.findall(lines[-1])
     prompt_lines = lines[:-1] if len(pairs) >= FEWEST_PAIRS else lines

@@ -1,6 +1,6 @@
 """AUTOMATIC1111's API, /sdapi/v1. See docs/clients.md.
 
-There, options and progress belong to the whole server; here each user has their own.
+In AUTOMATIC1111, options and progress belong to the whole server; here each user has their own.
 """
 
 import json
@@ -21,8 +21,8 @@ from web.extensions import catalogue
 from web.json_body import read_object
 
 from . import generation_request
-from .generation_request import A1111Request, title
-from .infotext import settings_in, texts_in
+from .generation_request import A1111Request, checkpoint_title
+from .infotext import read_settings, read_texts
 from .tasks import (
     explain_waiting,
     known_jobs,
@@ -40,8 +40,8 @@ bp = Blueprint("a1111", __name__, url_prefix="/sdapi/v1")
 
 CHECKPOINT = "sd_model_checkpoint"
 LARGEST_UPLOAD = 24 * 2**20  # bytes of a request with a picture in base64
-POLICY = "X-Memo-Policy"  # the header with the memory policy
-DIALECT_NAMES = {
+POLICY_HEADER = "X-Memo-Policy"  # the memory policy of requests without the script
+DIALECT_NAMES = {  # native: dialect
     "model": CHECKPOINT,
     "guidance_scale": "cfg_scale",
     "sampler": "sampler_name",
@@ -50,7 +50,7 @@ DIALECT_NAMES = {
     "init_image": "init_images",
     "strength": "denoising_strength",
     "memo": "alwayson_scripts.memoaized",
-}  # native: dialect
+}
 EMPTY_LISTS = (
     "sd-vae",
     "sd-modules",
@@ -68,7 +68,7 @@ EMPTY_OBJECTS: dict[str, dict[str, object]] = {
     "embeddings": {"loaded": {}, "skipped": {}},
     "scripts": {"txt2img": [], "img2img": []},
 }
-NO_OPERATIONS = (
+NO_OPERATIONS = (  # POST requests that are accepted and do nothing
     "refresh-checkpoints",
     "refresh-vae",
     "refresh-loras",
@@ -80,22 +80,22 @@ NO_OPERATIONS = (
 
 @bp.post("/txt2img")
 def txt2img() -> ResponseReturnValue:
-    """Create pictures of a prompt."""
+    """Create pictures for a prompt."""
     return create_pictures(read_object(), img2img=False)
 
 
 @bp.post("/img2img")
 def img2img() -> ResponseReturnValue:
-    """Create pictures of a prompt that start from a picture."""
+    """Create pictures for a prompt that start from a picture."""
     request.max_content_length = LARGEST_UPLOAD
     return create_pictures(read_object(), img2img=True)
 
 
 def create_pictures(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturnValue:
     """The response when all jobs are final. After an interrupt it has only the finished pictures."""
-    policy = request.headers.get(POLICY, "").strip()
+    policy = request.headers.get(POLICY_HEADER, "").strip()
     a1111_request = generation_request.read_request(
-        body, models(), preferred=preferred_model(), policy=policy, img2img=img2img
+        body, models(), preferred_model=preferred_model(), policy=policy, img2img=img2img
     )
     if a1111_request.preferred_model:
         user_records().prefer(user_id(), {CHECKPOINT: a1111_request.preferred_model})
@@ -231,7 +231,7 @@ def options() -> ResponseReturnValue:
     """Get the user's options."""
     model = models()[preferred_model()]
     return {
-        CHECKPOINT: title(model),
+        CHECKPOINT: checkpoint_title(model),
         "sd_checkpoint_hash": model.revision,
         "sd_vae": "Automatic",
         "CLIP_stop_at_last_layers": 1,
@@ -254,7 +254,7 @@ def sd_models() -> ResponseReturnValue:
     """List the models, the default first."""
     return [
         {
-            "title": title(model),
+            "title": checkpoint_title(model),
             "model_name": model.name,
             "hash": model.revision[:10],
             "sha256": None,
@@ -279,13 +279,13 @@ def samplers() -> ResponseReturnValue:
 def schedulers() -> ResponseReturnValue:
     """List the schedulers of the user's model."""
     schedules = models()[preferred_model()].schedules
-    missing = {"karras"} - set(schedules) | (
-        set() if "native" in schedules else set(generation_request.NATIVE_SCHEDULERS)
-    )
+    unsupported = {"karras"} - set(schedules)
+    if "native" not in schedules:
+        unsupported |= set(generation_request.NATIVE_SCHEDULERS)
     return [
         {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
         for name, label in generation_request.SCHEDULERS.items()
-        if name not in missing
+        if name not in unsupported
     ]
 
 
@@ -312,9 +312,9 @@ def loras() -> ResponseReturnValue:
 def png_info() -> ResponseReturnValue:
     """Read the settings in a picture, which is not kept."""
     request.max_content_length = LARGEST_UPLOAD
-    texts = texts_in(generation_request.image_file("image", read_object().get("image")))
+    texts = read_texts(generation_request.decode_image("image", read_object().get("image")))
     text = texts.pop(PARAMETERS_CHUNK, "")
-    return {"info": text, "items": texts, "parameters": settings_in(text) if text else {}}
+    return {"info": text, "items": texts, "parameters": read_settings(text) if text else {}}
 
 
 def add_constant_route(path: str, response: object, method: str = "GET") -> None:

@@ -1,6 +1,6 @@
 """Tasks in AUTOMATIC1111's dialect: the jobs of one request, under a name that the client may choose.
 
-Knows neither the dialect's routes nor its answers.
+Knows neither the dialect's routes nor its responses.
 """
 
 import base64
@@ -26,25 +26,25 @@ from web.uploads import keep_upload
 
 from .generation_request import A1111Request
 
-PATIENCE_SECONDS = 3600.0  # for which a request waits for its pictures
-CREATING_SECONDS = 60.0  # after which a task counts as dead that has not created all its jobs
+WAIT_SECONDS = 3600.0  # for which a request waits for its pictures
+CREATING_SECONDS = 60.0  # after which a task that has not created all its jobs counts as dead
 
 
 def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
     """The request's jobs, all of them final; aborts with 504 when that takes too long, and the jobs go on.
 
-    A request under the name of one of the user's earlier tasks gets the jobs of that. Raises BadRecipe, Unavailable.
+    A request under the name of one of the user's earlier tasks gets that task's jobs. Raises BadRecipe, Unavailable.
     """
     name = a1111_request.task or f"task({secrets.token_hex(8)})"
-    until = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     run_name = json.dumps(["a1111 task", user_id(), name])
     jobs, _ = run_once(
         run_name,
         lambda: create_jobs(name, a1111_request),
         kept_seconds=KEPT_SECONDS,
-        lease_seconds=PATIENCE_SECONDS,  # creating a hundred jobs may take long
+        lease_seconds=WAIT_SECONDS,  # creating a hundred jobs may take long
     )
-    jobs = [wait_for_job(job, until) for job in jobs]
+    jobs = [wait_for_job(job, deadline) for job in jobs]
     user_records().end(user_id(), name)
     return jobs
 
@@ -72,7 +72,7 @@ def check_request(a1111_request: A1111Request) -> PictureRequest:
     """The checked request; raises BadRecipe."""
     native = dict(a1111_request.native)
     if not current_user().name:
-        native["user"] = address()
+        native["user"] = name_by_address()
     if a1111_request.init_image is not None:
         native["init_image"] = keep_upload(a1111_request.init_image)
     try:
@@ -89,9 +89,9 @@ def is_stopped(name: str) -> bool:
     return task is not None and task.stopped
 
 
-def wait_for_job(job: Job, until: float) -> Job:
-    """The job when it is final; aborts with 504 at this moment of the monotonic clock, and the job goes on."""
-    for snapshot in watch_job(job, until - time.monotonic()):
+def wait_for_job(job: Job, deadline: float) -> Job:
+    """The job when it is final; aborts with 504 at this time of the monotonic clock, and the job goes on."""
+    for snapshot in watch_job(job, deadline - time.monotonic()):
         job = snapshot
     if not job.state.final:
         abort(504, "the picture is not painted yet: send the same force_task_id again to go on waiting")
@@ -112,11 +112,11 @@ def tasks_under_way() -> list[tuple[Task, list[Job]]]:
 
 
 def known_jobs(task: Task) -> list[Job]:
-    """The task's jobs that are still known."""
+    """The task's jobs that still exist."""
     jobs = []
-    for job in task.jobs:
+    for job_id in task.jobs:
         with contextlib.suppress(NotFound):
-            jobs.append(find_job(job))
+            jobs.append(find_job(job_id))
     return jobs
 
 
@@ -132,7 +132,7 @@ def seconds_left(jobs: Sequence[Job]) -> float:
 
 
 def explain_waiting(jobs: Sequence[Job]) -> str | None:
-    """What the first of these jobs that waits is waiting for, in words."""
+    """What the first waiting job waits for, in words; None if none of them waits."""
     for job in jobs:
         if job.message:
             return job.message
@@ -148,21 +148,21 @@ def preview_in_base64(job: Job) -> str | None:
 
 
 def user_records() -> UserRecords:
-    """Preferences and tasks of users."""
+    """The preferences and tasks of users."""
     records: UserRecords = current_app.extensions["queue"].user_records
     return records
 
 
 def user_id() -> str:
-    """Whose options and tasks these are. Users without a name are told apart by their address."""
-    return f"{current_user().scope}/{current_user().name or address()}"
+    """The id under which this user's options and tasks are kept."""
+    return f"{current_user().scope}/{current_user().name or name_by_address()}"
 
 
-def address() -> str:
-    """The name of a user without a name."""
+def name_by_address() -> str:
+    """The client's address, which stands for the name of a user who has none."""
     return f"address {request.remote_addr}"
 
 
 def to_base64(data: bytes) -> str:
-    """The data as text."""
+    """The data in base64."""
     return base64.b64encode(data).decode()
