@@ -2,7 +2,7 @@
 
 The fields are those of `POST /api/v2/generate/async` in https://github.com/Haidra-Org/AI-Horde. Fields that
 only choose among volunteers are ignored; fields that would change the picture in a way that this server cannot are
-refused by name.
+refused.
 """
 
 import base64
@@ -33,7 +33,7 @@ PARAMS = {  # dialect: native
     "cfg_scale": "guidance_scale",
 }
 DIALECT_NAMES = {  # native: dialect
-    **{ours: f"params.{theirs}" for theirs, ours in PARAMS.items()},
+    **{native_name: f"params.{name}" for name, native_name in PARAMS.items()},
     "sampler": "params.sampler_name",
     "schedule": "params.karras",
     "seed": "params.seed",
@@ -61,13 +61,13 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {  # harmless values, and w
     "source_mask": (("",), "inpainting"),
     "extra_source_images": (([],), "second source image"),
     "style": (("",), "saved styles"),
-    "source_processing": (("", IMG2IMG), "source processing but img2img"),
+    "source_processing": (("", IMG2IMG), "source processing other than img2img"),
     "params.post_processing": (([],), "post-processing"),
     "params.control_type": (("",), "ControlNet"),
     "params.image_is_control": ((False,), "ControlNet"),
     "params.return_control_map": ((False,), "ControlNet"),
     "params.tis": (([],), "textual inversion"),
-    "params.hires_fix": ((False,), "hires fix: ask for the size itself"),
+    "params.hires_fix": ((False,), "hires fix (send the final size as width and height)"),
     "params.tiling": ((False,), "tiling"),
     "params.transparent": ((False,), "transparency"),
     "params.clip_skip": ((0, 1), "clip skip"),
@@ -108,7 +108,11 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
     sampling, sampling_warnings = read_sampling(values)
     native = {
         **split_prompt(values.get("prompt", "")),
-        **{ours: values[f"params.{theirs}"] for theirs, ours in PARAMS.items() if f"params.{theirs}" in values},
+        **{
+            native_name: values[f"params.{name}"]
+            for name, native_name in PARAMS.items()
+            if f"params.{name}" in values
+        },
         **sampling,
         **find_model(values.get("models"), models),
         **read_adapter(values.get("params.loras")),
@@ -126,8 +130,8 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
     return HordeRequest(
         native=native,
         source=source,
-        as_url=flag("r2", values, True),
-        dry_run=flag("dry_run", values, False),
+        as_url=read_flag("r2", values, True),
+        dry_run=read_flag("dry_run", values, False),
         webhook=values.get(WEBHOOK, ""),
         warnings=[*warnings, *sampling_warnings],
     )
@@ -143,7 +147,7 @@ def warning(code: str, message: str) -> dict[str, str]:
     return {"code": code, "message": message}
 
 
-def flag(name: str, values: Mapping[str, Any], default: bool) -> bool:
+def read_flag(name: str, values: Mapping[str, Any], default: bool) -> bool:
     """A boolean field; raises BadRecipe."""
     value = values.get(name, default)
     if not isinstance(value, bool):
@@ -153,9 +157,9 @@ def flag(name: str, values: Mapping[str, Any], default: bool) -> bool:
 
 def refuse(values: Mapping[str, Any]) -> None:
     """Raise BadRecipe for the first field that asks for something that this server cannot do."""
-    for name, (harmless, what) in REFUSED.items():
-        if name in values and values[name] not in harmless:
-            raise BadRecipe(name, values[name], f"this server has no {what}: leave it out")
+    for name, (harmless_values, feature) in REFUSED.items():
+        if name in values and values[name] not in harmless_values:
+            raise BadRecipe(name, values[name], f"this server has no {feature}: leave it out")
 
 
 def split_prompt(prompt: object) -> dict[str, object]:
@@ -235,7 +239,7 @@ def read_seed(values: Mapping[str, Any]) -> dict[str, int]:
     elif isinstance(seed, str):
         number = int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest(), "big")
     else:
-        raise BadRecipe("params.seed", seed, "it must be text")
+        raise BadRecipe("params.seed", seed, "it must be text or a whole number")
     if read_count(values) > 1 and values.get("params.seed_variation", 1) != 1:
         raise BadRecipe("params.seed_variation", values["params.seed_variation"], "seeds count up by 1: leave it out")
     return {"seed": number}

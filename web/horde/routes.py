@@ -1,7 +1,7 @@
 """AI-Horde's API, /api/v2, for clients that change nothing but their base URL. See docs/clients.md.
 
-It follows https://github.com/Haidra-Org/AI-Horde, but has no kudos and no volunteers: a request is painted like any
-other.
+It follows https://github.com/Haidra-Org/AI-Horde, but has no kudos and no volunteers: its requests are treated like
+all others.
 """
 
 import base64
@@ -116,7 +116,7 @@ def models() -> ResponseReturnValue:
     """List the models, with their workers and waiting jobs."""
     if request.args.get("type", "image") != "image":
         return []
-    served = [name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())]
+    served = [name for report in job_store().heartbeats.workers().values() for name in report.get("models", ())]
     return [
         {
             "name": name,
@@ -178,16 +178,16 @@ def progress(jobs: Sequence[Job]) -> dict[str, Any]:
         "kudos": 0,
         "is_possible": is_possible(jobs),
     }
-    return document | ({"message": f"it failed: {failed[0]}"} if failed else {})
+    return document | ({"message": f"a picture failed: {failed[0]}"} if failed else {})
 
 
 def wait_time(jobs: Sequence[Job]) -> int:
-    """Seconds until the last job is done, estimated from past paintings that run one after the other."""
+    """Seconds until the last job is done, estimated as if paintings ran one after the other, as fast as past ones."""
     longest = 0.0
     for job in jobs:
         if job.position is not None:
-            like = Picture(recipe=job.recipe, created=0.0, seconds=0.0)  # 0 s if none was painted yet
-            longest = max(longest, (job.position + 1) * job_store().statistics.mean_cost(like)[0])
+            picture = Picture(recipe=job.recipe, created=0.0, seconds=0.0)  # 0 s if no such picture was painted yet
+            longest = max(longest, (job.position + 1) * job_store().statistics.mean_cost(picture)[0])
         longest = max(longest, job.seconds_left or 0.0)
     return math.ceil(longest)
 
@@ -197,7 +197,8 @@ def is_possible(jobs: Sequence[Job]) -> bool:
     models = {job.recipe.model for job in jobs if not job.state.final}
     if not models:
         return True
-    return models <= {name for facts in job_store().heartbeats.workers().values() for name in facts.get("models", ())}
+    workers = job_store().heartbeats.workers().values()
+    return models <= {name for report in workers for name in report.get("models", ())}
 
 
 def progress_and_pictures(jobs: Sequence[Job], as_url: bool) -> dict[str, Any]:
