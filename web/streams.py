@@ -22,24 +22,24 @@ class Streams:
     """Counts the open streams of each user; `limit` None allows any number."""
 
     def __init__(self, limit: int | None) -> None:
-        self.limit, self.open, self.lock = limit, Counter[str](), threading.Lock()
+        self.limit, self.open_streams, self.lock = limit, Counter[str](), threading.Lock()
 
     def acquire(self, user: str) -> None:
-        """Count one more; raises TooManyRequests when the user holds as many as they may."""
+        """Count another stream of this user; raises TooManyRequests if they have as many as the limit allows."""
         with self.lock:
-            if self.limit is not None and self.open[user] >= self.limit:
+            if self.limit is not None and self.open_streams[user] >= self.limit:
                 raise TooManyRequests(
                     f"at most {self.limit} event streams may be open at once: close one, or poll instead",
                     retry_after=RETRY_SECONDS,
                 )
-            self.open[user] += 1
+            self.open_streams[user] += 1
 
     def release(self, user: str) -> None:
-        """Count one less."""
+        """Stop counting one of this user's streams."""
         with self.lock:
-            self.open[user] -= 1
-            if not self.open[user]:
-                del self.open[user]
+            self.open_streams[user] -= 1
+            if not self.open_streams[user]:
+                del self.open_streams[user]
 
 
 def create_streams(config: WebConfig) -> Streams:
@@ -48,7 +48,7 @@ def create_streams(config: WebConfig) -> Streams:
 
 
 def event_stream(messages: Iterator[str]) -> Response:
-    """The messages as a response. It counts until it is closed, even if none of it was ever sent."""
+    """The messages as a response, which counts towards the limit until it is closed, even if nothing was sent."""
     streams: Streams = current_app.extensions["streams"]
     streams.acquire(user := stream_user())
     cleanup = ExitStack()  # a response may be closed twice

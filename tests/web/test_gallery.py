@@ -30,7 +30,7 @@ def painted(client: FlaskClient, queue: Queue, prompt: str) -> str:
     return picture.key
 
 
-def news_url(client: FlaskClient, path: str = "/gallery", what: str = "news") -> str:
+def new_pictures_url(client: FlaskClient, path: str = "/gallery", what: str = "new-pictures") -> str:
     """The address from which the page gets new pictures."""
     found = re.search(rf'data-{what}="([^"]+)"', client.get(path).text)
     assert found
@@ -98,20 +98,20 @@ def test_pictures_of_another_scope_are_neither_shown_nor_found(
         assert shown_keys(client.get(path).text) == []
 
 
-def test_news_are_the_pictures_finished_since_the_page_was_loaded(
+def test_new_pictures_are_those_finished_since_the_page_was_loaded(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     painted(client, queue, "a lighthouse at night")
-    news = news_url(client)
-    assert shown_keys(client.get(news).json["tiles"]) == []
+    url = new_pictures_url(client)
+    assert shown_keys(client.get(url).json["tiles"]) == []
     keys = [painted(client, queue, "a green apple"), painted(client, queue, "a blue boat")]
-    answer = client.get(news).json
+    answer = client.get(url).json
     assert shown_keys(answer["tiles"]) == keys[::-1]
     assert shown_keys(client.get(answer["next"]).json["tiles"]) == []
 
 
 def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
-    events = news_url(client, "/", "events")
+    events = new_pictures_url(client, "/", "events")
     key = painted(client, queue, "a green apple")
     answer = client.get(events)
     assert answer.mimetype == "text/event-stream"
@@ -144,10 +144,12 @@ def test_an_invalid_event_id_starts_the_stream_at_its_beginning(
     assert shown_keys(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
 
 
-def test_pictures_of_another_scope_are_not_news(client: FlaskClient, job_store: JobStore, recipe: Recipe) -> None:
-    news = news_url(client)
+def test_new_pictures_of_another_scope_are_not_shown(
+    client: FlaskClient, job_store: JobStore, recipe: Recipe
+) -> None:
+    url = new_pictures_url(client)
     finish(job_store, recipe, scope="alice")
-    assert shown_keys(client.get(news).json["tiles"]) == []
+    assert shown_keys(client.get(url).json["tiles"]) == []
 
 
 def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
@@ -225,7 +227,7 @@ def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, clien
         answer.close()
     with ada.head(job) as answer:  # a stream of which nothing is ever sent
         assert answer.status_code == 200
-    assert not app.extensions["streams"].open
+    assert not app.extensions["streams"].open_streams
 
 
 def test_without_keys_streams_are_counted_per_address(serve: Serve) -> None:

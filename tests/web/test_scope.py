@@ -170,7 +170,7 @@ BY_WORDS = {
     "create.page": lambda b, w: [b.get("/"), b.get(f"/?picture={w.picture.key}")],
     "create.submit": lambda b, w: b.post("/", data={**FOX, "seed": "5"}, follow_redirects=True),
     "gallery.gallery": lambda b, w: [b.get("/gallery"), b.get("/gallery?q=red+fox"), b.get("/gallery?mine=1")],
-    "gallery.news": lambda b, w: b.get("/gallery/new?since=0-0"),
+    "gallery.new_pictures": lambda b, w: b.get("/gallery/new?since=0-0"),
     "init_images.upload": lambda b, w: b.post(
         "/api/v1/init-images", data=png_of("#123456"), content_type="image/png"
     ),

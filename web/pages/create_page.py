@@ -77,12 +77,12 @@ def uploaded_init_image() -> dict[str, str]:
     return {"init_image": keep_upload(data)} if data else {}
 
 
-def form_page(typed: Mapping[str, object], *, fault: BadRecipe | None = None, trouble: str | None = None) -> str:
-    """The page with what was typed; `fault` marks the field that is wrong, `trouble` stands above the form."""
+def form_page(entered: Mapping[str, object], *, fault: BadRecipe | None = None, trouble: str | None = None) -> str:
+    """The page with the values that were entered; `fault` marks a field, `trouble` is shown above the form."""
     models = form_models()
-    model = next((model for model in models if model["name"] == typed.get("model")), models[0])
+    model = next((model for model in models if model["name"] == entered.get("model")), models[0])
     defaults = {"model": model["name"], "mode": "fast", "memo": "auto", "count": 1, "strength": STRENGTH}
-    values = to_form({**defaults, **model["defaults"], **typed})
+    values = to_form({**defaults, **model["defaults"], **entered})
     return render_template(
         "create.html",
         models=models,
@@ -93,7 +93,7 @@ def form_page(typed: Mapping[str, object], *, fault: BadRecipe | None = None, tr
         fault=fault,
         trouble=trouble,
         pictures=newest_pictures(),
-        since=last_finished(),
+        since=newest_event_id(),
     )
 
 
@@ -108,10 +108,10 @@ def form_sizes(model: Mapping[str, Any]) -> list[str]:
     if not model.get("size_range"):
         return squares
     smallest, largest, step = model["size_range"]
-    native = model["defaults"]["width"]
+    native_side = model["defaults"]["width"]
     sizes = [
-        tuple(round(native * (side / other) ** 0.5 / step) * step for side, other in ((a, b), (b, a)))
-        for a, b in ASPECT_RATIOS
+        tuple(round(native_side * ratio**0.5 / step) * step for ratio in (width / height, height / width))
+        for width, height in ASPECT_RATIOS
     ]
     fitting = [size for size in sizes if smallest <= min(size) and max(size) <= largest]
     return squares + [f"{width}x{height}" for width, height in fitting]
@@ -133,8 +133,8 @@ def newest_pictures() -> Sequence[Picture] | None:
         return None
 
 
-def last_finished() -> str:
-    """The id from which to follow the stream of finished pictures; "" while the queue does not respond."""
+def newest_event_id() -> str:
+    """The id after which to follow the stream of finished pictures; "" while the queue does not respond."""
     try:
         return next((event_id for event_id, _ in job_store().jobs.finished_pictures()), "0-0")
     except Unavailable:
@@ -160,15 +160,15 @@ def to_form(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def to_body(form: Mapping[str, str]) -> dict[str, object]:
-    """A submitted form as the JSON body of the API. Text in a number's field stays text, to be refused there."""
+    """A submitted form as the JSON body of the API, which refuses a text in a field for numbers."""
     width, _, height = form.get("size", "").partition("x")
     fields = {"width": width, "height": height, **form}
-    typed = {name: fields[name].strip() for name in FIELDS if name in fields}
-    return {name: to_number(name, text) for name, text in typed.items() if text}
+    texts = {name: fields[name].strip() for name in FIELDS if name in fields}
+    return {name: to_number(name, text) for name, text in texts.items() if text}
 
 
 def to_number(name: str, text: str) -> object:
-    """The text as a number, if the field is a number's and the text is one."""
+    """The text as a number if it is one and the field takes numbers, else unchanged."""
     if name in WHOLE_NUMBERS and re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         return int(text)
     if name in DECIMALS and re.fullmatch(r"[+-]?[0-9]{1,20}([.,][0-9]{1,20})?", text):

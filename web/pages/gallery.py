@@ -16,14 +16,14 @@ from web.auth import current_user
 from web.extensions import catalogue, job_store, memory, queue
 from web.streams import event_stream
 
-from .create_page import last_finished
+from .create_page import newest_event_id
 
 bp = Blueprint("gallery", __name__, url_prefix="/gallery")
 
 PAGE_SIZE = 24  # pictures
 MAX_RESULTS = 60  # pictures of a search
 HEARTBEAT_SECONDS = 10.0  # a closed window is noticed at the next heartbeat
-OWN_SECONDS = 3.0  # between two times that a stream reads which pictures are the user's own
+OWN_SECONDS = 3.0  # between two lookups of the user's own pictures in one stream
 
 FinishedPicture = tuple[str, Picture]  # with its id in the stream of finished pictures
 
@@ -46,12 +46,12 @@ class GalleryFilter:
 def gallery() -> ResponseReturnValue:
     """One page of pictures, with a link to older ones."""
     filter = read_filter()
-    since = last_finished()
+    since = newest_event_id()
     try:
-        pictures, older = page_of_pictures(filter, cursor())
+        pictures, older = page_of_pictures(filter, read_cursor())
     except Unavailable:
         pictures, older = None, None
-    live = bool(since) and not filter.words and cursor() is None
+    live = bool(since) and not filter.words and read_cursor() is None
     return render_template(
         "gallery.html",
         filter=filter,
@@ -59,7 +59,7 @@ def gallery() -> ResponseReturnValue:
         pictures=pictures,
         more=url_for("gallery.gallery", **filter.query(before=older)) if older else None,
         events=url_for("gallery.events", **filter.query(since=since)) if live else None,
-        news=url_for("gallery.news", **filter.query(since=since)) if live else None,
+        new_pictures=url_for("gallery.new_pictures", **filter.query(since=since)) if live else None,
     )
 
 
@@ -71,13 +71,13 @@ def events() -> ResponseReturnValue:
 
 
 @bp.get("/new")
-def news() -> ResponseReturnValue:
-    """The same as JSON, for browsers that event streams do not reach: tiles, and the address of the next ones."""
+def new_pictures() -> ResponseReturnValue:
+    """New pictures as JSON, for browsers that event streams do not reach: tiles, and the address of the next ones."""
     filter = read_filter()
     since = read_event_id(request.args.get("since"))
     finished = job_store().jobs.finished_pictures(since)
     pictures = [picture for _, picture in select(finished, filter)]
-    next_url = url_for("gallery.news", **filter.query(since=finished[-1][0] if finished else since))
+    next_url = url_for("gallery.new_pictures", **filter.query(since=finished[-1][0] if finished else since))
     return {"tiles": render_tiles(list(reversed(pictures))), "next": next_url}
 
 
@@ -100,7 +100,8 @@ def picture_messages(since: str, filter: GalleryFilter) -> Iterator[str]:
 def watch_pictures(since: str, filter: GalleryFilter) -> Iterator[list[FinishedPicture]]:
     """The pictures of this gallery as they are finished; an empty list at each heartbeat.
 
-    Finding a user's own pictures means reading all their jobs, so new ones are then collected and checked together.
+    Finding a user's own pictures means reading all their jobs, so with `mine` new pictures are collected for
+    OWN_SECONDS and checked together.
     """
     pause = OWN_SECONDS if filter.mine else 0.0
     pending: list[FinishedPicture] = []
@@ -116,7 +117,7 @@ def watch_pictures(since: str, filter: GalleryFilter) -> Iterator[list[FinishedP
 
 
 def page_of_pictures(filter: GalleryFilter, before: float | None) -> tuple[list[Picture], float | None]:
-    """The pictures, and the cursor of the next page if there is one. Raises Unavailable."""
+    """The pictures of one page, and the cursor of the next page if there is one. Raises Unavailable."""
     if filter.words:
         return search(filter), None
     keys = own_picture_keys() if filter.mine else None
@@ -153,8 +154,8 @@ def read_filter() -> GalleryFilter:
     return GalleryFilter(words, request.args.get("model", ""), request.args.get("mine") == "1")
 
 
-def cursor() -> float | None:
-    """The time before which this page starts; None, the newest pictures, for anything that is not a time."""
+def read_cursor() -> float | None:
+    """The time before which this page starts; None (the newest pictures) for anything that is not a time."""
     before = request.args.get("before", math.nan, type=float)
     return before if math.isfinite(before) else None
 

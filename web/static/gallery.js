@@ -84,10 +84,10 @@ function setStart(gallery, id) {
 
 /** @param {HTMLElement} gallery */
 async function poll(gallery) {
-  const news = document.hidden ? null : await call("GET", gallery.dataset.news ?? "").catch(() => null);
-  if (news) {
-    gallery.dataset.news = news.next;
-    addNew(gallery, news.tiles);
+  const answer = document.hidden ? null : await call("GET", gallery.dataset.newPictures ?? "").catch(() => null);
+  if (answer) {
+    gallery.dataset.newPictures = answer.next;
+    addNew(gallery, answer.tiles);
   }
   setTimeout(poll, POLL_MS, gallery);
 }
@@ -109,6 +109,7 @@ function loadOnScroll(gallery) {
 }
 
 /**
+ * Fetch the next page, append its tiles, and replace the link with that page's link, if it has one.
  * @param {HTMLElement} gallery
  * @param {HTMLAnchorElement} link
  */
@@ -125,6 +126,7 @@ async function addOlder(gallery, link) {
 }
 
 /**
+ * Put new tiles first, and remove the last ones if the gallery shows too many.
  * @param {HTMLElement} gallery
  * @param {string} html
  */
@@ -134,8 +136,8 @@ function addNew(gallery, html) {
   tileList(gallery)?.prepend(...fresh);
   if (!fresh.length) return;
   gallery.querySelector("[data-empty]")?.setAttribute("hidden", "");
-  const keep = Number(gallery.dataset.keep);
-  if (keep) [...gallery.querySelectorAll("[data-key]")].slice(keep).forEach((tile) => tile.remove());
+  const maxTiles = Number(gallery.dataset.maxTiles);
+  if (maxTiles) [...gallery.querySelectorAll("[data-key]")].slice(maxTiles).forEach((tile) => tile.remove());
 }
 
 /**
