@@ -1,4 +1,4 @@
-"""The pages of jobs: one live, several side by side, and the buttons on them."""
+"""The pages of jobs: a page for one, a page for several side by side, and what their buttons do."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def variation(job_id: str) -> ResponseReturnValue:
 
 @bp.post("/<job_id>/retry")
 def retry(job_id: str) -> ResponseReturnValue:
-    """Request once more what failed or was cancelled."""
+    """Repeat the request of a job that failed or was cancelled."""
     return redirect_to_job(retry_job(find_job(job_id), current_user().name))
 
 
@@ -62,7 +62,7 @@ def redirect_to_job(job: Job) -> ResponseReturnValue:
 
 
 def card_values(job: Job) -> dict[str, Any]:
-    """What the template of a job's card needs: the job, who else waits, and what it saved."""
+    """The values for the template of a job's card: the job, how many others wait, and what it saved."""
     waiting = job_store().statistics.count_waiting(job.recipe.model) if job.position is not None else 0
     saved = job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else None
     return {"job": job_document(job), "others": job.waiters - 1, "waiting": waiting, "saved": saved}

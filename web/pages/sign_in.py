@@ -50,7 +50,7 @@ def submit() -> ResponseReturnValue:
 
 
 def sign_in_form(target: str, *, invalid: bool = False) -> str:
-    """The form that leads on to `target`; `invalid` says that the key was not valid."""
+    """The form that leads on to `target`; with `invalid` it says that the key was not valid."""
     return render_template("sign-in.html", next=target, invalid=invalid, why=why_keys_required())
 
 
@@ -102,7 +102,7 @@ def csrf_field() -> Markup:
 
 
 class KeySessions(SecureCookieSessionInterface):
-    """Signed cookies, sent over https only if the request came by https. Without required keys, no sessions."""
+    """Sessions in signed cookies, secure if the request came by https. Where no key is required, there are none."""
 
     def open_session(self, app: Flask, request: Any) -> Any:
         """See SessionInterface."""

@@ -31,5 +31,5 @@ def sentence(text: str) -> str:
 
 def energy(joules: float) -> str:
     """Joules as watt-hours, to two digits."""
-    hours = joules / 3600
-    return f"{hours:.2g} Wh" if hours < 10 else f"{hours:,.0f} Wh"
+    watt_hours = joules / 3600
+    return f"{watt_hours:.2g} Wh" if watt_hours < 10 else f"{watt_hours:,.0f} Wh"

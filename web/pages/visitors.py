@@ -10,7 +10,7 @@ COOKIE_SECONDS = 365 * 24 * 3600
 
 
 def name_visitor(response: Response) -> Response:
-    """Give a browser without a name one, so that "Another one" never shows it the same picture twice."""
+    """Name a browser that has no name yet, so that "Another one" never shows it the same picture twice."""
     if not visitor():
         name = secrets.token_hex(16)
         response.set_cookie(VISITOR, name, max_age=COOKIE_SECONDS, httponly=True, samesite="Lax")
