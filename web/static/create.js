@@ -24,9 +24,11 @@ export function setUp(form) {
   });
   form.addEventListener("input", () => summarize(form));
   const model = control(form, "model");
-  let before = selectedModel(model);
+  let shownModel = selectedModel(model);
   model?.addEventListener("change", () => {
-    applyDefaults(form, before, (before = selectedModel(model)));
+    const newModel = selectedModel(model);
+    applyDefaults(form, shownModel, newModel);
+    shownModel = newModel;
     summarize(form);
   });
 }
@@ -51,9 +53,9 @@ async function requestPictures(form) {
   const body = { count: 1, ...readForm(form), ...(await uploadInitImage(form)) };
   const started = performance.now();
   const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, body));
-  const took = performance.now() - started;
+  const milliseconds = performance.now() - started;
   const cards = await Promise.all(jobs.map((job) => fetchCard(`/jobs/${job.id}/card`)));
-  cards.forEach((card, number) => jobs[number].origin === "memory" && showTime(card, took));
+  cards.forEach((card, number) => jobs[number].origin === "memory" && showTime(card, milliseconds));
   showCards(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `/jobs?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
 }
 
@@ -84,18 +86,19 @@ function showCards(cards, address) {
 }
 
 /**
- * The form as JSON, without its empty fields. Text in a number's field stays text, so that the server can say what
- * is wrong with it.
+ * The form as JSON, without its empty fields. Text in a field for numbers stays text, so that the server can say
+ * what is wrong with it.
  * @param {HTMLFormElement} form
  */
 function readForm(form) {
   const { size, csrf_token, image, ...others } = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
   const [width, height = ""] = size.split("x");
-  const typed = Object.entries({ ...others, width, height });
-  return Object.fromEntries(typed.filter(([, text]) => text).map(([name, text]) => [name, toNumber(name, text)]));
+  const entries = Object.entries({ ...others, width, height }).filter(([, text]) => text);
+  return Object.fromEntries(entries.map(([name, text]) => [name, toNumber(name, text)]));
 }
 
 /**
+ * The text as a number if it is one and the field takes numbers, else unchanged.
  * @param {string} name
  * @param {string} text
  */
@@ -110,8 +113,8 @@ function toNumber(name, text) {
  * @param {number} milliseconds
  */
 function showTime(card, milliseconds) {
-  const took = card.querySelector("[data-took]");
-  if (took) took.textContent = `in ${Math.max(1, Math.round(milliseconds))} ms`;
+  const time = card.querySelector("[data-took]");
+  if (time) time.textContent = `in ${Math.max(1, Math.round(milliseconds))} ms`;
 }
 
 /**
@@ -121,13 +124,14 @@ function showTime(card, milliseconds) {
 function summarize(form) {
   const value = (/** @type {string} */ name) => control(form, name)?.value.trim() || "";
   const seed = value("seed") ? `seed ${value("seed")}` : "any seed";
-  const many = Number(value("count")) > 1 ? ` · ${value("count")} pictures` : "";
-  const line = form.querySelector("[data-summary]");
-  if (line) line.textContent = `${formatSize(value("size"))} · ${value("steps")} steps · ${seed}${many}`;
+  const count = Number(value("count")) > 1 ? ` · ${value("count")} pictures` : "";
+  const summary = form.querySelector("[data-summary]");
+  if (summary) summary.textContent = `${formatSize(value("size"))} · ${value("steps")} steps · ${seed}${count}`;
 }
 
 /**
- * After a change of model, set the fields that still had the old model's defaults to the new model's.
+ * After a change of model, offer the new model's choices, and set the fields that still had the old model's defaults
+ * to the new model's.
  * @param {HTMLFormElement} form
  * @param {any} oldModel
  * @param {any} newModel
@@ -186,11 +190,11 @@ function setAdapters(form, names) {
  * @param {boolean} imageToImage
  */
 function showInitImage(form, imageToImage) {
-  const [image, kept] = [control(form, "image"), control(form, "init_image")];
-  image?.closest(".init-image")?.toggleAttribute("hidden", !imageToImage);
+  const [file, checkbox] = [control(form, "image"), control(form, "init_image")];
+  file?.closest(".init-image")?.toggleAttribute("hidden", !imageToImage);
   if (imageToImage) return;
-  if (image) image.value = "";
-  if (kept instanceof HTMLInputElement) kept.checked = false;
+  if (file) file.value = "";
+  if (checkbox instanceof HTMLInputElement) checkbox.checked = false;
 }
 
 /**

@@ -1,11 +1,11 @@
-// Shows what is wrong next to the field that is wrong. It never changes what was typed.
+// Shows each fault next to its field. It never changes what the user entered.
 
 import { Problem } from "./api.js";
 
 /** @param {HTMLFormElement} form */
 export function clearFaults(form) {
   form.querySelectorAll("[aria-invalid]").forEach((control) => control.removeAttribute("aria-invalid"));
-  form.querySelectorAll(".fault, [data-trouble]").forEach((place) => setText(place, ""));
+  form.querySelectorAll(".fault, [data-trouble]").forEach((element) => setText(element, ""));
 }
 
 /**
@@ -25,13 +25,13 @@ export function showFault(form, problem) {
 
 /**
  * Show a text, or hide the element if the text is empty.
- * @param {Element | null} place
+ * @param {Element | null} element
  * @param {string} text
  */
-function setText(place, text) {
-  if (!place) return;
-  place.textContent = text;
-  place.toggleAttribute("hidden", !text);
+function setText(element, text) {
+  if (!element) return;
+  element.textContent = text;
+  element.toggleAttribute("hidden", !text);
 }
 
 /** @param {string} text */

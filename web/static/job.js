@@ -9,7 +9,7 @@ import { localize } from "./times.js";
 
 /** @import { Job } from "./api.js" */
 
-const QUEUE_MS = 2000; // between two updates of a waiting job's place in the queue
+const QUEUE_MS = 2000; // between two updates of a waiting job's position in the queue
 
 /**
  * Fetch a job's card.
@@ -53,25 +53,28 @@ export function setUpCard(card) {
     busy = false;
   };
   follow({ self, events }, update, (problem) => showTrouble(card, problem.message));
-  if (state === "queued") setTimeout(updateQueuePlace, QUEUE_MS, card.dataset.job);
+  if (state === "queued") setTimeout(updatePosition, QUEUE_MS, card.dataset.job);
 }
 
 /**
- * Update the job's place in the queue, which changes without any change of the job itself.
+ * Update the job's position in the queue, which changes without any change of the job itself.
  * @param {string} id
  */
-async function updateQueuePlace(id) {
+async function updatePosition(id) {
   const card = document.querySelector(`[data-job="${CSS.escape(id)}"][data-state="queued"]`);
   if (!(card instanceof HTMLElement)) return;
   const fresh = document.hidden ? null : await fetchCard(card.dataset.card ?? "").catch(() => null);
   for (const part of ["[data-progress-text]", "[data-others]"]) {
-    const [current, old] = [fresh?.querySelector(part), card.querySelector(part)];
-    if (current && old && fresh?.dataset.state === "queued") old.textContent = current.textContent;
+    const [freshPart, shownPart] = [fresh?.querySelector(part), card.querySelector(part)];
+    if (freshPart && shownPart && fresh?.dataset.state === "queued") shownPart.textContent = freshPart.textContent;
   }
-  setTimeout(updateQueuePlace, QUEUE_MS, id);
+  setTimeout(updatePosition, QUEUE_MS, id);
 }
 
-/** @param {HTMLElement} card */
+/**
+ * Replace the card with the server's current one.
+ * @param {HTMLElement} card
+ */
 async function refresh(card) {
   const fresh = await fetchCard(card.dataset.card ?? "");
   const focused = card.contains(document.activeElement);
@@ -133,6 +136,7 @@ function timeLeft(seconds) {
 }
 
 /**
+ * Show a problem in place of the progress.
  * @param {HTMLElement} card
  * @param {string} text
  */
@@ -178,25 +182,27 @@ export function listenForActions() {
 }
 
 /**
+ * Replace a job's card with that of another job.
  * @param {HTMLElement} card
  * @param {HTMLElement} fresh
  */
 function replace(card, fresh) {
-  const alone = document.querySelectorAll("[data-job]").length === 1;
+  const isOnlyCard = document.querySelectorAll("[data-job]").length === 1;
   card.replaceWith(fresh);
-  if (alone) pushAddress(fresh.dataset.page ?? "");
+  if (isOnlyCard) pushAddress(fresh.dataset.page ?? "");
   fresh.focus({ preventScroll: true });
   announceCard(fresh);
   setUpCard(fresh);
 }
 
 /**
+ * Show why a button's action failed, above the buttons.
  * @param {HTMLElement} card
  * @param {string} text
  */
 function showError(card, text) {
-  const place = card.querySelector(".trouble") ?? document.createElement("p");
-  place.className = "trouble";
-  place.textContent = text;
-  card.querySelector(".actions")?.before(place);
+  const trouble = card.querySelector(".trouble") ?? document.createElement("p");
+  trouble.className = "trouble";
+  trouble.textContent = text;
+  card.querySelector(".actions")?.before(trouble);
 }

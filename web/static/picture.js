@@ -24,9 +24,9 @@ async function deletePicture(url, dialog) {
     await call("DELETE", url);
     location.assign("/gallery");
   } catch (problem) {
-    const place = dialog.querySelector("[data-trouble]");
-    if (!place) return;
-    place.textContent = problem instanceof Error ? problem.message : String(problem);
-    place.removeAttribute("hidden");
+    const trouble = dialog.querySelector("[data-trouble]");
+    if (!trouble) return;
+    trouble.textContent = problem instanceof Error ? problem.message : String(problem);
+    trouble.removeAttribute("hidden");
   }
 }

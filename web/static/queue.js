@@ -1,4 +1,4 @@
-// The page of queue and workers: refreshes the state and draws the charts with uPlot, a global of its own script.
+// The page of queue and workers: refreshes the state and draws the charts with uPlot, a global that its script defines.
 
 import { call, fetchPage } from "./api.js";
 
@@ -14,7 +14,7 @@ const COLOURS = { main: "--accent", other: "--chart-2", third: "--chart-3" };
  */
 
 /** @type {Record<string, {lines: Line[], unit?: string, top?: number, stacked?: boolean}>} */
-const CHART = {
+const CHARTS = {
   requests: {
     stacked: true,
     lines: [
@@ -48,7 +48,7 @@ export function setUp(part) {
   let span = "1h";
   const draw = async () => {
     const history = document.hidden ? null : await call("GET", `${part.dataset.history}?span=${span}`).catch(() => null);
-    if (history?.span === span) part.querySelectorAll("[data-chart]").forEach((figure) => chart(/** @type {HTMLElement} */ (figure), history));
+    if (history?.span === span) part.querySelectorAll("[data-chart]").forEach((figure) => drawChart(/** @type {HTMLElement} */ (figure), history));
   };
   spans.addEventListener("click", (event) => {
     if (!(event.target instanceof HTMLButtonElement)) return;
@@ -61,7 +61,10 @@ export function setUp(part) {
   setInterval(draw, CHARTS_MS);
 }
 
-/** @param {HTMLElement} part */
+/**
+ * Replace the state with the server's current one, unless the focus is in it.
+ * @param {HTMLElement} part
+ */
 async function refresh(part) {
   const fetched = document.hidden ? null : await fetchPage(part.dataset.queue ?? "").catch(() => null);
   const fresh = fetched?.querySelector("[data-queue-state]");
@@ -73,20 +76,21 @@ async function refresh(part) {
 }
 
 /**
+ * Draw the chart of one figure.
  * @param {HTMLElement} figure
  * @param {any} history
  */
-function chart(figure, history) {
-  const { lines, unit = "", top, stacked = false } = CHART[figure.dataset.chart ?? ""];
+function drawChart(figure, history) {
+  const { lines, unit = "", top, stacked = false } = CHARTS[figure.dataset.chart ?? ""];
   const container = /** @type {HTMLElement} */ (figure.querySelector("[data-plot]"));
   const values = lines.map((line) => line.values(history));
   const width = container.clientWidth;
-  const look = (/** @type {string} */ name) => getComputedStyle(figure).getPropertyValue(name).trim();
+  const cssValue = (/** @type {string} */ name) => getComputedStyle(figure).getPropertyValue(name).trim();
   const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
-  const axis = { stroke: look("--quiet"), grid: { stroke: look("--line"), width: 1 }, ticks: { show: false }, font: `${12 * scale}px ${look("--text")}` };
+  const axis = { stroke: cssValue("--quiet"), grid: { stroke: cssValue("--line"), width: 1 }, ticks: { show: false }, font: `${12 * scale}px ${cssValue("--text")}` };
   const shown = stacked ? stack(values) : values;
   // The tallest is drawn first, so that the others appear in front of it.
-  const series = lines.map((line, number) => seriesOptions(look(COLOURS[line.colour]), stacked, shown[number])).reverse();
+  const series = lines.map((line, number) => seriesOptions(cssValue(COLOURS[line.colour]), stacked, shown[number])).reverse();
   const { uPlot } = /** @type {any} */ (window);
   container.replaceChildren();
   const plot = new uPlot(
@@ -102,13 +106,13 @@ function chart(figure, history) {
         { ...axis, size: 44 * scale, space: 34 * scale, gap: 6 * scale, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(brief) },
       ],
       series: [{}, ...series],
-      hooks: { setCursor: [(/** @type {any} */ u) => describe(figure, lines, values, history, unit, u.cursor.idx)] },
+      hooks: { setCursor: [(/** @type {any} */ u) => writeLegend(figure, lines, values, history, unit, u.cursor.idx)] },
     },
     [history.times, ...shown.toReversed()],
     container,
   );
   watchSize(container, plot);
-  describe(figure, lines, values, history, unit, null);
+  writeLegend(figure, lines, values, history, unit, null);
 }
 
 /**
@@ -119,8 +123,8 @@ function chart(figure, history) {
 function seriesOptions(colour, bars, values) {
   const { uPlot } = /** @type {any} */ (window);
   if (bars) return { stroke: colour, fill: colour, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.72, 18], radius: 0.2 }) };
-  const alone = values.filter((value) => value !== null).length < 3;
-  return { stroke: colour, fill: `color-mix(in srgb, ${colour} 14%, transparent)`, width: 2, spanGaps: true, points: { show: alone, size: 6, fill: colour } };
+  const isSparse = values.filter((value) => value !== null).length < 3; // too few points for a line
+  return { stroke: colour, fill: `color-mix(in srgb, ${colour} 14%, transparent)`, width: 2, spanGaps: true, points: { show: isSparse, size: 6, fill: colour } };
 }
 
 /**
@@ -141,7 +145,7 @@ function stack(values) {
  * @param {string} unit
  * @param {number | null | undefined} index
  */
-function describe(figure, lines, values, history, unit, index) {
+function writeLegend(figure, lines, values, history, unit, index) {
   const legend = /** @type {HTMLElement} */ (figure.querySelector("[data-legend]"));
   const entries = lines.map((line, number) => {
     const entry = document.createElement("span");
@@ -174,7 +178,10 @@ function summary(values) {
   return known.length ? `${brief(Math.min(...known))} to ${brief(Math.max(...known))}` : "nothing yet";
 }
 
-/** @param {number} value */
+/**
+ * The number with three significant digits; from 1000 on in thousands, as in 1.2k.
+ * @param {number} value
+ */
 const brief = (value) => (value >= 1000 ? `${Number((value / 1000).toPrecision(3))}k` : String(Number(value.toPrecision(3))));
 
 /** @param {number} seconds */
