@@ -1,1 +1,1 @@
-"""worker: painting. Celery, GPUs and painters; knows no HTTP."""
+"""The worker, which paints: Celery, GPUs and painters. Knows no HTTP."""

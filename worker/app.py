@@ -1,4 +1,4 @@
-"""The Celery application of a worker, which paints. Reads no environment."""
+"""Creates the Celery application of a worker. Reads no environment."""
 
 import gc
 import logging
@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ from .paint import PaintingRunner
 
 log = logging.getLogger(__name__)
 
-
-OpenPainter = Callable[[Model], Painter]
+LoadPainter = Callable[[Model], Painter]
 
 
 class Painters:
@@ -40,7 +40,7 @@ class Painters:
     Loaded painters stay usable while another is loading.
     """
 
-    def __init__(self, catalogue: Catalogue, load_painter: OpenPainter) -> None:
+    def __init__(self, catalogue: Catalogue, load_painter: LoadPainter) -> None:
         self.catalogue, self.load_painter = catalogue, load_painter
         self.loading = threading.Lock()
         self.loaded: dict[tuple[str, str], Painter] = {}
@@ -52,13 +52,13 @@ class Painters:
     def __call__(self, name: str) -> Painter:
         """The painter of this model; raises BadSetup or BadRecipe."""
         model = self.catalogue.model(name)
-        kept = self.loaded.get((name, model.revision))
-        if kept is None:
+        painter = self.loaded.get((name, model.revision))
+        if painter is None:
             with self.loading:
-                kept = self.loaded.get((name, model.revision)) or self.load(model)
-        return kept
+                painter = self.loaded.get((name, model.revision)) or self.load(model)
+        return painter
 
-    def of(self, recipe: Recipe) -> Painter:
+    def for_recipe(self, recipe: Recipe) -> Painter:
         """The painter of this recipe; raises BadSetup if its model was replaced, which would give another picture."""
         revision = self.catalogue.model(recipe.model).revision
         if revision != recipe.revision:
@@ -67,20 +67,20 @@ class Painters:
         return self(recipe.model)
 
     def load(self, model: Model) -> Painter:
-        """Load the painter of this model. One of older weights is freed after its last painting."""
+        """Load the painter of this model. A painter of older weights is freed after its last painting."""
         log.info("loading the model %s %s", model.name, model.revision)
         self.loaded = {key: painter for key, painter in self.loaded.items() if key[0] != model.name}
-        gc.collect()  # networks refer to each other in circles
+        gc.collect()  # networks contain reference cycles, which only the garbage collector frees
         self.loaded[model.name, model.revision] = painter = self.load_painter(model)
         return painter
 
 
 def create_worker(
-    memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, load_painter: OpenPainter | None = None
+    memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, load_painter: LoadPainter | None = None
 ) -> Celery:
     """The Celery application with its tasks; opens nothing before Celery starts the worker.
 
-    `load_painter` makes the painter of a model; by default its weights are loaded.
+    `load_painter` makes the painter of a model, by default from its weights.
     """
     app = create_celery(jobs)
     worker_init.connect(log_to_stderr, weak=False)  # before models are loaded: Celery would do it later
@@ -91,10 +91,10 @@ def create_worker(
 
 
 def connect_painting(
-    app: Celery, memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, load_painter: OpenPainter | None
+    app: Celery, memo: MemoConfig, jobs: JobsConfig, config: WorkerConfig, load_painter: LoadPainter | None
 ) -> None:
     """Define the task of painting, and start what runs beside it once the worker is ready."""
-    runners: list[PaintingRunner] = []  # one, once the worker is initialized
+    runners: list[PaintingRunner] = []  # holds one, once the worker is initialized
 
     def paint(model: str) -> str:
         return runners[0].handle_message(model)
@@ -103,7 +103,7 @@ def connect_painting(
 
     def open_runner(sender: Any, **_: Any) -> None:
         queues = ModelQueues(sender, Catalogue(Path(jobs.models)))
-        if not queues.paints:
+        if not queues.has_models:
             return
         queues.catalogue.check()
         options = config.painter_options()
@@ -111,17 +111,16 @@ def connect_painting(
         job_store = open_job_store(jobs.redis)
         painters = Painters(queues.catalogue, load_painter or (lambda model: open_painter(model, options)))
         device = painters(queues.listen()[0]).device
-        memory = open_memory(replace(memo, judge="rules"))  # a worker keeps pictures, and never looks them up
-        runner = PaintingRunner(job_store, memory, painters.of)
+        memory = open_memory(replace(memo, judge="rules"))  # a worker matches no prompts: any judge will do
+        runner = PaintingRunner(job_store, memory, painters.for_recipe)
         runner.painter_states = painters.state
         runner.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back its other paintings
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "device": device}
         name = f"{socket.gethostname()}:{os.getpid()}"
-        lease_keeper = LeaseKeeper(
-            runner, lambda m: notify_worker(app, m), queues.listen, slots=options.slots, name=name, facts=facts
-        )
+        notify = partial(notify_worker, app)
+        lease_keeper = LeaseKeeper(runner, notify, queues.listen, slots=options.slots, name=name, facts=facts)
         runners.append(runner)
-        worker_ready.connect(queues.opened, weak=False)
+        worker_ready.connect(queues.mark_running, weak=False)
         worker_ready.connect(lambda **_: lease_keeper.start(), weak=False)
         deliverer = Deliverer(open_webhooks(job_store, jobs), memory)
         worker_ready.connect(lambda **_: deliverer.start(), weak=False)
@@ -133,37 +132,37 @@ def connect_painting(
 
 
 class ModelQueues:
-    """The queues that a worker listens on: those it was started with, or one for each model."""
+    """The queues that a worker listens on: those that it was started with, or one for each model of the catalogue."""
 
     def __init__(self, worker: Any, catalogue: Catalogue) -> None:
         self.queues, self.hostname, self.control = worker.app.amqp.queues, worker.hostname, worker.app.control
         self.catalogue = catalogue
-        started_with = queues_of(worker)
-        self.all = QUEUE in started_with
-        self.named = [name.removeprefix(f"{QUEUE}.") for name in started_with if name.startswith(f"{QUEUE}.")]
-        self.running = False
+        names = queues_of(worker)
+        self.serves_all = QUEUE in names
+        self.named_models = [name.removeprefix(f"{QUEUE}.") for name in names if name.startswith(f"{QUEUE}.")]
+        self.is_running = False
 
     @property
-    def paints(self) -> bool:
-        """Whether this worker paints."""
-        return self.all or bool(self.named)
+    def has_models(self) -> bool:
+        """Whether this worker was started with queues of paintings."""
+        return self.serves_all or bool(self.named_models)
 
-    def opened(self, **_: Any) -> None:
-        """Note that the worker takes messages now; queues that come later must be added to it."""
-        self.running = True
+    def mark_running(self, **_: Any) -> None:
+        """Note that the worker consumes messages now, so that `listen` adds later queues to the running consumer."""
+        self.is_running = True
 
     def listen(self) -> list[str]:
         """Listen on the queues of all models that this worker serves; returns those models. Raises BadSetup."""
         models = list(self.catalogue.models())
-        if not self.all:
-            if missing := [name for name in self.named if name not in models]:
+        if not self.serves_all:
+            if missing := [name for name in self.named_models if name not in models]:
                 known = ", ".join(models)
                 raise BadSetup(f"there is no model {missing[0]!r} in {self.catalogue.folder}; there are {known}")
-            return self.named
+            return self.named_models
         for queue in (queue_of(model) for model in models):
             if queue in self.queues.consume_from:
                 continue
-            if self.running:
+            if self.is_running:
                 log.info("listening on the queue %s, too", queue)
                 self.control.add_consumer(queue, destination=[self.hostname])
             else:

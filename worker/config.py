@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from memo import BadSetup
 from memo.config import from_env
-from worker.painters.factory import usual_slots
+from worker.painters.factory import default_slots
 from worker.painters.port import PainterOptions
 
 AUTO = "auto"
@@ -15,12 +15,11 @@ AUTO = "auto"
 class WorkerConfig:
     """Each field is the variable WORKER_<NAME>, or WORKER_<NAME>_FILE for secrets."""
 
-    threads: str = "1"  # CPU threads of one worker's torch
+    threads: str = "1"  # CPU threads that torch uses
     slots: str = AUTO  # paintings that one worker paints at once, in batches
     device: str = AUTO  # auto, cpu, cuda or cuda:N
     dtype: str = AUTO  # auto, float32, bfloat16 or float16
-    compile: str = "0"  # 1: torch.compile, which takes minutes at the start; max: tuned, too, which takes many
-
+    compile: str = "0"  # 1: torch.compile, which takes minutes at the start; max: also tunes kernels, even longer
     hub_token: str | None = None  # for models on the Hugging Face Inference API
     watts: str = ""  # power of a busy core or of the GPU, where energy cannot be measured
 
@@ -37,14 +36,21 @@ class WorkerConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "WorkerConfig":
-        """The fields that the environment sets."""
+        """The settings in the environment; raises BadSetup."""
         return cls(**from_env(cls, "WORKER_", env))
 
     def painter_options(self) -> PainterOptions:
         """The settings of its painters; raises BadSetup if the device does not exist."""
-        slots = usual_slots(self.device) if self.slots == AUTO else int(self.slots)
-        more = self.device, self.dtype, self.compile, self.hub_token, self.known_watts
-        return PainterOptions(int(self.threads), slots, *more)
+        slots = default_slots(self.device) if self.slots == AUTO else int(self.slots)
+        return PainterOptions(
+            threads=int(self.threads),
+            slots=slots,
+            device=self.device,
+            dtype=self.dtype,
+            compile=self.compile,
+            hub_token=self.hub_token,
+            watts=self.known_watts,
+        )
 
     @property
     def known_watts(self) -> float | None:

@@ -1,6 +1,6 @@
 """The worker process, started as `celery --app worker.main:app worker --pool threads …`.
 
-The only file of this room that reads the environment.
+The only file of this package that reads the environment.
 """
 
 import os
@@ -11,7 +11,7 @@ from memo import MemoConfig
 from .app import create_worker
 from .config import WorkerConfig
 
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # nothing that it logs while loading is for users
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # users need none of its messages about loading
 app = create_worker(
     MemoConfig.from_env(os.environ), JobsConfig.from_env(os.environ), WorkerConfig.from_env(os.environ)
 )

@@ -43,11 +43,11 @@ def test_a_model_is_loaded_once_and_reloaded_when_it_changes(catalogue):
 def test_a_recipe_for_replaced_weights_is_not_painted(catalogue):
     painters = Painters(catalogue, lambda model: model.revision)
     asked = catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})
-    assert painters.of(asked) == asked.revision
+    assert painters.for_recipe(asked) == asked.revision
     change(catalogue, "one")
     with pytest.raises(BadSetup, match="one was replaced after this request .*: send the request again"):
-        painters.of(asked)
-    assert painters.of(catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})) != asked.revision
+        painters.for_recipe(asked)
+    assert painters.for_recipe(catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})) != asked.revision
 
 
 def test_a_loaded_painter_is_usable_while_another_is_loading(catalogue):
@@ -76,7 +76,7 @@ def held(painter):
 
 @pytest.mark.parametrize("name", ["one", "ddpm"])
 def test_replaced_weights_are_freed(catalogue, name, monkeypatch):
-    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE", 0.05)
+    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE_SECONDS", 0.05)
     write_ddpm(catalogue.folder)
     painters = Painters(catalogue, lambda model: open_painter(model, PainterOptions(slots=2)))
     painters(name)(catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2}), lambda step: None)

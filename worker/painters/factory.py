@@ -10,7 +10,7 @@ from .port import Painter, PainterOptions
 GPU_SLOTS = 8  # the measured step times decide how many of them really step together
 
 
-def usual_slots(device: str) -> int:
+def default_slots(device: str) -> int:
     """The default number of pictures at once: several on a GPU, one on a CPU, which one picture fills.
 
     Without torch it is one. Raises BadSetup if the device does not exist.
