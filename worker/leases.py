@@ -1,8 +1,8 @@
 """What every worker does beside painting: it renews leases, and looks after queue, index and old init images.
 
-Paintings of dead workers go back into the queue, pictures are indexed that had to wait for the index, and init images
-that nobody used are removed. Leases have a thread of their own, because the rest may take long: a new large model is
-read whole, and a store may be slow.
+Paintings of dead workers go back into the queue, pictures that had to wait for the index are indexed, and init images
+that nobody used are removed. Leases have a thread of their own, because the rest may take long: all files of a new
+model are read, and a store may be slow.
 """
 
 import logging
@@ -18,35 +18,35 @@ from .paint import PaintingRunner
 log = logging.getLogger(__name__)
 
 PERIOD = 4.0  # seconds; a lease lasts several of them
-SILENT_SECONDS = 3600.0  # without a report a painting counts as hanging, and another worker should try it
-SWEEP_SECONDS = 300.0  # between two searches for paintings that ended unseen, such as cancelled ones
+SILENT_SECONDS = 3600.0  # after which a painting that reports nothing counts as hanging, and is left to other workers
+SWEEP_SECONDS = 300.0  # between two searches for paintings that ended unnoticed, such as cancelled ones
 UNNOTICED_SECONDS = 10.0  # a painting waits so long beside a free worker only if its message was lost
 
 
 class LeaseKeeper:
-    """Two background threads. `notify` wakes a worker for a model, `serving` returns the models of this worker."""
+    """Two background threads. `notify` wakes a worker for a model, `list_models` returns this worker's models."""
 
     def __init__(
         self,
         runner: PaintingRunner,
         notify: Callable[[str], None],
-        serving: Callable[[], Sequence[str]],
+        list_models: Callable[[], Sequence[str]],
         *,
         slots: int,
         name: str,
         facts: Mapping[str, object],
     ) -> None:
-        self.runner, self.notify, self.serving, self.slots = runner, notify, serving, slots
+        self.runner, self.notify, self.list_models, self.slots = runner, notify, list_models, slots
         self.name, self.facts = name, facts
-        self.waiting_since: dict[str, float] = {}  # by model: since when a painting waits although we are free
-        self.models: Sequence[str] | None = None  # the models that this worker served last
-        self.patient_until = 0.0  # after an outage other workers must first get the time to renew their leases
-        self.hanging: set[str] = set()
-        self.swept = -SWEEP_SECONDS
+        self.waiting_since: dict[str, float] = {}  # by model: when a painting began to wait although slots were free
+        self.models: Sequence[str] | None = None  # the models in the last round of maintenance
+        self.patient_until = 0.0  # until then nothing is requeued: after an outage, others must renew leases first
+        self.hanging: set[str] = set()  # paintings that hang on this worker, each logged once
+        self.swept_at = -SWEEP_SECONDS
         self.stopping = threading.Event()
         self.threads = [
             threading.Thread(target=self.run, args=(task,), name=task.__name__, daemon=True)
-            for task in (self.keep_leases, self.look_after)
+            for task in (self.keep_leases, self.maintain)
         ]
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class LeaseKeeper:
             thread.start()
 
     def stop(self) -> None:
-        """Stop after the current rounds, notify others of what is left, and take this worker off the list."""
+        """Stop after the current rounds, pass unserved messages on, and take this worker off the list."""
         self.stopping.set()
         for thread in self.threads:
             thread.join(timeout=PERIOD * 2)
@@ -67,7 +67,7 @@ class LeaseKeeper:
             log.warning("stopped without taking this worker off the list: %s", error)
 
     def run(self, task: Callable[[], None]) -> None:
-        """Run rounds until stopped; goes on after the outage of a part."""
+        """Repeat a task until stopped, whatever error it raises."""
         while True:
             try:
                 task()
@@ -82,7 +82,7 @@ class LeaseKeeper:
         """Renew our leases, requeue the paintings of dead workers, and send a heartbeat."""
         job_store = self.runner.job_store
         if self.models is None:
-            self.models = self.serving()
+            self.models = self.list_models()
         try:
             self.renew()
             if time.monotonic() >= self.patient_until:
@@ -104,26 +104,26 @@ class LeaseKeeper:
                 self.hanging.add(painting)
                 log.error("painting %s hangs here and is left to other workers: check this worker", painting)
 
-    def look_after(self) -> None:
-        """Do everything else once."""
-        self.models = self.runner.models = self.serving()
+    def maintain(self) -> None:
+        """Do one round of everything but leases."""
+        self.models = self.runner.models = self.list_models()
         for model in self.models:
             self.notify_of_unnoticed(model)
         self.index_backlog()
-        if time.monotonic() >= self.swept + SWEEP_SECONDS:
+        if time.monotonic() >= self.swept_at + SWEEP_SECONDS:
             self.sweep()
-            self.swept = time.monotonic()
+            self.swept_at = time.monotonic()
         self.remove_unused_init_images()
 
     def notify_of_unnoticed(self, model: str) -> None:
-        """Notify workers of paintings that have waited too long although we are free: their message was lost."""
+        """Notify workers of paintings that waited too long although this worker is free: their message was lost."""
         free = len(self.runner.claims) < self.slots
         waiting = self.runner.job_store.statistics.count_waiting(model) if free else 0
         moment = time.monotonic()
         if not waiting:
             self.waiting_since.pop(model, None)
         elif moment - self.waiting_since.setdefault(model, moment) >= UNNOTICED_SECONDS:
-            log.warning("%d paintings wait for %s, and no worker was notified of them", waiting, model)
+            log.warning("%d paintings wait for %s although a worker is free: notifying workers again", waiting, model)
             del self.waiting_since[model]
             for _ in range(min(waiting, self.slots)):
                 self.notify(model)
@@ -138,17 +138,17 @@ class LeaseKeeper:
             self.runner.job_store.backlog.remove_unindexed(entry)
 
     def sweep(self) -> None:
-        """End paintings that memory takes to be under way and that the job store knows as finished."""
+        """Tell memory which of its paintings under way have ended, according to the job store."""
         try:
-            known = self.runner.memory.paintings_under_way()
+            under_way = self.runner.memory.paintings_under_way()
         except Unavailable as error:
-            log.warning("paintings under way are checked later: %s", error)
+            log.warning("cannot check the paintings under way now, will try again: %s", error)
             return
-        for painting in set(known) - self.runner.job_store.jobs.unfinished(known):
+        for painting in set(under_way) - self.runner.job_store.jobs.unfinished(under_way):
             self.runner.memory.painting_ended(painting)
 
     def remove_unused_init_images(self) -> None:
-        """Remove old init images that no picture was painted from; the others go with the last such picture."""
+        """Remove old init images that no picture was painted from; others are deleted with the last such picture."""
         job_store = self.runner.job_store
         for init_image, scope in job_store.backlog.old_init_images():
             self.runner.memory.release_init_image(init_image, scope)

@@ -332,12 +332,12 @@ def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store
     lease_keeper = LeaseKeeper(runner, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
     assert runner.paint(job.recipe.model) == "done"
     with pytest.raises(Unavailable, match="memoaized reindex"):
-        lease_keeper.look_after()
+        lease_keeper.maintain()
     assert len(job_store.backlog.unindexed()) == 1
     re_embed(
         memory.embedder, Index(memory.index.client, "pictures-new", memory.embedder.dimension), store, lines.append
     )
-    lease_keeper.look_after()
+    lease_keeper.maintain()
     assert job_store.backlog.unindexed() == [] and memory.index.count() == 2
     assert memory.recall(recipe).match is not None
 

@@ -31,7 +31,7 @@ def lease_keeper(runner, notified):
 def run_both_rounds(lease_keeper):
     """One round of both threads."""
     lease_keeper.keep_leases()
-    lease_keeper.look_after()
+    lease_keeper.maintain()
 
 
 def test_a_worker_is_notified_of_a_dead_workers_painting(lease_keeper, job_store, recipe, notified, monkeypatch):
@@ -126,13 +126,13 @@ def test_a_cancelled_job_does_not_keep_its_init_image(lease_keeper, job_store, m
     for job in (waits, gone):
         memory.painting_started(job.painting, job.recipe, job.scope)
     job_store.submissions.cancel(gone.id)
-    lease_keeper.look_after()
+    lease_keeper.maintain()
     assert memory.paintings_under_way() == [waits.painting]
     job_store.submissions.cancel(waits.id)
     later = time.time() + KEPT_SECONDS + 1
     monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
-    lease_keeper.swept -= SWEEP_SECONDS
-    lease_keeper.look_after()
+    lease_keeper.swept_at -= SWEEP_SECONDS
+    lease_keeper.maintain()
     assert memory.paintings_under_way() == [] and not memory.has_init_image(start, "mine")
 
 
@@ -147,7 +147,7 @@ def test_heartbeats_begin_at_the_start_and_the_worker_leaves_at_the_end(lease_ke
 
 
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), FileNotFoundError("a model was moved")])
-@pytest.mark.parametrize("task", ["renew", "serving"])
+@pytest.mark.parametrize("task", ["renew", "list_models"])
 def test_no_error_ends_the_lease_keeper(runner, job_store, notified, monkeypatch, caplog, task, fault):
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
     rounds = []
@@ -157,8 +157,8 @@ def test_no_error_ends_the_lease_keeper(runner, job_store, notified, monkeypatch
         raise fault
 
     monkeypatch.setattr(LeaseKeeper, "renew", lambda self: fail() if task == "renew" else None)
-    serving = fail if task == "serving" else lambda: ["stickers"]
-    lease_keeper = LeaseKeeper(runner, notified.append, serving, slots=1, name="here", facts={})
+    list_models = fail if task == "list_models" else lambda: ["stickers"]
+    lease_keeper = LeaseKeeper(runner, notified.append, list_models, slots=1, name="here", facts={})
     lease_keeper.start()
     wait_for(lambda: len(rounds) > 4)
     lease_keeper.stop()
@@ -169,13 +169,13 @@ def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe,
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
     reading, read = threading.Event(), threading.Event()
 
-    def serving():
+    def list_models():
         if lease_keeper.models is not None:
             reading.set()
             assert read.wait(20)
         return ["stickers"]
 
-    lease_keeper = LeaseKeeper(runner, notified.append, serving, slots=1, name="here", facts={})
+    lease_keeper = LeaseKeeper(runner, notified.append, list_models, slots=1, name="here", facts={})
     job_store.submissions.open_job(recipe, reason="", scope="shared")
     claim = job_store.claims.claim(recipe.model)
     runner.claims[claim.painting] = claim
