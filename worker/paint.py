@@ -1,4 +1,4 @@
-"""One painting from claim to kept picture. Knows the job store and the memory; neither Celery nor torch.
+"""Claims paintings, paints them and keeps the pictures. Knows the job store and the memory; neither Celery nor torch.
 
 Safe to run twice: one worker at a time holds a claim, a picture's bytes are written once, and a worker that lost its
 claim changes nothing any more.
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
-STORE_WAIT = 0.5, 5.0  # seconds before the store is tried again: at first, doubling up to the second number
-FAULTY = 3  # paintings that fail unexpectedly in a row: then the worker is broken, not the paintings
+STORE_WAIT = 0.5, 5.0  # seconds before the store is tried again: the first wait, and the longest after doubling
+MAX_FAILURES = 3  # paintings in a row that fail unexpectedly: then the worker is broken, not the paintings
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Stopped(Exception):
-    """This worker stops painting without a picture: "cancel", "lost" or "hand back"."""
+    """The painting ends here without a picture; the message says why: "cancel", "lost" or "hand back"."""
 
 
 class PaintingRunner:
@@ -51,28 +51,31 @@ class PaintingRunner:
         self.give_up: Callable[[], None] = self.closing.set  # ends this worker, so that a new one is started
 
     def handle_message(self, model: str) -> str:
-        """Answer a message: paint until nothing waits for our models. Later messages then find nothing to do."""
-        words: list[str] = []
+        """Paint until nothing waits for this worker's models, so later messages may find nothing to do.
+
+        Returns the outcomes, for Celery's log.
+        """
+        outcomes: list[str] = []
         while not self.closing.is_set():
-            if (word := self.paint(model, *self.models)) == "nothing":
+            if (outcome := self.paint(model, *self.models)) == "nothing":
                 break
-            words.append(word)
+            outcomes.append(outcome)
         else:
             self.unserved.append(model)
-        return ", ".join(words)
+        return ", ".join(outcomes)
 
     def paint(self, *models: str) -> str:
-        """Claim the next painting of these models and paint it; returns how it ended, in a word for the log."""
+        """Claim the next painting of these models and paint it; returns the outcome, "nothing" if none waits."""
         try:
             claim = self.job_store.claims.claim(*models)
         except Unavailable as error:
-            log.warning("no painting of %s could be claimed, another worker will do it: %s", models[0], error)
+            log.warning("could not claim a painting of %s, which another worker will do: %s", models[0], error)
             return "nothing"
         if claim is None:
             return "nothing"
-        word = self.paint_claimed(claim)
-        self.ended[word] += 1
-        return word
+        outcome = self.paint_claimed(claim)
+        self.ended[outcome] += 1
+        return outcome
 
     def state(self) -> dict[str, object]:
         """What this worker is doing and has done, for its heartbeat."""
@@ -80,24 +83,24 @@ class PaintingRunner:
         return {**counts, "painters": self.painter_states()}
 
     def paint_claimed(self, claim: Claim) -> str:
-        """Paint, or leave the painting to its lease while the queue does not answer."""
+        """Paint; if the queue stops answering, the lease runs out and some worker tries again."""
         painting = claim.painting
         log.info("painting %s: %r, attempt %d", painting, claim.recipe.prompt, claim.attempt)
         self.claims[painting], self.last_sign[painting] = claim, time.monotonic()
         try:
             return self.attempt(claim)
         except Unavailable as error:
-            log.warning("painting %s is tried again when its lease ends: %s", painting, error)
+            log.warning("painting %s will be tried again when its lease runs out: %s", painting, error)
             return "left"
         finally:
             self.claims.pop(painting, None)
             self.last_sign.pop(painting, None)
 
     def attempt(self, claim: Claim) -> str:
-        """Paint, and end the painting whatever happens; raises Unavailable while the queue does not answer."""
+        """Paint, and handle every error but Unavailable, which is raised while the queue does not answer."""
         if claim.attempt > MAX_ATTEMPTS:
             fault = f"; an earlier attempt failed: {claim.fault}" if claim.fault else ""
-            return self.fail(claim, f"its worker died {MAX_ATTEMPTS} times while painting it{fault}")
+            return self.fail(claim, f"the worker died {MAX_ATTEMPTS} times while painting this picture{fault}")
         try:
             return self.work(claim)
         except Stopped as stop:
@@ -114,7 +117,7 @@ class PaintingRunner:
             return self.try_later(claim, f"{type(error).__name__}: {error}")
 
     def try_later(self, claim: Claim, error: str) -> str:
-        """Leave the painting to its lease, so that it is tried again soon; fail it after the last attempt."""
+        """Let the claim's lease run out, so that the painting is tried again; after the last attempt, fail it."""
         if claim.attempt >= MAX_ATTEMPTS:
             return self.fail(claim, error)
         log.warning("attempt %d at painting %s failed: %s", claim.attempt, claim.painting, error)
@@ -126,18 +129,18 @@ class PaintingRunner:
     def suspect(self, painting: str) -> None:
         """End this worker if nothing succeeds on it any more, as after a fault of the GPU."""
         self.faulty.add(painting)
-        if len(self.faulty) >= FAULTY:
-            log.critical("%d paintings in a row failed here: this worker ends, so that it is restarted", FAULTY)
+        if len(self.faulty) >= MAX_FAILURES:
+            log.critical("%d paintings in a row failed here: this worker ends, to be restarted", MAX_FAILURES)
             self.give_up()
 
     def work(self, claim: Claim) -> str:
         """Paint, keep, index, complete: bytes are durable before the index names them, and the job is done last."""
         key = claim.key
-        is_kept = self.wait_for_store(claim, lambda: self.memory.has(key))  # by a worker that died afterwards
-        new = None if is_kept else self.paint_and_keep(claim)
-        picture = new or self.wait_for_store(claim, lambda: self.memory.picture(key))
+        is_kept = self.wait_for_store(claim, lambda: self.memory.has(key))  # true if a worker kept it and then died
+        new_picture = None if is_kept else self.paint_and_keep(claim)
+        picture = new_picture or self.wait_for_store(claim, lambda: self.memory.picture(key))
         try:
-            self.memory.index_picture(picture, new=new is not None)
+            self.memory.index_picture(picture, new=new_picture is not None)
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
             self.job_store.backlog.add_unindexed(key)
@@ -147,15 +150,15 @@ class PaintingRunner:
         self.faulty.clear()
         return "done"
 
-    def wait_for_store(self, claim: Claim, ask: Callable[[], Answer]) -> Answer:
-        """What `ask` returns once the picture store answers; until then users see what the painting waits for.
+    def wait_for_store(self, claim: Claim, call: Callable[[], Result]) -> Result:
+        """What `call` returns once the picture store answers; until then users see what the painting waits for.
 
-        A finished picture is not thrown away because the store is down. Raises Stopped.
+        So a finished picture is not lost because the store is down. Raises Stopped.
         """
         wait, longest = STORE_WAIT
         while True:
             try:
-                return ask()
+                return call()
             except Unavailable as error:
                 log.warning("painting %s waits for the picture store: %s", claim.painting, error)
             self.report(claim, "waiting for the picture store, which does not answer")
@@ -175,7 +178,7 @@ class PaintingRunner:
             raise Stopped(answer)
 
     def paint_and_keep(self, claim: Claim) -> Picture | None:
-        """The new picture; None when another worker has kept one of this key meanwhile, which stays."""
+        """Paint and keep the picture; returns None if another worker has kept one of this key meanwhile."""
         picture, png = self.render(claim)
         return picture if self.wait_for_store(claim, lambda: self.memory.keep(picture, png)) else None
 
@@ -205,13 +208,13 @@ class PaintingRunner:
         return Image.open(io.BytesIO(init_image), formats=["PNG"])
 
     def fail(self, claim: Claim, error: str) -> str:
-        """End a painting that cannot be made."""
+        """End a painting with an error; returns the outcome."""
         self.job_store.progress.fail(claim, error)
         self.memory.painting_ended(claim.painting)
         return "failed"
 
     def stop(self, claim: Claim, why: str) -> str:
-        """End a painting that was stopped without a picture; returns the reason."""
+        """End a cancelled painting, or hand a claim back to the queue; returns the outcome, which is the reason."""
         if why == "cancel":
             self.job_store.progress.end_cancelled(claim)
             self.memory.painting_ended(claim.painting)
@@ -226,11 +229,11 @@ class Reporter:
     def __init__(self, runner: PaintingRunner, claim: Claim) -> None:
         self.job_store, self.memory, self.closing, self.claim = runner.job_store, runner.memory, runner.closing, claim
         self.last_sign = runner.last_sign
-        self.shown = time.monotonic()
+        self.last_preview = time.monotonic()
         self.joules = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Raises Stopped."""
+        """Report a step; raises Stopped."""
         self.joules, self.last_sign[self.claim.painting] = progress.joules, time.monotonic()
         if self.closing.is_set():
             raise Stopped("hand back")
@@ -240,7 +243,7 @@ class Reporter:
             )
         except Unavailable as error:
             log.warning("step %d of painting %s was not reported: %s", progress.step, self.claim.painting, error)
-            return  # whether the claim still holds shows at the end
+            return  # completing the painting shows whether the claim still holds
         if answer != "go on":
             raise Stopped(answer)
         if progress.step == 1:
@@ -248,10 +251,10 @@ class Reporter:
 
     def preview(self, progress: Progress) -> str:
         """A preview in base64; "" while the last one is new enough, and for the last step."""
-        due = time.monotonic() - self.shown >= PREVIEW_SECONDS and progress.step < self.claim.recipe.steps
-        if progress.preview is None or not due:
+        is_due = time.monotonic() - self.last_preview >= PREVIEW_SECONDS
+        if progress.preview is None or not is_due or progress.step >= self.claim.recipe.steps:
             return ""
-        self.shown = time.monotonic()
+        self.last_preview = time.monotonic()
         return webp(progress.preview())
 
 

@@ -136,7 +136,7 @@ def test_a_painting_that_kills_its_workers_fails_in_the_end(runner, job_store, p
         assert job_store.claims.claim(job.recipe.model)
         lapse(job_store, job)
     assert runner.paint(job.recipe.model) == "failed" and runner.ended["failed"] == 1 and painter.painted == []
-    assert job_store.jobs.find(job.id).error == "its worker died 3 times while painting it"
+    assert job_store.jobs.find(job.id).error == "the worker died 3 times while painting this picture"
     assert memory.paintings_under_way() == []
 
 
