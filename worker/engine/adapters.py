@@ -121,18 +121,18 @@ class PipelineAdapters:
         for key, matrix in state.items():
             if "lora" not in key:
                 raise ValueError(f"besides low-rank layers it holds {key}")
-            name, _, which = key.rpartition(".lora_")
-            weight, axis = getattr(layers.get(name), "weight", None), MATCHING_AXES.get(which)
+            name, _, matrix_name = key.rpartition(".lora_")
+            weight, axis = getattr(layers.get(name), "weight", None), MATCHING_AXES.get(matrix_name)
             if weight is not None and axis is not None and matrix.shape[axis] != weight.shape[axis]:
                 raise ValueError(f"its {key} is for a layer of {matrix.shape[axis]}, not {weight.shape[axis]}")
 
     def check_all_loaded(self, state: Mapping[str, Tensor], digest: str) -> None:
         """Raise ValueError if diffusers skipped layers of the file that the model does not have."""
-        in_file = {key.rpartition("lora")[0] for key in state}
+        file_layers = {key.rpartition("lora")[0] for key in state}
         layers = [layer for network in self.networks.values() for layer in network.modules()]
         loaded = sum(isinstance(layer, LoraLayer) and digest in layer.scaling for layer in layers)
-        if loaded < len(in_file):
-            raise ValueError(f"this model has only {loaded} of its {len(in_file)} layers")
+        if loaded < len(file_layers):
+            raise ValueError(f"this model has only {loaded} of its {len(file_layers)} layers")
 
     def remove(self, digest: str) -> None:
         """Delete an adapter's layers from all networks."""

@@ -75,7 +75,7 @@ def sizes_to_measure(max_size: int) -> list[int]:
 
 
 def measure_batch_sizes(time_steps: Callable[[int], Sequence[float]], max_size: int) -> BatchSizes:
-    """Measure t(n) up to `max_size`; `time_steps(n)` returns the seconds of steps of n, none if memory is full."""
+    """Measure t(n) up to `max_size`; `time_steps(n)` returns seconds of single steps, or [] if memory is full."""
     seconds: dict[int, float] = {}
     for size in sizes_to_measure(max_size):
         if not (times := time_steps(size)):

@@ -26,12 +26,12 @@ class Decoder:
         self.decoding, self.lock = threading.Lock(), threading.Lock()
         self.waiting: list[tuple[Tensor, Future[Tensor]]] = []
 
-    def __call__(self, latents: Tensor, *, alone: bool = False) -> Tensor:
+    def __call__(self, latents: Tensor, *, reproducible: bool = False) -> Tensor:
         """The picture (1, 3, height, width) of latents (1, channels, h, w).
 
-        With `alone` they get a call of their own, so that no other picture can change the bits.
+        `reproducible` latents get a call of their own, so that no other picture can change the bits.
         """
-        if alone:
+        if reproducible:
             with self.decoding:
                 return self.decode(latents)
         future: Future[Tensor] = Future()

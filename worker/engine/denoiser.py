@@ -86,7 +86,7 @@ class Denoiser(nn.Module):
         if self.set_lora is not None:
             self.set_lora(adapter)
         elif adapter:
-            raise BadSetup(f"this model has no adapters, so not {adapter!r}")
+            raise BadSetup(f"this model has no adapters: leave out {adapter!r}")
         self.active_lora = adapter
 
     def features(self, conditioning: Conditioning) -> list[Tensor]:
@@ -105,7 +105,7 @@ class Denoiser(nn.Module):
         *,
         reproducible: bool = False,
     ) -> Tensor:
-        """As `forward`, with precomputed features, which stay usable. The result is float32 whatever the weights are.
+        """As `forward`, with precomputed features, which it does not change. The result is always float32.
 
         Compilation picks the fastest kernels at each start of the worker, so its rounding may change from start to
         start: `reproducible` uses the uncompiled network.

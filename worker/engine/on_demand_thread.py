@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-IDLE = 30.0  # seconds after which an idle thread checks whether its owner still exists
+IDLE_SECONDS = 30.0  # after which an idle thread checks whether its owner still exists
 
 
 class OnDemandThread:
@@ -37,6 +37,6 @@ def run(owner_ref: "weakref.ref[OnDemandThread]", changed: threading.Condition) 
         with changed:
             if not owner.has_work():
                 del owner
-                changed.wait(IDLE)
+                changed.wait(IDLE_SECONDS)
                 continue
         owner.work()

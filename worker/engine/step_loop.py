@@ -102,7 +102,8 @@ class StepLoop:
     """Paints with one network on its device; `batch_sizes` decides how many paintings run at once.
 
     `buckets` are the row counts that the network is compiled for. A step of the usual shape is padded to the next
-    bucket if that is near. Reproducible paintings are always computed at `reproducible_rows` rows.
+    bucket if that has at most MAX_PADDING times its rows. Reproducible paintings are always computed at
+    `reproducible_rows` rows.
     """
 
     def __init__(
@@ -171,7 +172,8 @@ class StepLoop:
                 self.advance_or_fail(batch)
         if self.active:
             self.tick_seconds = self.clock() - started_at
-            self.active = [one for one in self.active if one.step < len(one.table) and not one.cancelled]
+            unfinished = [painting for painting in self.active if painting.step < len(painting.table)]
+            self.active = [painting for painting in unfinished if not painting.cancelled]
 
     def admit(self) -> list[Painting]:
         """Take the paintings that may start now from the waiting ones, in turn."""
@@ -295,19 +297,19 @@ class StepLoop:
         reproducible = paintings[0].reproducible
         padded = self.reproducible_rows if reproducible else self.padded_rows(paintings[0], len(owners))
         # a row's bits depend on the number of rows, not on what the other rows hold
-        filled = [*owners, *[owners[0]] * (padded - len(owners))]
+        padded_owners = [*owners, *[owners[0]] * (padded - len(owners))]
         conditioning = join_conditioning([painting.conditioning for painting in paintings], padded)
         levels = zip(*(painting.features for painting in paintings), strict=True)
         output = self.network.predict(
-            (rows[:, 1, None, None, None] * latents)[filled],
-            rows[filled, 0],
+            (rows[:, 1, None, None, None] * latents)[padded_owners],
+            rows[padded_owners, 0],
             conditioning,
             [pad_rows(level, padded) for level in levels],
             reproducible=reproducible,
         )[: len(owners)]
         parts = torch.split(output, [len(painting.conditioning) for painting in paintings])
-        guided = (apply_guidance(part, one.guidance_scale) for part, one in zip(parts, paintings, strict=True))
-        return torch.stack(list(guided))
+        scales = [painting.guidance_scale for painting in paintings]
+        return torch.stack([apply_guidance(part, scale) for part, scale in zip(parts, scales, strict=True)])
 
 
 def time_steps(loop: StepLoop, paintings: Sequence[Painting], count: int = TIMED_STEPS) -> list[float]:

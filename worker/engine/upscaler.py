@@ -33,7 +33,7 @@ KERNEL_REACH = 2  # px of the small picture that the bicubic kernel reaches to e
 FAMILY = "stable-diffusion-upscale"
 SIZE_MULTIPLE = 8  # the pipeline takes pictures whose sides are multiples of this
 STEPS, GUIDANCE, NOISE = 75, 9.0, 20  # the pipeline's own defaults
-ON_THE_CPU = Device("cpu", torch.float32)
+CPU_FLOAT32 = Device("cpu", torch.float32)
 
 
 class Upscaler(Protocol):
@@ -204,7 +204,7 @@ def save_upscaler(network: EnlargingNetwork, folder: Path) -> None:
     save_file({name: part.half().contiguous() for name, part in network.state_dict().items()}, folder / WEIGHTS)
 
 
-def open_upscaler(folder: Path, device: Device = ON_THE_CPU) -> Upscaler:
+def open_upscaler(folder: Path, device: Device = CPU_FLOAT32) -> Upscaler:
     """The upscaler in a folder: one that `save_upscaler` wrote, or one whose `model.json` names its family.
 
     The former always computes on the CPU in float32. Raises BadSetup naming the file that cannot be used.

@@ -1,1 +1,1 @@
-"""From a recipe to a picture: the step loop and what it calculates with, other pipelines, and painters elsewhere."""
+"""Painters turn a recipe into a picture: with the step loop, with diffusers' own pipelines, or through a service."""

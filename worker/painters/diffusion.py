@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """The networks of one model on their device, and the rest that its painter needs."""
+    """The networks of one model on their device, and everything else that its painter needs."""
 
     denoiser: Denoiser
     vae: Any
@@ -101,7 +101,7 @@ class DiffusionPainter:
 
         try:
             latents = base.to(self.torch_device.name) + self.loop.paint(painting, report)[None]
-            image = to_image(self.decoder(latents, alone=painting.reproducible))
+            image = to_image(self.decoder(latents, reproducible=painting.reproducible))
         except torch.OutOfMemoryError as error:
             raise TooLarge(recipe, self.device, error) from error
         if self.safety_checker is not None:
@@ -110,7 +110,7 @@ class DiffusionPainter:
 
     @property
     def device(self) -> str:
-        """See Painter; names everything that decides about the bits of reproducible pictures."""
+        """See Painter; names everything that determines the bits of reproducible pictures."""
         batch = f", {self.max_batch_size} at once" if self.max_batch_size > 1 else ""
         return f"{self.torch_device}{batch}{', compiled' if self.denoiser.compiled else ''}"
 
@@ -193,7 +193,10 @@ class DiffusionPainter:
         batch_sizes = measure_batch_sizes(self.time_steps, self.loop.batch_sizes.max_size)
         if not batch_sizes.seconds:
             height, width = (side * self.pixels_per_position for side in self.shape[1:])
-            raise BadSetup(f"a painting of {width} × {height} does not fit into the memory of {self.device}")
+            raise BadSetup(
+                f"a painting of {width} × {height} does not fit into the memory of {self.device}:"
+                " stop other programs that use the device, or choose a smaller model or a larger device"
+            )
         self.max_batch_size = batch_sizes.limit
         self.loop = self.make_loop(batch_sizes, max(2, batch_sizes.limit * len(self.make_probe().conditioning)))
 

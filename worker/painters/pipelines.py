@@ -36,7 +36,7 @@ SETTINGS = ("steps", "guidance_scale", "width", "height", "sampler", "schedule",
 
 @dataclass(eq=False)
 class PipelineRequest:
-    """One recipe that waits or is being painted."""
+    """One recipe that waits to be painted or is being painted."""
 
     recipe: Recipe
     init_image: Image.Image | None = None
@@ -130,10 +130,13 @@ class PipelinePainter:
             raise BadRecipe("strength", recipe.strength, problem)
 
     def check_sampler(self, recipe: Recipe) -> None:
-        """Flow models allow only Euler's method with its native schedule, unconditional models only DDIM."""
-        only = "euler" if self.is_flow else "ddim" if "prompt" not in self.parameters else recipe.sampler
-        if recipe.sampler != only:
-            raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {only} only")
+        """Raise BadRecipe for a sampler or schedule that the model cannot use.
+
+        Flow models allow only Euler's method with its native schedule, unconditional models only DDIM.
+        """
+        allowed = "euler" if self.is_flow else "ddim" if "prompt" not in self.parameters else recipe.sampler
+        if recipe.sampler != allowed:
+            raise BadRecipe("sampler", recipe.sampler, f"{recipe.model} can be painted with {allowed} only")
         if self.is_flow and recipe.schedule != "native":
             raise BadRecipe("schedule", recipe.schedule, f"{recipe.model} can be painted with native only")
 
@@ -152,8 +155,8 @@ class PipelinePainter:
         with self.thread.changed:
             in_order = sorted(self.waiting, key=lambda request: request.turn.rank)
             first = in_order[0]
-            most = 1 if first.recipe.mode == "reproducible" else self.max_batch_size  # a batch changes bits
-            requests = [request for request in in_order if request.batch_key == first.batch_key][:most]
+            limit = 1 if first.recipe.mode == "reproducible" else self.max_batch_size  # a batch changes bits
+            requests = [request for request in in_order if request.batch_key == first.batch_key][:limit]
             self.waiting = [request for request in self.waiting if request not in requests]
         self.paint([request for request in requests if not request.cancelled])
 

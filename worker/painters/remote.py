@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 8
 BACKOFF = 1.0  # seconds before the second attempt; doubled each time, plus up to the same again at random
-MAX_WAIT = 60.0  # seconds before any attempt
+MAX_WAIT = 60.0  # seconds, the longest wait before an attempt
 TIMEOUT = 300.0  # seconds for one answer
 POLL_INTERVAL = 1.0  # seconds between two checks whether the caller has cancelled
 SEED_COUNTS = {"bedrock": 2**31 - 1, "huggingface-inference": 2**32}  # seeds are taken modulo these
@@ -93,7 +93,7 @@ class RemotePainter:
     def generate_once(self, recipe: Recipe, on_step: OnStep) -> Image.Image:
         """Send one request; while it runs, `on_step` is called at intervals, and its exceptions end the wait."""
         answer: Future[Image.Image] = Future()
-        # a daemon thread does not keep the process alive for an answer that nobody wants any more
+        # a daemon thread does not keep the process alive for an answer that nobody needs any more
         threading.Thread(target=resolve, args=(answer, self.generate, recipe), daemon=True).start()
         while True:
             try:
@@ -106,9 +106,9 @@ class RemotePainter:
     def wait(self, seconds: float, reason: str, on_step: OnStep) -> None:
         """Wait before the next attempt; `on_step` is called at intervals, and its exceptions end the wait."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            on_step(Progress(0, seconds_left=left, message=reason))
-            time.sleep(min(POLL_INTERVAL, left))
+        while (seconds_left := end - time.monotonic()) > 0:
+            on_step(Progress(0, seconds_left=seconds_left, message=reason))
+            time.sleep(min(POLL_INTERVAL, seconds_left))
 
 
 def resolve(answer: "Future[Image.Image]", generate: Generate, recipe: Recipe) -> None:

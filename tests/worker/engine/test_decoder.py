@@ -69,7 +69,7 @@ def test_faulty_latents_fail_alone(caplog):
     assert "decoding 3 pictures at once failed" in caplog.text
 
 
-def test_latents_decoded_alone_get_a_call_of_their_own():
+def test_reproducible_latents_get_a_call_of_their_own():
     slow = Slow()
-    futures = decode_all(Decoder(slow), slow, range(5), alone=True)
+    futures = decode_all(Decoder(slow), slow, range(5), reproducible=True)
     assert [int(one.result().max()) for one in futures] == [0, 2, 4, 6, 8] and slow.batch_sizes == [1] * 5

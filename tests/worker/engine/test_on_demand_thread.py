@@ -26,7 +26,7 @@ class Owner:
 
 
 def test_all_work_is_done_in_one_thread_however_long_the_pauses(monkeypatch):
-    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE", 0.001)
+    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE_SECONDS", 0.001)
     owner, pause = Owner(), threading.Event()
     for _ in range(3):
         owner.do_one()
@@ -35,7 +35,7 @@ def test_all_work_is_done_in_one_thread_however_long_the_pauses(monkeypatch):
 
 
 def test_the_thread_ends_with_its_owner(monkeypatch):
-    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE", 0.01)
+    monkeypatch.setattr("worker.engine.on_demand_thread.IDLE_SECONDS", 0.01)
     owner = Owner()
     owner.do_one()
     thread, owner_ref = owner.threads[0], weakref.ref(owner)

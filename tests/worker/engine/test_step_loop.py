@@ -355,7 +355,7 @@ def test_step_times_are_recorded_for_the_usual_shape_only(network):
 
 def test_an_adapter_that_the_model_lacks_fails_only_its_own_painting(network):
     loop = StepLoop(network, BatchSizes({}, 2))
-    with pytest.raises(BadSetup, match="no adapters, so not 'ink'"):
+    with pytest.raises(BadSetup, match="no adapters: leave out 'ink'"):
         loop.paint(painting(1, adapter="ink"), lambda step: None)
     assert close(loop.paint(painting(2), lambda step: None), alone(network, 2))
 

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from worker.stickers.layout import CANVASES, MAX_DRAWINGS, Placement, draw_layout
-from worker.stickers.plan import ALSO, GROUPS, RELATIONS, TOGETHER, Composition, limit_counts, place_drawings
+from worker.stickers.plan import GROUPS, RELATIONS, SYNONYMS, TOGETHER, Composition, limit_counts, place_drawings
 
 
 def places(placements):
@@ -58,4 +58,4 @@ def test_drawings_never_overlap(counts):
 
 
 def test_every_synonym_means_a_known_relation():
-    assert set(ALSO.values()) <= set(RELATIONS)
+    assert set(SYNONYMS.values()) <= set(RELATIONS)
