@@ -30,7 +30,7 @@ RELATIONS: dict[str, tuple[str, int, int]] = {
     "under": ("stack", 1, 0),
     "underneath": ("stack", 1, 0),
 }
-ALSO = {"beneath": "below", "on": "on top of", "in front of": "and", "behind": "and", "near": "next to"}
+SYNONYMS = {"beneath": "below", "on": "on top of", "in front of": "and", "behind": "and", "near": "next to"}
 BIG, TINY = ("big", "huge", "large", "giant"), ("tiny", "small")  # "little" mostly expresses affection, not size
 GROUPS: dict[int, tuple[tuple[Spot, ...], ...]] = {
     # count: possible arrangements of that many of one thing
@@ -88,7 +88,7 @@ def place_drawings(composition: Composition, random: Random) -> tuple[Placement,
         spots = [[(canvas, first)], [(canvas, second)]]
     else:
         spots = TOGETHER[counts]
-    return tuple(Placement(thing, *spot) for thing, of_thing in enumerate(spots) for spot in of_thing)
+    return tuple(Placement(thing, *spot) for thing, thing_spots in enumerate(spots) for spot in thing_spots)
 
 
 def limit_counts(counts: Sequence[int]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .layout import MAX_THINGS
 from .nouns import plural
-from .plan import ALSO, BIG, RELATIONS, TINY, Composition
+from .plan import BIG, RELATIONS, SYNONYMS, TINY, Composition
 from .sprites import Bank, Sprite
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -96,7 +96,7 @@ class Retriever:
 
     def __init__(self, bank: Bank, embed: Embed, vectors: NDArray[np.float32]) -> None:
         self.bank, self.embed, self.vectors = bank, embed, vectors
-        self.owners = [sprite for sprite in bank.sprites for _ in sprite.names]
+        self.owners = [sprite for sprite in bank.sprites for _ in sprite.names]  # the sprite of each row of `vectors`
         self.by_form: dict[str, Sprite] = {}
         for sprite in bank.sprites:
             for name in sprite.names:
@@ -150,9 +150,9 @@ class Retriever:
         """The things that unknown words mean, if they are similar enough to a name."""
         unmatched = []
         for position, word in words:
-            if close := difflib.get_close_matches(word, self.by_form, n=1, cutoff=MIN_SPELLING):
-                sprite = self.by_form[close[0]]
-                yield Mention(position, position + 1, sprite, close[0] not in sprite.names)
+            if forms := difflib.get_close_matches(word, self.by_form, n=1, cutoff=MIN_SPELLING):
+                sprite = self.by_form[forms[0]]
+                yield Mention(position, position + 1, sprite, forms[0] not in sprite.names)
             elif not word.endswith("ing"):  # a verb, as in "a girl riding …"
                 unmatched.append((position, word))
         nearest = self.nearest([word for _, word in unmatched])
@@ -161,12 +161,13 @@ class Retriever:
                 yield Mention(position, position + 1, sprite)
 
     def guess(self, words: list[str]) -> list[Mention]:
-        """The one thing whose name is closest in meaning to the words, a pair of them or all; or nothing."""
-        kept = [word for word in words if may_name_thing(word)]
-        if not kept:
+        """The one thing whose name is closest in meaning to a word, a pair of words or all words; empty for none."""
+        candidates = [word for word in words if may_name_thing(word)]
+        if not candidates:
             return []
-        spans = list(dict.fromkeys([" ".join(kept), *(" ".join(kept[i : i + 2]) for i in range(len(kept))), *kept]))
-        sprite, similarity = max(self.nearest(spans), key=lambda pair: pair[1])
+        pairs = [" ".join(candidates[i : i + 2]) for i in range(len(candidates))]
+        spans = list(dict.fromkeys([" ".join(candidates), *pairs, *candidates]))
+        sprite, similarity = max(self.nearest(spans), key=lambda match: match[1])
         return [Mention(len(words), len(words), sprite)] if similarity >= MIN_GUESS else []
 
     def nearest(self, texts: Sequence[str]) -> list[tuple[Sprite, float]]:
@@ -208,9 +209,9 @@ def read_count(words: list[str], mention: Mention) -> int:
 
 def read_relation(between: str) -> str:
     """The longest relation in the words between two things, as a key of RELATIONS; "and" if there is none."""
-    known = sorted([*RELATIONS, *ALSO], key=len, reverse=True)
+    known = sorted([*RELATIONS, *SYNONYMS], key=len, reverse=True)
     wording = next((wording for wording in known if re.search(rf"\b{wording}\b", between)), "and")
-    return ALSO.get(wording, wording)
+    return SYNONYMS.get(wording, wording)
 
 
 def may_name_thing(word: str) -> bool:

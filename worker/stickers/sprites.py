@@ -43,7 +43,7 @@ class Bank:
     def __init__(self, folder: Path, sprites: tuple[Sprite, ...], styles: dict[str, zipfile.ZipFile]) -> None:
         self.folder, self.sprites = folder, sprites
         self._zips = styles
-        self._held = {style: {name.removesuffix(".webp") for name in z.namelist()} for style, z in styles.items()}
+        self._keys = {style: {name.removesuffix(".webp") for name in z.namelist()} for style, z in styles.items()}
         self.pixels = lru_cache(maxsize=512)(self._pixels)
 
     @property
@@ -53,7 +53,7 @@ class Bank:
 
     def styles_of(self, sprite: Sprite) -> tuple[str, ...]:
         """The styles that a thing is drawn in; never empty."""
-        return tuple(style for style in self.styles if sprite.key in self._held[style])
+        return tuple(style for style in self.styles if sprite.key in self._keys[style])
 
     def _pixels(self, sprite: Sprite, style: str) -> NDArray[np.uint8]:
         """A drawing as (height, width, 4) RGBA, cropped to its visible part; raises BadSetup if it is unreadable."""
@@ -91,7 +91,7 @@ def write_bank(
             for key, picture in sorted(pictures.items()):
                 data = io.BytesIO()
                 scaled(picture, side).save(data, "WEBP", **WEBP)
-                packed.writestr(zipfile.ZipInfo(f"{key}.webp"), data.getvalue())  # undated: same art, same bytes
+                packed.writestr(zipfile.ZipInfo(f"{key}.webp"), data.getvalue())  # undated, so the bytes never change
     (folder / INDEX).write_text(json.dumps([asdict(sprite) for sprite in sprites], ensure_ascii=False, indent=0))
 
 
