@@ -6,19 +6,19 @@
 set -eu
 endpoint=$1
 bucket=$2
-nothing=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 # the SHA-256 of an empty body
+empty_sha256=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 # of an empty body
 
-ask() {
+send_request() { # METHOD; prints the status
   printf 'user = "%s:%s"\n' "$(cat "$ACCESS_KEY_FILE")" "$(cat "$SECRET_KEY_FILE")" |
-    curl --config - --aws-sigv4 aws:amz:us-east-1:s3 --header "x-amz-content-sha256: $nothing" \
+    curl --config - --aws-sigv4 aws:amz:us-east-1:s3 --header "x-amz-content-sha256: $empty_sha256" \
       --max-time 30 --silent --show-error --output /dev/null --write-out '%{http_code}' --request "$1" "$endpoint/$bucket"
 }
 
-status=$(ask PUT)
+status=$(send_request PUT)
 case $status in
   200) echo "created the bucket $bucket" ;;
   409) echo "the bucket $bucket exists" ;;  # the next request checks that it is ours
   *) echo "PUT $endpoint/$bucket was answered with $status" >&2; exit 1 ;;
 esac
-status=$(ask GET)
+status=$(send_request GET)
 [ "$status" = 200 ] || { echo "the bucket $bucket cannot be read: $status" >&2; exit 1; }

@@ -1,4 +1,4 @@
-# The web: no torch, no CUDA. docker build --file deploy/web.Dockerfile .
+# The web process, without torch and CUDA: docker build --file deploy/web.Dockerfile .
 
 ARG PYTHON_IMAGE=python:3.11.17-slim-bookworm
 ARG TORCH_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime

@@ -1,4 +1,4 @@
-# The worker: paints on a GPU. docker build --file deploy/worker.Dockerfile .
+# The worker, which paints on a GPU: docker build --file deploy/worker.Dockerfile .
 
 # Ubuntu's Python 3.12 with torch for CUDA 13 (driver 580 or newer, Turing or newer).
 ARG TORCH_IMAGE=pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime
