@@ -3,6 +3,7 @@
 MemoError
 ├── BadRecipe      a field of a recipe is invalid; names the field, the value and the remedy
 ├── BadKey         a malformed key or recipe text: wrong length, wrong checksum, unknown version
+├── BadPicture     a file is no picture, or cannot be read; says what it is and what to do
 ├── Forgotten      memory does not hold this picture
 ├── Unavailable    the index or the store cannot be reached now; trying again later may help
 └── BadSetup       the configuration cannot work; says what to install or change
@@ -27,6 +28,10 @@ class BadRecipe(MemoError):
 
 class BadKey(MemoError):
     """A text is no valid key or recipe."""
+
+
+class BadPicture(MemoError):
+    """A file is no picture that can be read. The message is a clause about "it", the file."""
 
 
 class Forgotten(MemoError):
