@@ -25,6 +25,7 @@ MAY_IMPORT = {  # rooms, by the rooms that they may import; lazy imports count
     "memoaized": {"memo", "jobs", "worker", "training", "index_server"},
 }
 FOLDER_MAY_IMPORT = {  # folders, by the rooms, and the folders of their own room, that they may import
+    "memo.image_files": {"memo"},
     "memo.judge": {"memo"},
     "memo.store": {"memo"},
     "jobs.store": {"jobs", "memo"},

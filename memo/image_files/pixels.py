@@ -1,0 +1,164 @@
+"""Decodes a file of a picture into upright RGB pixels of 8 bits."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from memo.errors import BadPicture
+
+from .containers import lean_jpeg, lean_png
+from .exif_tags import ExifTags
+from .file_texts import read_exif
+from .kinds import UPLOADS, check_kind
+
+READERS: dict[str, type[ImageFile]] = {  # not Image.open, which warns and refuses by size before the size is known
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "WebP": WebPImageFile,
+    "TIFF": TiffImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "AVIF": AvifImageFile,
+}
+TURNS = {  # what makes a picture upright, by its EXIF orientation (Exif 2.32, 4.6.4 A)
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+MOST_PIXELS = 2**27 + 2**26  # 200 megapixels: decoded, they take 0.8 GB
+LARGE = 4096 * 4096  # pixels above which a picture is reduced before it is turned and flattened
+PNG_DEPTH = 24  # the byte of a PNG file that holds the bits of a sample
+
+
+def read_pixels(
+    data: bytes, *, kinds: tuple[str, ...] = UPLOADS, longest: int = 0, shortest: int = 0, enough: int = 0
+) -> Image.Image:
+    """The picture in a file in RGB, upright, on white where it is transparent, without metadata.
+
+    Of several frames or pages it is the first. The longer side may have `longest` px, the shorter one needs
+    `shortest`; 0 sets no limit. Sides of twice `enough` px suffice, so that a large scan is decoded in a smaller
+    scale. Raises BadPicture, before any pixel is decoded if the kind or the size is wrong.
+    """
+    kind = check_kind(data, kinds)
+    with damage_named(kind), READERS[kind](io.BytesIO(lean(data, kind))) as image:
+        check_size(image.size, longest, shortest)
+        if enough and area(image) > LARGE:
+            image.draft(None, (2 * enough, 2 * enough))  # does nothing except for JPEG
+        if area(image) > MOST_PIXELS:
+            raise BadPicture(f"it has {image.width}×{image.height} px: scale it to at most {MOST_PIXELS:,} px")
+        return turn(flatten(reduce(eight_bits(image, data, kind), enough)), find_orientation(image, data, kind))
+
+
+@contextmanager
+def damage_named(kind: str) -> Iterator[None]:
+    """Raise BadPicture for whatever a decoder raises."""
+    try:
+        yield
+    except BadPicture:
+        raise
+    except MemoryError as error:
+        raise BadPicture("it needs more memory than there is: scale it down") from error
+    except Exception as error:  # a damaged file can lead a decoder anywhere
+        raise BadPicture(
+            f"it is a damaged, incomplete or unusual {kind} file: save it again as PNG or JPEG"
+        ) from error
+
+
+def lean(data: bytes, kind: str) -> bytes:
+    """The file without the parts that pixels do not need."""
+    if kind == "PNG":
+        return lean_png(data)
+    return lean_jpeg(data) if kind == "JPEG" else data
+
+
+def check_size(size: tuple[int, int], longest: int, shortest: int) -> None:
+    """Raise BadPicture if a side is too long or too short."""
+    width, height = size
+    if longest and max(size) > longest:
+        raise BadPicture(f"it has {width}×{height} px: scale it to at most {longest} px a side")
+    if min(size) < shortest:
+        raise BadPicture(f"it has {width}×{height} px; at least {shortest}×{shortest} are needed")
+
+
+def area(image: Image.Image) -> int:
+    """Pixels of an image."""
+    return image.width * image.height
+
+
+def eight_bits(image: Image.Image, data: bytes, kind: str) -> Image.Image:
+    """The decoded image in L, RGB, RGBA or another mode of 8 bits; transparent colours become an alpha channel."""
+    image.load()
+    if image.mode.startswith("I;16"):
+        return grey_levels(image)
+    if image.mode in ("I", "F"):
+        numbers = "whole numbers" if image.mode == "I" else "fractions"
+        raise BadPicture(f"it holds {numbers} of 32 bits, not shades: save it with 8 or 16 bits")
+    if kind == "PNG" and "transparency" in image.info and image.mode != "P":
+        image.info["transparency"] = eight_bit_colour(image.info["transparency"], data[PNG_DEPTH])
+    if "transparency" in image.info or image.mode == "PA":
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode == "1" else "RGB") if image.mode in ("1", "P") else image
+
+
+def grey_levels(image: Image.Image) -> Image.Image:
+    """16-bit grey as L, or as LA if one shade is transparent."""
+    values = np.asarray(image).astype(np.uint16)
+    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
+    levels = (values >> (bits - 8)).astype(np.uint8)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:  # 0 is white
+        levels = 255 - levels
+    shade = image.info.get("transparency")
+    if shade is None:
+        return Image.fromarray(levels)
+    return Image.merge(
+        "LA", [Image.fromarray(levels), Image.fromarray(np.where(values == shade, 0, 255).astype("u1"))]
+    )
+
+
+def eight_bit_colour(colour: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
+    """A transparent colour of a PNG in the 8 bits that Pillow's pixels have; it leaves it in the file's own depth."""
+    if isinstance(colour, tuple):
+        return tuple(int(eight_bit_colour(shade, depth)) for shade in colour)  # type: ignore[arg-type]
+    return colour >> 8 if depth == 16 else colour * 255 // (2**depth - 1)
+
+
+def reduce(image: Image.Image, enough: int) -> Image.Image:
+    """A large image in a smaller scale, whose shorter side still has twice `enough` px; others unchanged."""
+    factor = min(image.size) // (2 * enough) if enough and area(image) > LARGE else 1
+    return image.reduce(factor) if factor > 1 else image
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """The image in RGB; transparent parts become white."""
+    if image.mode in ("RGBA", "LA"):
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def find_orientation(image: Image.Image, data: bytes, kind: str) -> int:
+    """The EXIF orientation; Pillow has turned TIFF files already."""
+    block = read_exif(data, kind) if kind in UPLOADS else image.info.get("exif", b"")
+    return 1 if kind == "TIFF" else ExifTags(block).orientation
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """The image upright, and without the metadata that Pillow keeps beside the pixels."""
+    upright = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    upright.info = {}
+    return upright
