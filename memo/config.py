@@ -15,7 +15,7 @@ from .memory import Memory
 
 @dataclass(frozen=True, slots=True)
 class MemoConfig:
-    """Each field is the variable MEMO_<NAME>; MEMO_<NAME>_FILE may name a file with a secret instead."""
+    """Each field is read from the variable MEMO_<NAME>, or for secrets from the file that MEMO_<NAME>_FILE names."""
 
     index: str = "memory:"
     index_key: str | None = None
@@ -31,11 +31,14 @@ class MemoConfig:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "MemoConfig":
         """The settings in the environment; raises BadSetup for an unreadable secret file."""
-        return cls(**from_env(cls, "MEMO_", env))
+        return cls(**read_settings(cls, "MEMO_", env))
 
 
-def from_env(cls: type, prefix: str, env: Mapping[str, str]) -> dict[str, str]:
-    """The values of a dataclass's fields, from PREFIX<NAME> or from the file that PREFIX<NAME>_FILE names."""
+def read_settings(cls: type, prefix: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a dataclass that `env` sets, in PREFIX<NAME> or in the file whose path is in PREFIX<NAME>_FILE.
+
+    Raises BadSetup for a file that cannot be read.
+    """
     values = {}
     for field in fields(cls):
         name = prefix + field.name.upper()
@@ -47,7 +50,7 @@ def from_env(cls: type, prefix: str, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_secret(variable: str, path: str) -> str:
-    """The content of a secret file, without surrounding white space; raises BadSetup."""
+    """The content of the file that a variable names, without surrounding white space; raises BadSetup."""
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -55,7 +58,10 @@ def read_secret(variable: str, path: str) -> str:
 
 
 def open_memory(config: MemoConfig) -> Memory:
-    """The memory that the settings describe; raises OtherEmbedder if another text model filled the index."""
+    """The memory that the settings describe.
+
+    Raises BadSetup for settings that cannot work, and OtherEmbedder if another text model filled the index.
+    """
     text_folder = Path(config.text_folder)
     cache = Path(config.embedding_cache) if config.embedding_cache else None
     embedder = open_embedder(config.embedder, text_folder, cache)

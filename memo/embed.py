@@ -43,14 +43,14 @@ class HubEmbedder:
         return np.asarray(vectors, np.float32)
 
     def begin(self, text: str) -> Callable[[], Vectors]:
-        """See Embedder. Embeds only when the vector is asked for, which may never happen; nothing is cached here."""
+        """See Embedder. Embeds only when the returned function is called, since nothing caches an unused vector."""
         return lambda: self([text])[0]
 
 
 def open_embedder(spec: str, folder: Path, embedding_cache: Path | None = None) -> Embedder:
     """The embedder `minilm`, or `st:HUB_ID` from the hub; raises BadSetup with the remedy.
 
-    `folder` holds the exported text model, `embedding_cache` the embeddings that it computed before.
+    `minilm` reads the exported text model from `folder`, and caches its embeddings in the folder `embedding_cache`.
     """
     if spec == "minilm":
         return open_onnx(folder, embedding_cache)
@@ -60,7 +60,7 @@ def open_embedder(spec: str, folder: Path, embedding_cache: Path | None = None) 
 
 
 def open_hub(hub_id: str) -> HubEmbedder:
-    """A model of the hub or of a local folder; raises BadSetup."""
+    """A sentence-transformers model of the Hugging Face hub, or in a local folder; raises BadSetup."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

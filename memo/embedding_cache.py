@@ -1,7 +1,7 @@
 """A cache of embeddings on disk: prompts' vectors for the index and token states for the judge.
 
 All processes of a machine share it. It may be deleted at any time, and drops its oldest entries when it is full. If
-its folder cannot be written, every prompt is embedded anew, which takes a few milliseconds.
+its folder cannot be written, prompts are embedded without it, which takes a few milliseconds each.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ import numpy.typing as npt
 log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
-NUMBER_BYTES = 8  # of an entry's number, by which entries are ordered by age
-MEGABYTES = 4096  # 90,000 prompts of 15 tokens; the file grows as needed
-TRIES = 4  # LMDB reuses freed pages only after the next transaction
+NUMBER_BYTES = 8  # of the serial number that each entry gets, so that the oldest can be found
+MEGABYTES = 4096  # the size limit, enough for 90,000 prompts of 15 tokens; the file grows as needed
+TRIES = 4  # to write into a full cache: LMDB reuses freed pages only after the next transaction
 DATABASES = (b"readings", b"ages")
 EVICTED_SHARE = 0.1  # of the entries, when the cache is full
 
@@ -44,10 +44,10 @@ class EmbeddingCache:
         self.broken = False
 
     def get(self, text: str) -> TextEmbedding | None:
-        """The cached embedding of a text."""
+        """The cached embedding of a text; None if there is none, or if the cache failed."""
         try:
-            with self.environment().begin() as read:
-                entry = read.get(text_key(text), db=self.by_text)
+            with self.environment().begin() as transaction:
+                entry = transaction.get(text_key(text), db=self.by_text)
         except (lmdb.Error, OSError) as error:
             self.give_up(error)
             return None
@@ -65,29 +65,29 @@ class EmbeddingCache:
                 with contextlib.suppress(lmdb.MapFullError):
                     self.write(key, value)
                     return
-                self.make_room()
+                self.evict_oldest()
         except (lmdb.Error, OSError) as error:
             self.give_up(error)
 
     def write(self, key: bytes, value: bytes) -> None:
         """Append an entry, unless the text has one already."""
-        with self.environment().begin(write=True) as change:
-            if change.get(key, db=self.by_text) is None:
-                with change.cursor(self.by_age) as ages:
+        with self.environment().begin(write=True) as transaction:
+            if transaction.get(key, db=self.by_text) is None:
+                with transaction.cursor(self.by_age) as ages:
                     last = int.from_bytes(ages.key(), "big") if ages.last() else 0
                 number = (last + 1).to_bytes(NUMBER_BYTES, "big")
-                change.put(number, key, db=self.by_age)
-                change.put(key, number + value, db=self.by_text)
+                transaction.put(number, key, db=self.by_age)
+                transaction.put(key, number + value, db=self.by_text)
 
-    def make_room(self) -> None:
-        """Drop the oldest entries."""
-        with self.environment().begin(write=True) as change:
-            count = max(1, int(EVICTED_SHARE * change.stat(self.by_age)["entries"]))
-            with change.cursor(self.by_age) as ages:
+    def evict_oldest(self) -> None:
+        """Drop the oldest EVICTED_SHARE of the entries, at least one."""
+        with self.environment().begin(write=True) as transaction:
+            count = max(1, int(EVICTED_SHARE * transaction.stat(self.by_age)["entries"]))
+            with transaction.cursor(self.by_age) as ages:
                 oldest = [entry for entry, _ in zip(ages.iternext(), range(count), strict=False)]
             for number, key in oldest:
-                change.delete(bytes(number), db=self.by_age)
-                change.delete(bytes(key), db=self.by_text)
+                transaction.delete(bytes(number), db=self.by_age)
+                transaction.delete(bytes(key), db=self.by_text)
 
     def environment(self) -> Any:
         """The LMDB environment, opened on first use, since it must not be open when a process forks."""

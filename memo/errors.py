@@ -2,10 +2,10 @@
 
 MemoError
 ├── BadRecipe      a field of a recipe is invalid; names the field, the value and the remedy
-├── BadKey         a malformed key or recipe text: wrong length, wrong checksum, unknown version
+├── BadKey         a malformed key or recipe text, or a file without an intact recipe
 ├── BadPicture     a file is no picture, or cannot be read; says what it is and what to do
 ├── Forgotten      memory does not hold this picture
-├── Unavailable    the index or the store cannot be reached now; trying again later may help
+├── Unavailable    the index, the store or the judge cannot be reached now; trying again later may help
 └── BadSetup       the configuration cannot work; says what to install or change
     └── OtherEmbedder  the index holds vectors of another text model; also Unavailable until they are re-embedded
 """
@@ -27,7 +27,7 @@ class BadRecipe(MemoError):
 
 
 class BadKey(MemoError):
-    """A text is no valid key or recipe."""
+    """A text is not a valid key or recipe, or a picture's file carries no intact recipe."""
 
 
 class BadPicture(MemoError):
@@ -35,7 +35,7 @@ class BadPicture(MemoError):
 
 
 class Forgotten(MemoError):
-    """No picture is kept under a key."""
+    """Memory holds no picture or other object of this name."""
 
 
 class Unavailable(MemoError):
@@ -47,9 +47,9 @@ class BadSetup(MemoError):
 
 
 class OtherEmbedder(BadSetup, Unavailable):
-    """The index was filled by another text model than the present one.
+    """The index holds vectors of another text model than the configured one.
 
-    A process does not start with such an index. One that started while the index was down treats it as Unavailable.
+    A process refuses to start with such an index; one that started while the index was down treats it as Unavailable.
     """
 
 

@@ -1,6 +1,6 @@
 """The index in Qdrant: painted pictures, paintings under way and labels, each in a collection of its own.
 
-Records in the index say whose vectors are in use, so that vectors of another embedder are refused and never mixed.
+A further collection records which embedder's vectors are in use, so that vectors of different embedders never mix.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ from .recipe import Recipe
 P = TypeVar("P", bound=Points)
 PICTURES = "pictures-"  # followed by the embedder's name
 PREFIXES = {"pictures": PICTURES, "labels": f"labels-{PICTURES}", "pending": f"pending-{PICTURES}"}
-RECORDS = "embedder-of-pictures"  # a collection of at most two points, each with an embedder's name and dimension:
+EMBEDDER_RECORDS = "embedder-of-pictures"  # a collection of two points, each with an embedder's name and dimension:
 IN_USE = str(UUID(int=0))  # the embedder whose vectors are in use
 UNFINISHED = str(UUID(int=1))  # the embedder of a reindexing that runs or was interrupted
 
@@ -75,19 +75,21 @@ class Index(Points):
         super().create()
         no_settings_key = models.IsEmptyCondition(is_empty=models.PayloadField(key="settings_key"))
         if count := self.client.count(self.collection, models.Filter(must=no_settings_key), exact=True).count:
-            raise OtherEmbedder(f"an older version wrote {count} pictures of {self.collection!r}: {REINDEX}")
+            raise OtherEmbedder(
+                f"an older version of memoAIzed wrote {count} pictures of {self.collection!r}: {REINDEX}"
+            )
 
     def register_embedder(self) -> None:
         """Record this embedder as the one in use.
 
         Raises OtherEmbedder if another one filled the index, or if reindexing for this one did not finish.
         """
-        records = self.read_records()
+        records = self.read_embedder_records()
         if records.get(UNFINISHED) == self.embedder:
             raise OtherEmbedder(f"reindexing for this embedder did not finish: {REINDEX}")
         if records.get(IN_USE) != self.embedder:
             self.refuse_foreign_vectors()
-            self.write_record(IN_USE)
+            self.write_embedder_record(IN_USE)
 
     @property
     def embedder(self) -> dict[str, Any]:
@@ -100,51 +102,53 @@ class Index(Points):
         if filled := [str(collection) for collection in foreign if collection.points]:
             raise OtherEmbedder(
                 f"the index holds {' and '.join(filled)}, but the embedder now is {self.embedder['embedder']!r}"
-                f" (vectors of {self.dimension}): {REINDEX}"
+                f" (dimension {self.dimension}): {REINDEX}"
             )
 
     def foreign_collections(self, kind: str) -> list["ForeignCollection"]:
         """The collections of a kind that other embedders filled, or ours if it has another dimension."""
-        prefix, ours = PREFIXES[kind], PREFIXES[kind] + self.embedder["embedder"]
+        prefix = PREFIXES[kind]
+        ours = prefix + self.embedder["embedder"], self.dimension
         names = sorted(collection.name for collection in self.client.get_collections().collections)
         collections = [describe_collection(self.client, kind, name) for name in names if name.startswith(prefix)]
-        return [found for found in collections if (found.collection, found.dimension) != (ours, self.dimension)]
+        return [collection for collection in collections if (collection.name, collection.dimension) != ours]
 
-    def read_records(self) -> dict[str, Any]:
-        """The recorded embedders by IN_USE and UNFINISHED."""
-        if not self.client.collection_exists(RECORDS):
+    def read_embedder_records(self) -> dict[str, Any]:
+        """The recorded embedders, by IN_USE and UNFINISHED."""
+        if not self.client.collection_exists(EMBEDDER_RECORDS):
             return {}
-        return {str(point.id): point.payload for point in self.client.retrieve(RECORDS, [IN_USE, UNFINISHED])}
+        points = self.client.retrieve(EMBEDDER_RECORDS, [IN_USE, UNFINISHED])
+        return {str(point.id): point.payload for point in points}
 
-    def write_record(self, id: str) -> None:
+    def write_embedder_record(self, id: str) -> None:
         """Record this embedder as IN_USE or UNFINISHED."""
-        if not self.client.collection_exists(RECORDS):
+        if not self.client.collection_exists(EMBEDDER_RECORDS):
             vectors = models.VectorParams(size=1, distance=models.Distance.DOT)
             with ignore_already_exists():
-                self.client.create_collection(RECORDS, vectors_config=vectors)
+                self.client.create_collection(EMBEDDER_RECORDS, vectors_config=vectors)
         point = models.PointStruct(id=id, vector=[1.0], payload=self.embedder)
-        self.client.upsert(RECORDS, [point], wait=True)
+        self.client.upsert(EMBEDDER_RECORDS, [point], wait=True)
 
     def begin_reindex(self) -> None:
-        """Refuse this embedder until `finish_reindex`; the embedder in use stays in use."""
+        """Let no process use this embedder before `finish_reindex`; the embedder in use stays in use."""
         with translate_errors():
-            self.write_record(UNFINISHED)
+            self.write_embedder_record(UNFINISHED)
 
     def finish_reindex(self) -> list["ForeignCollection"]:
         """Put this embedder's vectors into use; returns the collections that are no longer needed."""
         with translate_errors():
-            self.write_record(IN_USE)
-            self.client.delete(RECORDS, [UNFINISHED], wait=True)
+            self.write_embedder_record(IN_USE)
+            self.client.delete(EMBEDDER_RECORDS, [UNFINISHED], wait=True)
             return [collection for kind in PREFIXES for collection in self.foreign_collections(kind)]
 
     def drop(self, collections: Sequence["ForeignCollection"]) -> None:
         """Delete collections with all their points."""
         with translate_errors():
             for collection in collections:
-                self.client.delete_collection(collection.collection)
+                self.client.delete_collection(collection.name)
 
     def add(self, picture: Picture, vector: Vector, wrong_for: Sequence[str] = ()) -> None:
-        """Insert or replace the point of a picture that was marked wrong for some prompts."""
+        """Insert or replace the point of a picture; `wrong_for` holds the prompts for which it was marked wrong."""
         self.add_all([picture], vector[None], {picture.key: wrong_for})
 
     def add_all(
@@ -163,13 +167,13 @@ class Index(Points):
             self.client.set_payload(self.collection, {"wrong_for": list(wrong_for)}, where, wait=True)
 
     def get(self, key: str) -> Picture | None:
-        """The picture with a key."""
+        """The picture with a key; None if the index has none."""
         with self.created_collection():
             points = self.client.retrieve(self.collection, [str(UUID(key))])
         return to_picture(points[0].payload) if points else None
 
     def newest_for_wish(self, recipe: Recipe, scope: str, seen: Collection[str] = ()) -> IndexedPicture | None:
-        """The newest picture painted for exactly this recipe, whatever its seed, that was not seen yet."""
+        """The newest picture painted for exactly this recipe, whatever its seed, whose key is not in `seen`."""
         must = [field_equals("scope", scope), field_equals("wish_key", recipe.wish.key)]
         payloads = self.scroll(must, 1, None, has_id(seen))
         return to_indexed_picture(payloads[0]) if payloads else None
@@ -183,7 +187,10 @@ class Index(Points):
         model: str = "",
         keys: Collection[str] | None = None,
     ) -> list[Picture]:
-        """Pictures created before a time (seconds since 1970), newest first; of one model and with keys, if given."""
+        """Pictures created before a time (seconds since 1970), newest first.
+
+        `model` and `keys`, if given, limit them to one model and to these keys.
+        """
         must = in_scope(scope, model)
         if before is not None:
             must.append(models.FieldCondition(key="created", range=models.Range(lt=before)))
@@ -206,7 +213,10 @@ class Index(Points):
 
 
 class PendingPaintings(Points):
-    """Paintings under way: id = painting, payload = recipe and scope. A leftover of a dead painting does no harm."""
+    """Paintings under way: id = the painting's id, payload = recipe and scope.
+
+    The point of a painting that died does no harm.
+    """
 
     def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector) -> None:
         """Insert the point of a painting."""
@@ -256,14 +266,14 @@ class ForeignCollection:
     """A collection with vectors of another embedder, or of another dimension than the present embedder's."""
 
     kind: str  # a key of PREFIXES
-    collection: str
+    name: str
     dimension: int
-    points: int
+    points: int  # their number
 
     def __str__(self) -> str:
-        embedder = self.collection.removeprefix(PREFIXES[self.kind])
+        embedder = self.name.removeprefix(PREFIXES[self.kind])
         kind = self.kind if self.points != 1 else self.kind.removesuffix("s")
-        return f"{self.points} {kind} of the embedder {embedder!r} (vectors of {self.dimension})"
+        return f"{self.points} {kind} of the embedder {embedder!r} (dimension {self.dimension})"
 
 
 def describe_collection(client: QdrantClient, kind: str, name: str) -> ForeignCollection:
@@ -285,7 +295,7 @@ def to_payload(picture: Picture) -> dict[str, Any]:
 
 
 def to_picture(payload: Any) -> Picture:
-    """The picture that `to_payload` was given."""
+    """The picture in a payload: the inverse of `to_payload`."""
     names = {field.name for field in fields(Recipe)}
     return from_record(Recipe(**{name: value for name, value in payload.items() if name in names}), payload)
 
@@ -296,7 +306,7 @@ def to_indexed_picture(payload: Any) -> IndexedPicture:
 
 
 def open_index(url: str, collection: str, dimension: int, *, api_key: str | None = None) -> Index:
-    """The index at `memory:` or at the http(s) URL of a Qdrant server; connects on first use."""
+    """The index at `memory:` or at the http(s) URL of a Qdrant server; connects on first use. Raises BadSetup."""
     return Index(open_client(url, api_key), collection, dimension)
 
 

@@ -9,22 +9,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import BadRecipe
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-LARGEST = 4096  # px, the longer side of an upload
-INIT_IMAGES = "starts/"  # prefix of their names in the store
-KEPT = 1024  # px, the longer side of a kept one: nothing is painted larger
+LARGEST_UPLOAD = 4096  # px, the longer side
+LARGEST_KEPT = 1024  # px, to which the longer side of an upload is scaled down
+INIT_IMAGES = "starts/"  # prefix of the names of initial pictures in the store
 
 
 def read_init_image(data: bytes) -> bytes:
-    """The PNG bytes of an upload: upright, RGB, without metadata, at most KEPT px a side. Raises BadRecipe."""
+    """An upload as PNG bytes: upright, RGB, without metadata, at most LARGEST_KEPT px a side. Raises BadRecipe."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if max(image.size) > LARGEST:  # known from the header, before any pixel is decoded
-                raise BadRecipe("image", f"{image.width}x{image.height}", f"scale it to at most {LARGEST} px a side")
+            if max(image.size) > LARGEST_UPLOAD:  # known from the header, before any pixel is decoded
+                remedy = f"scale it to at most {LARGEST_UPLOAD} px a side"
+                raise BadRecipe("image", f"{image.width}x{image.height}", remedy)
             upright = flatten(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRecipe("image", f"{len(data)} bytes", f"send a PNG, JPEG or WebP picture: {error}") from error
-    upright.thumbnail((KEPT, KEPT), Image.Resampling.LANCZOS)
+    upright.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.LANCZOS)
     upright.info = {}  # it may hold private metadata
     file = io.BytesIO()
     upright.save(file, "PNG")

@@ -25,9 +25,9 @@ from .thumbnail import thumbnail_object, write_thumbnail
 log = logging.getLogger(__name__)
 
 POLICIES = ("auto", "relaxed", "exact", "off", "refresh")
-CANDIDATES = 5  # near prompts that the judge is asked about
-MIN_COSINE = 0.5  # the judge is asked about no farther prompt: of 1,759 true pairs none was below 0.57
-MIN_SEARCH_COSINE = 0.28  # the least at which a picture is a useful answer to a search for a word or two
+CANDIDATES = 5  # the nearest prompts, which the judge is asked about
+MIN_COSINE = 0.5  # prompts below it are not judged: of 1,759 true pairs none was below 0.57
+MIN_SEARCH_COSINE = 0.28  # pictures below it are no useful answers to a search for a word or two
 NEAREST = 20  # points read to find the candidates: many may share one prompt
 LINK_SECONDS = 3600
 
@@ -51,7 +51,7 @@ class Recall:
 
 
 Prompts = dict[str, list[Neighbour]]  # the points of each prompt; prompts and points nearest first
-UsePoint = Callable[[Neighbour, Recipe, Verdict], Recall | None]  # the answer that a point gives, if it can
+UsePoint = Callable[[Neighbour, Recipe, Verdict], Recall | None]  # the recall that a point gives; None if unusable
 
 
 class Memory:
@@ -72,9 +72,10 @@ class Memory:
     def recall(
         self, recipe: Recipe, *, policy: str = "auto", scope: str = SHARED, seen: Collection[str] = ()
     ) -> Recall:
-        """Look for a right picture. If the index is down, that is a miss with this reason, never an error.
+        """Look for a picture that is right for a recipe. Raises BadRecipe for an unknown policy.
 
-        `seen` holds the keys of pictures and paintings that the user does not want again.
+        If the index is down, the recall is a miss that says so, never an error. `seen` holds the keys of pictures and
+        paintings that the user does not want again.
         """
         check_choice("memo", policy, POLICIES)
         if policy == "off":
@@ -94,10 +95,10 @@ class Memory:
         """Look for the same recipe or words, then for the same meaning; the prompt is embedded in the meantime."""
         query = (recipe, scope, seen)
         if recipe.seed is not None:
-            reason = "the request names a seed, and exactly this recipe was not painted before"
+            reason = "the request names a seed, and this exact recipe was not painted before"
             return self.find_exact(*query) or Recall(None, reason)
         if policy == "exact":
-            reason = "the policy 'exact' accepts the same words only, and they were not painted before"
+            reason = "the policy 'exact' accepts only the same words, which were not painted before"
             return self.find_exact(*query) or Recall(None, reason)
         vector = self.embedder.begin(recipe.prompt)
         return self.find_exact(*query) or self.find_by_meaning(*query, policy, vector)
@@ -110,8 +111,8 @@ class Memory:
         else:
             key = key_in(scope, recipe)
             picture = None if key in seen else self.index.get(key)
-            indexed = IndexedPicture(picture) if picture else None  # a seed asks for this picture, even a wrong one
-            how, reason = "same recipe", "exactly this recipe was painted before"
+            indexed = IndexedPicture(picture) if picture else None  # a seed asks for it, even if it was marked wrong
+            how, reason = "same recipe", "this exact recipe was painted before"
         if indexed is None or indexed.picture.scope != scope or not self.check_bytes(indexed.picture):
             return None
         return Recall(Match(indexed.picture, 1.0, how), reason) if is_trusted(indexed.wrong_for, recipe) else None
@@ -119,7 +120,7 @@ class Memory:
     def find_by_meaning(
         self, recipe: Recipe, scope: str, seen: Collection[str], policy: str, vector: Callable[[], Vectors]
     ) -> Recall:
-        """The picture in whose prompt the judge has the most confidence, if enough; else a painting under way."""
+        """The fitting picture with the judge's highest confidence, else such a painting under way, else a miss."""
         query = (vector(), recipe, scope, NEAREST, seen)
         painted = group_by_prompt(self.index.find_candidates(*query))
         from_pictures = self.judge_prompts(recipe, take(painted, CANDIDATES), self.use_picture)
@@ -169,7 +170,7 @@ class Memory:
         return Recall(None, verdicts[0].reason)
 
     def is_prompt_trusted(self, point: Neighbour, recipe: Recipe, verdict: Verdict) -> bool:
-        """Whether complaints about pictures of a prompt leave the judge confident enough to use any of them.
+        """Whether the judge is confident enough to use a prompt's pictures despite the complaints about them.
 
         A complaint in other words means that the prompt was misjudged, so that its other pictures would be wrong
         too. A complaint in the prompt's own words concerns one picture only, and does not count here.
@@ -196,7 +197,7 @@ class Memory:
             log.warning("painting %s cannot be joined by meaning: %s", painting, error)
 
     def painting_ended(self, painting: str) -> None:
-        """Let nobody join a painting any more; if the index is down, its point is removed when it is next found."""
+        """Let no more requests join a painting; if the index is down, its point is removed when it is next found."""
         if self.pending is None:
             return
         try:
@@ -205,7 +206,7 @@ class Memory:
             log.warning("painting %s is still listed as under way: %s", painting, error)
 
     def paintings_under_way(self) -> list[str]:
-        """The paintings that the index lists as under way. Raises Unavailable."""
+        """The ids of the paintings that the index lists as under way. Raises Unavailable."""
         return list(self.pending.keys()) if self.pending else []
 
     def label(self, picture: Picture, wanted: str, *, right: bool, source: str) -> None:
@@ -279,7 +280,7 @@ class Memory:
     def picture(self, key: str, scope: str | None = None) -> Picture:
         """The kept picture, read from its own bytes; raises Forgotten, or BadKey for a malformed key.
 
-        With a scope, here and below, a picture of another scope is Forgotten, as if it had never been.
+        If a scope is given, here and below, a picture of another scope is Forgotten, as if it did not exist.
         """
         return read_png(self.image(key, scope))
 
@@ -291,7 +292,7 @@ class Memory:
         return data
 
     def thumbnail(self, key: str, scope: str | None = None) -> bytes:
-        """The WebP bytes of a small copy, made on the first request and then kept; raises as `image`."""
+        """The WebP bytes of a small copy, made on the first request and then kept; raises the same as `image`."""
         name = thumbnail_object(key)
         if not self.belongs(key, scope):
             raise Forgotten(key)
@@ -325,7 +326,7 @@ class Memory:
         return self.index.newest(scope, limit, before, **filters)
 
     def search(self, words: str, *, scope: str = SHARED, limit: int, model: str = "") -> list[SearchResult]:
-        """Pictures whose prompts are near the words, nearest first. Raises Unavailable."""
+        """Pictures whose prompts are near the words in meaning, nearest first. Raises Unavailable."""
         [vector] = self.embedder([words])
         results = self.index.search(vector, scope, limit, model=model)
         return [result for result in results if result.cosine >= MIN_SEARCH_COSINE]
@@ -348,10 +349,10 @@ class Memory:
         if picture.recipe.init_image:
             self.release_init_image(picture.recipe.init_image, picture.scope, [key])
 
-    def release_init_image(self, name: str, scope: str = SHARED, but: Collection[str] = ()) -> None:
-        """Remove an initial picture, unless a picture or painting uses it; those in `but` do not count."""
-        users = [points for points in (self.pending, self.index) if points]
-        if not any(points.count_by_init_image(name, scope, but) for points in users):
+    def release_init_image(self, name: str, scope: str = SHARED, ignored: Collection[str] = ()) -> None:
+        """Remove an initial picture, unless a picture or painting uses it whose key is not in `ignored`."""
+        collections = [points for points in (self.pending, self.index) if points]
+        if not any(points.count_by_init_image(name, scope, ignored) for points in collections):
             self.store.delete(init_image_object(name, scope))
 
     def belongs(self, key: str, scope: str | None) -> bool:
@@ -371,7 +372,7 @@ class Memory:
 
 
 def use_painting(point: Neighbour, _recipe: Recipe, verdict: Verdict) -> Recall:
-    """The painting of a point, to be joined."""
+    """The recall that joins the painting of a point."""
     return Recall(None, verdict.reason, point.key)
 
 
@@ -385,14 +386,15 @@ def group_by_prompt(points: Iterable[Neighbour]) -> Prompts:
 
 
 def take(prompts: Prompts, count: int) -> Prompts:
-    """The first prompts."""
+    """The first `count` prompts with their points."""
     return dict(islice(prompts.items(), count))
 
 
 def is_trusted(wrong_for: Sequence[str], recipe: Recipe, verdict: Verdict | None = None) -> bool:
-    """Whether a picture that was marked wrong for some prompts may be given for a recipe.
+    """Whether a picture may answer a recipe, although it was marked wrong for some prompts.
 
-    Never for the same words. For other words, each complaint raises the confidence that the judge needs.
+    It may not if one of them has the same words as the recipe. Otherwise each raises the confidence that the judge
+    needs.
     """
     factor = doubt_factor(wrong_for, recipe.prompt)
     if factor is None:
@@ -408,5 +410,5 @@ def object_name(key: str) -> str:
 
 
 def now() -> float:
-    """Seconds since 1970, to the microsecond: exact in JSON, and fine enough to serve as a cursor of pages."""
+    """Seconds since 1970, to the microsecond: exact in JSON, and fine enough to serve as a cursor for paging."""
     return round(time.time(), 6)

@@ -18,10 +18,10 @@ from .minilm import DIMENSION, SHA256, STATE_LAYERS
 Floats = npt.NDArray[np.float32]
 
 CACHED_TEXTS = 512  # in memory, about 90 KB each
-CACHED_WORDS = 8192  # whose numbers of tokens are cached
+CACHED_WORDS = 8192  # words whose numbers of tokens are cached
 THREADS = 8  # that embed texts in the background
-LONGEST = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
-ONNX_NAME = f"minilm-q8-{SHA256[:8]}.onnx"  # other weights give other vectors, and so are another embedder
+LONGEST_TEXT = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
+ONNX_NAME = f"minilm-q8-{SHA256[:8]}.onnx"  # it names the embedder: other weights give other vectors
 
 
 class OnnxEmbedder:
@@ -64,7 +64,7 @@ class OnnxEmbedder:
         return self.embed(text).states
 
     def embed_or_load(self, text: str) -> TextEmbedding:
-        """The embedding of a text from the cache on disk, else computed; `embed` keeps the last ones in memory."""
+        """The embedding of a text, from the cache on disk or else computed; `embed` keeps recent ones in memory."""
         embedding = self.cache.get(text) if self.cache else None
         if embedding is None:
             embedding = self.compute(text)
@@ -99,13 +99,13 @@ def open_onnx(folder: Path, embedding_cache: Path | None = None) -> OnnxEmbedder
     """The exported text model in a folder; raises BadSetup unless it matches the digest written at export."""
     path = folder / ONNX_NAME
     if not is_intact(path):
-        raise BadSetup(f"the text model {path} is missing or damaged: memoaized prepare --text-folder {folder}")
+        raise BadSetup(f"the text model {path} is missing or damaged: run `memoaized prepare --text-folder {folder}`")
     return load_onnx(path, path.with_suffix(".json").read_text(), embedding_cache)
 
 
 @lru_cache(maxsize=1)
 def load_onnx(path: Path, _manifest: str, embedding_cache: Path | None) -> OnnxEmbedder:
-    """The model, loaded once per process and shared until its manifest changes."""
+    """The model, loaded once per process and shared; a changed manifest loads it again."""
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -114,7 +114,7 @@ def load_onnx(path: Path, _manifest: str, embedding_cache: Path | None) -> OnnxE
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(path.with_suffix(".tokenizer.json")))
-    tokenizer.enable_truncation(LONGEST)
+    tokenizer.enable_truncation(LONGEST_TEXT)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
     return OnnxEmbedder(session, tokenizer, path.stem, open_cache(embedding_cache, path.stem))
 

@@ -63,7 +63,7 @@ def write_png(image: Image.Image, picture: Picture) -> bytes:
 
 
 def read_png(data: bytes) -> Picture:
-    """The picture that `write_png` described; raises BadKey when the file carries no intact recipe."""
+    """The picture that `write_png` wrote into a file; raises BadKey if the file carries no intact recipe."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             text = read_text(image)
@@ -75,9 +75,9 @@ def read_png(data: bytes) -> Picture:
 
 
 def read_text(image: Image.Image) -> Mapping[str, str]:
-    """The texts in a PNG file; the pixels are decoded only if a text stands behind them.
+    """The text chunks of a PNG file; the pixels are decoded only if recipe or record come after them.
 
-    At 1024 x 1024 that takes 0.06 ms instead of 15 ms.
+    Without decoding, it takes 0.06 ms instead of 15 ms at 1024 x 1024.
     """
     if {RECIPE_CHUNK, RECORD_CHUNK} <= image.info.keys():
         return {name: str(image.info[name]) for name in (RECIPE_CHUNK, RECORD_CHUNK)}
@@ -92,23 +92,23 @@ def scope_of(data: bytes) -> str:
 
 def without_scope(data: bytes) -> bytes:
     """The same PNG without its scope, which a user must not see. Raises BadKey."""
-    place, values = find_record(data)
+    position, values = find_record(data)
     if values.get("scope", SHARED) == SHARED:
         return data
     public = json.dumps({name: value for name, value in values.items() if name != "scope"}, sort_keys=True)
     body = b"tEXt" + RECORD_CHUNK.encode() + b"\0" + public.encode()
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", binascii.crc32(body))
-    return data[: place.start] + chunk + data[place.stop :]
+    return data[: position.start] + chunk + data[position.stop :]
 
 
 def find_record(data: bytes) -> tuple[slice, dict[str, object]]:
     """The position and the values of a PNG's record, both empty without one; raises BadKey if it is damaged."""
     keyword = RECORD_CHUNK.encode() + b"\0"
-    for kind, place in chunks(data):
-        body = data[place.start + 8 : place.stop - 4]
+    for kind, position in chunks(data):
+        body = data[position.start + 8 : position.stop - 4]
         if kind == b"tEXt" and body.startswith(keyword):
             try:
-                return place, dict(json.loads(body.removeprefix(keyword)))
+                return position, dict(json.loads(body.removeprefix(keyword)))
             except (ValueError, TypeError) as error:
                 raise BadKey(f"the record of this PNG is damaged: {error}") from error
     return slice(0), {}
@@ -130,7 +130,10 @@ def record(picture: Picture) -> dict[str, object]:
 
 
 def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
-    """The picture that `record` was given; unknown fields are ignored, so that newer files stay readable."""
+    """The picture with a recipe and the values that `record` returned.
+
+    Unknown fields are ignored, so that newer files stay readable.
+    """
     known = {field.name for field in fields(Picture)} - {"recipe"}
     required = {"created": 0.0, "seconds": 0.0}
     recorded = required | {name: value for name, value in values.items() if name in known}
@@ -159,4 +162,4 @@ def parameters(recipe: Recipe) -> str:
 
 def quoted(text: str) -> str:
     """The value, in quotation marks if a comma, colon or newline would cut it short; as AUTOMATIC1111 writes it."""
-    return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ",:\n") else text
+    return json.dumps(text, ensure_ascii=False) if any(character in text for character in ",:\n") else text

@@ -26,10 +26,10 @@ from .recipe import Recipe
 Vector = npt.NDArray[np.float32]  # (dimension,)
 Conditions = list[models.Condition]
 REINDEX = "stop web and workers, then run `memoaized reindex`, which embeds everything again"
-DATATYPE = models.Datatype.TURBO8  # bench.index: a quarter of the memory, half the time, 995 in 1,000 nearest found
+DATATYPE = models.Datatype.TURBO8  # bench.index: a quarter of the memory, half the time, 995 of 1,000 nearest found
 PAGE = 256  # points read in one request
 QUERY_DIGITS = 5  # of each number of a query: stored vectors have eight bits, and sending all digits takes 1 ms more
-SEARCH_EF = 256  # breadth of the search in a server's graph: bench.index finds 995 in 1,000 of the nearest
+SEARCH_EF = 256  # breadth of the search in a server's graph: bench.index finds 995 of the 1,000 nearest
 TIMEOUT = 5  # seconds for one request
 SETTINGS = ("model", "revision", "adapter", "negative_prompt", "width", "height", "guidance_scale")
 
@@ -75,9 +75,9 @@ class Points:
     ) -> list[Neighbour]:
         """The points nearest to a vector that can serve a recipe, best first, without those already seen.
 
-        They can if they share the scope and the settings and have at least as many steps. The steps are a condition
-        only in a second query, made if the first finds any with too few: at 100,000 points a second condition costs
-        three times the search itself.
+        A point can serve a recipe if it has the same scope and settings and at least as many steps. The steps are a
+        condition only in a second query, made if the first one finds a point with too few: at 100,000 points a second
+        condition costs three times the search itself.
         """
         same_settings = [field_equals("settings_key", settings_key(recipe, scope))]
         points = self.query(vector, same_settings, limit, seen)
@@ -92,7 +92,7 @@ class Points:
         return self.find_points("query", body, models.Filter(must=must, must_not=has_id(seen)), limit)
 
     def find_points(self, endpoint: str, body: Json, where: models.Filter, limit: int) -> list[Json]:
-        """The points that Qdrant's `query` or `scroll` finds, with whole payloads: a part would take as long."""
+        """The points that Qdrant's `query` or `scroll` finds, with whole payloads: reading parts takes as long."""
         body = body | {"filter": where.model_dump(mode="json", exclude_none=True)}
         body |= {"limit": limit, "with_payload": True}
         with self.created_collection():
@@ -113,11 +113,14 @@ class Points:
         with self.created_collection():
             return self.client.count(self.collection, exact=True).count
 
-    def count_by_init_image(self, init_image: str, scope: str, but: Collection[str] = ()) -> int:
-        """The number of points in a scope that start from a picture, not counting some; this reads them all."""
+    def count_by_init_image(self, init_image: str, scope: str, ignored: Collection[str] = ()) -> int:
+        """The number of points in a scope that start from an initial picture, except those with an id in `ignored`.
+
+        The field has no index, so that this reads all points.
+        """
         must = [field_equals("scope", scope), field_equals("init_image", init_image)]
         with self.created_collection():
-            where = models.Filter(must=must, must_not=has_id(but))
+            where = models.Filter(must=must, must_not=has_id(ignored))
             return self.client.count(self.collection, where, exact=True).count
 
     def keys(self) -> Iterator[str]:
@@ -132,7 +135,7 @@ class Points:
 
     @contextlib.contextmanager
     def created_collection(self) -> Iterator[None]:
-        """Create the collection before the first request, and translate the client's errors."""
+        """For requests to the collection: creates it before the first one, and translates the client's errors."""
         with translate_errors():
             with self.lock:
                 if not self.is_created:
@@ -152,8 +155,8 @@ class Points:
                 self.client.create_collection(self.collection, vectors_config=vectors)
         elif (dimension := dimension_of(self.client, self.collection)) != self.dimension:
             raise OtherEmbedder(
-                f"the collection {self.collection!r} holds vectors of {dimension} numbers, and the embedder now gives"
-                f" {self.dimension}: {REINDEX}"
+                f"the collection {self.collection!r} holds vectors of dimension {dimension}, but the embedder now has"
+                f" dimension {self.dimension}: {REINDEX}"
             )
         types = models.PayloadSchemaType
         indexed = ((self.keywords, types.KEYWORD), (self.integers, types.INTEGER), (self.floats, types.FLOAT))
@@ -162,7 +165,7 @@ class Points:
                 self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
 
     def recreate(self) -> None:
-        """Create the collection without asking whose vectors are in use; first drop one of another dimension."""
+        """Create the collection, whichever embedder is in use; one of another dimension is dropped first."""
         with translate_errors():
             if self.client.collection_exists(self.collection):
                 if dimension_of(self.client, self.collection) != self.dimension:
@@ -223,7 +226,7 @@ def settings_key(recipe: Recipe, scope: str) -> str:
 
 
 def neighbour_of(point: Json) -> Neighbour:
-    """A point as a neighbour; a cosine may come out above 1, since vectors are stored in eight bits."""
+    """A point as a neighbour, its cosine clipped to 1, which vectors stored in eight bits can exceed."""
     return Neighbour(point["id"].replace("-", ""), min(1.0, point["score"]), point["payload"])
 
 

@@ -24,7 +24,7 @@ CONNECTIONS = 8  # kept open; more are opened as needed
 
 
 class Rest:
-    """A client of one server with persistent connections, safe for several threads."""
+    """A thread-safe client of one server, with persistent connections."""
 
     def __init__(self, url: str, port: int, api_key: str | None, timeout: float) -> None:
         """`port` is used if the URL has none; `timeout` is in seconds."""
@@ -48,7 +48,7 @@ class Rest:
         try:
             try:
                 answer = self.send_once(method, path, data)
-            except ProtocolError:  # the server closed the kept connection just as we used it again
+            except ProtocolError:  # the server closed the idle connection just as we reused it
                 answer = self.send_once(method, path, data)
             result = json.loads(answer.data)["result"] if answer.status == 200 else {}
         except (HTTPError, ValueError, LookupError, TypeError) as error:
@@ -65,7 +65,7 @@ class Rest:
 
 
 def open_rest(client: QdrantClient) -> Rest | None:
-    """The same server as that of a qdrant-client; None for an index in memory."""
+    """A client of the same server as a qdrant-client's; None for an index in memory."""
     options = client.init_options
     if not options["url"]:
         return None

@@ -65,12 +65,12 @@ class Recipe:
         for name in ("width", "height"):
             check_side(name, getattr(self, name))
         check_whole("steps", self.steps, STEPS.start, STEPS.stop - 1)
-        object.__setattr__(self, "guidance_scale", as_guidance(self.guidance_scale))
+        object.__setattr__(self, "guidance_scale", round_guidance(self.guidance_scale))
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("mode", self.mode, MODES)
         check_init_image(self.init_image)
-        object.__setattr__(self, "strength", as_strength(self.strength) if self.init_image else STRENGTH)
+        object.__setattr__(self, "strength", round_strength(self.strength) if self.init_image else STRENGTH)
         if self.seed is not None:
             check_whole("seed", self.seed, 0, LARGEST_SEED)
 
@@ -101,7 +101,7 @@ def to_canonical(recipe: Recipe) -> dict[str, object]:
 
 
 def from_canonical(values: Mapping[str, object]) -> Recipe:
-    """The recipe that `to_canonical` was given; raises BadRecipe for unknown, missing or invalid fields."""
+    """The recipe of a canonical form; raises BadRecipe for unknown, missing or invalid fields."""
     return from_mapping({FIELD_NAMES.get(name, name): value for name, value in values.items()})
 
 
@@ -156,7 +156,10 @@ def unpack(packed: str) -> bytes:
 
 
 def tidy(field: str, text: object) -> str:
-    """The text in Unicode NFC with single spaces; raises BadRecipe for characters that no prompt may contain."""
+    """The text in Unicode NFC with single spaces.
+
+    Raises BadRecipe for a value that is not text or too long, and for characters that no prompt may contain.
+    """
     if not isinstance(text, str):
         raise BadRecipe(field, text, "it must be text")
     for character in text:
@@ -196,7 +199,7 @@ def check_name(field: str, value: object, *, may_be_empty: bool = False) -> None
     if not isinstance(value, str) or len(value) > 200 or not value.isprintable() or value != value.strip():
         raise BadRecipe(field, value, "it must be a name of at most 200 printable characters")
     if not value and not may_be_empty:
-        raise BadRecipe(field, value, "name one")
+        raise BadRecipe(field, value, f"name a {field}")
 
 
 def check_side(field: str, value: object) -> None:
@@ -209,12 +212,12 @@ def check_side(field: str, value: object) -> None:
 
 
 def check_whole(field: str, value: object, least: int, most: int) -> None:
-    """Raise BadRecipe unless the value is a whole number in the closed range."""
+    """Raise BadRecipe unless the value is a whole number from `least` to `most`, both included."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise BadRecipe(field, value, f"it must be a whole number from {least} to {most}")
 
 
-def as_guidance(value: object) -> float:
+def round_guidance(value: object) -> float:
     """The guidance scale to six decimals; raises BadRecipe outside GUIDANCE."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
@@ -229,7 +232,7 @@ def check_init_image(value: object) -> None:
         raise BadRecipe("init_image", value, "it must be a picture's key, or the name that an upload returned")
 
 
-def as_strength(value: object) -> float:
+def round_strength(value: object) -> float:
     """The strength to six decimals; raises BadRecipe unless it is above 0 and at most 1."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise BadRecipe("strength", value, "it must be a number above 0 and at most 1")

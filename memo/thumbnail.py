@@ -4,8 +4,8 @@ import io
 
 from PIL import Image
 
-THUMBNAILS = "thumbnails/"  # prefix of their names in the store
-SIDE = 384  # px, the longer one: tiles are half as wide, but screens may have two dots per pixel
+THUMBNAILS = "thumbnails/"  # prefix of the names of thumbnails in the store
+SIDE = 384  # px, the longer side: tiles on a page are half as wide, but screens may have two dots per CSS pixel
 QUALITY = 88
 
 

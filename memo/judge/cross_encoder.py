@@ -14,7 +14,7 @@ THRESHOLD = 0.9  # the lowest confidence that fits, in the worse of both directi
 
 
 class CrossEncoderJudge:
-    """Takes a model's one score for a pair, or its probability of entailment; the lower of both directions counts.
+    """Trusts a model's single score for a pair, or its probability of entailment: the lower one of both directions.
 
     `model.predict` must return logits.
     """
@@ -25,7 +25,8 @@ class CrossEncoderJudge:
     def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """See Judge."""
         confidences = self.confidences(wanted, remembered)
-        return [self.verdict(wanted, old, sure) for old, sure in zip(remembered, confidences, strict=True)]
+        pairs = zip(remembered, confidences, strict=True)
+        return [self.verdict(wanted, old, confidence) for old, confidence in pairs]
 
     def confidences(self, wanted: str, remembered: Sequence[str]) -> list[float]:
         """The model's confidence in each remembered prompt, 0 to 1."""

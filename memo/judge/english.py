@@ -168,7 +168,7 @@ HEIGHTS: Mapping[str, str] = {  # preposition: the relation under which it is co
 }
 LEFT_OR_RIGHT = re.compile(r"\b(left|right)\b(?! (?:hand|handed|leg|arm|foot|eye|ear|paw|wing|now|there))")
 
-# Words that are no names and no nouns
+# Words that are neither names nor nouns
 
 NOT_NAMES = frozenset(  # often written with a capital letter inside a prompt
     "the this that these those there here his her its their and but with two three some one".split()

@@ -49,8 +49,8 @@ def figures(
     """
     values, passed = np.asarray(scores, float), np.asarray(fits, bool)
     y, kind = np.asarray(labels), np.asarray(kinds)
-    both = len(set(labels)) == 2
-    low, high = (threshold(values, y, part) if both else np.inf for part in (0.01, 0.05))
+    has_both = len(set(labels)) == 2  # true pairs and near misses
+    low, high = (threshold(values, y, part) if has_both else np.inf for part in (0.01, 0.05))
 
     def measure(rows: NDArray[np.bool_]) -> dict[str, Any]:
         true, false = rows & (y == 1), rows & (y == 0)
@@ -58,17 +58,17 @@ def figures(
             "pairs": int(rows.sum()),
             "true_hit": share(passed[true]),
             "false_hit": share(passed[false]),
-            "true_hit_at_1pct": share(values[true] >= low) if both else None,
-            "true_hit_at_5pct": share(values[true] >= high) if both else None,
+            "true_hit_at_1pct": share(values[true] >= low) if has_both else None,
+            "true_hit_at_5pct": share(values[true] >= high) if has_both else None,
         }
 
     by_kind = {name: measure(kind == name) for name in sorted(set(kinds))}
     overall = measure(np.ones(len(y), bool))
-    return {**overall, "auc": round(auc(values, y), 4) if both else None, "kinds": by_kind}
+    return {**overall, "auc": round(auc(values, y), 4) if has_both else None, "kinds": by_kind}
 
 
 def share(passed: NDArray[np.bool_]) -> float | None:
-    """The share of true values, to four digits; None if there are none at all."""
+    """The share of true values, to four digits; None for an empty array."""
     return round(float(passed.mean()), 4) if len(passed) else None
 
 

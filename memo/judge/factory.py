@@ -20,7 +20,7 @@ def open_judge(
 ) -> Judge:
     """The judge that `spec` names: one of KNOWN. Raises BadSetup.
 
-    `text_folder` holds the exported text model, `embedding_cache` what it computed before; `api_key` is sent to the
+    `text_folder` holds the exported text model, `embedding_cache` its cached embeddings; `api_key` is sent to the
     server of a language model.
     """
     name, _, rest = spec.partition(":")

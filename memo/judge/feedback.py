@@ -1,7 +1,7 @@
 """Feedback: people say whether an answer from memory was right.
 
-A picture that was marked wrong for a prompt is never given for it again, and a judge must be surer to give it for
-another prompt.
+A picture that was marked wrong for a prompt never answers it again, and answers another prompt only if the judge is
+more confident than usual.
 """
 
 import hashlib
@@ -33,9 +33,8 @@ class Label:
 def doubt_factor(wrong_for: Sequence[str], wanted: str) -> float | None:
     """The factor that shrinks a judge's permitted doubt about a picture that was marked wrong for some prompts.
 
-    1 without complaints; None if the picture was wrong for these very words and must never be given for them again.
-    Each complaint halves the factor, after the idea of one threshold per entry (vCache,
-    https://arxiv.org/abs/2502.03771).
+    1 without complaints; None if the picture was wrong for these very words, which it must never answer again. Each
+    complaint halves the factor, after the idea of one threshold per entry (vCache, https://arxiv.org/abs/2502.03771).
     """
     if any(same_words(prompt, wanted) for prompt in wrong_for):
         return None

@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float32]
 PromptPair = tuple[str, str]  # remembered, wanted
 ReadStates = Callable[[str], npt.NDArray[np.floating]]  # a text → its states (tokens, layers, 384)
 CARD = "judge.json"
-VETO_FACTOR = 0.01  # a veto leaves this part of a score
-FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, one of them mostly does
+VETO_FACTOR = 0.01  # by which a veto multiplies a score
+FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, it is usually one of them
 BATCH_SIZE = 64  # pairs in one run of a network
 
 
@@ -35,8 +35,8 @@ BATCH_SIZE = 64  # pairs in one run of a network
 class Card:
     """The content of `judge.json`: the networks' files by sha256, calibration and operating point.
 
-    `false_hits` is the share of false hits for which `threshold` was chosen. `hopeless` and `certain` bound the mean
-    of the first one, two, … networks: below the one or above the other, the next network is not run.
+    `false_hits` is the share of false hits for which `threshold` was chosen. If the mean of the first one, two, …
+    networks is below the respective entry of `hopeless` or above that of `certain`, the next network is not run.
     """
 
     files: Mapping[str, str]
@@ -75,7 +75,7 @@ class LearnedJudge:
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
     def decide_by_rules(self, old: str, wanted: str) -> Verdict | None:
-        """The verdict that needs no network; a rare word must be in both prompts."""
+        """The verdict of the rules, or a no if only one prompt has a rare word; None if the networks must decide."""
         if (verdict := decide_by_rules(old, wanted)) is not None:
             return verdict
         reason = find_rare_word_conflict(old, wanted, self.text.count_tokens)
@@ -86,22 +86,25 @@ class LearnedJudge:
 
         The pairs after the first few are judged only if none of the first fits.
         """
-        first = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES])
-        if any(confidence is not None and confidence >= self.card.threshold for confidence in first):
-            return [*first, *(None for _ in pairs[FIRST_CANDIDATES:])]
-        return [*first, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:])]
+        confidences = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES])
+        if any(confidence is not None and confidence >= self.card.threshold for confidence in confidences):
+            return [*confidences, *(None for _ in pairs[FIRST_CANDIDATES:])]
+        return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:])]
 
     def judge_most_hopeful(self, pairs: Sequence[PromptPair]) -> list[float | None]:
-        """The probability of the pair that the first network prefers; of the others only if that one does not fit."""
+        """The probability of the pair that the first network prefers, and of all others if that one does not fit.
+
+        None stands for pairs that were skipped.
+        """
         if not pairs:
             return []
-        first = run_network(self.networks[0], network_inputs(pairs, self.text.states_of))
-        best = int(first.argmax())
+        first_logits = run_network(self.networks[0], network_inputs(pairs, self.text.states_of))
+        best = int(first_logits.argmax())
         confidences: list[float | None] = [None] * len(pairs)
-        confidence = self.card.probability(self.mean(first, pairs, [best], self.text.states_of)[best])
+        confidence = self.card.probability(self.mean(first_logits, pairs, [best], self.text.states_of)[best])
         if confidence < self.card.threshold:
             others = [row for row in range(len(pairs)) if row != best]
-            means = self.mean(first, pairs, others, self.text.states_of)
+            means = self.mean(first_logits, pairs, others, self.text.states_of)
             confidences = [self.card.probability(logit) for logit in means]
         confidences[best] = confidence
         return confidences
@@ -114,22 +117,24 @@ class LearnedJudge:
         if confidence >= threshold:
             reason = f"the remembered prompt {old!r} means the same ({confidence:.1%} sure)"
             return Verdict(True, reason, confidence, threshold)
-        sure = f"{confidence:.1%} sure that it means the same, {threshold:.1%} needed"
-        return Verdict(False, f"the remembered prompt {old!r} may mean something else ({sure})", confidence)
+        doubt = f"{confidence:.1%} sure that it means the same, {threshold:.1%} needed"
+        return Verdict(False, f"the remembered prompt {old!r} may mean something else ({doubt})", confidence)
 
     def logits(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float]:
-        """The mean of the networks that were run on each pair, before calibration."""
+        """The mean logit of the networks that were run on each pair, before calibration."""
         if not pairs:
             return []
-        first = run_network(self.networks[0], network_inputs(pairs, states))
-        return [float(value) for value in self.mean(first, pairs, range(len(pairs)), states)]
+        first_logits = run_network(self.networks[0], network_inputs(pairs, states))
+        return [float(value) for value in self.mean(first_logits, pairs, range(len(pairs)), states)]
 
-    def mean(self, first: Floats, pairs: Sequence[PromptPair], rows: Sequence[int], states: ReadStates) -> Floats:
+    def mean(
+        self, first_logits: Floats, pairs: Sequence[PromptPair], rows: Sequence[int], states: ReadStates
+    ) -> Floats:
         """The first network's logits (pairs), replaced by the mean of all networks in the given rows.
 
         The networks run one after another, and skip a pair as soon as its mean so far is hopeless or certain.
         """
-        means, card = first.copy(), self.card
+        means, card = first_logits.copy(), self.card
         following = zip(self.networks[1:], card.hopeless, card.certain, strict=True)
         for count, (network, hopeless, certain) in enumerate(following, 2):
             rows = [row for row in rows if hopeless <= means[row] <= certain]
@@ -140,7 +145,7 @@ class LearnedJudge:
         return means
 
     def batch_logits(self, pairs: Sequence[PromptPair]) -> list[float]:
-        """As `logits`, for any number of pairs: in batches of similar length, reading each text once per batch."""
+        """As `logits`, for any number of pairs: in batches of similar length, embedding each text once per batch."""
         logits = [0.0] * len(pairs)
         order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0]) + len(pairs[row][1]))
         for start in range(0, len(order), BATCH_SIZE):
@@ -152,7 +157,7 @@ class LearnedJudge:
         return logits
 
     def scores(self, pairs: Sequence[PromptPair]) -> list[float]:
-        """The score of each pair, vetoes included; a score of at least `card.threshold` means yes."""
+        """The score of each pair, vetoes included; the judge says yes from `card.threshold` on."""
         pairs = [self.correct(old, new) for old, new in pairs]
         verdicts = [self.decide_by_rules(old, new) for old, new in pairs]
         probabilities = [self.card.probability(logit) for logit in self.batch_logits(pairs)]
@@ -174,16 +179,16 @@ def run_network(network: Any, inputs: Mapping[str, Any]) -> Floats:
 
 
 def network_inputs(pairs: Sequence[PromptPair], states: ReadStates) -> dict[str, Any]:
-    """The inputs of a network: the states of each text once, and the rows (pairs) of both sides.
+    """The inputs of a network: the states of each text once, and for each pair the rows of its texts, `a` and `b`.
 
     `states` (texts, tokens, layers, 384) are padded with zeros at the end; `real` (texts, tokens) marks real tokens.
     """
     row_of = {text: row for row, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
-    of_texts = [states(text) for text in row_of]
-    longest = max(map(len, of_texts))
-    padded = np.zeros((len(of_texts), longest, *of_texts[0].shape[1:]), np.float32)
-    real = np.zeros((len(of_texts), longest), bool)
-    for row, tokens in enumerate(of_texts):
+    text_states = [states(text) for text in row_of]
+    longest = max(map(len, text_states))
+    padded = np.zeros((len(text_states), longest, *text_states[0].shape[1:]), np.float32)
+    real = np.zeros((len(text_states), longest), bool)
+    for row, tokens in enumerate(text_states):
         padded[row, : len(tokens)], real[row, : len(tokens)] = tokens, True
     a, b = (np.array([row_of[pair[side]] for pair in pairs], np.int64) for side in (0, 1))
     return {"states": padded, "real": real, "a": a, "b": b}

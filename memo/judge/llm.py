@@ -37,8 +37,8 @@ class LanguageJudge:
         """See Judge."""
         verdicts = [decide_by_rules(old, wanted) for old in remembered]
         undecided = [old for old, verdict in zip(remembered, verdicts, strict=True) if not verdict]
-        asked = iter(self.ask_model(wanted, undecided) if undecided else [])
-        return [verdict or next(asked) for verdict in verdicts]
+        by_model = iter(self.ask_model(wanted, undecided) if undecided else [])
+        return [verdict or next(by_model) for verdict in verdicts]
 
     def ask_model(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
         """The model's verdict on each remembered prompt."""
@@ -65,11 +65,11 @@ def parse_answer(answer: str, count: int) -> list[tuple[bool, float, str]]:
     try:
         rows = json.loads(match[0])["verdicts"] if match else []
         for row in sorted(rows, key=lambda row: row["right"] is False):  # a no outweighs a yes
-            number, right, sure = row["number"], row["right"], float(row["sure"])
+            number, right, confidence = row["number"], row["right"], float(row["sure"])
             if type(number) is not int or not 1 <= number <= count:
                 continue
-            if right is True and 0 <= sure <= 1:
-                verdicts[number - 1] = (True, sure, str(row.get("reason", ""))[:200])
+            if right is True and 0 <= confidence <= 1:
+                verdicts[number - 1] = (True, confidence, str(row.get("reason", ""))[:200])
             elif right is False:
                 verdicts[number - 1] = (False, 0.0, str(row.get("reason", ""))[:200])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -109,9 +109,8 @@ def open_chat(url: str, key: str | None) -> LanguageJudge:
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise Unavailable(f"the judge at {base} does not answer: {error!r}") from error
 
-    return LanguageJudge(
-        f"llm:{model or client.base_url.host}", ask
-    )  # users see the name, so it must not hold the address
+    name = f"llm:{model or client.base_url.host}"  # users see it, so it must not hold the whole address
+    return LanguageJudge(name, ask)
 
 
 def open_bedrock(model: str) -> LanguageJudge:

@@ -24,24 +24,25 @@ TOKEN = re.compile(r"[\w'’-]+|[^\w\s]")
 
 
 def strip_harmless_extras(old: str, wanted: str) -> tuple[str, list[str]]:
-    """The remembered prompt without its harmless extras, and these extras; itself and [] where there are none."""
+    """The remembered prompt without its harmless extras, and these extras; the prompt itself and [] without any."""
     if re.search(r"[\"“”]", old):
         return old, []
-    asked = set(split_words(wanted)) | {stem(word) for word in split_words(wanted)}
-    kept, extras = [], []
+    wanted_words = set(split_words(wanted)) | {stem(word) for word in split_words(wanted)}
+    remaining, extras = [], []
     for number, phrase in enumerate(split_phrases(old)):
-        if number and is_harmless_phrase(phrase, asked):
+        if number and is_harmless_phrase(phrase, wanted_words):
             extras.append(" ".join(phrase).strip(" ,"))
         else:
-            harmless = [is_harmless_word(word, following, asked) for word, following in pairwise([*phrase, ""])]
+            pairs = pairwise([*phrase, ""])
+            harmless = [is_harmless_word(word, following, wanted_words) for word, following in pairs]
             extras += compress(phrase, harmless)
-            kept += [word for word, strip in zip(phrase, harmless, strict=True) if not strip]
-    text = re.sub(r"\s+([,.;!?])", r"\1", " ".join(kept)).strip(" ,")
+            remaining += [word for word, strip in zip(phrase, harmless, strict=True) if not strip]
+    text = re.sub(r"\s+([,.;!?])", r"\1", " ".join(remaining)).strip(" ,")
     return (text, extras) if extras and split_words(text) else (old, [])
 
 
 def split_phrases(prompt: str) -> list[list[str]]:
-    """The words and signs of a prompt by phrase; a phrase begins with a preposition, "and" or a comma."""
+    """The words and punctuation marks of each phrase; a phrase begins with a preposition, "and" or a comma."""
     phrases: list[list[str]] = [[]]
     openers = PREPOSITIONS | {"and", ","}
     for word in TOKEN.findall(prompt):
@@ -53,7 +54,7 @@ def split_phrases(prompt: str) -> list[list[str]]:
     return phrases
 
 
-def is_harmless_phrase(phrase: list[str], asked: set[str]) -> bool:
+def is_harmless_phrase(phrase: list[str], wanted_words: set[str]) -> bool:
     """Whether a phrase is praise, or names only a place, a time or light that the new prompt does not mention."""
     words = [word.casefold() for word in phrase]
     if words[0] == "and":
@@ -61,18 +62,18 @@ def is_harmless_phrase(phrase: list[str], asked: set[str]) -> bool:
     if words[0] == "," and " ".join(words[1:]) in PRAISE:
         return True
     content = [word for word in words if word.isalpha() and word not in PHRASE_FILLERS | PREPOSITIONS]
-    if not content or any(word in asked or stem(word) in asked for word in content):
+    if not content or any(word in wanted_words or stem(word) in wanted_words for word in content):
         return False
     allowed = PLACES_AND_TIMES | HARMLESS_ADJECTIVES | POSES | PLACE_ADJECTIVES
     return content[-1] in PLACES_AND_TIMES and all(word in allowed for word in content)
 
 
-def is_harmless_word(word: str, following: str, asked: set[str]) -> bool:
-    """Whether a word only describes, is not asked for, and does not make a compound with the following word."""
-    low, noun = word.casefold(), following.casefold()
-    if f"{low} {noun}" in COMPOUNDS or f"{low} {noun.removesuffix('s')}" in COMPOUNDS:
+def is_harmless_word(word: str, following: str, wanted_words: set[str]) -> bool:
+    """Whether a word merely describes, is not in the new prompt, and makes no compound with the following word."""
+    word, noun = word.casefold(), following.casefold()
+    if f"{word} {noun}" in COMPOUNDS or f"{word} {noun.removesuffix('s')}" in COMPOUNDS:
         return False
-    return low in HARMLESS_ADJECTIVES | POSES and low not in asked and stem(low) not in asked
+    return word in HARMLESS_ADJECTIVES | POSES and word not in wanted_words and stem(word) not in wanted_words
 
 
 def stem(word: str) -> str:

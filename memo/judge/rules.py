@@ -3,8 +3,9 @@
 Each rule compares what two prompts say about one subject: numbers, colours, negation, style, left and right, quoted
 text, names and so on. `old` is the remembered prompt, `new` the one that was asked for. A rule returns None where the
 prompts agree, where it cannot tell, or where only one of them mentions the subject, unless the omission itself makes
-the difference. A reason completes the sentence "the remembered prompt …". The rules know English words and no
-networks, and work for captions and for long prompts of tags.
+the difference. A reason completes the sentence "the remembered prompt …". The docstring of a rule states the
+difference that it finds. The rules use lists of English words but no network, and work for captions and for long
+prompts of tags.
 """
 
 from collections import Counter
@@ -38,7 +39,7 @@ from .port import Verdict
 from .wording_rules import (
     find_extra_word,
     find_name_conflict,
-    find_sign_conflict,
+    find_symbol_conflict,
     find_text_conflict,
     find_unread_conflict,
 )
@@ -46,9 +47,9 @@ from .words import CACHED_PROMPTS, WORD, explain_difference, join_words, quote, 
 
 Veto = Callable[[str, str], str | None]
 
-LONG_PROMPT = 25  # words; longer prompts carry numbers and sides that nobody counts
-NOUN_DISTANCE = 3  # words after a number or a preposition among which its noun is
-SHORTEST_STEM = 4  # letters of a word that "un" may negate
+LONG_PROMPT = 25  # words; in longer prompts numbers and sides are too incidental to compare
+NOUN_DISTANCE = 3  # a noun is at most this many words after its number or preposition
+SHORTEST_STEM = 4  # letters: "un" negates no shorter word
 
 
 def decide_by_rules(old: str, new: str) -> Verdict | None:
@@ -111,10 +112,10 @@ def find_share_conflict(old: str, new: str) -> str | None:
 def count_things(prompt: str) -> dict[str, set[int]]:
     """The numbers of each thing: "two cats and three big dogs" → {"cats": {2}, "dogs": {3}}."""
     counts: dict[str, set[int]] = {}
-    said = WORD.findall(NOT_A_COUNT.sub(" ", prompt.casefold()))
-    for position, word in enumerate(said, 1):
+    words = WORD.findall(NOT_A_COUNT.sub(" ", prompt.casefold()))
+    for position, word in enumerate(words, 1):
         if (number := parse_number(word)) is not None:
-            if noun := next(filter(is_plural, said[position : position + NOUN_DISTANCE]), None):
+            if noun := next(filter(is_plural, words[position : position + NOUN_DISTANCE]), None):
                 counts.setdefault(noun, set()).add(number)
     return counts
 
@@ -135,11 +136,11 @@ def find_plural_conflict(old: str, new: str) -> str | None:
     return None
 
 
-def find_pluralised(one: str, many: str) -> str | None:
-    """A noun that one prompt has only in the singular, the other only in the plural."""
-    known, said = set(split_words(many)), set(split_words(one))
-    for noun in SINGULAR_NOUN.findall(one.casefold()):
-        if noun not in known and plural_of(noun) in known and plural_of(noun) not in said:
+def find_pluralised(prompt: str, other: str) -> str | None:
+    """A noun that the prompt has only in the singular, and the other one only in the plural."""
+    words, other_words = set(split_words(prompt)), set(split_words(other))
+    for noun in SINGULAR_NOUN.findall(prompt.casefold()):
+        if noun not in other_words and plural_of(noun) in other_words and plural_of(noun) not in words:
             return str(noun)
     return None
 
@@ -210,13 +211,13 @@ def styles(prompt: str) -> frozenset[str]:
     return frozenset(named - {general for special, general in SPECIAL_STYLES if special in named})
 
 
-def without_related(some: frozenset[str], others: frozenset[str]) -> set[str]:
+def without_related(names: frozenset[str], others: frozenset[str]) -> set[str]:
     """The styles that are neither a special nor a general case of one of the others."""
 
     def is_related(style: str) -> bool:
         return any((style, other) in SPECIAL_STYLES or (other, style) in SPECIAL_STYLES for other in others)
 
-    return {style for style in some if not is_related(style)}
+    return {style for style in names if not is_related(style)}
 
 
 # Negation, opposites and positions
@@ -228,19 +229,19 @@ def find_negation_conflict(old: str, new: str) -> str | None:
     before, after = (NEGATION.findall(text) for text in texts)
     if bool(before) != bool(after):
         return explain_difference(before[:1], after[:1])
-    absent, missing = (set(ABSENT_THING.findall(text)) for text in texts)
-    if absent and missing and not absent & missing:
-        return f"leaves out {quote(absent)}, not {quote(missing)}"
+    absent_before, absent_after = (set(ABSENT_THING.findall(text)) for text in texts)
+    if absent_before and absent_after and not absent_before & absent_after:
+        return f"leaves out {quote(absent_before)}, not {quote(absent_after)}"
     return None
 
 
 def find_opposite(old: str, new: str) -> str | None:
     """One prompt has a word and the other its opposite, and neither has both."""
     before, after = set(split_words(old)), set(split_words(new))
-    for one, two in OPPOSITES:
-        for this, that in ((one, two), (two, one)):
-            if before & this and after & that and not (before & that or after & this):
-                return explain_difference(before & this, after & that)
+    for left, right in OPPOSITES:
+        for side, opposite in ((left, right), (right, left)):
+            if before & side and after & opposite and not (before & opposite or after & side):
+                return explain_difference(before & side, after & opposite)
     return None
 
 
@@ -254,9 +255,9 @@ def find_un_prefix(old: str, new: str) -> str | None:
     return None
 
 
-def find_negated(some: set[str], others: set[str]) -> str | None:
-    """The first of some words that the others have with "un"."""
-    return next((word for word in sorted(some) if len(word) >= SHORTEST_STEM and f"un{word}" in others), None)
+def find_negated(words: set[str], others: set[str]) -> str | None:
+    """The first of the words that the others have with "un"."""
+    return next((word for word in sorted(words) if len(word) >= SHORTEST_STEM and f"un{word}" in others), None)
 
 
 def find_age_conflict(old: str, new: str) -> str | None:
@@ -270,9 +271,9 @@ def find_age_conflict(old: str, new: str) -> str | None:
     return None
 
 
-def is_only_young(some: set[str], others: set[str], young: frozenset[str], grown: frozenset[str]) -> bool:
-    """Whether some words name only the young animal, and the others only the grown one."""
-    return bool(some & young and others & grown and not (some & grown or others & (young | YOUNG_WORDS)))
+def is_only_young(words: set[str], others: set[str], young: frozenset[str], grown: frozenset[str]) -> bool:
+    """Whether the words name only the young animal, and the others only the grown one."""
+    return bool(words & young and others & grown and not (words & grown or others & (young | YOUNG_WORDS)))
 
 
 def find_height_conflict(old: str, new: str) -> str | None:
@@ -287,10 +288,10 @@ def find_height_conflict(old: str, new: str) -> str | None:
 def heights_by_noun(prompt: str) -> dict[str, set[str]]:
     """The heights relative to each thing: "a cat under a green table" → {"green": {"under"}, "table": {"under"}}."""
     by_noun: dict[str, set[str]] = {}
-    said = [word for word in split_words(prompt.replace("on top of", "on")) if word not in ("a", "an", "the")]
-    for position, word in enumerate(said, 1):
+    words = [word for word in split_words(prompt.replace("on top of", "on")) if word not in ("a", "an", "the")]
+    for position, word in enumerate(words, 1):
         if word in HEIGHTS:
-            for noun in takewhile(may_be_noun, said[position : position + NOUN_DISTANCE]):
+            for noun in takewhile(may_be_noun, words[position : position + NOUN_DISTANCE]):
                 by_noun.setdefault(noun, set()).add(HEIGHTS[word])
     return by_noun
 
@@ -329,7 +330,7 @@ VETOES: Mapping[str, Veto] = {
     "side": find_side_conflict,
     "text": find_text_conflict,
     "name": find_name_conflict,
-    "signs": find_sign_conflict,
+    "symbols": find_symbol_conflict,
     "more": find_extra_word,
     "unread": find_unread_conflict,
 }

@@ -19,7 +19,7 @@ from .words import explain_difference, quoted_texts, split_words
 
 CountTokens = Callable[[str], int]  # the number of the text model's tokens in a word
 SHORTEST = 5  # letters: no shorter word is corrected or counts as rare
-RARE_TOKENS = 3  # a word of at least so many tokens is rare
+RARE_TOKENS = 3  # a word of at least this many tokens is rare
 SIMILAR_SPELLING = 0.75  # difflib's ratio
 
 
@@ -31,26 +31,27 @@ def correct_typos(prompt: str, other: str, count_tokens: CountTokens) -> str:
     known = {*other_words, *MEDIA_WORDS} - words
     candidates = [word for word in known if len(word) >= SHORTEST and word.isalpha()]
     for word in sorted(words - other_words):
-        meant = [candidate for candidate in candidates if is_typo(word, candidate)] if word.isalpha() else []
-        if len(meant) == 1 and count_tokens(word) > 1 and count_tokens(meant[0]) == 1:
-            prompt = re.sub(rf"\b{word}\b", meant[0], prompt)
+        intended = [candidate for candidate in candidates if is_typo(word, candidate)] if word.isalpha() else []
+        if len(intended) == 1 and count_tokens(word) > 1 and count_tokens(intended[0]) == 1:
+            prompt = re.sub(rf"\b{word}\b", intended[0], prompt)
     return prompt
 
 
-def is_typo(word: str, meant: str) -> bool:
-    """Whether `word` has one letter more or less than `meant`, or two neighbours swapped; never the first letter."""
-    if word[0] != meant[0] or word == meant:
+def is_typo(word: str, intended: str) -> bool:
+    """Whether `word` is `intended` with one letter added, dropped or swapped with the next, but not the first."""
+    if word[0] != intended[0] or word == intended:
         return False
-    if len(word) == len(meant):
-        at = next(row for row, pair in enumerate(zip(word, meant, strict=True)) if pair[0] != pair[1])
-        return word[at : at + 2] == meant[at : at + 2][::-1] and word[at + 2 :] == meant[at + 2 :]
-    longer, shorter = sorted((word, meant), key=len, reverse=True)
+    if len(word) == len(intended):
+        start = next(i for i, pair in enumerate(zip(word, intended, strict=True)) if pair[0] != pair[1])
+        stop = start + 2
+        return word[start:stop] == intended[start:stop][::-1] and word[stop:] == intended[stop:]
+    longer, shorter = sorted((word, intended), key=len, reverse=True)
     inner = range(1, len(longer) - 1)  # not the last letter: an "s" at the end makes a plural
-    return any(longer[:row] + longer[row + 1 :] == shorter for row in inner)
+    return any(longer[:i] + longer[i + 1 :] == shorter for i in inner)
 
 
 def find_rare_word_conflict(old: str, new: str, count_tokens: CountTokens) -> str | None:
-    """A reason, like those of the rules, when one prompt has a rare word that the other lacks."""
+    """A reason like those of the rules, if one prompt has a rare word that the other lacks; else None."""
     if word := find_unknown(new, old, count_tokens):
         return explain_difference([], [word])
     if word := find_unknown(old, new, count_tokens):
@@ -73,5 +74,5 @@ def is_rare(word: str, count_tokens: CountTokens) -> bool:
 
 
 def is_known(word: str, known: Sequence[str], joined: str) -> bool:
-    """Whether the known words contain a word, in one piece or in several, or something spelled much like it."""
+    """Whether the known words, also `joined` without spaces, contain a word or something spelled much like it."""
     return word in joined or bool(difflib.get_close_matches(word, known, 1, SIMILAR_SPELLING))

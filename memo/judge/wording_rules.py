@@ -1,4 +1,4 @@
-"""Rules about the wording of prompts: lettering, names, scripts, a word more, and parts that the text model cuts off.
+"""Rules about the wording of prompts: lettering, names, symbols, an extra word, and parts that the model cuts off.
 
 They follow the conventions of `rules`.
 """
@@ -9,11 +9,11 @@ import unicodedata
 from .english import INVISIBLE_WORDS, LETTERING, NOT_NAMES, STANDING_WORD
 from .words import explain_difference, quote, quoted_texts, split_words, visible_words
 
-SHORT_PROMPT = 3  # visible words; in so short a prompt each of them matters
+SHORT_PROMPT = 3  # visible words; in a prompt this short each of them matters
 STEM_LETTERS, ENDING_LETTERS = 5, 3  # a name and its derivation share at least 5 letters and differ in at most 3 more
 SHORTEST_PART = 3  # letters of each half of a compound word
-MODEL_TOKENS = 254  # that the text model reads of a prompt: onnx_embedder.LONGEST without its two marks
-TOKEN = re.compile(  # at least as many as the model's: its vocabulary has all letters and, inside a word, these pairs
+MODEL_TOKENS = 254  # that the text model reads of a prompt: onnx_embedder.LONGEST_TEXT less two special tokens
+TOKEN = re.compile(  # no fewer than the model's tokens: its vocabulary has all letters and, inside words, these pairs
     r"(?<=[a-z])(?:[aeiou][bcdfghjklmnprstyz]|[bcdfghjklmnprstyz][aeiou])|\S"
 )
 
@@ -36,14 +36,14 @@ def quoted_words(prompt: str) -> set[str]:
 
 def without_written(texts: set[str], prompt: str) -> set[str]:
     """The texts that the prompt does not ask to be written without quotation marks, as in "a sign that says open"."""
-    said = " ".join(split_words(prompt))
-    return {text for text in texts if not is_written(re.escape(text), said)}
+    words = " ".join(split_words(prompt))
+    return {text for text in texts if not is_written(re.escape(text), words)}
 
 
-def is_written(text: str, said: str) -> bool:
-    """Whether a word of lettering stands right after a text, or before it with at most two words between them."""
+def is_written(text: str, words: str) -> bool:
+    """Whether a word of lettering comes right after a text, or before it with at most two words in between."""
     before, after = rf"\b{LETTERING} (?:\S+ ){{0,2}}{text}(?!\S)", rf"(?<!\S){text} (?:is )?{LETTERING}\b"
-    return re.search(rf"{before}|{after}", said) is not None
+    return re.search(rf"{before}|{after}", words) is not None
 
 
 def find_name_conflict(old: str, new: str) -> str | None:
@@ -71,18 +71,18 @@ def is_named(name: str, words: set[str]) -> bool:
     )
 
 
-def find_sign_conflict(old: str, new: str) -> str | None:
-    """The prompts have different pictograms or non-Latin letters, which the text model hardly tells apart."""
-    before, after = signs(old), signs(new)
+def find_symbol_conflict(old: str, new: str) -> str | None:
+    """The prompts have different pictograms or non-Latin letters, which the text model can hardly tell apart."""
+    before, after = symbols(old), symbols(new)
     return explain_difference([before] * bool(before), [after] * bool(after)) if before != after else None
 
 
-def signs(prompt: str) -> str:
+def symbols(prompt: str) -> str:
     """The pictograms and non-Latin letters of a prompt, in order."""
-    return "".join(char for char in prompt if not char.isascii() and is_sign(char))
+    return "".join(char for char in prompt if not char.isascii() and is_symbol(char))
 
 
-def is_sign(char: str) -> bool:
+def is_symbol(char: str) -> bool:
     """Whether a character is a pictogram or a non-Latin letter."""
     if unicodedata.category(char) == "So":
         return char not in "©®°™"
@@ -90,7 +90,7 @@ def is_sign(char: str) -> bool:
 
 
 def find_extra_word(old: str, new: str) -> str | None:
-    """One of two short prompts has a word more: "a train" and "a subway train", "a chair" and "an armchair"."""
+    """One of two short prompts has an extra word: "a train" and "a subway train", "a chair" and "an armchair"."""
     if max(map(count_visible, (old, new))) > SHORT_PROMPT:
         return None
     before, after = content_words(old), content_words(new)
@@ -119,11 +119,11 @@ def find_one_more(before: set[str], after: set[str], old: str, new: str) -> str 
     return None
 
 
-def is_compound(some: set[str], others: set[str], prompt: str) -> bool:
-    """Whether `some` is one word that ends with the only one of `others`, after a part that the prompt lacks."""
-    if len(some) != 1 or len(others) != 1:
+def is_compound(words: set[str], others: set[str], prompt: str) -> bool:
+    """Whether the only one of `words` ends with the only one of `others`, after a part that the prompt lacks."""
+    if len(words) != 1 or len(others) != 1:
         return False
-    [long], [short] = some, others
+    [long], [short] = words, others
     first_part = long.removesuffix(short)
     long_enough = min(len(short), len(first_part)) >= SHORTEST_PART
     return long_enough and first_part != long and first_part not in visible_words(prompt)

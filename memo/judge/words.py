@@ -19,7 +19,7 @@ def split_words(prompt: str) -> tuple[str, ...]:
 
 
 def quoted_texts(prompt: str) -> list[str]:
-    """The texts in quotation marks, letter by letter."""
+    """The texts in quotation marks, exactly as they are written."""
     return ["".join(parts) for parts in QUOTED.findall(prompt)]
 
 
@@ -27,16 +27,16 @@ def quoted_texts(prompt: str) -> list[str]:
 def visible_words(prompt: str) -> tuple[str, ...]:
     """The words that ask for something visible, in order.
 
-    Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, which is what
-    everything does that does nothing else.
+    Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, the pose of
+    whatever does nothing else.
     """
     text = " ".join(prompt.casefold().replace("’", "'").split()).strip(" .!?")
     request, *tags = (part.strip() for part in text.split(","))
     subject = REQUEST_PHRASE.sub("", f"{request} ").strip() or request
     text = ", ".join([subject, *(tag for tag in tags if tag not in PRAISE)])
     text = text if NOT_STANDING.search(text) else STANDING.sub(" ", text)
-    kept = [word for word in VISIBLE.findall(text) if word not in ("a", "an", "the", "please")]
-    return tuple(COLOURS.get(word, word) for word in kept)
+    words = [word for word in VISIBLE.findall(text) if word not in ("a", "an", "the", "please")]
+    return tuple(COLOURS.get(word, word) for word in words)
 
 
 def same_words(old: str, new: str) -> bool:
@@ -56,7 +56,10 @@ def quote(parts: Iterable[str]) -> str:
 
 
 def explain_difference(missing: Collection[str], added: Collection[str]) -> str | None:
-    """The reason why words that only the old or only the new prompt has make a difference; None without any."""
+    """A reason that quotes the words which only the old prompt has (`missing`) or only the new one (`added`).
+
+    None if there are no such words.
+    """
     if missing and added:
         return f"says {quote(missing)}, not {quote(added)}"
     if added:

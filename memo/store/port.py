@@ -10,7 +10,7 @@ class Store(Protocol):
     """Keeps objects by name. Every method raises Unavailable if the store cannot be reached or is full."""
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
-        """Write an object durably and atomically; False if the name exists, whose object then stays as it is."""
+        """Write an object durably and atomically; returns False and changes nothing if the name exists."""
 
     def get(self, name: str) -> bytes:
         """The bytes of an object; raises Forgotten."""
@@ -19,7 +19,7 @@ class Store(Protocol):
         """Whether there is an object of this name."""
 
     def delete(self, name: str) -> None:
-        """Delete an object; it is no error if there is none."""
+        """Delete an object; a missing one is no error."""
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """The names that begin with a prefix, in no particular order."""
