@@ -1,1 +1,1 @@
-"""What was asked for, by whom, and how far it is: all that Redis keeps, and who is told of it. Knows no torch."""
+"""Jobs: users' requests and their progress, kept in Redis; the queue, webhooks and API keys. Never loads torch."""

@@ -2,7 +2,7 @@
 
 A key is 256 random bits, so a plain fast hash of it is enough: hashes of passwords are slow and salted because
 passwords can be guessed, and keys cannot (https://www.rfc-editor.org/rfc/rfc9106#section-1). The hashes reveal no
-key, and looking a key up by its hash reveals nothing by the time it takes.
+key, and neither does the time that it takes to look one up by its hash.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from jobs.store.connection import Connection, redis_errors
 from memo import SHARED, BadSetup, now
 
 PREFIX = "memo_"  # by which scanners for leaked secrets recognize a key
-BYTES = 32
+BYTES = 32  # of randomness in a key
 ROLES = ("user", "admin")
 SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,80}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -34,7 +34,7 @@ class ApiKey:
 
 
 class ApiKeys:
-    """Methods raise Unavailable when Redis does not answer."""
+    """The API keys in Redis. Methods raise Unavailable when it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -45,19 +45,21 @@ class ApiKeys:
         Without a scope the key gets a memory of its own, which a later key of the same name gets again.
         """
         if not NAME.fullmatch(name) or not SCOPE.fullmatch(scope or name):
-            raise BadSetup(f"{name!r}, {scope!r}: a name is of at most 64 letters, digits and . _ @ -")
+            raise BadSetup(
+                f"the name {name!r} or scope {scope!r} cannot be used: write at most 64 letters, digits and . _ @ -"
+            )
         if role not in ROLES:
             raise BadSetup(f"{role!r} is not a role: choose one of {', '.join(ROLES)}")
         key = PREFIX + secrets.token_urlsafe(BYTES)
-        where = self.scope_named(scope or name)
-        holder = ApiKey(id=digest(key), name=name, role=role, scope=where, daily=daily, created=now())
+        full_scope = self.complete_scope(scope or name)
+        record = ApiKey(id=digest(key), name=name, role=role, scope=full_scope, daily=daily, created=now())
         with redis_errors():
-            if not self.redis.hsetnx(self.prefix + "key-names", name, holder.id):
-                raise BadSetup(f"there is a key named {name} already: remove it first")
-            self.redis.hset(self.prefix + "keys", holder.id, json.dumps(asdict(holder)))
-        return holder, key
+            if not self.redis.hsetnx(self.prefix + "key-names", name, record.id):
+                raise BadSetup(f"there is a key named {name!r} already: remove it first")
+            self.redis.hset(self.prefix + "keys", record.id, json.dumps(asdict(record)))
+        return record, key
 
-    def scope_named(self, name: str) -> str:
+    def complete_scope(self, name: str) -> str:
         """The full name of a scope: its end is random, so that nobody can guess the keys of pictures in it."""
         if name == SHARED or re.search(r"\.[0-9a-f]{16}$", name):
             return name
@@ -65,36 +67,36 @@ class ApiKeys:
             self.redis.hsetnx(self.prefix + "scopes", name, f"{name}.{secrets.token_hex(8)}")
             return str(self.redis.hget(self.prefix + "scopes", name))
 
-    def holder(self, key: str) -> ApiKey | None:
+    def find(self, key: str) -> ApiKey | None:
         """The record of this key; None for an unknown key."""
-        return self.known(digest(key))
+        return self.find_by_id(digest(key))
 
-    def known(self, named: str) -> ApiKey | None:
-        """The record of the key with this hash; None for an unknown one."""
+    def find_by_id(self, key_id: str) -> ApiKey | None:
+        """The record of the key with this id, its hash; None for an unknown one."""
         with redis_errors():
-            found = self.redis.hget(self.prefix + "keys", named)
-        return ApiKey(**json.loads(found)) if found else None
+            text = self.redis.hget(self.prefix + "keys", key_id)
+        return ApiKey(**json.loads(text)) if text else None
 
     def all(self) -> list[ApiKey]:
         """All records, by name."""
         with redis_errors():
-            found = self.redis.hvals(self.prefix + "keys")
-        return sorted((ApiKey(**json.loads(text)) for text in found), key=lambda holder: holder.name)
+            texts = self.redis.hvals(self.prefix + "keys")
+        return sorted((ApiKey(**json.loads(text)) for text in texts), key=lambda record: record.name)
 
     def remove(self, name: str) -> bool:
         """Revoke a key at once; False when there is none of this name. Its pictures stay."""
         with redis_errors():
-            named = self.redis.hget(self.prefix + "key-names", name)
-            if named is None:
+            key_id = self.redis.hget(self.prefix + "key-names", name)
+            if key_id is None:
                 return False
             pipe = self.redis.pipeline(transaction=True)
-            pipe.hdel(self.prefix + "keys", named)
+            pipe.hdel(self.prefix + "keys", key_id)
             pipe.hdel(self.prefix + "key-names", name)
             pipe.execute()
         return True
 
     def secret(self) -> str:
-        """The secret that signs sessions, the same for all web processes; drawn at first use."""
+        """The secret that signs sessions, the same for all web processes; generated on first use."""
         with redis_errors():
             self.redis.set(self.prefix + "web-secret", secrets.token_hex(32), nx=True)
             return str(self.redis.get(self.prefix + "web-secret"))

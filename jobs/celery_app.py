@@ -49,9 +49,9 @@ def queue_of(model: str) -> str:
 def exit_on_bad_setup(receiver: Callable[..., None]) -> Callable[..., None]:
     """Wrap a receiver of a Celery signal so that BadSetup ends the process; Celery would log it and go on."""
 
-    def receive(**named: Any) -> None:
+    def receive(**arguments: Any) -> None:
         try:
-            receiver(**named)
+            receiver(**arguments)
         except BadSetup as error:
             raise SystemExit(f"this worker cannot start: {error}") from error
 
@@ -64,7 +64,7 @@ def queues_of(worker: Any) -> set[str]:
 
 
 def log_to_stderr(**_: Any) -> None:
-    """Log one line an event to stderr, instead of Celery's formats, and only warnings of chatty libraries."""
+    """Log to stderr, one line per event instead of Celery's formats; from chatty libraries only warnings."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for chatty in ("celery", "httpx", "kombu", "amqp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memo import BadSetup
-from memo.config import from_env
+from memo.config import read_settings
 
 from .webhooks.receivers import Receivers
 from .webhooks.signature import read_secret
@@ -12,7 +12,10 @@ from .webhooks.signature import read_secret
 
 @dataclass(frozen=True, slots=True)
 class JobsConfig:
-    """Each field is the variable JOBS_<NAME>, or JOBS_<NAME>_FILE for secrets; web and workers need the same."""
+    """Each field is read from the variable JOBS_<NAME>, or for secrets from the file that JOBS_<NAME>_FILE names.
+
+    Web and workers need the same settings. Raises BadSetup for a malformed one.
+    """
 
     redis: str = "redis://127.0.0.1:6379/0"
     models: str = "models"
@@ -29,7 +32,7 @@ class JobsConfig:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "JobsConfig":
         """The fields that the environment sets."""
-        return cls(**from_env(cls, "JOBS_", env))
+        return cls(**read_settings(cls, "JOBS_", env))
 
     @property
     def broker(self) -> str:

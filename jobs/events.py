@@ -1,6 +1,7 @@
 """Wakes the watchers of a painting when it changes: one Redis subscription per process, fanned out in memory.
 
-A hundred watchers would exhaust a pool of connections; this needs one. Knows no jobs: watchers read them themselves.
+A hundred watchers would exhaust a pool of connections; this needs one. Watchers are only woken, and read the job
+themselves.
 """
 
 import contextlib
@@ -16,11 +17,11 @@ from jobs.store.connection import Connection
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-POLL_SECONDS = 1.0  # within which a stop is noticed
+POLL_SECONDS = 1.0  # after which the thread checks whether it should stop
 
 
 class Events:
-    """One per process; its thread starts with the first watcher."""
+    """The watchers of one process, and the thread that wakes them, which starts with the first watcher."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -60,8 +61,7 @@ class Events:
                     channel.psubscribe(self.connection.prefix + "painting:*")
                     self.notify_all()
                     while not self.stopping.is_set():
-                        message = channel.get_message(timeout=POLL_SECONDS)
-                        if message:
+                        if message := channel.get_message(timeout=POLL_SECONDS):
                             self.notify(message["channel"].rpartition(":")[2])
             except redis.RedisError as error:
                 log.warning("job events interrupted: %s", error)

@@ -32,16 +32,16 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryMatch:
-    """The remembered prompt that answered a job, how alike the prompts are (0 to 1), and by which rule."""
+    """The remembered prompt that answered a job, how similar the prompts are (0 to 1), and how they match."""
 
     prompt: str
     score: float
-    how: str
+    how: str  # see memo.Match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A snapshot of one request. Times are seconds since 1970."""
+    """A snapshot of one request for a picture. Times are seconds since 1970."""
 
     id: str
     painting: str | None  # None when memory answered
@@ -55,7 +55,7 @@ class Job:
     step: int = 0
     position: int | None = None  # paintings before this one in the queue
     seconds_left: float | None = None  # of painting, while it runs, at the present pace
-    message: str = ""  # what a running painting waits for, in words, where steps say nothing
+    message: str = ""  # a sentence that says what a running painting waits for while it takes no steps
     previewed: int | None = None  # the step of the last preview, while it runs
     error: str | None = None
     picture: Picture | None = None
@@ -74,15 +74,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to paint one painting until the lease runs out; `token` fences off earlier holders."""
+    """The right to paint one painting until the lease runs out; reports with an earlier `token` are refused."""
 
     painting: str
     token: str
     recipe: Recipe
     scope: str
     attempt: int
-    user: str = ""  # whose turn it was, as a hash
-    rank: float = 0.0  # among the paintings of this user: the lowest goes first
+    user: str = ""  # the hash of the user whose turn it was
+    rank: float = 0.0  # its place among the paintings of this user: the lowest goes first
     fault: str = ""  # why an earlier attempt failed, if its worker could report it
 
     @property

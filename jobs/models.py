@@ -16,13 +16,13 @@ from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
 log = logging.getLogger(__name__)
 
-STEPPED = ("stable-diffusion", "stable-diffusion-xl")  # families that the step loop can paint with
+STEP_LOOP_FAMILIES = ("stable-diffusion", "stable-diffusion-xl")  # families that the step loop can paint with
 PIPELINE = "pipeline"  # the family of every other model that diffusers has a pipeline for
 IMAGE_TO_IMAGE_PIPELINES = (
     "StableDiffusion3Pipeline",
     "FluxPipeline",
 )  # have an image-to-image twin
-REMOTE = ("huggingface-inference", "bedrock")  # families that are painted by another service
+REMOTE_FAMILIES = ("huggingface-inference", "bedrock")  # families that are painted by another service
 CHUNK_BYTES = 2**24  # read at once
 DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "lcm")  # lcm needs a model distilled for it
 MAX_LCM_STEPS = 50
@@ -40,8 +40,8 @@ WITHOUT_KARRAS = ("ddim", "lcm")  # samplers that do not place their steps by si
 class Model:
     """One folder of weights. `sizes` are the sides in pixels of the square pictures it paints.
 
-    With `size_range` (least, most, multiple) it also paints any width and height in that range that the multiple
-    divides.
+    With `size_range` (least, most, multiple) it also paints any width and height from `least` to `most` that are
+    multiples of `multiple`.
     """
 
     name: str
@@ -76,10 +76,8 @@ class Catalogue:
         """
         models, faults = self.read()
         if not models:
-            none = (
-                f"there is no model in {self.folder}: add a subfolder with a model.json, or run `memoaized model add`"
-            )
-            raise BadSetup("; ".join(faults.values()) or none)
+            remedy = "add a subfolder with a model.json, or run `memoaized model add`"
+            raise BadSetup("; ".join(faults.values()) or f"there is no model in {self.folder}: {remedy}")
         for fault in faults.values():
             if fault not in self.logged:
                 log.error("%s; this model is left out", fault)
@@ -110,7 +108,7 @@ class Catalogue:
         check_choice("model", name, tuple(models))
         return models[name]
 
-    def describe(self) -> list[dict[str, Any]]:
+    def to_dicts(self) -> list[dict[str, Any]]:
         """The public fields of each model, JSON-able, the default one first."""
         return [{name: getattr(model, name) for name in PUBLIC_FIELDS} for model in self.models().values()]
 
@@ -147,8 +145,8 @@ def check_recipe(recipe: Recipe, model: Model) -> None:
 
 def ignores_negative_prompts(scale: object, model: Model) -> bool:
     """Whether a negative prompt has no effect at this guidance scale, or at the model's default for None."""
-    found = model.defaults.get("guidance_scale") if scale is None else scale
-    return not model.negative_prompts or (isinstance(found, int | float) and found <= 1)
+    effective = model.defaults.get("guidance_scale") if scale is None else scale
+    return not model.negative_prompts or (isinstance(effective, int | float) and effective <= 1)
 
 
 def check_size(recipe: Recipe, model: Model) -> None:
@@ -174,33 +172,34 @@ def paints_exact_size(width: int, height: int, size_range: tuple[int, int, int])
 
 def painted_size(recipe: Recipe, side: int, size_range: tuple[int, int, int] | None) -> tuple[int, int]:
     """Height and width that the network paints: the recipe's, or the model's square, which is then enlarged."""
-    as_asked = size_range is not None and paints_exact_size(recipe.width, recipe.height, size_range)
-    return (recipe.height, recipe.width) if as_asked else (side, side)
+    is_exact = size_range is not None and paints_exact_size(recipe.width, recipe.height, size_range)
+    return (recipe.height, recipe.width) if is_exact else (side, side)
 
 
-def complete_adapter(given: str, model: Model) -> str:
+def complete_adapter(adapter: str, model: Model) -> str:
     """NAME or NAME:WEIGHT as NAME:WEIGHT@DIGEST, which names the exact file; raises BadRecipe."""
     if not model.adapters:
-        raise BadRecipe("adapter", given, f"{model.name} has no adapters: leave it out")
-    name, weight, digest = read_adapter(given)
+        raise BadRecipe("adapter", adapter, f"{model.name} has no adapters: leave it out")
+    name, weight, digest = read_adapter(adapter)
     if name not in model.adapters:
-        raise BadRecipe("adapter", given, f"{model.name} offers {', '.join(model.adapters)}")
+        raise BadRecipe("adapter", adapter, f"{model.name} offers {', '.join(model.adapters)}")
     path = model.folder / ADAPTERS / f"{name}.safetensors"
-    there = adapter_digest(path, path.stat().st_mtime_ns)
-    if digest not in ("", there):
-        raise BadRecipe("adapter", given, f"that file has changed since: use {name}:{weight:g} for the present one")
-    return f"{name}:{weight:g}@{there}"
+    actual = adapter_digest(path, path.stat().st_mtime_ns)
+    if digest not in ("", actual):
+        remedy = f"its file has changed since: use {name}:{weight:g} for the present one"
+        raise BadRecipe("adapter", adapter, remedy)
+    return f"{name}:{weight:g}@{actual}"
 
 
-def read_adapter(given: str) -> tuple[str, float, str]:
+def read_adapter(adapter: str) -> tuple[str, float, str]:
     """Name, weight and digest of an adapter as users write it; raises BadRecipe for an unusable weight."""
     try:
-        name, weight, digest = split_adapter(given)
+        name, weight, digest = split_adapter(adapter)
     except ValueError:
-        name, weight, digest = given, math.nan, ""
+        name, weight, digest = adapter, math.nan, ""
     least, most = ADAPTER_WEIGHTS
     if not least <= weight <= most:
-        raise BadRecipe("adapter", given, f"write NAME or NAME:WEIGHT, the weight from {least:g} to {most:g}")
+        raise BadRecipe("adapter", adapter, f"write NAME or NAME:WEIGHT, the weight from {least:g} to {most:g}")
     return name, round(weight, 4), digest
 
 
@@ -221,8 +220,8 @@ def with_adapters(model: Model) -> Model:
     """The model with the adapters in its folder; they do not belong to its revision."""
     if not model.adaptable:
         return model
-    found = model.folder.glob(f"{ADAPTERS}/*.safetensors")
-    return replace(model, adapters=tuple(sorted(path.stem for path in found)))
+    files = model.folder.glob(f"{ADAPTERS}/*.safetensors")
+    return replace(model, adapters=tuple(sorted(path.stem for path in files)))
 
 
 def check_offered(field: str, recipe: Recipe, choices: Sequence[object]) -> None:
@@ -232,28 +231,32 @@ def check_offered(field: str, recipe: Recipe, choices: Sequence[object]) -> None
 
 
 def check_script(field: str, text: str, model: Model) -> None:
-    """Raise BadRecipe for letters and signs that the model's text encoder would ignore."""
+    """Raise BadRecipe for letters and symbols that the model's text encoder would ignore."""
     if not model.script:
         return
     for character in text:
         if unicodedata.category(character) in ("So", "Sk", "Cn", "Co", "Cf"):
             name = unicodedata.name(character, f"U+{ord(character):04X}").lower()
-            raise BadRecipe(field, text, f"{model.name} reads words, not signs: write {name!r} in words")
+            raise BadRecipe(field, text, f"{model.name} reads words, not symbols: write {name!r} instead")
         if character.isalpha() and not unicodedata.name(character, "").startswith(model.script):
             script = model.script.capitalize()
-            raise BadRecipe(field, text, f"{model.name} reads English in {script} letters: translate {character!r} …")
+            remedy = f"{model.name} reads English in {script} letters: translate the text from {character!r} on"
+            raise BadRecipe(field, text, remedy)
 
 
 def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a model's files: equal as long as no file changes."""
-    found = (path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".zip"))
-    files = sorted(path for path in found if ADAPTERS not in path.relative_to(folder).parts)
+    relevant = (path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".zip"))
+    files = sorted(path for path in relevant if ADAPTERS not in path.relative_to(folder).parts)
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 @lru_cache(maxsize=64)
 def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
-    """The model that a model.json describes; raises BadSetup naming the file and the fault."""
+    """The model that a model.json describes, cached until its files change (`files`, see `fingerprint`).
+
+    Raises BadSetup naming the file and the fault.
+    """
     try:
         values = json.loads(file.read_text())
         check_field_names(values)
@@ -270,7 +273,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             size_range=read_size_range(values.get("size_range")),
             adaptable=can_use_adapters(values.get("family"), file.parent),
             image_to_image=starts_from_images(values, file.parent),
-            remote=values.get("family") in REMOTE,
+            remote=values.get("family") in REMOTE_FAMILIES,
             negative_prompts=read_flag(values, "negative_prompts"),
             script=values.get("script", "LATIN"),
         )
@@ -289,15 +292,15 @@ def can_use_adapters(family: str | None, folder: Path) -> bool:
     """Whether the model may use LoRA files; for a pipeline on the hub that is known only when it is loaded."""
     index = folder / "model_index.json"
     if family != PIPELINE or not index.is_file():
-        return family in (*STEPPED, PIPELINE)
+        return family in (*STEP_LOOP_FAMILIES, PIPELINE)
     return "text_encoder" in json.loads(index.read_text())  # pipelines without a text encoder cannot
 
 
 def starts_from_images(values: Mapping[str, Any], folder: Path) -> bool:
     """Whether the model can start from a picture; model.json names the pipeline of a model on the hub."""
-    family, index = values.get("family", STEPPED[0]), folder / "model_index.json"
+    family, index = values.get("family", STEP_LOOP_FAMILIES[0]), folder / "model_index.json"
     if family != PIPELINE:
-        return family in STEPPED and not values.get("labels")
+        return family in STEP_LOOP_FAMILIES and not values.get("labels")
     kind = json.loads(index.read_text()).get("_class_name") if index.is_file() else values.get("pipeline")
     return kind in IMAGE_TO_IMAGE_PIPELINES
 
@@ -309,15 +312,15 @@ def read_flag(values: Mapping[str, Any], name: str) -> bool:
     return flag
 
 
-def read_size_range(given: object) -> tuple[int, int, int] | None:
-    """[least, most, multiple] in pixels; raises ValueError."""
-    if given is None:
+def read_size_range(value: object) -> tuple[int, int, int] | None:
+    """(least, most, multiple) in pixels; None for no range. Raises ValueError."""
+    if value is None:
         return None
-    if not isinstance(given, list) or len(given) != 3:
-        raise ValueError(f"size_range must be [least, most, multiple of 8] in pixels, not {given!r}")
-    least, most, multiple = (int(number) for number in given)
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"size_range must be [least, most, multiple of 8] in pixels, not {value!r}")
+    least, most, multiple = (int(number) for number in value)
     if not 0 < least <= most or multiple <= 0 or multiple % 8:
-        raise ValueError(f"size_range must be [least, most, multiple of 8] in pixels, not {given!r}")
+        raise ValueError(f"size_range must be [least, most, multiple of 8] in pixels, not {value!r}")
     return least, most, multiple
 
 

@@ -1,4 +1,4 @@
-"""The way from the web to the workers: submit jobs, watch them, and reach the job store. The web knows no Celery."""
+"""How the web reaches the workers: it submits jobs here and watches them, and needs no Celery itself."""
 
 import logging
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ HEARTBEAT_SECONDS = 15.0
 
 
 class Queue:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Submits jobs to the workers and watches them. Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, job_store: JobStore, celery: Celery, events: Events, webhooks: Webhooks | None = None) -> None:
         self.job_store, self.celery, self.events = job_store, celery, events
         self.webhooks = webhooks or Webhooks(job_store)
         self.user_records = UserRecords(job_store.connection)
-        self.shared_job = SingleFlight(job_store.jobs.find)  # hundreds may watch one job: few of them read it
+        self.shared_job = SingleFlight(job_store.jobs.find)  # hundreds may watch one job; one read serves them all
 
     def submit(self, recipe: Recipe, **options: Any) -> Job:
         """Record a job, with the options of `Submissions.open_job`, and notify a worker.
@@ -84,7 +84,7 @@ class Queue:
 
 
 def notify_worker(celery: Celery, model: str) -> None:
-    """Tell a worker that a painting of this model waits; raises Unavailable. Once too often does no harm."""
+    """Tell a worker that a painting of this model waits; an extra message does no harm. Raises Unavailable."""
     try:
         celery.send_task(PAINT, [model], queue=queue_of(model))
     except OperationalError as error:

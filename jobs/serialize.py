@@ -1,6 +1,6 @@
-"""A job as JSON, for the answers of the web and for webhooks. Knows no HTTP: the links are added elsewhere.
+"""Jobs and pictures as JSON-able dictionaries, for HTTP responses and webhooks, which add links of their own.
 
-`job_to_dict` is the job as GET /api/v1/jobs/<id> has it; `job_to_generation` is a picture as AI-Horde has it
+`job_to_dict` has the format of GET /api/v1/jobs/<id>, and `job_to_generation` that of a generation of AI-Horde
 (https://github.com/Haidra-Org/AI-Horde/blob/main/README_integration.md).
 """
 
@@ -22,7 +22,7 @@ PICTURE_FIELDS = ("key", "created", "seconds", "device", "joules", "metered")
 
 
 def job_to_dict(job: Job) -> dict[str, Any]:
-    """The job with its recipe, and with its match and its picture where there are such."""
+    """The job with its recipe, match and picture; the latter two are None while there are none."""
     return {
         **{name: getattr(job, name) for name in JOB_FIELDS},
         "prompt": job.recipe.prompt,
@@ -34,7 +34,7 @@ def job_to_dict(job: Job) -> dict[str, Any]:
 
 
 def match_to_dict(match: MemoryMatch) -> dict[str, Any]:
-    """The remembered prompt that answered, how alike the prompts are (0 to 1), and by which rule."""
+    """The remembered prompt that answered, how similar the prompts are (0 to 1), and how they match."""
     return {"score": round(match.score, 4), "remembered_prompt": match.prompt, "how": match.how}
 
 
@@ -45,9 +45,12 @@ def picture_to_dict(picture: Picture) -> dict[str, Any]:
 
 
 def job_to_generation(job: Job, img: str) -> dict[str, Any]:
-    """A final job as AI-Horde has it; `img` is the picture's URL or a WebP file in base64, "" without a picture."""
+    """A final job as a generation of AI-Horde.
+
+    `img` is the picture's URL, or a WebP file in base64; "" without a picture.
+    """
     painter = (job.picture.device if job.picture else "") or "memoAIzed"
-    seed = (job.picture or job).recipe.seed  # of the picture: memory may answer with another than was asked for
+    seed = (job.picture or job).recipe.seed  # memory may answer with a picture of another seed than the job's
     return {
         "img": img,
         "seed": "" if seed is None else str(seed),

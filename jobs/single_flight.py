@@ -1,4 +1,4 @@
-"""One call for all threads that ask for the same thing at the same time. Does not know what is read."""
+"""Lets one call serve all threads that ask for the same value at the same time (after Go's x/sync/singleflight)."""
 
 import math
 import threading
@@ -12,36 +12,39 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class Call(Generic[Value]):
-    """The last call under a name, while a thread still needs it."""
+    """The last call with a name, kept while a thread needs it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    users: int = 0
-    started: float = -math.inf
+    threads: int = 0  # that need it
+    started: float = -math.inf  # by time.monotonic
     value: Value | None = None
 
 
 class SingleFlight(Generic[Value]):
-    """Calls `read` by name. A call that started after a thread asked serves that thread as well as its own would."""
+    """Calls `read(name)` for several threads.
+
+    A thread takes the value of any call that started after it asked: its own call could return nothing newer.
+    """
 
     def __init__(self, read: Callable[[str], Value]) -> None:
         self.read, self.lock = read, threading.Lock()
         self.calls: dict[str, Call[Value]] = {}
 
     def __call__(self, name: str) -> Value:
-        """What `read` returns; raises what it raises."""
-        asked = time.monotonic()
+        """The value of `read(name)`; raises what `read` raises."""
+        arrived = time.monotonic()
         with self.lock:
             call = self.calls.setdefault(name, Call())
-            call.users += 1
+            call.threads += 1
         try:
             with call.lock:
-                if call.started < asked:
+                if call.started < arrived:
                     started = time.monotonic()
                     call.value = self.read(name)
                     call.started = started
                 return call.value  # type: ignore[return-value]  # set by now
         finally:
             with self.lock:
-                call.users -= 1
-                if not call.users:
+                call.threads -= 1
+                if not call.threads:
                     del self.calls[name]

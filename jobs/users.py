@@ -1,4 +1,4 @@
-"""What is kept of each user: preferences, and tasks, which are jobs under a name. Knows Redis, no HTTP."""
+"""What Redis keeps of each user: preferences, and tasks, which are groups of jobs with a name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from jobs.store.connection import KEPT_SECONDS, Connection, redis_errors
 from jobs.store.records import hash_name
 from memo import now
 
-PREFERENCES_SECONDS = 90 * 24 * 3600  # preferences are kept so long after they were last read or written
+PREFERENCES_SECONDS = 90 * 24 * 3600  # for which preferences are kept after they were last read or written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Jobs under a name; all of them are known once it is `whole`."""
+    """A group of jobs with a name that the user chose; it is `whole` once all its jobs are recorded."""
 
     name: str
     begun: float  # seconds since 1970
@@ -23,7 +23,7 @@ class Task:
 
 
 class UserRecords:
-    """Each user sees only their own. Methods raise Unavailable when Redis does not answer."""
+    """Preferences and tasks by user. Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -38,7 +38,7 @@ class UserRecords:
             preferences: dict[str, str] = pipe.execute()[0]
         return preferences
 
-    def prefer(self, user: str, preferences: Mapping[str, str]) -> None:
+    def keep_preferences(self, user: str, preferences: Mapping[str, str]) -> None:
         """Keep these preferences; the user's others stay as they are."""
         name = self.prefix + "preferences:" + hash_name(user)
         with redis_errors():
@@ -47,8 +47,8 @@ class UserRecords:
             pipe.expire(name, PREFERENCES_SECONDS)
             pipe.execute()
 
-    def begin(self, user: str, task: str) -> None:
-        """Record a task that has no jobs yet, in place of one of the same name."""
+    def begin_task(self, user: str, task: str) -> None:
+        """Record a task that has no jobs yet; it replaces one of the same name."""
         name, moment = self.task_key(user, task), now()
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
@@ -59,8 +59,8 @@ class UserRecords:
             pipe.expire(self.tasks_key(user), KEPT_SECONDS)
             pipe.execute()
 
-    def record(self, user: str, task: str, jobs: Sequence[str], *, whole: bool) -> None:
-        """Write down the jobs that the task has so far."""
+    def record_jobs(self, user: str, task: str, jobs: Sequence[str], *, whole: bool) -> None:
+        """Record the jobs that the task has so far; `whole` if these are all."""
         with redis_errors():
             self.redis.hset(self.task_key(user, task), mapping={"jobs": json.dumps(list(jobs)), "whole": int(whole)})
 
@@ -78,23 +78,23 @@ class UserRecords:
             stopped="stopped" in fields,
         )
 
-    def under_way(self, user: str) -> list[Task]:
+    def tasks_under_way(self, user: str) -> list[Task]:
         """The user's tasks that have not ended, the oldest first."""
         with redis_errors():
             names = self.redis.zrange(self.tasks_key(user), 0, -1)
         return [task for task in (self.task(user, name) for name in names) if task]
 
-    def end(self, user: str, task: str) -> None:
-        """The task is not under way any more; its jobs stay known."""
+    def end_task(self, user: str, task: str) -> None:
+        """Take the task off the list of those under way; its jobs stay known."""
         with redis_errors():
             self.redis.zrem(self.tasks_key(user), task)
 
-    def stop(self, user: str, task: str) -> None:
+    def stop_task(self, user: str, task: str) -> None:
         """Tell the request that creates the task's jobs to create no more."""
         with redis_errors():
             self.redis.hset(self.task_key(user, task), "stopped", 1)
 
-    def forget(self, user: str, task: str) -> None:
+    def forget_task(self, user: str, task: str) -> None:
         """Remove the task as if it had never begun."""
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)

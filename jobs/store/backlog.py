@@ -10,7 +10,7 @@ BATCH = 16  # entries handed out at once
 
 
 class Backlog:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Lists of pending work in Redis. Methods raise Unavailable when it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -27,7 +27,7 @@ class Backlog:
         return [(entry, fields["key"]) for entry, fields in entries]
 
     def remove_unindexed(self, entry: str) -> None:
-        """The picture of this entry is indexed."""
+        """Remove the entry of a picture that has been indexed."""
         with redis_errors():
             self.redis.xdel(self.prefix + "unindexed", entry)
 

@@ -16,7 +16,7 @@ LEASE_SECONDS = 15.0
 
 
 class Claims:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Gives paintings to workers and takes them back. Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -34,7 +34,7 @@ class Claims:
         return Claim(painting, token, load_recipe(recipe), scope, int(attempt), user, float(rank), fault)
 
     def renew(self, claim: Claim) -> bool:
-        """Prolong the lease; False when the claim is lost."""
+        """Extend the lease; False when the claim is lost."""
         return bool(self.run_renew(claim.painting, claim.token, now() + LEASE_SECONDS))
 
     def release(self, claim: Claim) -> bool:

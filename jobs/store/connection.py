@@ -11,7 +11,7 @@ from memo import Unavailable
 PREFIX = "memoaized:"
 MAX_CONNECTIONS = 64  # of one process; beyond that, threads wait for each other's
 POOL_WAIT_SECONDS = 10
-KEPT_SECONDS = 7 * 24 * 3600  # how long a finished job can be asked about
+KEPT_SECONDS = 7 * 24 * 3600  # for which finished jobs are kept
 
 
 class Connection:

@@ -10,11 +10,11 @@ from .connection import KEPT_SECONDS, Connection, redis_errors
 from .records import dump
 from .statistics import count_this_minute
 
-SILENCE_SECONDS = 20.0  # without a heartbeat a worker counts as gone
+SILENCE_SECONDS = 20.0  # after which a worker without a heartbeat counts as gone
 
 
 class Heartbeats:
-    """Methods raise Unavailable when Redis does not answer."""
+    """The last heartbeat of each worker. Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -44,7 +44,7 @@ class Heartbeats:
 
 
 def sum_batch_sizes(facts: Mapping[str, Any]) -> dict[str, float]:
-    """The batch sizes of a worker's busy painters and how many those are, for a mean over time."""
+    """The sum of the batch sizes of a worker's busy painters and their number, for a mean over time."""
     painters = facts.get("painters", {}).values()
     sizes = [float(state["batch_size"]) for state in painters if state.get("batch_size")]
     return {"batch_sizes": sum(sizes), "batches": len(sizes)} if sizes else {}

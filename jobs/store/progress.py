@@ -12,7 +12,7 @@ from .statistics import cost_class, this_minute
 
 
 class ProgressReports:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Records the reports of workers. Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.run_step = connection.script(scripts.STEP)

@@ -1,4 +1,4 @@
-"""Jobs, paintings and pictures as the text that Redis keeps, and back. Knows no Redis."""
+"""Converts jobs, paintings and pictures to the text that Redis keeps, and back; makes no connection."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from memo.recipe import from_canonical, to_canonical
 
 
 def hash_name(name: str) -> str:
-    """32 hex digits that stand for a name of any characters in a key."""
+    """32 hex digits that stand for a name of any characters in a Redis key."""
     return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def dump(value: object) -> str:
-    """Compact JSON."""
+    """A value as compact JSON."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 

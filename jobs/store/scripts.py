@@ -33,7 +33,7 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
 Every change of a painting is published on the channel painting:<id>.
 """
 
-# Into the queue at its rank and out of it.
+# Functions on the hash `p` of a painting: put it into the queue at its rank, take it out, let a job join it.
 QUEUE = """
 local function enqueue(p, id, prefix)
   local fields = redis.call('HMGET', p, 'users', 'model', 'rank')
@@ -51,9 +51,9 @@ local function dequeue(p, id, prefix)
   redis.call('ZREM', prefix..'queued', id)
   redis.call('ZREM', prefix..'queued:model:'..model, id)
   for user in string.gmatch(users, '%S+') do
-    local line = prefix..'queued:user:'..user..':'..model
-    redis.call('ZREM', line, id)
-    if redis.call('EXISTS', line) == 0 then redis.call('SREM', prefix..'queued:users:'..model, user) end
+    local user_queue = prefix..'queued:user:'..user..':'..model
+    redis.call('ZREM', user_queue, id)
+    if redis.call('EXISTS', user_queue) == 0 then redis.call('SREM', prefix..'queued:users:'..model, user) end
   end
 end
 local function under_way(p)
@@ -105,7 +105,7 @@ end
 """
 )
 
-# Ends a painting: out of the queue, off its wish, its webhooks due.
+# Ends a painting: takes it out of the queue, frees its wish and makes its webhooks due.
 FINAL = (
     QUEUE
     + """
@@ -173,8 +173,8 @@ return {redis.call('ZRANK', prefix..'queued', id), redis.call('HGETALL', p)}
 )
 
 # ARGV: prefix, JSON of {job, picture key, cost_class, seconds and joules of this picture, lookup_seconds,
-# lookup_joules}. Records a job that memory answered. It saved the mean cost of such paintings, or of this one where
-# none was counted, less the cost of looking up; never less than nothing.
+# lookup_joules}. Records a job that memory answered. It saved the mean cost of such paintings, or of this one if none
+# was counted, less the cost of the look-up; never less than zero.
 REMEMBER = (
     RECORD
     + """
@@ -192,9 +192,9 @@ count(prefix, request.job.minute, {
 """
 )
 
-# ARGV: prefix, token, now, lease end, ttl of `served`, model, model … Claims the next painting: the first in the line
-# of the user with the fewest paintings under way, and among such users the one who was served longest ago.
-# Returns {painting, recipe, scope, attempt, user, rank, fault of the attempt before}, or nil when nothing waits.
+# ARGV: prefix, token, now, lease end, ttl of `served`, model, model … Claims the next painting: the first one queued
+# for the user with the fewest running paintings, and among such users for the one who was served longest ago.
+# Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt}, or nil when nothing waits.
 CLAIM = (
     QUEUE
     + """
@@ -250,7 +250,7 @@ if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
 """
 
-# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). Returns as STEP.
+# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). Returns the same words as STEP.
 MESSAGE = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
@@ -270,7 +270,7 @@ redis.call('ZADD', prefix..'leases', ARGV[4], id)
 return 1
 """
 
-# ARGV: prefix, JSON of {painting id, token, state, now, kept_seconds, fields}, and for a finished picture besides
+# ARGV: prefix, JSON of {painting id, token, state, now, kept_seconds, fields}, and for a finished picture also of
 # {cost_class, minute, counts, costs}, which are counted. Returns 1, or 0 when the claim is lost.
 FINISH = (
     FINAL
@@ -293,8 +293,8 @@ return 1
 """
 )
 
-# ARGV: prefix, painting id, token, '1' to take the attempt back. Puts the painting back into the queue at its old
-# rank. Returns its model, or nil when the claim is lost.
+# ARGV: prefix, painting id, token, '1' if the attempt does not count. Puts the painting back into the queue at its
+# old rank. Returns its model, or nil when the claim is lost.
 RELEASE = (
     QUEUE
     + """
@@ -338,7 +338,7 @@ return 1
 )
 
 # ARGV: prefix, name, value, milliseconds, expected value ('' = none). Writes the value if the name holds the expected
-# one; an empty value deletes it. Returns nil when it did, else what the name holds.
+# one; an empty value deletes it. Returns nil if it wrote, else what the name holds.
 COMPARE_AND_SET = """
 local name = ARGV[1]..'request:'..ARGV[2]
 local held = redis.call('GET', name) or ''

@@ -10,11 +10,11 @@ from .connection import Connection, redis_errors
 from .records import hash_name, job_from_memory, job_from_painting, load_picture
 
 PAGE = 100  # jobs read at once: more would keep other clients waiting
-FINISHED = "finished"  # the stream of finished pictures, and the channel that tells of a new one
+FINISHED = "finished"  # the stream of finished pictures, and the channel that announces a new one
 
 
 class Snapshots:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Reads jobs from Redis. Methods raise Unavailable when it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -28,7 +28,7 @@ class Snapshots:
         return [job for start in range(0, len(ids), PAGE) for job in self.find_page(ids[start : start + PAGE])]
 
     def find_page(self, ids: Sequence[str]) -> list[Job]:
-        """As `find_all`, in two round trips."""
+        """As `find_all`, for at most PAGE jobs in two round trips."""
         with redis_errors():
             pipe = self.redis.pipeline(transaction=False)
             for job in ids:

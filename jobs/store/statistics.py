@@ -13,7 +13,7 @@ HISTORY_MINUTES = 26 * 60  # how long the counts of one minute are kept
 
 
 class Statistics:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Reads the counts from Redis. Methods raise Unavailable when it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -34,16 +34,16 @@ class Statistics:
             replies = pipe.execute()
         return [Counter({name: float(value) for name, value in counts.items()}) for counts in replies]
 
-    def mean_cost(self, like: Picture) -> tuple[float, float]:
-        """Mean seconds and joules of a painting of this model, size and number of steps.
+    def mean_cost(self, picture: Picture) -> tuple[float, float]:
+        """The mean seconds and joules of the paintings with this picture's model, size and number of steps.
 
-        Those of this picture itself where no such painting was counted.
+        If no such painting was counted, those of the picture itself.
         """
-        fields = [f"{cost_class(like.recipe)}:{what}" for what in ("seconds", "joules", "count")]
+        fields = [f"{cost_class(picture.recipe)}:{what}" for what in ("seconds", "joules", "count")]
         with redis_errors():
             seconds, joules, count = self.redis.hmget(self.prefix + "costs", fields)
         if not count:
-            return like.seconds, like.joules
+            return picture.seconds, picture.joules
         return float(seconds) / float(count), float(joules) / float(count)
 
     def count_waiting(self, model: str) -> int:
@@ -61,7 +61,7 @@ class Statistics:
             return int(self.redis.zcard(self.prefix + "queued"))
 
     def longest_wait(self, model: str) -> float:
-        """Seconds that the oldest of the paintings at the head of a user's line has waited; 0 when none waits."""
+        """Seconds that the oldest of the paintings at the head of a user's queue has waited; 0 when none waits."""
         created = []
         with redis_errors():
             for user in self.redis.smembers(self.prefix + "queued:users:" + model):
@@ -72,7 +72,7 @@ class Statistics:
 
 
 def count_this_minute(pipe: Any, prefix: str, counts: Mapping[str, float]) -> None:
-    """Add to the counts of this minute, in a pipeline of the caller."""
+    """Add to the counts of this minute, in a pipeline that the caller executes."""
     minute = this_minute()
     name = f"{prefix}counts:minute:{minute['minute']}"
     for what, value in counts.items():
@@ -81,10 +81,10 @@ def count_this_minute(pipe: Any, prefix: str, counts: Mapping[str, float]) -> No
 
 
 def this_minute() -> dict[str, int]:
-    """This minute since 1970 and for how long its counts are kept, as the scripts take them."""
+    """The minutes since 1970, and for how long the counts of this one are kept: arguments of the scripts."""
     return {"minute": int(now() // 60), "kept_seconds": HISTORY_MINUTES * 60}
 
 
 def cost_class(recipe: Recipe) -> str:
-    """What paintings of about the same cost have in common."""
+    """The model, size and number of steps: paintings that share them cost about the same."""
     return f"{recipe.model} {recipe.width}x{recipe.height} {recipe.steps}"

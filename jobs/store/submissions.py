@@ -26,12 +26,12 @@ from .statistics import cost_class, this_minute
 
 PRIORITY_SECONDS = 60.0  # seconds of waiting that one degree of priority is worth
 LIST_LENGTH = 1000  # jobs on each list of recent ones
-LOOKUP_WATTS = 10.0  # of the core that looks up: assumed, as everywhere that nothing is measured
-JOINED_REASON = "the same is being painted for someone already"
+LOOKUP_WATTS = 10.0  # of the core that looks up; assumed, as wherever nothing is measured
+JOINED_REASON = "the same picture is already being painted for another request"
 
 
 class Submissions:
-    """Methods raise Unavailable when Redis does not answer."""
+    """Records what users do in Redis. Methods raise Unavailable when it does not answer."""
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
@@ -44,7 +44,7 @@ class Submissions:
     def open_job(
         self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True, user: str = "", priority: int = 0
     ) -> Job:
-        """Record a job and its painting, or join the painting of the same wish; the seed is drawn here.
+        """Record a job and its painting, or join the painting of the same wish; draws the seed of a wish.
 
         `priority` orders what one user waits for: a degree more is worth PRIORITY_SECONDS of waiting.
         """
@@ -53,27 +53,28 @@ class Submissions:
         wish = f"{scope}:{recipe.key}" if joinable else ""
         rank = created - PRIORITY_SECONDS * priority
         options = {"random_seed": str(int(recipe.seed is None)), "always_paint": str(int(not joinable))}
-        asked = {"scope": scope, "user": user, "created": str(created), **options}
-        fields = {**asked, "painting": painting, "origin": Origin.PAINTED.value, "reason": reason}
-        work = painting_fields(seeded, scope, user, wish=wish, created=created, rank=rank)
+        common = {"scope": scope, "user": user, "created": str(created), **options}
+        job_fields = {**common, "painting": painting, "origin": Origin.PAINTED.value, "reason": reason}
+        painting_fields = new_painting_fields(seeded, scope, user, wish=wish, created=created, rank=rank)
         request = {
-            "job": job_record(job, fields),
-            "painting": {"id": painting, "fields": work},
+            "job": job_record(job, job_fields),
+            "painting": {"id": painting, "fields": painting_fields},
             "wish": wish,
             "user": hash_name(user),
             "rank": str(rank),
             "joined_reason": JOINED_REASON,
         }
-        served, position, joined = self.run_open(dump(request))
+        painting, position, joined = self.run_open(dump(request))
         if joined:
-            work, fields = pair_up(joined), {**asked, **joined_fields(served, JOINED_REASON)}
-        return waiting_job(job, fields, work, position)
+            painting_fields = pair_up(joined)
+            job_fields = {**common, **joined_fields(painting, JOINED_REASON)}
+        return waiting_job(job, job_fields, painting_fields, position)
 
     def join(self, painting: str, reason: str, *, scope: str, user: str = "", priority: int = 0) -> Job | None:
         """Record a job that waits for a painting of this scope; None when that has ended meanwhile."""
         job, created = secrets.token_hex(16), now()
-        asked = {"scope": scope, "user": user, "created": str(created)}
-        fields = {**asked, **joined_fields(painting, f"{JOINED_REASON}: {reason}")}
+        common = {"scope": scope, "user": user, "created": str(created)}
+        fields = {**common, **joined_fields(painting, f"{JOINED_REASON}: {reason}")}
         request = {
             "job": job_record(job, fields),
             "painting": painting,
@@ -83,21 +84,21 @@ class Submissions:
         }
         if (reply := self.run_join(dump(request))) is None:
             return None
-        position, work = reply
-        return waiting_job(job, fields, pair_up(work), position)
+        position, painting_fields = reply
+        return waiting_job(job, fields, pair_up(painting_fields), position)
 
     def record_remembered(
         self, recipe: Recipe, match: Match, reason: str, *, user: str = "", seconds: float = 0.0
     ) -> Job:
-        """Record a job that memory answered after so many seconds of looking up.
+        """Record a job that memory answered after a look-up of some seconds.
 
-        It saved what such paintings cost on average, less the looking up; nothing where that is not known.
+        It saved the mean cost of such paintings, or of this one if none was counted, less the cost of the look-up.
         """
         job, picture = secrets.token_hex(16), match.picture
-        note = MemoryMatch(prompt=picture.recipe.prompt, score=match.score, how=match.how)
-        contents = {"recipe": dump_recipe(recipe), "match": dump(asdict(note)), "picture": dump_picture(picture)}
-        asked = {"scope": picture.scope, "user": user, "created": str(now()), **contents}
-        fields = {**asked, "painting": "", "origin": Origin.MEMORY.value, "reason": reason}
+        memory_match = asdict(MemoryMatch(prompt=picture.recipe.prompt, score=match.score, how=match.how))
+        contents = {"recipe": dump_recipe(recipe), "match": dump(memory_match), "picture": dump_picture(picture)}
+        common = {"scope": picture.scope, "user": user, "created": str(now()), **contents}
+        fields = {**common, "painting": "", "origin": Origin.MEMORY.value, "reason": reason}
         request = {
             "job": job_record(job, fields),
             "picture": picture.key,
@@ -111,7 +112,7 @@ class Submissions:
         return job_from_memory(job, fields)
 
     def cancel(self, job: str) -> bool:
-        """Whether this call cancelled the job; its painting goes on while others wait for it."""
+        """Cancel a job, and say whether this call did; its painting goes on while others wait for it."""
         return bool(self.run_cancel(job, now(), KEPT_SECONDS))
 
     def forget(self, key: str) -> None:
@@ -136,7 +137,7 @@ class Submissions:
 
 
 def draw_seed() -> int:
-    """A random seed of 32 bits, as other tools write them."""
+    """A random seed of 32 bits, the range that other tools use."""
     return secrets.randbits(32)
 
 
@@ -145,10 +146,10 @@ def joined_fields(painting: str, reason: str) -> dict[str, str]:
     return {"painting": painting, "origin": Origin.JOINED.value, "reason": reason}
 
 
-def painting_fields(
+def new_painting_fields(
     recipe: Recipe, scope: str, user: str, *, wish: str, created: float, rank: float
 ) -> dict[str, str]:
-    """The hash of a new painting, which waits; `recipe` has a seed."""
+    """The fields of a new painting that waits in the queue; `recipe` must have a seed."""
     queued = {"state": State.QUEUED.value, "waiters": "1", "attempts": "0", "step": "0"}
     contents = {"recipe": dump_recipe(recipe), "scope": scope, "model": recipe.model, "key": key_in(scope, recipe)}
     users = {"user": hash_name(user), "users": hash_name(user)}
@@ -156,7 +157,7 @@ def painting_fields(
 
 
 def job_record(job: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """What the scripts need to record a job: see RECORD in scripts.py."""
+    """The job as RECORD in scripts.py takes it."""
     lists = ["jobs", "jobs:scope:" + hash_name(fields["scope"])]
     if user := fields["user"]:
         lists.append("jobs:user:" + hash_name(user))

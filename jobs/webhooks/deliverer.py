@@ -1,4 +1,4 @@
-"""The threads of a worker that POST the webhooks that are due. Knows the memory for pictures that are sent along."""
+"""The threads of a worker that POST due webhooks, some with a picture from memory."""
 
 import base64
 import contextlib
@@ -19,13 +19,13 @@ from .signature import signature_headers
 
 log = logging.getLogger(__name__)
 
-PERIOD = 1.0  # seconds between two looks for what is due
+PERIOD = 1.0  # seconds between two checks for due deliveries
 THREADS = 4  # deliveries of one worker at once, so that one slow receiver does not keep all others waiting
 QUALITY = 95  # of pictures as WebP
 
 
 class Deliverer:
-    """Runs only where webhooks have a secret."""
+    """Delivers webhooks on several threads, which run only if webhooks have a secret."""
 
     def __init__(self, webhooks: Webhooks, memory: Memory, threads: int = THREADS) -> None:
         self.webhooks, self.memory = webhooks, memory
@@ -41,7 +41,7 @@ class Deliverer:
                 thread.start()
 
     def stop(self) -> None:
-        """Stop after the current deliveries; one that is cut off is made by another worker when its lease ends."""
+        """Stop after the current deliveries; another worker repeats one that is cut off, when its lease ends."""
         self.stopping.set()
         for thread in self.threads:
             if thread.is_alive():
@@ -53,7 +53,7 @@ class Deliverer:
             try:
                 delivered = self.deliver_next()
             except MemoError as error:
-                log.warning("webhooks: %s", error)
+                log.warning("cannot deliver webhooks at the moment: %s", error)
                 delivered = False
             except Exception:  # a delivery that a newer version wrote, say: the others must still be made
                 log.exception("a webhook cannot be delivered by this worker")

@@ -1,8 +1,8 @@
-"""Webhooks that wait in Redis until their receiver has taken them: a POST when a job is final, at least once.
+"""Webhooks that wait in Redis until their receiver has accepted them: a POST when a job is final, at least once.
 
-A delivery is kept in Redis from the moment that its job is recorded, and falls due by the same script that makes the
-job final. A worker takes it under a lease, so that another worker makes it if the first one dies. Receivers recognize
-a delivery that comes twice by its id. Knows the job store; nothing of HTTP or painting.
+A delivery is kept in Redis from the moment that its job is recorded, and becomes due in the script that makes the job
+final. A worker takes it under a lease, so that another worker makes it if the first one dies. Receivers recognize a
+repeated delivery by its id. Knows the job store; nothing of HTTP or painting.
 """
 
 import json
@@ -52,7 +52,7 @@ while true do
 end
 """
 
-# ARGV: prefix, delivery id, attempts so far, when it is due again. Leaves a delivery alone that was made meanwhile.
+# ARGV: prefix, delivery id, attempts so far, when it is due again. Does nothing if the delivery was made meanwhile.
 RETRY = """
 local prefix, id = ARGV[1], ARGV[2]
 if redis.call('EXISTS', prefix..'webhook:'..id) == 1 then
@@ -101,7 +101,7 @@ class Webhooks:
         return str(url)
 
     def add(self, job: Job, webhook: Webhook) -> str:
-        """Keep a delivery durably until the receiver has taken it; returns its id."""
+        """Keep a delivery durably until the receiver has accepted it; returns its id."""
         delivery = secrets.token_hex(16)
         fields = {name: getattr(webhook, name) for name in webhook.__slots__}
         self.run_keep(delivery, job.id, job.painting or "", now(), json.dumps(fields))
@@ -117,7 +117,7 @@ class Webhooks:
         return Delivery(delivery, Webhook(**json.loads(values["webhook"])), int(values["attempts"]))
 
     def remove(self, delivery: Delivery) -> None:
-        """The receiver has taken it, or never will."""
+        """Remove a delivery that the receiver has accepted, or never will."""
         with redis_errors():
             pipe = self.connection.redis.pipeline(transaction=True)
             pipe.delete(f"{self.connection.prefix}webhook:{delivery.id}")

@@ -59,7 +59,10 @@ class Target:
 
 
 class Receivers:
-    """`allow` lists hosts and networks, separated by commas, that need not be public. Raises BadSetup."""
+    """Where webhooks may be sent: to public addresses, and to the hosts and networks in `allow`.
+
+    `allow` separates them by commas; raises BadSetup if one is malformed.
+    """
 
     def __init__(self, allow: str = "") -> None:
         self.hosts: set[str] = set()
@@ -71,7 +74,7 @@ class Receivers:
                 self.hosts.add(check_name(word))
 
     def check(self, url: object) -> Target:
-        """The parts of the URL; raises BadRecipe for a URL that is refused, as far as that shows without DNS."""
+        """The parts of a URL; raises BadRecipe if it must be refused, as far as that can be told without DNS."""
         target = read_url(url)
         if literal := read_address(target.host):
             if not self.may_reach(target, literal):
@@ -90,10 +93,11 @@ class Receivers:
             resolved = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise Undelivered(f"{target.host} has no address: {error}") from error
-        addresses = [unmapped(ipaddress.ip_address(where[0])) for *_, where in resolved]
+        addresses = [unmapped(ipaddress.ip_address(socket_address[0])) for *_, socket_address in resolved]
         allowed = [address for address in dict.fromkeys(addresses) if self.may_reach(target, address)]
         if not allowed:
-            raise Undelivered(f"{target.host}:{target.port} is not public and not allowed", hopeless=True)
+            why = f"{target.host}:{target.port} is neither public nor in JOBS_WEBHOOK_ALLOW of this server"
+            raise Undelivered(why, hopeless=True)
         return allowed
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], seconds: float = SECONDS) -> None:
@@ -111,29 +115,32 @@ class Receivers:
             raise Undelivered(f"{target.host_header} answered {status}", hopeless=status == 410)  # Gone, RFC 9110
 
 
-def send(target: Target, addresses: Iterable[Address], body: bytes, headers: Mapping[str, str], until: float) -> int:
-    """POST, and return the status of the answer; the rest of it is not read."""
-    where = httpcore.URL(
+def send(
+    target: Target, addresses: Iterable[Address], body: bytes, headers: Mapping[str, str], deadline: float
+) -> int:
+    """POST before a deadline of the monotonic clock, and return the HTTP status; the answer's body is not read."""
+    url = httpcore.URL(
         scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
     )
-    sent = {"Host": target.host_header, "Content-Length": str(len(body)), "Connection": "close", **headers}
-    secured = httpx.create_ssl_context() if target.scheme == "https" else None
-    with httpcore.ConnectionPool(ssl_context=secured, network_backend=CheckedBackend(addresses, until)) as pool:
-        with pool.stream("POST", where, headers=list(sent.items()), content=chunks(body)) as answer:
+    all_headers = {"Host": target.host_header, "Content-Length": str(len(body)), "Connection": "close", **headers}
+    ssl_context = httpx.create_ssl_context() if target.scheme == "https" else None
+    backend = CheckedBackend(addresses, deadline)
+    with httpcore.ConnectionPool(ssl_context=ssl_context, network_backend=backend) as pool:
+        with pool.stream("POST", url, headers=list(all_headers.items()), content=chunks(body)) as answer:
             return int(answer.status)
 
 
 def chunks(body: bytes) -> Iterator[bytes]:
     """Split the body, so that a receiver that reads slowly is noticed between two chunks."""
-    for at in range(0, len(body), CHUNK):
-        yield body[at : at + CHUNK]
+    for start in range(0, len(body), CHUNK):
+        yield body[start : start + CHUNK]
 
 
 class CheckedBackend(httpcore.NetworkBackend):
     """Connects only to the checked addresses, whatever host it is given, and only until a deadline."""
 
-    def __init__(self, addresses: Iterable[Address], until: float) -> None:
-        self.addresses, self.until, self.backend = list(addresses), until, httpcore.SyncBackend()
+    def __init__(self, addresses: Iterable[Address], deadline: float) -> None:
+        self.addresses, self.deadline, self.backend = list(addresses), deadline, httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -146,8 +153,9 @@ class CheckedBackend(httpcore.NetworkBackend):
         """Connect to the first address that answers."""
         for number, address in enumerate(self.addresses, 1):
             try:
-                stream = self.backend.connect_tcp(str(address), port, seconds_until(self.until), None, socket_options)
-                return DeadlineStream(stream, self.until)
+                seconds = seconds_until(self.deadline)
+                stream = self.backend.connect_tcp(str(address), port, seconds, None, socket_options)
+                return DeadlineStream(stream, self.deadline)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if number == len(self.addresses):
                     raise
@@ -155,18 +163,18 @@ class CheckedBackend(httpcore.NetworkBackend):
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection that ends at a deadline, even if a few bytes arrive again and again."""
+    """A connection that ends at a deadline, even if bytes keep trickling in."""
 
-    def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
-        self.stream, self.until = stream, until
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self.stream, self.deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See NetworkStream."""
-        return self.stream.read(max_bytes, seconds_until(self.until))
+        return self.stream.read(max_bytes, seconds_until(self.deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See NetworkStream."""
-        self.stream.write(buffer, seconds_until(self.until))
+        self.stream.write(buffer, seconds_until(self.deadline))
 
     def close(self) -> None:
         """See NetworkStream."""
@@ -177,7 +185,7 @@ class DeadlineStream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """See NetworkStream; the certificate is checked against the name, not the address."""
         return DeadlineStream(
-            self.stream.start_tls(ssl_context, server_hostname, seconds_until(self.until)), self.until
+            self.stream.start_tls(ssl_context, server_hostname, seconds_until(self.deadline)), self.deadline
         )
 
     def get_extra_info(self, info: str) -> Any:
@@ -185,9 +193,9 @@ class DeadlineStream(httpcore.NetworkStream):
         return self.stream.get_extra_info(info)
 
 
-def seconds_until(until: float) -> float:
+def seconds_until(deadline: float) -> float:
     """Seconds until the deadline; raises ReadTimeout when it has passed."""
-    if (seconds := until - time.monotonic()) <= 0:
+    if (seconds := deadline - time.monotonic()) <= 0:
         raise httpcore.ReadTimeout("the delivery took too long")
     return seconds
 
@@ -218,7 +226,7 @@ def check_name(host: str) -> str:
 
 
 def read_address(host: str) -> Address | None:
-    """The address that a host is written as, in the forms of inet_aton(3), too; None for a name."""
+    """The IP address that `host` spells out, also in the forms of inet_aton(3); None for a name."""
     try:
         return unmapped(ipaddress.ip_address(host))
     except ValueError:
@@ -230,7 +238,7 @@ def read_address(host: str) -> Address | None:
 
 
 def unmapped(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address maps, else the address itself."""
+    """The IPv4 address in an IPv4-mapped IPv6 address, else the address itself."""
     return getattr(address, "ipv4_mapped", None) or address
 
 

@@ -12,24 +12,24 @@ from memo import BadSetup
 
 PREFIX = "whsec_"
 MIN_BYTES, MAX_BYTES = 24, 64  # of a secret
-DRAWN_BYTES = 32
-DRAW = 'draw one with `echo "whsec_$(head -c 32 /dev/urandom | base64)"`'
+NEW_BYTES = 32  # of a new secret
+REMEDY = 'generate one with `echo "whsec_$(head -c 32 /dev/urandom | base64)"`'
 
 
-def draw_secret() -> str:
+def generate_secret() -> str:
     """A new secret: `whsec_` and 32 random bytes in base64."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(DRAWN_BYTES)).decode()
+    return PREFIX + base64.b64encode(secrets.token_bytes(NEW_BYTES)).decode()
 
 
 def read_secret(secret: str) -> bytes:
     """The bytes of a secret; raises BadSetup when it is not `whsec_` and 24 to 64 bytes in base64."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except ValueError:  # of which binascii.Error is one
+    except ValueError:  # binascii.Error is a ValueError
         key = b""
     if not secret.startswith(PREFIX) or not MIN_BYTES <= len(key) <= MAX_BYTES:
         form = f"{PREFIX} and {MIN_BYTES} to {MAX_BYTES} random bytes in base64"
-        raise BadSetup(f"JOBS_WEBHOOK_SECRET is not {form}: {DRAW}")
+        raise BadSetup(f"JOBS_WEBHOOK_SECRET is not {form}: {REMEDY}")
     return key
 
 
