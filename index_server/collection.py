@@ -1,4 +1,4 @@
-"""One collection: a shard of the engine, its configuration and its files. Knows no HTTP and no other collections."""
+"""One collection: a shard of the engine, its configuration and its files. Knows nothing of HTTP."""
 
 import json
 import logging
@@ -45,8 +45,9 @@ from .request_bodies import (
 
 T = TypeVar("T")
 
-CONFIG_FILE, SHARD, TEMPORARY = "collection.json", "shard", ".half-"
-LAST_CHANGES = 64  # changes that a copy catches up with while writers wait
+CONFIG_FILE, SHARD = "collection.json", "shard"
+TEMPORARY = ".half-"  # prefix of folders that are being created or deleted
+LAST_CHANGES = 64  # at most this many changes are replayed in a copy while writers wait
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ class Collection:
             with_payload=read_payload_selector(fields.get("with_payload", False)),
             with_vector=read_bool(fields, "with_vector", False),
         )
-        found = self._read(lambda shard: shard.query(request))
-        return {"points": [point_json(p) | {"score": p.score, "version": p.version} for p in found]}
+        points = self._read(lambda shard: shard.query(request))
+        return {"points": [point_json(p) | {"score": p.score, "version": p.version} for p in points]}
 
     def retrieve(self, body: Json) -> list[Json]:
         """https://api.qdrant.tech/api-reference/points/get-points"""
@@ -129,7 +130,7 @@ class Collection:
         return [point_json(point) for point in self._read(lambda shard: shard.retrieve(ids, payload, vector))]
 
     def scroll(self, body: Json) -> Json:
-        """Return points ordered by id, or by an indexed payload field, where ties come in no fixed order.
+        """Return points ordered by id, or by an indexed payload field, with ties in no fixed order.
 
         https://api.qdrant.tech/api-reference/points/scroll-points
         """
@@ -144,14 +145,14 @@ class Collection:
             with_vector=read_bool(fields, "with_vector", False),
             order_by=read_order_by(fields["order_by"]) if "order_by" in fields else None,
         )
-        points, following = self._read(lambda shard: shard.scroll(request))
-        return {"points": [point_json(point) for point in points], "next_page_offset": id_json(following)}
+        points, next_id = self._read(lambda shard: shard.scroll(request))
+        return {"points": [point_json(point) for point in points], "next_page_offset": id_json(next_id)}
 
     def count(self, body: Json) -> Json:
         """https://api.qdrant.tech/api-reference/points/count-points"""
         fields = read_fields(body, "count", {"filter", "exact"})
-        selection = read_filter(fields["filter"]) if "filter" in fields else None
-        request = edge.CountRequest(exact=read_bool(fields, "exact", True), filter=selection)
+        condition = read_filter(fields["filter"]) if "filter" in fields else None
+        request = edge.CountRequest(exact=read_bool(fields, "exact", True), filter=condition)
         return {"count": self._read(lambda shard: shard.count(request))}
 
     def info(self) -> Json:
@@ -194,7 +195,7 @@ class Collection:
         return info.points_count - info.indexed_vectors_count, info.points_count
 
     def start_copy(self) -> Path:
-        """Copy the shard's files, and record all later changes for `switch_to_copy`."""
+        """Copy the shard's files to a folder beside it, and record all later changes for `switch_to_copy`."""
         copy = self.path / f"{SHARD}-{uuid4().hex}"
         with self._lock:
             shard = self._open_shard()
@@ -208,15 +209,15 @@ class Collection:
         return copy
 
     def switch_to_copy(self, copy: Path) -> None:
-        """Replay the recorded changes in a copy, then use the copy from now on, also after a crash."""
-        for written in (*copy.rglob("*"), copy):
-            fsync(written)
+        """Replay the recorded changes in a copy, and use the copy from then on, also after a crash."""
+        for path in (*copy.rglob("*"), copy):
+            fsync(path)
         shard = call_engine(lambda: edge.EdgeShard.load(str(copy)))
         try:
             done = self._replay(shard, 0, leave=LAST_CHANGES)
             call_engine(shard.flush)
             with self._lock:
-                previous_shard, old = self._open_shard(), self._shard_folder()
+                previous_shard, previous_folder = self._open_shard(), self._shard_folder()
                 self._replay(shard, done)
                 call_engine(shard.flush)
                 config = {**self.config, SHARD: copy.name}
@@ -225,7 +226,7 @@ class Collection:
                 self._shard, shard = shard, previous_shard
         finally:
             call_engine(shard.close)  # the unused one of the two
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(previous_folder, ignore_errors=True)
 
     def discard_copy(self, copy: Path) -> None:
         """Delete a copy, unless the collection has switched to it."""
@@ -314,10 +315,10 @@ def open_collection(path: Path) -> Collection:
     """Load one collection and delete abandoned copies; raises CannotStart when it cannot be read."""
     try:
         config = json.loads((path / CONFIG_FILE).read_text())
-        used = shard_folder(path, config)
-        for copy in set(path.glob(f"{SHARD}*")) - {used}:
+        shard = shard_folder(path, config)
+        for copy in set(path.glob(f"{SHARD}*")) - {shard}:
             shutil.rmtree(copy, ignore_errors=True)
-        return Collection(path, call_engine(lambda: edge.EdgeShard.load(str(used))), config)
+        return Collection(path, call_engine(lambda: edge.EdgeShard.load(str(shard))), config)
     except (IndexServerError, OSError, ValueError) as error:
         raise CannotStart(f"the collection in {path} cannot be read ({error}); move it away to start") from error
 
@@ -330,8 +331,8 @@ def write_collection(path: Path, config: Json) -> None:
         shard = call_engine(lambda: edge.EdgeShard.create(str(temporary / SHARD), shard_config(config)))
         call_engine(shard.close)
         (temporary / CONFIG_FILE).write_text(json.dumps(config))
-        for written in (*temporary.rglob("*"), temporary):
-            fsync(written)
+        for file in (*temporary.rglob("*"), temporary):
+            fsync(file)
         temporary.rename(path)
         fsync(path.parent)
     finally:

@@ -100,7 +100,8 @@ class Collections:
 
     def flush_errors(self) -> dict[str, str]:
         """Return why flushing fails now, by collection; empty when all is well."""
-        return {name: c.flush_error for name, c in list(self._by_name.items()) if c.flush_error}
+        collections = list(self._by_name.items())
+        return {name: collection.flush_error for name, collection in collections if collection.flush_error}
 
     def start_maintenance(self, seconds: float, graph_points: int) -> None:
         """Start the threads that flush every `seconds` and build graphs, until the collections are closed."""

@@ -42,7 +42,7 @@ def call_engine(call: Callable[[], T]) -> T:
     """Return the engine's answer; raise its errors as NotFound, BadRequest or EngineFailure."""
     try:
         return call()
-    except BaseException as error:  # a panic of the engine is no Exception, and would end the server's main loop
+    except BaseException as error:  # a panic of the engine is not an Exception, and would end the server's main loop
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         message = str(error)

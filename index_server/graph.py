@@ -1,4 +1,4 @@
-"""Builds HNSW graphs for large collections, so that a query need not compare every point. Knows no requests.
+"""Builds HNSW graphs for large collections, so that a query need not compare every point.
 
 A graph is built in a copy of the collection by a low-priority process (`build_graph.py`), while the collection itself
 serves reads and writes as usual. The copy then catches up and takes the collection's place. If anything fails, the

@@ -26,7 +26,7 @@ DATATYPES = {
     "turbo8": edge.VectorStorageDatatype.Turbo8,
 }
 HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000}  # Qdrant's defaults
-ONE_GRAPH = edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1)  # for `optimize()`
+ONE_GRAPH = edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1)  # what `optimize()` builds
 SCHEMAS = {
     "keyword": edge.PayloadSchemaType.Keyword,
     "integer": edge.PayloadSchemaType.Integer,
@@ -179,7 +179,7 @@ def read_search_params(body: object) -> edge.SearchParams:
 
 
 def read_order_by(body: object) -> edge.OrderBy:
-    """Read a key, or {key, direction, start_from}; start_from is a number or date, and points equal to it count."""
+    """Read a key, or {key, direction, start_from}; start_from is a number or date, from which on points count."""
     fields = read_fields(
         {"key": body} if isinstance(body, str) else body, "order_by", {"key", "direction", "start_from"}
     )
@@ -266,7 +266,10 @@ def read_range(body: object) -> edge.RangeFloat | edge.RangeDateTime:
 
 
 def read_fields(body: object, what: str, known: set[str]) -> Json:
-    """Return the fields that are not null, and refuse unknown ones, so that nothing is silently ignored."""
+    """Return the fields that are not null, and refuse unknown ones, so that nothing is silently ignored.
+
+    `what` names the object in errors.
+    """
     if not isinstance(body, dict):
         raise BadRequest(f"{what} must be an object, not {shorten(body)}")
     fields = {key: value for key, value in body.items() if value is not None}
@@ -277,14 +280,14 @@ def read_fields(body: object, what: str, known: set[str]) -> Json:
 
 def read_choice(fields: Json, names: tuple[str, ...]) -> str:
     """Return which one of `names` is set."""
-    found = [name for name in names if name in fields]
-    if len(found) != 1:
-        raise BadRequest(f"give exactly one of {', '.join(names)}, not {' and '.join(found) or 'none'}")
-    return found[0]
+    present = [name for name in names if name in fields]
+    if len(present) != 1:
+        raise BadRequest(f"give exactly one of {', '.join(names)}, not {' and '.join(present) or 'none'}")
+    return present[0]
 
 
 def look_up(table: dict[str, T], name: object, what: str) -> T:
-    """Return the entry of this name."""
+    """Return the entry of this name; `what` names the table in errors."""
     if isinstance(name, str) and name in table:
         return table[name]
     raise BadRequest(f"{what} {shorten(name)} is not supported: use {', '.join(table)}")
