@@ -1,4 +1,4 @@
-"""Child processes of `memoaized up`: they end when we die, their logs are forwarded, and they are stopped in time."""
+"""Child processes of `memoaized up`: they end when it dies, and their output is forwarded."""
 
 import subprocess
 import threading
@@ -13,7 +13,7 @@ from index_server.die_with_parent import tie_to_parent
 
 @dataclass(slots=True)
 class ChildProcess:
-    """One process of the product. A replaceable one is restarted when it dies; any other's death ends everything."""
+    """A process that `memoaized up` runs. A replaceable one is restarted when it dies; any other ends everything."""
 
     name: str
     command: list[str]
@@ -24,7 +24,10 @@ class ChildProcess:
     deaths: list[float] = field(default_factory=list)  # times of recent deaths, by time.monotonic()
 
     def start(self, log: Callable[[str, str], None]) -> None:
-        """Start it in a session of its own, so that Ctrl-C reaches only us; call from the main thread."""
+        """Start it in a session of its own, so that Ctrl-C reaches only this process.
+
+        Call it from the main thread, because the child ends with the thread that starts it.
+        """
         self.process = subprocess.Popen(
             tie_to_parent(self.command),
             env=dict(self.environment),
@@ -66,7 +69,7 @@ def forward_lines(name: str, process: subprocess.Popen[str], log: Callable[[str,
 
 
 def started_at(pid: int) -> float | None:
-    """Return when a process started, which identifies it together with its pid; None if there is none."""
+    """Return the time when a process started, which identifies it together with its pid; None if there is none."""
     try:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
@@ -74,7 +77,7 @@ def started_at(pid: int) -> float | None:
 
 
 def end_leftovers(processes: Mapping[str, tuple[int, float]], *, grace: float = 10.0) -> list[str]:
-    """End the processes of an earlier run, given by pid and start time; return the names of those still running."""
+    """End those processes of an earlier run, given by pid and start time, that still run; return their names."""
     running = {name: psutil.Process(pid) for name, (pid, start) in processes.items() if started_at(pid) == start}
     for process in running.values():
         process.terminate()

@@ -22,7 +22,7 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the web server; 0.0.0.0 is all.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the web server; 0.0.0.0 for all.")
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port of the web server."
 )
@@ -54,7 +54,7 @@ def doctor(data: Path, models: Path) -> None:
 
 
 @main.command()
-@click.option("--text-folder", default="var/text", show_default=True, type=FOLDER, help="Where to put it.")
+@click.option("--text-folder", default="var/text", show_default=True, type=FOLDER, help="Folder for the model.")
 def prepare(text_folder: Path) -> None:
     """Export the text model for processes without torch."""
     from .up import prepare_text_model
@@ -63,7 +63,7 @@ def prepare(text_folder: Path) -> None:
 
 
 @main.command()
-@click.option("--data", type=FOLDER, help="Folder that holds all data.  [default: see MEMO_INDEX, else var]")
+@click.option("--data", type=FOLDER, help="Folder that holds all data.  [default: use MEMO_INDEX if set, else var]")
 @click.option("--drop", is_flag=True, help="At the end, delete the vectors of other text models.")
 def reindex(data: Path | None, drop: bool) -> None:
     """Embed all pictures and labels with the current text model. Stop everything else first."""

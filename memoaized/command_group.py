@@ -13,7 +13,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class CommandGroup(click.Group):
-    """A group whose commands report an error that the user can fix in one line instead of a traceback."""
+    """A group whose commands report an error that the user can fix as one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; raises ClickException for MemoError and OSError."""

@@ -33,11 +33,11 @@ from .redis_server import find_redis
 
 MIN_FREE_BYTES = 2 * 2**30  # on the disk of the data folder
 PACKAGES = ("celery", "redis", "flask", "gunicorn", "qdrant-client", "qdrant-edge-py", "onnxruntime", "diffusers")
-EXTRA = "pip install -c constraints.txt 'memoaized[gpu]'"
+INSTALL = "pip install -c constraints.txt 'memoaized[gpu]'"
 GIB = 2**30
 WORKING_GIB = 1.0  # memory that painting needs besides the weights: an estimate for one picture at the default size
 NEWEST = 20  # pictures whose painting times are averaged
-COMPILERS = {"gcc": ("gcc", "cc", "clang"), "g++": ("g++", "c++", "clang++")}
+COMPILERS = {"gcc": ("gcc", "cc", "clang"), "g++": ("g++", "c++", "clang++")}  # package: the commands that will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def check_package(name: str) -> Finding:
     try:
         return Finding(name, version(name))
     except PackageNotFoundError:
-        return Finding(name, f"not installed: {EXTRA}", fault=True)
+        return Finding(name, f"not installed: {INSTALL}", fault=True)
 
 
 def describe_python() -> str:
@@ -132,7 +132,7 @@ def open_worker_device(config: WorkerConfig) -> Any:
     machine, because a worker would then paint on the CPU without notice.
     """
     if find_spec("torch") is None:
-        raise BadSetup(f"torch is not installed: {EXTRA}")
+        raise BadSetup(f"torch is not installed: {INSTALL}")
     import torch
 
     from worker.engine.device import open_device
@@ -245,9 +245,9 @@ def local_models(folder: Path) -> list[Model]:
 def check_memory(model: Model, device: Any) -> Finding:
     """Report an estimate of the memory that a model needs, and the memory of the device."""
     name = f"memory {model.name}"[:16]
-    about = json.loads((model.folder / "model.json").read_text())
+    settings = json.loads((model.folder / "model.json").read_text())
     try:
-        weights = sum(map(count_parameters, weight_files(model.folder, about))) * device.dtype.itemsize / GIB
+        weights = sum(map(count_parameters, weight_files(model.folder, settings))) * device.dtype.itemsize / GIB
     except (OSError, SafetensorError) as error:
         return Finding(name, f"its weights cannot be read: {error}", fault=True)
     free, total = device_memory(device)
@@ -255,24 +255,24 @@ def check_memory(model: Model, device: Any) -> Finding:
     needed = weights + WORKING_GIB
     estimate = f"needs about {needed:.1f} GiB ({weights:.2f} for weights)"
     if not weights:
-        needed = float(about.get("min_gib", 0))
+        needed = float(settings.get("min_gib", 0))
         estimate = "its weights are not downloaded yet" + (f"; it may need {needed:g} GiB" if needed else "")
     if needed > total:
         fix = "use a smaller model or a larger device"
-        if about.get("family") == PIPELINE:
+        if settings.get("family") == PIPELINE:
             fix += ', or leave out parts with "without" in model.json'
         return Finding(name, f"{estimate}, but {available}: {fix}", fault=True)
     return Finding(name, f"{estimate}; {available}", state="ok" if needed <= free else "tight")
 
 
-def weight_files(folder: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """Return a model's files of weights, in its folder or in the hub's cache."""
-    if "source" in about:
+def weight_files(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """Return a model's files of weights, in its folder or in the hub's cache; `settings` is its model.json."""
+    if "source" in settings:
         from huggingface_hub import constants
 
-        name = "models--" + str(about["source"]).replace("/", "--")
-        folder = Path(constants.HF_HUB_CACHE, name, "snapshots", str(about.get("hub_revision")))
-    left_out = set(about.get("without", ()))
+        name = "models--" + str(settings["source"]).replace("/", "--")
+        folder = Path(constants.HF_HUB_CACHE, name, "snapshots", str(settings.get("hub_revision")))
+    left_out = set(settings.get("without", ()))
     return (path for path in folder.rglob("*.safetensors") if path.relative_to(folder).parts[0] not in left_out)
 
 

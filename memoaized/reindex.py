@@ -85,9 +85,10 @@ def re_embed(embedder: Embedder, index: Index, store: Store, print_line: PrintLi
 
 
 def move_labels(embedder: Embedder, index: Index) -> list[Label]:
-    """Copy every embedder's labels; the newest of labels with the same name wins."""
+    """Copy every embedder's labels; of labels with the same id only the newest."""
     labels = open_sibling(index, Labels, "labels")
-    sources = [Labels(index.client, held.collection, held.dimension) for held in index.foreign_collections("labels")]
+    foreign = index.foreign_collections("labels")
+    sources = [Labels(index.client, collection.name, collection.dimension) for collection in foreign]
     other_dimension = labels.collection in {source.collection for source in sources}
     if not other_dimension:
         labels.recreate()
@@ -103,15 +104,15 @@ def move_labels(embedder: Embedder, index: Index) -> list[Label]:
     return list(newest.values())
 
 
-def write_labels(embedder: Embedder, labels: Labels, named: Mapping[str, Label]) -> None:
-    """Insert or replace labels, given by name."""
-    for batch in batches(list(named.items())):
+def write_labels(embedder: Embedder, labels: Labels, by_id: Mapping[str, Label]) -> None:
+    """Insert or replace labels, given by id."""
+    for batch in batches(list(by_id.items())):
         vectors = embedder([label.wanted for _, label in batch])
-        labels.upsert(*((name, vector, asdict(label)) for (name, label), vector in zip(batch, vectors, strict=True)))
+        labels.upsert(*((id, vector, asdict(label)) for (id, label), vector in zip(batch, vectors, strict=True)))
 
 
 def list_pictures(store: Store, print_line: PrintLine) -> list[str]:
-    """Return the names of all pictures, sorted; print other names, except thumbnails and initial pictures."""
+    """Return the names of all pictures, sorted; report other objects, except thumbnails and initial pictures."""
     names = sorted(name for name in store.names() if not name.startswith((INIT_IMAGES, THUMBNAILS)))
     pngs = [name for name in names if name.endswith(".png")]
     if others := sorted(set(names) - set(pngs)):
@@ -165,7 +166,7 @@ def read_pictures(
 
 
 def read_picture(store: Store, name: str) -> Picture:
-    """Return the picture of this name.
+    """Return the picture in the object of this name.
 
     Raises BadKey if it carries no recipe or another picture's, and Forgotten if it is not in the store.
     """
@@ -189,7 +190,7 @@ def remove_points_without_picture(index: Index, store: Store, names: Sequence[st
 
 
 def drop_unneeded(index: Index, report: ReindexReport, *, drop: bool, print_line: PrintLine) -> None:
-    """Drop the collections of other embedders with `drop`, unless a picture was unreadable; print them."""
+    """Print the collections of other embedders; with `drop`, delete them unless a picture was unreadable."""
     if not report.unneeded:
         return
     unneeded = "; ".join(map(str, report.unneeded))

@@ -31,7 +31,7 @@ PICTURES = (
         type=click.IntRange(8),
         default=128,
         show_default=True,
-        help="Crop and reduce them to this size, px.",
+        help="Crop and scale them to this size, px.",
     ),
 )
 QUEUE = (click.Option(["--queue"], help="redis://…: submit the run to a training worker."),)
@@ -44,7 +44,7 @@ EXPORT = (
 
 
 class KnobType(click.ParamType[Any]):
-    """The option type of a knob; several values are separated by commas."""
+    """The option type of a knob; a list's values are separated by commas."""
 
     def __init__(self, knob: Knob) -> None:
         self.knob, self.name = knob, knob.kind.lower()
@@ -52,7 +52,7 @@ class KnobType(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the value; overrides click.ParamType."""
         try:
-            return self.knob.read(value) if isinstance(value, str) else value
+            return self.knob.parse(value) if isinstance(value, str) else value
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -62,11 +62,11 @@ class KnobType(click.ParamType[Any]):
 
 
 class RunCommand(click.Command):
-    """A training run as a command; each of its knobs becomes an option when the options are first needed."""
+    """A training run as a command, with `options` and an option for each knob, which are read when first needed."""
 
-    def __init__(self, run: str, own: tuple[click.Option, ...], **settings: Any) -> None:
-        super().__init__(run, callback=self.call, params=list(own), **settings)
-        self.run, self.own = run, {option.name for option in own}
+    def __init__(self, run: str, options: tuple[click.Option, ...], **settings: Any) -> None:
+        super().__init__(run, callback=self.call, params=list(options), **settings)
+        self.run, self.option_names = run, {option.name for option in options}
 
     @cached_property
     def knobs(self) -> list[Knob]:
@@ -80,19 +80,19 @@ class RunCommand(click.Command):
         return [with_default_vae(knob) for knob in knobs]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return own options, then the knobs, then --help; overrides click.Command."""
-        *own, help_option = super().get_params(ctx)
-        return [*own, *map(knob_option, self.knobs), help_option]
+        """Return the options, then the knobs, then --help; overrides click.Command."""
+        *options, help_option = super().get_params(ctx)
+        return [*options, *map(knob_option, self.knobs), help_option]
 
     def call(self, **values: Any) -> None:
         """Check everything, then train here or submit the run."""
-        own = {name: values.pop(name) for name in self.own}
-        check_name(own.get("name"))
-        values = {name: json_value(name, value) for name, value in values.items()}
-        if own["images"] or own["captions"]:
-            check_side(own["side"], Path(values.get("vae") or ""), values.get("patch", 1))
-            values["pairs"] = str(save_pairs(own, Path(values["out"]), values.get("held_out")))
-        train_or_submit(self.run, values, own)
+        options = {name: values.pop(name) for name in self.option_names}
+        check_name(options.get("name"))
+        knob_values = {name: json_value(name, value) for name, value in values.items()}
+        if options["images"] or options["captions"]:
+            check_side(options["side"], Path(knob_values.get("vae") or ""), knob_values.get("patch", 1))
+            knob_values["pairs"] = str(save_pairs(options, Path(knob_values["out"]), knob_values.get("held_out")))
+        train_or_submit(self.run, knob_values, options)
 
 
 def with_default_vae(knob: Knob) -> Knob:
@@ -108,7 +108,7 @@ def knob_option(knob: Knob) -> click.Option:
     if knob.kind == "bool":
         flags = [f"{knob.option}/--no-{knob.option[2:]}"]
         return click.Option(flags, default=knob.default, show_default=True, help=knob.help)
-    default = None if knob.default is None else knob.write(knob.default)
+    default = None if knob.default is None else knob.format(knob.default)
     return click.Option(
         [knob.option],
         type=KnobType(knob),
@@ -120,7 +120,7 @@ def knob_option(knob: Knob) -> click.Option:
 
 
 def json_value(name: str, value: Any) -> Any:
-    """Return a JSON value; paths become absolute, so that a worker in another folder finds them."""
+    """Return a knob's value as JSON has it; paths become absolute, so that a worker in another folder finds them."""
     if isinstance(value, Path) or (name in ("begin", "vae") and value):
         return str(Path(value).resolve())
     return list(value) if isinstance(value, tuple) else value
@@ -140,16 +140,17 @@ def check_side(side: int, vae: Path, patch: int) -> None:
             raise BadSetup(f"--side {side} must be a multiple of {unit} with the autoencoder {vae}")
 
 
-def save_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
+def save_pairs(options: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
     """Save the user's captioned pictures as OUT/pairs and return that folder; raises BadSetup if they cannot be used.
 
     A run that exists in OUT can only be continued with the same pictures.
     """
     from training.captioned_pictures import open_captioned_pictures, read_captioned_pictures
 
-    if not (own["images"] and own["captions"]):
+    if not (options["images"] and options["captions"]):
         raise BadSetup("give --images and --captions together: a folder of pictures and a CSV of their captions")
-    pairs, folder = read_captioned_pictures(own["images"], own["captions"], side=own["side"]), out / "pairs"
+    pairs = read_captioned_pictures(options["images"], options["captions"], side=options["side"])
+    folder = out / "pairs"
     if held_out is not None and len(pairs.images) < held_out + MIN_TRAINING_PICTURES:
         most = max(1, len(pairs.images) // 5)
         raise BadSetup(
@@ -164,16 +165,17 @@ def save_pairs(own: Mapping[str, Any], out: Path, held_out: int | None) -> Path:
     return folder
 
 
-def train_or_submit(run: str, values: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def train_or_submit(run: str, knob_values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Train here and print where the result is, or submit the run to --queue and print the training's id."""
     from jobs.job import State
     from training import runs
 
-    request = runs.TrainingRequest(run, values, export_knobs(own, values) if own.get("name") else {})
+    export = export_knobs(options, knob_values) if options.get("name") else {}
+    request = runs.TrainingRequest(run, knob_values, export)
     if request.pack:
-        runs.check_model_name(Path(request.pack["out"]), Path(values["out"]))
-    if own["queue"]:
-        click.echo(submit(request, own["queue"]))
+        runs.check_model_name(Path(request.pack["out"]), Path(knob_values["out"]))
+    if options["queue"]:
+        click.echo(submit(request, options["queue"]))
         return
     estimate = runs.TimeEstimate(request.steps)
 
@@ -186,20 +188,20 @@ def train_or_submit(run: str, values: Mapping[str, Any], own: Mapping[str, Any])
     click.echo(f"done: {runs.run_training(request, show)}")
 
 
-def export_knobs(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the knobs that export the model; it gets a bank of drawings if its pictures have sprite sheets."""
-    sheets, bank = Path(values["pairs"]) / "sheets.npz", ""
+def export_knobs(options: Mapping[str, Any], knob_values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the knobs for exporting the model, with a bank of drawings if its pictures have sprite sheets."""
+    sheets, bank = Path(knob_values["pairs"]) / "sheets.npz", ""
     if sheets.exists():
         import numpy as np
 
         bank = str(Path(str(np.load(sheets)["bank"])).resolve())
     return {
-        "vae": values["vae"],
-        "diffusion": values["out"],
+        "vae": knob_values["vae"],
+        "diffusion": knob_values["out"],
         "bank": bank,
-        "out": str((own["models"] / own["name"]).resolve()),
-        "title": own["title"] or own["name"],
-        "licence": own["licence"],
+        "out": str((options["models"] / options["name"]).resolve()),
+        "title": options["title"] or options["name"],
+        "licence": options["licence"],
     }
 
 
@@ -246,13 +248,13 @@ def status(training: str, queue: str, follow: bool) -> None:
     job_store, last = open_job_store(JobsConfig(redis=queue).redis), ""
     try:
         while True:
-            if (found := runs.TrainingStore(job_store.connection).find(training)) is None:
+            if (stored := runs.TrainingStore(job_store.connection).find(training)) is None:
                 raise BadSetup(f"there is no training {training} at this --queue: check its id")
-            if found.summary() != last:
-                click.echo(last := found.summary())
-            if found.state.final or not follow:
+            if stored.summary() != last:
+                click.echo(last := stored.summary())
+            if stored.state.final or not follow:
                 break
             time.sleep(1.0)
     finally:
         job_store.connection.close()
-    click.get_current_context().exit(int(bool(found.error)))
+    click.get_current_context().exit(int(bool(stored.error)))

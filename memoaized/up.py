@@ -23,7 +23,7 @@ from pathlib import Path
 
 import redis
 
-from jobs.webhooks.signature import draw_secret
+from jobs.webhooks.signature import generate_secret
 from memo import BadSetup
 from memo.onnx_embedder import ONNX_NAME, is_intact
 
@@ -33,7 +33,7 @@ from .redis_server import RedisPlan, find_redis, plan_redis
 LOOPBACK = "127.0.0.1"  # where everything listens, except web if --host is given
 WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # addresses that stand for all, and the loopback address of each
 START_SECONDS = 180.0  # loading torch from a slow disk takes a minute
-DEATHS, DEATHS_SECONDS = 5, 60.0  # a worker that dies this often within this time ends everything
+MAX_DEATHS, DEATHS_SECONDS = 5, 60.0  # a worker that dies this often within this time ends everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Shutdown(Exception):
 
 
 def up(options: UpOptions, environment: Mapping[str, str]) -> int:
-    """Run until stopped and return the exit status. Raises BadSetup when it cannot start."""
+    """Run everything until it is stopped, and return the exit status. Raises BadSetup when it cannot start."""
     data = options.data.resolve()
     for folder in (data, data / "run", data / "secrets"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,10 @@ def up(options: UpOptions, environment: Mapping[str, str]) -> int:
     with DataFolderLock(data):
         check_port(options.host, options.port)
         prepare_text_model(data / "text")
-        stack = Supervisor(options, data, environment)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: stack.stopping.set())
-        return stack.run()
+        supervisor = Supervisor(options, data, environment)
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_number, lambda *_: supervisor.stopping.set())
+        return supervisor.run()
 
 
 class DataFolderLock:
@@ -115,8 +115,8 @@ class Supervisor:
         self.options, self.data = options, data
         self.stopping = threading.Event()
         self.keys = environment.get("WEB_KEYS", "auto")
-        self.errors: dict[str, str] = {}  # the last of our errors that each child printed, by its name
-        self.width = max(len("worker-99"), 5)
+        self.errors: dict[str, str] = {}  # the last MemoError that each child printed, by the child's name
+        self.width = max(len("worker-99"), 5)  # of the column of names
         self.redis = self.plan_redis(environment)
         self.children = self.plan_children(environment)
 
@@ -136,9 +136,9 @@ class Supervisor:
         env = self.environment(environment, index_port)
         gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"]
         gunicorn += ["--no-control-socket"]
-        quiet = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
-        index = [*gunicorn, "--threads", "8", *quiet, f"{LOOPBACK}:{index_port}", "index_server.app:create()"]
-        web = [*gunicorn, "--threads", "400", *quiet, self.options.address, "web.wsgi:create()"]
+        common = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
+        index = [*gunicorn, "--threads", "8", *common, f"{LOOPBACK}:{index_port}", "index_server.app:create()"]
+        web = [*gunicorn, "--threads", "400", *common, self.options.address, "web.wsgi:create()"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
         worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]
@@ -197,8 +197,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Start Redis and index first, because the others need them to start, then the others; wait until healthy."""
-        first, index, *others = self.children
-        self.start_child(first)
+        redis_server, index, *others = self.children
+        self.start_child(redis_server)
         self.start_child(index)
         self.wait_until_ready("Redis", self.redis_responds, interval=0.02)
         self.wait_until_ready(
@@ -233,8 +233,9 @@ class Supervisor:
                 raise Shutdown(f"{child.name} ended with status {status}")
             now = time.monotonic()
             child.deaths = [moment for moment in child.deaths if moment > now - DEATHS_SECONDS] + [now]
-            if len(child.deaths) >= DEATHS:
-                raise Shutdown(f"{child.name} died {DEATHS} times within {DEATHS_SECONDS:.0f} s, last with {status}")
+            if len(child.deaths) >= MAX_DEATHS:
+                times = f"{MAX_DEATHS} times within {DEATHS_SECONDS:.0f} s"
+                raise Shutdown(f"{child.name} died {times}, last with status {status}")
             seconds = 0.5 * 2 ** (len(child.deaths) - 1)
             print_line(f"{child.name} ended with status {status}; restarting it in {seconds:g} s")
             self.stopping.wait(seconds)
@@ -283,21 +284,21 @@ def print_line(line: str) -> None:
     print(f"memoaized | {line}", flush=True)
 
 
-def read_or_create_secret(path: Path, draw: Callable[[], str] = lambda: secrets.token_hex(24)) -> str:
-    """Return the secret in this file; draw it on first use. Only the owner can read the file."""
+def read_or_create_secret(path: Path, generate: Callable[[], str] = lambda: secrets.token_hex(24)) -> str:
+    """Return the secret in this file, which is generated on first use. Only the owner can read the file."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return path.read_text().strip()
     with os.fdopen(handle, "w") as file:
-        file.write(secret := draw())
+        file.write(secret := generate())
     return secret
 
 
 def webhook_secret(environment: Mapping[str, str], path: Path) -> dict[str, str]:
     """Return the setting with the secret that signs webhooks; empty if the environment has it already."""
     is_set = {"JOBS_WEBHOOK_SECRET", "JOBS_WEBHOOK_SECRET_FILE"} & environment.keys()
-    return {} if is_set else {"JOBS_WEBHOOK_SECRET": read_or_create_secret(path, draw_secret)}
+    return {} if is_set else {"JOBS_WEBHOOK_SECRET": read_or_create_secret(path, generate_secret)}
 
 
 def free_port() -> int:
