@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memo import BadSetup
-from memo.config import from_env
+from memo.config import read_settings
 from worker.painters.factory import default_slots
 from worker.painters.port import PainterOptions
 
@@ -37,7 +37,7 @@ class WorkerConfig:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "WorkerConfig":
         """The settings in the environment; raises BadSetup."""
-        return cls(**from_env(cls, "WORKER_", env))
+        return cls(**read_settings(cls, "WORKER_", env))
 
     def painter_options(self) -> PainterOptions:
         """The settings of its painters; raises BadSetup if the device does not exist."""

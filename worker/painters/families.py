@@ -14,13 +14,13 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from jobs.models import PIPELINE, REMOTE, STEPPED, painted_size, read_size_range
+from jobs.models import PIPELINE, REMOTE_FAMILIES, STEP_LOOP_FAMILIES, painted_size, read_size_range
 from memo import BadRecipe, BadSetup, Recipe
 from worker.engine.adapters import Adapters
 from worker.engine.denoiser import Conditioning
 from worker.engine.device import Device
 
-FAMILIES = dict(zip(STEPPED, (StableDiffusionPipeline, StableDiffusionXLPipeline), strict=True))
+FAMILIES = dict(zip(STEP_LOOP_FAMILIES, (StableDiffusionPipeline, StableDiffusionXLPipeline), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def open_family(description: Mapping[str, Any], folder: Path, device: Device) ->
     """
     kind = FAMILIES.get(description["family"])
     if kind is None:
-        known = ", ".join((*FAMILIES, PIPELINE, *REMOTE))
+        known = ", ".join((*FAMILIES, PIPELINE, *REMOTE_FAMILIES))
         raise BadSetup(f"{folder}: the family {description['family']!r} is none of {known}")
     source: str = description.get("source", str(folder))
     options: dict[str, Any] = {"local_files_only": True}
