@@ -75,7 +75,7 @@ def authenticate() -> ResponseReturnValue | None:
     if not keys_required() or request.endpoint in PUBLIC_ENDPOINTS:
         return None
     sent_key = read_sent_key()
-    key = api_keys().holder(sent_key) if sent_key else signed_in_key()
+    key = api_keys().find(sent_key) if sent_key else signed_in_key()
     if key is None:
         return ask_for_key(sent_key)
     g.user = User(key.name, key.scope, key.role == "admin", key)
@@ -144,7 +144,7 @@ def read_sent_key() -> str | None:
 def signed_in_key() -> ApiKey | None:
     """The key that this browser signed in with; None if nobody signed in or the key was removed since."""
     key_id: str | None = session.get(SESSION_KEY)
-    return api_keys().known(key_id) if key_id else None
+    return api_keys().find_by_id(key_id) if key_id else None
 
 
 def check_csrf_token() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from limits import parse_many
 
 from memo import BadSetup
-from memo.config import from_env
+from memo.config import read_settings
 
 KEY_MODES = ("auto", "required", "off")
 
@@ -40,4 +40,4 @@ class WebConfig:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "WebConfig":
         """The settings in the environment; raises BadSetup."""
-        return cls(**from_env(cls, "WEB_", env))
+        return cls(**read_settings(cls, "WEB_", env))

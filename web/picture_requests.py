@@ -14,7 +14,7 @@ from jobs.queue import Queue
 from jobs.serialize import job_to_dict, picture_to_dict
 from jobs.webhooks.deliveries import Webhook
 from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, Unavailable
-from memo.recipe import LARGEST_SEED, as_strength, check_choice, check_whole
+from memo.recipe import LARGEST_SEED, check_choice, check_whole, round_strength
 
 from .auth import current_user
 from .extensions import catalogue, job_store, memory, queue
@@ -199,7 +199,7 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
     check_whole(PRIORITY, options[PRIORITY], -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     check_user(options[USER], user)
     if "strength" in settings:
-        as_strength(settings["strength"])  # the recipe checks it only together with an initial image
+        round_strength(settings["strength"])  # the recipe checks it only together with an initial image
     recipe = resolve_init_image(catalogue.recipe(settings))
     webhook = check_webhook(options[WEBHOOK])
     scope = current_user().scope

@@ -18,7 +18,7 @@ from PIL import Image
 
 from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
-from memo.init_image import KEPT, read_init_image
+from memo.init_image import LARGEST_KEPT, read_init_image
 from memo.picture import A1111_SAMPLERS
 from memo.recipe import check_whole
 
@@ -368,7 +368,7 @@ def read_init_images(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
                 mode,
                 f"borders cannot be filled: send 0 to stretch it, {CROP} to crop it",
             )
-        return stretch(image, min(width, KEPT), min(height, KEPT))
+        return stretch(image, min(width, LARGEST_KEPT), min(height, LARGEST_KEPT))
 
 
 def stretch(image: Image.Image, width: int, height: int) -> bytes:

@@ -98,7 +98,7 @@ def create_pictures(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturn
         body, models(), preferred_model=preferred_model(), policy=policy, img2img=img2img
     )
     if a1111_request.preferred_model:
-        user_records().prefer(user_id(), {CHECKPOINT: a1111_request.preferred_model})
+        user_records().keep_preferences(user_id(), {CHECKPOINT: a1111_request.preferred_model})
     jobs = wait_for_jobs(a1111_request)
     if failed := next((job for job in jobs if job.state is State.FAILED), None):
         abort(500, failed.error or "the painting failed")
@@ -209,8 +209,8 @@ def progress() -> ResponseReturnValue:
 @bp.post("/interrupt")
 def interrupt() -> ResponseReturnValue:
     """Cancel all of the user's requests in this dialect; their finished pictures are still delivered."""
-    for task in user_records().under_way(user_id()):
-        user_records().stop(user_id(), task.name)
+    for task in user_records().tasks_under_way(user_id()):
+        user_records().stop_task(user_id(), task.name)
         for job in known_jobs(user_records().task(user_id(), task.name) or task):
             cancel_job(job.id)
     return {}
@@ -245,7 +245,8 @@ def set_options() -> ResponseReturnValue:
     body = read_object()
     generation_request.refuse(body, generation_request.REFUSED_SETTINGS)
     if checkpoint := body.get(CHECKPOINT):
-        user_records().prefer(user_id(), {CHECKPOINT: generation_request.find_model(checkpoint, models()).name})
+        model = generation_request.find_model(checkpoint, models())
+        user_records().keep_preferences(user_id(), {CHECKPOINT: model.name})
     return jsonify(None)
 
 

@@ -45,25 +45,25 @@ def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
         lease_seconds=WAIT_SECONDS,  # creating a hundred jobs may take long
     )
     jobs = [wait_for_job(job, deadline) for job in jobs]
-    user_records().end(user_id(), name)
+    user_records().end_task(user_id(), name)
     return jobs
 
 
 def create_jobs(name: str, a1111_request: A1111Request) -> list[Job]:
     """Create the jobs of a new task, which an interrupt may stop halfway."""
     records, user = user_records(), user_id()
-    records.begin(user, name)
+    records.begin_task(user, name)
     try:
         picture_request = check_request(a1111_request)
         with all_or_nothing(a1111_request.count) as jobs:
             while len(jobs) < a1111_request.count:
                 add_jobs(picture_request, jobs, min(MAX_PICTURES, a1111_request.count - len(jobs)))
-                records.record(user, name, [job.id for job in jobs], whole=len(jobs) == a1111_request.count)
+                records.record_jobs(user, name, [job.id for job in jobs], whole=len(jobs) == a1111_request.count)
                 if is_stopped(name):
-                    records.record(user, name, [job.id for job in jobs], whole=True)
+                    records.record_jobs(user, name, [job.id for job in jobs], whole=True)
                     return [cancel_job(job.id) for job in jobs]
     except BaseException:
-        records.forget(user, name)
+        records.forget_task(user, name)
         raise
     return jobs
 
@@ -101,11 +101,11 @@ def wait_for_job(job: Job, deadline: float) -> Job:
 def tasks_under_way() -> list[tuple[Task, list[Job]]]:
     """The user's unfinished tasks with their jobs. Tasks that turn out to be finished are taken off the list."""
     unfinished = []
-    for task in user_records().under_way(user_id()):
+    for task in user_records().tasks_under_way(user_id()):
         jobs = known_jobs(task)
         dead = not task.whole and now() - task.begun > CREATING_SECONDS
         if all(job.state.final for job in jobs) and (task.whole or dead):
-            user_records().end(user_id(), task.name)
+            user_records().end_task(user_id(), task.name)
         else:
             unfinished.append((task, jobs))
     return unfinished

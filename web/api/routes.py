@@ -267,7 +267,7 @@ def delete_picture(key: str) -> ResponseReturnValue:
 @documented(ok(ModelsDocument, "The models."))
 def list_models() -> ResponseReturnValue:
     """List the available models, the default first."""
-    return {"models": catalogue().describe()}
+    return {"models": catalogue().to_dicts()}
 
 
 def read_limit() -> int:

@@ -99,7 +99,7 @@ def form_page(entered: Mapping[str, object], *, fault: BadRecipe | None = None, 
 
 def form_models() -> list[dict[str, Any]]:
     """The available models, each with the sizes that the form offers."""
-    return [{**model, "form_sizes": form_sizes(model)} for model in catalogue().describe()]
+    return [{**model, "form_sizes": form_sizes(model)} for model in catalogue().to_dicts()]
 
 
 def form_sizes(model: Mapping[str, Any]) -> list[str]:

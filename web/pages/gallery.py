@@ -55,7 +55,7 @@ def gallery() -> ResponseReturnValue:
     return render_template(
         "gallery.html",
         filter=filter,
-        models=catalogue().describe(),
+        models=catalogue().to_dicts(),
         pictures=pictures,
         more=url_for("gallery.gallery", **filter.query(before=older)) if older else None,
         events=url_for("gallery.events", **filter.query(since=since)) if live else None,

@@ -27,4 +27,4 @@ def page(key: str) -> ResponseReturnValue:
 
 def supports_image_to_image(name: str) -> bool:
     """Whether the model of this name can start from a picture; False if it is no longer offered."""
-    return any(model["name"] == name and model.get("image_to_image") for model in catalogue().describe())
+    return any(model["name"] == name and model.get("image_to_image") for model in catalogue().to_dicts())

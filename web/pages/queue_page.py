@@ -83,7 +83,7 @@ def ratio(part: float, whole: float) -> float | None:
 
 def queue_state() -> dict[str, Any]:
     """The workers, the models with their waiting jobs, and the totals since the beginning. Raises Unavailable."""
-    models = catalogue().describe()
+    models = catalogue().to_dicts()
     waiting = {model["name"]: job_store().statistics.waiting(model["name"]) for model in models}
     rows = [{**model, "waiting": waiting[model["name"]][0], "age": waiting[model["name"]][1]} for model in models]
     workers = [{"name": name, **state} for name, state in sorted(job_store().heartbeats.workers().items())]

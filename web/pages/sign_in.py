@@ -40,7 +40,7 @@ def submit() -> ResponseReturnValue:
     if not keys_required():
         return redirect(target, 303)
     check_csrf_token()
-    key = api_keys().holder(request.form.get("key", "").strip())
+    key = api_keys().find(request.form.get("key", "").strip())
     if key is None:
         return sign_in_form(target, invalid=True), 401
     session.clear()  # an attacker may have prepared the old session
