@@ -3,9 +3,9 @@
 Read in this order:
 
 1. `captioned_pictures`: the data set that every picture run reads. `scenes/` draws one (`art` → `compose`).
-2. `pictures/`: one file a run, read top to bottom: `train_vae` → `train_diffusion` → `train_upscaler`; `packing`
+2. `pictures/`: one file per run, read top to bottom: `train_vae` → `train_diffusion` → `train_upscaler`; `packing`
    writes the finished model; `knob_search` compares settings.
-3. `checkpoint` and `knobs`: what all runs share, resumable state and command line options.
+3. `checkpoint` and `knobs`: what all runs share, that is resumable state and command line options.
 4. `judge/`: pairs of prompts, the comparing networks and their training (`train_judge`).
 5. `runs` and `app`: the same runs as jobs of a training worker; `main` starts that worker.
 6. `text_export` and `quantize`: the text model and the judge for ONNX Runtime.
@@ -13,7 +13,7 @@ Read in this order:
 
 from collections.abc import Callable, Mapping
 
-RUNS: Mapping[str, str] = {  # name of a run: its module, with `Knobs` and `train(knobs, on_row=…)`
+RUNS: Mapping[str, str] = {  # by name, the modules of runs; each has `Knobs` and `train(knobs, on_row=…)`
     "vae": "training.pictures.train_vae",
     "diffusion": "training.pictures.train_diffusion",
     "upscaler": "training.pictures.train_upscaler",

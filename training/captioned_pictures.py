@@ -128,7 +128,7 @@ def text_column(table: Path, columns: list[str]) -> str:
     """The text column of a table; raises BadSetup unless there is exactly one, and a column `file`."""
     text_columns = [name for name in TEXT_COLUMNS if name in columns]
     if len(text_columns) == 2:
-        raise BadSetup(f"{table} has both a column caption and a column label; remove one, since a run learns one")
+        raise BadSetup(f"{table} has both a column caption and a column label; remove one of them")
     missing = [] if "file" in columns else ["file"]
     missing += [] if text_columns else ["caption (sentences) or label (classes)"]
     if missing:
@@ -137,9 +137,9 @@ def text_column(table: Path, columns: list[str]) -> str:
 
 
 def find_faults(images: Path, rows: Mapping[int, Row], column: str, side: int) -> Iterator[tuple[int, str]]:
-    """Number and fault of every bad row.
+    """The number and the fault of every bad row.
 
-    A label needs two pictures: a model would only memorise a single one, and usually the label is misspelt.
+    A label needs two pictures: a model would only memorise a single one, and such a label is usually misspelt.
     A picture may have several different captions, but not the same one twice, and not two labels.
     """
     counts = Counter(row.text for row in rows.values())
@@ -151,13 +151,13 @@ def find_faults(images: Path, rows: Mapping[int, Row], column: str, side: int) -
         elif fault := find_row_fault(images, row, column, side):
             yield number, fault
         elif column == "label" and counts[row.text] == 1:
-            yield number, f"{row.file!r} is the only one with the label {row.text!r}; a label needs 2 pictures"
+            yield number, f"{row.file!r} is the only picture with the label {row.text!r}; a label needs 2 pictures"
 
 
 def find_row_fault(images: Path, row: Row, column: str, side: int) -> str:
     """The fault of a row, or ""."""
     if not row.file:
-        return "it names no file"
+        return "the column file is empty"
     if row.extra_fields:
         return f"{row.file!r} has more fields than columns; put quotes around a {column} with a comma"
     if not row.text:

@@ -30,30 +30,34 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def open_run(knobs: Any, *, state: str = STATE, may_change: Sequence[str] = MAY_CHANGE) -> Path:
-    """Create or reopen the run's folder and write `config.json`; raises BadSetup if the knobs changed since."""
+    """Create or reopen the folder of a run and write its `config.json`; returns the folder.
+
+    Raises BadSetup if the folder holds the file `state` and knobs other than `may_change` differ from those it was
+    made with. Without that file, changed knobs delete the encoded pictures.
+    """
     folder: Path = knobs.out
     folder.mkdir(parents=True, exist_ok=True)
-    config, wanted = folder / "config.json", to_json(knobs)
+    config, values = folder / "config.json", to_json(knobs)
     if config.exists():
-        changed = difference(json.loads(config.read_text()), json.loads(json.dumps(wanted)), may_change)
+        changed = difference(json.loads(config.read_text()), json.loads(json.dumps(values)), may_change)
         if changed and (folder / state).exists():
             raise BadSetup(f"{folder} holds a run with other knobs ({changed}); choose another folder or delete it")
         if changed:
             (folder / DATASET).unlink(missing_ok=True)
-    config.write_text(json.dumps(wanted, indent=2))
+    config.write_text(json.dumps(values, indent=2))
     return folder
 
 
-def difference(before: dict[str, Any], now: dict[str, Any], may_change: Sequence[str]) -> str:
+def difference(old: dict[str, Any], new: dict[str, Any], may_change: Sequence[str]) -> str:
     """The changed knobs as text, for example "batch 4 → 5"; "" if only knobs in `may_change` differ."""
-    changed = [name for name in now if name not in may_change and now[name] != before.get(name)]
-    return ", ".join(f"{name} {before.get(name)!r} → {now[name]!r}" for name in changed)
+    changed = [name for name in new if name not in may_change and new[name] != old.get(name)]
+    return ", ".join(f"{name} {old.get(name)!r} → {new[name]!r}" for name in changed)
 
 
 def save_state(
     folder: Path, *, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write the state atomically: a kill at any moment leaves either the old or the new one."""
+    """Write the state atomically: a kill at any moment leaves either the old or the new file."""
     parts = {
         "step": step,
         "model": model.state_dict(),
@@ -65,7 +69,7 @@ def save_state(
 
 
 def load_state(folder: Path, *, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the state of the folder, if any, into the three; returns the number of steps done."""
+    """Load the state in the folder, if any, into model, average and optimizer; returns the number of steps done."""
     if not (folder / STATE).exists():
         return 0
     parts = torch.load(folder / STATE, weights_only=True)
@@ -76,27 +80,28 @@ def load_state(folder: Path, *, model: nn.Module, ema: nn.Module, optimizer: tor
 
 
 @torch.no_grad()
-def update_average(ema: nn.Module, model: nn.Module, *, step: int, longest: float) -> None:
-    """Update the exponential moving average of the weights in place; the decay grows with the step up to `longest`.
+def update_average(ema: nn.Module, model: nn.Module, *, step: int, max_decay: float) -> None:
+    """Update the exponential moving average of the weights in place; the decay grows with the step up to `max_decay`.
 
-    A small decay at first forgets the random initial weights quickly.
+    It is small at first, so that the random initial weights are soon forgotten.
     """
-    decay = min(longest, (step + 1) / (step + 10))
+    decay = min(max_decay, (step + 1) / (step + 10))
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
 class LossTable:
     """`loss.csv`: mean losses by step, also written to `tensorboard/` if TensorBoard is installed.
 
-    Rows after the resumed step are dropped. `on_row` is called with every row; an exception from it ends the run.
+    Rows after the step at which the run resumes are dropped. `on_row` is called with every row; an exception from it
+    ends the run.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, step: int, on_row: OnRow | None = None) -> None:
         self.path, self.columns, self.on_row = path, columns, on_row
         self.sums, self.count = [0.0] * len(columns), 0
         rows = path.read_text().splitlines()[1:] if path.exists() else []
-        kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        path.write_text("\n".join([",".join(("step", *columns)), *kept]) + "\n")
+        earlier_rows = [row for row in rows if int(row.split(",")[0]) <= step]
+        path.write_text("\n".join([",".join(("step", *columns)), *earlier_rows]) + "\n")
         self.curves = open_curves(path.parent / "tensorboard", step)
         if self.curves is not None:
             weakref.finalize(self, self.curves.close)

@@ -25,7 +25,10 @@ PARSERS: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "str"
 
 @dataclass(frozen=True)
 class Knob:
-    """One field. `kind` is the name of its type, or of its elements if `is_list`. `default` None means required."""
+    """One field. `kind` is the name of its type, or of its elements' type if `is_list`.
+
+    If `default` is None, the option is required.
+    """
 
     name: str
     kind: str
@@ -38,14 +41,14 @@ class Knob:
         """For example `--learning-rate`."""
         return f"--{self.name.replace('_', '-')}"
 
-    def read(self, text: str) -> Any:
+    def parse(self, text: str) -> Any:
         """Parse a value; the elements of a list are separated by commas. Raises ValueError with the expected type."""
         if self.is_list:
-            return tuple(self.parse_one(part.strip()) for part in text.split(","))
-        return self.parse_one(text)
+            return tuple(self.parse_element(part.strip()) for part in text.split(","))
+        return self.parse_element(text)
 
-    def parse_one(self, text: str) -> Any:
-        """Parse one value or one element of a list."""
+    def parse_element(self, text: str) -> Any:
+        """Parse a single value, or one element of a list."""
         if self.kind == "bool":
             if text.lower() not in ("true", "false"):
                 raise ValueError(f"{text!r} is neither true nor false")
@@ -55,15 +58,18 @@ class Knob:
         except ValueError:
             raise ValueError(f"{text!r} is not {'a whole number' if self.kind == 'int' else 'a number'}") from None
 
-    def write(self, value: Any) -> str:
-        """Format a value so that `read` gives it back."""
+    def format(self, value: Any) -> str:
+        """Format a value as text that `parse` turns back into the value."""
         if self.is_list:
             return ",".join(map(str, value))
         return str(value).lower() if self.kind == "bool" else str(value)
 
 
 def read_knobs(module: str, name: str = "Knobs") -> list[Knob]:
-    """The knobs of a module, without importing it; raises TypeError for a default that is not a literal."""
+    """The knobs of the dataclass `name` in a module, without importing the module.
+
+    Raises TypeError if there is no such module, or if a knob has a default that is not a literal or an unknown type.
+    """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise TypeError(f"there is no module {module}")
@@ -71,7 +77,7 @@ def read_knobs(module: str, name: str = "Knobs") -> list[Knob]:
 
 
 def parse_knobs(file: Path, name: str) -> Iterator[Knob]:
-    """The knobs of a dataclass, parsed from its source file."""
+    """The knobs of the dataclass `name`, parsed from its source file; raises TypeError as `read_knobs` does."""
     with tokenize.open(file) as lines:
         source = lines.read()
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name]
@@ -83,7 +89,7 @@ def parse_knobs(file: Path, name: str) -> Iterator[Knob]:
 
 
 def parse_annotation(annotation: str) -> tuple[str, bool]:
-    """ "tuple[int, ...]" → ("int", True)."""
+    """The type of a knob or of its elements, and whether it is a list: "tuple[int, ...]" → ("int", True)."""
     kind, is_list = annotation.removeprefix("tuple[").removesuffix(", ...]"), annotation.startswith("tuple[")
     if kind not in (*PARSERS, "bool"):
         raise TypeError(f"a knob of type {annotation} cannot become an option")
@@ -111,47 +117,50 @@ def trailing_comment(line: str) -> str:
     return next((token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT), "")
 
 
-def from_arguments(kind: type[T], doc: str | None, arguments: list[str] | None = None) -> T:
-    """Parse the command line, `--learning-rate 1e-3` for `learning_rate`, and set up logging to the terminal."""
+def from_arguments(knobs_class: type[T], doc: str | None, arguments: list[str] | None = None) -> T:
+    """Parse the command line, `--learning-rate 1e-3` for `learning_rate`, and log to the terminal.
+
+    `doc` is the text above the options in `--help`; `arguments` replace those of the process.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    for knob in inspect_knobs(kind):
+    for knob in inspect_knobs(knobs_class):
         add_option(parser, knob)
-    return kind(**vars(parser.parse_args(arguments)))
+    return knobs_class(**vars(parser.parse_args(arguments)))
 
 
-def inspect_knobs(kind: "type[DataclassInstance]") -> list[Knob]:
+def inspect_knobs(knobs_class: "type[DataclassInstance]") -> list[Knob]:
     """The knobs of an imported dataclass; its defaults may be any expressions."""
-    hints = typing.get_type_hints(kind)
-    lines, _ = inspect.getsourcelines(kind)
-    helps = {line.split(":")[0].strip(): trailing_comment(line) for line in lines if ":" in line}
+    hints = typing.get_type_hints(knobs_class)
+    lines, _ = inspect.getsourcelines(knobs_class)
+    help_texts = {line.split(":")[0].strip(): trailing_comment(line) for line in lines if ":" in line}
     knobs = []
-    for field in fields(kind):
+    for field in fields(knobs_class):
         elements = typing.get_args(hints[field.name])
-        name = (elements[0] if elements else hints[field.name]).__name__
+        kind = (elements[0] if elements else hints[field.name]).__name__
         default = None if field.default is MISSING else field.default
-        knobs.append(Knob(field.name, name, bool(elements), default, helps.get(field.name, "")))
+        knobs.append(Knob(field.name, kind, bool(elements), default, help_texts.get(field.name, "")))
     return knobs
 
 
 def add_option(parser: argparse.ArgumentParser, knob: Knob) -> None:
     """Add the option of a knob; the values of a list may be separated by spaces or commas."""
 
-    def value(text: str) -> Any:
+    def parse(text: str) -> Any:
         try:
-            return knob.read(text)
+            return knob.parse(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     list_settings: dict[str, Any] = {"nargs": "+", "action": JoinValues} if knob.is_list else {}
     help_text = knob.help.replace("%", "%%") or " "
     parser.add_argument(
-        knob.option, default=knob.default, required=knob.default is None, help=help_text, type=value, **list_settings
+        knob.option, default=knob.default, required=knob.default is None, help=help_text, type=parse, **list_settings
     )
 
 
 class JoinValues(argparse.Action):
-    """Store several values as one tuple, which a frozen dataclass needs."""
+    """Store several values as one tuple, as a frozen dataclass needs them."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         setattr(namespace, self.dest, tuple(value for part in values for value in part))
@@ -159,14 +168,14 @@ class JoinValues(argparse.Action):
 
 def to_json(knobs: Any) -> dict[str, Any]:
     """The knobs as a run's `config.json` holds them."""
-    plain = {knob.name: getattr(knobs, knob.name) for knob in fields(knobs)}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
+    values = {field.name: getattr(knobs, field.name) for field in fields(knobs)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
+def from_json(knobs_class: type[T], values: Mapping[str, Any]) -> T:
     """The knobs that `to_json` wrote; missing ones get their default."""
-    knobs = {knob.name: knob for knob in inspect_knobs(kind)}
-    return kind(**{name: restore_value(knobs[name], value) for name, value in values.items()})
+    knobs = {knob.name: knob for knob in inspect_knobs(knobs_class)}
+    return knobs_class(**{name: restore_value(knobs[name], value) for name, value in values.items()})
 
 
 def restore_value(knob: Knob, value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Quantize the weights of an ONNX file to eight bits, which halves the time of a model that reads few tokens.
 
 Each row of weights has a scale for every 32 numbers. At run time the states of each token are quantized the same way,
-so the result of a token does not depend on the rest of the batch. The operator is MatMulNBits with accuracy level 4:
+so the result for a token does not depend on the rest of the batch. The operator is MatMulNBits with accuracy level 4:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
 """
 

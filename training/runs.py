@@ -31,14 +31,14 @@ TRAIN_QUEUE = "train"
 PACKED = "packed.json"  # in a run folder: the model that was packed from it
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 5.0  # seconds between renewals of a lease
-RESEND_SECONDS = 60
-MAX_ATTEMPTS = 3  # without a row of losses in between
-RECORD_SECONDS = 30 * 24 * 3600
+RESEND_SECONDS = 60  # shortest time between two messages of an orphaned training
+MAX_ATTEMPTS = 3  # attempts in a row that write no row of losses
+RECORD_SECONDS = 30 * 24 * 3600  # how long a record is kept after its last change
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """The run, its knobs as JSON, and the knobs of `packing` if a model should be packed from it."""
+    """The name of a run, its knobs as JSON values, and the knobs of `packing` if a model is to be packed from it."""
 
     run: str
     knobs: Mapping[str, Any]
@@ -51,7 +51,11 @@ class TrainingRequest:
 
 
 def run_training(request: TrainingRequest, on_row: OnRow) -> Path:
-    """Train from the last checkpoint to the end, then pack; returns the folder of the model, else of the run."""
+    """Train from the last checkpoint to the end, then pack if requested.
+
+    Returns the folder of the packed model, else that of the run. Raises BadSetup if the run cannot start, or if the
+    model's name is taken.
+    """
     if request.pack:
         check_model_name(Path(request.pack["out"]), Path(request.knobs["out"]))
     run = load_module(RUNS[request.run])
@@ -67,8 +71,8 @@ def run_training(request: TrainingRequest, on_row: OnRow) -> Path:
 def check_model_name(model: Path, run: Path) -> None:
     """Raise BadSetup if a model of this name exists and was not packed from this run."""
     packed = run / PACKED
-    packed_here = packed.exists() and json.loads(packed.read_text())["model"] == str(model)
-    if model.exists() and not packed_here:
+    packed_from_run = packed.exists() and json.loads(packed.read_text())["model"] == str(model)
+    if model.exists() and not packed_from_run:
         raise BadSetup(f"there is a model {model.name} in {model.parent} already; choose another name")
 
 
@@ -85,7 +89,7 @@ class TimeEstimate:
 
     def __init__(self, steps: int) -> None:
         self.steps, self.started = steps, time.monotonic()
-        self.first: tuple[float, int] | None = None
+        self.first_row: tuple[float, int] | None = None  # its moment and step
 
     @property
     def seconds(self) -> float:
@@ -95,9 +99,9 @@ class TimeEstimate:
     def seconds_left(self, step: int) -> float | None:
         """Estimated seconds until the last step; None at the first row."""
         moment = time.monotonic()
-        if self.first is None:
-            self.first = moment, step
-        first_moment, first_step = self.first
+        if self.first_row is None:
+            self.first_row = moment, step
+        first_moment, first_step = self.first_row
         if step <= first_step:
             return None
         return (moment - first_moment) / (step - first_step) * max(0, self.steps - step)
@@ -134,58 +138,59 @@ class TrainingStore:
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
 
-    def key(self, training: str, part: str = "") -> str:
+    def key(self, training: str, suffix: str = "") -> str:
         """The Redis key of a record, of its lease (":lease"), or of the mark that it was sent again (":sent")."""
-        return f"{self.prefix}training:{training}{part}"
+        return f"{self.prefix}training:{training}{suffix}"
 
     def create(self, request: TrainingRequest) -> str:
         """Record a queued training; returns its id."""
         training = secrets.token_hex(16)
-        facts = {"run": request.run, "knobs": json.dumps(dict(request.knobs)), "pack": json.dumps(dict(request.pack))}
+        knobs, pack = json.dumps(dict(request.knobs)), json.dumps(dict(request.pack))
         with redis_errors():
             self.redis.sadd(self.prefix + "trainings", training)
-        self.update(training, **facts, state=State.QUEUED, steps=request.steps, created=now())
+        fields = {"run": request.run, "knobs": knobs, "pack": pack, "steps": request.steps, "created": now()}
+        self.update(training, **fields, state=State.QUEUED)
         return training
 
     def find(self, training: str) -> Training | None:
-        """A snapshot; None if the id is unknown or expired. A running training without a lease counts as queued."""
+        """A snapshot; None if the id is unknown or expired. A training that runs without a lease counts as queued."""
         with redis_errors():
-            facts: dict[str, str] = self.redis.hgetall(self.key(training))
-            held = self.redis.exists(self.key(training, ":lease"))
-        if not facts:
+            record: dict[str, str] = self.redis.hgetall(self.key(training))
+            leased = self.redis.exists(self.key(training, ":lease"))
+        if not record:
             return None
-        state = State(facts["state"])
-        return snapshot(facts, State.QUEUED if state is State.RUNNING and not held else state)
+        state = State(record["state"])
+        return snapshot(record, State.QUEUED if state is State.RUNNING and not leased else state)
 
-    def update(self, training: str, **facts: Any) -> None:
+    def update(self, training: str, **fields: Any) -> None:
         """Change fields of the record and renew its expiry."""
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
-            pipe.hset(self.key(training), mapping=facts)
+            pipe.hset(self.key(training), mapping=fields)
             pipe.expire(self.key(training), RECORD_SECONDS)
-            if "state" in facts and facts["state"].final:
+            if "state" in fields and fields["state"].final:
                 pipe.srem(self.prefix + "trainings", training)
             pipe.execute()
 
     def claim(self, training: str) -> tuple[TrainingRequest, str] | None:
-        """Take the lease; returns request and token, or None if the training is finished, unknown or leased."""
+        """Take the lease; returns (request, token), or None if the training is final, unknown, leased or given up."""
         token = secrets.token_hex(16)
         with redis_errors():
-            facts: dict[str, str] = self.redis.hgetall(self.key(training))
-            if not facts or State(facts["state"]).final:
+            record: dict[str, str] = self.redis.hgetall(self.key(training))
+            if not record or State(record["state"]).final:
                 return None
             if not self.redis.set(self.key(training, ":lease"), token, nx=True, px=int(LEASE_SECONDS * 1000)):
                 return None
             attempts = self.redis.hincrby(self.key(training), "attempts", 1)
         if attempts > MAX_ATTEMPTS:
-            error = f"its worker died {MAX_ATTEMPTS} times before a row of losses"
+            error = f"its worker died {MAX_ATTEMPTS} times without writing a row of losses"
             self.update(training, state=State.FAILED, error=error)
             return None
         self.update(training, state=State.RUNNING)
-        return TrainingRequest(facts["run"], json.loads(facts["knobs"]), json.loads(facts["pack"])), token
+        return TrainingRequest(record["run"], json.loads(record["knobs"]), json.loads(record["pack"])), token
 
     def renew(self, training: str, token: str) -> bool:
-        """Prolong the lease; False if another worker holds it."""
+        """Extend the lease, or take it again if it has expired; False if another worker holds it."""
         key = self.key(training, ":lease")
         with redis_errors():
             if self.redis.get(key) not in (token, None):
@@ -211,35 +216,35 @@ class TrainingStore:
             ]
 
 
-def snapshot(facts: Mapping[str, str], state: State) -> Training:
-    """A record as a Training."""
-    seconds_left = facts.get("seconds_left")
+def snapshot(record: Mapping[str, str], state: State) -> Training:
+    """A Training with the fields of a record."""
+    seconds_left = record.get("seconds_left")
     return Training(
-        run=facts["run"],
+        run=record["run"],
         state=state,
-        step=int(facts.get("step", 0)),
-        steps=int(facts.get("steps", 0)),
-        losses=json.loads(facts.get("losses", "{}")),
-        seconds=float(facts.get("seconds", 0)),
+        step=int(record.get("step", 0)),
+        steps=int(record.get("steps", 0)),
+        losses=json.loads(record.get("losses", "{}")),
+        seconds=float(record.get("seconds", 0)),
         seconds_left=float(seconds_left) if seconds_left else None,
-        error=facts.get("error", ""),
-        result=facts.get("result", ""),
+        error=record.get("error", ""),
+        result=record.get("result", ""),
     )
 
 
 def submit(trainings: TrainingStore, request: TrainingRequest, send: Callable[[str], None]) -> str:
-    """Record and send a training; returns its id. If sending fails, the training is recorded as failed."""
+    """Record and send a training; returns its id. If sending fails, records the failure and raises the error."""
     training = trainings.create(request)
     try:
         send(training)
-    except Exception as error:
+    except Exception as error:  # whatever it is: a training without a message would stay queued for ever
         trainings.update(training, state=State.FAILED, error=f"not sent: {error}")
         raise
     return training
 
 
 def send_training(celery: Any, training: str) -> None:
-    """Put the message of a training into the queue of training workers; sending it twice does no harm."""
+    """Send the message of a training to the training workers; a second message does no harm."""
     celery.send_task(TRAIN_TASK, [training], task_id=training, queue=TRAIN_QUEUE)
 
 
@@ -260,20 +265,20 @@ class TrainingRunner:
             except MemoError as error:
                 self.trainings.update(training, state=State.FAILED, error=str(error))
                 return "failed"
-            except Exception as error:
+            except Exception as error:  # whatever it is: those who follow the training must see that it failed
                 self.trainings.update(training, state=State.FAILED, error=f"{type(error).__name__}: {error}")
                 raise
             self.trainings.update(training, state=State.DONE, step=request.steps, result=str(result))
         return "done"
 
     def report_to(self, training: str, estimate: TimeEstimate) -> OnRow:
-        """A function that records each row of losses; an outage of Redis does not stop the training."""
+        """Return a function that records each row of losses; an outage of Redis does not stop the training."""
 
         def report(step: int, losses: Mapping[str, float]) -> None:
             seconds_left = estimate.seconds_left(step)
-            facts = {"step": step, "losses": json.dumps(dict(losses)), "seconds": estimate.seconds, "attempts": 0}
+            fields = {"step": step, "losses": json.dumps(dict(losses)), "seconds": estimate.seconds, "attempts": 0}
             try:
-                self.trainings.update(training, **facts, seconds_left="" if seconds_left is None else seconds_left)
+                self.trainings.update(training, **fields, seconds_left="" if seconds_left is None else seconds_left)
             except Unavailable as error:
                 log.warning("could not record step %d of training %s: %s", step, training, error)
 
@@ -311,7 +316,7 @@ class OrphanRequeuer:
         self.thread = threading.Thread(target=self.run, name="requeuer", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; the first round is immediate."""
+        """Start the thread; its first round begins at once."""
         self.thread.start()
 
     def stop(self) -> None:
@@ -327,7 +332,7 @@ class OrphanRequeuer:
                     log.warning("the worker of training %s died; putting it back into the queue", training)
                     self.send(training)
             except Unavailable as error:
-                log.warning("%s", error)
+                log.warning("could not look for orphaned trainings: %s", error)
             except Exception:  # for example Celery's own when the broker is down; the next round must still run
                 log.exception("could not requeue orphaned trainings")
             if self.stopping.wait(RENEW_SECONDS):

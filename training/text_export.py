@@ -28,7 +28,7 @@ class MeanPooled(torch.nn.Module):
         self.bert = bert
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, tokens) int64 twice -> (batch, 384) of unit length, (batch, tokens, layers, 384); float32."""
+        """(batch, tokens) int64, twice → (batch, 384) of unit length and (batch, tokens, layers, 384), in float32."""
         hidden = self.bert(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -41,20 +41,21 @@ class MeanPooled(torch.nn.Module):
 
 
 def export_text_model(folder: Path) -> Path:
-    """Write model, tokenizer and manifest unless intact ones exist; returns the path of the model."""
+    """Write model, tokenizer and manifest unless the folder has them intact; returns the path of the model."""
     path = folder / ONNX_NAME
     if is_intact(path):
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        part = Path(beside) / ONNX_NAME
-        write_onnx(part)
-        quantize(part)
-        shutil.copyfile(minilm_folder() / "tokenizer.json", part.with_suffix(".tokenizer.json"))
-        manifest = {"weights": SHA256, "layers": STATE_LAYERS, "onnx": digest(part.read_bytes())}
-        part.with_suffix(".json").write_text(json.dumps(manifest))
-        for name in (part.with_suffix(".tokenizer.json"), part, part.with_suffix(".json")):
-            os.replace(name, folder / name.name)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        model = Path(temporary) / ONNX_NAME
+        tokenizer, manifest = model.with_suffix(".tokenizer.json"), model.with_suffix(".json")
+        write_onnx(model)
+        quantize(model)
+        shutil.copyfile(minilm_folder() / "tokenizer.json", tokenizer)
+        facts = {"weights": SHA256, "layers": STATE_LAYERS, "onnx": digest(model.read_bytes())}
+        manifest.write_text(json.dumps(facts))
+        for file in (tokenizer, model, manifest):
+            os.replace(file, folder / file.name)
     return path
 
 
@@ -68,7 +69,7 @@ def load_bert() -> BertModel:
 
 
 def write_onnx(path: Path) -> None:
-    """Trace the model with dynamic batch and token axes."""
+    """Trace the model with dynamic batch and token axes, and write it to `path`."""
     ids = torch.randint(5, 1000, (2, 12))
     axes = {0: "batch", 1: "tokens"}
     with warnings.catch_warnings():

@@ -15,7 +15,7 @@ from memo.minilm import STATE_LAYERS as LAYERS
 
 HEADS = 12
 RELATED = (1, 2)  # rows of LAYERS; the attention of the layer after each of them shows which tokens belong together
-MASKED = -1e4  # logit of tokens that are padding
+MASKED = -1e4  # logit of padding
 
 
 class Relations(nn.Module):
@@ -47,11 +47,11 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """(n, tokens, width) both ways."""
+        """(n, tokens, width) → (n, tokens, width)."""
         parts = nn.functional.linear(tokens, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
         query, key, value = (part.reshape(*part.shape[:2], 4, -1).transpose(1, 2) for part in parts)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None])
-        out: Tensor = self.out_proj(seen.transpose(1, 2).flatten(2))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None])
+        out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
 
@@ -66,11 +66,11 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """(n, tokens, width) both ways."""
+        """(n, tokens, width) → (n, tokens, width)."""
         tokens = tokens + self.drop(self.self_attn(self.norm1(tokens), real))
         wide = self.drop(nn.functional.gelu(self.linear1(self.norm2(tokens))))
-        added: Tensor = tokens + self.drop(self.linear2(wide))
-        return added
+        out: Tensor = tokens + self.drop(self.linear2(wide))
+        return out
 
 
 class Context(nn.Module):
@@ -81,7 +81,7 @@ class Context(nn.Module):
         self.layers = nn.ModuleList(Block(width, dropout) for _ in range(2))
 
     def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """(n, tokens, width) both ways."""
+        """(n, tokens, width) → (n, tokens, width)."""
         for layer in self.layers:
             tokens = layer(tokens, real)
         return tokens

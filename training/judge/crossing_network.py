@@ -1,4 +1,4 @@
-"""A second kind of comparing network: both texts together through the last layers of MiniLM.
+"""A second kind of comparing network, which reads both texts together with the last layers of MiniLM.
 
 The lower layers read each text alone, so their states can be stored. The upper layers start from MiniLM's own weights
 and attend across both texts, after MacAvaney et al. 2020 (https://arxiv.org/abs/2004.14255). Features of the
@@ -51,9 +51,10 @@ class CrossingNetwork(nn.Module):
         mask = (~real)[:, None, None].to(states.dtype) * MASKED
         for layer in self.layers:
             states = hidden_states(layer(states, mask))
-        one, two = (mean(part, side[1]) for part, side in zip(states.chunk(2, 1), sides, strict=True))
+        first, second = (mean(part, side[1]) for part, side in zip(states.chunk(2, 1), sides, strict=True))
         largest = states.masked_fill(~real[..., None], MASKED).amax(1)
-        logits: Tensor = self.decide(torch.cat([one, two, (one - two).abs(), one * two, largest], -1)).squeeze(-1)
+        features = torch.cat([first, second, (first - second).abs(), first * second, largest], -1)
+        logits: Tensor = self.decide(features).squeeze(-1)
         return logits
 
     def alignment_features(self, text: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
@@ -68,7 +69,7 @@ class CrossingNetwork(nn.Module):
 
 
 def mean(states: Tensor, real: Tensor) -> Tensor:
-    """Mean over the real tokens: (n, 384)."""
+    """Mean of states (n, tokens, 384) over the tokens that are not padding: (n, 384)."""
     weight = real[..., None].to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1)
 

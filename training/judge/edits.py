@@ -20,6 +20,7 @@ from .lexicon import (
     NUMBER_WORDS,
     OPPOSITES,
     PEOPLE,
+    PHOTO_STYLE,
     POSES,
     RELATIONS,
     SCENERY,
@@ -113,7 +114,7 @@ SYNONYM_PATTERN = re.compile(rf"\b({'|'.join(map(re.escape, sorted(SYNONYMS_OF, 
 
 
 def choose_match(random: Random, matches: Sequence[re.Match[str]]) -> re.Match[str]:
-    """A random match; raises NothingToEdit if there is none."""
+    """A random one of the matches; raises NothingToEdit if there are none."""
     if not matches:
         raise NothingToEdit
     return random.choice(matches)
@@ -151,7 +152,7 @@ def replace_by_synonym(random: Random, text: str) -> str:
 
 
 def add_frame(random: Random, text: str) -> str:
-    """Put a frame without content around the prompt ("please draw …"), in place of an existing one."""
+    """Put a frame without content around the prompt ("please draw …"), which replaces an existing one."""
     bare = re.sub(r"^(?:an? )?(?:picture|image) of ", "", text)
     return random.choice(FRAMES).format(bare)
 
@@ -199,14 +200,14 @@ def add_typos(random: Random, text: str) -> str:
     for _ in range(random.choice((1, 1, 2))):
         match = choose_match(random, [match for match in re.finditer(r"\b[a-z]{6,}\b", text)])
         word, at = match[0], random.randrange(1, len(match[0]) - 1)
-        slip = random.choice(
+        misspelt = random.choice(
             (
                 word[:at] + word[at + 1] + word[at] + word[at + 2 :],
                 word[:at] + word[at + 1 :],
                 word[:at] + word[at] + word[at:],
             )
         )
-        text = text[: match.start()] + slip + text[match.end() :]
+        text = text[: match.start()] + misspelt + text[match.end() :]
     return text
 
 
@@ -228,9 +229,10 @@ def reword_style(random: Random, text: str) -> str:
     """Word the same style differently."""
     for ways in STYLES.values():
         for way in ways:
-            begin, _, end = way.partition("{}")
-            if text.startswith(begin) and text.endswith(end) and len(text) > len(begin) + len(end) and (begin or end):
-                bare = text[len(begin) : len(text) - len(end)]
+            prefix, _, suffix = way.partition("{}")
+            longer = len(text) > len(prefix) + len(suffix)
+            if longer and text.startswith(prefix) and text.endswith(suffix) and (prefix or suffix):
+                bare = text[len(prefix) : len(text) - len(suffix)]
                 return random.choice([other for other in ways if other != way]).format(bare)
     raise NothingToEdit
 
@@ -243,8 +245,8 @@ def shuffle_tags(random: Random, text: str) -> str:
     if random.random() < 0.4 and (praise := [tag for tag in tags if tag.lower() in TAGS]):
         tags.remove(random.choice(praise))
     else:
-        one, two = sorted(random.sample(range(len(tags)), 2))
-        tags[one], tags[two] = tags[two], tags[one]
+        first, second = sorted(random.sample(range(len(tags)), 2))
+        tags[first], tags[second] = tags[second], tags[first]
     return ", ".join([head, *tags])
 
 
@@ -252,18 +254,18 @@ def shuffle_tags(random: Random, text: str) -> str:
 
 
 def replace_word(kinds: Sequence[int]) -> Edit:
-    """An edit that replaces a word of one of these kinds by another one of its kind."""
+    """An edit that replaces a word of one of these kinds, numbers of WORD_KINDS, by another word of the same kind."""
 
     def edit(random: Random, text: str) -> str:
-        places = [
+        candidates = [
             (match, kind, row)
             for match in KNOWN_WORDS.finditer(text)
             for kind, row in KINDS_OF_WORD[match[0]]
             if kind in kinds
         ]
-        if not places:
+        if not candidates:
             raise NothingToEdit
-        match, kind, row = random.choice(places)
+        match, kind, row = random.choice(candidates)
         entries, similar = WORD_KINDS[kind]
         old = entries[row]
         similar_words = {word for pair in similar if pair & set(old) for word in pair}
@@ -280,55 +282,55 @@ def replace_word(kinds: Sequence[int]) -> Edit:
 def change_number(random: Random, text: str) -> str:
     """Replace a number above one with another one."""
     match = choose_match(random, list(NUMBER.finditer(text)))
-    now = int(match[0]) if match[0].isdigit() else NUMBER_WORDS.index(match[0])
-    if now == 1:
+    old = int(match[0]) if match[0].isdigit() else NUMBER_WORDS.index(match[0])
+    if old == 1:
         raise NothingToEdit
-    new = random.choice([number for number in range(2, 9) if number != now])
+    new = random.choice([number for number in range(2, 9) if number != old])
     return replace_match(text, match, str(new) if match[0].isdigit() else NUMBER_WORDS[new])
 
 
 def swap_words(random: Random, text: str) -> str:
     """Swap two words of a kind: "a red car and a blue bus" → "a blue car and a red bus"."""
     words = [(match, kind, row) for match in KNOWN_WORDS.finditer(text) for kind, row in KINDS_OF_WORD[match[0]]]
-    twos = [
-        (one, two)
-        for one in words
-        for two in words
-        if one[0].start() < two[0].start() and one[1] == two[1] and one[2] != two[2]
+    candidates = [
+        (first, second)
+        for first in words
+        for second in words
+        if first[0].start() < second[0].start() and first[1] == second[1] and first[2] != second[2]
     ]
-    if not twos:
+    if not candidates:
         raise NothingToEdit
-    (one, _, _), (two, _, _) = random.choice(twos)
-    if one.end() > two.start() or re.fullmatch(
-        r"(?:,| and| or| with)* (?:an? |the )?", text[one.end() : two.start()]
+    (first, _, _), (second, _, _) = random.choice(candidates)
+    if first.end() > second.start() or re.fullmatch(
+        r"(?:,| and| or| with)* (?:an? |the )?", text[first.end() : second.start()]
     ):
         raise NothingToEdit  # "a cat and a dog" means the same with both swapped
-    return replace_match(replace_match(text, two, one[0]), one, two[0])
+    return replace_match(replace_match(text, second, first[0]), first, second[0])
 
 
 def swap_phrases(random: Random, text: str) -> str:
     """Swap two phrases around a verb or a relation: "a man bites a dog" → "a dog bites a man"."""
     phrases = list(NOUN_WITH_DETERMINER.finditer(text))
-    twos = [
-        (one, two)
-        for one in phrases
-        for two in phrases
-        if one.end() < two.start() and one[0].split()[-1] != two[0].split()[-1]
+    candidates = [
+        (first, second)
+        for first in phrases
+        for second in phrases
+        if first.end() < second.start() and first[0].split()[-1] != second[0].split()[-1]
     ]
-    if not twos:
+    if not candidates:
         raise NothingToEdit
-    one, two = random.choice(twos)
-    between = text[one.end() : two.start()].strip()
+    first, second = random.choice(candidates)
+    between = text[first.end() : second.start()].strip()
     if between in ("and", "or", "with", ",", "next to", "beside", "near", "", "of", "by the side of"):
         raise NothingToEdit
-    return text[: one.start()] + two[0] + text[one.end() : two.start()] + one[0] + text[two.end() :]
+    return text[: first.start()] + second[0] + text[first.end() : second.start()] + first[0] + text[second.end() :]
 
 
 def add_style(random: Random, text: str) -> str:
     """Add a style to a prompt without one."""
     if STYLE_WORDS.search(text):
         raise NothingToEdit
-    names = [name for name in STYLES if name not in ("photo",)]
+    names = [name for name in STYLES if name != PHOTO_STYLE]
     return random.choice(STYLES[random.choice(names)]).format(text)
 
 
@@ -392,7 +394,7 @@ SAME_PICTURE: Mapping[str, Edit] = {
     "style worded": reword_style,
     "tags in order": shuffle_tags,
 }
-OTHER_PICTURE: Mapping[str, Edit] = {
+OTHER_PICTURE: Mapping[str, Edit] = {  # the numbers follow the order in `list_word_kinds`
     "colour": replace_word((0,)),
     "thing": replace_word(NOUN_KINDS),
     "pose": replace_word((15,)),
@@ -418,7 +420,7 @@ def normalize(text: str) -> str:
 
 
 def make_pair(random: Random, text: str, edits: Mapping[str, Edit], y: int, tries: int = 8) -> Pair | None:
-    """A pair by one random edit, or None if none of `tries` edits applies; sometimes `a` is the edited text."""
+    """A pair with label `y` by one random edit; None if none of `tries` edits applies. Either side may be edited."""
     text = normalize(text)
     for kind in random.sample(list(edits), min(tries, len(edits))):
         try:
@@ -431,7 +433,7 @@ def make_pair(random: Random, text: str, edits: Mapping[str, Edit], y: int, trie
 
 
 def make_twice_edited_pair(random: Random, text: str) -> Pair | None:
-    """A pair by two edits, the second one harmless; None if they do not apply or cancel each other."""
+    """A pair by two edits, the second of which is harmless; None if they do not apply or cancel each other."""
     y = int(random.random() < 0.5)
     first = make_pair(random, text, SAME_PICTURE if y else OTHER_PICTURE, y)
     if first is None:

@@ -74,7 +74,7 @@ class NothingToEdit(Exception):
 
 
 def draw_meaning(random: Random) -> Meaning:
-    """A random meaning."""
+    """Draw a random meaning."""
     shape = random.choices(("one", "and", "relation", "verb", "without", "three"), (3, 3, 3, 3.5, 0.6, 1))[0]
     setting = random.choice(tuple(SETTINGS)) if random.random() < 0.4 else ""
     style = random.choice(tuple(STYLES)) if random.random() < 0.15 else ""
@@ -213,7 +213,7 @@ def add_determiner(random: Random, head: str, count: int) -> str:
 
 
 def split_modifiers(random: Random, thing: Thing) -> tuple[list[str], list[str]]:
-    """Words that go before the noun, and words that go after it."""
+    """The words before the noun, and the words after it."""
     before, behind = [part for part in (thing.quality, thing.colour) if part], []
     be = "is" if thing.count == 1 else "are"
     if before and not thing.pose and random.random() < 0.15:
@@ -243,11 +243,11 @@ def write_action(random: Random, doer: Thing, target: Thing, verb: Verb) -> str:
         f"{whom} {was} {verb.participle} by {who}",
         f"{whom} {verb.participle} by {who}",
     )
-    turned = (
+    relative = (
         f"{whom} that {who} {is_} {verb.ing}",
         f"{whom} with {who} {verb.ing} {'it' if target.count == 1 else 'them'}",
     )
-    kind = random.choices((active, cleft, passive, turned), (6, 0.6, 4, 0.5))[0]
+    kind = random.choices((active, cleft, passive, relative), (6, 0.6, 4, 0.5))[0]
     return random.choice([form for form in kind if form])
 
 
@@ -265,31 +265,35 @@ def write_relation(random: Random, first: Thing, second: Thing, relation: str) -
 
 def write_converse(random: Random, first: Thing, second: Thing, relation: str) -> str:
     """The same relation, seen from the second thing."""
-    one, other = noun_phrase(random, first), noun_phrase(random, second)
+    first_phrase, second_phrase = noun_phrase(random, first), noun_phrase(random, second)
     be, it = ("is" if second.count == 1 else "are"), ("it" if second.count == 1 else "them")
     if relation == "on":
-        return f"{other} with {one} on {random.choice((it, f'top of {it}', 'top'))}"
+        return f"{second_phrase} with {first_phrase} on {random.choice((it, f'top of {it}', 'top'))}"
     if relation == "in":
         return random.choice(
-            (f"{other} with {one} in {it}", f"{other} with {one} inside", f"{other} containing {one}")
+            (
+                f"{second_phrase} with {first_phrase} in {it}",
+                f"{second_phrase} with {first_phrase} inside",
+                f"{second_phrase} containing {first_phrase}",
+            )
         )
     how = random.choice(RELATIONS[OPPOSITES[relation]])
-    return f"{other} {random.choice((how, how, f'{be} {how}'))} {one}"
+    return f"{second_phrase} {random.choice((how, how, f'{be} {how}'))} {first_phrase}"
 
 
-# --- edits: another meaning
+# --- edits, which change the meaning
 
 
-def choose_other(random: Random, known: Iterable[T], than: T, similar: Sequence[Set[T]] = ()) -> T:
-    """A random known value other than `than` and not similar to it."""
-    others = [value for value in known if value != than and not any({value, than} <= same for same in similar)]
+def choose_other(random: Random, values: Iterable[T], old: T, similar: Sequence[Set[T]] = ()) -> T:
+    """A random one of the values that is neither `old` nor similar to it; raises NothingToEdit if there is none."""
+    others = [value for value in values if value != old and not any({value, old} <= group for group in similar)]
     if not others:
         raise NothingToEdit
     return random.choice(others)
 
 
 def choose_row(random: Random, meaning: Meaning, fits: Callable[[Thing], bool] = lambda _: True) -> int:
-    """The row of a random thing that fits."""
+    """The row of a random thing that fits; raises NothingToEdit if none does."""
     rows = [row for row, thing in enumerate(meaning.things) if fits(thing)]
     if not rows:
         raise NothingToEdit
@@ -320,10 +324,10 @@ def replace_thing(random: Random, meaning: Meaning) -> Meaning:
     return change_thing(meaning, row, noun=random.choice(group))
 
 
-def may_look_alike(one: Forms, other: Forms) -> bool:
-    """Whether a picture of one noun may pass for one of the other: "man" and "old man"."""
-    return any(set(a.split()) & set(b.split()) for a in one for b in other) or any(
-        {one[0], other[0]} <= same for same in SIMILAR_NOUNS
+def may_look_alike(noun: Forms, other: Forms) -> bool:
+    """Whether a picture of one noun may pass for a picture of the other: "man" and "old man"."""
+    return any(set(a.split()) & set(b.split()) for a in noun for b in other) or any(
+        {noun[0], other[0]} <= group for group in SIMILAR_NOUNS
     )
 
 
@@ -377,16 +381,16 @@ def swap_attributes(random: Random, meaning: Meaning) -> Meaning:
     """Swap the colour, quality, number or pose of two things."""
     if len(meaning.things) < 2:
         raise NothingToEdit
-    one, two = random.sample(range(len(meaning.things)), 2)
-    first, second = meaning.things[one], meaning.things[two]
+    row, other_row = random.sample(range(len(meaning.things)), 2)
+    first, second = meaning.things[row], meaning.things[other_row]
     differing = [
         name for name in ("colour", "quality", "count", "pose") if getattr(first, name) != getattr(second, name)
     ]
     if not differing:
         raise NothingToEdit
     name = random.choice(differing)
-    swapped = change_thing(meaning, one, **{name: getattr(second, name)})
-    return change_thing(swapped, two, **{name: getattr(first, name)})
+    swapped = change_thing(meaning, row, **{name: getattr(second, name)})
+    return change_thing(swapped, other_row, **{name: getattr(first, name)})
 
 
 def replace_setting(random: Random, meaning: Meaning) -> Meaning:
@@ -397,7 +401,7 @@ def replace_setting(random: Random, meaning: Meaning) -> Meaning:
 
 
 def replace_style(random: Random, meaning: Meaning) -> Meaning:
-    """Replace the style; add one where there is none, or remove it."""
+    """Replace the style, add one where there is none, or remove it."""
     known = ("", *STYLES)
     return replace(
         meaning,
@@ -441,8 +445,8 @@ def drop_detail(random: Random, meaning: Meaning) -> Meaning:
     if meaning.setting:
         edits.append(replace(meaning, setting=""))
     if len(meaning.things) > 1 and meaning.link != "without":
-        kept = meaning.things[:-1] if random.random() < 0.7 else meaning.things[1:]
-        edits.append(replace(meaning, things=kept, link="and" if len(kept) > 1 else ""))
+        things = meaning.things[:-1] if random.random() < 0.7 else meaning.things[1:]
+        edits.append(replace(meaning, things=things, link="and" if len(things) > 1 else ""))
     for row, thing in enumerate(meaning.things):
         values = [name for name in ("colour", "quality", "pose") if getattr(thing, name)]
         edits += [change_thing(meaning, row, **{name: ""}) for name in values]
@@ -551,18 +555,18 @@ EDITS: Mapping[str, tuple[Callable[[Random, Meaning], Meaning], float]] = {
 
 
 def grammar_pairs(random: Random, same: float = 0.5) -> Iterator[Pair]:
-    """Endless pairs; a share of `same` has one meaning in two wordings."""
+    """Endless pairs of prompts; a share of `same` has one meaning in two wordings."""
     while True:
         meaning = draw_meaning(random)
         if random.random() < same:
             a, b = write_prompt(random, meaning), write_prompt(random, meaning)
             if a != b:
-                yield Pair(a, b, 1, "said again")
+                yield Pair(a, b, 1, "reworded")
             continue
         kind, edited = edit_meaning(random, meaning)
         seed = random.random()
         a, b = (
-            write_alike(seed, meaning, edited)
+            write_with_same_choices(seed, meaning, edited)
             if random.random() < 0.5
             else (write_prompt(random, meaning), write_prompt(random, edited))
         )
@@ -578,6 +582,6 @@ def edit_meaning(random: Random, meaning: Meaning) -> tuple[str, Meaning]:
             return kind, EDITS[kind][0](random, meaning)
 
 
-def write_alike(seed: float, meaning: Meaning, edited: Meaning) -> tuple[str, str]:
-    """Both meanings worded with the same random choices, so that the prompts differ as little as possible."""
+def write_with_same_choices(seed: float, meaning: Meaning, edited: Meaning) -> tuple[str, str]:
+    """Word both meanings with the same random choices, so that the prompts differ as little as possible."""
     return write_prompt(Random(seed), meaning), write_prompt(Random(seed), edited)

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 Numbers = npt.NDArray[np.floating]
 
 WIDE_FALSE_HITS = 0.05  # false hits at the wide operating point; pairs refused there need no further network
-UNREACHABLE = 1e9  # a mean logit that no pair reaches
+UNREACHABLE = 1e9  # a mean logit that no pair has
 MAX_LOST = 0.005  # share of the pairs accepted at the wide point that each network may refuse early
 
 
@@ -51,7 +51,7 @@ class Knobs:
 
 
 def export_onnx(model: nn.Module, path: Path) -> None:
-    """Trace a network with dynamic numbers of texts, tokens and pairs."""
+    """Trace a network with dynamic numbers of texts, tokens and pairs, and write it to `path`."""
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel has no ONNX form
     states, lengths = torch.randn(3, 9, len(STATE_LAYERS), DIMENSION), torch.tensor([[7], [9], [6]])
     inputs = (states, torch.arange(9) < lengths, torch.tensor([0, 1]), torch.tensor([1, 2]))
@@ -82,8 +82,8 @@ def pack_judge(knobs: Knobs) -> dict[str, Any]:
         export_onnx(model, path)
         quantize(path)
         files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    never = [UNREACHABLE] * (len(files) - 1)
-    write_card(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, [-mean for mean in never], never))
+    lower, upper = [-UNREACHABLE] * (len(files) - 1), [UNREACHABLE] * (len(files) - 1)
+    write_card(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, lower, upper))
     pairs = read_pairs(knobs.chosen_by)
     texts = [(pair.a, pair.b) for pair in pairs]
     labels = [pair.y for pair in pairs]
@@ -122,15 +122,15 @@ def decision_bounds(means: Numbers, wide: float, point: float) -> tuple[list[flo
 
 
 def calibrate(logits: Sequence[float] | Numbers, labels: Sequence[int]) -> tuple[float, float]:
-    """Slope and offset by Platt scaling (Platt 1999): logistic regression of labels on logits, by Newton's method."""
+    """(slope, offset) by Platt scaling (Platt 1999): logistic regression of labels on logits, by Newton's method."""
     x, y = np.column_stack([logits, np.ones(len(logits))]), np.asarray(labels, float)
-    line = np.array([0.5, 0.0])
+    coefficients = np.array([0.5, 0.0])
     for _ in range(50):
-        probability = 1 / (1 + np.exp(-x @ line))
-        gradient = x.T @ (y - probability) - 1e-3 * line
+        probability = 1 / (1 + np.exp(-x @ coefficients))
+        gradient = x.T @ (y - probability) - 1e-3 * coefficients
         hessian = (x * (probability * (1 - probability))[:, None]).T @ x + 1e-3 * np.eye(2)
-        line = line + np.linalg.solve(hessian, gradient)
-    return float(line[0]), float(line[1])
+        coefficients = coefficients + np.linalg.solve(hessian, gradient)
+    return float(coefficients[0]), float(coefficients[1])
 
 
 def write_card(folder: Path, card: Card) -> None:

@@ -1,4 +1,4 @@
-"""English vocabulary for prompts, as data: forms with the same meaning stand together."""
+"""English vocabulary for prompts, as data; forms with the same meaning are listed together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Verb:
 
 
 def parse_verb(line: str, objects: tuple[Forms, ...], animals_too: bool) -> Verb:
-    """A verb from a line with its four forms."""
+    """A verb from a line with its four forms, such as "eat eats eating eaten"."""
     base, third, ing, participle = line.split()
     return Verb(base, third, ing, participle, objects, animals_too)
 
@@ -258,7 +258,7 @@ STYLES: Mapping[str, Forms] = {
     "cyberpunk": ("{}, cyberpunk style", "{} in cyberpunk style", "cyberpunk style, {}"),
     "emoji": ("an emoji of {}", "{} emoji"),
 }
-PHOTO_STYLE = "photo"  # hardly differs from no style at all
+PHOTO_STYLE = "photo"  # no edit exchanges it with no style, because the pictures may be the same
 FRAMES = (
     "a picture of {}",
     "an image of {}",

@@ -20,7 +20,7 @@ LONG_SHARE = 0.25  # share of the longer edited pairs to keep: they take much ti
 
 
 def split_groups(checked: Sequence[Pair], parts: int = 10) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to train on and pairs held out: one group in `parts` (none if 0). No group is in both."""
+    """(pairs to train on, pairs held out): one group in `parts` is held out (none if 0), and no group is split."""
     held_out = [parts > 0 and hashlib.md5(pair.group.encode()).digest()[0] % parts == 0 for pair in checked]
     trained_on = [pair for pair, out in zip(checked, held_out, strict=True) if not out]
     return trained_on, [pair for pair, out in zip(checked, held_out, strict=True) if out]
@@ -37,7 +37,7 @@ def read_prompts(folder: Path, names: Sequence[str], avoid: Path) -> list[str]:
 def make_pool(
     checked: Sequence[Pair], prompts: Sequence[str], seed: int, sizes: tuple[int, int, int, int]
 ) -> list[Pair]:
-    """`sizes` are the numbers of grammar pairs, edited pairs, crossed pairs and unlike pairs, in this order."""
+    """Pairs made by rule; `sizes` are the numbers of grammar, edited, crossed and unlike pairs, in this order."""
     random = Random(seed)
     sources = (
         grammar_pairs(random),
@@ -85,9 +85,10 @@ def unlike_pairs(random: Random, prompts: Sequence[str]) -> Iterator[Pair]:
 def neighbour_pairs(
     prompts: Sequence[str], vectors: Vectors, neighbours: int = 4, max_overlap: float = 0.6
 ) -> list[Pair]:
-    """Each prompt paired with its nearest other prompts, labelled as near misses: what a judge sees all day.
+    """Each prompt paired with its nearest other prompts, as a judge sees them all day; all are labelled near misses.
 
-    Pairs that share more than `max_overlap` of their words are left out, because some of them mean the same.
+    `vectors` are unit vectors, (prompts, dimension). Pairs that share more than `max_overlap` of their words are left
+    out, because some of them mean the same.
     """
     word_sets = [set(split_words(prompt)) for prompt in prompts]
     pairs: dict[frozenset[int], Pair] = {}

@@ -1,8 +1,8 @@
-"""Checked groups repeated about other things: the same exchange of words in all texts of a group keeps every label.
+"""Repeat checked groups about other things: the same exchange of words in all texts of a group keeps every label.
 
 "Two dogs chase a cat" and "a cat is chased by two dogs" still mean the same picture when both say foxes instead of
 dogs, and a near miss of them stays a near miss. Checked groups show ways to phrase a prompt and ways to get it wrong.
-Each of these ways is rare; repeated about many things, it is learned by itself instead of together with its words.
+Each of these ways is rare. Repeated about many things, it is learned apart from the words it came with.
 """
 
 from collections import Counter
@@ -40,15 +40,15 @@ def rename_groups(random: Random, groups: Sequence[Sequence[Pair]]) -> Iterator[
 
 
 def draw_exchange(random: Random, group: Sequence[Pair]) -> dict[Entry, Entry]:
-    """A random new entry for some of the entries in both texts of all true pairs; no two new entries are similar.
+    """Draw new entries for some of the entries that all true pairs have in both texts; no two new ones are similar.
 
     In a group without a true pair, the entries must be in both texts of all pairs.
     """
-    true = [pair for pair in group if pair.y] or group
-    everywhere = sorted(set.intersection(*(find_entries(text) for pair in true for text in (pair.a, pair.b))))
+    pairs = [pair for pair in group if pair.y] or group
+    shared_entries = sorted(set.intersection(*(find_entries(text) for pair in pairs for text in (pair.a, pair.b))))
     taken = {entry for pair in group for text in (pair.a, pair.b) for entry in find_entries(text)}
     exchange: dict[Entry, Entry] = {}
-    for kind, row in everywhere:
+    for kind, row in shared_entries:
         others = [(kind, other) for other in range(len(WORD_KINDS[kind][0])) if is_free((kind, other), taken)]
         if others and random.random() < EXCHANGE_CHANCE:
             exchange[kind, row] = random.choice(others)
@@ -57,7 +57,7 @@ def draw_exchange(random: Random, group: Sequence[Pair]) -> dict[Entry, Entry]:
 
 
 def find_entries(text: str) -> set[Entry]:
-    """The colours and things that a text surely names; plurals count as their singular."""
+    """The colours and things that a text certainly names; plurals count as their singular."""
     return {entry for match in KNOWN_WORDS.finditer(text.lower()) if (entry := entry_of(match[0]))}
 
 

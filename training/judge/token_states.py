@@ -19,7 +19,7 @@ from training.text_export import load_bert
 
 log = logging.getLogger(__name__)
 
-LONGEST = 128  # tokens, special ones included
+MAX_TOKENS = 128  # tokens, special ones included
 BATCH = 64
 
 
@@ -34,7 +34,7 @@ class TokenStateReader:
     def read(self, texts: Sequence[str]) -> list[NDArray[np.float16]]:
         """States of each text, (tokens, layers, 384), without the special tokens; an empty text counts as "."."""
         tokens = self.tokenizer(
-            [text or "." for text in texts], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+            [text or "." for text in texts], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         )
         hidden = self.bert(**tokens, output_hidden_states=True).hidden_states
         states = torch.stack([hidden[layer] for layer in LAYERS], 2)

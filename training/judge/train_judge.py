@@ -36,7 +36,7 @@ from .token_states import TokenStateReader, TokenStateStore, open_token_states
 
 log = logging.getLogger(__name__)
 WEIGHTS, CONFIG = "judge.pt", "config.json"
-MINED_REPEATS = 2  # mined pairs are seen this often for each of the other pairs made by rule
+MINED_REPEATS = 2  # how often mined pairs are seen while other pairs made by rule are seen once
 LOGGED_FIGURES = ("true_hit_at_1pct", "true_hit_at_5pct", "auc")
 
 
@@ -59,7 +59,7 @@ class Knobs:
     mined: int = 0  # pairs of nearest neighbours
     begin: str = ""  # folder of a run whose weights to start from
     text: Path = Path("var/text")  # the exported text model, which finds the neighbours
-    checked: int = 4  # a checked pair is seen this often for each pair made by rule
+    checked: int = 4  # how often checked pairs are seen while pairs made by rule are seen once
     renamed: int = 0  # checked groups to repeat about other things
     kept_back: int = 10  # every n-th group is held out to evaluate with; 0 trains on all groups
     steps: int = 3000
@@ -74,7 +74,7 @@ class Knobs:
     pool_seed: int = 1
     seed: int = 1
     threads: int = 1
-    judge_every: int = 500
+    judge_every: int = 500  # steps between evaluations
 
 
 def train(knobs: Knobs) -> Path:
@@ -92,8 +92,10 @@ def train(knobs: Knobs) -> Path:
         model.load_state_dict(torch.load(Path(knobs.begin) / WEIGHTS, weights_only=True))
     averaged = copy.deepcopy(model).requires_grad_(False)
     (knobs.out / CONFIG).write_text(json.dumps(to_json(knobs), indent=2))
-    size = sum(parameter.numel() for parameter in model.parameters())
-    log.info("%d checked pairs, %d by rule, %d held out; %d weights", len(checked), len(by_rule), len(held_out), size)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    log.info(
+        "%d checked pairs, %d by rule, %d held out; %d weights", len(checked), len(by_rule), len(held_out), weights
+    )
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, knobs.learning_rate, total_steps=knobs.steps, pct_start=0.1)
     random, losses, started = Random(knobs.seed), [], time.monotonic()
@@ -103,7 +105,7 @@ def train(knobs: Knobs) -> Path:
             batches = make_batches(groups, cache, knobs.batch, random)
         losses.append(train_step(model, optimizer, batches.pop(), cache, knobs))
         rate.step()
-        update_average(averaged, model, step=step, longest=knobs.longest_average)
+        update_average(averaged, model, step=step, max_decay=knobs.longest_average)
         if step % knobs.judge_every == 0 or step == knobs.steps:
             torch.save(averaged.state_dict(), knobs.out / WEIGHTS)
             log.info("step %d loss %.4f %.0f s", step, np.mean(losses), time.monotonic() - started)
@@ -127,7 +129,7 @@ def load_pairs(knobs: Knobs) -> tuple[list[Pair], list[Pair], list[Pair]]:
 
 
 def mine_neighbours(knobs: Knobs) -> list[Pair]:
-    """A random sample of pairs of real users' prompts and their nearest neighbours; all of them are near misses."""
+    """A random sample of pairs of real users' prompts and their nearest neighbours, all labelled near misses."""
     if not knobs.mined:
         return []
     lines = list(dict.fromkeys(line.strip() for line in knobs.neighbours.read_text().splitlines()))
@@ -149,7 +151,7 @@ def build_network(network: str, width: int, reader: TokenStateReader, dropout: f
 
 
 def relation_weights(reader: TokenStateReader) -> list[dict[str, torch.Tensor]]:
-    """Query and key weights of the MiniLM layers that follow the states in RELATED; the relations start from them."""
+    """Query and key weights of the MiniLM layers after the states in RELATED, from which the relations start."""
     layers = [reader.bert.encoder.layer[LAYERS[row]].attention.self for row in RELATED]
     return [
         {

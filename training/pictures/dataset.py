@@ -28,9 +28,9 @@ BATCH_SIZE = 64  # pictures that the autoencoder encodes at once
 class SpriteSheets:
     """The drawings on the sheet of each picture, and their positions.
 
-    `things` (pictures, 4) are rows of `tiles`, or -1. `plans` (pictures, 4, 3) are numbers of thing, canvas and
-    place, or -1. `shifts` (pictures, canvases, 2) are in cells. `tiles` by size are
-    (drawings, channels + 1, size, size) float16.
+    `things` (pictures, 4) holds the drawing of each thing, as a row of `tiles`, or -1. `plans` (pictures, 4, 3) holds
+    for each drawing the numbers of its thing, its canvas and its place there, or -1. `shifts` (pictures, canvases, 2)
+    is in cells. `tiles` maps a size in cells to latents and opacity, (drawings, channels + 1, size, size) float16.
     """
 
     things: Tensor
@@ -44,7 +44,7 @@ class SpriteSheets:
         return MAX_THINGS * next(iter(self.tiles.values())).shape[1]
 
     def to(self, device: str) -> "SpriteSheets":
-        """A copy with the tensors that sheets are made of on a device."""
+        """A copy for a device; plans and shifts, which are read row by row, stay where they are."""
         tiles = {size: tile.to(device) for size, tile in self.tiles.items()}
         return SpriteSheets(self.things.to(device), self.plans, self.shifts, tiles)
 
@@ -57,12 +57,12 @@ class SpriteSheets:
         for number, (row, plan) in enumerate(zip(rows.tolist(), self.plans[rows].tolist(), strict=True)):
             for thing, canvas, place in plan:
                 if thing >= 0:
-                    size, (x, y) = self.place(row, canvas, place)
+                    size, (x, y) = self.locate(row, canvas, place)
                     tile = self.tiles[size][self.things[row, thing]]
                     sheets[number, thing, :, y : y + size, x : x + size] = tile
         return sheets.flatten(1, 2)
 
-    def place(self, row: int, canvas: int, place: int) -> tuple[int, tuple[int, int]]:
+    def locate(self, row: int, canvas: int, place: int) -> tuple[int, tuple[int, int]]:
         """Size and upper left corner, in cells, of a place in the layout of a picture."""
         grid = tuple(CANVASES.values())[canvas]
         across, down = self.shifts[row, canvas].tolist()
@@ -72,9 +72,10 @@ class SpriteSheets:
 
 @dataclass(frozen=True)
 class PictureDataset:
-    """Latents (pictures, channels, h, w) float16; `caption_rows` are rows of `states`, or numbers of labels.
+    """The encoded pictures; `latents` are (pictures, channels, h, w) float16.
 
-    `states` is (captions, 24, 384), `unconditional` (24, 384) the states of the empty prompt. `labels` names the
+    `caption_rows` (pictures) are rows of `states`, or numbers of labels. `states` is (captions, 24, 384);
+    `unconditional` (24, 384) holds the states of the empty prompt. `labels` names the
     classes; it is empty for a data set with captions.
     """
 
@@ -86,7 +87,7 @@ class PictureDataset:
     sheets: SpriteSheets | None
 
     def to(self, device: str) -> "PictureDataset":
-        """A copy with the tensors that batches are made of on a device."""
+        """A copy on a device, except for the parts of sheets that stay where they are."""
         return PictureDataset(
             self.latents.to(device),
             self.caption_rows.to(device),
@@ -113,7 +114,7 @@ class PictureDataset:
 def open_dataset(
     path: Path, pairs: CaptionedPictures, vae: Any, open_encoder: Callable[[], TextEncoder], source: Path, patch: int
 ) -> PictureDataset:
-    """Open the data set at `path`, encoding it first if there is none; `source` may hold sheets of drawings."""
+    """Open the data set at `path`, encoding it first if there is none; the folder `source` may hold sheets."""
     if not path.exists():
         torch.save(asdict(make_dataset(pairs, vae, open_encoder(), source, patch)), path)
     parts = torch.load(path, weights_only=True)
@@ -123,7 +124,7 @@ def open_dataset(
 
 @torch.no_grad()
 def make_dataset(pairs: CaptionedPictures, vae: Any, encode: TextEncoder, source: Path, patch: int) -> PictureDataset:
-    """Encode every picture with the autoencoder, and every different caption with the text model."""
+    """Encode every picture with the autoencoder, and each different caption once with the text model."""
     captions = sorted(set(pairs.captions))
     row_of = {caption: row for row, caption in enumerate(captions)}
     latents = [
@@ -141,11 +142,11 @@ def make_dataset(pairs: CaptionedPictures, vae: Any, encode: TextEncoder, source
 
 
 def read_sheets(path: Path, vae: Any, patch: int) -> SpriteSheets:
-    """Read the sheets that `scenes` wrote, and encode every drawing on them."""
+    """Read the sheets that `scenes` wrote and encode the drawings on them; raises BadSetup if the bank lacks one."""
     table = np.load(path)
     bank = open_bank(Path(str(table["bank"])))
     if len(table["things"]) and table["things"].max() >= len(bank.sprites):
-        raise BadSetup(f"{path} names drawings that {bank.folder} does not have: write the scenes again")
+        raise BadSetup(f"{path} names drawings that {bank.folder} does not have; write the scenes again")
     pictures, columns = np.nonzero(table["things"] >= 0)
     drawn = list(zip(table["things"][pictures, columns].tolist(), table["styles"][pictures].tolist(), strict=True))
     drawings = sorted(set(drawn))

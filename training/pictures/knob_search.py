@@ -1,8 +1,8 @@
-"""Search for good knobs of a diffusion run: many short runs with one measure; bad ones are stopped early.
+"""Search for good knobs of a diffusion run by many short runs; bad ones are stopped early.
 
 TPE (Bergstra et al. 2011) draws learning rate, width, target and noise schedule. Training losses of different targets
 cannot be compared, so each network predicts the clean latents of held-out pictures at the same noise levels with the
-same noise; the measure is the squared error of these latents. A killed search continues with its remaining trials.
+same noise. The squared error of these latents ranks the trials. A killed search continues with its remaining trials.
 """
 
 import csv
@@ -37,7 +37,7 @@ from .objective import SCHEDULES, TARGETS, Objective, make_objective
 
 log = logging.getLogger(__name__)
 
-LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0)  # ratio of the noise's standard deviation to the picture's
+LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0)  # ratios of the noise's standard deviation to the picture's
 DATASET = "dataset.pt"
 DATABASE = "search.db"
 COLUMNS = ("trial", "state", "error", "steps", "learning_rate", "width", "target", "schedule", "seconds")
@@ -62,7 +62,7 @@ class Knobs:
     batch: int = 16
     patch: int = 2  # side of the square of latents that forms one cell
     heads: int = 4
-    rungs: int = 8  # evaluations in the course of a trial
+    rungs: int = 8  # evaluations during a trial
     unstopped: int = 4  # trials that must finish before one may be stopped
     held_out: int = 64  # pictures for the evaluation; at most a fifth of the data set
     device: str = "cpu"  # or "cuda"
@@ -72,7 +72,7 @@ class Knobs:
 
 @dataclass(frozen=True)
 class HeldOutTest:
-    """The evaluation of every trial: held-out pictures, and noise (pictures, channels, h, w)."""
+    """What every trial is evaluated on: held-out pictures, and noise (pictures, channels, h, w)."""
 
     dataset: PictureDataset
     noise: Tensor
@@ -109,7 +109,7 @@ def recover_clean_latents(objective: Objective, step: int, noisy: Tensor, predic
 
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     """Search, or resume, until `knobs.trials` are done; returns the folder, with `trials.csv` and `trials.png`."""
-    check(knobs)
+    check_knobs(knobs)
     pairs = open_captioned_pictures(knobs.pairs)
     folder = open_run(knobs, state=DATABASE, may_change=("trials", *(set(MAY_CHANGE) - {"steps"})))
     held_out_test = open_held_out_test(knobs, folder, pairs)
@@ -120,35 +120,35 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
 
         def report_trial(study: optuna.Study, trial: FrozenTrial) -> None:
             write_reports(study, folder)
-            done, best = finished_trials(study), lowest_error(study)
+            finished, best = finished_trials(study), lowest_error(study)
             log.info("trial %d: %s %s", trial.number, trial.state.name.lower(), trial.value)
             if on_row is not None:
-                on_row(len(done), {"error": best} if best is not None else {})
+                on_row(len(finished), {"error": best} if best is not None else {})
 
-        left = knobs.trials - len(finished_trials(study))
+        remaining = knobs.trials - len(finished_trials(study))
         study.optimize(
             lambda trial: run_trial(trial, knobs, folder, held_out_test),
-            n_trials=max(0, left),
+            n_trials=max(0, remaining),
             callbacks=[report_trial],
         )
         write_reports(study, folder)
-        print(table(study))
+        print(format_table(study))
     finally:
         storage.engine.dispose()
     return folder
 
 
-def check(knobs: Knobs) -> None:
+def check_knobs(knobs: Knobs) -> None:
     """Raise BadSetup for unknown targets and schedules and for sizes that do not fit."""
     for name, choices, known in (("targets", knobs.targets, TARGETS), ("schedules", knobs.schedules, SCHEDULES)):
         if unknown := [choice for choice in choices if choice not in known]:
-            raise BadSetup(f"{name}: {', '.join(unknown)} unknown; use {', '.join(known)}")
+            raise BadSetup(f"{name}: {', '.join(unknown)} unknown; choose from {', '.join(known)}")
     if not 0 < knobs.lowest_rate < knobs.highest_rate:
         raise BadSetup(f"lowest_rate {knobs.lowest_rate} must be above 0 and below highest_rate {knobs.highest_rate}")
     for channels in {channel for width in knobs.widths for channel in channels_of(width, knobs.levels)}:
         if channels % 16 or channels % knobs.heads:
             raise BadSetup(
-                f"widths: {channels} channels of a level must be a multiple of 16 and of heads {knobs.heads}"
+                f"widths: a level has {channels} channels, not a multiple of 16 and of heads {knobs.heads}"
             )
 
 
@@ -160,21 +160,21 @@ def channels_of(width: int, levels: int) -> tuple[int, ...]:
 def open_held_out_test(knobs: Knobs, folder: Path, pairs: Any) -> HeldOutTest:
     """Encode the data set once and hold out some pictures; the trials share the rest as `dataset.pt`."""
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
-    whole = open_dataset(folder / "all.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
+    dataset = open_dataset(folder / "all.pt", pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
     generator = torch.Generator().manual_seed(knobs.seed)
-    order = torch.randperm(len(whole.latents), generator=generator)
+    order = torch.randperm(len(dataset.latents), generator=generator)
     count = min(knobs.held_out, len(order) // 5)
     if count < 1 or len(order) - count < MIN_PICTURES:
         raise BadSetup(
             f"held_out {knobs.held_out} of {len(order)} pictures: hold out at least 1 and leave {MIN_PICTURES}"
         )
-    torch.save(asdict(take_rows(whole, order[count:])), folder / DATASET)
-    held = take_rows(whole, order[:count])
-    return HeldOutTest(held, torch.randn(held.latents.shape, generator=generator))
+    torch.save(asdict(take_rows(dataset, order[count:])), folder / DATASET)
+    held_out = take_rows(dataset, order[:count])
+    return HeldOutTest(held_out, torch.randn(held_out.latents.shape, generator=generator))
 
 
 def take_rows(dataset: PictureDataset, rows: Tensor) -> PictureDataset:
-    """The data set with these pictures only."""
+    """A data set of these pictures only."""
     sheets = dataset.sheets
     if sheets is not None:
         sheets = replace(sheets, things=sheets.things[rows], shifts=sheets.shifts[rows])
@@ -183,8 +183,8 @@ def take_rows(dataset: PictureDataset, rows: Tensor) -> PictureDataset:
 
 def open_study(knobs: Knobs, storage: Any) -> optuna.Study:
     """Open or create the study; interrupted trials are repeated first."""
-    before = storage.get_all_studies()
-    count = len(storage.get_all_trials(before[0]._study_id)) if before else 0
+    studies = storage.get_all_studies()
+    count = len(storage.get_all_trials(studies[0]._study_id)) if studies else 0
     study = optuna.create_study(
         storage=storage,
         study_name="search",
@@ -202,23 +202,26 @@ def open_study(knobs: Knobs, storage: Any) -> optuna.Study:
 
 
 def run_trial(trial: optuna.Trial, knobs: Knobs, folder: Path, held_out_test: HeldOutTest) -> float:
-    """Train one network and return its error; raises TrialPruned if it is worse than the median on the way."""
+    """Train one network and return its error.
+
+    Raises TrialPruned if the error is worse than the median at the same step, or not finite.
+    """
     run = suggest_knobs(trial, knobs, folder)
     objective, started = make_objective(run.target, run.schedule, run.snr_cap), time.monotonic()
     run.out.mkdir(parents=True, exist_ok=True)
     if not (run.out / DATASET).exists():
         os.link(folder / DATASET, run.out / DATASET)
 
-    def judge(step: int, _losses: Any) -> None:
-        """Evaluate the last checkpoint, which belongs to the row before."""
+    def evaluate(step: int, _losses: Any) -> None:
+        """Evaluate the last checkpoint, which was written with the previous row of losses."""
         if (run.out / STATE).exists():
-            done, error = evaluate_checkpoint(run, objective, held_out_test)
-            trial.report(error, done)
+            steps_done, error = evaluate_checkpoint(run, objective, held_out_test)
+            trial.report(error, steps_done)
             if trial.should_prune() or not math.isfinite(error):
                 raise optuna.TrialPruned
 
     try:
-        train_diffusion.train(run, on_row=judge)
+        train_diffusion.train(run, on_row=evaluate)
         _, error = evaluate_checkpoint(run, objective, held_out_test)
         if not math.isfinite(error):
             raise optuna.TrialPruned
@@ -295,8 +298,8 @@ def error_of(trial: FrozenTrial) -> float:
     return values[max(values)] if values else math.inf
 
 
-def row_of(trial: FrozenTrial) -> dict[str, object]:
-    """A trial as a row of the table, by COLUMNS."""
+def table_row(trial: FrozenTrial) -> dict[str, object]:
+    """A trial as a row of the table: its values by the names in COLUMNS."""
     stopped = trial.state is TrialState.PRUNED
     last = max(trial.intermediate_values, default=0)
     return {
@@ -317,13 +320,13 @@ def write_reports(study: optuna.Study, folder: Path) -> None:
     with (folder / "trials.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(map(row_of, trials))
+        writer.writerows(map(table_row, trials))
     plot([trial for trial in trials if math.isfinite(error_of(trial))]).savefig(folder / "trials.png")
 
 
-def table(study: optuna.Study) -> str:
+def format_table(study: optuna.Study) -> str:
     """All trials as an aligned text table, the best first."""
-    rows = [COLUMNS, *([str(row_of(trial)[name]) for name in COLUMNS] for trial in finished_trials(study))]
+    rows = [COLUMNS, *([str(table_row(trial)[name]) for name in COLUMNS] for trial in finished_trials(study))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)

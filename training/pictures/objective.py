@@ -42,23 +42,24 @@ class Objective:
 
 
 def make_objective(target: str, schedule: str, snr_cap: float) -> Objective:
-    """Raises BadRecipe for an unknown target or schedule. A flow is straight, whatever the schedule.
+    """The objective of a target and a noise schedule; raises BadRecipe if either is unknown.
 
-    The loss weight is min(SNR + 1, cap) / (SNR + 1) for v and min(SNR, cap) / SNR for noise (min-SNR, Hang et al.
-    2023): both limit the influence of nearly clean pictures. For a flow it is 1 everywhere.
+    A flow is straight, whatever the schedule. The loss weight is min(SNR + 1, cap) / (SNR + 1) for v and
+    min(SNR, cap) / SNR for noise (min-SNR, Hang et al. 2023): both limit the influence of nearly clean pictures. For
+    a flow it is 1 everywhere.
     """
     check_choice("target", target, tuple(TARGETS))
     check_choice("schedule", schedule, tuple(SCHEDULES))
     if target == "flow":
         sigma = torch.arange(1, STEPS + 1) / STEPS
-        one = torch.ones(STEPS)
-        return Objective(1 - sigma, sigma, one, -one, one)
-    power = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule=SCHEDULES[schedule]).alphas_cumprod
-    alpha, sigma = power.sqrt(), (1 - power).sqrt()
+        ones = torch.ones(STEPS)
+        return Objective(1 - sigma, sigma, ones, -ones, ones)
+    signal_power = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule=SCHEDULES[schedule]).alphas_cumprod
+    alpha, sigma = signal_power.sqrt(), (1 - signal_power).sqrt()
     if target == "epsilon":
-        loss_weight = (snr_cap * (1 - power) / power).clamp(max=1.0)
+        loss_weight = (snr_cap * (1 - signal_power) / signal_power).clamp(max=1.0)
         return Objective(alpha, sigma, torch.ones(STEPS), torch.zeros(STEPS), loss_weight)
-    return Objective(alpha, sigma, alpha, -sigma, (snr_cap * (1 - power)).clamp(max=1.0))
+    return Objective(alpha, sigma, alpha, -sigma, (snr_cap * (1 - signal_power)).clamp(max=1.0))
 
 
 def sampler_config(target: str, schedule: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Knobs:
     out: Path = Path("models/stickers")
     title: str = "Stickers: friendly drawn things, in a second on two cores"
     licence: str = "Apache-2.0; drawings: Fluent Emoji (MIT), Noto Emoji (Apache-2.0), Twemoji (CC-BY 4.0)"
-    held_out: int = 0  # every n-th drawing of the bank was held out of training
+    held_out: int = 0  # every n-th drawing of the bank was held out of training; 0 = none
     steps: int = 12
     guidance_scale: float = 2.0
 
@@ -59,7 +59,7 @@ class Knobs:
 def pack_model(knobs: Knobs) -> Path:
     """Write the model folder `knobs.out` in float16, keeping an existing model card; returns the folder.
 
-    Readers see the old folder or the new one, never a half-written one. Raises BadSetup if a run is missing.
+    Readers never see a half-written folder. Raises BadSetup if a run is missing.
     """
     run = read_run(knobs)
     new_folder = knobs.out.with_name(f".{knobs.out.name}.new")
@@ -70,7 +70,7 @@ def pack_model(knobs: Knobs) -> Path:
     if knobs.bank:
         pack_bank(Path(knobs.bank), new_folder / BANK, knobs.sprite_side)
     for weights in new_folder.rglob("*.safetensors"):
-        weights.chmod(0o644)  # safetensors writes them for the owner only
+        weights.chmod(0o644)  # safetensors lets only the owner read them
     (new_folder / "model.json").write_text(json.dumps(model_json(knobs, run, new_folder), indent=2) + "\n")
     if (card := knobs.out / "README.md").exists():
         shutil.copy(card, new_folder)
@@ -84,13 +84,13 @@ def read_run(knobs: Knobs) -> dict[str, Any]:
         if not (folder / "config.json").exists():
             raise BadSetup(f"{folder} holds no model; train it first")
     if (knobs.diffusion / "adapter").exists() and not knobs.bank:
-        raise BadSetup(f"{knobs.diffusion} uses sheets of drawings: give the bank to pack with it, --bank FOLDER")
+        raise BadSetup(f"{knobs.diffusion} uses sheets of drawings; name the bank to pack with it: --bank FOLDER")
     run: dict[str, Any] = json.loads((knobs.diffusion / "config.json").read_text())
     return run
 
 
 def save_networks(knobs: Knobs, run: dict[str, Any], folder: Path) -> None:
-    """Save the averaged weights as a stock diffusers pipeline without a text model."""
+    """Save the averaged weights as a stock diffusers pipeline without a text model; with labels, as parts only."""
     vae = AutoencoderTiny.from_pretrained(knobs.vae).half()
     scheduler = DPMSolverMultistepScheduler(**sampler_config(run["target"], run["schedule"]))
     if read_labels(knobs.diffusion):  # no stock pipeline takes labels and decodes latents
@@ -132,23 +132,23 @@ def pack_bank(source: Path, folder: Path, side: int) -> None:
 
 
 def model_json(knobs: Knobs, run: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The content of `model.json`: what the diffusers files do not say; sizes in px."""
+    """The content of `model.json`: everything that the diffusers files do not say; sizes in px."""
     side = json.loads((folder / "unet" / "config.json").read_text())["sample_size"]
     levels = len(json.loads((folder / "vae" / "config.json").read_text())["encoder_block_out_channels"])
     native = side * run["patch"] * 2 ** (levels - 1)
     labels = list(read_labels(knobs.diffusion))
-    text_or_labels: dict[str, Any] = {"labels": labels} if labels else {"text": "minilm-tokens", "tokens": TOKENS}
+    own_fields: dict[str, Any] = {"labels": labels} if labels else {"text": "minilm-tokens", "tokens": TOKENS}
     if run["target"] == "flow":
-        text_or_labels["samplers"], text_or_labels["schedules"] = ["dpm++2m", "euler"], ["native"]
+        own_fields["samplers"], own_fields["schedules"] = ["dpm++2m", "euler"], ["native"]
     if knobs.held_out:
-        text_or_labels["held_out"] = knobs.held_out
+        own_fields["held_out"] = knobs.held_out
     return {
         "name": knobs.out.name,
         "title": knobs.title,
         "licence": knobs.licence,
         "revision": fingerprint(folder),
         "native_size": native,
-        **text_or_labels,
+        **own_fields,
         "defaults": {
             "steps": knobs.steps,
             "guidance_scale": knobs.guidance_scale,
@@ -160,7 +160,7 @@ def model_json(knobs: Knobs, run: dict[str, Any], folder: Path) -> dict[str, Any
 
 
 def fingerprint(folder: Path) -> str:
-    """Twelve hex digits that change with any weight or drawing."""
+    """Twelve hex digits that change with every weight and drawing."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".zip")):
         digest.update(file.read_bytes())
@@ -168,7 +168,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def replace_folder(new_folder: Path, target: Path) -> None:
-    """Rename the finished folder into place."""
+    """Rename the finished folder into place; for an instant there is none."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

@@ -91,8 +91,8 @@ class Knobs:
     models: Path = Path("models")
     model: str = "stickers"
     out: Path = Path("var/train/gallery.png")
-    painted: int = 256
-    shown: int = 128
+    painted: int = 256  # side at which the pictures are painted
+    shown: int = 128  # side at which the sheet shows them
     steps: int = 0
     guidance_scale: float = 0.0
     seed: int = 7
@@ -109,21 +109,21 @@ def paint(knobs: Knobs) -> Path:
     settings |= {"guidance_scale": knobs.guidance_scale} if knobs.guidance_scale else {}
     started = time.perf_counter()
     pictures = [painter(catalogue.recipe({**settings, "prompt": prompt}), lambda step: None) for prompt in PROMPTS]
-    log.info("%.2f s a picture", (time.perf_counter() - started) / len(PROMPTS))
+    log.info("%.2f s per picture", (time.perf_counter() - started) / len(PROMPTS))
     knobs.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, knobs.columns, knobs.shown).save(knobs.out, optimize=True)
+    make_sheet(pictures, knobs.columns, knobs.shown).save(knobs.out, optimize=True)
     return knobs.out
 
 
-def sheet(pictures: list[Image.Image], columns: int, side: int) -> Image.Image:
-    """The pictures in rows, `side` px each, with their prompts below."""
-    whole = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * (side + STRIP)), "white")
-    pen = ImageDraw.Draw(whole)
-    for place, (picture, prompt) in enumerate(zip(pictures, PROMPTS, strict=True)):
-        x, y = place % columns * side, place // columns * (side + STRIP)
-        whole.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y))
+def make_sheet(pictures: list[Image.Image], columns: int, side: int) -> Image.Image:
+    """The pictures in rows of `columns`, each `side` px square with its prompt below it."""
+    sheet = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * (side + STRIP)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (picture, prompt) in enumerate(zip(pictures, PROMPTS, strict=True)):
+        x, y = number % columns * side, number // columns * (side + STRIP)
+        sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y))
         pen.text((x + 2, y + side + 2), "\n".join(wrap(prompt, side * 28 // 128)), fill="black", font_size=8)
-    return whole
+    return sheet
 
 
 if __name__ == "__main__":

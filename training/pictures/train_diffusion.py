@@ -53,9 +53,9 @@ class Knobs:
     patch: int = 2  # side of the square of latents that forms one cell
     channels: tuple[int, ...] = (112, 128, 160)  # of the levels, from 16×16 downwards
     heads: int = 4
-    adapter_blocks: int = 1  # blocks a level in the adapter for the sheets
-    dropped_captions: float = 0.1
-    dropped_sheets: float = 0.05
+    adapter_blocks: int = 1  # per level, in the adapter that reads the sheets
+    dropped_captions: float = 0.1  # share of the captions
+    dropped_sheets: float = 0.05  # share of the sheets
     snr_cap: float = 5.0  # see `objective`
     ema: float = 0.999
     bf16: bool = False  # autocast; on a CPU without bfloat16 units 2–3 times slower
@@ -106,7 +106,7 @@ def train_on(
     *,
     on_row: OnRow | None = None,
 ) -> Path:
-    """The training loop."""
+    """Train on an encoded data set; returns the run folder."""
     model, dataset = build_model(knobs, dataset).to(knobs.device), dataset.to(knobs.device)
     ema = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
@@ -124,7 +124,7 @@ def train_on(
         )
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(ema, model, step=step, longest=knobs.ema)
+        update_average(ema, model, step=step, max_decay=knobs.ema)
         step += 1
         table.add(loss)
         if step % knobs.log_every == 0:
@@ -139,7 +139,7 @@ def train_on(
 
 
 def build_model(knobs: Knobs, dataset: PictureDataset) -> Denoiser:
-    """The stock modules of diffusers, untrained unless `knobs.begin` names a run to start from."""
+    """A denoiser of diffusers' stock modules, untrained unless `knobs.begin` names a run to start from."""
     unet_class = UNet2DModel if dataset.labels else UNet2DConditionModel
     if knobs.begin:
         adapter = T2IAdapter.from_pretrained(f"{knobs.begin}/adapter") if dataset.sheets else None
@@ -153,7 +153,10 @@ def build_model(knobs: Knobs, dataset: PictureDataset) -> Denoiser:
 
 
 def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
-    """Text reaches the UNet by cross-attention and, pooled, in every block; a label reaches every block only."""
+    """The UNet's arguments.
+
+    Text enters through cross-attention and, pooled, in every block; a label enters in every block only.
+    """
     _, channels, side, _ = dataset.latents.shape
     shape = {
         "sample_size": side,
@@ -186,13 +189,13 @@ def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
     """Linear warm-up over 100 steps, constant, then linear decay over the last quarter of the steps."""
-    left = (knobs.steps - step) / (0.25 * knobs.steps)
+    decay = (knobs.steps - step) / (0.25 * knobs.steps)
     for group in optimizer.param_groups:
-        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100, max(0.02, left))
+        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100, max(0.02, decay))
 
 
 def draw_batch(dataset: PictureDataset, knobs: Knobs, objective: Objective, generator: torch.Generator) -> Batch:
-    """A random batch with noise added."""
+    """A random batch with noise added; what the sheets show is subtracted from the latents first."""
     rows = torch.randint(len(dataset.latents), (knobs.batch,), generator=generator)
     drop_captions = torch.rand(knobs.batch, generator=generator) < knobs.dropped_captions
     drop_sheets = torch.rand(knobs.batch, generator=generator) < knobs.dropped_sheets
@@ -259,18 +262,18 @@ def sample(
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(knobs.device)
     for timestep in scheduler.timesteps.to(knobs.device):
         timesteps = timestep.expand(len(rows))
-        unguided, guided = (model(latents, timesteps, text) for text in (unconditional, conditioning))
-        latents = scheduler.step(unguided + guidance * (guided - unguided), timestep, latents).prev_sample
+        negative, positive = (model(latents, timesteps, inputs) for inputs in (unconditional, conditioning))
+        latents = scheduler.step(negative + guidance * (positive - negative), timestep, latents).prev_sample
     if conditioning.sheets is not None:
         latents = latents + sheet_latents(conditioning.sheets)
     return decode(vae, latents.cpu(), knobs.patch).clamp(-1, 1)
 
 
 def image_grid(pictures: Tensor | Sequence[Tensor], *, columns: int) -> Image.Image:
-    """All pictures, (n, 3, height, width) in -1..1, in rows of `columns`; an incomplete last row is left out."""
+    """A grid of pictures (n, 3, height, width) in -1..1, `columns` per row; an incomplete last row is left out."""
     rows = [torch.cat(list(pictures[start : start + columns]), dim=2) for start in range(0, len(pictures), columns)]
-    whole = torch.cat([row for row in rows if row.shape == rows[0].shape], dim=1)
-    return Image.fromarray(((whole + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    grid = torch.cat([row for row in rows if row.shape == rows[0].shape], dim=1)
+    return Image.fromarray(((grid + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Train the upscaler: pictures of the picture model to pictures of two or four times their size.
+"""Train the upscaler, which enlarges the picture model's pictures two or four times.
 
-It learns from large pictures and shrunken copies of them: reduced by area and, for a latent model, passed through its
-autoencoder, so that the network also corrects the softness of that autoencoder. Pixel and edge losses only.
+It learns from large pictures and shrunken copies of them. The copies are reduced by area and, for a latent model,
+passed through its autoencoder, so that the network also corrects the softness of that autoencoder. Pixel and edge
+losses only.
 """
 
 import copy
@@ -78,12 +79,12 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     last_checkpoint = time.monotonic()
     while step < knobs.steps:
         set_learning_rate(optimizer, knobs, step)
-        begin, goal = draw_crops(small, large, knobs, step_generator(knobs.seed, step))
+        inputs, targets = draw_crops(small, large, knobs, step_generator(knobs.seed, step))
         optimizer.zero_grad()
-        loss, l1 = backward(model, begin, goal, pool, knobs.threads)
+        loss, l1 = backward(model, inputs, targets, pool, knobs.threads)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(ema, model, step=step, longest=knobs.ema)
+        update_average(ema, model, step=step, max_decay=knobs.ema)
         step += 1
         table.add(loss, l1)
         if step % knobs.log_every == 0:
@@ -134,9 +135,9 @@ def open_autoencoder(folder: str) -> Any:
 def open_small_pictures(
     folder: Path, large: NDArray[np.uint8], scale: int, vae: Any, pool: ThreadPoolExecutor
 ) -> NDArray[np.uint8]:
-    """The inputs of the network, (count, side / scale, side / scale, 3), computed once a run and kept on disk."""
+    """The inputs of the network, (count, side / scale, side / scale, 3), computed once per run and kept on disk."""
     path = folder / SMALL
-    if not (path.exists() and (folder / STATE).exists()):  # without a state the file may be of another run
+    if not (path.exists() and (folder / STATE).exists()):  # without a state the file may belong to another run
         write_small_pictures(path, large, scale, vae, pool)
     small: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return small
@@ -145,7 +146,7 @@ def open_small_pictures(
 def write_small_pictures(
     path: Path, large: NDArray[np.uint8], scale: int, vae: Any, pool: ThreadPoolExecutor
 ) -> None:
-    """Shrink all pictures into a file; a kill leaves no half-written file of that name."""
+    """Shrink all pictures and write them to a file; a kill leaves no half-written file of that name."""
     count, side = len(large), large.shape[1] // scale
     new = path.with_suffix(".new")
     small = np.lib.format.open_memmap(new, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
@@ -186,9 +187,9 @@ def build_network(knobs: Knobs) -> EnlargingNetwork:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
     """Warm up over 100 steps, then decay on a cosine to a fiftieth."""
-    fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / knobs.steps))
+    decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / knobs.steps))
     for group in optimizer.param_groups:
-        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100) * fall
+        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100) * decay
 
 
 def draw_crops(
@@ -199,29 +200,29 @@ def draw_crops(
     rows = torch.randint(len(small) - knobs.held_out, (knobs.batch,), generator=generator).tolist()
     corners = torch.randint(small.shape[1] - side + 1, (knobs.batch, 2), generator=generator).tolist()
     places = [(row, y, x) for row, (y, x) in zip(rows, corners, strict=True)]
-    begin = [small[row, y : y + side, x : x + side] for row, y, x in places]
-    goal = [large[row, scale * y : scale * (y + side), scale * x : scale * (x + side)] for row, y, x in places]
-    return to_tensor(np.stack(begin)), to_tensor(np.stack(goal))
+    inputs = [small[row, y : y + side, x : x + side] for row, y, x in places]
+    targets = [large[row, scale * y : scale * (y + side), scale * x : scale * (x + side)] for row, y, x in places]
+    return to_tensor(np.stack(inputs)), to_tensor(np.stack(targets))
 
 
 def backward(
-    model: EnlargingNetwork, begin: Tensor, goal: Tensor, pool: ThreadPoolExecutor, threads: int
+    model: EnlargingNetwork, inputs: Tensor, targets: Tensor, pool: ThreadPoolExecutor, threads: int
 ) -> tuple[float, float]:
     """Compute the gradients of a batch, in parts on several threads; returns its loss and mean absolute error."""
 
     def backward_part(small: Tensor, large: Tensor) -> tuple[float, float]:
         loss, l1 = losses(model(small) - large)
-        weight = len(small) / len(begin)
+        weight = len(small) / len(inputs)
         torch.autograd.backward(loss * weight)
         return loss.item() * weight, l1.item() * weight
 
-    done = pool.map(backward_part, begin.chunk(threads), goal.chunk(threads))
-    loss, l1 = (sum(column) for column in zip(*done, strict=True))
+    results = pool.map(backward_part, inputs.chunk(threads), targets.chunk(threads))
+    loss, l1 = (sum(column) for column in zip(*results, strict=True))
     return loss, l1
 
 
 def losses(error: Tensor) -> tuple[Tensor, Tensor]:
-    """(loss, mean absolute error); an edge that is misplaced or too soft counts twice."""
+    """(loss, mean absolute error); an error at an edge counts again in the loss."""
     l1 = error.abs().mean()
     return l1 + edges(error), l1
 
@@ -257,7 +258,7 @@ def save_results(
 def measure_quality(enlarged: Tensor, true: Tensor) -> dict[str, float]:
     """`psnr` in dB, `edge_error` and `sharpness`, which is 1 for pictures as sharp as the original.
 
-    The last two divide differences of neighbouring pixels, of the error or of the picture, by those of the original.
+    The last two divide differences of neighbouring pixels, in the error or in the picture, by those in the original.
     """
     psnr = -10 * ((enlarged - true) / 2).square().mean((1, 2, 3)).log10()
     return {
@@ -268,7 +269,7 @@ def measure_quality(enlarged: Tensor, true: Tensor) -> dict[str, float]:
 
 
 def resize_lanczos(images: NDArray[np.uint8], scale: int) -> Tensor:
-    """(n, 3, scale · height, scale · width) in -1..1."""
+    """Enlarge (n, height, width, 3) bytes by a Lanczos filter to (n, 3, scale · height, scale · width) in -1..1."""
     size = (scale * images.shape[2], scale * images.shape[1])
     return to_tensor(
         np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)) for image in images])

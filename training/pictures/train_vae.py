@@ -58,8 +58,8 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     """Train, or resume, to `knobs.steps`; returns the run folder, with the averaged model in `vae/`."""
     images = open_captioned_pictures(knobs.pairs).images
     if len(images) < knobs.held_out + MIN_PICTURES:
-        raise BadSetup(f"{len(images)} pictures are too few when {knobs.held_out} are held out: lower held_out")
-    seen, unseen = images[: -knobs.held_out], np.array(images[-knobs.held_out :])
+        raise BadSetup(f"{len(images)} pictures are too few with {knobs.held_out} held out; lower held_out")
+    training_images, held_out_images = images[: -knobs.held_out], np.array(images[-knobs.held_out :])
     folder = open_run(knobs)
     model = build_autoencoder(knobs)
     ema = copy.deepcopy(model).requires_grad_(False)
@@ -73,20 +73,20 @@ def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
         if step >= knobs.joint_steps:
             freeze_encoder(model.encoder, ema.encoder)
         optimizer.zero_grad()
-        loss, l1 = backward(model, draw_crops(seen, knobs, generator), knobs, generator, pool)
+        loss, l1 = backward(model, draw_crops(training_images, knobs, generator), knobs, generator, pool)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(ema, model, step=step, longest=knobs.ema)
+        update_average(ema, model, step=step, max_decay=knobs.ema)
         step += 1
         table.add(loss, l1)
         if step % knobs.log_every == 0:
             log.info("step,loss,l1 %s", table.write(step))
             if time.monotonic() - last_checkpoint > 60 * knobs.checkpoint_minutes:
                 save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-                save_results(folder, ema, unseen)
+                save_results(folder, ema, held_out_images)
                 last_checkpoint = time.monotonic()
     save_state(folder, step=step, model=model, ema=ema, optimizer=optimizer)
-    save_results(folder, ema, unseen)
+    save_results(folder, ema, held_out_images)
     return folder
 
 
@@ -110,16 +110,16 @@ def build_autoencoder(knobs: Knobs) -> AutoencoderTiny:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, knobs: Knobs, step: int) -> None:
-    """Warm up over 100 steps, then decay on a cosine to a fiftieth; once with the encoder and once without."""
+    """Warm up over 100 steps, then decay on a cosine to a fiftieth; it starts again once the encoder is frozen."""
     joint = min(knobs.joint_steps, knobs.steps)
-    done = step / joint if step < joint else (step - joint) / (knobs.steps - joint)
-    fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+    progress = step / joint if step < joint else (step - joint) / (knobs.steps - joint)
+    decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimizer.param_groups:
-        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100) * fall
+        group["lr"] = knobs.learning_rate * min(1.0, (step + 1) / 100) * decay
 
 
 def freeze_encoder(encoder: nn.Module, averaged: nn.Module) -> None:
-    """Replace the encoder by the averaged one and stop training it; repeating this changes nothing."""
+    """Replace the encoder's weights by the averaged ones and stop training it; repeating this changes nothing."""
     encoder.load_state_dict(averaged.state_dict())
     encoder.requires_grad_(False)
 
@@ -151,8 +151,8 @@ def backward(
         torch.autograd.backward(loss * (len(part) / len(images)))
         return loss.item() * len(part), l1.item() * len(part)
 
-    done = list(pool.map(backward_part, images.chunk(knobs.threads), noise.chunk(knobs.threads)))
-    loss, l1 = (sum(column) / len(images) for column in zip(*done, strict=True))
+    results = list(pool.map(backward_part, images.chunk(knobs.threads), noise.chunk(knobs.threads)))
+    loss, l1 = (sum(column) / len(images) for column in zip(*results, strict=True))
     return loss, l1
 
 
@@ -187,7 +187,7 @@ def save_results(folder: Path, model: AutoencoderTiny, images: NDArray[np.uint8]
 
 
 def split_batches(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Sixteen rows at a time."""
+    """The tensor in batches of sixteen rows."""
     parts: tuple[Tensor, ...] = torch.split(tensor, 16)
     return parts
 

@@ -1,4 +1,4 @@
-"""Build the sprite bank that scenes are drawn from: fetch the drawings from npm, verify, crop and name them.
+"""Build the sprite bank that scenes are drawn from: fetch drawings from npm, verify, crop and name them.
 
 `python -m training.scenes.art` writes `var/train/bank`.
 """
@@ -28,9 +28,9 @@ from .places import COLOURS
 
 log = logging.getLogger(__name__)
 
-VISIBLE = 12  # lower alpha values are haze around a drawing
-RENDERED = 288  # px; size of rendered vector drawings
-LARGEST_SHARE = 0.25  # smallest share of the visible pixels for a natural colour
+HAZE_ALPHA = 12  # alpha values up to this one are haze around a drawing
+RENDERED_SIDE = 288  # px, of vector drawings
+MIN_COLOUR_SHARE = 0.25  # of the visible pixels, for a colour that counts as natural
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ STYLES = {
 THING_GROUPS = re.compile(
     r"face-|cat-face|monkey-face|heart|hand-fingers|body|person|animal|plant|food|drink|dishware"
 )
-GROUPS = (5, 6, 7)  # travel-places, activities, objects, without the exclusions below
+GROUPS = (5, 6, 7)  # travel-places, activities, objects; EXCLUDED still applies
 EXCLUDED = re.compile(r"gesture|symbol|sign|warning|arrow|time")
 SCENERY = frozenset(
     "night with stars,cityscape,cityscape at dusk,sunset,sunrise,sunrise over mountains,bridge at night,desert,fog,"
@@ -85,7 +85,7 @@ TIMEPIECES = ("hourglass", "watch", "clock")
 
 @dataclass(frozen=True)
 class Knobs:
-    """Folders of the archives and of the bank; `side` is the longer side of a drawing in px."""
+    """Where the archives and the bank are; `side` is the longer side of a drawing in px."""
 
     archives: Path = Path("var/train/art")
     out: Path = Path("var/train/bank")
@@ -93,7 +93,7 @@ class Knobs:
 
 
 def write_art(knobs: Knobs) -> Path:
-    """Write a bank of all things that every style has a drawing of; returns its folder."""
+    """Write a bank of all things that have a drawing in every style; returns its folder."""
     with open_package(EMOJI, knobs.archives) as packed:
         table = read_json(packed, "en/data.json")
         groups = read_json(packed, "meta/groups.json")["subgroups"]
@@ -137,7 +137,7 @@ def fetch(package: Package, folder: Path) -> None:
 
 
 class Drawings:
-    """A package with one file a drawing; `key in drawings` tests for one, `drawings(key)` is its RGBA picture."""
+    """A package with one file per drawing; `key in drawings` tests for one, `drawings(key)` reads it as RGBA."""
 
     def __init__(self, packed: tarfile.TarFile) -> None:
         self.packed = packed
@@ -150,7 +150,7 @@ class Drawings:
 
     def __call__(self, key: str) -> Image.Image:
         data = self.packed.extractfile(self.files[key])
-        assert data is not None  # only files are kept
+        assert data is not None  # `files` holds regular files only
         return self.decode(data.read())
 
     def decode(self, data: bytes) -> Image.Image:
@@ -159,7 +159,7 @@ class Drawings:
 
 
 class VectorDrawings(Drawings):
-    """A package with one SVG file a drawing."""
+    """A package with one SVG file per drawing."""
 
     def decode(self, data: bytes) -> Image.Image:
         """SVG bytes as RGBA."""
@@ -199,7 +199,9 @@ def render_svg(svg: str) -> Image.Image:
     """Render a vector drawing as a square RGBA picture."""
     import resvg_py
 
-    data = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=RENDERED, height=RENDERED, skip_system_fonts=True))
+    data = bytes(
+        resvg_py.svg_to_bytes(svg_string=svg, width=RENDERED_SIDE, height=RENDERED_SIDE, skip_system_fonts=True)
+    )
     return Image.open(io.BytesIO(data)).convert("RGBA")
 
 
@@ -222,7 +224,7 @@ def emoji_key(row: dict[str, Any]) -> str:
 
 
 def is_thing(row: dict[str, Any], groups: dict[str, str]) -> bool:
-    """Whether an emoji is a thing that can stand alone: no sign, gesture or scenery; people in neutral form only."""
+    """Whether an emoji is a thing that can stand alone: no sign, gesture or scenery; people only in neutral form."""
     if "group" not in row or row["label"] in SCENERY:
         return False
     subgroup, label = groups[str(row["subgroup"])], row["label"]
@@ -242,7 +244,7 @@ def make_sprites(rows: list[dict[str, Any]], codes: dict[str, str | list[str]]) 
     taken.update(name for names, _ in listed.values() for name in names)
     for key, (names, colours) in listed.items():
         if key not in by_key:
-            raise BadSetup(f"the concept table has {names[0]!r}, but not every style has a drawing of it")
+            raise BadSetup(f"not every style has a drawing of {names[0]!r}; remove its line from CONCEPTS")
         yield Sprite(key, names, colours)
     for key, row in by_key.items():
         if key not in listed and (names := free_names(row, codes, taken)):
@@ -251,7 +253,7 @@ def make_sprites(rows: list[dict[str, Any]], codes: dict[str, str | list[str]]) 
 
 
 def free_names(row: dict[str, Any], codes: dict[str, str | list[str]], taken: set[str]) -> tuple[str, ...]:
-    """Label and short codes that are words and not names of another thing."""
+    """The label and the short codes that consist of words and do not name another thing."""
     short_codes = codes.get(row["hexcode"], [])
     names = [row["label"], *([short_codes] if isinstance(short_codes, str) else short_codes)]
     cleaned = [name.lower().replace("_", " ").replace("’", "'").strip() for name in names]
@@ -275,7 +277,7 @@ def read_concepts() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
 
 def cut_out(picture: Image.Image) -> Image.Image:
     """The picture cropped to its visible part."""
-    alpha = picture.getchannel("A").point(lambda value: 255 * (value > VISIBLE))
+    alpha = picture.getchannel("A").point(lambda value: 255 * (value > HAZE_ALPHA))
     return picture.crop(alpha.getbbox())
 
 
@@ -287,7 +289,7 @@ def with_colours(sprite: Sprite, drawing: Image.Image) -> Sprite:
     names, visible = tuple(COLOURS), small[small[:, 3] > 128, :3]
     nearest = np.square(visible[:, None] - np.array(list(COLOURS.values()))).sum(-1).argmin(1)
     shares: NDArray[np.float64] = np.bincount(nearest, minlength=len(names)) / max(1, len(visible))
-    main = [names[row] for row in np.argsort(-shares) if shares[row] >= LARGEST_SHARE]
+    main = [names[row] for row in np.argsort(-shares) if shares[row] >= MIN_COLOUR_SHARE]
     return replace(sprite, colours=tuple(main))
 
 

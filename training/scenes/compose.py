@@ -23,7 +23,7 @@ from worker.stickers.plan import BIG, GROUPS, RELATIONS, TINY, TOGETHER
 from worker.stickers.sprites import Bank, Sprite, open_bank
 
 from .phrasing import counted, framed, with_article, with_typo
-from .places import COLOURS, PLACES, coloured, draw_place, plain
+from .places import COLOURS, PLACES, draw_coloured, draw_place, draw_plain
 from .tint import tint
 
 log = logging.getLogger(__name__)
@@ -142,24 +142,24 @@ class SceneComposer:
     def draw_pair(self, draft: Draft) -> str:
         """Draw two things, side by side or one above the other, sometimes recoloured; returns the caption."""
         draft.things = tuple(draft.random.sample(self.sprites, 2))
-        between = draft.random.choice(tuple(RELATIONS))
-        canvas, *where = RELATIONS[between]
+        relation = draft.random.choice(tuple(RELATIONS))
+        canvas, *places = RELATIONS[relation]
         nouns = []
         for thing, sprite in enumerate(draft.things):
             colour = other_colour(draft.random, sprite) if draft.random.random() < 0.3 else ""
-            self.paste(draft, thing, canvas, where[thing], colour)
+            self.paste(draft, thing, canvas, places[thing], colour)
             name = draft.random.choice(sprite.names)
             nouns.append(with_article(draft.random, in_colour(name, colour) if colour else name))
-        return f"{nouns[0]} {between} {nouns[1]}{background_suffix(draft)}"
+        return f"{nouns[0]} {relation} {nouns[1]}{background_suffix(draft)}"
 
     def draw_several(self, draft: Draft) -> str:
         """Draw three different things, or one thing and two of another; returns the caption."""
         kind = draft.random.choice(("all", "first", "second")[len(self.countable) < 3 :])
         draft.things = tuple(draft.random.sample(self.countable, 3 if kind == "all" else 2))
         names = [draft.random.choice(sprite.names) for sprite in draft.things]
-        each = {"all": (1, 1, 1), "first": (2, 1), "second": (1, 2)}[kind]
-        for thing, spots in enumerate(TOGETHER[each]):
-            for canvas, place in spots:
+        counts = {"all": (1, 1, 1), "first": (2, 1), "second": (1, 2)}[kind]
+        for thing, places in enumerate(TOGETHER[counts]):
+            for canvas, place in places:
                 self.paste(draft, thing, canvas, place)
         if kind == "second":
             return f"{add_article(names[0])} and {counted(draft.random, 2, names[1])}{background_suffix(draft)}"
@@ -182,14 +182,14 @@ class SceneComposer:
         """Draw a background: plain, a place, or a named colour."""
         kind = random.choices(("plain", "place", "colour"), (0.4, 0.38, 0.22))[0]
         if kind == "plain":
-            return Background(plain(random, self.side))
+            return Background(draw_plain(random, self.side))
         if kind == "place":
-            return self.draw_at_place(random)
+            return self.draw_random_place(random)
         colour = random.choice(tuple(COLOURS))
         wording = random.choice((" on {a} background", " on {a} background", " on {}", ", {} background"))
-        return Background(coloured(random, self.side, colour), wording.format(colour, a=add_article(colour)))
+        return Background(draw_coloured(random, self.side, colour), wording.format(colour, a=add_article(colour)))
 
-    def draw_at_place(self, random: Random) -> Background:
+    def draw_random_place(self, random: Random) -> Background:
         """Draw a random place as the background."""
         name = random.choice(tuple(PLACES))
         place, picture = PLACES[name], draw_place(name, random, self.side)
@@ -198,7 +198,7 @@ class SceneComposer:
         return Background(picture, f" {random.choice(place.phrases)}", "", place.horizon, place.light)
 
     def paste(self, draft: Draft, thing: int, canvas: str, place: int, colour: str = "") -> None:
-        """Paste a drawing where a sheet would have it, in the light of the background and with a shadow below it."""
+        """Paste a drawing where a sheet has it, in the background's light; things on the ground cast a shadow."""
         draft.plan = (*draft.plan, Placement(thing, canvas, place))
         cell, sprite = self.side / GRID, draft.things[thing]
         corner, size = draft.layout.corners(canvas)[place], CANVASES[canvas].size
@@ -216,27 +216,27 @@ class SceneComposer:
         picture.paste(drawing, (left, foot - drawing.height), drawing)
 
 
-def fit(pixels: NDArray[np.uint8], longer: float) -> Image.Image:
-    """The drawing resized so that its longer side has `longer` px."""
+def fit(pixels: NDArray[np.uint8], longer_side: float) -> Image.Image:
+    """The drawing resized so that its longer side has `longer_side` px."""
     drawing = Image.fromarray(pixels)
-    scale = longer / max(drawing.size)
+    scale = longer_side / max(drawing.size)
     return drawing.resize((max(1, round(drawing.width * scale)), max(1, round(drawing.height * scale))))
 
 
 def write_caption(draft: Draft, noun: str) -> str:
-    """The caption of one thing before a background."""
+    """The caption of one thing in front of a background."""
     if draft.background.adjective:
         return add_article(f"{draft.background.adjective} {noun}")
     return with_article(draft.random, noun) + draft.background.suffix
 
 
 def background_suffix(draft: Draft) -> str:
-    """What the background adds to a caption of several things."""
+    """The words that the background adds to a caption of several things."""
     return draft.background.suffix or (f", {draft.background.adjective}" if draft.background.adjective else "")
 
 
 def in_colour(noun: str, colour: str) -> str:
-    """The name with this colour before it, in place of a colour that it starts with."""
+    """The noun with this colour before it, which replaces a colour that the noun starts with."""
     head, _, rest = noun.partition(" ")
     return f"{colour} {rest if rest and head in (*COLOURS, 'golden') else noun}"
 
@@ -274,13 +274,14 @@ def open_composer(knobs: Knobs) -> SceneComposer:
 def write_scenes(knobs: Knobs) -> Path:
     """Draw `knobs.count` scenes into `knobs.out`, as captioned pictures and `sheets.npz`; returns that folder.
 
-    `things` (count, 4) are rows of the bank, or -1. `styles` (count) are numbers of its styles. `plans` (count, 4, 3)
-    are the numbers of a thing, its canvas and its place there, or -1. `shifts` is (count, 6, 2).
+    In `sheets.npz`, `things` (count, 4) holds rows of the bank, or -1, and `styles` (count) numbers of its styles.
+    `plans` (count, 4, 3) holds for each drawing the numbers of its thing, its canvas and its place there, or -1.
+    `shifts` (count, 6, 2) holds how far each canvas is shifted across and down, in cells.
     """
     parts = np.array_split(np.arange(knobs.count), knobs.processes * 8)
     with ProcessPoolExecutor(knobs.processes) as pool:
-        done = list(pool.map(partial(draw_scenes, knobs), parts))
-    pictures, captions, things, styles, plans, shifts = zip(*done, strict=True)
+        results = list(pool.map(partial(draw_scenes, knobs), parts))
+    pictures, captions, things, styles, plans, shifts = zip(*results, strict=True)
     CaptionedPictures(np.concatenate(pictures), tuple(sum(captions, []))).save(knobs.out)
     np.savez(
         knobs.out / "sheets.npz",
@@ -296,7 +297,7 @@ def write_scenes(knobs: Knobs) -> Path:
 def draw_scenes(
     knobs: Knobs, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], list[str], *tuple[NDArray[np.int16], ...]]:
-    """Draw the scenes with these numbers, each from its own seed."""
+    """Draw the scenes with these numbers, each from its own seed: pictures, captions and the arrays of the sheets."""
     composer = open_composer(knobs)
     row_of = {sprite.key: row for row, sprite in enumerate(composer.bank.sprites)}
     scenes = [composer.draw_scene(Random(knobs.seed * 1_000_003 + int(row))) for row in rows]

@@ -1,7 +1,7 @@
-"""The everyday things that the shipped model knows, as a table.
+"""A table of the everyday things that the shipped model knows.
 
 Each line has the emoji of a thing, its names separated by `|` (the first is the main one) and, after `;`, its natural
-colours, so that "a red fox" needs no tinting. The most requested things come first, so that a short run can learn the
+colours: "a red fox" needs no tinting. The most requested things come first, so that a short run can learn the
 start of the table only.
 """
 

@@ -1,4 +1,4 @@
-"""How people phrase a prompt: articles, numbers, frames around it, typos."""
+"""How people phrase a prompt: with articles, numbers, frames around it and typos."""
 
 from random import Random
 
@@ -54,12 +54,12 @@ def framed(random: Random, caption: str, style: str = "") -> str:
 
 
 def with_typo(random: Random, caption: str) -> str:
-    """The caption with a typo in one of its longer words: two letters swapped, one missing or one doubled."""
+    """The caption with a typo in one of its longer words: two letters swapped, one left out or one doubled."""
     words = caption.split(" ")
-    long = [row for row, word in enumerate(words) if len(word) > 4 and word.isalpha()]
-    if not long:
+    long_words = [row for row, word in enumerate(words) if len(word) > 4 and word.isalpha()]
+    if not long_words:
         return caption
-    row = random.choice(long)
+    row = random.choice(long_words)
     word, at = words[row], random.randrange(1, len(words[row]) - 1)
     words[row] = random.choice(
         (

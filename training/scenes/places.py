@@ -32,7 +32,7 @@ OVERSAMPLING = 2  # places are drawn larger and reduced, because shapes drawn by
 
 @dataclass(frozen=True)
 class Place:
-    """A place: words for it, how to draw it, and how its light falls on things.
+    """A place: words for it, how to draw it, and its light.
 
     `phrases` go after a caption, `adjective` goes before the name of a thing. Things stand on `horizon` (0 top,
     1 bottom; None: they float); `light` multiplies their RGB.
@@ -45,7 +45,7 @@ class Place:
     adjective: str = ""
 
 
-def plain(random: Random, side: int) -> Image.Image:
+def draw_plain(random: Random, side: int) -> Image.Image:
     """A pastel gradient of any hue, for captions without a background."""
     hue = random.random()
     top = rgb(hue, 0.08 + 0.1 * random.random(), 1.0)
@@ -53,7 +53,7 @@ def plain(random: Random, side: int) -> Image.Image:
     return gradient(side, top, bottom)
 
 
-def coloured(random: Random, side: int, colour: str) -> Image.Image:
+def draw_coloured(random: Random, side: int, colour: str) -> Image.Image:
     """A background of a named colour, slightly lighter at the top."""
     red, green, blue = COLOURS[colour]
     strength = 0.97 + 0.06 * random.random()
@@ -93,7 +93,7 @@ def night(random: Random, side: int) -> Image.Image:
 
 
 def space(random: Random, side: int) -> Image.Image:
-    """Stars in dark violet."""
+    """Stars on dark violet."""
     picture = gradient(side, (8, 6, 26), (44, 16, 74))
     return dots(random, picture, count=52, radius=(0.003, 0.008), colour=(250, 246, 235))
 
@@ -109,7 +109,7 @@ def sunset(random: Random, side: int) -> Image.Image:
 
 
 def under_water(random: Random, side: int) -> Image.Image:
-    """Bubbles in blue that gets darker downwards."""
+    """Bubbles in blue water that is darker at the bottom."""
     picture = gradient(side, (92, 204, 236), (10, 72, 152))
     pen = ImageDraw.Draw(picture)
     for _ in range(11):
@@ -124,7 +124,7 @@ def desert(random: Random, side: int) -> Image.Image:
 
 
 def rain(random: Random, side: int) -> Image.Image:
-    """Slanting lines on grey."""
+    """Slanting lines on a grey sky."""
     picture = gradient(side, (100, 114, 136), (162, 175, 190))
     pen = ImageDraw.Draw(picture)
     for _ in range(40):
@@ -134,10 +134,10 @@ def rain(random: Random, side: int) -> Image.Image:
 
 
 def sky(random: Random, side: int) -> Image.Image:
-    """Small clouds in blue."""
+    """Small clouds in a blue sky."""
     picture = gradient(side, (92, 172, 245), (205, 233, 255))
     for _ in range(4):
-        puff(picture, random.random() * side, random.random() * side, side * (0.07 + 0.07 * random.random()))
+        draw_cloud(picture, random.random() * side, random.random() * side, side * (0.07 + 0.07 * random.random()))
     return picture
 
 
@@ -145,7 +145,7 @@ def forest(random: Random, side: int) -> Image.Image:
     """A row of firs behind a clearing."""
     picture = ground(random, side, sky=((176, 224, 198), (218, 242, 216)), earth=((104, 166, 80), (66, 124, 56)))
     for step in range(7):
-        fir(random, picture, side * (step / 6 + 0.06 * (random.random() - 0.5)))
+        draw_fir(random, picture, side * (step / 6 + 0.06 * (random.random() - 0.5)))
     return picture
 
 
@@ -155,7 +155,7 @@ def city(random: Random, side: int) -> Image.Image:
     left = -0.05 * side * random.random()
     while left < side:
         width = side * (0.1 + 0.08 * random.random())
-        tower(random, picture, left, width)
+        draw_tower(random, picture, left, width)
         left += width + 0.008 * side
     ImageDraw.Draw(picture).rectangle((0, 0.72 * side, side, side), fill=(98, 101, 110))
     return picture
@@ -209,7 +209,7 @@ def dots(
     colour: RGB,
     lowest: float = 1.0,
 ) -> Image.Image:
-    """Draw stars or snowflakes between the top and `lowest`; both `lowest` and radii are fractions of the side."""
+    """Draw stars or snowflakes between the top and `lowest`; `lowest` and the radii are fractions of the side."""
     pen, side = ImageDraw.Draw(picture), picture.width
     for _ in range(count):
         x, y, r = random.random() * side, random.random() * side * lowest, random.uniform(*radius) * side
@@ -217,7 +217,7 @@ def dots(
     return picture
 
 
-def puff(picture: Image.Image, x: float, y: float, size: float) -> None:
+def draw_cloud(picture: Image.Image, x: float, y: float, size: float) -> None:
     """Draw a small white cloud."""
     pen = ImageDraw.Draw(picture)
     for right, down, part in ((-0.9, 0.1, 0.55), (0, -0.2, 0.8), (0.9, 0.1, 0.55), (0, 0.25, 0.6)):
@@ -225,7 +225,7 @@ def puff(picture: Image.Image, x: float, y: float, size: float) -> None:
         pen.ellipse((cx - r, cy - 0.8 * r, cx + r, cy + 0.8 * r), fill=(255, 255, 255))
 
 
-def fir(random: Random, picture: Image.Image, x: float) -> None:
+def draw_fir(random: Random, picture: Image.Image, x: float) -> None:
     """Draw a fir of three tiers at the horizon."""
     pen, side = ImageDraw.Draw(picture), picture.width
     height, half, foot = side * (0.36 + 0.14 * random.random()), side * 0.09, side * 0.66
@@ -236,7 +236,7 @@ def fir(random: Random, picture: Image.Image, x: float) -> None:
         pen.polygon([(x - reach, base), (x + reach, base), (x, base - 0.45 * height)], fill=leaf)
 
 
-def tower(random: Random, picture: Image.Image, left: float, width: float) -> None:
+def draw_tower(random: Random, picture: Image.Image, left: float, width: float) -> None:
     """Draw a high-rise with lit windows."""
     pen, side = ImageDraw.Draw(picture), picture.width
     foot, shade = 0.73 * side, 118 + random.randrange(50)
@@ -254,5 +254,5 @@ def rgb(hue: float, saturation: float, value: float) -> RGB:
 
 
 def clip(value: float) -> int:
-    """Round to a byte."""
+    """Round to the nearest byte, 0 to 255."""
     return max(0, min(255, round(value)))

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from .places import COLOURS
 
 Floats = NDArray[np.float32]
-VIVID = 0.3  # smallest saturation of a pixel with a clear hue
+MIN_SATURATION = 0.3  # smallest saturation of a pixel with a clear hue
 COLOURLESS = ("white", "gray", "black")
-NEAR = 0.13  # hues (0 to 1) this close to the main hue are tinted with it
+HUE_RADIUS = 0.13  # hues (0 to 1) this close to the main hue are tinted too
 
 
 def tint(pixels: NDArray[np.uint8], colour: str, *, natural: str = "") -> NDArray[np.uint8]:
@@ -20,19 +20,19 @@ def tint(pixels: NDArray[np.uint8], colour: str, *, natural: str = "") -> NDArra
     """
     rgba: Floats = pixels.astype(np.float32) / np.float32(255)
     hsv = to_hsv(rgba[..., :3])
-    weight = main_part(hsv, rgba[..., 3], natural)[..., None]
+    weight = main_colour_weights(hsv, rgba[..., 3], natural)[..., None]
     painted = to_rgb(repaint(hsv, colour))
     rgba[..., :3] += weight * (painted - rgba[..., :3])
     return np.asarray(np.round(rgba.clip(0, 1) * 255), dtype=np.uint8)
 
 
-def main_part(hsv: Floats, alpha: Floats, natural: str) -> Floats:
-    """(height, width) in 0..1: how much each pixel belongs to the drawing's main colour."""
+def main_colour_weights(hsv: Floats, alpha: Floats, natural: str) -> Floats:
+    """How much each pixel belongs to the drawing's main colour: (height, width) in 0..1."""
     hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
-    vivid = (saturation > VIVID) & (value > 0.25) & (alpha > 0.5)
+    vivid = (saturation > MIN_SATURATION) & (value > 0.25) & (alpha > 0.5)
     if natural in COLOURLESS or vivid.sum() < 0.3 * (alpha > 0.5).sum():
-        pale: Floats = np.clip((value - 0.25) / 0.2, 0, 1) * np.clip((0.75 - saturation) / 0.2, 0, 1)
-        return pale
+        paleness: Floats = np.clip((value - 0.25) / 0.2, 0, 1) * np.clip((0.75 - saturation) / 0.2, 0, 1)
+        return paleness
     counts = np.histogram(hue[vivid], 24, (0, 1))[0]
     counts = counts + np.roll(counts, 1) + np.roll(counts, -1)
     if natural:
@@ -40,12 +40,12 @@ def main_part(hsv: Floats, alpha: Floats, natural: str) -> Floats:
         counts[[step % 24 for step in range(centre + 3, centre + 22)]] = 0
     main = (int(np.argmax(counts)) + 0.5) / 24
     distance = np.abs((hue - main + 0.5) % 1 - 0.5)
-    near: Floats = np.clip((NEAR + 0.04 - distance) / 0.05, 0, 1) * np.clip((saturation - 0.12) / 0.15, 0, 1)
-    return near
+    weights: Floats = np.clip((HUE_RADIUS + 0.04 - distance) / 0.05, 0, 1) * np.clip((saturation - 0.12) / 0.15, 0, 1)
+    return weights
 
 
 def repaint(hsv: Floats, colour: str) -> Floats:
-    """The picture in shades of one colour, with its light and shadow."""
+    """The picture in shades of one colour, with its light and shadow; HSV in 0..1 in and out."""
     red, green, blue = (part / 255 for part in COLOURS[colour])
     hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
     light = hsv[..., 2]
