@@ -1,4 +1,4 @@
-"""Compares the step loop with static batches and with painting one by one.
+"""Compare the step loop with static batches and with painting one by one.
 
 The network is a micro UNet, and one painting does not fill it, just as at 512 px one painting does not fill a GPU.
 Paintings of 4, 20, 30 and 50 steps arrive at random (Poisson) at 0.8 and 1.2 times the rate that painting one by one
@@ -11,8 +11,8 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,10 @@ CONFIG = {
 }
 STEPS, SHARES = (4, 20, 30, 50), (0.25, 0.25, 0.3, 0.2)
 SHAPE, TOKENS, WIDTH = (4, 8, 8), 24, 32
-MAX_BATCH, WAIT = 8, 0.05  # paintings at once; seconds that a static batch waits for more of them
+MAX_BATCH, WAIT = 8, 0.05  # paintings in a batch; seconds that a static batch waits for more of them
 LOADS = (0.8, 1.2)
 SEEDS = (1, 2, 3)
-ROUNDS = 3  # of the comparison with paintings alone
+ROUNDS = 3  # of the comparison with painting alone
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,17 @@ class WorkClock:
         self.offset += max(0.0, moment - self())
 
 
-Run = Callable[[Denoiser, Sequence[Arrival]], list[float]]
-
-
 def main() -> None:
     """Print the figures as a table, or with --json as one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--paintings", type=int, default=80, help="in each trace")
-    parser.add_argument("--orders", type=int, default=200, help="orders in which reproducible paintings arrive")
+    parser.add_argument("--orders", type=int, default=200, help="random orders of arrival to compare bits in")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     network = make_network()
     figures = {
-        **latencies(network, options.paintings),
+        **measure_latencies(network, options.paintings),
         **compare_with_diffusers(network),
         **compare_bits(network, options.orders),
     }
@@ -137,8 +134,8 @@ def make_trace(count: int, rate: float, seed: int, samplers: Sequence[str] = ("e
     ]
 
 
-def latencies(network: Denoiser, count: int) -> dict[str, Any]:
-    """Milliseconds from arrival to the finished painting at each load, and the ratios between the three ways."""
+def measure_latencies(network: Denoiser, count: int) -> dict[str, Any]:
+    """Milliseconds from arrival to the finished painting at each load, and ratios between the three ways to paint."""
     run_one_by_one(network, make_trace(4, 1e3, 9))
     full = make_trace(count, 1e6, 1)
     capacity = count / max(run_one_by_one(network, full))
@@ -157,55 +154,55 @@ def latencies(network: Denoiser, count: int) -> dict[str, Any]:
     return figures
 
 
-def solo_ratio(network: Denoiser, lonely: Sequence[Arrival]) -> float:
-    """The mean time in the step loop relative to the mean by diffusers' loop, for paintings without company.
+def solo_ratio(network: Denoiser, arrivals: Sequence[Arrival]) -> float:
+    """The mean time in the step loop relative to that in diffusers' loop, for arrivals so rare that each is alone.
 
-    Both run in turn, because the machine's speed changes meanwhile.
+    Both loops run in turn, because the machine's speed changes meanwhile.
     """
     alone, stepped = [], []
     for _ in range(ROUNDS):
-        alone += [run_one_by_one(network, [Arrival(**{**vars(arrival), "arrives_at": 0.0})])[0] for arrival in lonely]
-        stepped += run_step_loop(network, lonely)
+        alone += [run_one_by_one(network, [replace(arrival, arrives_at=0.0)])[0] for arrival in arrivals]
+        stepped += run_step_loop(network, arrivals)
     return float(np.mean(stepped) / np.mean(alone))
 
 
 def run_one_by_one(network: Denoiser, arrivals: Sequence[Arrival]) -> list[float]:
-    """Seconds from arrival to the end, each painted by diffusers' own loop in the order of arrival."""
-    clock, took = WorkClock(), []
+    """Seconds from arrival to the end of each painting, painted by diffusers' own loop in the order of arrival."""
+    clock, durations = WorkClock(), []
     for arrival in arrivals:
         clock.skip_to(arrival.arrives_at)
         paint_by_scheduler(network, [arrival])
-        took.append(clock() - arrival.arrives_at)
-    return took
+        durations.append(clock() - arrival.arrives_at)
+    return durations
 
 
 def run_static_batches(network: Denoiser, arrivals: Sequence[Arrival]) -> list[float]:
-    """Seconds from arrival to the end, in batches of up to eight equal paintings that wait a moment for more."""
-    clock, took, left = WorkClock(), {}, list(arrivals)
-    while left:
-        clock.skip_to(left[0].arrives_at)
-        batch = next_batch(left, clock())
-        if len(batch) < MAX_BATCH and clock() < left[0].arrives_at + WAIT:
-            following = next((arrival.arrives_at for arrival in left if arrival.arrives_at > clock()), np.inf)
-            clock.skip_to(min(left[0].arrives_at + WAIT, following))
+    """Seconds from arrival to the end of each painting, in batches of up to eight equal ones that wait for more."""
+    clock, durations, pending = WorkClock(), {}, list(arrivals)
+    while pending:
+        clock.skip_to(pending[0].arrives_at)
+        batch = next_batch(pending, clock())
+        if len(batch) < MAX_BATCH and clock() < pending[0].arrives_at + WAIT:
+            following = next((arrival.arrives_at for arrival in pending if arrival.arrives_at > clock()), np.inf)
+            clock.skip_to(min(pending[0].arrives_at + WAIT, following))
             continue
         paint_by_scheduler(network, batch)
         for arrival in batch:
-            took[arrival.number] = clock() - arrival.arrives_at
-            left.remove(arrival)
-    return [took[arrival.number] for arrival in arrivals]
+            durations[arrival.number] = clock() - arrival.arrives_at
+            pending.remove(arrival)
+    return [durations[arrival.number] for arrival in arrivals]
 
 
-def next_batch(left: Sequence[Arrival], moment: float) -> list[Arrival]:
-    """The first arrival and others up to this moment with its sampler and number of steps."""
-    settings = (left[0].sampler, left[0].steps)
-    present = [arrival for arrival in left if arrival.arrives_at <= moment]
+def next_batch(pending: Sequence[Arrival], moment: float) -> list[Arrival]:
+    """The first arrival, and the others until this moment that have its sampler and number of steps."""
+    settings = (pending[0].sampler, pending[0].steps)
+    present = [arrival for arrival in pending if arrival.arrives_at <= moment]
     return [arrival for arrival in present if (arrival.sampler, arrival.steps) == settings][:MAX_BATCH]
 
 
 @torch.inference_mode()
 def paint_by_scheduler(network: Denoiser, arrivals: Sequence[Arrival]) -> Tensor:
-    """The latents of paintings with one sampler and number of steps, all with guidance or none, as in a pipeline."""
+    """The latents of paintings with equal sampler and steps, all with guidance or all without, as in a pipeline."""
     scheduler = make_scheduler(CONFIG, arrivals[0].sampler, "native")
     set_timesteps(scheduler, arrivals[0].steps)
     generators = [torch.Generator().manual_seed(arrival.number) for arrival in arrivals]
@@ -229,27 +226,27 @@ def paint_by_scheduler(network: Denoiser, arrivals: Sequence[Arrival]) -> Tensor
 
 
 def run_step_loop(network: Denoiser, arrivals: Sequence[Arrival]) -> list[float]:
-    """Seconds from arrival to the end in the step loop, whose ticks are called directly."""
+    """Seconds from arrival to the end of each painting in the step loop, whose ticks are called directly."""
     tables = StepTables(CONFIG)
     for arrival in arrivals:
         tables.text_to_image(arrival.sampler, "native", arrival.steps)
     clock = WorkClock()
     loop = StepLoop(network, measure_step_times(network, tables), clock=clock)
     clock.offset -= clock()
-    took, left = {}, [(arrival, arrival.painting(tables)) for arrival in arrivals]
+    durations, pending = {}, [(arrival, arrival.painting(tables)) for arrival in arrivals]
     under_way: list[tuple[Arrival, Painting]] = []
-    while left or under_way:
+    while pending or under_way:
         if not under_way:
-            clock.skip_to(left[0][0].arrives_at)
-        while left and left[0][0].arrives_at <= clock():
-            loop.waiting.append(left[0][1])
-            under_way.append(left.pop(0))
+            clock.skip_to(pending[0][0].arrives_at)
+        while pending and pending[0][0].arrives_at <= clock():
+            loop.waiting.append(pending[0][1])
+            under_way.append(pending.pop(0))
         loop.tick()
         for arrival, painting in under_way:
             if painting.step == len(painting.table):
-                took[arrival.number] = clock() - arrival.arrives_at
-        under_way = [pair for pair in under_way if pair[0].number not in took]
-    return [took[arrival.number] for arrival in arrivals]
+                durations[arrival.number] = clock() - arrival.arrives_at
+        under_way = [pair for pair in under_way if pair[0].number not in durations]
+    return [durations[arrival.number] for arrival in arrivals]
 
 
 def measure_step_times(network: Denoiser, tables: StepTables) -> BatchSizes:
@@ -274,15 +271,15 @@ def compare_with_diffusers(network: Denoiser) -> dict[str, Any]:
         latents = run_at_random(network, [arrival.painting(tables) for arrival in (*arrivals, *mixed)])
         expected = [paint_by_scheduler(network, [arrival])[0] for arrival in arrivals]
         figures[sampler] = max(
-            float((one - other).abs().max() / other.abs().max())
-            for one, other in zip(latents[: len(arrivals)], expected, strict=True)
+            float((ours - theirs).abs().max() / theirs.abs().max())
+            for ours, theirs in zip(latents[: len(arrivals)], expected, strict=True)
         )
     by_sampler = {f"difference_{name}": difference for name, difference in figures.items()}
     return {"max_relative_difference": max(figures.values()), **by_sampler}
 
 
 def compare_bits(network: Denoiser, orders: int) -> dict[str, Any]:
-    """The share of arrival orders in which all reproducible paintings keep their bits."""
+    """The share of orders of arrival in which all reproducible paintings keep their bits."""
     tables = StepTables(CONFIG)
     arrivals = [Arrival(n, 0.0, (4, 7, 10)[n % 3], sorted(SAMPLERS)[n % 4], (1.0, 5.0)[n % 2]) for n in range(12)]
     first = run_at_random(network, [arrival.painting(tables, reproducible=True) for arrival in arrivals])
@@ -298,10 +295,10 @@ def compare_bits(network: Denoiser, orders: int) -> dict[str, Any]:
 
 def run_at_random(network: Denoiser, paintings: Sequence[Painting], seed: int = 0) -> list[Tensor]:
     """The latents of paintings that arrive one after another, a random number of steps apart."""
-    loop, chance, left = StepLoop(network, BatchSizes({}, MAX_BATCH)), random.Random(seed), list(paintings)
-    while left or loop.waiting or loop.active:
-        while left and chance.random() < 0.7:
-            loop.waiting.append(left.pop(0))
+    loop, chance, pending = StepLoop(network, BatchSizes({}, MAX_BATCH)), random.Random(seed), list(paintings)
+    while pending or loop.waiting or loop.active:
+        while pending and chance.random() < 0.7:
+            loop.waiting.append(pending.pop(0))
         loop.tick()
     return [painting.latents for painting in paintings]
 

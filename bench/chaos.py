@@ -1,4 +1,4 @@
-"""Test that no job is lost while parts fail: several workers paint, and every part fails in turn.
+"""Test that no job is lost while services fail: several workers paint, and every service fails in turn.
 
 Every few seconds a worker is killed and started again; the store and the index fail for some seconds each, and Redis
 is restarted. At the end every job must be final, no job may have two pictures, every picture in the index must have
@@ -74,7 +74,7 @@ def measure(folder: Path, text_folder: Path, total: int, workers: int) -> dict[s
 
 
 class Chaos:
-    """Kills workers and causes outages at their times."""
+    """Kills workers and causes outages, each at its time."""
 
     def __init__(self, fleet: Fleet, names: list[str]) -> None:
         self.fleet, self.names, self.kills = fleet, names, 0
@@ -90,7 +90,7 @@ class Chaos:
         self.restore_due: tuple[float, Action] | None = None  # when and how the current outage ends
 
     def act(self, finished: float) -> None:
-        """Do what is due now; `finished` is the share of finished jobs."""
+        """Cause or end an outage and kill a worker, if they are due; `finished` is the share of finished jobs."""
         passed = time.monotonic() - self.started
         if self.restore_due and self.restore_due[0] <= passed:
             self.restore_due[1]()
@@ -107,7 +107,7 @@ class Chaos:
             self.kills += 1
 
     def break_store(self) -> None:
-        """Replace the folder of pictures by a file, so that no picture can be written or read."""
+        """Replace the folder of pictures with a file, so that no picture can be written or read."""
         self.fleet.pictures.rename(self.moved_pictures)
         self.fleet.pictures.write_text("a file where the folder of pictures was")
 
@@ -127,7 +127,7 @@ class Chaos:
 def wait_for_first_job(queue: Queue, jobs: list[Job]) -> None:
     """Wait until the workers paint, so that the outages affect them; raises RuntimeError if none ever does."""
     deadline = time.monotonic() + TIMEOUT
-    while not any((now := find_job(queue, job.id)) and now.state.final for job in jobs):
+    while not any((current := find_job(queue, job.id)) and current.state.final for job in jobs):
         if time.monotonic() > deadline:
             raise RuntimeError(f"no worker finished a job in {TIMEOUT:.0f} s; see the log of the fleet")
         time.sleep(0.1)
@@ -146,8 +146,8 @@ def wait_for_all(queue: Queue, jobs: list[Job], total: int, chaos: Chaos) -> lis
         if not chaos.outages:
             jobs += [submit(queue, str(number), STEPS) for number in range(len(jobs), total)]
         for job in jobs:
-            if job.id not in finished and (now := find_job(queue, job.id)) and now.state.final:
-                finished[job.id] = now
+            if job.id not in finished and (current := find_job(queue, job.id)) and current.state.final:
+                finished[job.id] = current
     if chaos.outages:
         raise RuntimeError(
             f"{len(finished)} of {total} jobs finished in {TIMEOUT:.0f} s, before all outages had happened"
@@ -171,7 +171,7 @@ def wait_for_backlog(queue: Queue) -> None:
 
 
 def count_faults(memory: Memory, finished: list[Job]) -> dict[str, int]:
-    """Compare the store and the index with the finished jobs."""
+    """Count the differences between the finished jobs, the store and the index."""
     states = Counter(job.state for job in finished)
     keys = {job.recipe.key for job in finished}
     stored, indexed = set(memory.store.names()), set(memory.index.keys())

@@ -1,4 +1,4 @@
-"""The time of an answer from memory, compared with painting: the whole product over HTTP, on this machine.
+"""How long an answer from memory takes, compared with painting: the whole product over HTTP, on this machine.
 
 Starts `memoaized up` in a temporary folder, paints a few prompts, then requests them again in the same words, one
 after another, and submits prompts that are misses. `bench.web` measures load.
@@ -30,21 +30,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         port = free_port()
         command = [sys.executable, "-m", "memoaized.cli", "up", "--port", str(port), "--data", data]
-        stack = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        product = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             figures = measure(f"http://127.0.0.1:{port}")
         finally:
-            stack.send_signal(signal.SIGINT)
-            stack.wait(60)
+            product.send_signal(signal.SIGINT)
+            product.wait(60)
     print(json.dumps(figures) if as_json else "\n".join(f"{name:<28} {value}" for name, value in figures.items()))
 
 
 def measure(url: str) -> dict[str, float]:
-    """Seconds to paint, milliseconds of an answer from memory and of a miss, and the ratio of the first two."""
-    wait_until(lambda: call(f"{url}/healthz") is not None)
-    paint_prompt(url, "a warm up")
-    painted = [time_call(paint_prompt, url, prompt) for prompt in PROMPTS]
-    hits = [time_call(paint_prompt, url, prompt) for prompt in PROMPTS * REPEATS]
+    """Seconds to paint, milliseconds of an answer from memory and of a miss, and painting relative to memory."""
+    wait_until(lambda: send_json(f"{url}/healthz") is not None)
+    get_picture(url, "a warm up")
+    painted = [time_call(get_picture, url, prompt) for prompt in PROMPTS]
+    hits = [time_call(get_picture, url, prompt) for prompt in PROMPTS * REPEATS]
     misses = [prompt.replace("a ", "an odd ", 1) + f" {number}" for number in range(REPEATS) for prompt in PROMPTS]
     missed = [time_call(submit, url, prompt) for prompt in misses]
     return {
@@ -56,28 +56,28 @@ def measure(url: str) -> dict[str, float]:
     }
 
 
-def time_call(work: Callable[[str, str], object], url: str, prompt: str) -> float:
-    """Seconds that a call takes."""
+def time_call(request: Callable[[str, str], object], url: str, prompt: str) -> float:
+    """Seconds that `request(url, prompt)` takes."""
     started = time.perf_counter()
-    work(url, prompt)
+    request(url, prompt)
     return time.perf_counter() - started
 
 
-def paint_prompt(url: str, prompt: str) -> None:
-    """Submit a prompt and wait until its picture is done."""
+def get_picture(url: str, prompt: str) -> None:
+    """Submit a prompt and wait until its picture is painted or remembered."""
     job = submit(url, prompt)
-    wait_until(lambda: (call(url + job["links"]["self"]) or {}).get("state") == "done")
+    wait_until(lambda: (send_json(url + job["links"]["self"]) or {}).get("state") == "done")
 
 
 def submit(url: str, prompt: str) -> dict[str, Any]:
     """Submit a prompt; returns the job."""
-    answer = call(f"{url}/api/v1/jobs", {"prompt": prompt})
+    answer = send_json(f"{url}/api/v1/jobs", {"prompt": prompt})
     assert answer is not None
     return answer
 
 
-def call(url: str, body: object = None) -> dict[str, Any] | None:
-    """Send a JSON request; None if the server does not answer or answers with an error."""
+def send_json(url: str, body: object = None) -> dict[str, Any] | None:
+    """POST the body, or GET without one; returns the JSON of the answer, None on any error."""
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
@@ -87,10 +87,10 @@ def call(url: str, body: object = None) -> dict[str, Any] | None:
         return None
 
 
-def wait_until(done: Callable[[], bool], seconds: float = 300) -> None:
-    """Poll until `done()`; raises TimeoutError."""
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
+    """Poll until `condition()` is true; raises TimeoutError after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not done():
+    while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not done after {seconds:.0f} s")
         time.sleep(0.01)

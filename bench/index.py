@@ -1,4 +1,4 @@
-"""Storage and search of vectors in the index's engine, measured with embeddings of prompts.
+"""Storage and search of prompts' embeddings in the engine of the embedded index.
 
 For each data type and graph: milliseconds of a query for the twenty nearest, recall, seconds to build the graph, and
 megabytes on disk. Every query filters by one name for all settings, as memory does. With --conditions it compares
@@ -22,9 +22,9 @@ from memo.embed import Vectors, open_embedder
 from training.judge.grammar import draw_meaning, write_prompt
 
 QUERIES = 200
-LIMIT = 20
-BATCH = 512
-EFS = (32, 64, 128, 256)
+LIMIT = 20  # nearest neighbours to find
+BATCH = 512  # points added at once
+EFS = (32, 64, 128, 256)  # HNSW's ef: candidates during a search
 INT8 = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, always_ram=True)
 DATATYPES: dict[str, dict[str, Any]] = {
     "float32": {},
@@ -78,7 +78,7 @@ def measure_graphs(
         with tempfile.TemporaryDirectory() as folder:
             shard = fill_shard(Path(folder), vectors, options, 16)
             yield {
-                "kept": name,
+                "datatype": name,
                 "graph": "none",
                 **measure_queries(shard, queries, nearest, same),
                 **disk_size(Path(folder)),
@@ -92,7 +92,7 @@ def measure_graphs(
             built = {"built_s": round(time.perf_counter() - started, 1), **disk_size(Path(folder))}
             for ef in EFS:
                 measured = measure_queries(shard, queries, nearest, same, ef)
-                yield {"kept": "float32", "graph": f"m {m}, ef {ef}", **measured, **built}
+                yield {"datatype": "float32", "graph": f"m {m}, ef {ef}", **measured, **built}
             shard.close()
 
 
@@ -132,7 +132,7 @@ def fill_shard(folder: Path, vectors: Vectors, options: dict[str, Any], links: i
 def measure_queries(
     shard: edge.EdgeShard, queries: Vectors, nearest: Sequence[set[int]], same: edge.Filter, ef: int | None = None
 ) -> dict[str, float]:
-    """Milliseconds of a query, and recall: the share of the true nearest neighbours that was found."""
+    """Milliseconds of a query, and recall, the share of the true nearest neighbours (`nearest`) that it finds."""
     times, shares = [], []
     for query, expected in zip(queries, nearest, strict=True):
         request = edge.QueryRequest(

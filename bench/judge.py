@@ -1,4 +1,4 @@
-"""Accuracy of judges on the same pairs: the shipped one, cosine similarity, GPTCache's rule, and cosine with rules.
+"""Accuracy of judges on the same pairs: the shipped judge, cosine similarity, GPTCache's rule, cosine with rules.
 
 `--pairs` is a file of labelled pairs (JSON lines), by default `data/reuse/dev.jsonl`. A second set, the suite, is
 made by rule with a fixed seed from the prompts in `--prompts`. The judge was trained on neither.
@@ -26,9 +26,9 @@ from training.judge.pair_pool import read_prompts
 
 SUITE = ("parti", "dsg", "geneval")  # files of prompts that no judge is trained on
 PAIRS_PER_KIND = 100
-GPTCACHE = 0.6  # cosine; GPTCache accepts squared distances of unit vectors up to 0.8 by default
+GPTCACHE_COSINE = 0.6  # GPTCache accepts squared distances of unit vectors up to 0.8 by default
 Texts = Sequence[tuple[str, str]]
-Decide = Callable[[Texts], list[tuple[float, bool | None]]]
+Decide = Callable[[Texts], list[tuple[float, bool | None]]]  # a score and a decision for each pair
 
 
 def main() -> None:
@@ -47,13 +47,13 @@ def main() -> None:
         sets["suite"] = make_suite(read_prompts(options.prompts, SUITE, options.pairs), 1)
     if not sets:
         print(f"not measured: neither {options.pairs} nor {options.prompts} exists")
-    ways = list_ways(open_embedder("minilm", options.text_folder), options.judges, options.text_folder)
-    results = {name: {way: measure(ask, pairs) for way, ask in ways.items()} for name, pairs in sets.items()}
+    judges = list_judges(open_embedder("minilm", options.text_folder), options.judges, options.text_folder)
+    results = {name: {judge: measure(judges[judge], pairs) for judge in judges} for name, pairs in sets.items()}
     if options.json:
         print(json.dumps(results))
         return
-    for name, results_by_way in results.items():
-        print_tables(name, results_by_way)
+    for name, results_by_judge in results.items():
+        print_tables(name, results_by_judge)
 
 
 def make_suite(prompts: Sequence[str], seed: int) -> list[Pair]:
@@ -67,14 +67,14 @@ def make_suite(prompts: Sequence[str], seed: int) -> list[Pair]:
     return pairs
 
 
-def list_ways(embed: Embedder, specs: Sequence[str], text_folder: Path) -> dict[str, Decide]:
-    """The judges by name; where a decision is None, `measure` decides at 1 % false hits."""
+def list_judges(embed: Embedder, specs: Sequence[str], text_folder: Path) -> dict[str, Decide]:
+    """The judges by name, those of `specs` last; where a decision is None, `measure` decides at 1 % false hits."""
 
     def cosine(texts: Texts) -> list[tuple[float, bool | None]]:
         return [(value, None) for value in cosines(embed, texts)]
 
     def gptcache(texts: Texts) -> list[tuple[float, bool | None]]:
-        return [(value, value >= GPTCACHE) for value in cosines(embed, texts)]
+        return [(value, value >= GPTCACHE_COSINE) for value in cosines(embed, texts)]
 
     def rules(texts: Texts) -> list[tuple[float, bool | None]]:
         return [
@@ -82,7 +82,7 @@ def list_ways(embed: Embedder, specs: Sequence[str], text_folder: Path) -> dict[
             for value, (a, b) in zip(cosines(embed, texts), texts, strict=True)
         ]
 
-    def ask_judge(spec: str) -> Decide:
+    def open_spec(spec: str) -> Decide:
         judge = open_judge(spec, text_folder)
         return lambda texts: [(score, fits) for score, fits in score_pairs(judge, texts)]
 
@@ -90,22 +90,22 @@ def list_ways(embed: Embedder, specs: Sequence[str], text_folder: Path) -> dict[
         "cosine": cosine,
         "GPTCache": gptcache,
         "cosine + rules": rules,
-        **{spec: ask_judge(spec) for spec in specs},
+        **{spec: open_spec(spec) for spec in specs},
     }
 
 
 def cosines(embed: Embedder, texts: Texts) -> list[float]:
-    """Cosine similarity of the embeddings of each pair."""
+    """The cosine similarity of the two embeddings of each pair."""
     unique = sorted({text for pair in texts for text in pair}, key=len)
     vectors = np.concatenate([embed(unique[start : start + 64]) for start in range(0, len(unique), 64)])
     row = {text: number for number, text in enumerate(unique)}
     return [float(vectors[row[a]] @ vectors[row[b]]) for a, b in texts]
 
 
-def measure(way: Decide, pairs: Sequence[Pair]) -> dict[str, Any]:
+def measure(decide: Decide, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Figures of one judge."""
     started = time.perf_counter()
-    scores, fits = zip(*way([(pair.a, pair.b) for pair in pairs]), strict=True)
+    scores, fits = zip(*decide([(pair.a, pair.b) for pair in pairs]), strict=True)
     seconds = time.perf_counter() - started
     point = threshold(np.asarray(scores, float), np.asarray([pair.y for pair in pairs]), 0.01)
     decided = [score >= point if fit is None else fit for score, fit in zip(scores, fits, strict=True)]
@@ -113,15 +113,15 @@ def measure(way: Decide, pairs: Sequence[Pair]) -> dict[str, Any]:
     return {**results, "pairs_per_second": round(len(pairs) / seconds, 1)}
 
 
-def print_tables(name: str, results_by_way: dict[str, dict[str, Any]]) -> None:
+def print_tables(name: str, results_by_judge: dict[str, dict[str, Any]]) -> None:
     """Print a table of all judges, and one of the last judge by kind."""
-    print(f"\n{name}: {next(iter(results_by_way.values()))['pairs']} pairs")
+    print(f"\n{name}: {next(iter(results_by_judge.values()))['pairs']} pairs")
     columns = ("true_hit", "false_hit", "true_hit_at_1pct", "true_hit_at_5pct", "auc", "pairs_per_second")
     print(f"{'':24}" + "".join(f"{column:>18}" for column in columns))
-    for way, results in results_by_way.items():
-        print(f"{way:24}" + "".join(f"{results[column]!s:>18}" for column in columns))
-    way, results = list(results_by_way.items())[-1]
-    print(f"\n{way}, by kind")
+    for judge, results in results_by_judge.items():
+        print(f"{judge:24}" + "".join(f"{results[column]!s:>18}" for column in columns))
+    judge, results = list(results_by_judge.items())[-1]
+    print(f"\n{judge}, by kind")
     for kind, figures_of_kind in results["kinds"].items():
         print(
             f"{kind:24}"

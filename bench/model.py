@@ -1,4 +1,4 @@
-"""How good the picture model is: its pictures, judged by a classifier trained on real renders only.
+"""How good the picture model is, as a classifier sees it that was trained on real renders only.
 
 Paints prompts about things, places, colours, numbers and relations as the worker does, and judges the pictures. Real
 renders of the same prompts, judged in the same way, are the ceiling. The classifier is trained once (five minutes on
@@ -23,7 +23,7 @@ from worker.stickers.sprites import Bank
 from .pictures.classifier import PictureJudge
 from .pictures.classifier_training import FOLDER, TrainingOptions, open_classifier
 from .pictures.metrics import FIGURES, Figures, Pictures, diversity
-from .pictures.model_painter import THREADS, ModelPainter, peak_memory, seconds
+from .pictures.model_painter import THREADS, ModelPainter, measure_seconds, peak_memory
 from .pictures.prompts import KINDS, PicturePrompt, Sprites, held_out, held_out_rows, known_words, list_prompts
 from .pictures.renders import open_composer, open_drawings, render
 
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Print a table, or with --json one line."""
-    options, as_json = arguments()
+    options, as_json = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         figures = measure(options)
     except (BadSetup, BadRecipe, subprocess.CalledProcessError) as error:
         sys.exit(f"{error} {getattr(error, 'stderr', '')}")
-    print(json.dumps(figures) if as_json else table(figures))
+    print(json.dumps(figures) if as_json else format_table(figures))
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class BenchOptions:
     model: str = "stickers"
     models: Path = Path("models")
     settings: Mapping[str, object] = field(default_factory=dict)  # of recipes, instead of the model's defaults
-    per_kind: int = 10_000  # limit of pictures of a kind
-    timed: int = 11  # pictures
+    per_kind: int = 10_000  # at most so many pictures of a kind
+    timed: int = 11  # pictures whose time is measured
     threads: int = THREADS
     training: TrainingOptions = TrainingOptions()
     folder: Path = FOLDER  # of the classifier
 
 
-def arguments() -> tuple[BenchOptions, bool]:
+def parse_arguments() -> tuple[BenchOptions, bool]:
     """The options on the command line, and whether to print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
@@ -63,7 +63,7 @@ def arguments() -> tuple[BenchOptions, bool]:
     parser.add_argument("--models", type=Path, default=BenchOptions.models, help="the folder of models")
     parser.add_argument("--steps", type=int, help="instead of the model's default")
     parser.add_argument("--guidance", type=float, help="instead of the model's default")
-    parser.add_argument("--per-kind", type=int, default=BenchOptions.per_kind, help="limit of pictures of a kind")
+    parser.add_argument("--per-kind", type=int, default=BenchOptions.per_kind, help="most pictures of a kind")
     arguments = parser.parse_args()
     settings = {"steps": arguments.steps, "guidance_scale": arguments.guidance}
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -71,7 +71,7 @@ def arguments() -> tuple[BenchOptions, bool]:
 
 
 def measure(options: BenchOptions) -> dict[str, Any]:
-    """All figures, with those of real renders under "ceiling"; None where there is no prompt of a kind."""
+    """All figures, with those of real renders under "ceiling"; a figure is None if its kind has no prompts."""
     memory = peak_memory(options.models, options.model)
     painter = ModelPainter(options.models, options.model, options.settings, options.threads)
     bank = open_drawings(painter.model.folder)
@@ -82,7 +82,7 @@ def measure(options: BenchOptions) -> dict[str, Any]:
     real = {kind: render_prompts(composer, kind, of_kind) for kind, of_kind in prompts.items()}
     return {
         **compute_figures(judge, prompts, painted, real),
-        "seconds_256": round(seconds(painter, options.timed), 2),
+        "seconds_256": round(measure_seconds(painter, options.timed), 2),
         "peak_memory_mb": memory,
         "pictures": sum(map(len, painted.values())),
         **{f"classifier_{head}": round(part, 4) for head, part in accuracy.items()},
@@ -91,7 +91,7 @@ def measure(options: BenchOptions) -> dict[str, Any]:
 
 
 def list_all_prompts(composer: SceneComposer, bank: Bank, model: Path, limit: int) -> dict[str, list[PicturePrompt]]:
-    """All prompts by kind."""
+    """All prompts by kind, at most `limit` of each."""
     prompts = {kind: list_prompts(kind, composer.sprites, limit) for kind in KINDS}
     prompts["unseen"] = list(drop_known_words(prompts["unseen"], bank.sprites))
     every = json.loads((model / "model.json").read_text()).get("held_out", 0)
@@ -111,7 +111,7 @@ def drop_known_words(prompts: Iterable[PicturePrompt], bank: Sprites) -> Iterabl
 
 
 def paint(painter: ModelPainter, kind: str, prompts: list[PicturePrompt]) -> Pictures:
-    """Pictures by the model, each with its own seed."""
+    """Pictures of the prompts by the model, each with its own seed."""
     log.info("painting %d pictures: %s", len(prompts), kind)
     return [painter.paint(prompt.text, seed, painter.side) for seed, prompt in enumerate(prompts)]
 
@@ -135,8 +135,8 @@ def compute_figures(
     return {name: None if value is None else round(value, 4) for name, value in figures.items()}
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Three columns: figure, painted, real."""
+def format_table(figures: dict[str, Any]) -> str:
+    """The figures as a table with three columns: figure, painted, real."""
     rows = [("", "painted", "real")]
     for name, value in figures.items():
         if name != "ceiling":

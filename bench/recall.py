@@ -1,4 +1,4 @@
-"""Time of a memory lookup by number of remembered pictures: the embedded index over HTTP, the shipped judge.
+"""How long a memory lookup takes, by number of remembered pictures, with the embedded index and the shipped judge.
 
 Fills its own index server with prompts of the judge's grammar. Looks up, one after another on one thread, prompts in
 the same words, prompts with the same meaning in other words, and unknown prompts. Nothing is painted; the stored
@@ -37,9 +37,9 @@ from memoaized.up import free_port
 from training.judge.grammar import Meaning, draw_meaning, write_prompt
 
 SIZES = (1_000, 10_000, 100_000)
-PROMPTS_EACH = 200  # of each of the three kinds
-WARM_UP = 20
-BATCH = 256
+PROMPTS_EACH = 200  # of each of the three kinds of lookups
+WARM_UP = 20  # lookups before the measured ones
+BATCH = 256  # prompts that are remembered at once
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     results = []
-    with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, server):
+    with tempfile.TemporaryDirectory() as folder, start_index_server(Path(folder) / "index") as (url, key, server):
         cache = Path(folder) / "embeddings"
         embedder = open_embedder("minilm", options.text_folder, cache)
         index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
@@ -83,8 +83,8 @@ def main() -> None:
 
 
 @contextmanager
-def index_server(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
-    """An embedded index server on a free port: its URL, key and process."""
+def start_index_server(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
+    """Run an embedded index server on a free port; yields its URL, key and process."""
     port, key = free_port(), secrets.token_hex(16)
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
     command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
@@ -119,7 +119,7 @@ def remember(memory: Memory, embedder: Embedder, random: Random) -> Iterator[Mea
 
 
 def make_picture(prompt: str, number: int) -> Picture:
-    """A picture as if it had been painted."""
+    """A picture as if it had been painted, with `number` as its seed and time."""
     return Picture(recipe=replace(make_recipe(prompt), seed=number), created=float(number), seconds=1.0)
 
 
@@ -136,7 +136,7 @@ def wait_for_graphs(memory: Memory) -> None:
 
 
 def measure(memory: Memory, meanings: Sequence[Meaning]) -> dict[str, Any]:
-    """Milliseconds of each kind of lookup, and number of hits."""
+    """Milliseconds and number of hits of each kind of lookup; `meanings` are those of remembered prompts."""
     random = Random(2)
     newest = [picture.recipe.prompt for picture in memory.newest(limit=PROMPTS_EACH)]
     unknown = [write_prompt(random, draw_meaning(random)) for _ in range(PROMPTS_EACH)]

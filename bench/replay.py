@@ -1,7 +1,7 @@
-"""What a memory would have saved: traces of prompts, replayed in simulated time.
+"""How much painting a memory would have saved: traces of prompts, replayed in simulated time.
 
 There are two traces: prompts of real users in the order of their file, and repeated prompts (Zipf), mostly in other
-words. A miss takes `--seconds` of one of `--painters`; a prompt with the same meaning joins it meanwhile. Nothing is
+words. A miss takes `--seconds` of one of `--painters`; meanwhile, prompts with the same meaning join it. Nothing is
 painted; the stored picture files are empty. `--sample FILE` writes a random sample of answers by meaning, so that a
 person can read them and find the wrong ones.
 """
@@ -29,13 +29,13 @@ from memo.store import FolderStore
 from training.judge.edits import SAME_PICTURE, make_pair, normalize
 from training.judge.pair_pool import read_prompts
 
-from .recall import index_server, make_picture, make_recipe
+from .recall import make_picture, make_recipe, start_index_server
 
 REAL = "imagereward"
 REPEATED = ("parti", "dsg", "geneval")  # files of prompts that no judge is trained on
-MEANINGS = 1500  # of the repeated trace
-REQUESTS = 6000
-REWORDED_SHARE = 0.7  # of the repetitions
+MEANINGS = 1500  # different meanings in the repeated trace
+REQUESTS = 6000  # in the repeated trace
+REWORDED_SHARE = 0.7  # share of the repetitions in other words
 ZIPF = 1.0  # exponent; the n-th prompt is requested 1/n as often as the first
 
 
@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass
 class Replay:
-    """Replays a trace through a memory. A painting takes `seconds`; a request arrives every `pause` seconds."""
+    """Replays a trace through a memory: a painting takes `seconds`, and a request arrives every `pause` seconds."""
 
     memory: Memory
     seconds: float
@@ -67,7 +67,7 @@ class Replay:
     answers: list[Answer] = field(default_factory=list)
 
     def run(self, trace: Sequence[tuple[str, str | None]]) -> None:
-        """Request all (prompt, meaning); an answer is correct if its meaning is the same, None if it is unknown."""
+        """Request every (prompt, meaning) in turn; an answer is correct if it has the same meaning."""
         meaning_of = {prompt: meaning for prompt, meaning in trace}
         self.free = [0.0] * self.painters
         for prompt, meaning in trace:
@@ -83,7 +83,7 @@ class Replay:
                 self.answers.append(Answer(prompt, remembered, recall.reason, correct))
 
     def serve(self, recipe: Recipe, recall: Recall) -> str | None:
-        """Count the answer and paint on a miss; returns the prompt that answered."""
+        """Count the answer, or paint on a miss; returns the prompt whose picture answered, None on a miss."""
         if recall.match:
             self.counts[recall.match.how] += 1
             return recall.match.picture.recipe.prompt
@@ -115,7 +115,7 @@ class Replay:
         saved = (requests - self.counts["painted"]) * self.seconds
         correct = [answer.correct for answer in self.answers if answer.correct is not None]
         return {
-            "asked": requests,
+            "requests": requests,
             **dict(sorted(self.counts.items())),
             "hit_rate": round(1 - self.counts["painted"] / requests, 4),
             "seconds_saved": round(saved, 1),
@@ -133,33 +133,33 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, default=Path("data/reuse/dev.jsonl"), help="whose prompts are left out")
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--judge", default="learned")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of painting one picture")
+    parser.add_argument("--seconds", type=float, default=4.0, help="to paint one picture")
     parser.add_argument(
-        "--watts", type=float, default=350.0, help="of a painter at work; an assumption, give your own"
+        "--watts", type=float, default=350.0, help="of a painter at work; the default is an assumption"
     )
     parser.add_argument("--painters", type=int, default=4)
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between two requests")
-    parser.add_argument("--most", type=int, help="limit of requests of a trace")
-    parser.add_argument("--sample", type=Path, help="file for a sample of answers")
+    parser.add_argument("--most", type=int, help="replay at most so many requests of a trace")
+    parser.add_argument("--sample", type=Path, help="file to write a sample of the answers to")
     options = parser.parse_args()
     if not options.prompts.exists():
         print(f"not measured: {options.prompts} does not exist")
         return
     embedder = open_embedder("minilm", options.text_folder)
-    read: list[dict[str, Any]] = []
-    for name, trace in traces(options.prompts, options.pairs):
-        with tempfile.TemporaryDirectory() as folder, index_server(Path(folder) / "index") as (url, key, _):
+    samples: list[dict[str, Any]] = []
+    for name, trace in list_traces(options.prompts, options.pairs):
+        with tempfile.TemporaryDirectory() as folder, start_index_server(Path(folder) / "index") as (url, key, _):
             index = open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
             memory = open_memory(embedder, index, Path(folder), options.judge, options.text_folder)
             replay = Replay(memory, options.seconds, options.painters, options.pause)
             replay.run(trace[: options.most])
         print(json.dumps({"trace": name, **replay.figures(options.watts)}), flush=True)
         sample = Random(1).sample(replay.answers, min(100, len(replay.answers)))
-        read += [
+        samples += [
             {"trace": name, "a": answer.remembered, "b": answer.prompt, "reason": answer.reason} for answer in sample
         ]
     if options.sample:
-        options.sample.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in read))
+        options.sample.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples))
 
 
 def open_memory(embedder: Embedder, index: Index, folder: Path, judge: str, text_folder: Path) -> Memory:
@@ -169,14 +169,12 @@ def open_memory(embedder: Embedder, index: Index, folder: Path, judge: str, text
     return Memory(embedder, index, store, open_judge(judge, text_folder), pending, labels)
 
 
-def traces(folder: Path, avoid: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """The trace of real users, and the repeated one."""
+def list_traces(folder: Path, avoid: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """The trace of real users and the repeated trace, by name; the latter has no prompts of the file `avoid`."""
     prompts = read_lines(folder / f"{REAL}.txt")
-    yield (
-        "real users",
-        [(prompt, None) for prompt in prompts[len(prompts) // 2 :]],
-    )  # the judge was trained on the first half
-    yield "repeated", list(repeated(Random(1), read_prompts(folder, REPEATED, avoid)))
+    second_half = prompts[len(prompts) // 2 :]  # the judge was trained on the first half
+    yield "real users", [(prompt, None) for prompt in second_half]
+    yield "repeated", list(repeat_prompts(Random(1), read_prompts(folder, REPEATED, avoid)))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -185,8 +183,8 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if 0 < len(line) <= 2000 and line.isprintable()]
 
 
-def repeated(random: Random, prompts: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Prompts with their meanings, often repeated, mostly in other words; a meaning is the original prompt."""
+def repeat_prompts(random: Random, prompts: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Prompts, often repeated and mostly in other words, with their meanings; a meaning is the original prompt."""
     chosen = random.sample(prompts, MEANINGS)
     weights = [1 / (rank + 1) ** ZIPF for rank in range(MEANINGS)]
     for meaning in random.choices(chosen, weights, k=REQUESTS):

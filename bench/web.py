@@ -1,4 +1,4 @@
-"""Load on the embedded default: answers from memory, status polls, and open event streams.
+"""Load on the web with the embedded parts: answers from memory, status polls, and open event streams.
 
 Fills the folder of a `memoaized up` with prompts of the judge's grammar (their picture files are empty, since no one
 opens them), starts it, and sends requests over HTTP like many browsers. Event streams stay open while jobs are
@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.hit import call, wait_until
-from bench.recall import BATCH, index_server
+from bench.hit import send_json, wait_until
+from bench.recall import BATCH, start_index_server
 from jobs.models import Catalogue
 from memo import MemoConfig, Memory, Picture, open_memory
 from memo.memory import object_name
@@ -38,12 +38,12 @@ from training.judge.grammar import Meaning, draw_meaning, write_prompt
 MODELS = Path(__file__).parents[1] / "models"
 POLLERS = 4  # connections that poll
 LONG_PAINTING = {"steps": 150, "memo": "off"}  # takes some seconds of one core
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 60  # limit of one request, and of the time to stop
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Size of the load."""
+    """How much load to make."""
 
     remembered: int = 10_000
     requests: int = 500
@@ -56,12 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
     parser.add_argument("--models", type=Path, default=MODELS)
-    for name, default in (("remembered", Size().remembered), ("asked", Size().requests), ("streams", Size().streams)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name in ("remembered", "requests", "streams"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(Size(), name))
     parser.add_argument("--seconds", type=float, default=Size().seconds)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    size = Size(options.remembered, options.asked, options.streams, options.seconds)
+    size = Size(options.remembered, options.requests, options.streams, options.seconds)
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.text_folder, options.models, size)
     print(
@@ -70,17 +70,17 @@ def main() -> None:
 
 
 def measure(folder: Path, text_folder: Path, models: Path, size: Size) -> dict[str, Any]:
-    """Milliseconds of an answer from memory, polls a second, and the number of streams that stayed open."""
+    """Milliseconds of an answer from memory, polls per second, and the number of streams that stayed open."""
     if text_folder.is_dir():
         shutil.copytree(text_folder, folder / "text")
     prompts = remember(folder, models, size)
     with start_product(folder, models) as address:
         hits = [time_hit(address, prompt) for prompt in prompts]
         job = paint_one_job(address)
-        polls_alone = polls(address, job, size.seconds / 6)
+        polls_alone = count_polls(address, job, size.seconds / 6)
         streams = Streams(address, size)
-        polls_with_streams = polls(address, job, size.seconds)
-        results = streams.end()
+        polls_with_streams = count_polls(address, job, size.seconds)
+        stream_results = streams.end()
     p50, p99 = np.percentile(hits, (50, 99))
     return {
         "remembered": size.remembered,
@@ -88,14 +88,14 @@ def measure(folder: Path, text_folder: Path, models: Path, size: Size) -> dict[s
         "hit_p99_ms": round(float(p99), 1),
         "polls_per_s": round(polls_alone),
         "polls_beside_streams_per_s": round(polls_with_streams),
-        **results,
+        **stream_results,
     }
 
 
 def remember(folder: Path, models: Path, size: Size) -> list[str]:
     """Fill the folder; returns prompts that memory answers, half of them in other words, in random order."""
     random = Random(1)
-    with index_server(folder / "index") as (url, key, _):
+    with start_index_server(folder / "index") as (url, key, _):
         settings = {"MEMO_INDEX": url, "MEMO_INDEX_KEY": key, "MEMO_STORE": f"file:{folder / 'pictures'}"}
         settings |= {"MEMO_TEXT_FOLDER": str(folder / "text"), "MEMO_EMBEDDING_CACHE": str(folder / "embeddings")}
         memory = open_memory(MemoConfig.from_env(settings))
@@ -115,11 +115,10 @@ def fill(memory: Memory, catalogue: Catalogue, random: Random, count: int) -> li
     while len(remembered) < count:
         meaning = draw_meaning(random)
         remembered.setdefault(write_prompt(random, meaning), meaning)
-    make_recipe = catalogue.recipe({"prompt": "any"})
-    results = list(remembered)
+    recipe, prompts = catalogue.recipe({"prompt": "any"}), list(remembered)
     for start in range(0, count, BATCH):
-        batch = results[start : start + BATCH]
-        recipes = [replace(make_recipe, prompt=prompt, seed=start + row) for row, prompt in enumerate(batch)]
+        batch = prompts[start : start + BATCH]
+        recipes = [replace(recipe, prompt=prompt, seed=start + row) for row, prompt in enumerate(batch)]
         pictures = [Picture(recipe=recipe, created=time.time(), seconds=1.0) for recipe in recipes]
         memory.index.add_all(pictures, np.concatenate([memory.embedder([prompt]) for prompt in batch]))
         for picture in pictures:
@@ -130,15 +129,15 @@ def fill(memory: Memory, catalogue: Catalogue, random: Random, count: int) -> li
 def find_paraphrases(
     memory: Memory, catalogue: Catalogue, random: Random, remembered: Sequence[tuple[Meaning, str]], count: int
 ) -> Iterator[str]:
-    """Remembered prompts in other words that memory answers."""
-    found = 0
+    """`count` rewordings of remembered prompts that memory answers, or fewer if it answers fewer."""
+    answered = 0
     for meaning, prompt in random.sample(remembered, len(remembered)):
-        if found == count:
+        if answered == count:
             return
-        other = write_prompt(random, meaning)
-        if other != prompt and memory.recall(catalogue.recipe({"prompt": other})).match:
-            found += 1
-            yield other
+        paraphrase = write_prompt(random, meaning)
+        if paraphrase != prompt and memory.recall(catalogue.recipe({"prompt": paraphrase})).match:
+            answered += 1
+            yield paraphrase
 
 
 @contextmanager
@@ -148,49 +147,49 @@ def start_product(folder: Path, models: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "memoaized.cli", "up", "--port", address.partition(":")[2]]
     command += ["--data", str(folder), "--models", str(models)]
     with (folder / "log").open("w") as log:
-        stack = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WEB_STREAMS": ""})
+        product = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WEB_STREAMS": ""})
         try:
-            wait_until(lambda: call(f"http://{address}/healthz") is not None)
+            wait_until(lambda: send_json(f"http://{address}/healthz") is not None)
             yield address
         finally:
-            stack.send_signal(signal.SIGINT)
-            stack.wait(ANSWER_SECONDS)
+            product.send_signal(signal.SIGINT)
+            product.wait(ANSWER_SECONDS)
 
 
 def time_hit(address: str, prompt: str) -> float:
     """Milliseconds of a POST that memory answers, on its own connection; raises RuntimeError if it is a miss."""
     started = time.perf_counter()
-    status, results = post_job(http.client.HTTPConnection(address, timeout=ANSWER_SECONDS), {"prompt": prompt})
+    status, job = post_job(http.client.HTTPConnection(address, timeout=ANSWER_SECONDS), {"prompt": prompt})
     milliseconds = 1000 * (time.perf_counter() - started)
     if status != 200:
-        raise RuntimeError(f"{prompt!r} was not answered from memory: {results}")
+        raise RuntimeError(f"{prompt!r} was not answered from memory: {job}")
     return milliseconds
 
 
 def post_job(connection: http.client.HTTPConnection, body: object) -> tuple[int, dict[str, Any]]:
-    """POST a job; returns the status and the JSON of the answer."""
+    """POST a job and close the connection; returns the status and the job."""
     connection.request("POST", "/api/v1/jobs", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
-    results = dict(json.loads(answer.read()))
+    job = dict(json.loads(answer.read()))
     connection.close()
-    return answer.status, results
+    return answer.status, job
 
 
 def paint_one_job(address: str) -> str:
     """Paint one job; returns its path."""
     job_path = submit_job(address, {"prompt": "a red fox in the snow", "memo": "off"})
-    wait_until(lambda: (call(f"http://{address}{job_path}") or {}).get("state") == "done")
+    wait_until(lambda: (send_json(f"http://{address}{job_path}") or {}).get("state") == "done")
     return job_path
 
 
 def submit_job(address: str, body: object) -> str:
     """Submit a job; returns its path."""
-    _, results = post_job(http.client.HTTPConnection(address, timeout=ANSWER_SECONDS), body)
-    return str(results["links"]["self"])
+    _, job = post_job(http.client.HTTPConnection(address, timeout=ANSWER_SECONDS), body)
+    return str(job["links"]["self"])
 
 
-def polls(address: str, job_path: str, seconds: float) -> float:
-    """Answers a second to clients that poll one job."""
+def count_polls(address: str, job_path: str, seconds: float) -> float:
+    """Answers per second to POLLERS clients that poll one job."""
     counts = [0] * POLLERS
     until = time.monotonic() + seconds
     threads = [
@@ -204,7 +203,7 @@ def polls(address: str, job_path: str, seconds: float) -> float:
 
 
 def poll(address: str, job_path: str, until: float, counts: list[int], number: int) -> None:
-    """Poll on one connection; raises RuntimeError for an answer other than a complete one of status 200."""
+    """Poll on one connection and count answers in `counts[number]`; raises RuntimeError unless all are 200."""
     request = f"GET {job_path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
     with connect(address) as connection:
         while time.monotonic() < until:
@@ -239,7 +238,7 @@ class Streams:
             thread.start()
 
     def end(self) -> dict[str, Any]:
-        """Wait for the clients; returns the number of streams that never broke, and what they received."""
+        """Wait for the clients; returns the number of streams that never broke, and how many events they received."""
         for thread in self.threads:
             thread.join()
         return {
@@ -250,7 +249,7 @@ class Streams:
         }
 
     def hold_stream(self, number: int) -> None:
-        """Run one client."""
+        """Run the client `number`: follow one job after another until the time is over."""
         turn = 0
         try:
             while time.monotonic() < self.until:
@@ -260,7 +259,7 @@ class Streams:
             self.broken.append(repr(error))
 
     def job_path(self, turn: int) -> str:
-        """The path of the job number `turn`; the first client that needs it submits it."""
+        """The path of the job number `turn`, submitted by the first client that needs it."""
         with self.lock:
             if turn == len(self.paths):
                 self.paths.append(submit_job(self.address, {"prompt": "a castle at sunset", **LONG_PAINTING}))

@@ -28,14 +28,14 @@ START_TIMEOUT = 60.0  # seconds
 
 
 class Fleet:
-    """Processes by name; each can be killed and started again."""
+    """Processes by name, each of which can be killed and started again."""
 
     def __init__(self, folder: Path, text_folder: Path, step_seconds: float) -> None:
         self.folder, self.log = folder, (folder / "log").open("a")
-        run = folder / "run"
-        run.mkdir()
+        run_folder = folder / "run"
+        run_folder.mkdir()
         binary = find_redis(dict(os.environ))
-        plan = plan_redis(binary, folder, run, password=secrets.token_hex(16), free_port=free_port())
+        plan = plan_redis(binary, folder, run_folder, password=secrets.token_hex(16), free_port=free_port())
         port, key = free_port(), secrets.token_hex(16)
         self.redis_url, self.index_url, self.pictures = plan.url, f"http://127.0.0.1:{port}", folder / "pictures"
         self.environment = {
@@ -56,67 +56,67 @@ class Fleet:
         }
         index = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
         index += ["--no-control-socket", "--log-level", "warning", "--bind", f"127.0.0.1:{port}"]
-        self.parts = {
+        self.processes = {
             "redis": ChildProcess("redis", plan.command, self.environment, grace=10),
             "index": ChildProcess("index", [*index, "index_server.app:create()"], self.environment, grace=10),
         }
 
     def start(self, name: str) -> None:
         """Start a process and wait until it answers; `worker-N` is a worker."""
-        if name not in self.parts:
+        if name not in self.processes:
             command = [sys.executable, "-m", "celery", "--app", "bench.fleet.sleeper:app", "--quiet", "worker"]
             command += ["--pool", "threads", "--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
             command += ["--without-heartbeat", "--hostname", f"{name}@%h"]
-            self.parts[name] = ChildProcess(name, command, self.environment, grace=20)
-        self.parts[name].start(self.note)
+            self.processes[name] = ChildProcess(name, command, self.environment, grace=20)
+        self.processes[name].start(self.log_line)
         if name == "redis":
-            self.until(name, self.redis_answers)
+            self.wait_until_ready(name, self.redis_answers)
         elif name == "index":
-            self.until(name, lambda: responds_ok(f"{self.index_url}/healthz"))
+            self.wait_until_ready(name, lambda: responds_ok(f"{self.index_url}/healthz"))
 
     def kill(self, name: str) -> None:
-        """Send SIGKILL."""
+        """Kill a process, and wait for its end."""
         self.signal(name, signal.SIGKILL)
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal that ends the process, and wait for its end."""
-        process = self.parts[name].process
+        process = self.processes[name].process
         assert process is not None
         os.kill(process.pid, number)
-        process.wait(self.parts[name].grace)
+        process.wait(self.processes[name].grace)
         self.close(name)
 
     def stop(self) -> None:
         """Stop all processes, workers first."""
-        for name in reversed(self.parts):
+        for name in reversed(self.processes):
             self.end(name)
         self.log.close()
 
     def end(self, *names: str) -> None:
         """Ask processes to end, then wait for them."""
         for name in names:
-            self.parts[name].terminate()
+            self.processes[name].terminate()
         for name in names:
-            self.parts[name].wait()
+            self.processes[name].wait()
             self.close(name)
 
     def close(self, name: str) -> None:
         """Close the output of an ended process, once its last lines have been read."""
-        process = self.parts[name].process
+        process = self.processes[name].process
         if process and process.stdout:
-            time.sleep(0.05)  # a thread of the part reads it
+            time.sleep(0.05)  # a thread is still reading it
             process.stdout.close()
 
-    def note(self, name: str, line: str) -> None:
+    def log_line(self, name: str, line: str) -> None:
         """Write a line of a process to the log file."""
         self.log.write(f"{name} | {line}\n")
         self.log.flush()
 
-    def until(self, name: str, ready: Callable[[], bool]) -> None:
-        """Wait for a process; raises RuntimeError with the end of the log if it does not start."""
+    def wait_until_ready(self, name: str, ready: Callable[[], bool]) -> None:
+        """Wait until a process is ready; raises RuntimeError with the end of the log if it does not start."""
         deadline = time.monotonic() + START_TIMEOUT
         while not ready():
-            if time.monotonic() > deadline or not self.parts[name].is_running:
+            if time.monotonic() > deadline or not self.processes[name].is_running:
                 raise RuntimeError(f"{name} did not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.02)
 
@@ -140,16 +140,16 @@ class Fleet:
 @contextmanager
 def start_fleet(folder: Path, text_folder: Path, *, step_seconds: float) -> Iterator[Fleet]:
     """Start Redis and the index; the caller starts workers. All processes end with the block."""
-    run = Fleet(folder, text_folder, step_seconds)
+    fleet = Fleet(folder, text_folder, step_seconds)
     try:
-        run.start("redis")
-        run.start("index")
-        yield run
+        fleet.start("redis")
+        fleet.start("index")
+        yield fleet
     finally:
-        run.stop()
+        fleet.stop()
 
 
 def submit(queue: Queue, name: str, steps: int) -> Job:
-    """Submit a painting with a new prompt."""
+    """Submit a painting whose prompt contains `name`."""
     settings = {"prompt": f"picture {name}", "steps": steps, "width": 128, "height": 128}
     return queue.submit(Catalogue(MODELS).recipe(settings), reason="bench", scope="shared")

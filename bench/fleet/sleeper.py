@@ -13,7 +13,7 @@ from worker.painters.port import ANY_TURN, OnStep, Progress, Turn
 
 
 class Sleeper:
-    """A painter whose steps all take the same time."""
+    """A painter whose steps all take `step_seconds`."""
 
     device = "asleep"
     metered = False
@@ -31,9 +31,8 @@ class Sleeper:
         """See Painter."""
         started = time.monotonic()
         for step in range(1, recipe.steps + 1):
-            time.sleep(
-                max(0.0, started + step * self.step_seconds - time.monotonic())
-            )  # a report must not delay the next step
+            due = started + step * self.step_seconds  # from the start, so that a report does not delay the next step
+            time.sleep(max(0.0, due - time.monotonic()))
             on_step(Progress(step))
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
 

@@ -1,4 +1,4 @@
-"""Measures the step loop on an accelerator: Stable Diffusion 1.5 at 512 px and SDXL at 1024 px, with random weights.
+"""Measure the step loop on an accelerator: Stable Diffusion 1.5 at 512 px and SDXL at 1024 px, with random weights.
 
     python bench/gpu/engine.py                   # on a GPU, from the repository's root; mostly compiles
     python bench/gpu/engine.py --models toy      # anywhere: shows that it runs, not how fast
@@ -6,10 +6,10 @@
 It measures for each architecture:
 
 - steps of 1 to 16 paintings, uncompiled and compiled;
-- eight paintings of different steps, samplers and guidance relative to the same ones one by one: `full` admits a new
-  painting for each that ends (the pictures per second of a busy worker, which its target refers to), `mixed` runs
-  until the longest painting is done alone;
-- the share of the rate of a large bfloat16 matrix product, which is measured here;
+- eight paintings of different steps, samplers and guidance, relative to the same ones painted one by one: `full`
+  admits a new painting for each that ends (this gives the pictures per second of a busy worker, to which the target
+  refers), `mixed` runs until the longest painting is done, at last alone;
+- the operations per second, as a share of those of a large bfloat16 matrix product, which is measured too;
 - how far compiled predictions are from uncompiled ones;
 - whether reproducible paintings keep their bits in any batch.
 
@@ -71,8 +71,8 @@ TOY_XL = {**TOY, "addition_embed_type": "text_time", "addition_time_embed_dim": 
 TOY_XL["projection_class_embeddings_input_dim"] = 6 * 8 + 16
 MODELS: dict[str, dict[str, Any]] = {"sd15": SD15, "sdxl": SDXL, "toy": TOY, "toy-xl": TOY_XL}
 TOKENS, POOLED = 77, {"sdxl": 1280, "toy-xl": 16}
-BATCH_SIZES = (1, 8, 4, 16, 2, 12, 6, 3)  # the most informative come first
-FIRST_SIZES = 3  # sizes to compile before the eight paintings: any number of them is padded to one of these
+BATCH_SIZES = (1, 8, 4, 16, 2, 12, 6, 3)  # the most informative ones come first
+FIRST_SIZES = 3  # sizes to compile before the eight paintings: batches of fewer of them are padded to one of these
 MIXED = (  # steps, sampler, guidance
     (4, "euler-a", 2.0),
     (8, "euler", 3.0),
@@ -86,7 +86,7 @@ MIXED = (  # steps, sampler, guidance
 STEPS = 30  # steps of a picture, for pictures per second
 TIMED_STEPS = 7
 TICKS = 60  # ticks of a loop that is always full
-ORDERS = 5
+ORDERS = 5  # repetitions of each kind in `compare_bits`
 
 
 def main() -> None:
@@ -107,11 +107,12 @@ def main() -> None:
     figures: dict[str, Any] = {"device": str(device), "torch": torch.__version__}
     if device.cuda:
         figures["device"] = f"{torch.cuda.get_device_name()} {device}"
-    figures["matmul_tflops"] = round(matmul_rate(device) / 1e12, 3)
+    figures["matmul_tflops"] = round(measure_matmul_rate(device) / 1e12, 3)
     mode = options.compile or ("1" if device.cuda else "0")
     for name in options.models:
         bench = Bench(name, device, figures["matmul_tflops"] * 1e12)
-        for line in bench.lines(options.batch_sizes, mode, time.monotonic() + options.seconds / len(options.models)):
+        until = time.monotonic() + options.seconds / len(options.models)
+        for line in bench.measure(options.batch_sizes, mode, until):
             figures |= {f"{name}_{key}": value for key, value in line.items()}
             if not options.json:
                 print(json.dumps({"model": name, **line}), flush=True)
@@ -121,9 +122,9 @@ def main() -> None:
 class Bench:
     """Measures one architecture."""
 
-    def __init__(self, name: str, device: Device, ceiling: float) -> None:
+    def __init__(self, name: str, device: Device, matmul_rate: float) -> None:
         torch.manual_seed(0)
-        self.name, self.device, self.ceiling = name, device, ceiling
+        self.name, self.device, self.matmul_rate = name, device, matmul_rate
         with torch.device(device.name):
             self.unet = device.move(UNet2DConditionModel(**MODELS[name])).eval()
         self.flops = row_flops(name)
@@ -131,8 +132,8 @@ class Bench:
         self.side, self.width = self.unet.config.sample_size, self.unet.config.cross_attention_dim
         self.tables = StepTables(CONFIG)
 
-    def lines(self, sizes: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
-        """Yield figures one dict after the other; those with targets come before further sizes are compiled."""
+    def measure(self, sizes: Sequence[int], mode: str, until: float) -> Iterator[dict[str, float]]:
+        """Yield figures, one dict after the other; those with targets come before further sizes are compiled."""
         yield {"tflop_per_row": float(f"{self.flops / 1e12:.4g}")}
         network = eager = Denoiser(self.unet).eval()
         if mode == "0":
@@ -151,7 +152,7 @@ class Bench:
     def time_sizes(
         self, way: str, network: Denoiser, sizes: Sequence[int], until: float
     ) -> Iterator[dict[str, float]]:
-        """Time steps of each batch size, as long as the next can be expected to compile in time."""
+        """Time the steps of each batch size, as long as the next size can be expected to compile before `until`."""
         first = 0.0
         for size in sizes:
             if network.compiled and network.compiled.row_counts and time.monotonic() + first > until:
@@ -167,7 +168,7 @@ class Bench:
             yield {f"{way}_{size}_first_s": round(first, 1), **self.figures(way, size, seconds)}
 
     def compare_batches(self, network: Denoiser) -> Iterator[dict[str, float]]:
-        """Eight paintings of different steps relative to the same ones one by one."""
+        """Measure eight paintings of different steps relative to the same ones one by one."""
         single = self.single_seconds.items()
         full = self.full_seconds(network)
         yield {"full_pictures_per_second": round(1 / (full * STEPS), 3)}
@@ -198,7 +199,7 @@ class Bench:
 
     def figures(self, way: str, size: int, seconds: float) -> dict[str, float]:
         """The figures of steps of one batch size; `mfu` is the share of the matrix product's rate."""
-        share = 2 * size * self.flops / seconds / self.ceiling
+        share = 2 * size * self.flops / seconds / self.matmul_rate
         rate = size / (STEPS * seconds)
         figures = {"ms": 1000 * seconds, "per_second": rate, "mfu": share}
         return {f"{way}_{size}_{name}": round(value, 4) for name, value in figures.items()}
@@ -226,43 +227,43 @@ class Bench:
         return StepLoop(network, BatchSizes({}, max_size), device=self.device.name, buckets=buckets)
 
     def time_steps(self, network: Denoiser, size: int) -> tuple[list[float], float]:
-        """Seconds of steps at a batch size, empty if memory is too small; and seconds of the step before them."""
+        """Seconds of each step at a batch size, empty if memory is too small; and seconds of the first step."""
         paintings = [self.painting(number, 1 + TIMED_STEPS, "dpm++2m") for number in range(size)]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         with network.compiled.compiling() if network.compiled else nullcontext():
             times = time_steps(self.loop(network, size), paintings, TIMED_STEPS)
-        return times, time.perf_counter() - begun - sum(times)
+        return times, time.perf_counter() - started - sum(times)
 
     def mixed_seconds(self, network: Denoiser) -> float:
-        """Seconds until the longest of all paintings together is done, in the second of two runs."""
+        """Seconds until all eight paintings are done, in the second of two runs."""
         seconds = 0.0
         for _ in range(2):
             loop = self.loop(network, len(MIXED))
             loop.waiting = [self.painting(number, *settings) for number, settings in enumerate(MIXED)]
-            begun = time.perf_counter()
+            started = time.perf_counter()
             while loop.waiting or loop.active:
                 loop.tick()
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - started
         return seconds
 
     def full_seconds(self, network: Denoiser) -> float:
-        """Seconds per step and painting while eight are always active: each that ends is replaced at once."""
-        loop, most = self.loop(network, len(MIXED)), len(MIXED)
-        settings = islice(cycle(MIXED), most * TICKS)
-        coming = [self.painting(number, *values) for number, values in enumerate(settings)]
-        begun = 0.0
+        """Seconds per step and painting while eight are always active, because each that ends is replaced at once."""
+        loop, count = self.loop(network, len(MIXED)), len(MIXED)
+        settings = islice(cycle(MIXED), count * TICKS)
+        pending = [self.painting(number, *values) for number, values in enumerate(settings)]
+        started = 0.0
         for _ in range(1 + TICKS):
-            free = most - len(loop.active) - len(loop.waiting)
-            loop.waiting += [coming.pop() for _ in range(free)]
+            free = count - len(loop.active) - len(loop.waiting)
+            loop.waiting += [pending.pop() for _ in range(free)]
             loop.tick()
-            begun = begun or time.perf_counter()
-        return (time.perf_counter() - begun) / (TICKS * most)
+            started = started or time.perf_counter()  # after the first tick, which warms up
+        return (time.perf_counter() - started) / (TICKS * count)
 
     def compare_bits(self, network: Denoiser) -> Iterator[dict[str, float]]:
         """The share of reproducible paintings with the bits of the painting alone, in three kinds of repetition.
 
-        The first kind that differs shows the reason: `again` (alone), the computation is not repeatable;
-        `same_place` in the batch, the other paintings matter; `any_place`, the place in the batch matters.
+        The first kind with a share below 1 shows the reason. `again` (alone): the computation is not repeatable.
+        `same_place` in the batch: the other paintings matter. `any_place`: the place in the batch matters.
         """
         alone, chance = self.paint_all(network, [1])[1], random.Random(0)
         orders: dict[str, list[list[int]]] = {"again": [], "same_place": [], "any_place": []}
@@ -295,15 +296,15 @@ class Bench:
 
 @torch.inference_mode()
 def row_flops(name: str) -> float:
-    """The floating-point operations of one row of a UNet; a multiplication and an addition count as two.
+    """The floating-point operations of a UNet for one row of a batch; a multiplication and an addition count as two.
 
     They are counted on the meta device: on some devices attention is a single operation that the counter misses.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = UNet2DConditionModel(**MODELS[name])
         shape, states = sample_shape(unet), torch.empty(1, TOKENS, unet.config.cross_attention_dim)
-        more = {"pooled": torch.empty(1, POOLED[name]), "time_ids": torch.empty(1, 6)} if name in POOLED else {}
-        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Conditioning(states, **more))
+        inputs = {"pooled": torch.empty(1, POOLED[name]), "time_ids": torch.empty(1, 6)} if name in POOLED else {}
+        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Conditioning(states, **inputs))
     return float(counter.get_total_flops())
 
 
@@ -312,18 +313,18 @@ def sample_shape(unet: Any) -> tuple[int, int, int]:
     return unet.config.in_channels, unet.config.sample_size, unet.config.sample_size
 
 
-def matmul_rate(device: Device) -> float:
+def measure_matmul_rate(device: Device) -> float:
     """Operations per second of a large matrix product in the device's dtype: the best round after a warm-up."""
     side, repeats = (8192, 10) if device.cuda else (1024, 1)
     left, right = (torch.randn(side, side).to(device.name, device.dtype) for _ in range(2))
     times = []
     for _ in range(1 + TIMED_STEPS):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(repeats):
             left @ right
         if device.cuda:
             torch.cuda.synchronize()
-        times.append((time.perf_counter() - begun) / repeats)
+        times.append((time.perf_counter() - started) / repeats)
     return 2 * side**3 / min(times[1:])
 
 

@@ -1,6 +1,6 @@
-"""Train the shipped picture model on an accelerator, in one command there.
+"""Train the shipped picture model on an accelerator, with one command there.
 
-    python bench/gpu/train_stickers.py pack                # where there is a network: writes var/gpu, under 60 MB
+    python bench/gpu/train_stickers.py pack                # on a machine with network: writes var/gpu, under 60 MB
     python3 bench/gpu/train_stickers.py train --out $OUT   # on the accelerator, from the root of the repository
 
 Takes the drawings and the autoencoder from models/stickers, and the text model and missing packages from var/gpu.
@@ -22,11 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACK_FOLDER = ROOT / "var/gpu"
 WHEELS = ("diffusers==0.42.1",)  # packages that a machine with torch and transformers may lack
-TRIAL_STEPS = 40  # to measure the time of a step
+TRIAL_STEPS = 40  # steps that measure the time of one
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the command on the command line, pack or train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("pack", "train"))
     parser.add_argument("--minutes", type=float, default=8.0, help="of training, without the drawing of scenes")
@@ -59,7 +59,7 @@ def pack() -> None:
 
 
 def install_wheels() -> None:
-    """Install the packed wheels that are missing."""
+    """Install the packed wheels if diffusers is missing."""
     if importlib.util.find_spec("diffusers") is None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
         subprocess.run([*pip, "install", "--no-deps", *sorted((PACK_FOLDER / "wheels").glob("*.whl"))], check=True)
@@ -80,7 +80,7 @@ def train(options: argparse.Namespace) -> None:
     from training.scenes import compose
     from worker.engine.text_encoder import TextEncoder
 
-    began, cores = time.monotonic(), os.cpu_count() or 1
+    start, cores = time.monotonic(), os.cpu_count() or 1
     work = options.out / "work"
     scene_knobs = compose.Knobs(
         ROOT / "models/stickers/sprites", work / "scenes", options.scenes, processes=cores, held_out=10
@@ -105,13 +105,12 @@ def train(options: argparse.Namespace) -> None:
     objective = make_objective(knobs.target, knobs.schedule, knobs.snr_cap)
     folder = open_run(knobs)
     dataset = open_dataset(folder / "dataset.pt", pairs, vae, lambda: text, scene_knobs.out, knobs.patch)
-    print(f"scenes and data set after {time.monotonic() - began:.0f} s", flush=True)
-    started = time.monotonic()
+    print(f"scenes and data set after {time.monotonic() - start:.0f} s", flush=True)
+    trial_start = time.monotonic()
     train_diffusion.train_on(knobs, folder, dataset, objective, vae)
-    seconds_a_step = (
-        time.monotonic() - started
-    ) / TRIAL_STEPS  # a cautious estimate, since it includes start and sampling
-    steps = TRIAL_STEPS + max(1, int((60 * options.minutes - (time.monotonic() - started)) / seconds_a_step))
+    trial_seconds = time.monotonic() - trial_start
+    seconds_per_step = trial_seconds / TRIAL_STEPS  # cautious, since it includes start and sampling
+    steps = TRIAL_STEPS + max(1, int((60 * options.minutes - trial_seconds) / seconds_per_step))
     train_diffusion.train_on(replace(knobs, steps=steps), folder, dataset, objective, vae)
     packing.pack_model(
         packing.Knobs(
@@ -124,7 +123,7 @@ def train(options: argparse.Namespace) -> None:
         "steps": steps,
         "batch": options.batch,
         "samples": steps * options.batch,
-        "seconds": time.monotonic() - began,
+        "seconds": time.monotonic() - start,
     }
     (options.out / "run.json").write_text(json.dumps(summary, indent=2))
     shutil.rmtree(work)

@@ -1,1 +1,1 @@
-"""Parts of `bench.model`: prompts, painted pictures, real renders, the classifier that judges both, and metrics."""
+"""The parts of `bench.model`: prompts, painted pictures, real renders, the classifier of both, and metrics."""

@@ -1,4 +1,4 @@
-"""Find which named colour the background of a picture has, from the pixels along its border."""
+"""Find the named colour of a picture's background, from the pixels along its border."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,28 +6,28 @@ from PIL import Image
 
 from training.scenes.places import COLOURS
 
-WIDTH = 16  # the border is this part of the side
+BORDERS_PER_SIDE = 16  # the border is a sixteenth of the side wide
 Floats = NDArray[np.float64]
 
 
 def background_colour(picture: Image.Image) -> str:
-    """The colour that is nearest for more than half of the pixels of the border; "" if there is none."""
-    near = distances(border(np.asarray(picture)), np.array(tuple(COLOURS.values()))).argmin(1)
-    votes = np.bincount(near, minlength=len(COLOURS))
-    most = int(votes.argmax())
-    return tuple(COLOURS)[most] if votes[most] > votes.sum() / 2 else ""
+    """The named colour that is nearest to more than half of the border's pixels; "" if there is none."""
+    nearest = distances(border(np.asarray(picture)), np.array(tuple(COLOURS.values()))).argmin(1)
+    votes = np.bincount(nearest, minlength=len(COLOURS))
+    winner = int(votes.argmax())
+    return tuple(COLOURS)[winner] if votes[winner] > votes.sum() / 2 else ""
 
 
 def border(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The outermost rows and columns of a (side, side, 3) picture, as (n, 3)."""
-    width = max(1, len(pixels) // WIDTH)
+    width = max(1, len(pixels) // BORDERS_PER_SIDE)
     inside = np.zeros(pixels.shape[:2], bool)
     inside[width:-width, width:-width] = True
     return pixels[~inside]
 
 
 def distances(pixels: NDArray[np.uint8], colours: NDArray[np.int64]) -> Floats:
-    """(pixels, colours): perceived differences, as distances in Oklab."""
+    """Perceived differences of each pixel from each colour, as distances in Oklab: (pixels, colours)."""
     return np.asarray(np.linalg.norm(oklab(pixels)[:, None] - oklab(colours)[None], axis=2))
 
 

@@ -35,7 +35,7 @@ NOWHERE = len(PLACES)  # the label of pictures with a plain or coloured backgrou
 
 @dataclass(frozen=True)
 class Scores:
-    """Logits, one row a picture: things, numbers from one, places and NOWHERE, colours."""
+    """Logits, one row per picture, of the things, the numbers from one, the places and NOWHERE, and the colours."""
 
     thing: Floats
     count: Floats
@@ -56,22 +56,22 @@ class PictureJudge(Protocol):
 class Block(nn.Module):
     """A residual block of two convolutions."""
 
-    def __init__(self, inner: int, outer: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.first = conv_norm(inner, outer, 3, stride)
-        self.second = conv_norm(outer, outer, 3, 1)
-        self.past = conv_norm(inner, outer, 1, stride)
+        self.first = conv_norm(in_channels, out_channels, 3, stride)
+        self.second = conv_norm(out_channels, out_channels, 3, 1)
+        self.past = conv_norm(in_channels, out_channels, 1, stride)  # the way past both; a key of stored weights
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inner, h, w) to (n, outer, h / stride, w / stride)."""
+        """(n, in_channels, h, w) to (n, out_channels, h / stride, w / stride)."""
         return torch.relu(self.past(x) + self.second(torch.relu(self.first(x))))
 
 
-def conv_norm(inner: int, outer: int, kernel: int, stride: int) -> nn.Sequential:
+def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
     """A convolution with batch normalisation."""
     return nn.Sequential(
-        nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outer),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
     )
 
 
@@ -100,8 +100,8 @@ class Classifier(nn.Module):
     def score_boxes(self, pictures: Sequence[Image.Image], boxes: Sequence[Box]) -> Scores:
         """See PictureJudge."""
         self.eval()
-        cut = [cut_out(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
-        parts = [self(part) for part in batches(np.array(cut, np.uint8).reshape(-1, INPUT, INPUT, 3))]
+        crops = [cut_out(picture, box) for picture, box in zip(pictures, boxes, strict=True)]
+        parts = [self(part) for part in batches(np.array(crops, np.uint8).reshape(-1, INPUT, INPUT, 3))]
         return Scores(*(torch.cat(head).numpy() for head in zip(*parts, strict=True)))
 
 
@@ -117,7 +117,7 @@ def to_tensor(pixels: Bytes) -> Tensor:
 
 
 def batches(pixels: Bytes) -> tuple[Tensor, ...]:
-    """Pictures as tensors, 64 rows at a time."""
+    """Pictures (n, 64, 64, 3) as tensors of up to 64 rows."""
     parts: tuple[Tensor, ...] = torch.split(to_tensor(pixels), 64)
     return parts
 

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 FOLDER = Path("var/bench")
 NO_LABEL = -100  # ignored by the loss
-TRAINING_SEED, TEST_SEED = 1, 2  # seeds
-MAX_CROP = 0.05  # largest fraction of a picture that is cropped at each side
+TRAINING_SEED, TEST_SEED = 1, 2
+MAX_CROP = 0.05  # largest fraction of a box that is cropped at each side
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class TrainingOptions:
     renders: int = 20_000
     steps: int = 1500
     batch: int = 64
-    rate: float = 3e-3
+    rate: float = 3e-3  # highest learning rate
     seed: int = TRAINING_SEED
-    tests: int = 2000
+    tests: int = 2000  # renders that measure the accuracy
     mix: tuple[float, float, float, float] = (0.5, 0.2, 0.12, 0.18)  # shares of the kinds in `draw_example`
 
 
@@ -57,7 +57,7 @@ class Example:
 def open_classifier(
     composer: SceneComposer, folder: Path = FOLDER, options: TrainingOptions = TrainingOptions()
 ) -> tuple[Classifier, dict[str, float]]:
-    """The classifier for the things of a composer, and its accuracy; trained if the folder has none."""
+    """The classifier for a composer's things, and the accuracy of each head; it is trained if the folder has none."""
     file = folder / f"classifier-{fingerprint(composer, options)}.safetensors"
     if not file.exists():
         classifier = train_classifier(composer, options)
@@ -166,20 +166,20 @@ def draw_several(composer: SceneComposer, random: Random) -> Example:
 
 
 def draw_half_of_two(composer: SceneComposer, random: Random) -> Example:
-    """The thing in one half of a picture of two things, with a little of the other half."""
-    one, other = random.sample(range(len(composer.sprites)), 2)
-    prompt = add_background(PicturePrompt("", (one, other), relation=random.choice(RELATIONS)), random)
+    """The thing in one half of a picture of two things, with a small part of the other half."""
+    first, second = random.sample(range(len(composer.sprites)), 2)
+    prompt = add_background(PicturePrompt("", (first, second), relation=random.choice(RELATIONS)), random)
     box = boxes_of(prompt.relation)[0]
     return Example(
-        cut_out(render(composer, prompt, random), crop_closer(box, random)), (one, NO_LABEL, NO_LABEL, NO_LABEL)
+        cut_out(render(composer, prompt, random), crop_closer(box, random)), (first, NO_LABEL, NO_LABEL, NO_LABEL)
     )
 
 
 def crop_closer(box: Box, random: Random) -> Box:
     """A slightly smaller box: painted things vary in size and position more than rendered ones."""
     left, top, right, bottom = box
-    off = [random.uniform(0, MAX_CROP) * (right - left) for _ in range(4)]
-    return left + off[0], top + off[1], right - off[2], bottom - off[3]
+    crops = [random.uniform(0, MAX_CROP) * (right - left) for _ in range(4)]
+    return left + crops[0], top + crops[1], right - crops[2], bottom - crops[3]
 
 
 def add_background(prompt: PicturePrompt, random: Random) -> PicturePrompt:
@@ -201,7 +201,7 @@ def colour_label(colour: str) -> int:
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the pictures; shift, blur, relight and add noise to them, as painted pictures vary."""
+    """Mirror half of the pictures (n, 3, 64, 64); shift, blur, relight and add noise to all, as painted ones vary."""
     n = len(x)
     x = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, x.flip(3), x)
     x = F.pad(x, (3, 3, 3, 3), mode="replicate")
@@ -211,7 +211,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
         side = int(torch.randint(24, 48, (), generator=generator))
         x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
         x = F.interpolate(x, size=(INPUT, INPUT), mode="bilinear")
-    contrast, light, rough = torch.rand(3, n, 1, 1, 1, generator=generator) - 0.5
+    contrast, light, roughness = torch.rand(3, n, 1, 1, 1, generator=generator) - 0.5
     x = x * (1 + 0.25 * contrast) + 0.2 * light
-    x = x + 0.12 * (rough + 0.5) * torch.randn(x.shape, generator=generator)
+    x = x + 0.12 * (roughness + 0.5) * torch.randn(x.shape, generator=generator)
     return x.contiguous(memory_format=torch.channels_last)

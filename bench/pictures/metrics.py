@@ -24,7 +24,7 @@ def concept(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) ->
 
 
 def held_out(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
-    """The same as `concept`, for things held out of training."""
+    """The same as `concept`, for things that were held out of training."""
     return top_figures("held_out", score_whole(judge, pictures), prompts)
 
 
@@ -34,7 +34,7 @@ def unseen(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> 
 
 
 def background(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
-    """How often the border has the colour in the prompt."""
+    """How often the border has the colour of the background in the prompt."""
     del judge
     colours = map(background_colour, pictures)
     return {
@@ -61,7 +61,7 @@ def colour(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> 
 
 
 def count(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -> Figures:
-    """How often the number of things is that in the prompt."""
+    """How often the number of things is the one in the prompt."""
     return {"count": accuracy(score_whole(judge, pictures).count, [prompt.count - 1 for prompt in prompts])}
 
 
@@ -73,8 +73,8 @@ def relation(judge: PictureJudge, prompts: PicturePrompts, pictures: Pictures) -
     boxes = [boxes_of(prompt.relation) for prompt in prompts]
     first, second = (judge.score_boxes(pictures, [pair[half] for pair in boxes]).thing for half in (0, 1))
     in_order = [
-        bool(first[row, one] > first[row, other] and second[row, other] > second[row, one])
-        for row, (one, other) in enumerate(prompt.things for prompt in prompts)
+        bool(first[row, thing] > first[row, other] and second[row, other] > second[row, thing])
+        for row, (thing, other) in enumerate(prompt.things for prompt in prompts)
     ]
     correct_pairs = [
         (int(first[row].argmax()), int(second[row].argmax())) == prompt.things for row, prompt in enumerate(prompts)
@@ -114,9 +114,9 @@ def spread(prompts: PicturePrompts, pictures: Pictures) -> float | None:
     for prompt, picture in zip(prompts, pictures, strict=True):
         by_prompt.setdefault(prompt.text, []).append(np.asarray(picture, np.float32) / np.float32(255))
     return mean(
-        mean(float(np.sqrt(np.square(one - other).mean())) for one, other in combinations(same, 2)) or 0.0
-        for same in by_prompt.values()
-        if len(same) > 1
+        mean(float(np.sqrt(np.square(a - b).mean())) for a, b in combinations(group, 2)) or 0.0
+        for group in by_prompt.values()
+        if len(group) > 1
     )
 
 

@@ -24,7 +24,7 @@ PROMPT = "a red fox in the snow"
 
 
 class ModelPainter:
-    """One model of a folder; `settings` replace its defaults."""
+    """Paints with one model of a folder; `settings` replace the model's defaults."""
 
     def __init__(self, models: Path, name: str, settings: Mapping[str, object], threads: int = THREADS) -> None:
         self.catalogue, self.settings = Catalogue(models), {**settings, "model": name}
@@ -38,16 +38,16 @@ class ModelPainter:
 
     @property
     def side(self) -> int:
-        """Size in px of the pictures to be judged; the judge sees no more detail."""
+        """Side in px of the pictures to be judged; the classifier would see no more detail in larger ones."""
         return SIDE if SIDE in self.model.sizes else min(self.model.sizes)
 
 
-def seconds(brush: ModelPainter, pictures: int, side: int = 256) -> float:
-    """Median seconds of a picture, after one to warm up."""
+def measure_seconds(painter: ModelPainter, pictures: int, side: int = 256) -> float:
+    """Median seconds of a picture of side × side px, after one to warm up."""
     times = []
     for seed in range(1 + pictures):
         started = time.perf_counter()
-        brush.paint(PROMPT, seed, side)
+        painter.paint(PROMPT, seed, side)
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
 

@@ -1,4 +1,4 @@
-"""The prompts of the picture bench, in a fixed order, with what their pictures must show."""
+"""The prompts of the picture bench, in a fixed order, and what their pictures must show."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,18 +103,18 @@ def concepts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     for row in random.sample(range(len(sprites)), len(sprites)):
         yield PicturePrompt(add_article(sprites[row].names[0]), (row,))
     for row in random.sample(range(len(sprites)), len(sprites)):
-        yield somewhere(sprites, row, random.choice(tuple(PLACES)), random)
+        yield thing_in_place(sprites, row, random.choice(tuple(PLACES)), random)
 
 
-def somewhere(sprites: Sprites, row: int, place: str, random: Random) -> PicturePrompt:
-    """One thing in one of the places."""
+def thing_in_place(sprites: Sprites, row: int, place: str, random: Random) -> PicturePrompt:
+    """A prompt for one thing in one of the places."""
     return PicturePrompt(
         f"{add_article(sprites[row].names[0])} {random.choice(PLACES[place].phrases)}", (row,), place=place
     )
 
 
 def backgrounds(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
-    """Things on a background of each colour in turn, which is not a colour of the thing."""
+    """Things on a background of each colour in turn; the thing does not have that colour itself."""
     while True:
         for colour in COLOURS:
             row = random.choice([row for row, sprite in enumerate(sprites) if colour not in sprite.colours])
@@ -126,7 +126,7 @@ def places(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """Things in each of the places in turn."""
     while True:
         for place in PLACES:
-            yield somewhere(sprites, random.randrange(len(sprites)), place, random)
+            yield thing_in_place(sprites, random.randrange(len(sprites)), place, random)
 
 
 def colours(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
@@ -152,16 +152,16 @@ def relations(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """Two things in each of the four relations in turn."""
     while True:
         for relation in RELATIONS:
-            one, other = random.sample(range(len(sprites)), 2)
-            names = [add_article(sprites[row].names[0]) for row in (one, other)]
-            yield PicturePrompt(f"{names[0]} {relation} {names[1]}", (one, other), relation=relation)
+            first, second = random.sample(range(len(sprites)), 2)
+            names = [add_article(sprites[row].names[0]) for row in (first, second)]
+            yield PicturePrompt(f"{names[0]} {relation} {names[1]}", (first, second), relation=relation)
 
 
 def repeated_prompts(sprites: Sprites, random: Random) -> Iterator[PicturePrompt]:
     """Prompts repeated SEEDS times: a thing alone, then a thing in a place."""
-    for first in places(sprites, random):
+    for in_place in places(sprites, random):
         row = random.randrange(len(sprites))
-        for prompt in (PicturePrompt(add_article(sprites[row].names[0]), (row,)), first):
+        for prompt in (PicturePrompt(add_article(sprites[row].names[0]), (row,)), in_place):
             yield from [prompt] * SEEDS
 
 
@@ -189,13 +189,13 @@ KINDS: dict[str, tuple[Callable[[Sprites, Random], Iterator[PicturePrompt]], int
 
 
 def list_prompts(kind: str, sprites: Sprites, limit: int) -> list[PicturePrompt]:
-    """The first asks of a kind, always the same; `most` is a limit below the usual number."""
+    """The first prompts of a kind, always the same ones: as many as KINDS says, but at most `limit`."""
     prompts, count = KINDS[kind]
     return list(islice(prompts(sprites, Random(kind)), min(limit, count)))
 
 
 def held_out_rows(count: int, every: int) -> tuple[int, ...]:
-    """Rows of the things held out of training."""
+    """Rows of the things held out of training: every n-th one, none if `every` is 0."""
     return tuple(range(every - 1, count, every)) if every else ()
 
 
@@ -203,8 +203,8 @@ def held_out(sprites: Sprites, rows: Iterable[int], limit: int) -> list[PictureP
     """Four prompts for each of these things: two of it alone, two of it in a place."""
     random = Random("held out")
     alone = [PicturePrompt(add_article(sprites[row].names[0]), (row,)) for row in rows for _ in range(2)]
-    out = [somewhere(sprites, row, random.choice(tuple(PLACES)), random) for row in rows for _ in range(2)]
-    return random.sample(alone + out, len(alone + out))[:limit]
+    in_places = [thing_in_place(sprites, row, random.choice(tuple(PLACES)), random) for row in rows for _ in range(2)]
+    return random.sample(alone + in_places, len(alone + in_places))[:limit]
 
 
 def known_words(prompt: str, bank: Sprites) -> set[str]:
