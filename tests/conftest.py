@@ -133,7 +133,7 @@ def working(queue: Queue, runner: PaintingRunner) -> Iterator[PaintingRunner]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Use one torch thread: two add numbers in another order and give other bytes."""
+    """Use one torch thread: two would add numbers in another order and give other bytes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""A stub of the Hugging Face hub that serves folders, in the shape that the hub's API answers have."""
+"""A stub of the Hugging Face hub that serves folders, with answers in the form of the hub's API."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repository:
-    """A folder as a model of the hub; `gated` ones are given to whoever shows the token."""
+    """A folder that the hub serves as a model; if it is `gated`, its files need the token."""
 
     folder: Path
     licence: str = "openrail++"
@@ -21,23 +21,23 @@ class Repository:
     token: str = "hf_right"
 
     def files(self) -> dict[str, bytes]:
-        """By path."""
+        """The bytes of the files, by path."""
         paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in paths}
 
 
 class HubStub:
-    """`models` by id, each at one commit that the branch main points at."""
+    """Serves `models`, by id, each at one commit, which is the head of the branch main."""
 
     def __init__(self, models: dict[str, Repository]) -> None:
-        self.models, self.asked = models, []
+        self.models, self.paths = models, []
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                stub.asked.append(self.path)
+                stub.paths.append(self.path)
                 status, headers, body = stub.answer(unquote(urlsplit(self.path).path), self.headers)
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -56,31 +56,31 @@ class HubStub:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """No hub any more."""
+        """Stop the server; the hub is then unreachable."""
         self.server.shutdown()
         self.server.server_close()
 
     def answer(self, path, headers):
-        """Status, headers, body."""
+        """The status, headers and body for a path."""
         api, _, rest = path.removeprefix("/").partition("api/models/")
         name = "/".join((rest or api).split("/")[:2])
         if name not in self.models:
             return refusal(401, "RepoNotFound", "Repository not found")
-        model, what = self.models[name], (rest or api).removeprefix(name).strip("/").split("/")
+        model, parts = self.models[name], (rest or api).removeprefix(name).strip("/").split("/")
         allowed = not model.gated or headers["Authorization"] == f"Bearer {model.token}"
-        if what[0] == "revision":
-            if what[1] not in ("main", COMMIT):
-                return refusal(404, "RevisionNotFound", f"Invalid rev id: {what[1]}")
+        if parts[0] == "revision":
+            if parts[1] not in ("main", COMMIT):
+                return refusal(404, "RevisionNotFound", f"Invalid rev id: {parts[1]}")
             return as_json(about(name, model))
         if not allowed:
             return refusal(403, "GatedRepo", f"Access to model {name} is restricted")
-        if what[0] == "tree":
+        if parts[0] == "tree":
             return as_json([entry(path, data) for path, data in model.files().items()])
-        return file_of(model, "/".join(what[2:]))
+        return file_of(model, "/".join(parts[2:]))
 
 
 def about(name, model):
-    """What `/api/models/ID/revision/main?blobs=true` tells, as recorded from the hub, most of it left out here."""
+    """The answer of `/api/models/ID/revision/main?blobs=true`, recorded from the hub and shortened."""
     files = model.files()
     index = json.loads(files.get("model_index.json", b"{}"))
     return {
@@ -107,19 +107,19 @@ def about(name, model):
 
 
 def entry(path, data):
-    """One line of `/api/models/ID/tree/COMMIT?recursive=true`."""
+    """An entry in the answer of `/api/models/ID/tree/COMMIT?recursive=true`."""
     return {"type": "file", "oid": oid(data), "size": len(data), "path": path}
 
 
 def file_of(model, path):
-    """`/ID/resolve/COMMIT/PATH`."""
+    """The answer of `/ID/resolve/COMMIT/PATH`."""
     if (data := model.files().get(path)) is None:
         return refusal(404, "EntryNotFound", "Entry not found")
     return 200, {"ETag": f'"{oid(data)}"', "X-Repo-Commit": COMMIT, "Content-Type": "application/octet-stream"}, data
 
 
 def oid(data):
-    """git's."""
+    """The id that git gives to a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
@@ -127,6 +127,6 @@ def as_json(value):
     return 200, {"Content-Type": "application/json"}, json.dumps(value).encode()
 
 
-def refusal(status, code, said):
-    headers = {"X-Error-Code": code, "X-Error-Message": said, "Content-Type": "application/json"}
-    return status, headers, json.dumps({"error": said}).encode()
+def refusal(status, code, message):
+    headers = {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"}
+    return status, headers, json.dumps({"error": message}).encode()

@@ -1,4 +1,4 @@
-"""Real services that tests and fixtures start: a Redis server, a painter, a whole `memoaized up`, and waiting."""
+"""What tests and fixtures start: a Redis server, a quick painter, a whole `memoaized up`; and functions that wait."""
 
 import os
 import shutil
@@ -54,14 +54,14 @@ class RedisServer:
     """A private redis-server that a test may kill and start again."""
 
     plan: RedisPlan
-    part: ChildProcess
+    child: ChildProcess
 
     @property
     def url(self) -> str:
         return self.plan.url
 
     def start(self) -> None:
-        self.part.start(lambda name, line: None)
+        self.child.start(lambda name, line: None)
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -73,19 +73,19 @@ class RedisServer:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        assert self.part.process is not None
-        self.part.process.kill()
-        self.part.process.wait()
+        assert self.child.process is not None
+        self.child.process.kill()
+        self.child.process.wait()
         self.close_log()
 
     def stop(self) -> None:
-        self.part.terminate()
-        self.part.wait()
+        self.child.terminate()
+        self.child.wait()
         self.close_log()
 
     def close_log(self) -> None:
-        assert self.part.process is not None and self.part.process.stdout is not None
-        self.part.process.stdout.close()
+        assert self.child.process is not None and self.child.process.stdout is not None
+        self.child.process.stdout.close()
 
 
 def redis_server(folder: Path) -> RedisServer:
@@ -128,13 +128,13 @@ class QuickPainter:
         return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
 
 
-def wait_for(found: Callable[[], Any], seconds: float = 20) -> Any:
-    """Return the first true value; fails when there is none in time."""
+def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Return the first true value of the condition; fails when there is none in time."""
     deadline = time.monotonic() + seconds
-    while not (answer := found()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
-    return answer
+    return value
 
 
 def finished(queue: Queue, job: str, seconds: float = 20) -> Job:
@@ -144,8 +144,8 @@ def finished(queue: Queue, job: str, seconds: float = 20) -> Job:
         snapshot = queue.job_store.jobs.find(job)
         return snapshot if snapshot and snapshot.state.final else None
 
-    found: Job = wait_for(final, seconds)
-    return found
+    ended: Job = wait_for(final, seconds)
+    return ended
 
 
 @dataclass
@@ -213,19 +213,19 @@ class OneAtATime:
         self.inner, self.lock = inner, threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
-        return self.locked(found) if callable(found) else found
+        attribute = getattr(self.inner, name)
+        return self.locked(attribute) if callable(attribute) else attribute
 
     def locked(self, method: Any) -> Any:
-        def call(*args: Any, **named: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             with self.lock:
-                return method(*args, **named)
+                return method(*args, **options)
 
         return call
 
 
 def closing(app: Flask) -> "WSGIApplication":
-    """Return the application with its responses closed even when the browser leaves, where Werkzeug does not."""
+    """Wrap the app so that its responses are closed even if the browser leaves, which Werkzeug does not ensure."""
 
     def respond(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
         answer = app(environ, start_response)

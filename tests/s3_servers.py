@@ -1,6 +1,6 @@
 """S3 servers as fixtures: moto's for speed, OpenStack Swift's as a second, stricter implementation.
 
-Registered in tests/conftest.py. Tests of a missing server are skipped on a developer's machine and fail in CI.
+Registered in tests/conftest.py. Without a server, its tests are skipped on a developer's machine and fail in CI.
 """
 
 from collections.abc import Iterator

@@ -32,7 +32,7 @@ FOLDERS = (
     "docs",
     "deploy",
 )
-MADE = ("deploy/secrets", "deploy/memoaized-web")  # what commands make
+CREATED = ("deploy/secrets", "deploy/memoaized-web")  # paths that commands create
 CONFIGS = {"MEMO_": MemoConfig, "JOBS_": JobsConfig, "WORKER_": WorkerConfig, "WEB_": WebConfig}
 PAGES = sorted(  # the changelog is left out: it lists former names
     [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
@@ -58,11 +58,11 @@ def anchors(page: Path) -> set[str]:
 @every_page
 def test_paths_exist(page):
     paths = re.findall(rf"(?<![\w/.-])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)(?=[/`\s:)]|$)", code_of(page), re.M)
-    assert not [path for path in paths if not (ROOT / path).exists() and path not in MADE]
+    assert not [path for path in paths if not (ROOT / path).exists() and path not in CREATED]
 
 
 @every_page
-def test_modules_and_what_is_imported_from_them_exist(page):
+def test_modules_and_the_names_imported_from_them_exist(page):
     text, rooms = page.read_text(), "memo|jobs|worker|training|web|index_server|bench"
     for module in re.findall(rf"python -m ((?:{rooms})[\w.]*\w)", text):
         assert importlib.util.find_spec(module), module

@@ -15,7 +15,7 @@ from tests.real import ROOT
 
 ROOMS = ("memo", "jobs", "worker", "training", "web", "index_server", "memoaized")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
-MAY_IMPORT = {  # rooms, by the rooms that they may import; lazy imports count
+MAY_IMPORT = {  # the rooms that each room may import; lazy imports count
     "memo": set(),
     "jobs": {"memo"},
     "worker": {"memo", "jobs"},
@@ -24,7 +24,7 @@ MAY_IMPORT = {  # rooms, by the rooms that they may import; lazy imports count
     "index_server": set(),
     "memoaized": {"memo", "jobs", "worker", "training", "index_server"},
 }
-FOLDER_MAY_IMPORT = {  # folders, by the rooms, and the folders of their own room, that they may import
+FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each folder may import
     "memo.image_files": {"memo"},
     "memo.judge": {"memo"},
     "memo.store": {"memo"},
@@ -44,7 +44,7 @@ FOLDER_MAY_IMPORT = {  # folders, by the rooms, and the folders of their own roo
     "web.openai": {"memo", "jobs", "web", "web.api"},
     "web.pages": {"memo", "jobs", "web", "web.api"},
 }
-BARRED = {  # packages, by the rooms that must not import them
+BARRED = {  # the packages that each room must not import
     "memo": {"flask", "celery", "kombu", "redis", "diffusers", "torch", "transformers", "boto3", "qdrant_client"},
     "jobs": {"flask", "werkzeug", "gunicorn", "torch", "transformers", "diffusers", "boto3", "qdrant_client"},
     "worker": {"flask", "werkzeug", "gunicorn", "boto3", "qdrant_client"},
@@ -72,7 +72,7 @@ LARGEST_ROOM = 0.25  # of all lines that are not tests
 SAME_NAME = {  # module names that mean the same thing in every folder
     *("__init__", "config", "errors", "app", "main", "port", "factory", "routes", "generation_request"),
 }
-NO_MODULES = {"jobs.html", "memo.policy", "memoaized.paint", "memoaized.train"}  # a template, a field, Celery tasks
+NOT_MODULES = {"jobs.html", "memo.policy", "memoaized.paint", "memoaized.train"}  # a template, a field, Celery tasks
 JUNK = {"utils", "util", "helpers", "common", "misc", "base", "core", "manager", "service", "constants"}
 
 
@@ -111,17 +111,17 @@ def graph():
 def imported(file: Path, *, top_only: bool = False) -> set[str]:
     """Return the top-level names of all modules that a file imports, including those inside functions."""
     tree = ast.parse(file.read_text())
-    found = set()
+    names = set()
     for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
-def cycle_in(edges: dict[str, set[str]]) -> str:
-    """Return a circle of imports as "a -> b -> a", or "" if there is none."""
+def find_cycle(edges: dict[str, set[str]]) -> str:
+    """Return an import cycle as "a -> b -> a", or "" if there is none."""
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
@@ -129,25 +129,25 @@ def cycle_in(edges: dict[str, set[str]]) -> str:
     return ""
 
 
-def test_modules_import_each_other_in_no_circle(graph):
+def test_modules_form_no_import_cycle(graph):
     edges = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
-    assert not cycle_in(edges)
+    assert not find_cycle(edges)
 
 
-def test_folders_import_each_other_in_no_circle(graph):
-    """Each folder inside a room counts as one: what `worker.engine` imports must not import `worker.engine`."""
+def test_folders_form_no_import_cycle(graph):
+    """Each folder inside a room counts as one module: what `worker.engine` imports must not import it back."""
     edges: dict[str, set[str]] = {}
     for module in graph.modules:
         part, others = unit_of(module), graph.find_modules_directly_imported_by(module)
         edges.setdefault(part, set()).update({unit_of(other) for other in others} - {part})
-    assert not cycle_in(edges)
+    assert not find_cycle(edges)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_the_rooms_that_it_may_import(graph, room):
     modules = {room, *graph.find_descendants(room)}
-    found = {other.split(".")[0] for module in modules for other in graph.find_modules_directly_imported_by(module)}
-    assert found - {room} <= MAY_IMPORT[room]
+    imports = {other.split(".")[0] for module in modules for other in graph.find_modules_directly_imported_by(module)}
+    assert imports - {room} <= MAY_IMPORT[room]
 
 
 @pytest.mark.parametrize("folder", FOLDER_MAY_IMPORT)
@@ -163,7 +163,7 @@ def test_every_folder_inside_a_room_has_its_wall():
 
 
 def test_modules_are_imported_by_name_only_where_training_runs_are_loaded():
-    """The import graph cannot see such an import, so that no wall would stop it."""
+    """The import graph does not show such imports, so no wall would stop them."""
     users = {name(file) for file in FILES if re.search(r"import_module|__import__|runpy", file.read_text())}
     assert users == {"training/runs.py"}
 
@@ -175,7 +175,7 @@ def test_strings_name_only_modules_that_exist():
     places = [*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "deploy").rglob("*.*"), ROOT / "docker-compose.yml"]
     modules = {word for place in places if place.is_file() for word in pattern.findall(place.read_text())}
     modules |= {word for file in FILES for word in module_strings(file)}
-    assert not {module for module in modules - NO_MODULES if not is_module(module)}
+    assert not {module for module in modules - NOT_MODULES if not is_module(module)}
 
 
 def module_strings(file: Path) -> set[str]:
@@ -222,10 +222,10 @@ def test_no_two_modules_share_a_name():
 
 
 def test_no_two_public_classes_share_a_name():
-    """Except `Knobs`, which every training run has."""
+    """The exception is `Knobs`, which every training run has."""
     trees = [ast.parse(file.read_text()) for file in FILES]
     classes = Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
-    assert not [known for known, count in classes.items() if count > 1 and known != "Knobs"]
+    assert not [class_name for class_name, count in classes.items() if count > 1 and class_name != "Knobs"]
 
 
 def test_a_folder_holds_few_modules():

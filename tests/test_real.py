@@ -12,7 +12,7 @@ from .real import serving, wait_for
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def test_a_response_is_closed_when_the_browser_leaves_at_its_end():
+def test_a_response_is_closed_when_the_browser_disconnects_at_its_end():
     app, closed = Flask("answers"), []
 
     @app.get("/")

@@ -1,4 +1,4 @@
-"""The bench of batching: its clock, its traces and the ways that it compares are fair."""
+"""The batching bench: its clock, its traces, and the ways of painting that it compares."""
 
 import pytest
 import torch
@@ -23,30 +23,30 @@ def network():
     return make_network()
 
 
-def test_a_clock_counts_work_and_skips_only_forwards():
+def test_the_clock_counts_work_and_never_skips_backwards():
     clock = WorkClock()
     clock.skip_to(5.0)
     clock.skip_to(1.0)
     assert 5.0 <= clock() < 6.0
 
 
-def test_a_trace_arrives_at_its_rate_and_is_repeatable():
+def test_a_trace_has_the_given_rate_and_is_repeatable():
     assert make_trace(50, 10.0, 1) == make_trace(50, 10.0, 1) != make_trace(50, 10.0, 2)
     assert 2.5 < make_trace(50, 10.0, 1)[-1].arrives_at < 10
     assert {arrival.steps for arrival in make_trace(50, 1.0, 1)} == {4, 20, 30, 50}
 
 
-def test_a_static_batch_holds_equal_settings_and_only_paintings_that_have_arrived():
-    one, two, other, late = (
+def test_a_static_batch_holds_paintings_of_equal_settings_that_have_arrived():
+    first, second, longer, late = (
         Arrival(0, 0.0, 20, "euler", 5.0),
         Arrival(1, 0.1, 20, "euler", 5.0),
         Arrival(2, 0.1, 30, "euler", 5.0),
         Arrival(3, 9.0, 20, "euler", 5.0),
     )
-    assert next_batch([one, two, other, late], 1.0) == [one, two]
+    assert next_batch([first, second, longer, late], 1.0) == [first, second]
 
 
-def test_a_batch_by_the_scheduler_equals_each_painting_alone(one_thread, network):
+def test_the_scheduler_paints_the_same_in_a_batch_and_alone(one_thread, network):
     arrivals = [Arrival(number, 0.0, 4, "euler-a", 5.0) for number in range(3)]
     together = paint_by_scheduler(network, arrivals)
     for number, arrival in enumerate(arrivals):

@@ -1,4 +1,4 @@
-"""The bench of the step loop for accelerators, at toy size: it runs in one command, and its figures are measured."""
+"""The GPU bench of the step loop, with toy models on the CPU: its figures, and how it counts operations."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from tests.real import ROOT
 
 
-def test_it_runs_anywhere_in_one_command():
+def test_one_command_runs_the_bench_on_any_machine():
     command = [
         sys.executable,
         "bench/gpu/engine.py",
@@ -24,19 +24,19 @@ def test_it_runs_anywhere_in_one_command():
         "--json",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    ended = subprocess.run(
+    completed = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=True
     )
-    [line] = ended.stdout.splitlines()
-    told = json.loads(line)
-    assert told["device"] == "cpu float32" and told["matmul_tflops"] > 0
+    [line] = completed.stdout.splitlines()
+    figures = json.loads(line)
+    assert figures["device"] == "cpu float32" and figures["matmul_tflops"] > 0
     for model in ("toy", "toy-xl"):
-        assert told[f"{model}_bit_identical"] == 1.0
-        assert 0 < told[f"{model}_eager_4_mfu"] < 1 and told[f"{model}_eager_4_ms"] > 0
-        assert told[f"{model}_full_vs_eager_one_by_one"] > 0 and told[f"{model}_mixed_pictures_per_second"] > 0
+        assert figures[f"{model}_bit_identical"] == 1.0
+        assert 0 < figures[f"{model}_eager_4_mfu"] < 1 and figures[f"{model}_eager_4_ms"] > 0
+        assert figures[f"{model}_full_vs_eager_one_by_one"] > 0 and figures[f"{model}_mixed_pictures_per_second"] > 0
 
 
-@pytest.mark.parametrize(("name", "tera"), [("sd15", 0.803), ("sdxl", 6.76)])
-def test_operations_are_counted_as_published_for_the_real_architectures(name, tera):
+@pytest.mark.parametrize(("name", "teraflops"), [("sd15", 0.803), ("sdxl", 6.76)])
+def test_the_operations_of_real_architectures_are_counted_as_published(name, teraflops):
     row_flops = runpy.run_path(str(ROOT / "bench" / "gpu" / "engine.py"))["row_flops"]
-    assert row_flops(name) / 1e12 == pytest.approx(tera, rel=0.01)
+    assert row_flops(name) / 1e12 == pytest.approx(teraflops, rel=0.01)

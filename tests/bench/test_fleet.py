@@ -1,4 +1,4 @@
-"""The benches `scale` and `chaos` at a small size, and what `chaos` counts."""
+"""The benches `scale` and `chaos` at a small size, and the faults that `chaos` counts."""
 
 import pytest
 
@@ -12,7 +12,7 @@ TEXT = ROOT / "var" / "text"
 
 @pytest.fixture(autouse=True)
 def with_redis(tmp_path):
-    redis_server(tmp_path / "redis")  # skips, or fails in CI, where there is none
+    redis_server(tmp_path / "redis")  # without Redis the tests are skipped, or fail in CI
 
 
 @pytest.mark.timeout(180)
@@ -23,7 +23,7 @@ def test_every_number_of_workers_is_measured(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_nothing_is_lost_in_a_small_chaos(tmp_path, monkeypatch):
+def test_a_small_chaos_run_loses_no_job(tmp_path, monkeypatch):
     monkeypatch.setattr(chaos, "OUTAGE_SECONDS", 2.0)
     results = chaos.measure(tmp_path, TEXT, 60, 3)
     expected = {"jobs": 60, "lost": 0, "done": 60, "failed": 0, "done_without_bytes": 0, "painted_twice": 0}
@@ -32,22 +32,22 @@ def test_nothing_is_lost_in_a_small_chaos(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("slots", "together"), [("3", 3), ("auto", 1)])  # one painting fills a CPU
-def test_a_worker_has_as_many_paintings_under_way_as_it_has_slots(tmp_path, slots, together):
-    with start_fleet(tmp_path, TEXT, step_seconds=0.2) as running:
-        running.environment |= {"WORKER_SLOTS": slots, "WORKER_DEVICE": "cpu"}
-        queue = running.open_queue()
+@pytest.mark.parametrize(("slots", "at_once"), [("3", 3), ("auto", 1)])  # one painting fills a CPU
+def test_a_worker_has_as_many_paintings_under_way_as_it_has_slots(tmp_path, slots, at_once):
+    with start_fleet(tmp_path, TEXT, step_seconds=0.2) as fleet:
+        fleet.environment |= {"WORKER_SLOTS": slots, "WORKER_DEVICE": "cpu"}
+        queue = fleet.open_queue()
         jobs = [submit(queue, f"slot {number}", 4) for number in range(4)]
-        running.start("worker-1")
-        seen = set()
+        fleet.start("worker-1")
+        running_counts = set()
 
-        def ended():
+        def all_are_done():
             states = [queue.job_store.jobs.find(job.id).state for job in jobs]
-            seen.add(states.count("running"))
+            running_counts.add(states.count("running"))
             return states == ["done"] * 4
 
-        assert wait_for(ended, 60) and max(seen) == together
-        assert [facts["slots"] for facts in queue.job_store.heartbeats.workers().values()] == [together]
+        assert wait_for(all_are_done, 60) and max(running_counts) == at_once
+        assert [facts["slots"] for facts in queue.job_store.heartbeats.workers().values()] == [at_once]
 
 
 def test_faults_are_counted(job_store, memory, recipe):
@@ -58,12 +58,12 @@ def test_faults_are_counted(job_store, memory, recipe):
     memory.keep(picture, png)
     memory.index_picture(picture)
     job_store.progress.complete(claim, picture)
-    ended = [job_store.jobs.find(job.id)]
-    faultless = chaos.count_faults(memory, ended)
+    finished = [job_store.jobs.find(job.id)]
+    faultless = chaos.count_faults(memory, finished)
     assert (faultless["done"], sum(faultless.values())) == (1, 1)
     memory.store.delete(object_name(picture.key))
-    other, png = painted(claim.recipe, seed=7)
-    memory.keep(other, png)
-    results = chaos.count_faults(memory, ended)
+    unindexed, png = painted(claim.recipe, seed=7)
+    memory.keep(unindexed, png)
+    results = chaos.count_faults(memory, finished)
     assert (results["done_without_bytes"], results["index_without_bytes"]) == (1, 1)
     assert (results["painted_twice"], results["unindexed"]) == (1, 1)

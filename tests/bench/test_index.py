@@ -1,4 +1,4 @@
-"""The bench of the index, at a size where its results are known."""
+"""The index bench, at a size where the right results are known."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def find_nearest(vectors, queries):
     return [set(np.argsort(-(vectors @ query))[:LIMIT].tolist()) for query in queries]
 
 
-def test_without_a_graph_recall_is_one_and_wrong_neighbours_lower_it(vectors):
+def test_without_a_graph_recall_is_one_and_wrong_neighbours_make_it_zero(vectors):
     queries = vectors[:5]
     nearest = find_nearest(vectors, queries)
     wrong = [{SIZE + 1} for _ in queries]
@@ -33,6 +33,6 @@ def test_each_graph_is_measured_with_every_search_width(vectors):
     assert all("built_s" in line and line["recall"] > 0.9 for line in graphs)
 
 
-def test_every_filter_lets_all_points_pass(vectors):
+def test_no_filter_excludes_a_point(vectors):
     lines = measure_filters(vectors, vectors[:5], find_nearest(vectors, vectors[:5]))
     assert [line["recall"] for line in lines] == [1.0, 1.0, 1.0]

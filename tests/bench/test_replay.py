@@ -1,11 +1,11 @@
-"""The replay counts the answers of a memory, in simulated time."""
+"""The replay bench counts how a memory answers a trace, in simulated time."""
 
 from random import Random
 
 import pytest
 
 from bench.recall import make_recipe
-from bench.replay import MEANINGS, REQUESTS, Replay, read_lines, repeated
+from bench.replay import MEANINGS, REQUESTS, Replay, read_lines, repeat_prompts
 from memo.judge.port import Verdict
 
 
@@ -24,7 +24,7 @@ def test_requests_are_painted_joined_or_remembered(replay):
     assert figures["of_another_meaning"] is None and figures["in_other_words"] == 0
 
 
-def test_painters_paint_one_after_the_other(replay):
+def test_a_painter_paints_one_picture_after_another(replay):
     """The first is painted at 3.5 s, the second at 6 s: at 5 s it is still joined, at 7 s remembered."""
     trace = [("a cat", None), ("a dog", None), ("a hen", None), ("a pig", None), ("a dog", None), ("a dog", None)]
     replay.run([*trace, ("a dog", None)])
@@ -40,7 +40,7 @@ class Credulous:
         return [Verdict(True, "why not", 1.0) for _ in remembered]
 
 
-def test_answers_of_another_meaning_are_counted(replay):
+def test_answers_with_another_meaning_are_counted(replay):
     replay.memory.judge = Credulous()
     replay.run([("a red fox", "fox"), ("a blue fox", "blue"), ("a vixen that is red", "fox")])
     figures = replay.figures(watts=1)
@@ -48,16 +48,16 @@ def test_answers_of_another_meaning_are_counted(replay):
     assert [answer.correct for answer in replay.answers] == [False, True]
 
 
-def test_the_repeated_trace_is_the_same_for_a_seed_and_rewords_most(tmp_path):
+def test_the_same_seed_repeats_the_trace_and_most_of_its_prompts_are_reworded(tmp_path):
     prompts = [f"a picture of {number} red foxes next to a big house" for number in range(MEANINGS)]
-    trace = list(repeated(Random(1), prompts))
-    assert trace == list(repeated(Random(1), prompts)) and len(trace) == REQUESTS
+    trace = list(repeat_prompts(Random(1), prompts))
+    assert trace == list(repeat_prompts(Random(1), prompts)) and len(trace) == REQUESTS
     most_repeats = max(sum(meaning == prompt for _, meaning in trace) for prompt in prompts[:50])
     assert len({meaning for _, meaning in trace}) < MEANINGS and most_repeats >= 1
     assert 0.6 < sum(prompt != meaning for prompt, meaning in trace) / REQUESTS <= 1
 
 
-def test_prompts_that_no_request_may_have_are_left_out(tmp_path):
+def test_prompts_that_a_request_must_not_have_are_left_out(tmp_path):
     (tmp_path / "prompts.txt").write_text("a fox\n\na  cat\n" + "x" * 2001 + "\na \u202e dog\n")
     assert read_lines(tmp_path / "prompts.txt") == ["a fox", "a cat"]
     assert make_recipe("a fox").seed is None

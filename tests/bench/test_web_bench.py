@@ -1,4 +1,4 @@
-"""The bench of the web process, at a small size."""
+"""The web bench, at a small size."""
 
 import shutil
 
@@ -8,8 +8,8 @@ from tests.real import ROOT, redis_server
 SMALL = web.Size(remembered=40, requests=6, streams=5, seconds=2.0)
 
 
-def test_memory_answers_every_prompt_of_the_load(tmp_path, tiny_models):
-    redis_server(tmp_path / "redis")  # skips, or fails in CI, where there is none
+def test_the_load_has_prompts_that_memory_answers(tmp_path, tiny_models):
+    redis_server(tmp_path / "redis")  # without Redis the test is skipped, or fails in CI
     shutil.copytree(ROOT / "var" / "text", tmp_path / "text")
     prompts = web.remember(tmp_path, tiny_models, SMALL)
     assert len(prompts) == 6 and len(list((tmp_path / "pictures").rglob("*.png"))) == 40
@@ -20,7 +20,7 @@ def test_answers_polls_and_streams_are_measured(live_url):
     job = web.paint_one_job(address)
     assert web.time_hit(address, "a red fox in the snow") > 0
     streams = web.Streams(address, SMALL)
-    assert web.polls(address, job, 1.0) > 0
+    assert web.count_polls(address, job, 1.0) > 0
     results = streams.end()
     assert results["sse_streams"] == 5 and results["sse_events_each"] >= 2
 

@@ -5,16 +5,17 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
-SLOW = {"model": "slow", "steps": "150", "size": "256x256"}  # never finished: cancelled once it runs
-WATCHED = {"model": "slow", "steps": "40", "size": "256x256"}
+SLOW = {"model": "slow", "steps": "150", "size": "256x256"}  # too slow to finish: tests cancel it once it runs
+WATCHED = {"model": "slow", "steps": "40", "size": "256x256"}  # slow enough to show previews and steps
 QUICK = {"steps": "4", "size": "64x64"}
 PATIENCE = 30_000  # ms; generous, for a busy machine
-LONG = 150_000  # ms, for a whole painting on a busy machine
-REFUSED = "status of 422"  # the browser logs this for an expected response
-LATE = re.compile(r"/preview\?")  # requested just as its job ended
+PAINTING_PATIENCE = 150_000  # ms, for a whole painting on a busy machine
+REFUSED = "status of 422"  # the browser logs every such response; tests expect them
+LATE = re.compile(r"/preview\?")  # a preview may be requested just as its job ends, and is missing then
 
 
-def opened(context: BrowserContext, faults: list[str]) -> Page:
+def open_page(context: BrowserContext, faults: list[str]) -> Page:
+    """Open the start page; errors and warnings of the browser are added to `faults`."""
     page = context.new_page()
     page.on("console", lambda message: record_fault(message, faults))
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -28,7 +29,7 @@ def record_fault(message: ConsoleMessage, faults: list[str]) -> None:
         faults.append(message.text)
 
 
-def ask(page: Page, prompt: str, **settings: str) -> None:
+def submit(page: Page, prompt: str, **settings: str) -> None:
     """Fill in the form and submit it."""
     page.get_by_label("Prompt", exact=True).fill(prompt)
     if settings:
@@ -40,13 +41,13 @@ def ask(page: Page, prompt: str, **settings: str) -> None:
 
 
 def expect_picture(page: Page, badge: str) -> None:
-    """The card shows a loaded image and this origin."""
-    expect(page.locator("[data-job] [data-badge]")).to_have_text(badge, timeout=LONG)
+    """Expect a loaded image on the card, with this badge."""
+    expect(page.locator("[data-job] [data-badge]")).to_have_text(badge, timeout=PAINTING_PATIENCE)
     expect(page.locator("[data-picture]")).not_to_have_js_property("naturalWidth", 0)
 
 
 def expect_running(page: Page) -> None:
-    """The card counts steps."""
+    """Expect the card to count steps."""
     expect(page.locator("[data-progress-text]")).to_have_text(re.compile(r"Step \d+ of 150"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from .driving import QUICK, SLOW, ask, cancel, expect_picture, expect_running, opened
+from .driving import QUICK, SLOW, cancel, expect_picture, expect_running, open_page, submit
 
 SERIOUS = ("serious", "critical")
 
@@ -26,14 +26,14 @@ def test_axe_finds_no_serious_violation(
     browser: Browser, live_url: str, faults: list[str], scheme: Literal["light", "dark"]
 ) -> None:
     context = browser.new_context(base_url=live_url, color_scheme=scheme, reduced_motion="reduce")
-    page = opened(context, faults)
+    page = open_page(context, faults)
     page.locator("details.settings").evaluate("details => details.open = true")
     violations = serious_violations(page)
-    ask(page, f"a {scheme} cloud", count="2", **QUICK)
+    submit(page, f"a {scheme} cloud", count="2", **QUICK)
     expect(page.locator("[data-state=done]")).to_have_count(2)
     violations += serious_violations(page)
     page.goto("/")
-    ask(page, f"a {scheme} cloud", **QUICK)
+    submit(page, f"a {scheme} cloud", **QUICK)
     expect_picture(page, "from memory")
     page.reload()
     violations += serious_violations(page)
@@ -44,11 +44,11 @@ def test_axe_finds_no_serious_violation(
         page.goto(path)
         violations += serious_violations(page)
     page.goto("/?steps=0")
-    ask(page, "a cloud")
+    submit(page, "a cloud")
     expect(page.locator("[aria-invalid]")).to_have_count(1)
     violations += serious_violations(page)
     page.goto("/")
-    ask(page, f"a {scheme} rock", **SLOW)
+    submit(page, f"a {scheme} rock", **SLOW)
     expect_running(page)
     violations += serious_violations(page)
     cancel(page)

@@ -6,33 +6,35 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.real import wait_for
 
-from .driving import QUICK, ask, expect_picture, key_of, opened
+from .driving import QUICK, expect_picture, key_of, open_page, submit
 
 
-def test_a_new_picture_appears_in_another_windows_gallery(browser: Browser, page: Page, faults: list[str]) -> None:
-    other = browser.new_context(base_url=page.url)
-    gallery = opened(other, faults)
+def test_a_new_picture_appears_in_the_gallery_of_another_window(
+    browser: Browser, page: Page, faults: list[str]
+) -> None:
+    window = browser.new_context(base_url=page.url)
+    gallery = open_page(window, faults)
     gallery.goto("/gallery")
-    ask(page, "a golden key", **QUICK)
+    submit(page, "a golden key", **QUICK)
     expect_picture(page, "painted")
     expect(gallery.locator(f".tile[data-key='{key_of(page)}']")).to_be_visible()
     expect(gallery.locator(".tile").first).to_contain_text("a golden key")
-    other.close()
+    window.close()
 
 
 def test_without_event_streams_the_gallery_polls(browser: Browser, page: Page) -> None:
-    other = browser.new_context(base_url=page.url)
-    other.route("**/gallery/events*", lambda route: route.fulfill(status=503))
-    gallery = other.new_page()
+    window = browser.new_context(base_url=page.url)
+    window.route("**/gallery/events*", lambda route: route.fulfill(status=503))
+    gallery = window.new_page()
     gallery.goto("/gallery")
-    ask(page, "a silver spoon", **QUICK)
+    submit(page, "a silver spoon", **QUICK)
     expect_picture(page, "painted")
     expect(gallery.locator(f".tile[data-key='{key_of(page)}']")).to_be_visible()
-    other.close()
+    window.close()
 
 
 def test_the_gallery_can_be_searched_and_filtered(page: Page) -> None:
-    ask(page, "a white swan", **QUICK)
+    submit(page, "a white swan", **QUICK)
     expect_picture(page, "painted")
     page.goto("/gallery")
     page.get_by_label("Search by meaning").fill("a swan that is white")

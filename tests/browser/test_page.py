@@ -7,11 +7,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.real import wait_for
 
-from .driving import LONG, QUICK, SLOW, WATCHED, ask, cancel, expect_picture, expect_running
+from .driving import PAINTING_PATIENCE, QUICK, SLOW, WATCHED, cancel, expect_picture, expect_running, submit
 
 
 def test_a_new_prompt_is_painted_with_previews_and_steps(page: Page) -> None:
-    ask(page, "a lighthouse at night", **WATCHED)
+    submit(page, "a lighthouse at night", **WATCHED)
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "running")
     expect(page.locator("[data-preview]")).to_be_visible()
     expect(page.locator("[data-preview]")).not_to_have_js_property("naturalWidth", 0)
@@ -21,23 +21,23 @@ def test_a_new_prompt_is_painted_with_previews_and_steps(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"/jobs/\w+$"))
 
 
-def test_the_same_prompt_is_answered_from_memory_and_another_is_painted(page: Page) -> None:
-    ask(page, "a green apple", **QUICK)
+def test_the_same_prompt_is_answered_from_memory_and_a_new_one_is_painted(page: Page) -> None:
+    submit(page, "a green apple", **QUICK)
     expect_picture(page, "painted")
     page.goto("/")
-    ask(page, "a green apple", **QUICK)
+    submit(page, "a green apple", **QUICK)
     expect_picture(page, "from memory")
     expect(page.locator("[data-why]")).to_contain_text("the same words")
     expect(page.locator("[data-remembered]")).to_have_text("a green apple")
     expect(page.locator("[data-took]")).to_have_text(re.compile(r"in \d+ ms"))
     expect(page.locator(".saved")).to_contain_text("of painting")
-    ask(page, "a purple apple", **QUICK)
+    submit(page, "a purple apple", **QUICK)
     expect_picture(page, "painted")
 
 
 def test_an_invalid_field_is_marked_and_nothing_typed_is_lost(page: Page) -> None:
     page.goto("/?width=250&height=250")
-    ask(page, "a lighthouse in the fog", seed="12")
+    submit(page, "a lighthouse in the fog", seed="12")
     size = page.get_by_label("Size in pixels")
     expect(size).to_have_attribute("aria-invalid", "true")
     expect(size).to_have_accessible_description("It must be a multiple of 8, for example 248.")
@@ -51,21 +51,21 @@ def test_an_invalid_field_is_marked_and_nothing_typed_is_lost(page: Page) -> Non
 
 
 def test_an_empty_prompt_is_reported_at_its_field(page: Page) -> None:
-    ask(page, " ")
+    submit(page, " ")
     expect(page.locator("#prompt-fault")).to_be_visible()
     expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
 
 
 def test_a_running_job_can_be_cancelled(page: Page) -> None:
-    ask(page, "a bridge in the morning", **SLOW)
+    submit(page, "a bridge in the morning", **SLOW)
     expect_running(page)
     cancel(page)
     expect(page.locator("[data-job]")).to_contain_text("Cancelled")
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
 
 
-def test_a_job_goes_on_after_a_reload(page: Page) -> None:
-    ask(page, "a windmill in the wind", **SLOW)
+def test_the_steps_of_a_job_are_still_counted_after_a_reload(page: Page) -> None:
+    submit(page, "a windmill in the wind", **SLOW)
     expect_running(page)
     page.reload()
     progress = page.locator("[data-progress-text]")
@@ -76,14 +76,14 @@ def test_a_job_goes_on_after_a_reload(page: Page) -> None:
 
 def test_without_event_streams_the_page_polls(page: Page, faults: list[str]) -> None:
     page.route("**/events", lambda route: route.fulfill(status=503))
-    ask(page, "a kite over the sea", **SLOW)
+    submit(page, "a kite over the sea", **SLOW)
     expect_running(page)
     cancel(page)
     assert all("503" in fault for fault in faults)
     faults.clear()
 
 
-def test_the_form_can_be_used_by_keyboard_alone(page: Page) -> None:
+def test_the_form_can_be_used_with_the_keyboard_alone(page: Page) -> None:
     expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
     page.keyboard.type("a small boat")
     page.keyboard.press("Control+Enter")
@@ -91,11 +91,11 @@ def test_the_form_can_be_used_by_keyboard_alone(page: Page) -> None:
 
 
 def test_a_picture_is_deleted_after_confirmation(page: Page) -> None:
-    ask(page, "a paper crane", **QUICK)
+    submit(page, "a paper crane", **QUICK)
     expect_picture(page, "painted")
     page.locator(".frame a").click()
     expect(page.get_by_role("heading", name="a paper crane")).to_be_visible()
-    where = page.url
+    picture_url = page.url
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Keep it").click()
     expect(page.get_by_role("dialog")).to_be_hidden()
@@ -103,11 +103,11 @@ def test_a_picture_is_deleted_after_confirmation(page: Page) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.wait_for_url("**/gallery")
     expect(page.locator("[data-tiles]")).not_to_contain_text("a paper crane")
-    assert page.request.get(where).status == 404
+    assert page.request.get(picture_url).status == 404
 
 
-def test_the_form_can_be_filled_from_a_picture(page: Page) -> None:
-    ask(page, "a wooden chair", seed="77", **QUICK)
+def test_the_form_can_be_filled_with_a_pictures_settings(page: Page) -> None:
+    submit(page, "a wooden chair", seed="77", **QUICK)
     expect_picture(page, "painted")
     page.get_by_role("link", name="Use these settings").click()
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a wooden chair")
@@ -117,8 +117,8 @@ def test_the_form_can_be_filled_from_a_picture(page: Page) -> None:
     expect_picture(page, "from memory")
 
 
-def test_going_back_shows_the_page_of_that_address(page: Page) -> None:
-    ask(page, "a red door", **QUICK)
+def test_going_back_from_a_job_shows_the_form(page: Page) -> None:
+    submit(page, "a red door", **QUICK)
     expect_picture(page, "painted")
     page.go_back()
     expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
@@ -138,8 +138,8 @@ def test_scrolling_loads_older_pictures(page: Page) -> None:
 @pytest.mark.parametrize("width", [320, 375, 1440, 3840])
 def test_no_page_is_wider_than_the_window(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    ask(page, "m" * 300, **QUICK)
-    expect(page.locator("[data-job]")).to_have_attribute("data-state", "done", timeout=LONG)
+    submit(page, "m" * 300, **QUICK)
+    expect(page.locator("[data-job]")).to_have_attribute("data-state", "done", timeout=PAINTING_PATIENCE)
     for selector in ("details.settings", "details.small"):
         page.locator(selector).evaluate("details => details.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -154,7 +154,7 @@ def test_without_javascript_a_prompt_still_becomes_a_picture(browser: Browser, l
     page.goto("/")
     page.get_by_label("Prompt", exact=True).fill("a stone bridge")
     page.get_by_role("button", name="Create").click()
-    expect(page.locator("[data-badge]")).to_have_text("painted", timeout=LONG)
+    expect(page.locator("[data-badge]")).to_have_text("painted", timeout=PAINTING_PATIENCE)
     expect(page.locator("[data-picture]")).to_be_visible()
     assert page.request.get(str(page.locator("[data-picture]").get_attribute("src"))).ok
     context.close()

@@ -1,4 +1,4 @@
-"""Signing in with a key, in a real browser, and the pages of signed-in users."""
+"""Signing in with a key, and the pages of signed-in users, in a real browser."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from tests.real import serving
 from web.config import WebConfig
 from web.limits import storage_uri
 
-from .driving import QUICK, ask, expect_picture, opened, record_fault
+from .driving import QUICK, expect_picture, open_page, record_fault, submit
 from .test_access import serious_violations
 
 
@@ -28,7 +28,7 @@ def guarded_url(memory, queue, tiny_models, redis_url) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, guarded_url: str, faults: list[str]) -> Iterator[Page]:
     context = browser.new_context(base_url=guarded_url)
-    yield opened(context, faults)
+    yield open_page(context, faults)
     context.close()
     assert [fault for fault in faults if "401" not in fault] == []
 
@@ -44,7 +44,7 @@ def test_a_user_signs_in_requests_a_picture_and_signs_out(page, queue, working):
     expect(page.get_by_text("This key is not valid")).to_be_visible()
     assert serious_violations(page) == []
     sign_in(page, key)
-    ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
+    submit(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
     expect_picture(page, "painted")
     page.get_by_role("button", name="Another one").click()
     expect(page.locator("[data-job]")).to_have_attribute("data-state", "done")
@@ -58,7 +58,7 @@ def test_a_refused_action_shows_the_reason(browser, memory, queue, working, tiny
         page = browser.new_context(base_url=url).new_page()
         page.goto("/")
         sign_in(page, ApiKeys(queue.job_store.connection).add("ada")[1])
-        ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
+        submit(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
         expect_picture(page, "painted")
         page.get_by_role("button", name="Another one").click()
         trouble = page.locator(".trouble:not([data-trouble])")
@@ -68,14 +68,14 @@ def test_a_refused_action_shows_the_reason(browser, memory, queue, working, tiny
 
 def test_two_users_see_only_their_own_pictures(page, browser, guarded_url, faults, queue, working):
     sign_in(page, ApiKeys(queue.job_store.connection).add("ada")[1])
-    ask(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
+    submit(page, "a red fox in the snow", **{**QUICK, "model": "stickers"})
     expect_picture(page, "painted")
-    other = browser.new_context(base_url=guarded_url).new_page()
-    other.on("console", lambda message: record_fault(message, faults))
-    other.goto("/")
-    sign_in(other, ApiKeys(queue.job_store.connection).add("bob")[1])
-    other.goto("/gallery")
-    expect(other.get_by_text("red fox")).to_have_count(0)
+    other_page = browser.new_context(base_url=guarded_url).new_page()
+    other_page.on("console", lambda message: record_fault(message, faults))
+    other_page.goto("/")
+    sign_in(other_page, ApiKeys(queue.job_store.connection).add("bob")[1])
+    other_page.goto("/gallery")
+    expect(other_page.get_by_text("red fox")).to_have_count(0)
     page.goto("/gallery")
     expect(page.get_by_text("red fox").first).to_be_visible()
-    other.context.close()
+    other_page.context.close()

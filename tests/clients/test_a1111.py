@@ -65,7 +65,7 @@ def http(url):
 
 @pytest.fixture
 def other(url):
-    """Another user: without keys, the server tells users apart by their address."""
+    """Another user: without keys, the server tells browsers apart by their visitor cookie."""
     with httpx.Client(base_url=f"{url}/sdapi/v1", timeout=30, headers={"Cookie": "visitor=somebody"}) as client:
         yield client
 
@@ -73,33 +73,35 @@ def other(url):
 @pytest.fixture
 def painting(runner):
     """A worker without Celery, which polls the queue."""
-    over = threading.Event()
+    stopped = threading.Event()
 
     def paint():
-        while not over.wait(0.01):
+        while not stopped.wait(0.01):
             runner.handle_message("stickers")
             runner.handle_message("slow")
 
     thread = threading.Thread(target=paint, daemon=True)
     thread.start()
     yield runner
-    over.set()
+    stopped.set()
     thread.join()
 
 
 @pytest.fixture
-def beside(painter):
-    """Send a request in a thread; at the end, held paintings are released."""
+def in_thread(painter):
+    """Call a function in a thread; returns its future. At the end of the test, the painter goes on."""
     with ThreadPoolExecutor() as pool:
         yield pool.submit
         painter.go_on.set()
 
 
-def png(image):
+def picture_of(image):
+    """The picture that a PNG in base64 describes."""
     return read_png(base64.b64decode(image))
 
 
-def refused(answer, field, status=422):
+def check_refused(answer, field, status=422):
+    """Check that a field was refused in the dialect's format; returns the detail."""
     assert answer.status_code == status, answer.text
     assert {"error", "detail", "body", "errors"} <= set(answer.json())
     assert (answer.json()["field"], bool(answer.json()["fix"])) == (field, True)
@@ -119,7 +121,7 @@ def test_webuiapi_works_with_its_defaults(api, working, painter):
 
 def test_the_pictures_of_a_batch_differ_and_name_their_seeds(api, painting):
     result = api.txt2img(**FOX, seed=7, batch_size=2, n_iter=2, negative_prompt="blurry")
-    recipes = [png(image).recipe for image in result.json["images"]]
+    recipes = [picture_of(image).recipe for image in result.json["images"]]
     assert [recipe.seed for recipe in recipes] == [7, 8, 9, 10] == result.info["all_seeds"]
     assert {recipe.negative_prompt for recipe in recipes} == {"blurry"}
     assert "Seed: 10, Size: 64x64" in result.info["infotexts"][3]
@@ -127,7 +129,7 @@ def test_the_pictures_of_a_batch_differ_and_name_their_seeds(api, painting):
 
 def test_a_negative_prompt_without_guidance_is_ignored_as_in_automatic1111(api, painting):
     result = api.txt2img(**{**FOX, "cfg_scale": 1}, seed=7, negative_prompt="blurry")
-    assert png(result.json["images"][0]).recipe.negative_prompt == result.info["negative_prompt"] == ""
+    assert picture_of(result.json["images"][0]).recipe.negative_prompt == result.info["negative_prompt"] == ""
 
 
 def test_more_pictures_than_one_native_request_allows_are_all_different(http, painting, painter):
@@ -162,16 +164,16 @@ def test_the_memory_policy_can_be_a_script_argument_or_a_header(http, painting, 
     for _ in range(2):
         http.post("txt2img", json={**FOX, **extra}, headers=headers)
     assert len(painter.painted) == 2
-    assert "alwayson_scripts.memoaized" in refused(
+    assert "alwayson_scripts.memoaized" in check_refused(
         http.post("txt2img", json=FOX, headers={"X-Memo-Policy": "always"}), "alwayson_scripts.memoaized"
     )
 
 
 def test_img2img_starts_from_the_picture(api, painting, painter):
-    start = Image.new("RGB", (64, 64), "#0a0")
-    result = api.img2img(images=[start], denoising_strength=0.4, **FOX)
+    init_image = Image.new("RGB", (64, 64), "#0a0")
+    result = api.img2img(images=[init_image], denoising_strength=0.4, **FOX)
     assert painter.init_images[0].getpixel((3, 3)) == (0, 0xAA, 0)
-    recipe = png(result.json["images"][0]).recipe
+    recipe = picture_of(result.json["images"][0]).recipe
     assert recipe.init_image and recipe.strength == 0.4 == result.info["denoising_strength"]
     assert "Denoising strength: 0.4" in result.info["infotexts"][0]
 
@@ -179,17 +181,17 @@ def test_img2img_starts_from_the_picture(api, painting, painter):
 @pytest.mark.parametrize(("mode", "edge"), [(0, (0xFF, 0, 0)), (1, (0, 0, 0xFF))])
 def test_an_initial_image_of_another_shape_is_stretched_or_cropped(api, painting, painter, mode, edge):
     """A1111's resize_mode: the red ends remain after stretching, and are gone after cropping."""
-    start = Image.new("RGB", (192, 64), "#f00")
-    start.paste("#00f", (60, 0, 132, 64))
-    api.img2img(images=[start], resize_mode=mode, **FOX)
-    given = painter.init_images[0]
-    middle = given.crop(((given.width - given.height) // 2, 0, (given.width + given.height) // 2, given.height))
+    sent = Image.new("RGB", (192, 64), "#f00")
+    sent.paste("#00f", (60, 0, 132, 64))
+    api.img2img(images=[sent], resize_mode=mode, **FOX)
+    image = painter.init_images[0]
+    middle = image.crop(((image.width - image.height) // 2, 0, (image.width + image.height) // 2, image.height))
     assert middle.getpixel((2, 20)) == edge
 
 
-def test_progress_is_that_of_the_users_own_request(api, other, queue, painting, painter, beside):
+def test_progress_is_that_of_the_users_own_request(api, other, queue, painting, painter, in_thread):
     painter.go_on.clear()
-    answer = beside(api.txt2img, **FOX, n_iter=2)
+    answer = in_thread(api.txt2img, **FOX, n_iter=2)
     state = wait_for(lambda: (seen := api.get_progress()["state"])["job"] and seen["job_count"] == 2 and seen)
     assert (state["job_no"], state["sampling_steps"], state["sampling_step"]) == (0, 4, 0)
     idle = other.get("progress").json()
@@ -200,9 +202,9 @@ def test_progress_is_that_of_the_users_own_request(api, other, queue, painting, 
     assert (done["progress"], done["state"]["job_count"], done["eta_relative"]) == (0.0, 0, 0.0)
 
 
-def test_progress_includes_a_preview(http, queue, beside):
+def test_progress_includes_a_preview(http, queue, in_thread):
     small = encode(Image.new("RGB", (16, 16), "#00f"), "WEBP")
-    answer = beside(http.post, "txt2img", json=FOX)
+    answer = in_thread(http.post, "txt2img", json=FOX)
     claim = wait_for(lambda: queue.job_store.claims.claim("stickers"))
     queue.job_store.progress.report_step(claim, 1, 9.0, base64.b64encode(small).decode())
     seen = wait_for(lambda: (result := http.get("progress").json())["current_image"] and result)
@@ -213,10 +215,10 @@ def test_progress_includes_a_preview(http, queue, beside):
     assert answer.result().json()["images"] == []
 
 
-def test_interrupt_delivers_finished_pictures_and_cancels_the_rest(api, queue, painting, painter, beside):
+def test_interrupt_delivers_finished_pictures_and_cancels_the_rest(api, queue, painting, painter, in_thread):
     api.txt2img(prompt="two cats", width=64, height=64, steps=4)
     painter.go_on.clear()
-    answer = beside(api.txt2img, **{**FOX, "prompt": "two cats"}, n_iter=3)
+    answer = in_thread(api.txt2img, **{**FOX, "prompt": "two cats"}, n_iter=3)
     wait_for(lambda: api.get_progress()["state"]["job"])
     assert api.interrupt() == {}
     result = answer.result()
@@ -226,18 +228,18 @@ def test_interrupt_delivers_finished_pictures_and_cancels_the_rest(api, queue, p
     assert painter.painted == ["two cats"] and api.get_progress()["state"]["job_count"] == 0
 
 
-def test_interrupt_and_skip_do_not_affect_other_users(http, other, painting, painter, beside):
+def test_interrupt_and_skip_do_not_affect_other_users(http, other, painting, painter, in_thread):
     painter.go_on.clear()
-    answer = beside(http.post, "txt2img", json=FOX)
+    answer = in_thread(http.post, "txt2img", json=FOX)
     wait_for(lambda: http.get("progress").json()["state"]["job"])
     assert (other.post("interrupt").status_code, other.post("skip").json()) == (200, None)
     painter.go_on.set()
     assert len(answer.result().json()["images"]) == 1
 
 
-def test_skip_cancels_only_the_running_picture(http, painting, painter, beside):
+def test_skip_cancels_only_the_running_picture(http, painting, painter, in_thread):
     painter.go_on.clear()
-    answer = beside(http.post, "txt2img", json={**FOX, "n_iter": 2})
+    answer = in_thread(http.post, "txt2img", json={**FOX, "n_iter": 2})
     first = wait_for(lambda: http.get("progress").json()["state"]["job"])
     http.post("skip")
     wait_for(lambda: http.get("progress").json()["state"]["job_no"] == 1)
@@ -246,13 +248,13 @@ def test_skip_cancels_only_the_running_picture(http, painting, painter, beside):
 
 
 def test_an_interrupt_reaches_a_request_that_is_still_creating_its_jobs(http, queue, monkeypatch):
-    record = UserRecords.record
+    record = UserRecords.record_jobs
 
     def interrupted(self, user, task, jobs, *, whole):
         record(self, user, task, jobs, whole=whole)
         http.post("interrupt")
 
-    monkeypatch.setattr(UserRecords, "record", interrupted)
+    monkeypatch.setattr(UserRecords, "record_jobs", interrupted)
     assert http.post("txt2img", json={**FOX, "n_iter": 20}).json()["images"] == []
     assert len(queue.job_store.jobs.recent(100)) == 8
 
@@ -267,22 +269,22 @@ def test_options_are_kept_per_user(api, other, painting):
     assert json.loads(other.post("txt2img", json=FOX).json()["info"])["sd_model_name"] == "stickers"
 
 
-def test_a_checkpoint_of_one_request_is_kept_only_on_request(http, painting):
-    wanted = {**FOX, "override_settings": {"sd_model_checkpoint": "slow.safetensors"}}
-    info = json.loads(http.post("txt2img", json=wanted).json()["info"])
+def test_a_requests_checkpoint_stays_selected_only_if_restoring_is_switched_off(http, painting):
+    body = {**FOX, "override_settings": {"sd_model_checkpoint": "slow.safetensors"}}
+    info = json.loads(http.post("txt2img", json=body).json()["info"])
     assert info["sd_model_name"] == "slow"
     assert http.get("options").json()["sd_model_checkpoint"].startswith("stickers")
-    http.post("txt2img", json={**wanted, "override_settings_restore_afterwards": False})
+    http.post("txt2img", json={**body, "override_settings_restore_afterwards": False})
     assert http.get("options").json()["sd_model_checkpoint"].startswith("slow")
 
 
-def test_webuiapi_can_read_all_lists(api):
+def test_webuiapi_can_read_every_list(api):
     assert {sampler["name"] for sampler in api.get_samplers()} == {"DPM++ 2M", "DDIM", "Euler", "Euler a"}
     assert api.util_get_scheduler_names() == ["automatic", "karras", "normal", "uniform"]
     assert [mode["name"] for mode in api.get_upscalers() + api.get_latent_upscale_modes()] == ["None", "Latent"]
     assert set(api.get_sd_models()[0]) == {"title", "model_name", "hash", "sha256", "filename", "config"}
-    asked = (api.get_sd_vae, api.get_loras, api.get_hypernetworks, api.get_face_restorers, api.get_prompt_styles)
-    assert [list_them() for list_them in (*asked, api.get_realesrgan_models)] == [[]] * 6
+    lists = (api.get_sd_vae, api.get_loras, api.get_hypernetworks, api.get_face_restorers, api.get_prompt_styles)
+    assert [read() for read in (*lists, api.get_realesrgan_models)] == [[]] * 6
     assert api.get_memory() and api.get_cmd_flags() == {} and not api.has_controlnet
     assert api.refresh_checkpoints() is None and api.get_embeddings()["loaded"] == {}
 
@@ -300,7 +302,7 @@ def test_png_info_reads_the_settings_of_a_painted_picture(api, painting):
 def test_an_error_names_the_field_and_the_fix(api, http, painting):
     with pytest.raises(RuntimeError, match="sampler_name"):
         api.txt2img(**FOX, sampler_name="DPM++ 2M SDE Karras")
-    assert "choose one of DPM++ 2M" in refused(
+    assert "choose one of DPM++ 2M" in check_refused(
         http.post("txt2img", json={**FOX, "sampler_index": "PLMS"}), "sampler_index"
     )
 
@@ -342,7 +344,7 @@ def test_an_error_names_the_field_and_the_fix(api, http, painting):
     ],
 )
 def test_unsupported_fields_are_refused_by_name(http, queue, painting, body, field):
-    refused(http.post("txt2img", json={**FOX, **body}), field)
+    check_refused(http.post("txt2img", json={**FOX, **body}), field)
     assert queue.job_store.jobs.recent(9) == [] and http.get("progress").json()["state"]["job_count"] == 0
 
 
@@ -360,7 +362,7 @@ def test_unsupported_fields_are_refused_by_name(http, queue, painting, body, fie
     ],
 )
 def test_an_unusable_initial_image_is_refused(http, body, field):
-    refused(http.post("img2img", json={**FOX, **body}), field)
+    check_refused(http.post("img2img", json={**FOX, **body}), field)
 
 
 def test_all_errors_have_the_dialects_format(http, job_store):
@@ -368,8 +370,8 @@ def test_all_errors_have_the_dialects_format(http, job_store):
     assert http.post("txt2img", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     assert http.post("interrogate", json={}).status_code == 501
     assert http.get("txt2img").status_code == 405
-    refused(http.post("options", json={"CLIP_stop_at_last_layers": 2}), "CLIP_stop_at_last_layers")
-    refused(http.post("options", json={"sd_model_checkpoint": "sdxl"}), "sd_model_checkpoint")
+    check_refused(http.post("options", json={"CLIP_stop_at_last_layers": 2}), "CLIP_stop_at_last_layers")
+    check_refused(http.post("options", json={"sd_model_checkpoint": "sdxl"}), "sd_model_checkpoint")
 
 
 def test_a_failed_painting_is_an_error_with_its_reason(http, painting, painter):
@@ -392,7 +394,7 @@ def test_a_failed_painting_is_an_error_with_its_reason(http, painting, painter):
     ],
 )
 def test_samplers_and_schedulers_have_the_dialects_names(http, painting, names, sampler, schedule):
-    recipe = png(http.post("txt2img", json={**FOX, **names}).json()["images"][0]).recipe
+    recipe = picture_of(http.post("txt2img", json={**FOX, **names}).json()["images"][0]).recipe
     assert (recipe.sampler, recipe.schedule) == (sampler, schedule)
 
 
@@ -410,7 +412,7 @@ def test_a_lora_file_can_be_named_in_the_prompt(prompt, words, adapter):
 
 
 @pytest.mark.parametrize(
-    ("asked", "size"),
+    ("options", "size"),
     [
         ({"enable_hr": True}, (128, 128)),
         ({"enable_hr": True, "hr_scale": 4, "hr_upscaler": "None"}, (256, 256)),
@@ -418,52 +420,52 @@ def test_a_lora_file_can_be_named_in_the_prompt(prompt, words, adapter):
         ({"enable_hr": False, "hr_scale": 9}, (64, 64)),
     ],
 )
-def test_hires_fix_gives_the_larger_size(http, painting, asked, size):
-    image = http.post("txt2img", json={**FOX, **asked}).json()["images"][0]
+def test_hires_fix_gives_the_larger_size(http, painting, options, size):
+    image = http.post("txt2img", json={**FOX, **options}).json()["images"][0]
     assert Image.open(io.BytesIO(base64.b64decode(image))).size == size
 
 
-def test_a_task_id_sent_twice_is_one_request(http, other, painting, painter, beside):
+def test_a_task_id_sent_twice_is_one_request(http, other, painting, painter, in_thread):
     painter.go_on.clear()
-    wanted = {
+    body = {
         **FOX,
         "force_task_id": "task(fox)",
         "alwayson_scripts": {"memoaized": {"args": [{"memo": "off"}]}},
     }
-    answers = [beside(http.post, "txt2img", json=wanted) for _ in range(2)]
+    answers = [in_thread(http.post, "txt2img", json=body) for _ in range(2)]
     wait_for(lambda: http.get("progress").json()["state"]["job"])
     assert http.get("progress").json()["state"]["job_count"] == 1
     painter.go_on.set()
     first, second = (answer.result().json() for answer in answers)
-    assert first["images"] == second["images"] == http.post("txt2img", json=wanted).json()["images"]
+    assert first["images"] == second["images"] == http.post("txt2img", json=body).json()["images"]
     assert len(painter.painted) == 1
-    other.post("txt2img", json=wanted)
+    other.post("txt2img", json=body)
     assert len(painter.painted) == 2
 
 
 def test_a_refused_task_can_be_sent_again(http, painting):
-    wanted = {**FOX, "force_task_id": "task(fox)"}
-    refused(http.post("txt2img", json={**wanted, "width": 65}), "width")
-    assert len(http.post("txt2img", json=wanted).json()["images"]) == 1
+    body = {**FOX, "force_task_id": "task(fox)"}
+    check_refused(http.post("txt2img", json={**body, "width": 65}), "width")
+    assert len(http.post("txt2img", json=body).json()["images"]) == 1
 
 
-def test_internal_progress_is_that_of_one_task(url, http, painting, painter, beside):
-    def look(task="task(fox)"):
+def test_internal_progress_is_that_of_one_task(url, http, painting, painter, in_thread):
+    def progress(task="task(fox)"):
         return httpx.post(f"{url}/internal/progress", json={"id_task": task, "id_live_preview": -1}).json()
 
-    assert (look()["active"], look()["queued"], look()["completed"]) == (False, False, False)
+    assert (progress()["active"], progress()["queued"], progress()["completed"]) == (False, False, False)
     painter.go_on.clear()
-    answer = beside(http.post, "txt2img", json={**FOX, "force_task_id": "task(fox)"})
-    wait_for(lambda: look()["active"])
-    late = beside(http.post, "txt2img", json={**FOX, "prompt": "two cats", "force_task_id": "task(cats)"})
+    first = in_thread(http.post, "txt2img", json={**FOX, "force_task_id": "task(fox)"})
+    wait_for(lambda: progress()["active"])
+    second = in_thread(http.post, "txt2img", json={**FOX, "prompt": "two cats", "force_task_id": "task(cats)"})
     wait_for(lambda: httpx.get(f"{url}/internal/pending-tasks").json() == {"size": 1, "tasks": ["task(cats)"]})
-    assert look("task(cats)")["queued"]
+    assert progress("task(cats)")["queued"]
     painter.go_on.set()
-    assert answer.result().status_code == late.result().status_code == 200
-    assert look()["completed"] and not look()["active"] and look()["progress"] == 1.0
+    assert first.result().status_code == second.result().status_code == 200
+    assert progress()["completed"] and not progress()["active"] and progress()["progress"] == 1.0
 
 
-def test_a_key_is_the_password(memory, queue, tiny_models, painting):
+def test_an_api_key_is_the_password(memory, queue, tiny_models, painting):
     _, key = ApiKeys(queue.job_store.connection).add("ada")
     app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(keys="required"), TESTING=True)
     with serving(app) as url:
@@ -476,17 +478,17 @@ def test_a_key_is_the_password(memory, queue, tiny_models, painting):
         assert {"error", "detail", "body", "errors"} == set(httpx.get(f"{url}/sdapi/v1/options").json())
 
 
-# What other programs send, copied from their source code
+# Requests of other programs, copied from their source code
 
 
 def test_open_webui_can_choose_a_model_and_create_a_picture(http, painting):
-    """backend/open_webui/routers/images.py sends all options back, and a header Authorization even if empty."""
+    """backend/open_webui/routers/images.py sends all options back, and an Authorization header even when empty."""
     headers = {"Authorization": ""}
     models = [(model["title"], model["model_name"]) for model in http.get("sd-models", headers=headers).json()]
     options = http.get("options", headers=headers).json()
     options["sd_model_checkpoint"] = next(title for title, name in models if name == "slow")
     assert http.post("options", json=options, headers=headers).status_code == 200
-    asked = {
+    body = {
         "prompt": "a red fox",
         "batch_size": 2,
         "width": 256,
@@ -494,8 +496,8 @@ def test_open_webui_can_choose_a_model_and_create_a_picture(http, painting):
         "steps": 4,
         "negative_prompt": "blurry",
     }
-    answer = http.post("txt2img", json=asked, headers=headers).json()
-    assert [png(image).recipe.model for image in answer["images"]] == ["slow", "slow"]
+    answer = http.post("txt2img", json=body, headers=headers).json()
+    assert [picture_of(image).recipe.model for image in answer["images"]] == ["slow", "slow"]
     assert isinstance(answer["info"], str) and answer["parameters"]["batch_size"] == 2
 
 
@@ -532,7 +534,7 @@ def sillytavern(**settings):
 
 def test_sillytavern_works_with_its_defaults(http, painting):
     answer = http.post("txt2img", json=sillytavern()).json()
-    recipe = png(answer["images"][0]).recipe
+    recipe = picture_of(answer["images"][0]).recipe
     assert (recipe.sampler, recipe.steps, recipe.guidance_scale, recipe.width) == ("ddim", 20, 7.0, 256)
     assert "secret" not in json.dumps(answer)
 
@@ -553,9 +555,9 @@ def test_sillytavern_can_fill_its_menus_and_choose_a_model(http):
     assert http.get("options").json()["sd_model_checkpoint"] == titles[1]
 
 
-def test_sillytavern_interrupts_a_request_when_its_page_is_closed(http, queue, painting, painter, beside):
+def test_sillytavern_interrupts_a_request_when_its_page_is_closed(http, queue, painting, painter, in_thread):
     painter.go_on.clear()
-    beside(http.post, "txt2img", json=sillytavern())
+    in_thread(http.post, "txt2img", json=sillytavern())
     wait_for(lambda: http.get("progress").json()["state"]["job"])
     assert http.post("interrupt").is_success
     wait_for(lambda: queue.job_store.jobs.recent(1)[0].state == "cancelled")
@@ -570,6 +572,6 @@ def test_the_examples_of_the_documentation_run(url, painting, capfd, tmp_path, m
     names["api"].session.close()
     [shell] = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
     subprocess.run(["bash", "-c", shell.replace("localhost:8000", url)], check=True)
-    said = capfd.readouterr().out
-    assert "['painted']" in said and '"images":["' in said.replace(" ", "")
+    output = capfd.readouterr().out
+    assert "['painted']" in output and '"images":["' in output.replace(" ", "")
     assert (tmp_path / "fox.png").read_bytes().startswith(b"\x89PNG")

@@ -18,16 +18,16 @@ def examples(name):
     return [line.partition("  #")[0] for line in lines if line.startswith("curl") and "<id>" not in line]
 
 
-@pytest.mark.parametrize(("name", "many"), [("README.md", 2), ("docs/api.md", 3)])
-def test_the_curl_examples_work(app, working, tmp_path, name, many):
+@pytest.mark.parametrize(("name", "count"), [("README.md", 2), ("docs/api.md", 3)])
+def test_the_curl_examples_work(app, working, tmp_path, name, count):
     commands = examples(name)
-    assert len(commands) == many
+    assert len(commands) == count
     Image.new("RGB", (64, 64), "#c60").save(tmp_path / "sketch.png")
     with serving(app) as url:
         for command in commands:
             shell = command.replace("localhost:8000", url)
-            ended = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
-            result = json.loads(ended.stdout)
+            completed = subprocess.run(["bash", "-c", shell], check=True, capture_output=True, cwd=tmp_path)
+            result = json.loads(completed.stdout)
             if "/init-images" in shell:
                 assert len(result["init_image"]) == 32
             else:

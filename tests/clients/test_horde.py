@@ -17,7 +17,7 @@ from jobs.models import Catalogue
 from jobs.webhooks.deliverer import Deliverer
 from jobs.webhooks.deliveries import Webhooks
 from jobs.webhooks.receivers import Receivers
-from jobs.webhooks.signature import draw_secret, signature_headers
+from jobs.webhooks.signature import generate_secret, signature_headers
 from tests.jobs.test_webhooks import SECRET, receiver  # noqa: F401  # a fixture
 from tests.real import ROOT, serving, wait_for
 from web import links
@@ -26,16 +26,18 @@ from web.config import WebConfig
 PARAMS = {"n": 2, "width": 64, "height": 64, "steps": 4, "cfg_scale": 3, "sampler_name": "k_euler_a", "karras": True}
 FOX = {"prompt": "a red fox in the snow ### blurry", "params": PARAMS, "models": ["sd-xl", "stickers"], "r2": False}
 HARMLESS = {
-    **{
-        "nsfw": False,
-        "censor_nsfw": True,
-        "trusted_workers": True,
-        "slow_workers": True,
-        "workers": [],
-        "shared": False,
-    },
-    **{"replacement_filter": True, "disable_batching": True, "allow_downgrade": False, "dry_run": False},
-    **{"source_processing": "img2img", "source_image": None},
+    "nsfw": False,
+    "censor_nsfw": True,
+    "trusted_workers": True,
+    "slow_workers": True,
+    "workers": [],
+    "shared": False,
+    "replacement_filter": True,
+    "disable_batching": True,
+    "allow_downgrade": False,
+    "dry_run": False,
+    "source_processing": "img2img",
+    "source_image": None,
 }
 USUAL = {"post_processing": [], "clip_skip": 1, "tiling": False, "hires_fix": False, "facefixer_strength": 0.75}
 
@@ -43,8 +45,8 @@ USUAL = {"post_processing": [], "clip_skip": 1, "tiling": False, "hires_fix": Fa
 @pytest.fixture
 def url(app, monkeypatch):
     monkeypatch.setattr(events, "POLL_SECONDS", 0.05)
-    with serving(app) as found:
-        yield found
+    with serving(app) as base:
+        yield base
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def wait_for_status(horde, name):
     return horde.get(f"/generate/status/{name}").json()
 
 
-def opened(data):
+def open_image(data):
     return Image.open(io.BytesIO(data))
 
 
@@ -76,12 +78,14 @@ def test_a_script_can_request_poll_fetch_and_delete(horde, working):
     name = str(uuid.UUID(answer.json()["id"]))
     result = wait_for_status(horde, name)
     assert (result["finished"], result["waiting"], result["processing"], result["faulted"]) == (2, 0, 0, False)
-    assert len({one["img"] for one in result["generations"]}) == 2
-    for one in result["generations"]:
-        image = opened(base64.b64decode(one["img"]))
+    assert len({generation["img"] for generation in result["generations"]}) == 2
+    for generation in result["generations"]:
+        image = open_image(base64.b64decode(generation["img"]))
         assert (image.format, image.size) == ("WEBP", (64, 64))
-        assert one["seed"].isdigit() and one["model"] == "stickers" and one["state"] == "ok" and not one["censored"]
-        assert uuid.UUID(one["id"]) and uuid.UUID(one["worker_id"]) and one["worker_name"] and one["gen_metadata"]
+        assert generation["seed"].isdigit() and generation["model"] == "stickers"
+        assert generation["state"] == "ok" and not generation["censored"]
+        assert uuid.UUID(generation["id"]) and uuid.UUID(generation["worker_id"])
+        assert generation["worker_name"] and generation["gen_metadata"]
     assert horde.delete(f"/generate/status/{name}").json()["generations"] == result["generations"]
 
 
@@ -107,13 +111,14 @@ def test_samplers_have_the_dialects_names(horde, queue, job_store, theirs, ours)
 def test_ignored_settings_cause_warnings(horde):
     params = {**PARAMS, "sampler_name": "DDIM", "karras": True, "sparkle": 3}
     result = horde.post("/generate/async", json={**FOX, "params": params, "wish": 1}).json()
-    assert {one["code"] for one in result["warnings"]} == {"SchedulerMismatch", "UnknownField", "NoAvailableWorker"}
+    codes = {warning["code"] for warning in result["warnings"]}
+    assert codes == {"SchedulerMismatch", "UnknownField", "NoAvailableWorker"}
     assert "stickers" in result["message"]
 
 
 def test_a_negative_prompt_without_guidance_is_ignored_with_a_warning(horde, queue, job_store):
     result = horde.post("/generate/async", json={**FOX, "params": {**PARAMS, "cfg_scale": 1}}).json()
-    assert "CfgScaleTooSmall" in {one["code"] for one in result["warnings"]}
+    assert "CfgScaleTooSmall" in {warning["code"] for warning in result["warnings"]}
     assert {
         queue.job_store.jobs.find(job).recipe.negative_prompt
         for job in job_store.requests.group(result["id"])["jobs"]
@@ -135,16 +140,16 @@ def test_a_missing_seed_is_random(horde, queue, job_store, seed):
 
 
 def test_an_answer_from_memory_says_so(horde, working):
-    one = {**PARAMS, "n": 1}
-    wait_for_status(horde, submit(horde, params=one))
-    result = horde.get(f"/generate/status/{submit(horde, params=one)}").json()
+    params = {**PARAMS, "n": 1}
+    wait_for_status(horde, submit(horde, params=params))
+    result = horde.get(f"/generate/status/{submit(horde, params=params)}").json()
     assert result["done"] and "from memory" in result["generations"][0]["gen_metadata"][0]["ref"]
 
 
 def test_a_link_works_without_a_key_for_an_hour(horde, working, monkeypatch):
     [first, _] = wait_for_status(horde, submit(horde, r2=True))["generations"]
     answer = httpx.get(first["img"])
-    assert answer.headers["content-type"] == "image/webp" and opened(answer.content).size == (64, 64)
+    assert answer.headers["content-type"] == "image/webp" and open_image(answer.content).size == (64, 64)
     monkeypatch.setattr(links, "LINK_SECONDS", -1)
     assert httpx.get(first["img"]).status_code == 410
 
@@ -180,7 +185,7 @@ def test_a_request_without_a_worker_is_reported_as_not_possible(horde, job_store
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is False
     job_store.heartbeats.beat("here", {"models": ["stickers"]})
     assert horde.get(f"/generate/check/{name}").json()["is_possible"] is True
-    models = {one["name"]: one for one in horde.get("/status/models").json()}
+    models = {model["name"]: model for model in horde.get("/status/models").json()}
     assert models["stickers"]["count"] == 1 and models["stickers"]["jobs"] == 2 and models["slow"]["count"] == 0
     assert horde.get("/status/models?type=text").json() == []
 
@@ -191,7 +196,7 @@ def test_a_dry_run_only_checks_the_request(horde, job_store):
     assert horde.post("/generate/async", json={**FOX, "dry_run": True, "models": ["x"]}).status_code == 400
 
 
-def source(side=64, kind="WEBP"):
+def encode_image(side=64, kind="WEBP"):
     file = io.BytesIO()
     Image.new("RGB", (side, side), "#c60").save(file, kind, lossless=True)
     return base64.b64encode(file.getvalue()).decode()
@@ -199,7 +204,7 @@ def source(side=64, kind="WEBP"):
 
 def test_an_initial_image_can_be_sent_in_base64(horde, queue, job_store):
     params = {**PARAMS, "n": 1, "denoising_strength": 0.4}
-    name = submit(horde, source_image=source(), source_processing="img2img", params=params)
+    name = submit(horde, source_image=encode_image(), source_processing="img2img", params=params)
     recipe = queue.job_store.jobs.find(job_store.requests.group(name)["jobs"][0]).recipe
     assert recipe.init_image and recipe.strength == 0.4
 
@@ -254,13 +259,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("change", "rc", "said"), REFUSED, ids=lambda value: str(value)[:40])
-def test_unsupported_fields_are_refused_by_name(client, job_store, change, rc, said):
+@pytest.mark.parametrize(("change", "rc", "text"), REFUSED, ids=lambda value: str(value)[:40])
+def test_unsupported_fields_are_refused_by_name(client, job_store, change, rc, text):
     answer = client.post("/api/v2/generate/async", json={**FOX, "params": {"width": 64, "height": 64}, **change})
     if rc is None:
         assert answer.status_code == 202
         return
-    assert (answer.status_code, answer.json["rc"]) == (400, rc) and said in answer.json["message"]
+    assert (answer.status_code, answer.json["rc"]) == (400, rc) and text in answer.json["message"]
     assert answer.json.keys() == {"message", "rc"} and job_store.jobs.recent(1) == []
 
 
@@ -332,17 +337,17 @@ def test_the_anonymous_key_is_refused_where_keys_are_required(guarded):
 def test_a_webhook_delivers_each_picture(horde, queue, memory, job_store, working, receiver, as_url, monkeypatch):  # noqa: F811
     queue.webhooks = Webhooks(job_store, SECRET, Receivers("127.0.0.1"))
     name = submit(horde, webhook=receiver.url, r2=as_url)
-    made = {one["id"]: one for one in wait_for_status(horde, name)["generations"]}
+    seeds = {generation["id"]: generation["seed"] for generation in wait_for_status(horde, name)["generations"]}
     deliverer = Deliverer(queue.webhooks, memory)
     while deliverer.deliver_next():
         pass
-    assert {result["id"]: result["seed"] for result in receiver.bodies} == {one: made[one]["seed"] for one in made}
-    monkeypatch.setattr(links, "LINK_SECONDS", -1)
-    for (headers, body), result in zip(receiver.got, receiver.bodies, strict=True):
+    assert {result["id"]: result["seed"] for result in receiver.bodies} == seeds
+    monkeypatch.setattr(links, "LINK_SECONDS", -1)  # the links in a delivery are valid for longer
+    for (headers, body), result in zip(receiver.deliveries, receiver.bodies, strict=True):
         standardwebhooks.Webhook(SECRET).verify(body, headers)
         assert (result["request"], result["kudos"]) == (name, 0)
         image = httpx.get(result["img"]).content if as_url else base64.b64decode(result["img"])
-        assert opened(image).format == "WEBP"
+        assert open_image(image).format == "WEBP"
 
 
 def section(title):
@@ -352,14 +357,14 @@ def section(title):
 def test_the_examples_of_the_documentation_run(url, working, capsys):
     [python] = re.findall(r"^```python\n(.*?)^```", section("AI-Horde"), re.S | re.M)
     exec(python.replace("http://localhost:8000", url), {})
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2 and all(line.startswith(url) and "painted" in line for line in said)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(line.startswith(url) and "painted" in line for line in lines)
 
 
 def test_the_documented_signature_check_works():
-    names, secret = {}, draw_secret()
+    names, secret = {}, generate_secret()
     exec(re.findall(r"^```python\n(.*?)^```", section("Webhooks"), re.S | re.M)[0], names)
     headers = signature_headers(secret, "1", int(time.time()), b"{}")
     assert names["is_genuine"](secret, headers, b"{}")
-    assert not names["is_genuine"](draw_secret(), headers, b"{}")
+    assert not names["is_genuine"](generate_secret(), headers, b"{}")
     assert not names["is_genuine"](secret, headers, b"[]")

@@ -33,8 +33,8 @@ FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch):
-    """Subscriptions to Redis end at once."""
+def quick_polls(monkeypatch):
+    """Let subscriptions to Redis end within 0.05 s instead of a second."""
     monkeypatch.setattr(events, "POLL_SECONDS", 0.05)
 
 
@@ -58,21 +58,21 @@ def ai(sdk, url):
 @pytest.fixture
 def painting(runner, painter):
     """A worker without Celery, which polls the queue."""
-    over = threading.Event()
+    stopped = threading.Event()
 
     def paint():
-        while not over.wait(0.01):
+        while not stopped.wait(0.01):
             runner.handle_message("stickers")
 
     thread = threading.Thread(target=paint, daemon=True)
     thread.start()
     yield runner
     painter.go_on.set()
-    over.set()
+    stopped.set()
     thread.join()
 
 
-def opened(datum):
+def open_image(datum):
     return Image.open(io.BytesIO(base64.b64decode(datum.b64_json)))
 
 
@@ -84,11 +84,11 @@ def memo(policy):
     return {"memo": {"policy": policy}}
 
 
-@pytest.mark.parametrize("many", [1, 4])
-def test_n_pictures_are_painted(ai, working, many):
-    answer = ai.images.generate(**FOX, n=many, response_format="b64_json")
-    assert len(answer.data) == many == len(keys(answer))
-    assert [opened(datum).size for datum in answer.data] == [(64, 64)] * many
+@pytest.mark.parametrize("count", [1, 4])
+def test_n_pictures_are_painted(ai, working, count):
+    answer = ai.images.generate(**FOX, n=count, response_format="b64_json")
+    assert len(answer.data) == count == len(keys(answer))
+    assert [open_image(datum).size for datum in answer.data] == [(64, 64)] * count
     assert (answer.size, answer.output_format, answer.background) == ("64x64", "png", "opaque")
     assert {read_png(base64.b64decode(datum.b64_json)).key for datum in answer.data} == keys(answer)
     assert abs(answer.created - time.time()) < 60 and answer.usage.total_tokens == 0
@@ -151,8 +151,8 @@ def test_the_memory_policy_is_followed(ai, memory, painting):
 
 
 def test_extensions_of_other_servers_are_supported(ai, queue, painting):
-    more = {"negative_prompt": "trees", "num_inference_steps": 4, "guidance_scale": 1.5, "seed": 7}
-    answer = ai.images.generate(**FOX, user="ada", extra_body=more)
+    extensions = {"negative_prompt": "trees", "num_inference_steps": 4, "guidance_scale": 1.5, "seed": 7}
+    answer = ai.images.generate(**FOX, user="ada", extra_body=extensions)
     job = queue.job_store.jobs.find(answer.memo["pictures"][0]["job"])
     recipe = job.recipe
     assert job.user == "ada"
@@ -184,7 +184,7 @@ def test_an_unknown_model_is_a_404(ai):
 @pytest.mark.parametrize(("kind", "mode"), [("jpeg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
 def test_other_formats_carry_the_recipe_too(ai, queue, painting, kind, mode):
     answer = ai.images.generate(**FOX, response_format="b64_json", output_format=kind)
-    image = opened(answer.data[0])
+    image = open_image(answer.data[0])
     assert (image.format, answer.output_format) == (mode, kind)
     text = parameters(queue.job_store.jobs.find(answer.memo["pictures"][0]["job"]).picture.recipe)
     if kind == "png":
@@ -209,7 +209,7 @@ def test_a_lower_quality_makes_a_smaller_file_also_by_link(ai, painter, monkeypa
 )
 def test_a_square_that_the_model_does_not_paint_is_scaled_with_a_note(ai, painting, size, painted):
     answer = ai.images.generate(prompt="fox", size=size, response_format="b64_json")
-    image = opened(answer.data[0])
+    image = open_image(answer.data[0])
     assert f"{image.width}x{image.height}" == answer.size == size
     assert answer.memo["pictures"][0]["painted_size"] == painted
     assert bool(answer.memo["notes"]) == (size != painted)
@@ -228,7 +228,8 @@ def test_the_examples_of_the_documentation_run(url, painting, capfd):
     exec(python.replace("http://localhost:8000", url), {})
     [shell] = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
     subprocess.run(["bash", "-c", shell.replace("localhost:8000", url)], check=True)
-    assert f"{url}/v1/images/files/" in (said := capfd.readouterr().out) and said.count('"b64_json"') == 2
+    output = capfd.readouterr().out
+    assert f"{url}/v1/images/files/" in output and output.count('"b64_json"') == 2
 
 
 def test_the_default_size_is_the_models_own(ai, painting):
@@ -292,17 +293,17 @@ def test_every_error_under_v1_is_an_openai_error(url, method, path, sent, status
 
 @pytest.fixture
 def previewing(painter, monkeypatch):
-    """The painter makes a preview at every step, and each is sent."""
+    """Let the painter make a preview at every step, and let each be sent."""
     monkeypatch.setattr(paint, "PREVIEW_SECONDS", 0)
-    quick = type(painter).__call__
+    paint_quickly = type(painter).__call__
     steps = count(1)
 
     def slowly(self, recipe, on_step, *rest):
-        def shown(progress):
+        def report(progress):
             on_step(Progress(progress.step, preview=lambda: Image.new("RGB", (8, 8), (next(steps) % 256, 0, 0))))
             time.sleep(0.03)
 
-        return quick(self, recipe, shown, *rest)
+        return paint_quickly(self, recipe, report, *rest)
 
     monkeypatch.setattr(type(painter), "__call__", slowly)
 
@@ -314,7 +315,7 @@ def test_a_stream_has_partial_images_and_then_the_finished_one(ai, previewing, p
     assert [event.partial_image_index for event in partial] == [0, 1]
     assert last.type == "image_generation.completed" and last.usage.total_tokens == 0
     for event in (*partial, last):
-        image = opened(event)
+        image = open_image(event)
         assert (image.format, image.size, event.output_format, event.size) == ("WEBP", (100, 100), "webp", "100x100")
     assert [event.memo["step"] >= 8 * part // 3 for event, part in zip(partial, (1, 2), strict=True)] == [True] * 2
     assert last.memo["origin"] == "painted"
@@ -369,28 +370,30 @@ def test_a_retry_after_a_timeout_gets_the_jobs_of_the_first_request(ai, queue, p
 
 
 def test_a_retry_after_the_painting_has_ended_gets_its_pictures(url, queue, painting):
-    body, told = {**FOX, **memo("off")}, []
+    body, pictures = {**FOX, **memo("off")}, []
     for number in ("0", "1", "0"):
-        headers = {retries.RETRY_COUNT_HEADER: number}
-        answer = httpx.post(f"{url}/v1/images/generations", json=body, headers=headers)
-        told += answer.json()["memo"]["pictures"]
-    assert told[0] == told[1] and told[0]["key"] != told[2]["key"]
+        answer = httpx.post(f"{url}/v1/images/generations", json=body, headers={retries.RETRY_COUNT_HEADER: number})
+        pictures += answer.json()["memo"]["pictures"]
+    assert pictures[0] == pictures[1] and pictures[0]["key"] != pictures[2]["key"]
 
 
 def test_different_requests_do_not_share_jobs(ai, painter, painting, monkeypatch):
-    looked, reserve = [], run_once.reserve_or_reuse
-    monkeypatch.setattr(run_once, "reserve_or_reuse", lambda *given: looked.append(reserve(*given)) or looked[-1])
+    reservations, reserve = [], run_once.reserve_or_reuse
+    monkeypatch.setattr(
+        run_once, "reserve_or_reuse", lambda *arguments: reservations.append(reserve(*arguments)) or reservations[-1]
+    )
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
         body = {**FOX, "extra_body": memo("off")}
-        asked = [pool.submit(ai.images.generate, **body, user=user) for user in ("a", "a", "b")]
-        wait_for(lambda: len(looked) == 3 and len(paintings(painting)) == 2)
+        requests = [pool.submit(ai.images.generate, **body, user=user) for user in ("a", "a", "b")]
+        wait_for(lambda: len(reservations) == 3 and len(paintings(painting)) == 2)
         painter.go_on.set()
-        first, second, other = (keys(waiting.result()) for waiting in asked)
+        first, second, other = (keys(waiting.result()) for waiting in requests)
     assert first == second != other
 
 
 def paintings(runner):
+    """The paintings of all jobs."""
     return {
         job.painting
         for job in map(runner.job_store.jobs.find, runner.job_store.connection.redis.zrange("memoaized:jobs", 0, -1))
@@ -438,12 +441,12 @@ def png(colour="red", side=64):
 
 
 def test_an_edit_starts_from_the_picture(ai, queue, painting):
-    more = {"strength": 0.4, "seed": 3, "memo": {"policy": "off"}}
-    options = {"size": "64x64", "n": 2, "response_format": "b64_json", "extra_body": more}
+    extensions = {"strength": 0.4, "seed": 3, "memo": {"policy": "off"}}
+    options = {"size": "64x64", "n": 2, "response_format": "b64_json", "extra_body": extensions}
     answer = ai.images.edit(image=("red.png", png()), prompt="a red fox", **options)
     first, second = (queue.job_store.jobs.find(picture["job"]).recipe for picture in answer.memo["pictures"])
     assert (first.strength, first.seed, second.seed) == (0.4, 3, 4) and first.init_image == second.init_image != ""
-    assert len(keys(answer)) == 2 and opened(answer.data[0]).size == (64, 64)
+    assert len(keys(answer)) == 2 and open_image(answer.data[0]).size == (64, 64)
 
 
 def test_an_edit_can_be_streamed(ai, previewing, painting):
@@ -506,10 +509,10 @@ def test_too_many_requests_are_a_rate_limit_error(guarded, painting):
 def test_the_same_request_of_two_users_does_not_share_jobs(guarded, memory, painter, painting):
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(guarded[name].images.generate, **FOX) for name in ("ada", "ada", "grace")]
+        requests = [pool.submit(guarded[name].images.generate, **FOX) for name in ("ada", "ada", "grace")]
         wait_for(lambda: len(paintings(painting)) == 2)
         painter.go_on.set()
-        first, second, other = (keys(waiting.result()) for waiting in asked)
+        first, second, other = (keys(waiting.result()) for waiting in requests)
     assert first == second != other
     [key] = first
     wait_for(lambda: memory.index.get(key))
@@ -525,4 +528,4 @@ def test_a_link_needs_no_key_and_does_not_reveal_the_scope(guarded, painting):
 def test_a_stream_works_with_a_key(guarded, painting):
     for name in ("ada", "grace"):
         [event] = guarded[name].images.generate(**FOX, stream=True)
-        assert event.memo["origin"] == "painted" and opened(event).size == (64, 64)
+        assert event.memo["origin"] == "painted" and open_image(event).size == (64, 64)

@@ -33,7 +33,7 @@ from index_server.app import API_VERSION, LARGEST_BODY, collections_of, create_a
 KEY = "a key for tests"
 ROOT = Path(__file__).parents[2]
 VECTOR = models.VectorParams(size=4, distance=models.Distance.COSINE)
-NAMES = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
+NAMESPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def name(client: QdrantClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def calm(client: QdrantClient) -> str:
+def read_only(client: QdrantClient) -> str:
     """A collection with one point, which no test may change."""
-    client.create_collection("calm", VECTOR)
-    client.upsert("calm", [point(1, a=1)])
-    return "calm"
+    client.create_collection("read-only", VECTOR)
+    client.upsert("read-only", [point(1, a=1)])
+    return "read-only"
 
 
 def point(number: int, /, **payload: Any) -> models.PointStruct:
@@ -132,8 +132,8 @@ def where(key: str, **test: Any) -> models.Filter:
     return models.Filter(must=[models.FieldCondition(key=key, **test)])
 
 
-def ids(client: QdrantClient, name: str, wanted: models.Filter | None = None) -> list[Any]:
-    return [record.id for record in client.scroll(name, wanted, limit=10_000, with_payload=False)[0]]
+def ids(client: QdrantClient, name: str, query_filter: models.Filter | None = None) -> list[Any]:
+    return [record.id for record in client.scroll(name, query_filter, limit=10_000, with_payload=False)[0]]
 
 
 def refusal(call: Callable[[], object]) -> tuple[int | None, str]:
@@ -157,27 +157,27 @@ def post(server: Server, path: str, body: str) -> tuple[int, Any]:
 
 
 def test_collections_are_created_and_deleted(client: QdrantClient) -> None:
-    assert client.create_collection("came", VECTOR, metadata={"embedder": "minilm"})
-    assert client.collection_exists("came")
-    assert "came" in [each.name for each in client.get_collections().collections]
-    assert client.get_collection("came").config.params.vectors == VECTOR
-    assert client.get_collection("came").config.metadata == {"embedder": "minilm"}
-    assert client.delete_collection("came")
-    assert not client.collection_exists("came")
-    assert not client.delete_collection("came")
+    assert client.create_collection("created", VECTOR, metadata={"embedder": "minilm"})
+    assert client.collection_exists("created")
+    assert "created" in [each.name for each in client.get_collections().collections]
+    assert client.get_collection("created").config.params.vectors == VECTOR
+    assert client.get_collection("created").config.metadata == {"embedder": "minilm"}
+    assert client.delete_collection("created")
+    assert not client.collection_exists("created")
+    assert not client.delete_collection("created")
 
 
 @pytest.mark.parametrize("datatype", ["float32", "float16", "turbo16", "turbo8"])
-def test_vectors_are_kept_in_the_collections_datatype_and_survive_a_restart(tmp_path: Path, datatype: str) -> None:
+def test_vectors_are_stored_in_the_collections_datatype_and_survive_a_restart(tmp_path: Path, datatype: str) -> None:
     rng = random.Random(3)
     points = [models.PointStruct(id=n, vector=[rng.gauss(0, 1) for _ in range(128)]) for n in range(40)]
-    kept = models.VectorParams(size=128, distance=models.Distance.COSINE, datatype=models.Datatype(datatype))
+    params = models.VectorParams(size=128, distance=models.Distance.COSINE, datatype=models.Datatype(datatype))
     for start in range(2):
         with running(tmp_path / "index") as server, connected(server.url) as client:
             if start == 0:
-                client.create_collection("kept", kept)
+                client.create_collection("kept", params)
                 client.upsert("kept", points)
-            assert client.get_collection("kept").config.params.vectors == kept
+            assert client.get_collection("kept").config.params.vectors == params
             for point in points:
                 best = client.query_points("kept", point.vector, limit=1).points[0]
                 assert best.id == point.id and best.score == pytest.approx(1, abs=0.01)
@@ -194,7 +194,7 @@ def test_an_unknown_collection_is_not_found(client: QdrantClient) -> None:
     assert refusal(lambda: client.count("nowhere")) == (404, "Not found: Collection `nowhere` doesn't exist!")
 
 
-def test_payload_indexes_are_kept_and_reported(client: QdrantClient, name: str) -> None:
+def test_payload_indexes_are_created_and_reported(client: QdrantClient, name: str) -> None:
     kinds = ["keyword", "integer", "float", "bool", "datetime", "uuid"]
     client.upsert(name, [point(1, integer=7)])
     for kind in kinds:
@@ -214,15 +214,15 @@ def test_the_server_reports_a_version_that_the_client_accepts(client: QdrantClie
 
 
 def test_points_are_returned_as_they_were_stored(client: QdrantClient, name: str) -> None:
-    name_id = str(uuid5(NAMES, "a picture"))
+    point_id = str(uuid5(NAMESPACE, "a picture"))
     payload = {"text": "Ä 猫 \x00", "none": None, "list": [1, 2.5, True], "inner": {"key": "value"}}
-    client.upsert(name, [models.PointStruct(id=name_id, vector=[0.6, 0.8, 0, 0], payload=payload), point(3)])
-    found = client.retrieve(name, [name_id, 3, 4], with_vectors=True)
-    assert [record.id for record in found] == [name_id, 3]
-    assert found[0].payload == payload
-    assert found[0].vector == pytest.approx([0.6, 0.8, 0, 0])
+    client.upsert(name, [models.PointStruct(id=point_id, vector=[0.6, 0.8, 0, 0], payload=payload), point(3)])
+    records = client.retrieve(name, [point_id, 3, 4], with_vectors=True)
+    assert [record.id for record in records] == [point_id, 3]
+    assert records[0].payload == payload
+    assert records[0].vector == pytest.approx([0.6, 0.8, 0, 0])
     assert client.retrieve(name, [3], with_payload=False)[0].payload is None
-    assert client.retrieve(name, [name_id], with_payload=["none", "inner"])[0].payload == {
+    assert client.retrieve(name, [point_id], with_payload=["none", "inner"])[0].payload == {
         "none": None,
         "inner": {"key": "value"},
     }
@@ -252,9 +252,9 @@ def test_points_are_deleted_by_id_and_by_filter(client: QdrantClient, name: str)
 def test_the_nearest_points_come_first(client: QdrantClient, name: str) -> None:
     client.upsert(name, [point(n, n=n) for n in range(10)])
     exact = models.SearchParams(exact=True, hnsw_ef=128)
-    found = client.query_points(name, [1.0, 0.0, 0.0, 0.0], limit=3, offset=1, search_params=exact).points
-    assert [(each.id, each.payload) for each in found] == [(1, {"n": 1}), (2, {"n": 2}), (3, {"n": 3})]
-    assert found[0].score == pytest.approx((1 + 0.01**2) ** -0.5)
+    nearest = client.query_points(name, [1.0, 0.0, 0.0, 0.0], limit=3, offset=1, search_params=exact).points
+    assert [(each.id, each.payload) for each in nearest] == [(1, {"n": 1}), (2, {"n": 2}), (3, {"n": 3})]
+    assert nearest[0].score == pytest.approx((1 + 0.01**2) ** -0.5)
     above = client.query_points(name, [1.0, 0.0, 0.0, 0.0], score_threshold=0.9999, with_payload=False).points
     assert [(each.id, each.payload) for each in above] == [(0, None), (1, None)]
 
@@ -290,8 +290,10 @@ def test_filters_find_their_points_with_and_without_an_index(client: QdrantClien
     if indexed:
         for field, kind in (("n", "integer"), ("tag", "keyword"), ("even", "bool"), ("day", "datetime")):
             client.create_payload_index(name, field, models.PayloadSchemaType(kind))
-    assert [(wanted, ids(client, name, wanted)) for wanted, _ in FILTERS] == FILTERS
-    assert [client.count(name, wanted).count for wanted, _ in FILTERS] == [len(found) for _, found in FILTERS]
+    assert [(query_filter, ids(client, name, query_filter)) for query_filter, _ in FILTERS] == FILTERS
+    assert [client.count(name, query_filter).count for query_filter, _ in FILTERS] == [
+        len(expected) for _, expected in FILTERS
+    ]
     near = client.query_points(name, [1.0, 0.0, 0.0, 0.0], query_filter=FILTERS[0][0], limit=2).points
     assert [each.id for each in near] == [0, 3]
 
@@ -382,17 +384,17 @@ UNSUPPORTED: list[tuple[str, Callable[[QdrantClient, str], object]]] = [
 ]
 
 
-@pytest.mark.parametrize(("named", "call"), UNSUPPORTED)
+@pytest.mark.parametrize(("word", "call"), UNSUPPORTED)
 def test_an_unsupported_request_is_refused_by_name(
-    client: QdrantClient, calm: str, named: str, call: Callable[[QdrantClient, str], object]
+    client: QdrantClient, read_only: str, word: str, call: Callable[[QdrantClient, str], object]
 ) -> None:
-    status, message = refusal(lambda: call(client, calm))
+    status, message = refusal(lambda: call(client, read_only))
     assert status == 400
-    assert named in message
+    assert word in message
 
 
-def test_an_unknown_argument_is_refused_by_name(server: Server, calm: str) -> None:
-    status, answer = post(server, f"/collections/{calm}/points/count?dry_run=true", "{}")
+def test_an_unknown_argument_is_refused_by_name(server: Server, read_only: str) -> None:
+    status, answer = post(server, f"/collections/{read_only}/points/count?dry_run=true", "{}")
     assert (status, "dry_run" in answer["status"]["error"]) == (400, True)
 
 
@@ -422,11 +424,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("path", "body"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_body_is_refused_and_harms_nothing(
-    server: Server, client: QdrantClient, calm: str, path: str, body: str
+    server: Server, client: QdrantClient, read_only: str, path: str, body: str
 ) -> None:
-    status, answer = post(server, f"/collections/{calm}/points/{path}", body)
+    status, answer = post(server, f"/collections/{read_only}/points/{path}", body)
     assert (status, answer["time"] < 1) == (400, True), answer
-    assert [each.payload for each in client.scroll(calm)[0]] == [{"a": 1}]
+    assert [each.payload for each in client.scroll(read_only)[0]] == [{"a": 1}]
 
 
 @pytest.mark.parametrize("key", ["wrong", "", None])
@@ -443,8 +445,8 @@ def test_health_needs_no_key(server: Server, path: str) -> None:
         assert response.status == 200
 
 
-def test_a_body_over_the_size_limit_is_refused(client: QdrantClient, calm: str) -> None:
-    status, message = refusal(lambda: client.upsert(calm, [point(1, text="a" * LARGEST_BODY)]))
+def test_a_body_over_the_size_limit_is_refused(client: QdrantClient, read_only: str) -> None:
+    status, message = refusal(lambda: client.upsert(read_only, [point(1, text="a" * LARGEST_BODY)]))
     assert (status, "limit" in message) == (413, True)
 
 
@@ -453,14 +455,14 @@ def test_a_panic_of_the_engine_fails_only_one_request(
 ) -> None:
     monkeypatch.setattr("index_server.request_bodies.MAX_PAYLOAD_DEPTH", 200)
     app = create_app(tmp_path, KEY)
-    ask = partial(app.test_client().open, method="POST", headers={"api-key": KEY})
+    send = partial(app.test_client().open, method="POST", headers={"api-key": KEY})
     collections_of(app).create("frail", {"vectors": {"size": 1, "distance": "Dot"}})
     deep = json.loads('{"a":' * 150 + "1" + "}" * 150)
     collections_of(app).get("frail").upsert({"points": [{"id": 1, "vector": [1], "payload": deep}]})
-    failed = ask("/collections/frail/points/count", data='{"filter":{"must":[{"key":"a","is_empty":true}]}}')
+    failed = send("/collections/frail/points/count", data='{"filter":{"must":[{"key":"a","is_empty":true}]}}')
     assert (failed.status_code, "Service internal error" in failed.json["status"]["error"]) == (500, True)
     assert "POST /collections/frail/points/count" in caplog.text
-    assert ask("/collections/frail/points/count", data="{}").json["result"] == {"count": 1}
+    assert send("/collections/frail/points/count", data="{}").json["result"] == {"count": 1}
     collections_of(app).close()
 
 
@@ -527,27 +529,27 @@ def test_every_acknowledged_write_survives_a_kill(tmp_path: Path) -> None:
         assert client.get_collection("kept").payload_schema["n"].data_type.value == "integer"
 
 
-def make_until_killed(server: Server, acknowledged: list[str]) -> None:
+def create_until_killed(server: Server, acknowledged: list[str]) -> None:
     with connected(server.url) as client:
         try:
             for number in range(1000):
-                client.create_collection(f"made-{number}", VECTOR)
-                acknowledged.append(f"made-{number}")
+                client.create_collection(f"created-{number}", VECTOR)
+                acknowledged.append(f"created-{number}")
         except ResponseHandlingException:
             return
 
 
-def test_a_collection_half_created_at_a_kill_is_deleted(tmp_path: Path) -> None:
+def test_a_collection_half_created_when_the_server_was_killed_is_deleted(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     (tmp_path / "folder" / ".half-left" / "shard").mkdir(parents=True)
     with running(tmp_path / "folder") as server:
-        maker = Thread(target=make_until_killed, args=(server, acknowledged))
-        maker.start()
+        creator = Thread(target=create_until_killed, args=(server, acknowledged))
+        creator.start()
         while len(acknowledged) < 2:
             time.sleep(0.01)
         time.sleep(random.random() / 10)
         server.stop(signal.SIGKILL)
-        maker.join()
+        creator.join()
     with running(tmp_path / "folder") as server, connected(server.url) as client:
         names = {each.name for each in client.get_collections().collections}
         assert set(acknowledged) <= names
@@ -620,8 +622,8 @@ def test_concurrent_writers_and_readers_lose_nothing(client: QdrantClient, name:
 
     def read() -> None:
         for _ in range(50):
-            found = client.query_points(name, [1.0, 0.0, 0.0, 0.0], limit=20).points
-            assert [each.payload for each in found] == [{"n": each.id} for each in found]
+            points = client.query_points(name, [1.0, 0.0, 0.0, 0.0], limit=20).points
+            assert [each.payload for each in points] == [{"n": each.id} for each in points]
 
     in_threads(*[partial(write, first) for first in range(0, 200, 50)], read, read)
     assert ids(client, name) == list(range(200))
@@ -630,7 +632,7 @@ def test_concurrent_writers_and_readers_lose_nothing(client: QdrantClient, name:
 def test_readers_of_a_deleted_collection_get_404(client: QdrantClient) -> None:
     client.create_collection("leaving", VECTOR)
 
-    def use() -> None:
+    def write_and_read() -> None:
         with pytest.raises(UnexpectedResponse, match="Collection `leaving` doesn"):
             while True:
                 client.upsert("leaving", [point(1)])
@@ -640,7 +642,7 @@ def test_readers_of_a_deleted_collection_get_404(client: QdrantClient) -> None:
         time.sleep(0.2)
         client.delete_collection("leaving")
 
-    in_threads(use, use, delete)
+    in_threads(write_and_read, write_and_read, delete)
     assert not client.collection_exists("leaving")
 
 
@@ -666,7 +668,7 @@ def random_point(rng: random.Random, number: int) -> models.PointStruct:
     }
     del payload[rng.choice(list(payload))]
     vector = [rng.gauss(0, 1) for _ in range(16)]
-    return models.PointStruct(id=str(uuid5(NAMES, str(number))), vector=vector, payload=payload)
+    return models.PointStruct(id=str(uuid5(NAMESPACE, str(number))), vector=vector, payload=payload)
 
 
 def random_filter(rng: random.Random) -> models.Filter:
@@ -679,7 +681,7 @@ def random_filter(rng: random.Random) -> models.Filter:
         models.FieldCondition(key="x", range=models.Range(lt=x)),
         models.FieldCondition(key="yes", match=models.MatchValue(value=rng.random() < 0.5)),
         models.IsEmptyCondition(is_empty=models.PayloadField(key="tag")),
-        models.HasIdCondition(has_id=[str(uuid5(NAMES, str(rng.randrange(60)))) for _ in range(30)]),
+        models.HasIdCondition(has_id=[str(uuid5(NAMESPACE, str(rng.randrange(60)))) for _ in range(30)]),
     ]
     rng.shuffle(tests)
     inner = models.Filter(must=tests[3:4], must_not=tests[4:5])
@@ -688,13 +690,13 @@ def random_filter(rng: random.Random) -> models.Filter:
 
 def change(both: list[QdrantClient], name: str, rng: random.Random) -> None:
     point = random_point(rng, rng.randrange(60))
-    what, selection = rng.randrange(10), random_filter(rng)
+    action, selection = rng.randrange(10), random_filter(rng)
     for client in both:
-        if what < 7:
+        if action < 7:
             client.upsert(name, [point])
-        elif what == 7:
+        elif action == 7:
             client.set_payload(name, {"n": 3}, points=selection)
-        elif what == 8:
+        elif action == 8:
             client.overwrite_payload(name, {"tag": "c"}, points=selection)
         else:
             client.delete(name, selection)
@@ -711,8 +713,8 @@ def test_random_operations_give_the_same_results_as_the_in_memory_client(client:
             each.upsert(name, points)
         for _ in range(30):
             change(both, name, rng)
-            wanted, vector = random_filter(rng), [rng.gauss(0, 1) for _ in range(16)]
-            assert sorted(ids(client, name, wanted)) == sorted(ids(memory, name, wanted))
-            ours, theirs = (each.query_points(name, vector, query_filter=wanted).points for each in both)
+            query_filter, vector = random_filter(rng), [rng.gauss(0, 1) for _ in range(16)]
+            assert sorted(ids(client, name, query_filter)) == sorted(ids(memory, name, query_filter))
+            ours, theirs = (each.query_points(name, vector, query_filter=query_filter).points for each in both)
             assert [(a.id, a.payload) for a in ours] == [(b.id, b.payload) for b in theirs]
             assert [a.score for a in ours] == pytest.approx([b.score for b in theirs], abs=1e-5)

@@ -1,4 +1,4 @@
-"""The real builder builds graphs of large collections while they are in use."""
+"""Graphs of large collections are built, by the real builder process, while the collections are in use."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A collection of some size, closed before a graph was built."""
+    """The index folder of a collection of POINTS points, closed before a graph was built."""
     with opened(tmp_path / "index", GRAPHLESS) as collections:
         collections.create("grown", CONFIG)
         grown = collections.get("grown")
@@ -63,24 +63,24 @@ def shards(folder: Path) -> int:
     return len(list(folder.glob("grown/shard*")))
 
 
-def until(what: Callable[[], T]) -> T:
-    """Return the first true value. Call once only: a process that is just starting may have no command line."""
+def until(condition: Callable[[], T]) -> T:
+    """Return the first true value. A second `condition()` may miss a process whose command line is still empty."""
     deadline = time.monotonic() + 60
-    while not (found := what()):
+    while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    return found
+    return value
 
 
 def nearest(grown: Collection, number: int, *, exact: bool) -> list[int]:
     body = {"query": vector(number), "limit": 10, "params": {"exact": exact, "hnsw_ef": 64}}
     body |= {"filter": {"must": {"key": "kind", "match": {"value": "a"}}}}
-    return [found["id"] for found in grown.query(body)["points"]]
+    return [record["id"] for record in grown.query(body)["points"]]
 
 
 def everything(grown: Collection) -> dict[int, dict[str, Any]]:
-    found = grown.scroll({"limit": 2 * POINTS, "with_payload": True})["points"]
-    return {one["id"]: one["payload"] for one in found}
+    records = grown.scroll({"limit": 2 * POINTS, "with_payload": True})["points"]
+    return {record["id"]: record["payload"] for record in records}
 
 
 def builders(server: int | None = None, command: str = "-m index_server.build_graph") -> list[psutil.Process]:
@@ -100,9 +100,9 @@ def test_a_graph_finds_at_least_95_percent_of_what_a_scan_finds(folder: Path) ->
         until(lambda: grown.info()["indexed_vectors_count"] == POINTS)
         until(lambda: grown.info()["status"] == "green")
         queries = range(POINTS, POINTS + 100)
-        common = [len({*nearest(grown, n, exact=True)} & {*nearest(grown, n, exact=False)}) for n in queries]
+        overlaps = [len({*nearest(grown, n, exact=True)} & {*nearest(grown, n, exact=False)}) for n in queries]
         until(lambda: shards(folder) == 1)
-        assert sum(common) >= 0.95 * 10 * len(queries)
+        assert sum(overlaps) >= 0.95 * 10 * len(queries)
         assert all(number % 2 == 0 for n in queries for number in nearest(grown, n, exact=False))
     with opened(folder, GRAPHLESS) as collections:
         assert collections.get("grown").info()["indexed_vectors_count"] == POINTS
@@ -142,7 +142,7 @@ def test_changes_made_while_a_graph_is_built_are_kept(folder: Path) -> None:
         assert added > POINTS
         assert everything(grown) == expected
         newest = {"order_by": {"key": "number", "direction": "desc"}, "limit": 3}
-        assert [found["id"] for found in grown.scroll(newest)["points"]] == [added - 1, added - 2, added - 3]
+        assert [record["id"] for record in grown.scroll(newest)["points"]] == [added - 1, added - 2, added - 3]
     with opened(folder, GRAPHLESS) as collections:
         assert everything(collections.get("grown")) == expected
 

@@ -6,7 +6,7 @@ from jobs.config import JobsConfig
 from memo import BadSetup
 
 
-def test_kombu_gets_the_socket_in_its_own_url_form():
+def test_kombu_gets_a_socket_as_a_url_in_its_own_form():
     config = JobsConfig(redis="unix://:pw@/data/redis.sock?db=0")
     assert config.broker == "redis+socket://:pw@/data/redis.sock?virtual_host=0"
     assert JobsConfig(redis="redis://:pw@host:6379/0").broker == "redis://:pw@host:6379/0"
@@ -19,6 +19,6 @@ def test_a_secret_file_is_read_without_its_last_newline(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["amqp://host", "", "localhost:6379"])
-def test_a_url_of_something_else_than_redis_is_refused(url):
+def test_a_url_that_is_not_for_redis_is_refused(url):
     with pytest.raises(BadSetup, match="JOBS_REDIS"):
         JobsConfig(redis=url)

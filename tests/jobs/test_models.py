@@ -1,4 +1,4 @@
-"""Models are folders; what they cannot paint is refused with the remedy."""
+"""Models are folders; a request that a model cannot paint is refused with the remedy."""
 
 import json
 import os
@@ -47,21 +47,21 @@ def test_the_models_defaults_fill_the_recipe(catalogue):
         ("negative_prompt", "лиса"),
     ],
 )
-def test_what_the_model_cannot_paint_is_refused(catalogue, field, value):
+def test_a_request_that_the_model_cannot_paint_is_refused(catalogue, field, value):
     with pytest.raises(BadRecipe) as caught:
         catalogue.recipe({"prompt": "fox", field: value})
     assert caught.value.field == field and caught.value.remedy
 
 
-def test_a_negative_prompt_that_nothing_follows_is_refused(catalogue):
-    wanted = {"prompt": "fox", "negative_prompt": "snow"}
-    assert catalogue.recipe({**wanted, "guidance_scale": 1.1}).negative_prompt == "snow"
+def test_a_negative_prompt_that_would_have_no_effect_is_refused(catalogue):
+    body = {"prompt": "fox", "negative_prompt": "snow"}
+    assert catalogue.recipe({**body, "guidance_scale": 1.1}).negative_prompt == "snow"
     with pytest.raises(BadRecipe, match="guidance_scale above 1") as caught:
-        catalogue.recipe({**wanted, "guidance_scale": 1})
+        catalogue.recipe({**body, "guidance_scale": 1})
     assert caught.value.field == "negative_prompt"
 
 
-def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
+def test_a_negative_prompt_is_refused_by_a_model_that_supports_none(folder):
     write_tiny_model(folder, name="deaf")
     file = folder / "deaf" / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "negative_prompts": False}))
@@ -73,12 +73,14 @@ def test_a_negative_prompt_is_refused_by_a_model_that_knows_none(folder):
         Catalogue(folder).check()
 
 
-@pytest.mark.parametrize(("kind", "image_to_image"), [("FluxPipeline", True), ("DDPMPipeline", False), (None, False)])
-def test_what_a_pipeline_on_the_hub_can_start_from_is_told_by_its_kind(folder, kind, image_to_image):
-    write_tiny_model(folder, name="far")
-    file = folder / "far" / "model.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "family": "pipeline", "pipeline": kind}))
-    assert Catalogue(folder).model("far").image_to_image == image_to_image
+@pytest.mark.parametrize(
+    ("pipeline", "image_to_image"), [("FluxPipeline", True), ("DDPMPipeline", False), (None, False)]
+)
+def test_the_pipeline_class_says_whether_a_model_supports_image_to_image(folder, pipeline, image_to_image):
+    write_tiny_model(folder, name="hub")
+    file = folder / "hub" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "family": "pipeline", "pipeline": pipeline}))
+    assert Catalogue(folder).model("hub").image_to_image == image_to_image
 
 
 def test_karras_needs_a_sampler_with_sigmas(catalogue):
@@ -87,7 +89,7 @@ def test_karras_needs_a_sampler_with_sigmas(catalogue):
         catalogue.recipe({"prompt": "fox", "schedule": "karras", "sampler": "ddim"})
 
 
-def test_accents_and_punctuation_are_words_too(catalogue):
+def test_accents_and_punctuation_are_accepted(catalogue):
     assert catalogue.recipe({"prompt": "a café, naïve & “quoted” — 100 %"}).prompt
 
 
@@ -95,7 +97,7 @@ def test_a_new_model_needs_no_restart(catalogue, folder):
     assert list(catalogue.models()) == ["stickers"]
     write_tiny_model(folder, name="another", seed=1)
     write_tiny_model(folder, name=".half-written", seed=1)
-    assert [model["name"] for model in catalogue.describe()] == ["stickers", "another"]
+    assert [model["name"] for model in catalogue.to_dicts()] == ["stickers", "another"]
 
 
 def test_new_weights_are_a_new_revision(catalogue, folder):
@@ -106,13 +108,13 @@ def test_new_weights_are_a_new_revision(catalogue, folder):
     assert catalogue.model("stickers").revision != before
 
 
-def test_a_wrong_model_file_is_named(catalogue, folder):
+def test_an_incomplete_model_file_is_named(catalogue, folder):
     (folder / "stickers" / "model.json").write_text(json.dumps({"name": "stickers"}))
     with pytest.raises(BadSetup, match="model.json"):
         catalogue.models()
 
 
-def test_a_wrong_model_file_is_left_out_for_the_others_sake(catalogue, folder, caplog):
+def test_a_model_with_a_broken_file_is_left_out_and_the_others_stay(catalogue, folder, caplog):
     write_tiny_model(folder, name="another", seed=1)
     (folder / "another" / "model.json").write_text("{")
     for _ in range(2):
@@ -123,34 +125,34 @@ def test_a_wrong_model_file_is_left_out_for_the_others_sake(catalogue, folder, c
             strict()
 
 
-def test_a_model_that_is_moved_while_it_is_looked_at_is_left_out(catalogue, folder, monkeypatch):
+def test_a_model_that_is_moved_while_the_catalogue_reads_it_is_left_out(catalogue, folder, monkeypatch):
     write_tiny_model(folder, name="another", seed=1)
     real = Path.stat
 
-    def stat(path, **named):
+    def stat(path, **options):
         if path.suffix == ".safetensors" and "another" in path.parts:
             raise FileNotFoundError(2, "No such file or directory", str(path))
-        return real(path, **named)
+        return real(path, **options)
 
     monkeypatch.setattr(Path, "stat", stat)
     assert list(catalogue.models()) == ["stickers"]
 
 
-def test_no_model_at_all_is_said(tmp_path):
+def test_a_folder_without_models_is_refused(tmp_path):
     with pytest.raises(BadSetup, match="no model"):
         Catalogue(tmp_path).models()
 
 
-def test_lcm_is_offered_where_a_model_says_so_and_has_few_steps(catalogue, folder):
+def test_lcm_is_offered_only_by_models_that_list_it_and_only_for_few_steps(catalogue, folder):
     assert "lcm" not in catalogue.model("stickers").samplers
     file = folder / "stickers" / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"samplers": ["lcm"]}))
-    wanted = {"prompt": "fox", "sampler": "lcm", "width": 64, "height": 64}
-    assert catalogue.recipe(wanted | {"steps": 50}).steps == 50
+    body = {"prompt": "fox", "sampler": "lcm", "width": 64, "height": 64}
+    assert catalogue.recipe(body | {"steps": 50}).steps == 50
     with pytest.raises(BadRecipe, match="at most 50"):
-        catalogue.recipe(wanted | {"steps": 51})
+        catalogue.recipe(body | {"steps": 51})
     with pytest.raises(BadRecipe, match="only has the schedule native"):
-        catalogue.recipe(wanted | {"steps": 4, "schedule": "karras"})
+        catalogue.recipe(body | {"steps": 4, "schedule": "karras"})
 
 
 @pytest.mark.parametrize(("former", "value"), [("span", [256, 1024, 8]), ("negatives", False), ("least_gib", 4)])

@@ -52,11 +52,11 @@ def test_a_quiet_watcher_gets_heartbeats(queue, recipe):
     watch.close()
 
 
-def test_a_finished_job_is_watched_once_and_an_unknown_one_never(queue, recipe):
+def test_watching_a_finished_job_gives_it_once_and_watching_an_unknown_job_gives_nothing(queue, recipe):
     job = submit(queue, recipe)
     queue.job_store.submissions.cancel(job.id)
     assert [snapshot.state for snapshot in queue.watch(job.id)] == [State.CANCELLED]
-    assert list(queue.watch("never heard of")) == []
+    assert list(queue.watch("unknown")) == []
 
 
 def test_a_cancelled_job_is_never_painted(queue, working, recipe, painter):
@@ -88,8 +88,8 @@ def test_queued_jobs_outlive_a_killed_redis(tmp_path, recipe):
 
 def test_a_painting_is_recorded_even_when_its_message_cannot_be_sent(redis_url, recipe, unused_port, caplog):
     job_store = open_job_store(redis_url)
-    lost = create_celery(JobsConfig(redis=f"redis://127.0.0.1:{unused_port}/0"))
-    job = submit(Queue(job_store, lost, Events(job_store.connection)), recipe)
+    unreachable = create_celery(JobsConfig(redis=f"redis://127.0.0.1:{unused_port}/0"))
+    job = submit(Queue(job_store, unreachable, Events(job_store.connection)), recipe)
     assert job.state is State.QUEUED and job_store.statistics.count_waiting(recipe.model) == 1
     assert "no worker was notified" in caplog.text
     job_store.connection.close()

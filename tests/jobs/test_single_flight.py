@@ -1,4 +1,4 @@
-"""One reading for all who ask at the same time."""
+"""Threads that make the same call at the same time share its result."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,25 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from jobs.single_flight import SingleFlight
-from jobs.store import job_store as job_stores
+from jobs.store.job_store import open_job_store
 from memo import Unavailable
 from tests.real import wait_for
 
 
 def test_threads_that_wait_for_a_call_share_the_next_one():
-    """Not the one under way: it may have been begun before what they were woken for."""
-    begun, go_on, read = threading.Event(), threading.Event(), []
+    """They cannot share the call under way: it may have started before the change that woke them."""
+    started, go_on, calls = threading.Event(), threading.Event(), []
 
     def slowly(name):
-        read.append(name)
-        begun.set()
+        calls.append(name)
+        started.set()
         assert go_on.wait(20)
-        return len(read)
+        return len(calls)
 
     shared = SingleFlight(slowly)
     with ThreadPoolExecutor(30) as pool:
         first = pool.submit(shared, "job")
-        assert begun.wait(20)
+        assert started.wait(20)
         others = [pool.submit(shared, "job") for _ in range(20)]
         wait_for(lambda: shared.calls["job"].users == 21)
         go_on.set()
@@ -57,7 +57,7 @@ def test_an_error_is_not_shared_with_later_calls():
 
 def test_threads_wait_when_all_connections_are_in_use(redis_url, monkeypatch):
     monkeypatch.setattr("jobs.store.connection.MAX_CONNECTIONS", 2)
-    job_store = job_stores.open_job_store(redis_url)
+    job_store = open_job_store(redis_url)
     with ThreadPoolExecutor(40) as pool:
         assert list(pool.map(job_store.jobs.find, ["none"] * 400)) == [None] * 400
     job_store.connection.close()

@@ -26,40 +26,40 @@ from jobs.config import JobsConfig
 from jobs.webhooks.deliverer import Deliverer
 from jobs.webhooks.deliveries import HORDE, RETRY_SECONDS, Webhook, Webhooks
 from jobs.webhooks.receivers import Receivers, Undelivered, read_url
-from jobs.webhooks.signature import draw_secret, signature_headers
+from jobs.webhooks.signature import generate_secret, signature_headers
 from memo import BadRecipe, BadSetup, Match, Unavailable
 from tests.real import ROOT, finished, wait_for
 
-SECRET = draw_secret()
+SECRET = generate_secret()
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 
 
 @dataclass
 class Receiver:
-    """Answers with these statuses, the last one repeatedly, and keeps the deliveries."""
+    """A server that answers with these statuses, the last one repeatedly, and records the deliveries."""
 
     statuses: list[int] = field(default_factory=lambda: [200])
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    deliveries: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    waits: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
     @property
     def bodies(self):
-        return [json.loads(body) for _, body in self.got]
+        return [json.loads(body) for _, body in self.deliveries]
 
 
 @pytest.fixture
 def receiver():
-    here = Receiver()
-    here.waits.set()
+    recorder = Receiver()
+    recorder.go_on.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            here.got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-            here.paths.append(self.path)
-            here.waits.wait(20)
-            status = here.statuses.pop(0) if len(here.statuses) > 1 else here.statuses[0]
+            recorder.deliveries.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            recorder.paths.append(self.path)
+            recorder.go_on.wait(20)
+            status = recorder.statuses.pop(0) if len(recorder.statuses) > 1 else recorder.statuses[0]
             self.send_response(status)
             self.send_header("Location", "/elsewhere")
             self.end_headers()
@@ -69,10 +69,10 @@ def receiver():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    here.url = f"http://127.0.0.1:{server.server_port}/painted?for=me"
+    recorder.url = f"http://127.0.0.1:{server.server_port}/painted?for=me"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield here
+    yield recorder
     server.shutdown()
     thread.join()
     server.server_close()
@@ -90,88 +90,86 @@ def deliverer(hooks, memory):
 
 
 @pytest.fixture
-def asked(job_store, hooks, recipe, receiver):
-    """A job that waits, with a webhook."""
+def waiting_job(job_store, hooks, recipe, receiver):
+    """A waiting job with a webhook."""
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     hooks.add(job, Webhook(url=receiver.url, job=job.id, links={"self": "http://us/job", "image": "http://us/image"}))
     return job
 
 
-def all_due(deliverer):
+def deliver_all_due(deliverer):
     while deliverer.deliver_next():
         pass
 
 
-def test_a_finished_picture_is_delivered_once(deliverer, runner, job_store, asked, receiver):
+def test_a_finished_picture_is_delivered_once(deliverer, runner, job_store, waiting_job, receiver):
     assert not deliverer.deliver_next()
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
-    [told] = receiver.bodies
-    assert (told["id"], told["state"]) == (asked.id, "done") and receiver.paths == ["/painted?for=me"]
-    assert told["picture"]["key"] == job_store.jobs.find(asked.id).picture.key
-    assert told["links"] == {"self": "http://us/job", "image": "http://us/image"}
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
+    [body] = receiver.bodies
+    assert (body["id"], body["state"]) == (waiting_job.id, "done") and receiver.paths == ["/painted?for=me"]
+    assert body["picture"]["key"] == job_store.jobs.find(waiting_job.id).picture.key
+    assert body["links"] == {"self": "http://us/job", "image": "http://us/image"}
     assert job_store.connection.redis.keys(f"{job_store.connection.prefix}webhook*") == []
 
 
-def test_receivers_verify_a_delivery_with_the_library_of_standard_webhooks(deliverer, runner, asked, receiver):
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
-    [(headers, body)] = receiver.got
-    assert standardwebhooks.Webhook(SECRET).verify(body, headers)["id"] == asked.id
-    for wrong, sent in ((draw_secret(), body), (SECRET, body + b" ")):
+def test_receivers_verify_a_delivery_with_the_library_of_standard_webhooks(deliverer, runner, waiting_job, receiver):
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
+    [(headers, body)] = receiver.deliveries
+    assert standardwebhooks.Webhook(SECRET).verify(body, headers)["id"] == waiting_job.id
+    for wrong, sent in ((generate_secret(), body), (SECRET, body + b" ")):
         with pytest.raises(standardwebhooks.WebhookVerificationError):
             standardwebhooks.Webhook(wrong).verify(sent, headers)
 
 
-def test_a_signature_is_the_one_that_other_implementations_make():
-    """The example in the tests of the specification's libraries."""
+def test_a_signature_equals_that_of_other_implementations():
+    """This is the example in the tests of the Standard Webhooks libraries."""
     secret, delivery = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek"
     headers = signature_headers(secret, delivery, 1614265330, b'{"test": 2432232314}')
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_failed_painting_is_delivered(deliverer, runner, painter, asked, receiver):
-    from memo import BadSetup as Fault
-
-    painter.fault = Fault("no such weights")
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
-    [told] = receiver.bodies
-    assert told["state"] == "failed" and "no such weights" in told["error"] and told["picture"] is None
+def test_a_failed_painting_is_delivered(deliverer, runner, painter, waiting_job, receiver):
+    painter.fault = BadSetup("no such weights")
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
+    [body] = receiver.bodies
+    assert body["state"] == "failed" and "no such weights" in body["error"] and body["picture"] is None
 
 
-def test_a_cancelled_job_is_delivered_at_once_and_only_once(deliverer, runner, job_store, asked, receiver):
-    job_store.submissions.open_job(replace(asked.recipe, seed=None), reason="", scope="shared")
-    job_store.submissions.cancel(asked.id)
-    all_due(deliverer)
-    assert [told["state"] for told in receiver.bodies] == ["cancelled"]
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
-    assert len(receiver.got) == 1
+def test_a_cancelled_job_is_delivered_at_once_and_only_once(deliverer, runner, job_store, waiting_job, receiver):
+    job_store.submissions.open_job(replace(waiting_job.recipe, seed=None), reason="", scope="shared")
+    job_store.submissions.cancel(waiting_job.id)
+    deliver_all_due(deliverer)
+    assert [body["state"] for body in receiver.bodies] == ["cancelled"]
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
+    assert len(receiver.deliveries) == 1
 
 
 def test_an_answer_from_memory_is_delivered(deliverer, queue, hooks, remember, recipe, receiver):
     picture = remember(recipe, seed=7)
     job = queue.job_store.submissions.record_remembered(recipe, Match(picture, 1.0, "same words"), "why")
     hooks.add(job, Webhook(url=receiver.url, job=job.id))
-    all_due(deliverer)
-    [told] = receiver.bodies
-    assert (told["origin"], told["picture"]["key"]) == ("memory", picture.key)
+    deliver_all_due(deliverer)
+    [body] = receiver.bodies
+    assert (body["origin"], body["picture"]["key"]) == ("memory", picture.key)
 
 
 def test_a_delivery_of_the_native_api_equals_the_job(client, queue, working, deliverer, receiver):
     answer = client.post("/api/v1/jobs", json={**FOX, "webhook": receiver.url, "count": 2})
     jobs = [finished(queue, job["id"]) for job in answer.json["jobs"]]
-    all_due(deliverer)
-    told = {body["id"]: body for body in receiver.bodies}
-    assert told.keys() == {job.id for job in jobs}
+    deliver_all_due(deliverer)
+    bodies = {body["id"]: body for body in receiver.bodies}
+    assert bodies.keys() == {job.id for job in jobs}
     for job in jobs:
-        seen, said = client.get(f"/api/v1/jobs/{job.id}").json, told[job.id]
-        links = said.pop("links")
+        shown, delivered = client.get(f"/api/v1/jobs/{job.id}").json, bodies[job.id]
+        links = delivered.pop("links")
         assert client.get(links["image"]).mimetype == "image/png"
-        assert client.get(links["self"]).json == seen and client.get(links["picture"]).json == seen["picture"]
-        del seen["links"], seen["picture"]["links"]
-        assert said == seen
+        assert client.get(links["self"]).json == shown and client.get(links["picture"]).json == shown["picture"]
+        del shown["links"], shown["picture"]["links"]
+        assert delivered == shown
 
 
 @pytest.mark.parametrize("url", [7, "ftp://example.com/", "http://127.0.0.1/", "http://169.254.169.254/latest"])
@@ -187,16 +185,16 @@ def test_without_a_secret_there_are_no_webhooks(client):
     assert answer.status_code == 422 and "JOBS_WEBHOOK_SECRET" in answer.json["fix"]
 
 
-def test_a_failed_delivery_is_repeated_under_the_same_id(deliverer, runner, asked, receiver, monkeypatch):
+def test_a_failed_delivery_is_retried_under_the_same_id(deliverer, runner, waiting_job, receiver, monkeypatch):
     monkeypatch.setattr("jobs.webhooks.deliveries.RETRY_SECONDS", (0.0,) * len(RETRY_SECONDS))
     receiver.statuses = [500, 503, 200]
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
-    assert len(receiver.got) == 3 and len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
+    assert len(receiver.deliveries) == 3 and len({headers["webhook-id"] for headers, _ in receiver.deliveries}) == 1
 
 
-def test_the_waits_between_attempts_grow_and_the_attempts_end(hooks, runner, asked):
-    runner.paint(asked.recipe.model)
+def test_the_waits_between_attempts_grow_and_the_attempts_end(hooks, runner, waiting_job):
+    runner.paint(waiting_job.recipe.model)
     delivery = hooks.take_due()
     waits = [hooks.retry(replace(delivery, attempts=number)) for number in range(len(RETRY_SECONDS) + 1)]
     assert waits == [*RETRY_SECONDS, None] and sorted(RETRY_SECONDS) == list(RETRY_SECONDS)
@@ -205,37 +203,37 @@ def test_the_waits_between_attempts_grow_and_the_attempts_end(hooks, runner, ask
     )
 
 
-def test_a_delivery_is_not_repeated_before_its_time(hooks, deliverer, runner, asked, receiver):
+def test_a_delivery_is_not_retried_before_its_time(hooks, deliverer, runner, waiting_job, receiver):
     receiver.statuses = [500]
-    runner.paint(asked.recipe.model)
+    runner.paint(waiting_job.recipe.model)
     assert deliverer.deliver_next() and not deliverer.deliver_next()
-    assert len(receiver.got) == 1
+    assert len(receiver.deliveries) == 1
 
 
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed_and_counts_as_a_failure(hooks, deliverer, runner, asked, receiver, status):
+def test_a_redirect_is_not_followed_and_counts_as_a_failure(hooks, deliverer, runner, waiting_job, receiver, status):
     receiver.statuses = [status]
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
     assert receiver.paths == ["/painted?for=me"]
     assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "webhooks") == 1
 
 
-def test_a_receiver_that_answers_410_gets_no_more_attempts(hooks, deliverer, runner, asked, receiver):
+def test_a_receiver_that_answers_410_gets_no_more_attempts(hooks, deliverer, runner, waiting_job, receiver):
     receiver.statuses = [410]
-    runner.paint(asked.recipe.model)
-    all_due(deliverer)
+    runner.paint(waiting_job.recipe.model)
+    deliver_all_due(deliverer)
     assert hooks.job_store.connection.redis.zcard(hooks.job_store.connection.prefix + "webhooks") == 0
 
 
-def test_one_deliverer_at_a_time_has_a_delivery(hooks, runner, asked):
-    runner.paint(asked.recipe.model)
+def test_a_due_delivery_is_taken_by_only_one_deliverer(hooks, runner, waiting_job):
+    runner.paint(waiting_job.recipe.model)
     assert hooks.take_due() and hooks.take_due() is None
 
 
-def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, runner, asked, receiver):
-    runner.paint(asked.recipe.model)
-    receiver.waits.clear()
+def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, runner, waiting_job, receiver):
+    runner.paint(waiting_job.recipe.model)
+    receiver.go_on.clear()
     code = (
         "import sys\nfrom jobs.webhooks import deliverer, deliveries\n"
         "from jobs.store.job_store import open_job_store\n"
@@ -245,21 +243,21 @@ def test_a_killed_deliverer_loses_nothing(hooks, deliverer, redis_url, runner, a
         "deliverer.Deliverer(hooks, None).deliver_next()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, redis_url], cwd=ROOT)
-    wait_for(lambda: receiver.got)
+    wait_for(lambda: receiver.deliveries)
     process.kill()
     process.wait()
-    receiver.waits.set()
+    receiver.go_on.set()
     wait_for(deliverer.deliver_next)
-    assert [told["id"] for told in receiver.bodies] == [asked.id] * 2
-    all_due(deliverer)
-    assert len(receiver.got) == 2
+    assert [body["id"] for body in receiver.bodies] == [waiting_job.id] * 2
+    deliver_all_due(deliverer)
+    assert len(receiver.deliveries) == 2
 
 
-def test_workers_deliver_in_the_background(deliverer, runner, asked, receiver, monkeypatch):
+def test_workers_deliver_in_the_background(deliverer, runner, waiting_job, receiver, monkeypatch):
     monkeypatch.setattr("jobs.webhooks.deliverer.PERIOD", 0.05)
     deliverer.start()
-    runner.paint(asked.recipe.model)
-    wait_for(lambda: receiver.got)
+    runner.paint(waiting_job.recipe.model)
+    wait_for(lambda: receiver.deliveries)
     deliverer.stop()
     assert not any(thread.is_alive() for thread in deliverer.threads)
 
@@ -284,9 +282,9 @@ def test_a_delivery_for_ai_horde_has_its_fields(deliverer, hooks, job_store, mem
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     hooks.add(job, Webhook(url=receiver.url, job=job.id, form=HORDE, request="the-request"))
     runner.paint(recipe.model)
-    all_due(deliverer)
-    [told] = receiver.bodies
-    assert told.keys() >= {
+    deliver_all_due(deliverer)
+    [body] = receiver.bodies
+    assert body.keys() >= {
         "img",
         "seed",
         "worker_id",
@@ -297,9 +295,9 @@ def test_a_delivery_for_ai_horde_has_its_fields(deliverer, hooks, job_store, mem
         "request",
         "kudos",
     }
-    assert (told["request"], told["state"], told["model"]) == ("the-request", "ok", "stickers")
-    image = Image.open(io.BytesIO(base64.b64decode(told["img"])))
-    assert (image.format, image.size) == ("WEBP", (64, 64)) and told["seed"] == str(
+    assert (body["request"], body["state"], body["model"]) == ("the-request", "ok", "stickers")
+    image = Image.open(io.BytesIO(base64.b64decode(body["img"])))
+    assert (image.format, image.size) == ("WEBP", (64, 64)) and body["seed"] == str(
         job_store.jobs.find(job.id).recipe.seed
     )
 
@@ -340,54 +338,54 @@ def test_a_name_of_this_machine_is_refused_when_it_is_resolved(host):
     assert "127.0.0.1" not in str(refused.value)
 
 
-def test_only_public_addresses_of_a_name_are_connected_to(monkeypatch):
-    found = [
+def test_only_the_public_addresses_of_a_name_are_used(monkeypatch):
+    addresses = [
         (0, 0, 0, "", (address, 80)) for address in ("10.0.0.1", "93.184.216.34", "::ffff:10.0.0.1", "fe80::1%lo")
     ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     assert [str(address) for address in Receivers().addresses(read_url("http://mixed.example/"))] == ["93.184.216.34"]
 
 
 def test_a_name_is_resolved_once_and_the_checked_address_is_used(receiver, monkeypatch):
     """The owner of a name could return another address the second time."""
-    known, asked = socket.getaddrinfo, []
+    resolve, resolved = socket.getaddrinfo, []
 
-    def answer(host, port, *args, **named):
+    def answer(host, port, *args, **options):
         if host == "rebound.example":
-            asked.append(host)
-            assert len(asked) == 1
+            resolved.append(host)
+            assert len(resolved) == 1
             host = "127.0.0.1"
-        return known(host, port, *args, **named)
+        return resolve(host, port, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     url = receiver.url.replace("127.0.0.1", "rebound.example")
     Receivers("127.0.0.0/8").post(url, b"{}", {})
-    assert receiver.got[0][0]["Host"] == url.split("/")[2] and asked == ["rebound.example"]
+    assert receiver.deliveries[0][0]["Host"] == url.split("/")[2] and resolved == ["rebound.example"]
 
 
 @pytest.mark.parametrize("allow", ["127.0.0.1", " 10.0.0.0/8 , 127.0.0.0/8", "localhost", "LocalHost,example.com"])
 def test_private_receivers_can_be_allowed_by_network_or_by_name(receiver, allow):
     Receivers(allow).post(receiver.url.replace("127.0.0.1", "localhost"), b"{}", {})
-    assert len(receiver.got) == 1
+    assert len(receiver.deliveries) == 1
 
 
 def test_allowing_a_name_does_not_allow_its_address(receiver):
     with pytest.raises(Undelivered):
         Receivers("localhost").post(receiver.url, b"{}", {})
-    assert receiver.got == []
+    assert receiver.deliveries == []
 
 
 @pytest.mark.parametrize(
     "answer",
     [b"", b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 200_000, b"220 mail.example ESMTP\r\n", b"HTTP/1.1 100 C\r\n\r\n"],
 )
-def test_a_receiver_that_answers_nothing_or_too_much_is_given_up(answer):
-    """A few bytes every few milliseconds do not keep the delivery open either."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url, over = f"http://127.0.0.1:{listening.getsockname()[1]}/", threading.Event()
+def test_a_receiver_that_answers_nothing_or_too_much_fails_the_delivery(answer):
+    """Sending a few bytes every few milliseconds does not keep the delivery open either."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url, over = f"http://127.0.0.1:{listener.getsockname()[1]}/", threading.Event()
 
         def drip():
-            connection, _ = listening.accept()
+            connection, _ = listener.accept()
             with connection:
                 while not over.is_set():
                     try:
@@ -405,16 +403,16 @@ def test_a_receiver_that_answers_nothing_or_too_much_is_given_up(answer):
 
 
 @pytest.fixture
-def certified(tmp_path, monkeypatch):
-    """The context of a TLS server called hooks.test, whose certificate is trusted here."""
+def tls_context(tmp_path, monkeypatch):
+    """The TLS context of a server named hooks.test, whose certificate this process trusts."""
     key, name = (
         ec.generate_private_key(ec.SECP256R1()),
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hooks.test")]),
     )
     today = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, today, today + datetime.timedelta(days=1))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, today, today + datetime.timedelta(days=1))
     names = x509.SubjectAlternativeName([x509.DNSName("hooks.test")])
-    certificate = made.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
     file = tmp_path / "hooks.pem"
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     file.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
@@ -424,24 +422,25 @@ def certified(tmp_path, monkeypatch):
     return context
 
 
-@pytest.mark.parametrize(("host", "taken"), [("hooks.test", True), ("127.0.0.1", False), ("other.test", False)])
-def test_certificates_are_checked_against_the_name_in_the_url(certified, monkeypatch, host, taken):
-    """Not against the address."""
-    known = socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **named: known("127.0.0.1", *rest, **named))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
-    server.socket = certified.wrap_socket(server.socket, server_side=True)
+@pytest.mark.parametrize(("host", "accepted"), [("hooks.test", True), ("127.0.0.1", False), ("other.test", False)])
+def test_certificates_are_checked_against_the_name_in_the_url_not_the_address(
+    tls_context, monkeypatch, host, accepted
+):
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, *rest, **options: resolve("127.0.0.1", *rest, **options))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AcceptingHandler)
+    server.socket = tls_context.wrap_socket(server.socket, server_side=True)
     monkeypatch.setattr(server, "handle_error", lambda *_: None)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    with contextlib.nullcontext() if taken else pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
+    with contextlib.nullcontext() if accepted else pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED"):
         Receivers("127.0.0.0/8").post(f"https://{host}:{server.server_port}/", b"{}", {})
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-class Taking(BaseHTTPRequestHandler):
+class AcceptingHandler(BaseHTTPRequestHandler):
     """Accepts every delivery."""
 
     def do_POST(self):
@@ -464,7 +463,7 @@ def test_a_malformed_secret_is_refused_with_the_command_that_draws_one(secret):
 
 
 @pytest.mark.parametrize(
-    "secret", [secret_of(24), secret_of(64), draw_secret()], ids=["shortest", "longest", "drawn"]
+    "secret", [secret_of(24), secret_of(64), generate_secret()], ids=["shortest", "longest", "generated"]
 )
 def test_a_standard_webhooks_secret_is_accepted(secret):
     assert JobsConfig(webhook_secret=secret).webhook_secret == secret

@@ -17,7 +17,7 @@ from tests.real import ROOT
 TEXTS = ["a red fox in the snow", "", "three cats " * 200, "naïve café 狐", "left of\tright of"]
 
 
-def test_eight_bit_weights_give_nearly_the_vectors_of_sentence_transformers(embedder):
+def test_eight_bit_weights_give_nearly_the_same_vectors_as_sentence_transformers(embedder):
     reference = open_embedder(f"st:{minilm_folder()}", ROOT)
     ours, theirs = embedder(TEXTS), reference(TEXTS)
     assert ours.shape == theirs.shape == (len(TEXTS), embedder.dimension) == (len(TEXTS), reference.dimension)
@@ -30,7 +30,7 @@ def test_a_text_has_the_same_vector_alone_and_in_a_batch(embedder):
     assert np.abs(together - alone).max() < 1e-6
 
 
-def test_vectors_have_length_one_and_no_texts_give_no_vectors(embedder):
+def test_vectors_have_length_one_and_an_empty_batch_gives_no_vectors(embedder):
     assert np.allclose(np.linalg.norm(embedder(TEXTS), axis=1), 1, atol=1e-5)
     assert embedder([]).shape == (0, embedder.dimension)
 

@@ -11,7 +11,7 @@ import pytest
 from memo import BadSetup, Picture, Recipe, Unavailable
 from memo.errors import OtherEmbedder
 from memo.index import (
-    RECORDS,
+    EMBEDDER_RECORDS,
     Index,
     IndexedPicture,
     Labels,
@@ -22,7 +22,7 @@ from memo.index import (
 )
 from memo.judge.feedback import Label
 from memo.points import open_client
-from memoaized.reindex import serve_index as own_server
+from memoaized.reindex import serve_index
 
 DIMENSION = 8
 
@@ -50,13 +50,13 @@ def picture(recipe: Recipe, number: int, **changes: object) -> Picture:
 
 
 def test_an_added_picture_is_found_by_key_and_by_meaning(index, recipe):
-    kept = picture(recipe, 1, guidance_scale=7.3)
-    index.add(kept, vector(1, 0.2))
-    assert index.get(kept.key) == kept
-    [found] = index.find_candidates(vector(1, 0.2), kept.recipe, "shared", 5)
-    assert (found.key, found.prompt) == (kept.key, recipe.prompt)
-    assert to_indexed_picture(found.payload) == IndexedPicture(kept)
-    assert found.cosine == pytest.approx(1, abs=0.02)
+    added = picture(recipe, 1, guidance_scale=7.3)
+    index.add(added, vector(1, 0.2))
+    assert index.get(added.key) == added
+    [candidate] = index.find_candidates(vector(1, 0.2), added.recipe, "shared", 5)
+    assert (candidate.key, candidate.prompt) == (added.key, recipe.prompt)
+    assert to_indexed_picture(candidate.payload) == IndexedPicture(added)
+    assert candidate.cosine == pytest.approx(1, abs=0.02)
 
 
 def test_adding_a_picture_twice_keeps_one_point(index, recipe):
@@ -67,11 +67,11 @@ def test_adding_a_picture_twice_keeps_one_point(index, recipe):
 
 def test_the_nearest_candidates_come_first(index, recipe):
     pictures = [picture(recipe, number) for number in range(3)]
-    for kept, y in zip(pictures, (0.9, 0.1, 0.5), strict=True):
-        index.add(kept, vector(1, y))
-    found = index.find_candidates(vector(1, 0), recipe, "shared", 2)
-    assert [one.key for one in found] == [pictures[1].key, pictures[2].key]
-    assert found[0].cosine > found[1].cosine
+    for added, y in zip(pictures, (0.9, 0.1, 0.5), strict=True):
+        index.add(added, vector(1, y))
+    candidates = index.find_candidates(vector(1, 0), recipe, "shared", 2)
+    assert [candidate.key for candidate in candidates] == [pictures[1].key, pictures[2].key]
+    assert candidates[0].cosine > candidates[1].cosine
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,21 @@ def test_a_picture_serves_requests_for_fewer_steps_or_another_sampler(index, rec
     assert len(index.find_candidates(vector(1), replace(recipe, **change), "shared", 5)) == 1
 
 
-def test_pictures_that_start_from_a_picture_are_counted(index, recipe):
-    started = [picture(recipe, number, init_image="a" * 32) for number in range(2)]
-    for kept in (*started, picture(recipe, 3, init_image="b" * 32), picture(recipe, 4)):
-        index.add(kept, vector(1))
+def test_pictures_are_counted_by_their_initial_image(index, recipe):
+    from_a = [picture(recipe, number, init_image="a" * 32) for number in range(2)]
+    for added in (*from_a, picture(recipe, 3, init_image="b" * 32), picture(recipe, 4)):
+        index.add(added, vector(1))
     assert index.count_by_init_image("a" * 32, "shared") == 2 and index.count_by_init_image("a" * 32, "another") == 0
-    assert index.count_by_init_image("a" * 32, "shared", [started[0].key]) == 1
+    assert index.count_by_init_image("a" * 32, "shared", [from_a[0].key]) == 1
 
 
-def test_paintings_under_way_are_found_apart_from_pictures(index, recipe):
+def test_paintings_under_way_are_listed_apart_from_pictures(index, recipe):
     pending, painting = open_sibling(index, PendingPaintings, "pending"), uuid.uuid4().hex
     pending.add(painting, recipe, "alice", vector(1, 0.2))
     index.add(picture(recipe, 1), vector(1))
-    [found] = pending.find_candidates(vector(1, 0.2), recipe, "alice", 5)
-    assert (found.key, found.prompt) == (painting, recipe.prompt) and found.cosine == pytest.approx(1, abs=0.02)
+    [candidate] = pending.find_candidates(vector(1, 0.2), recipe, "alice", 5)
+    assert (candidate.key, candidate.prompt) == (painting, recipe.prompt)
+    assert candidate.cosine == pytest.approx(1, abs=0.02)
     assert pending.find_candidates(vector(1), recipe, "shared", 5) == []
     assert pending.find_candidates(vector(1), replace(recipe, width=128), "alice", 5) == []
     assert index.count() == 1 and len(index.newest("alice", 5, None)) == 0
@@ -118,7 +119,7 @@ def test_paintings_under_way_are_found_apart_from_pictures(index, recipe):
         {"guidance_scale": 5.5},
     ],
 )
-def test_a_picture_with_different_settings_is_no_candidate(index, recipe, change):
+def test_a_picture_with_different_settings_is_not_a_candidate(index, recipe, change):
     index.add(picture(recipe, 1), vector(1))
     assert index.find_candidates(vector(1), replace(recipe, **change), "shared", 5) == []
     assert len(index.find_candidates(vector(1), recipe, "shared", 5)) == 1
@@ -129,35 +130,36 @@ def test_near_pictures_with_too_few_steps_do_not_hide_one_with_enough(index, rec
         index.add(picture(recipe, number, steps=recipe.steps - 5), vector(1))
     enough = picture(recipe, 9)
     index.add(enough, vector(1, 0.5))
-    assert [one.key for one in index.find_candidates(vector(1), recipe, "shared", 2)] == [enough.key]
+    assert [candidate.key for candidate in index.find_candidates(vector(1), recipe, "shared", 2)] == [enough.key]
 
 
-def test_a_picture_of_another_scope_is_no_candidate(index, recipe):
+def test_a_picture_of_another_scope_is_not_a_candidate(index, recipe):
     index.add(replace(picture(recipe, 1), scope="alice"), vector(1))
     assert index.find_candidates(vector(1), recipe, "shared", 5) == []
     assert index.newest_for_wish(recipe, "shared") is None
     assert index.newest("shared", 5, None) == []
 
 
-def test_a_picture_that_was_seen_is_not_found_again(index, recipe):
+def test_a_picture_that_the_user_has_seen_is_not_found_again(index, recipe):
     pictures = [picture(recipe, number) for number in (1, 2, 3)]
-    for one in pictures:
-        index.add(one, vector(1))
+    for added in pictures:
+        index.add(added, vector(1))
     seen = {pictures[2].key, pictures[0].key}
-    assert [one.key for one in index.find_candidates(vector(1), recipe, "shared", 5, seen)] == [pictures[1].key]
+    [candidate] = index.find_candidates(vector(1), recipe, "shared", 5, seen)
+    assert candidate.key == pictures[1].key
     newest = index.newest_for_wish(recipe, "shared", seen)
     assert newest is not None and newest.picture.recipe.seed == 2
-    assert index.newest_for_wish(recipe, "shared", {one.key for one in pictures}) is None
+    assert index.newest_for_wish(recipe, "shared", {added.key for added in pictures}) is None
 
 
-def test_a_picture_is_marked_wrong_for_its_own_prompts_only(index, recipe):
-    kept, other = picture(recipe, 1), picture(recipe, 2)
-    index.add(kept, vector(1), ["a wolf"])
-    index.add(other, vector(1))
-    index.mark_wrong(other.key, ["a dog", "a cat"])
+def test_each_picture_has_its_own_prompts_that_it_is_wrong_for(index, recipe):
+    first, second = picture(recipe, 1), picture(recipe, 2)
+    index.add(first, vector(1), ["a wolf"])
+    index.add(second, vector(1))
+    index.mark_wrong(second.key, ["a dog", "a cat"])
     candidates = index.find_candidates(vector(1), recipe, "shared", 5)
-    wrong_for = {one.key: tuple(one.payload["wrong_for"]) for one in candidates}
-    assert wrong_for == {kept.key: ("a wolf",), other.key: ("a dog", "a cat")}
+    wrong_for = {candidate.key: tuple(candidate.payload["wrong_for"]) for candidate in candidates}
+    assert wrong_for == {first.key: ("a wolf",), second.key: ("a dog", "a cat")}
     index.mark_wrong("ab" * 16, ["a forgotten picture"])
     assert index.count() == 2
 
@@ -181,12 +183,12 @@ def test_all_pictures_are_paged_newest_first(index, recipe):
     assert pages == [[4, 3], [2, 1], [0]]
 
 
-def test_removing_a_picture_twice_is_no_error(index, recipe):
-    kept = picture(recipe, 1)
-    index.add(kept, vector(1))
-    index.remove(kept.key)
-    index.remove(kept.key)
-    assert index.get(kept.key) is None and index.count() == 0
+def test_removing_a_picture_twice_is_not_an_error(index, recipe):
+    added = picture(recipe, 1)
+    index.add(added, vector(1))
+    index.remove(added.key)
+    index.remove(added.key)
+    assert index.get(added.key) is None and index.count() == 0
 
 
 def test_two_clients_may_create_the_collection_at_once(index, recipe):
@@ -219,118 +221,119 @@ def test_a_dropped_collection_is_created_again(index_server, recipe):
 
 
 @pytest.fixture(params=["memory", "embedded"])
-def by(request, tmp_path):
-    """The pictures of an embedder, by its name and width, in an index of our own."""
+def index_of(request, tmp_path):
+    """Open the collection of an embedder, by its name and dimension, in an index that starts empty."""
     if request.param == "memory":
         client = open_client("memory:", None)
         yield lambda name, dimension=DIMENSION: Index(client, f"pictures-{name}", dimension)
         return
-    with own_server(tmp_path / "index") as (url, key):
+    with serve_index(tmp_path / "index") as (url, key):
         yield lambda name, dimension=DIMENSION: open_index(url, f"pictures-{name}", dimension, api_key=key)
 
 
-Open = Callable[..., Index]
+OpenIndex = Callable[..., Index]
 
 
-def test_what_another_embedder_filled_is_refused_with_both_names_the_number_and_the_command(by: Open, recipe):
-    old, new = by("old"), by("new", 16)
+def test_an_index_of_another_embedder_is_refused_with_names_count_and_command(index_of: OpenIndex, recipe):
+    old, new = index_of("old"), index_of("new", 16)
     for number in range(3):
         old.add(picture(recipe, number), vector(1))
     for call in (new.check_embedder, new.count, lambda: new.newest("shared", 1, None)):
         with pytest.raises(OtherEmbedder) as refused:
             call()
-    for part in ("3 pictures of the embedder 'old' (vectors of 8)", "'new' (vectors of 16)", "`memoaized reindex`"):
+    for part in ("3 pictures of the embedder 'old' (dimension 8)", "'new' (dimension 16)", "`memoaized reindex`"):
         assert part in str(refused.value)
-    assert "pictures-new" not in [found.name for found in old.client.get_collections().collections]
-    assert by("old").count() == 3
+    assert "pictures-new" not in [collection.name for collection in old.client.get_collections().collections]
+    assert index_of("old").count() == 3
 
 
-def test_another_embedder_counts_as_bad_setup_and_as_unavailable(by: Open, recipe):
-    by("old").add(picture(recipe, 1), vector(1))
+def test_another_embedder_counts_as_bad_setup_and_as_unavailable(index_of: OpenIndex, recipe):
+    index_of("old").add(picture(recipe, 1), vector(1))
     for kind in (BadSetup, Unavailable):
         with pytest.raises(kind):
-            by("new").count()
+            index_of("new").count()
 
 
-def test_another_embedders_labels_alone_are_refused_too(by: Open):
-    said = Label(key="k", remembered="a fox", wanted="a wolf", right=False, source="user", created=1.0)
-    open_sibling(by("old"), Labels, "labels").add(said, vector(1))
+def test_an_index_with_only_labels_of_another_embedder_is_refused_too(index_of: OpenIndex):
+    label = Label(key="k", remembered="a fox", wanted="a wolf", right=False, source="user", created=1.0)
+    open_sibling(index_of("old"), Labels, "labels").add(label, vector(1))
     with pytest.raises(OtherEmbedder, match="1 label of the embedder 'old'"):
-        by("new").check_embedder()
+        index_of("new").check_embedder()
 
 
-def test_another_embedders_empty_collection_does_not_matter(by: Open, recipe):
-    assert by("old").count() == 0
-    by("new").add(picture(recipe, 1), vector(1))
+def test_another_embedders_empty_collection_does_not_matter(index_of: OpenIndex, recipe):
+    assert index_of("old").count() == 0
+    index_of("new").add(picture(recipe, 1), vector(1))
     with pytest.raises(OtherEmbedder, match="1 picture of the embedder 'new'"):
-        by("old").count()
+        index_of("old").count()
 
 
-def test_the_same_embedder_name_with_another_dimension_is_refused(by: Open, recipe):
-    by("same").add(picture(recipe, 1), vector(1))
-    with pytest.raises(OtherEmbedder, match="1 picture of .* 'same' .vectors of 8.*, but .* 'same' .vectors of 16"):
-        by("same", 16).count()
+def test_the_same_embedder_name_with_another_dimension_is_refused(index_of: OpenIndex, recipe):
+    index_of("same").add(picture(recipe, 1), vector(1))
+    with pytest.raises(OtherEmbedder, match="1 picture of .* 'same' .dimension 8.*, but .* 'same' .dimension 16"):
+        index_of("same", 16).count()
 
 
-def test_sibling_collections_of_another_dimension_are_refused(by: Open):
-    open_sibling(by("same"), PendingPaintings, "pending").count()
-    with pytest.raises(OtherEmbedder, match="holds vectors of 8 numbers, .* now gives 16: .*`memoaized reindex`"):
-        open_sibling(by("same", 16), PendingPaintings, "pending").count()
+def test_sibling_collections_of_another_dimension_are_refused(index_of: OpenIndex):
+    open_sibling(index_of("same"), PendingPaintings, "pending").count()
+    with pytest.raises(OtherEmbedder, match="vectors of dimension 8, .* now has dimension 16: .*`memoaized reindex`"):
+        open_sibling(index_of("same", 16), PendingPaintings, "pending").count()
 
 
-def test_an_index_without_embedder_records_is_accepted(by: Open, recipe):
-    before = by("old")
-    before.add(picture(recipe, 1), vector(1))
-    before.client.delete_collection(RECORDS)
-    by("old").check_embedder()
-    assert by("old").count() == 1
+def test_an_index_without_embedder_records_is_accepted(index_of: OpenIndex, recipe):
+    old = index_of("old")
+    old.add(picture(recipe, 1), vector(1))
+    old.client.delete_collection(EMBEDDER_RECORDS)
+    index_of("old").check_embedder()
+    assert index_of("old").count() == 1
 
 
-def test_pictures_of_an_older_version_are_refused_until_they_are_reindexed(by: Open, recipe):
-    before, kept = by("old"), picture(recipe, 1)
-    before.add(kept, vector(1))
-    before.client.overwrite_payload(before.collection, {"prompt": "a fox"}, [str(uuid.UUID(kept.key))], wait=True)
-    with pytest.raises(OtherEmbedder, match="an older version wrote 1 pictures .*`memoaized reindex`"):
-        by("old").check_embedder()
-    again = by("old")
-    again.recreate()
-    again.add(kept, vector(1))
-    by("old").check_embedder()
+def test_pictures_of_an_older_version_are_refused_until_they_are_reindexed(index_of: OpenIndex, recipe):
+    old, added = index_of("old"), picture(recipe, 1)
+    old.add(added, vector(1))
+    old.client.overwrite_payload(old.collection, {"prompt": "a fox"}, [str(uuid.UUID(added.key))], wait=True)
+    with pytest.raises(OtherEmbedder, match="an older version of memoAIzed wrote 1 pictures .*`memoaized reindex`"):
+        index_of("old").check_embedder()
+    rebuilt = index_of("old")
+    rebuilt.recreate()
+    rebuilt.add(added, vector(1))
+    index_of("old").check_embedder()
 
 
-def test_without_records_the_pictures_of_two_embedders_are_both_refused(by: Open, recipe):
-    for index in (by("old"), by("new")):
+def test_without_records_the_pictures_of_two_embedders_are_both_refused(index_of: OpenIndex, recipe):
+    for index in (index_of("old"), index_of("new")):
         index.recreate()
         index.add(picture(recipe, 1), vector(1))
     for name in ("old", "new"):
         with pytest.raises(OtherEmbedder):
-            by(name).check_embedder()
+            index_of(name).check_embedder()
 
 
-def test_a_new_embedder_is_refused_until_reindexing_ends_and_the_old_one_is_not(by: Open, recipe):
-    old, new = by("old"), by("new")
+def test_until_reindexing_ends_the_new_embedder_is_refused_and_the_old_one_is_accepted(index_of: OpenIndex, recipe):
+    old, new = index_of("old"), index_of("new")
     old.add(picture(recipe, 1), vector(1))
     new.begin_reindex()
     new.recreate()
     new.add(picture(recipe, 1), vector(1))
     with pytest.raises(OtherEmbedder, match="did not finish"):
-        by("new").count()
-    by("old").check_embedder()
-    assert [str(one) for one in new.finish_reindex()] == ["1 picture of the embedder 'old' (vectors of 8)"]
-    assert by("new").count() == 1
+        index_of("new").count()
+    index_of("old").check_embedder()
+    [unused] = new.finish_reindex()
+    assert str(unused) == "1 picture of the embedder 'old' (dimension 8)"
+    assert index_of("new").count() == 1
     with pytest.raises(OtherEmbedder, match="1 picture of the embedder 'new'"):
-        by("old").count()
+        index_of("old").count()
 
 
-def test_an_index_that_is_down_at_the_start_is_checked_on_first_use(unused_port):
+def test_checking_the_embedder_does_not_fail_while_the_index_is_down(unused_port):
     open_index(f"http://127.0.0.1:{unused_port}", "pictures-new", DIMENSION).check_embedder()
 
 
-def test_every_key_is_listed_once(by: Open, recipe, monkeypatch):
+def test_every_key_is_listed_once(index_of: OpenIndex, recipe, monkeypatch):
     monkeypatch.setattr("memo.points.PAGE", 2)
-    index, pictures = by("any"), [picture(recipe, number) for number in range(5)]
+    index, pictures = index_of("any"), [picture(recipe, number) for number in range(5)]
     index.add_all(pictures, np.stack([vector(1)] * 5))
-    assert sorted(index.keys()) == sorted(one.key for one in pictures)
+    assert sorted(index.keys()) == sorted(added.key for added in pictures)
 
 
 @pytest.mark.parametrize("url", ["", "qdrant:6333", "file:/tmp/x"])

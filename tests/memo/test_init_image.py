@@ -1,4 +1,4 @@
-"""Initial pictures: how uploads are read, and how long they are kept."""
+"""Initial images: how uploads are read, and how long they are kept."""
 
 import io
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from memo import BadRecipe, Forgotten, Recipe
-from memo.init_image import KEPT, init_image_name, read_init_image
+from memo.init_image import LARGEST_KEPT, init_image_name, read_init_image
 from tests.real import painted
 
 
@@ -39,7 +39,7 @@ def test_a_photograph_is_turned_upright_and_loses_its_metadata():
 
 def test_a_large_picture_is_scaled_down():
     image = Image.open(io.BytesIO(read_init_image(encoded(Image.new("L", (3000, 300))))))
-    assert image.size == (KEPT, KEPT // 10)
+    assert image.size == (LARGEST_KEPT, LARGEST_KEPT // 10)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_unusable_upload_is_refused(data, message):
         read_init_image(data)
 
 
-def test_an_initial_picture_is_found_in_its_own_scope_only(memory):
+def test_an_initial_image_is_found_only_in_its_own_scope(memory):
     data = encoded(Image.new("RGB", (8, 8)))
     name = memory.keep_init_image(data, "mine")
     assert memory.has_init_image(name, "mine") and memory.init_image(name, "mine") == read_init_image(data)
@@ -71,28 +71,28 @@ def test_the_same_picture_has_the_same_name_in_every_format(memory):
     assert memory.keep_init_image(encoded(image)) == memory.keep_init_image(encoded(image, "WEBP", lossless=True))
 
 
-def test_another_initial_picture_or_strength_is_no_match(memory, remember):
+def test_another_initial_image_or_strength_is_not_a_match(memory, remember):
     words = {"prompt": "a red fox", "model": "m", "revision": "r", "width": 64, "height": 64}
-    one, other = init_image_name(b"one", "shared"), init_image_name(b"other", "shared")
-    remember(Recipe(**words, init_image=one, strength=0.5))
-    asked = [
+    first, second = init_image_name(b"one", "shared"), init_image_name(b"other", "shared")
+    remember(Recipe(**words, init_image=first, strength=0.5))
+    requests = [
         Recipe(**words),
-        Recipe(**words, init_image=other, strength=0.5),
-        Recipe(**words, init_image=one, strength=0.7),
+        Recipe(**words, init_image=second, strength=0.5),
+        Recipe(**words, init_image=first, strength=0.7),
     ]
-    assert all(memory.recall(recipe).match is None for recipe in asked)
-    alike = Recipe(**{**words, "prompt": "the red fox"}, init_image=one, strength=0.5)
-    assert memory.recall(alike).match and memory.recall(alike).match.how == "same meaning"
+    assert all(memory.recall(recipe).match is None for recipe in requests)
+    paraphrase = Recipe(**{**words, "prompt": "the red fox"}, init_image=first, strength=0.5)
+    assert memory.recall(paraphrase).match and memory.recall(paraphrase).match.how == "same meaning"
 
 
 @pytest.fixture
 def image_to_image(memory):
-    """A recipe whose initial picture is kept."""
+    """A recipe whose initial image is in the store."""
     name = memory.keep_init_image(encoded(Image.new("RGB", (8, 8))), "mine")
     return Recipe(prompt="a red fox", model="m", revision="r", width=64, height=64, init_image=name, strength=0.5)
 
 
-def test_an_initial_picture_is_deleted_with_the_last_picture_that_uses_it(memory, remember, image_to_image):
+def test_an_initial_image_is_deleted_with_the_last_picture_that_uses_it(memory, remember, image_to_image):
     first, second = (remember(image_to_image, seed=seed, scope="mine") for seed in (1, 2))
     memory.forget(first.key)
     assert memory.has_init_image(image_to_image.init_image, "mine")
@@ -100,21 +100,21 @@ def test_an_initial_picture_is_deleted_with_the_last_picture_that_uses_it(memory
     assert not memory.has_init_image(image_to_image.init_image, "mine")
 
 
-def test_an_initial_picture_stays_for_a_painting_under_way(memory, remember, image_to_image):
-    kept = remember(image_to_image, scope="mine")
+def test_an_initial_image_stays_while_a_painting_under_way_uses_it(memory, remember, image_to_image):
+    picture = remember(image_to_image, scope="mine")
     memory.painting_started("ab" * 16, replace(image_to_image, prompt="a blue fox"), "mine")
-    memory.forget(kept.key)
+    memory.forget(picture.key)
     assert memory.has_init_image(image_to_image.init_image, "mine")
 
 
-def test_an_initial_picture_is_deleted_even_if_its_picture_was_never_indexed(memory, image_to_image):
-    kept, png = painted(image_to_image, scope="mine")
-    memory.keep(kept, png)
-    memory.forget(kept.key, "mine")
+def test_an_initial_image_is_deleted_even_if_its_picture_was_never_indexed(memory, image_to_image):
+    picture, png = painted(image_to_image, scope="mine")
+    memory.keep(picture, png)
+    memory.forget(picture.key, "mine")
     assert not memory.has_init_image(image_to_image.init_image, "mine")
 
 
-def test_the_strength_is_ignored_without_an_initial_picture():
+def test_the_strength_is_ignored_without_an_initial_image():
     words = {"prompt": "a red fox", "model": "m", "revision": "r"}
     assert Recipe(**words, strength=0.3).key == Recipe(**words).key
 

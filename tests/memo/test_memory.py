@@ -17,16 +17,16 @@ from tests.real import ROOT, painted
 
 
 def test_the_same_words_find_a_picture_of_any_seed(memory, remember, recipe):
-    kept = remember(recipe, seed=4)
+    picture = remember(recipe, seed=4)
     recall = memory.recall(recipe)
-    assert recall.match and recall.match.picture == kept
+    assert recall.match and recall.match.picture == picture
     assert (recall.match.how, recall.match.score) == ("same words", 1.0)
 
 
 def test_a_paraphrase_finds_a_picture_with_the_reason(memory, remember, recipe):
-    kept = remember(recipe)
+    picture = remember(recipe)
     recall = memory.recall(replace(recipe, prompt="a red fox in snow"))
-    assert recall.match and recall.match.picture == kept and recall.match.how == "same meaning"
+    assert recall.match and recall.match.picture == picture and recall.match.how == "same meaning"
     assert 0.97 <= recall.match.score < 1 and "a red fox in the snow" in recall.reason
 
 
@@ -42,16 +42,16 @@ class FixedJudge:
     name = "fixed"
 
     def __init__(self, verdicts):
-        self.verdicts, self.asked = verdicts, []
+        self.verdicts, self.questions = verdicts, []
 
     def __call__(self, wanted, remembered):
-        self.asked.append((wanted, tuple(remembered)))
+        self.questions.append((wanted, tuple(remembered)))
         if isinstance(self.verdicts, Exception):
             raise self.verdicts
         return [self.verdicts[prompt] for prompt in remembered]
 
 
-def test_of_several_that_fit_the_one_with_the_highest_confidence_is_served(memory, remember, recipe):
+def test_of_several_matches_the_one_with_the_highest_confidence_is_returned(memory, remember, recipe):
     near, far = remember(recipe, seed=1), remember(replace(recipe, prompt="a crimson fox on snow"), seed=2)
     verdicts = {near.recipe.prompt: Verdict(True, "well", 0.8), far.recipe.prompt: Verdict(True, "surely", 0.9)}
     recall = Memory(memory.embedder, memory.index, memory.store, FixedJudge(verdicts)).recall(
@@ -60,7 +60,7 @@ def test_of_several_that_fit_the_one_with_the_highest_confidence_is_served(memor
     assert recall.match and recall.match.picture == far and recall.reason == "surely"
 
 
-def test_a_judge_that_does_not_answer_makes_a_miss(memory, remember, recipe, caplog):
+def test_a_judge_that_does_not_answer_leads_to_a_miss(memory, remember, recipe, caplog):
     remember(recipe)
     judge = FixedJudge(Unavailable("it sleeps"))
     recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(
@@ -91,12 +91,12 @@ def test_an_index_that_is_down_does_not_prevent_painting(embedder, memory, recip
 
 def test_the_judge_is_not_asked_about_the_same_words_or_with_a_seed(memory, remember, recipe):
     remember(recipe, seed=4)
-    judge = FixedJudge(Unavailable("never to be asked"))
+    judge = FixedJudge(Unavailable("must not be asked"))
     unjudged = Memory(memory.embedder, memory.index, memory.store, judge)
     assert unjudged.recall(recipe).match
     assert unjudged.recall(replace(recipe, prompt="a fox", seed=1)).match is None
     assert unjudged.recall(replace(recipe, prompt="a fox"), policy="exact").match is None
-    assert judge.asked == []
+    assert judge.questions == []
 
 
 class UnawaitedEmbedder:
@@ -111,16 +111,16 @@ class UnawaitedEmbedder:
 
 
 def test_the_same_words_do_not_wait_for_the_embedder(memory, remember, recipe):
-    kept = remember(recipe)
-    unread = Memory(UnawaitedEmbedder(), memory.index, memory.store, memory.judge)
-    assert unread.recall(recipe).match.picture == kept and unread.embedder.texts == [recipe.prompt]
-    for asked, policy in ((replace(recipe, seed=5), "auto"), (replace(recipe, prompt="a fox"), "exact")):
-        assert unread.recall(asked, policy=policy).match is None
-    assert unread.embedder.texts == [recipe.prompt]
+    picture = remember(recipe)
+    unawaited = Memory(UnawaitedEmbedder(), memory.index, memory.store, memory.judge)
+    assert unawaited.recall(recipe).match.picture == picture and unawaited.embedder.texts == [recipe.prompt]
+    for request, policy in ((replace(recipe, seed=5), "auto"), (replace(recipe, prompt="a fox"), "exact")):
+        assert unawaited.recall(request, policy=policy).match is None
+    assert unawaited.embedder.texts == [recipe.prompt]
 
 
 def test_a_prompt_is_embedded_while_the_same_words_are_looked_up(memory, remember, recipe, monkeypatch):
-    kept, embedded = remember(recipe), Event()
+    picture, embedded = remember(recipe), Event()
     run, newest_for_wish = memory.embedder.run, memory.index.newest_for_wish
     monkeypatch.setattr(memory.embedder, "run", lambda *texts: (embedded.set(), run(*texts))[1])
 
@@ -130,7 +130,7 @@ def test_a_prompt_is_embedded_while_the_same_words_are_looked_up(memory, remembe
 
     monkeypatch.setattr(memory.index, "newest_for_wish", wait_for_embedding)
     assert memory.recall(replace(recipe, prompt="a red fox in snow, embedded by nobody yet")).match is None
-    assert memory.recall(replace(recipe, prompt="a red fox in snow")).match.picture == kept
+    assert memory.recall(replace(recipe, prompt="a red fox in snow")).match.picture == picture
 
 
 def test_relaxed_accepts_a_richer_prompt_and_never_a_poorer_one(memory, remember, recipe):
@@ -138,12 +138,12 @@ def test_relaxed_accepts_a_richer_prompt_and_never_a_poorer_one(memory, remember
         replace(recipe, prompt="red fox sitting in deep snow at dusk"),
         replace(recipe, prompt="a fox in snow"),
     )
-    kept = remember(rich)
+    picture = remember(rich)
     assert memory.recall(plain).match is None
     recall = memory.recall(plain, policy="relaxed")
-    assert recall.match and recall.match.picture == kept and recall.match.how == "shows more"
+    assert recall.match and recall.match.picture == picture and recall.match.how == "shows more"
     assert "and adds: red, sitting, deep, at dusk" in recall.reason
-    memory.forget(kept.key)
+    memory.forget(picture.key)
     remember(plain)
     assert memory.recall(rich, policy="relaxed").match is None
 
@@ -155,42 +155,42 @@ def test_relaxed_joins_a_painting_with_a_richer_prompt(memory, recipe):
     assert memory.recall(recipe).painting is None
 
 
-def test_far_prompts_are_not_judged(memory, remember, recipe):
+def test_prompts_of_a_distant_meaning_are_not_judged(memory, remember, recipe):
     remember(replace(recipe, prompt="quarterly tax report"))
-    judge = FixedJudge(Unavailable("never to be asked"))
+    judge = FixedJudge(Unavailable("must not be asked"))
     assert Memory(memory.embedder, memory.index, memory.store, judge).recall(recipe).match is None
-    assert judge.asked == []
+    assert judge.questions == []
 
 
 def test_a_prompt_with_many_pictures_does_not_crowd_out_others(memory, remember, recipe):
-    """The judge is asked about each prompt once, however many pictures it has."""
+    """The judge is asked about each prompt once, however many pictures the prompt has."""
     crowd = [remember(recipe, seed=seed) for seed in range(10)]
     far = remember(replace(recipe, prompt="a crimson fox on snow"), seed=2)
     judge = FixedJudge(
         {crowd[0].recipe.prompt: Verdict(False, "no", 0.1), far.recipe.prompt: Verdict(True, "yes", 0.9)}
     )
     recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(replace(recipe, prompt="a fox, red"))
-    assert recall.match and recall.match.picture == far and len(judge.asked[0][1]) == 2
+    assert recall.match and recall.match.picture == far and len(judge.questions[0][1]) == 2
 
 
-def test_pictures_that_were_seen_are_not_returned_again(memory, remember, recipe):
-    kept = {remember(recipe, seed=seed).key for seed in range(3)}
+def test_pictures_that_the_user_has_seen_are_not_returned_again(memory, remember, recipe):
+    keys = {remember(recipe, seed=seed).key for seed in range(3)}
     seen: set[str] = set()
     for _ in range(3):
         recall = memory.recall(recipe, seen=seen)
         assert recall.match and recall.match.picture.key not in seen
         seen.add(recall.match.picture.key)
-    assert seen == kept
+    assert seen == keys
     recall = memory.recall(recipe, seen=seen)
     assert recall.match is None and "shown already" in recall.reason
     assert memory.recall(replace(recipe, seed=1), seen=seen).match is None
 
 
-def test_a_painting_that_was_seen_is_not_offered_again(memory, recipe):
+def test_a_painting_that_the_user_waits_for_is_not_offered_again(memory, recipe):
     memory.painting_started("ab" * 16, recipe)
-    alike = replace(recipe, prompt="please draw a red fox in the snow")
-    assert memory.recall(alike).painting == "ab" * 16
-    assert memory.recall(alike, seen={"ab" * 16}).painting is None
+    paraphrase = replace(recipe, prompt="please draw a red fox in the snow")
+    assert memory.recall(paraphrase).painting == "ab" * 16
+    assert memory.recall(paraphrase, seen={"ab" * 16}).painting is None
 
 
 def test_an_empty_memory_is_a_miss(memory, recipe):
@@ -199,10 +199,10 @@ def test_an_empty_memory_is_a_miss(memory, recipe):
 
 
 def test_an_explicit_seed_matches_the_exact_recipe_only(memory, remember, recipe):
-    kept = remember(recipe, seed=4)
+    picture = remember(recipe, seed=4)
     assert memory.recall(replace(recipe, seed=5)).match is None
     recall = memory.recall(replace(recipe, seed=4))
-    assert recall.match and recall.match.picture == kept and recall.match.how == "same recipe"
+    assert recall.match and recall.match.picture == picture and recall.match.how == "same recipe"
 
 
 def test_the_policies_off_and_refresh_read_nothing(memory, remember, recipe):
@@ -221,29 +221,29 @@ def test_the_policy_exact_accepts_no_paraphrase(memory, remember, recipe):
 
 
 def test_another_scope_is_not_searched(memory, remember, recipe):
-    kept = remember(recipe, seed=4, scope="alice")
+    picture = remember(recipe, seed=4, scope="alice")
     assert memory.recall(recipe).match is None
     assert memory.recall(replace(recipe, seed=4)).match is None
     mine = memory.recall(recipe, scope="alice").match
-    assert mine and mine.picture == kept
+    assert mine and mine.picture == picture
 
 
 def test_a_point_whose_bytes_are_missing_is_removed(memory, remember, recipe, caplog):
     remember(replace(recipe, prompt="two owls"))
-    kept = remember(recipe)
-    memory.store.delete(object_name(kept.key))
+    picture = remember(recipe)
+    memory.store.delete(object_name(picture.key))
     assert memory.recall(recipe).match is None
-    assert memory.index.get(kept.key) is None
-    assert kept.key in caplog.text
+    assert memory.index.get(picture.key) is None
+    assert picture.key in caplog.text
 
 
 def test_a_store_that_is_suddenly_empty_does_not_empty_the_index(memory, remember, recipe, caplog):
-    """The folder may just not be mounted."""
-    kept = remember(recipe)
-    data = memory.store.get(object_name(kept.key))
-    memory.store.delete(object_name(kept.key))
+    """The store's folder may just not be mounted."""
+    picture = remember(recipe)
+    data = memory.store.get(object_name(picture.key))
+    memory.store.delete(object_name(picture.key))
     assert memory.recall(recipe).match is None and "is MEMO_STORE right?" in caplog.text
-    memory.store.put(object_name(kept.key), data)
+    memory.store.put(object_name(picture.key), data)
     assert memory.recall(recipe).match
 
 
@@ -253,7 +253,7 @@ def test_an_index_that_is_down_is_a_miss_with_that_reason(embedder, memory, reci
     assert recall.match is None and "does not answer" in recall.reason
 
 
-def test_the_first_kept_bytes_of_a_key_stay(memory, recipe):
+def test_the_first_bytes_stored_under_a_key_stay(memory, recipe):
     picture, png = painted(recipe)
     assert memory.keep(picture, png)
     assert not memory.keep(picture, b"other bytes")
@@ -262,34 +262,34 @@ def test_the_first_kept_bytes_of_a_key_stay(memory, recipe):
 
 
 def test_a_thumbnail_is_made_once_and_deleted_with_its_picture(memory, recipe, remember):
-    kept = remember(replace(recipe, width=1024, height=512), scope="mine")
-    small = memory.thumbnail(kept.key, "mine")
+    picture = remember(replace(recipe, width=1024, height=512), scope="mine")
+    small = memory.thumbnail(picture.key, "mine")
     with Image.open(io.BytesIO(small)) as image:
         assert (image.format, image.size, image.info.get("xmp")) == ("WEBP", (384, 192), None)
-    assert sorted(memory.store.names()) == [object_name(kept.key), thumbnail_object(kept.key)]
-    memory.store.delete(object_name(kept.key))
-    assert memory.thumbnail(kept.key, "mine") == small  # the kept one, without the picture
+    assert sorted(memory.store.names()) == [object_name(picture.key), thumbnail_object(picture.key)]
+    memory.store.delete(object_name(picture.key))
+    assert memory.thumbnail(picture.key, "mine") == small  # the stored thumbnail, although its picture is gone
     with pytest.raises(Forgotten):
-        memory.thumbnail(kept.key, "another")
-    memory.forget(kept.key, "mine")
+        memory.thumbnail(picture.key, "another")
+    memory.forget(picture.key, "mine")
     assert list(memory.store.names()) == []
     with pytest.raises(Forgotten):
-        memory.thumbnail(kept.key, "mine")
+        memory.thumbnail(picture.key, "mine")
 
 
-def test_a_thumbnail_that_cannot_be_kept_is_still_returned(memory, recipe, remember, monkeypatch):
-    kept = remember(recipe)
+def test_a_thumbnail_that_cannot_be_stored_is_still_returned(memory, recipe, remember, monkeypatch):
+    picture = remember(recipe)
     monkeypatch.setattr(memory.store, "put", Mock(side_effect=Unavailable("the disk is full")))
-    assert memory.thumbnail(kept.key)[:4] == b"RIFF"
+    assert memory.thumbnail(picture.key)[:4] == b"RIFF"
 
 
 def test_a_forgotten_picture_is_gone_from_store_and_index(memory, remember, recipe):
-    kept = remember(recipe)
-    memory.forget(kept.key)
-    assert memory.index.get(kept.key) is None and not memory.has(kept.key)
+    picture = remember(recipe)
+    memory.forget(picture.key)
+    assert memory.index.get(picture.key) is None and not memory.has(picture.key)
     assert memory.newest(limit=5) == []
     with pytest.raises(Forgotten):
-        memory.forget(kept.key)
+        memory.forget(picture.key)
 
 
 @pytest.mark.parametrize("key", ["", "abc", "../../../../etc/passwd", "G" * 32, "A" * 32, "0" * 33])

@@ -24,8 +24,8 @@ def test_a_prompt_in_any_script_is_read_back(recipe):
 
 
 def test_automatic1111_can_read_the_parameters(recipe):
-    wanted = replace(recipe, seed=9, negative_prompt="blurry", sampler="euler-a", schedule="karras")
-    png = write_png(Image.new("RGB", (64, 64)), Picture(recipe=wanted, created=1.0, seconds=1.0))
+    seeded = replace(recipe, seed=9, negative_prompt="blurry", sampler="euler-a", schedule="karras")
+    png = write_png(Image.new("RGB", (64, 64)), Picture(recipe=seeded, created=1.0, seconds=1.0))
     prompt, negative, settings = Image.open(io.BytesIO(png)).text["parameters"].split("\n")
     # AUTOMATIC1111 1.10 splits the last line by this pattern.
     pairs = dict(re.findall(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)', settings))
@@ -67,7 +67,7 @@ def test_the_recipe_is_read_without_decoding_the_pixels(png, monkeypatch):
     assert read_png(png).recipe.seed == 9
 
 
-def test_a_recipe_behind_the_pixels_is_read_too(png):
+def test_a_recipe_after_the_pixels_is_read_too(png):
     header, *texts_and_pixels, end = chunks_of(png)
     texts = [chunk for chunk in texts_and_pixels if chunk[4:8] != b"IDAT"]
     pixels = [chunk for chunk in texts_and_pixels if chunk[4:8] == b"IDAT"]

@@ -129,7 +129,7 @@ def test_the_guidance_scale_is_rounded_to_six_decimals():
     assert make(guidance_scale=7.12345678901).key == make(guidance_scale=7.123457).key
 
 
-def test_recipes_that_differ_in_the_seed_have_the_same_wish():
+def test_recipes_that_differ_only_in_the_seed_have_the_same_wish():
     assert make(seed=5).wish == make(seed=6).wish == make()
     assert make(seed=5).wish.key != make(seed=5).key
 

@@ -44,30 +44,30 @@ def test_the_first_writer_wins(any_store):
 
 
 def test_exactly_one_of_many_concurrent_writers_wins(any_store, request):
-    won, start = [], threading.Barrier(8)
+    winners, start = [], threading.Barrier(8)
 
     def write(number: int) -> None:
         start.wait()
         if any_store.put("ab/raced.png", b"%d" % number):
-            won.append(number)
+            winners.append(number)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    # Swift checks, then writes: on a busy machine two of eight won. Still only one object is kept.
-    assert won if "swift" in request.node.name else len(won) == 1
-    assert any_store.get("ab/raced.png") in [b"%d" % number for number in won]
+    # Swift checks and then writes: on a busy machine, two of eight writers won. Only one object is stored even then.
+    assert winners if "swift" in request.node.name else len(winners) == 1
+    assert any_store.get("ab/raced.png") in [b"%d" % number for number in winners]
 
 
-def test_an_unknown_name_is_forgotten(any_store):
+def test_an_unknown_name_raises_forgotten(any_store):
     assert not any_store.exists("ab/never.png")
     with pytest.raises(Forgotten):
         any_store.get("ab/never.png")
 
 
-def test_deleting_twice_is_no_error(any_store):
+def test_deleting_twice_is_not_an_error(any_store):
     any_store.put("ab/one.png", b"bytes")
     any_store.delete("ab/one.png")
     any_store.delete("ab/one.png")
@@ -86,22 +86,22 @@ def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(tmp_path, monkey
     store.put("ab/one.png", b"x")
     scandir = os.scandir
 
-    def closed(path):
+    def scandir_or_refuse(path):
         if Path(path).name == "ab":
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
-    monkeypatch.setattr("os.scandir", closed)
+    monkeypatch.setattr("os.scandir", scandir_or_refuse)
     with pytest.raises(Unavailable, match=r"cannot list .*ab.*Permission denied"):
         list(store.names())
 
 
-def test_an_empty_store_lists_nothing_and_is_usable(any_store):
+def test_an_empty_store_lists_nothing_and_passes_its_check(any_store):
     assert list(any_store.names()) == []
     any_store.check()
 
 
-def test_a_link_if_there_is_one_serves_the_bytes_without_credentials(any_store):
+def test_a_link_serves_the_bytes_without_credentials_but_a_folder_has_no_links(any_store):
     any_store.put("ab/one.png", b"bytes")
     if isinstance(any_store, FolderStore):
         assert any_store.link("ab/one.png", 60) is None
@@ -124,10 +124,10 @@ def test_a_name_cannot_leave_the_folder(tmp_path, name):
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     store = FolderStore(tmp_path)
 
-    def no_room(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("memo.store.folder.os.fsync", no_room)
+    monkeypatch.setattr("memo.store.folder.os.fsync", fail)
     with pytest.raises(Unavailable, match="No space left"):
         store.put("ab/one.png", b"bytes")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,4 +1,4 @@
-"""A WebP file carries its recipe too."""
+"""A WebP file carries its recipe, as a PNG does."""
 
 import io
 

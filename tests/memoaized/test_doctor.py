@@ -1,4 +1,4 @@
-"""What the doctor reports about painting: the device, its speed-ups, whether models fit, and fixes."""
+"""What `memoaized doctor` reports about painting: the device, its speed-ups, whether models fit, and fixes."""
 
 import json
 from dataclasses import replace
@@ -24,80 +24,80 @@ CPU, GPU = Device("cpu", torch.float32), Device("cuda:0", torch.bfloat16)
 
 
 @pytest.fixture
-def examined(tmp_path, tiny_models):
-    """Return the findings about painting with some settings, by name."""
+def examine(tmp_path, tiny_models):
+    """A function that returns the findings about painting with some settings, by name."""
 
-    def examine(**environment):
+    def check(**environment):
         return {finding.name: finding for finding in check_painting(tmp_path, tiny_models, environment)}
 
-    return examine
+    return check
 
 
-def test_on_a_cpu_every_speed_up_is_named_with_its_reason(examined, monkeypatch):
+def test_on_a_cpu_every_speed_up_is_named_with_its_reason(examine, monkeypatch):
     monkeypatch.setattr(doctor, "find_nvidia_gpu", lambda: "")
-    found = examined(WORKER_DEVICE="auto")
-    assert "cpu float32" in found["device"].text and "without a GPU" in found["device"].text
-    states = {name: finding.state for name, finding in found.items() if finding.state in ("on", "off")}
+    findings = examine(WORKER_DEVICE="auto")
+    assert "cpu float32" in findings["device"].text and "without a GPU" in findings["device"].text
+    states = {name: finding.state for name, finding in findings.items() if finding.state in ("on", "off")}
     assert [name for name, state in states.items() if state == "on"] == ["attention"] and len(states) == 7
-    assert not any(finding.fault for finding in found.values())
-    assert found["CUDA graphs"].line().startswith("off ") and "thread" in found["CUDA graphs"].text
+    assert not any(finding.fault for finding in findings.values())
+    assert findings["CUDA graphs"].line().startswith("off ") and "thread" in findings["CUDA graphs"].text
 
 
 def test_on_a_gpu_the_speed_ups_are_on():
-    found = {finding.name: finding for finding in check_speed_ups(GPU, WorkerConfig())}
-    assert {found[name].state for name in ("bfloat16", "channels last", "attention")} == {"on"}
-    assert found["fused QKV"].state == "off"
+    findings = {finding.name: finding for finding in check_speed_ups(GPU, WorkerConfig())}
+    assert {findings[name].state for name in ("bfloat16", "channels last", "attention")} == {"on"}
+    assert findings["fused QKV"].state == "off"
     compiled = {finding.name: finding.state for finding in check_speed_ups(GPU, WorkerConfig(compile="1"))}
     assert compiled["fused QKV"] == "on"
-    assert "memory-efficient" in found["attention"].text
+    assert "memory-efficient" in findings["attention"].text
     half = replace(GPU, dtype=torch.float16)
     assert {finding.name: finding.state for finding in check_speed_ups(half, WorkerConfig())}["bfloat16"] == "off"
 
 
-def test_a_missing_gpu_is_a_fault_if_the_settings_name_it(tmp_path, tiny_models, monkeypatch):
+def test_a_missing_gpu_is_a_fault_if_the_settings_demand_one(tmp_path, tiny_models, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     arguments = ["doctor", "--data", str(tmp_path), "--models", str(tiny_models)]
-    answer = CliRunner().invoke(main, arguments, env={"WORKER_DEVICE": "cuda"})
-    (line,) = [line for line in answer.output.splitlines() if line.startswith("MISSING")]
-    assert answer.exit_code == 1 and "WORKER_DEVICE=cuda" in line and "WORKER_DEVICE=cpu paints on the CPU" in line
-    assert "channels last" not in answer.output
+    result = CliRunner().invoke(main, arguments, env={"WORKER_DEVICE": "cuda"})
+    (line,) = [line for line in result.output.splitlines() if line.startswith("MISSING")]
+    assert result.exit_code == 1 and "WORKER_DEVICE=cuda" in line and "WORKER_DEVICE=cpu paints on the CPU" in line
+    assert "channels last" not in result.output
 
 
-def test_a_gpu_that_torch_cannot_use_is_a_fault(examined, monkeypatch):
+def test_a_gpu_that_torch_cannot_use_is_a_fault(examine, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor, "find_nvidia_gpu", lambda: "NVIDIA H200")
-    (finding,) = examined().values()
+    (finding,) = examine().values()
     assert finding.fault and "NVIDIA H200" in finding.text and "install torch for a CUDA" in finding.text
-    assert "cpu float32" in examined(WORKER_DEVICE="cpu")["device"].text
+    assert "cpu float32" in examine(WORKER_DEVICE="cpu")["device"].text
 
 
-def test_wrong_settings_are_a_fault(examined):
-    (finding,) = examined(WORKER_DTYPE="int4").values()
+def test_wrong_settings_are_a_fault(examine):
+    (finding,) = examine(WORKER_DTYPE="int4").values()
     assert finding.fault and "WORKER_DTYPE=int4" in finding.text
 
 
-def test_a_missing_compiler_is_a_fault_only_if_compiling_is_on(examined, monkeypatch):
-    assert examined(WORKER_COMPILE="0")["torch.compile"].state == "off"
+def test_a_missing_compiler_is_a_fault_only_if_compiling_is_on(examine, monkeypatch):
+    assert examine(WORKER_COMPILE="0")["torch.compile"].state == "off"
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    assert not examined(WORKER_COMPILE="0")["torch.compile"].fault
-    finding = examined(WORKER_COMPILE="1")["torch.compile"]
+    assert not examine(WORKER_COMPILE="0")["torch.compile"].fault
+    finding = examine(WORKER_COMPILE="1")["torch.compile"]
     assert finding.fault and finding.text == "WORKER_COMPILE=1 needs a compiler: apt-get install g++"
-    assert "triton" in doctor.check_compiling(GPU, WorkerConfig(compile="max")).text  # torch for CUDA brings it
+    assert "triton" in doctor.check_compiling(GPU, WorkerConfig(compile="max")).text  # which torch for CUDA brings
 
 
 def test_the_size_of_weights_is_counted_in_the_dtype_of_the_device(tiny_models, monkeypatch):
     model = Catalogue(tiny_models).model("slow")
     files = sorted(model.folder.rglob("*.safetensors"))
-    whole = sum(file.stat().st_size for file in files)
-    assert 0.97 * whole < 4 * sum(map(doctor.count_parameters, files)) < whole  # without the headers
+    size = sum(file.stat().st_size for file in files)
+    assert 0.97 * size < 4 * sum(map(doctor.count_parameters, files)) < size  # the files also have headers
     monkeypatch.setattr(doctor, "WORKING_GIB", 0.0)
-    monkeypatch.setattr(doctor, "device_memory", lambda device: (0.0, whole / 2**30))
+    monkeypatch.setattr(doctor, "device_memory", lambda device: (0.0, size / 2**30))
     assert check_memory(model, CPU).state == "tight"
-    monkeypatch.setattr(doctor, "device_memory", lambda device: (0.0, whole / 2**31))
+    monkeypatch.setattr(doctor, "device_memory", lambda device: (0.0, size / 2**31))
     assert check_memory(model, CPU).fault and not check_memory(model, replace(CPU, dtype=torch.bfloat16)).fault
 
 
-def test_a_model_not_yet_downloaded_is_judged_by_its_preset(tmp_path, monkeypatch):
+def test_a_model_not_yet_downloaded_needs_the_memory_that_its_preset_names(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     write_model_json(PRESETS["flux-schnell"].model_json("flux-schnell", COMMIT), tmp_path)
     write_model_json(PRESETS["hf-sdxl"].model_json("hf-sdxl", None), tmp_path)
@@ -119,7 +119,7 @@ def test_unreadable_weights_are_reported(tmp_path):
     assert finding.fault and "cannot be read" in finding.text
 
 
-def test_seconds_per_picture_are_those_of_the_newest_pictures(tmp_path, tiny_models, recipe):
+def test_seconds_per_picture_are_measured_on_the_newest_pictures(tmp_path, tiny_models, recipe):
     assert "has not painted here yet" in painting_seconds(tmp_path / "pictures", tiny_models)
     store = FolderStore(tmp_path / "pictures")
     for seed in (1, 2, 3):

@@ -16,7 +16,7 @@ PAIRS = [
 
 
 @pytest.fixture
-def judged(tmp_path):
+def run_judge(tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text("\n".join(map(json.dumps, PAIRS)))
 
@@ -30,30 +30,30 @@ def judged(tmp_path):
 
 
 @pytest.mark.parametrize("judge", ["rules", "learned"])
-def test_the_last_line_has_the_figures(judged, judge):
-    *kinds, last = judged("--judge", judge).strip().splitlines()
-    told = json.loads(last)
-    assert (told["pairs"], told["true_hit"], told["false_hit"], told["auc"]) == (3, 1.0, 0.0, 1.0)
-    assert (told["true_hit_at_1pct"], told["true_hit_at_5pct"]) == (1.0, 1.0)
-    assert told["kinds"]["colour"]["false_hit"] == 0.0 and told["pairs_per_second"] > 0
-    assert told["judge"].startswith(judge)
+def test_the_last_line_is_json_with_the_figures(run_judge, judge):
+    *kinds, last = run_judge("--judge", judge).strip().splitlines()
+    figures = json.loads(last)
+    assert (figures["pairs"], figures["true_hit"], figures["false_hit"], figures["auc"]) == (3, 1.0, 0.0, 1.0)
+    assert (figures["true_hit_at_1pct"], figures["true_hit_at_5pct"]) == (1.0, 1.0)
+    assert figures["kinds"]["colour"]["false_hit"] == 0.0 and figures["pairs_per_second"] > 0
+    assert figures["judge"].startswith(judge)
     assert [line.split()[0] for line in kinds] == ["colour", "count", "politeness"]
 
 
-def test_scores_are_written_with_the_pairs(judged, tmp_path):
-    judged("--judge", "rules", "--scores", str(tmp_path / "scores.jsonl"))
+def test_scores_are_written_with_the_pairs(run_judge, tmp_path):
+    run_judge("--judge", "rules", "--scores", str(tmp_path / "scores.jsonl"))
     rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     assert [(row["a"], row["b"], row["y"]) for row in rows] == [(pair["a"], pair["b"], pair["y"]) for pair in PAIRS]
     assert [(row["score"], row["fits"]) for row in rows] == [(1.0, True), (0.0, False), (0.0, False)]
 
 
-def test_an_unreadable_file_or_unknown_judge_is_reported_in_one_line(judged, tmp_path):
-    assert "the judge 'oracle' is unknown" in judged("--judge", "oracle", code=1)
+def test_an_unreadable_file_or_unknown_judge_is_reported_in_one_line(run_judge, tmp_path):
+    assert "the judge 'oracle' is unknown" in run_judge("--judge", "oracle", code=1)
     (tmp_path / "pairs.jsonl").write_text('{"a": "x"}')
-    output = judged("--judge", "rules", code=1)
+    output = run_judge("--judge", "rules", code=1)
     assert "line 1" in output and "Traceback" not in output
 
 
-def test_a_judge_is_trained_by_the_same_command():
+def test_the_subcommand_train_offers_the_training_knobs():
     result = CliRunner().invoke(main, ["judge", "train", "--help"])
     assert "--pairs" in result.output and "--steps" in result.output

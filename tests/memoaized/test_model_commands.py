@@ -1,4 +1,4 @@
-"""Models of the hub, from a stub of its API: pinned, checked, accepted by the catalogue, and able to paint."""
+"""`memoaized model` with a stub of the hub: models are pinned, checked, accepted by the catalogue, and can paint."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from diffusers import (
 from huggingface_hub import HfApi
 from transformers import CLIPTextModel
 
-from jobs.models import PIPELINE, REMOTE, STEPPED, Catalogue
-from memoaized import model_commands as ours
+from jobs.models import PIPELINE, REMOTE_FAMILIES, STEP_LOOP_FAMILIES, Catalogue
+from memoaized import model_commands
 from memoaized.cli import main
 from memoaized.hub_presets import ALL, PRESETS
 from tests.hub_stub import COMMIT, HubStub, Repository
@@ -31,13 +31,13 @@ from tests.stock_models import SCHEDULE, UNET, WIDTH, autoencoder, text_encoder,
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
 
-BALLAST = (
+UNUSED_FILES = (
     *("README.md", "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "v1-inference.yaml", "unet/model.onnx"),
     *("unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors"),
     *("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.bin"),
     *("text_encoder/pytorch_model.bin", "text_encoder/flax_model.msgpack", "text_encoder/model.fp16.safetensors"),
 )
-MEANS = PainterOptions(device="cpu", dtype="float32")
+OPTIONS = PainterOptions(device="cpu", dtype="float32")
 
 
 def write_cats(folder):
@@ -52,7 +52,7 @@ def write_cats(folder):
         (folder / part).rmdir()
 
 
-def write_consistent(folder):
+def write_consistency_model(folder):
     """Write a consistency model of the real classes."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**UNET, cross_attention_dim=WIDTH, attention_head_dim=4, time_cond_proj_dim=8)
@@ -69,23 +69,23 @@ def write_consistent(folder):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Repositories of toy models."""
+def repositories(tmp_path_factory):
+    """A folder of toy models, each as a repository of the hub."""
     folder = tmp_path_factory.mktemp("repositories")
     write_stable_diffusion(folder)
     (folder / "sd" / "model.json").unlink()
-    for path in BALLAST:
+    for path in UNUSED_FILES:
         (folder / "sd" / path).write_bytes(b"other files of a repository")
     write_cats(folder / "cats")
-    write_consistent(folder / "lcm")
+    write_consistency_model(folder / "lcm")
     return folder
 
 
 @pytest.fixture
-def stub(written, tmp_path, monkeypatch):
+def stub(repositories, tmp_path, monkeypatch):
     """A hub with three models, and an empty cache."""
-    stub = HubStub({f"toy/{name}": Repository(written / name) for name in ("sd", "cats", "lcm")})
-    monkeypatch.setattr(ours, "hub", lambda: HfApi(endpoint=stub.url))
+    stub = HubStub({f"toy/{name}": Repository(repositories / name) for name in ("sd", "cats", "lcm")})
+    monkeypatch.setattr(model_commands, "hub", lambda: HfApi(endpoint=stub.url))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     yield stub
     stub.stop()
@@ -104,61 +104,61 @@ def run(folder):
     return call
 
 
-def about(folder, name):
+def read_model_json(folder, name):
     return json.loads((folder / name / "model.json").read_text())
 
 
 @pytest.mark.parametrize("preset", ALL, ids=lambda preset: preset.name)
 def test_the_catalogue_accepts_every_preset(preset, folder):
-    ours.write_model_json(preset.model_json(preset.name, None if preset.remote else COMMIT), folder)
+    model_commands.write_model_json(preset.model_json(preset.name, None if preset.remote else COMMIT), folder)
     model = Catalogue(folder).model(preset.name)
     recipe = Catalogue(folder).recipe({"prompt": "a red fox"})
     assert (recipe.steps, recipe.sampler, recipe.width) == (preset.steps, preset.sampler, recipe.height)
-    assert preset.family in (*STEPPED, PIPELINE, *REMOTE) and model.remote == preset.remote
+    assert preset.family in (*STEP_LOOP_FAMILIES, PIPELINE, *REMOTE_FAMILIES) and model.remote == preset.remote
     assert model.negative_prompts == preset.negative_prompts
     assert bool(preset.min_gib) != preset.remote and model.licence == preset.licence
 
 
 def test_presets_are_listed_with_source_licence_and_memory(run):
-    told = CliRunner().invoke(main, ["model", "presets"]).output
+    listing = CliRunner().invoke(main, ["model", "presets"]).output
     for preset in ALL:
-        assert preset.name in told and preset.source in told and preset.licence in told
-    assert told.count("gated") == 2 and "34 GiB" in told
+        assert preset.name in listing and preset.source in listing and preset.licence in listing
+    assert listing.count("gated") == 2 and "34 GiB" in listing
 
 
 def test_a_model_is_pinned_to_the_current_commit_of_its_branch(stub, tmp_path, folder):
     environment = {**os.environ, "HF_ENDPOINT": stub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "memoaized.cli", "model", "add", "toy/sd", "--models", str(folder)]
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    assert COMMIT in said and "/api/models/toy/sd/revision/main?blobs=true" in stub.asked
-    told = about(folder, "sd")
-    assert (told["family"], told["source"], told["hub_revision"]) == ("stable-diffusion", "toy/sd", COMMIT)
-    assert (told["sizes"], told["licence"]) == ([64], "openrail++")
+    output = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert COMMIT in output and "/api/models/toy/sd/revision/main?blobs=true" in stub.paths
+    model = read_model_json(folder, "sd")
+    assert (model["family"], model["source"], model["hub_revision"]) == ("stable-diffusion", "toy/sd", COMMIT)
+    assert (model["sizes"], model["licence"]) == ([64], "openrail++")
 
 
-def test_a_preset_keeps_its_own_values(stub, written, run, folder):
-    stub.models[PRESETS["sd15"].source] = Repository(written / "sd")
+def test_a_preset_is_added_with_its_own_values(stub, repositories, run, folder):
+    stub.models[PRESETS["sd15"].source] = Repository(repositories / "sd")
     assert run("add", "sd15", "--name", "old-friend").exit_code == 0
-    assert about(folder, "old-friend") == PRESETS["sd15"].model_json("old-friend", COMMIT)
+    assert read_model_json(folder, "old-friend") == PRESETS["sd15"].model_json("old-friend", COMMIT)
 
 
 @pytest.mark.parametrize(("name", "family"), [("sd", "stable-diffusion"), ("cats", PIPELINE), ("lcm", PIPELINE)])
 def test_a_downloaded_model_paints_without_a_hub(one_thread, stub, run, folder, monkeypatch, name, family):
     added = run("add", f"toy/{name}", "--download")
     assert added.exit_code == 0, added.output
-    assert not [path for path in stub.asked if "/resolve/" in path and path.endswith(BALLAST[1:])]
+    assert not [path for path in stub.paths if "/resolve/" in path and path.endswith(UNUSED_FILES[1:])]
     stub.stop()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     catalogue = Catalogue(folder)
     recipe = catalogue.recipe({"model": name, "prompt": "a red fox", "steps": 2, "seed": 1})
     steps = []
-    image = open_painter(catalogue.model(name), MEANS)(recipe, lambda progress: steps.append(progress.step))
-    assert image.size == (64, 64) and steps == [1, 2] and about(folder, name)["family"] == family
+    image = open_painter(catalogue.model(name), OPTIONS)(recipe, lambda progress: steps.append(progress.step))
+    assert image.size == (64, 64) and steps == [1, 2] and read_model_json(folder, name)["family"] == family
     assert catalogue.model(name).negative_prompts == (name == "sd")
     kinds = {"cats": "DDPMPipeline", "lcm": "LatentConsistencyModelPipeline"}
-    assert about(folder, name).get("pipeline") == kinds.get(name) and catalogue.model(name).image_to_image == (
-        name == "sd"
-    )
+    assert read_model_json(folder, name).get("pipeline") == kinds.get(name) and catalogue.model(
+        name
+    ).image_to_image == (name == "sd")
 
 
 def test_flux_pipelines_are_assumed_to_have_no_negative_prompts():
@@ -166,22 +166,22 @@ def test_flux_pipelines_are_assumed_to_have_no_negative_prompts():
         "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler"),
         "tokenizer": ("transformers", "T5Tokenizer"),
     }
-    for kind, negative_prompts in (("FluxPipeline", False), ("StableDiffusion3Pipeline", True)):
-        found = ours.guess_preset(ours.HubModel("toy/flow", COMMIT, "MIT", kind, parts, {}))
-        assert (found.sampler, found.negative_prompts) == ("euler", negative_prompts)
+    for pipeline, negative_prompts in (("FluxPipeline", False), ("StableDiffusion3Pipeline", True)):
+        preset = model_commands.guess_preset(model_commands.HubModel("toy/flow", COMMIT, "MIT", pipeline, parts, {}))
+        assert (preset.sampler, preset.negative_prompts) == ("euler", negative_prompts)
 
 
-def test_a_gated_model_needs_a_token_and_names_its_page(stub, run, folder, monkeypatch):
+def test_a_gated_model_needs_a_token_and_the_error_names_its_page(stub, run, folder, monkeypatch):
     stub.models["toy/sd"].gated = True
     refused = run("add", "toy/sd")
     assert refused.exit_code == 1 and not folder.exists()
     assert f"accept its licence at {stub.url}/toy/sd" in refused.output and "HF_TOKEN" in refused.output
     monkeypatch.setenv("HF_TOKEN", "hf_right")
-    assert run("add", "toy/sd").exit_code == 0 and about(folder, "sd")["hub_revision"] == COMMIT
+    assert run("add", "toy/sd").exit_code == 0 and read_model_json(folder, "sd")["hub_revision"] == COMMIT
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("toy/nothing",), "the hub has no model toy/nothing.*HF_TOKEN"),
         (("toy/sd", "--revision", "v9"), "toy/sd has no such revision"),
@@ -190,10 +190,10 @@ def test_a_gated_model_needs_a_token_and_names_its_page(stub, run, folder, monke
         (("hf-sdxl", "--download"), "painted by an external service"),
     ],
 )
-def test_a_model_that_cannot_be_added_is_reported_with_the_fix(stub, run, folder, arguments, said):
+def test_a_model_that_cannot_be_added_is_reported_with_the_fix(stub, run, folder, arguments, message):
     refused = run("add", *arguments)
     assert refused.exit_code == 1 and not folder.exists()
-    assert re.search(said, refused.output.replace("\n", " ")), refused.output
+    assert re.search(message, refused.output.replace("\n", " ")), refused.output
 
 
 def test_without_a_hub_nothing_is_written(stub, run, folder, monkeypatch):
@@ -207,49 +207,49 @@ def test_without_a_hub_nothing_is_written(stub, run, folder, monkeypatch):
 
 
 @pytest.fixture
-def changed(stub, written, tmp_path):
-    """A copy of the model that a test may damage."""
-    shutil.copytree(written / "sd", tmp_path / "changed")
-    stub.models["toy/changed"] = Repository(tmp_path / "changed")
-    return tmp_path / "changed"
+def copied(stub, repositories, tmp_path):
+    """A copy of a repository that a test may change."""
+    shutil.copytree(repositories / "sd", tmp_path / "copied")
+    stub.models["toy/copied"] = Repository(tmp_path / "copied")
+    return tmp_path / "copied"
 
 
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors"])
-def test_weights_that_would_not_be_loaded_are_refused(changed, run, folder, name):
-    shutil.copy(changed / "unet" / "diffusion_pytorch_model.safetensors", changed / "unet" / name)
-    for file in (changed / "unet").glob("diffusion*"):
+def test_weights_other_than_plain_safetensors_are_refused(copied, run, folder, name):
+    shutil.copy(copied / "unet" / "diffusion_pytorch_model.safetensors", copied / "unet" / name)
+    for file in (copied / "unet").glob("diffusion*"):
         if file.name != name:
             file.unlink()
-    refused = run("add", "toy/changed")
+    refused = run("add", "toy/copied")
     assert refused.exit_code == 1 and f"unet/{name} but no plain safetensors" in refused.output.replace("\n", " ")
     assert not folder.exists()
 
 
-def test_a_model_with_its_own_code_is_refused(changed, run, folder):
-    index = json.loads((changed / "model_index.json").read_text())
-    (changed / "model_index.json").write_text(json.dumps(index | {"unet": ["their_unet", "TheirUNet"]}))
-    (changed / "unet" / "their_unet.py").write_text("raise SystemExit")
-    assert "code from a repository is never run" in run("add", "toy/changed").output
-    (changed / "model_index.json").write_text(json.dumps(index | {"_class_name": ["pipeline", "TheirPipeline"]}))
-    assert "code from a repository is never run" in run("add", "toy/changed").output and not folder.exists()
+def test_a_model_with_its_own_code_is_refused(copied, run, folder):
+    index = json.loads((copied / "model_index.json").read_text())
+    (copied / "model_index.json").write_text(json.dumps(index | {"unet": ["their_unet", "TheirUNet"]}))
+    (copied / "unet" / "their_unet.py").write_text("raise SystemExit")
+    assert "code from a repository is never run" in run("add", "toy/copied").output
+    (copied / "model_index.json").write_text(json.dumps(index | {"_class_name": ["pipeline", "TheirPipeline"]}))
+    assert "code from a repository is never run" in run("add", "toy/copied").output and not folder.exists()
 
 
-def test_a_repository_without_a_pipeline_is_refused(changed, run):
-    (changed / "model_index.json").unlink()
-    assert "not a pipeline in diffusers' layout" in run("add", "toy/changed").output
+def test_a_repository_without_a_pipeline_is_refused(copied, run):
+    (copied / "model_index.json").unlink()
+    assert "not a pipeline in diffusers' layout" in run("add", "toy/copied").output
 
 
 def test_models_are_listed_and_removed(stub, run, folder):
-    assert [run("add", wanted).exit_code for wanted in ("toy/sd", "hf-sdxl")] == [0, 0]
-    assert run("add", "toy/sd").exit_code == 1  # there already
-    told = run("list").output
-    assert f"toy/sd at {COMMIT[:12]}" in told and "hf-sdxl" in told
+    assert [run("add", name).exit_code for name in ("toy/sd", "hf-sdxl")] == [0, 0]
+    assert run("add", "toy/sd").exit_code == 1  # it exists already
+    listing = run("list").output
+    assert f"toy/sd at {COMMIT[:12]}" in listing and "hf-sdxl" in listing
     assert run("remove", "sd").exit_code == 0 and list(Catalogue(folder).models()) == ["hf-sdxl"]
     assert "only hf-sdxl" in run("remove", "../hf-sdxl").output and (folder / "hf-sdxl").is_dir()
     assert [path.name for path in folder.iterdir()] == ["hf-sdxl"]
 
 
-def test_the_shipped_model_is_removed_only_with_force(run, folder, tiny_models):
+def test_the_shipped_model_is_removed_only_with_the_option_force(run, folder, tiny_models):
     shutil.copytree(tiny_models, folder)
     assert run("remove", "stickers").exit_code == 1 and (folder / "stickers").is_dir()
     assert run("remove", "stickers", "--force").exit_code == 0 and list(Catalogue(folder).models()) == ["slow"]

@@ -45,8 +45,8 @@ OLD, NEW = NoiseEmbedder("old"), NoiseEmbedder("new", 16)
 
 
 @pytest.fixture
-def by(request, tmp_path):
-    """Open an embedder's index, in memory unless the parameter is "embedded"."""
+def index_of(request, tmp_path):
+    """A function that opens an embedder's index, in memory unless the parameter is "embedded"."""
     if getattr(request, "param", "memory") == "memory":
         client = open_client("memory:", None)
         yield lambda embedder: Index(client, f"pictures-{embedder.name}", embedder.dimension)
@@ -55,13 +55,13 @@ def by(request, tmp_path):
         yield lambda embedder: open_index(url, f"pictures-{embedder.name}", embedder.dimension, api_key=key)
 
 
-Open = Callable[[NoiseEmbedder], Index]
-both = pytest.mark.parametrize("by", ["memory", "embedded"], indirect=True)
+IndexOf = Callable[[NoiseEmbedder], Index]
+in_both_clients = pytest.mark.parametrize("index_of", ["memory", "embedded"], indirect=True)
 
 
 @pytest.fixture
-def kept(store, recipe):
-    """Store pictures of the given prompts, by default of five."""
+def store_pictures(store, recipe):
+    """A function that stores one picture per prompt, by default of five prompts."""
 
     def keep(*prompts: str):
         pictures = []
@@ -75,10 +75,10 @@ def kept(store, recipe):
 
 
 @pytest.fixture
-def filled(by: Open, kept):
-    """Fill the old embedder's index with five pictures."""
-    pictures = kept()
-    by(OLD).add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
+def filled(index_of: IndexOf, store_pictures):
+    """Five stored pictures, indexed by the old embedder."""
+    pictures = store_pictures()
+    index_of(OLD).add_all(pictures, OLD([picture.recipe.prompt for picture in pictures]))
     return pictures
 
 
@@ -87,9 +87,10 @@ def lines() -> list[str]:
     return []
 
 
-def found(index: Index, embedder: NoiseEmbedder, picture):
-    [near] = index.find_candidates(embedder([picture.recipe.prompt])[0], picture.recipe, "shared", 1)
-    return index.get(near.key) if near.cosine == pytest.approx(1, abs=0.02) else None
+def find_by_prompt(index: Index, embedder: NoiseEmbedder, picture):
+    """Find a picture by its prompt; None unless the nearest vector is that of the prompt itself."""
+    [nearest] = index.find_candidates(embedder([picture.recipe.prompt])[0], picture.recipe, "shared", 1)
+    return index.get(nearest.key) if nearest.cosine == pytest.approx(1, abs=0.02) else None
 
 
 def label(**changes) -> Label:
@@ -97,33 +98,35 @@ def label(**changes) -> Label:
     return Label(**values | changes)
 
 
-@both
-def test_every_picture_is_found_by_the_new_embedder(by: Open, filled, store, lines):
+@in_both_clients
+def test_every_picture_is_found_by_the_new_embedder(index_of: IndexOf, filled, store, lines):
     with pytest.raises(BadSetup):
-        by(NEW).check_embedder()
-    report = re_embed(NEW, by(NEW), store, lines.append)
-    index = by(NEW)
+        index_of(NEW).check_embedder()
+    report = re_embed(NEW, index_of(NEW), store, lines.append)
+    index = index_of(NEW)
     assert (report.pictures, report.unreadable, index.count()) == (5, [], 5)
-    assert all(found(index, NEW, picture) == picture == index.get(picture.key) for picture in filled)
-    assert [str(one) for one in report.unneeded] == ["5 pictures of the embedder 'old' (vectors of 8)"]
+    assert all(find_by_prompt(index, NEW, picture) == picture == index.get(picture.key) for picture in filled)
+    assert [str(collection) for collection in report.unneeded] == ["5 pictures of the embedder 'old' (dimension 8)"]
 
 
-def test_a_second_run_changes_nothing(by: Open, filled, store, lines):
-    first, second = (re_embed(NEW, by(NEW), store, lines.append) for _ in range(2))
-    assert first == second and by(NEW).count() == 5
+def test_a_second_run_changes_nothing(index_of: IndexOf, filled, store, lines):
+    first, second = (re_embed(NEW, index_of(NEW), store, lines.append) for _ in range(2))
+    assert first == second and index_of(NEW).count() == 5
 
 
-def test_pictures_painted_since_are_kept_when_switching_back(by, filled, kept, store, lines):
-    re_embed(NEW, by(NEW), store, lines.append)
-    [since] = kept("a hen")
-    by(NEW).add(since, NEW(["a hen"])[0])
+def test_pictures_painted_after_the_run_are_kept_when_switching_back(index_of, filled, store_pictures, store, lines):
+    re_embed(NEW, index_of(NEW), store, lines.append)
+    [newer] = store_pictures("a hen")
+    index_of(NEW).add(newer, NEW(["a hen"])[0])
     with pytest.raises(BadSetup, match="6 pictures of the embedder 'new'"):
-        by(OLD).check_embedder()
-    re_embed(OLD, by(OLD), store, lines.append)
-    assert found(by(OLD), OLD, since) == since
+        index_of(OLD).check_embedder()
+    re_embed(OLD, index_of(OLD), store, lines.append)
+    assert find_by_prompt(index_of(OLD), OLD, newer) == newer
 
 
-def test_an_interrupted_run_bars_the_index_and_can_be_started_again(by: Open, filled, store, lines, monkeypatch):
+def test_an_interrupted_run_leaves_the_index_unusable_until_a_second_run_finishes(
+    index_of: IndexOf, filled, store, lines, monkeypatch
+):
     monkeypatch.setattr("memoaized.reindex.BATCH", 2)
     batches = []
 
@@ -135,90 +138,96 @@ def test_an_interrupted_run_bars_the_index_and_can_be_started_again(by: Open, fi
             return super().__call__(texts)
 
     with pytest.raises(Unavailable, match="cut off"):
-        re_embed(Breaking("new", 16), by(NEW), store, lines.append)
-    assert by(OLD).count() == 5
+        re_embed(Breaking("new", 16), index_of(NEW), store, lines.append)
+    assert index_of(OLD).count() == 5
     with pytest.raises(BadSetup, match="did not finish"):
-        by(NEW).check_embedder()
-    assert re_embed(NEW, by(NEW), store, lines.append).pictures == by(NEW).count() == 5
+        index_of(NEW).check_embedder()
+    assert re_embed(NEW, index_of(NEW), store, lines.append).pictures == index_of(NEW).count() == 5
 
 
-def test_a_lost_index_is_rebuilt_from_the_store(by: Open, kept, store, lines):
-    pictures = kept()
-    assert re_embed(NEW, by(NEW), store, lines.append).unneeded == []
-    assert [picture.key for picture in by(NEW).newest("shared", 9, None)] == [
+def test_a_lost_index_is_rebuilt_from_the_store(index_of: IndexOf, store_pictures, store, lines):
+    pictures = store_pictures()
+    assert re_embed(NEW, index_of(NEW), store, lines.append).unneeded == []
+    assert [picture.key for picture in index_of(NEW).newest("shared", 9, None)] == [
         picture.key for picture in sorted(pictures, key=lambda picture: -picture.created)
     ]
 
 
-def test_an_empty_memory_may_change_its_embedder(by: Open, store, lines):
-    assert by(OLD).count() == 0
-    assert re_embed(NEW, by(NEW), store, lines.append).pictures == by(NEW).count() == 0
+def test_the_embedder_of_an_empty_memory_can_be_changed(index_of: IndexOf, store, lines):
+    assert index_of(OLD).count() == 0
+    assert re_embed(NEW, index_of(NEW), store, lines.append).pictures == index_of(NEW).count() == 0
 
 
-@both
-def test_vectors_of_another_dimension_under_the_same_name_are_replaced(by: Open, kept, store, lines):
+@in_both_clients
+def test_vectors_of_another_dimension_under_the_same_name_are_replaced(
+    index_of: IndexOf, store_pictures, store, lines
+):
     narrow, wide = NoiseEmbedder("same", 8), NoiseEmbedder("same", 16)
-    [picture] = kept("a fox")
-    by(narrow).add(picture, narrow(["a fox"])[0])
-    open_sibling(by(narrow), Labels, "labels").add(label(), narrow(["a wolf"])[0])
-    re_embed(wide, by(wide), store, lines.append)
-    assert found(by(wide), wide, picture) == picture
-    assert list(open_sibling(by(wide), Labels, "labels").all()) == [label()]
+    [picture] = store_pictures("a fox")
+    index_of(narrow).add(picture, narrow(["a fox"])[0])
+    open_sibling(index_of(narrow), Labels, "labels").add(label(), narrow(["a wolf"])[0])
+    re_embed(wide, index_of(wide), store, lines.append)
+    assert find_by_prompt(index_of(wide), wide, picture) == picture
+    assert list(open_sibling(index_of(wide), Labels, "labels").all()) == [label()]
 
 
-@both
-def test_labels_survive_a_power_cut_while_their_collection_is_replaced(by: Open, kept, store, lines, monkeypatch):
+@in_both_clients
+def test_labels_survive_a_power_cut_while_their_collection_is_replaced(
+    index_of: IndexOf, store_pictures, store, lines, monkeypatch
+):
     narrow, wide = NoiseEmbedder("same", 8), NoiseEmbedder("same", 16)
-    labels = open_sibling(by(narrow), Labels, "labels")
+    labels = open_sibling(index_of(narrow), Labels, "labels")
     labels.add(label(), narrow(["a wolf"])[0])
 
     def cut_off(self: Labels) -> None:
         self.client.delete_collection(self.collection)
         raise Unavailable("cut off")
 
-    with monkeypatch.context() as during:
-        during.setattr(Labels, "recreate", cut_off)
+    with monkeypatch.context() as patched:
+        patched.setattr(Labels, "recreate", cut_off)
         with pytest.raises(Unavailable, match="cut off"):
-            re_embed(wide, by(wide), store, lines.append)
-    assert re_embed(wide, by(wide), store, lines.append).labels == 1
-    assert list(open_sibling(by(wide), Labels, "labels").all()) == [label()]
+            re_embed(wide, index_of(wide), store, lines.append)
+    assert re_embed(wide, index_of(wide), store, lines.append).labels == 1
+    assert list(open_sibling(index_of(wide), Labels, "labels").all()) == [label()]
 
 
-def test_labels_are_copied_and_the_newest_wins(by: Open, kept, store, lines):
-    kept()
-    old, new = open_sibling(by(OLD), Labels, "labels"), open_sibling(by(NEW), Labels, "labels")
-    for one in (label(), label(wanted="a hen"), label(wanted="a cow", created=5.0)):
-        old.add(one, OLD([one.wanted])[0])
-    for one in (label(right=True, created=2.0), label(wanted="a cow", right=True, created=4.0)):
-        new.add(one, NEW([one.wanted])[0])
-    assert re_embed(NEW, by(NEW), store, lines.append).labels == 3
-    moved = sorted(new.all(), key=lambda one: one.created)
-    assert [(one.wanted, one.right) for one in moved] == [("a hen", False), ("a wolf", True), ("a cow", False)]
-    [point] = new.client.retrieve(new.collection, [str(UUID(moved[0].id))], with_vectors=True)
+def test_labels_are_copied_and_the_newest_wins(index_of: IndexOf, store_pictures, store, lines):
+    store_pictures()
+    old, new = open_sibling(index_of(OLD), Labels, "labels"), open_sibling(index_of(NEW), Labels, "labels")
+    for entry in (label(), label(wanted="a hen"), label(wanted="a cow", created=5.0)):
+        old.add(entry, OLD([entry.wanted])[0])
+    for entry in (label(right=True, created=2.0), label(wanted="a cow", right=True, created=4.0)):
+        new.add(entry, NEW([entry.wanted])[0])
+    assert re_embed(NEW, index_of(NEW), store, lines.append).labels == 3
+    merged = sorted(new.all(), key=lambda entry: entry.created)
+    assert [(entry.wanted, entry.right) for entry in merged] == [("a hen", False), ("a wolf", True), ("a cow", False)]
+    [point] = new.client.retrieve(new.collection, [str(UUID(merged[0].id))], with_vectors=True)
     assert point.vector == pytest.approx(NEW(["a hen"])[0].tolist(), abs=1e-6)
 
 
-def test_a_picture_keeps_the_prompts_for_which_it_was_labelled_wrong(by: Open, filled, store, lines):
-    key, labels = filled[0].key, open_sibling(by(OLD), Labels, "labels")
+def test_a_picture_keeps_the_prompts_for_which_it_was_labelled_wrong(index_of: IndexOf, filled, store, lines):
+    key, labels = filled[0].key, open_sibling(index_of(OLD), Labels, "labels")
     for changes in ({"wanted": "a wolf"}, {"wanted": "a red fox", "right": True}, {"scope": "alice"}):
         labels.add(label(key=key, **changes), OLD(["a wolf"])[0])
-    re_embed(NEW, by(NEW), store, lines.append)
-    candidates = by(NEW).find_candidates(NEW(["a"])[0], filled[0].recipe, "shared", 9)
+    re_embed(NEW, index_of(NEW), store, lines.append)
+    candidates = index_of(NEW).find_candidates(NEW(["a"])[0], filled[0].recipe, "shared", 9)
     wrong = {candidate.key: tuple(candidate.payload["wrong_for"]) for candidate in candidates}
     assert len(wrong) == 5 and wrong.pop(key) == ("a wolf",) and set(wrong.values()) == {()}
 
 
-def test_points_of_deleted_pictures_are_removed(by: Open, filled, store, lines):
-    re_embed(NEW, by(NEW), store, lines.append)
+def test_points_of_deleted_pictures_are_removed(index_of: IndexOf, filled, store, lines):
+    re_embed(NEW, index_of(NEW), store, lines.append)
     store.delete(object_name(filled[0].key))
-    assert re_embed(NEW, by(NEW), store, lines.append).removed == 1
-    assert by(NEW).get(filled[0].key) is None and by(NEW).count() == 4
+    assert re_embed(NEW, index_of(NEW), store, lines.append).removed == 1
+    assert index_of(NEW).get(filled[0].key) is None and index_of(NEW).count() == 4
 
 
-def test_the_point_of_a_picture_painted_meanwhile_is_kept(by: Open, filled, kept, store, lines, monkeypatch):
+def test_the_point_of_a_picture_painted_during_the_run_is_kept(
+    index_of: IndexOf, filled, store_pictures, store, lines, monkeypatch
+):
     names = list(store.names())
-    [late] = kept("a late owl")
-    index = by(NEW)
+    [late] = store_pictures("a late owl")
+    index = index_of(NEW)
     index.recreate()
     index.add(late, NEW(["a late owl"])[0])
     monkeypatch.setattr(store, "names", lambda: iter(names))
@@ -226,7 +235,7 @@ def test_the_point_of_a_picture_painted_meanwhile_is_kept(by: Open, filled, kept
     assert index.get(late.key) == late
 
 
-def test_unreadable_files_are_reported_and_the_others_are_indexed(by: Open, filled, store, lines, tmp_path):
+def test_unreadable_files_are_reported_and_the_others_are_indexed(index_of: IndexOf, filled, store, lines, tmp_path):
     good = store.get(object_name(filled[0].key))
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     bad = {
@@ -239,20 +248,20 @@ def test_unreadable_files_are_reported_and_the_others_are_indexed(by: Open, fill
         store.put(name, data)
     store.put("note.txt", b"no picture")
     store.put(thumbnail_object(filled[0].key), b"belongs to its picture")
-    report = re_embed(NEW, by(NEW), store, lines.append)
+    report = re_embed(NEW, index_of(NEW), store, lines.append)
     assert (report.pictures, report.unreadable) == (5, sorted(bad))
     assert all(any(line.startswith(f"unreadable: {name}: ") for line in lines) for name in bad)
     assert "skipped 1 objects that are not PNG files, the first 'note.txt'" in lines
-    assert by(NEW).count() == 5
+    assert index_of(NEW).count() == 5
 
 
-# The command
+# The command `memoaized reindex`
 
 
 @pytest.fixture
-def filled_data(tmp_path, kept, store) -> Path:
+def filled_data(tmp_path, store_pictures, store) -> Path:
     """A data folder whose five pictures another embedder has indexed, with one label."""
-    pictures, data = kept(), tmp_path
+    pictures, data = store_pictures(), tmp_path
     (data / "text").symlink_to(ROOT / "var" / "text")
     with serve_index(data / "index") as (url, key):
         index = open_index(url, "pictures-old", OLD.dimension, api_key=key)
@@ -266,9 +275,9 @@ def run(monkeypatch):
     monkeypatch.delenv("MEMO_INDEX", raising=False)
 
     def call(*arguments, code=0):
-        answer = CliRunner().invoke(main, ["reindex", *map(str, arguments)])
-        assert answer.exit_code == code, answer.output
-        return answer.output.splitlines()
+        result = CliRunner().invoke(main, ["reindex", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return result.output.splitlines()
 
     return call
 
@@ -277,24 +286,26 @@ def collections(data: Path) -> list[str]:
     return sorted(path.name for path in (data / "index").iterdir() if path.is_dir())
 
 
-def test_the_command_re_embeds_a_data_folder_and_drops_with_the_option(run, filled_data, embedder):
-    *_, left, last = run("--data", filled_data)
-    assert left.startswith("no longer needed, delete with --drop: 5 pictures of the embedder 'old'")
-    assert "1 label of the embedder 'old'" in left
+def test_the_command_re_embeds_a_data_folder_and_drops_the_old_index_only_with_the_option(run, filled_data, embedder):
+    *_, unneeded, last = run("--data", filled_data)
+    assert unneeded.startswith("no longer needed, delete with --drop: 5 pictures of the embedder 'old'")
+    assert "1 label of the embedder 'old'" in unneeded
     assert last.startswith(
         f"embedded with {embedder.name!r} (dimension 384): 5 pictures and 1 labels; 0 files unreadable"
     )
     assert {"pictures-old", "labels-pictures-old"} < set(collections(filled_data))
     *_, dropped, last = run("--data", filled_data, "--drop")
     assert dropped.startswith("dropped: 5 pictures of the embedder 'old'") and "5 pictures and 1 labels" in last
-    kept = ["pictures", "labels-pictures", "pending-pictures"]
-    assert collections(filled_data) == sorted(["embedder-of-pictures", *(f"{kind}-{embedder.name}" for kind in kept)])
+    kinds = ["pictures", "labels-pictures", "pending-pictures"]
+    assert collections(filled_data) == sorted(
+        ["embedder-of-pictures", *(f"{kind}-{embedder.name}" for kind in kinds)]
+    )
 
 
-def test_nothing_is_dropped_and_the_status_is_1_while_a_file_is_unreadable(run, filled_data, store):
+def test_while_a_file_is_unreadable_nothing_is_dropped_and_the_exit_status_is_1(run, filled_data, store):
     store.put("00/noise.png", b"noise")
-    *_, left, last = run("--data", filled_data, "--drop", code=1)
-    assert left.startswith("not dropped, because some files are unreadable: 5 pictures of the embedder 'old'")
+    *_, unneeded, last = run("--data", filled_data, "--drop", code=1)
+    assert unneeded.startswith("not dropped, because some files are unreadable: 5 pictures of the embedder 'old'")
     assert "1 files unreadable" in last and "pictures-old" in collections(filled_data)
 
 
@@ -319,14 +330,16 @@ def test_a_folder_without_pictures_is_refused(run, tmp_path):
     assert "holds no pictures" in line and list(tmp_path.iterdir()) == []
 
 
-# Running and starting processes
+# Processes over an index of another embedder
 
 
-def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store, memory, store, recipe, kept, lines):
+def test_a_picture_painted_before_the_required_run_is_indexed_after_it(
+    runner, job_store, memory, store, recipe, store_pictures, lines
+):
     memory.index = Index(open_client("memory:", None), "pictures-new", memory.embedder.dimension)
     old = Index(memory.index.client, "pictures-old", OLD.dimension)
-    [before] = kept("a fox")
-    old.add(before, OLD(["a fox"])[0])
+    [indexed] = store_pictures("a fox")
+    old.add(indexed, OLD(["a fox"])[0])
     assert "memory does not answer" in memory.recall(recipe).reason
     job = job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
     lease_keeper = LeaseKeeper(runner, lambda model: None, lambda: ["stickers"], slots=1, name="here", facts={})
@@ -342,7 +355,7 @@ def test_a_picture_painted_while_refused_is_indexed_afterwards(runner, job_store
     assert memory.recall(recipe).match is not None
 
 
-def test_a_product_over_another_embedders_index_does_not_start_and_says_why(filled_data, tiny_models, run):
+def test_up_over_another_embedders_index_does_not_start_and_says_why(filled_data, tiny_models, run):
     command = [sys.executable, "-m", "memoaized.cli", "up", "--port", str(free_port()), "--data", str(filled_data)]
     command += ["--models", str(tiny_models)]
     up = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)

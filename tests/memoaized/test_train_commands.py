@@ -1,4 +1,4 @@
-"""The training commands: options are knobs, pictures are checked first, and what is asked for happens."""
+"""`memoaized train`: every knob is an option, pictures are checked first, and a run can become a model."""
 
 import importlib
 import json
@@ -32,7 +32,7 @@ def run():
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Twelve pictures of 32 px and their captions."""
+    """The options that name twelve pictures of 32 px and their captions."""
     rows = ["file,caption"]
     for number in range(12):
         Image.new("RGB", (32, 32), (20 * number, 90, 0)).save(tmp_path / f"{number}.png")
@@ -45,8 +45,8 @@ TINY_VAE = ("--steps", 2, "--batch", 2, "--crop", 16, "--held-out", 2, "--encode
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    """Options of a diffusion run of two steps."""
+def tiny_diffusion(tmp_path):
+    """The options of a tiny diffusion run of two steps."""
     write_tiny_vae(tmp_path / "vae")
     small = ("--steps", 2, "--batch", 2, "--channels", "16,32", "--heads", 2, "--threads", 1, "--log-every", 1)
     return "--vae", tmp_path / "vae", *small, "--patch", 1
@@ -63,7 +63,7 @@ def test_every_knob_is_an_option_with_its_default_and_help(run, name):
     assert from_arguments(kind, None, []) == kind()
 
 
-def test_options_are_known_without_torch():
+def test_the_help_needs_neither_torch_nor_celery():
     code = "import sys; from memoaized.cli import main; main(['train', 'diffusion', '--help'], standalone_mode=False)"
     code += "; sys.exit(any(name in sys.modules for name in ('torch', 'celery')))"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -81,44 +81,44 @@ def test_bad_pictures_are_named_before_anything_is_loaded(tmp_path, pictures):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_on_ones_own_pictures(run, pictures, tmp_path):
+def test_a_run_trains_on_the_users_own_pictures(run, pictures, tmp_path):
     out = tmp_path / "run"
-    answer = run("vae", *pictures, *TINY_VAE, "--threads", 1, "--log-every", 1, "--out", out)
-    assert answer.exit_code == 0, answer.output
-    lines = answer.output.splitlines()
+    result = run("vae", *pictures, *TINY_VAE, "--threads", 1, "--log-every", 1, "--out", out)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
     assert lines[0].startswith("vae running, step 1 of 2, loss ") and lines[-1] == f"done: {out}"
     config = json.loads((out / "config.json").read_text())
     assert config["pairs"] == str(out / "pairs") and config["crop"] == 16
     assert list((out / "tensorboard").glob("events.*"))
     Image.new("RGB", (32, 32), "white").save(tmp_path / "0.png")
-    answer = run("vae", *pictures, *TINY_VAE, "--threads", 1, "--out", out)
-    assert answer.exit_code == 1 and "other pictures" in answer.output
+    result = run("vae", *pictures, *TINY_VAE, "--threads", 1, "--out", out)
+    assert result.exit_code == 1 and "other pictures" in result.output
 
 
-def test_a_named_run_becomes_a_model_of_the_product(run, pictures, tiny, tmp_path):
-    again = ("diffusion", *pictures, *tiny, "--out", tmp_path / "run", "--models", tmp_path / "models")
-    answer = run(*again, "--name", "my-cats", "--title", "Cats")
-    assert answer.exit_code == 0, answer.output
+def test_a_named_run_becomes_a_model_of_the_product(run, pictures, tiny_diffusion, tmp_path):
+    arguments = ("diffusion", *pictures, *tiny_diffusion, "--out", tmp_path / "run", "--models", tmp_path / "models")
+    result = run(*arguments, "--name", "my-cats", "--title", "Cats")
+    assert result.exit_code == 0, result.output
     models = Catalogue(tmp_path / "models").models()
     assert models["my-cats"].title == "Cats" and models["my-cats"].sizes[0] == 32
-    assert run(*again, "--name", "my-cats").exit_code == 0  # its own model may be packed again
+    assert run(*arguments, "--name", "my-cats").exit_code == 0  # its own model may be packed again
     other = ("--out", tmp_path / "other", "--models", tmp_path / "models")
-    answer = run("diffusion", *pictures, *tiny, *other, "--name", "my-cats")
-    assert answer.exit_code == 1 and "there is a model my-cats" in answer.output
+    result = run("diffusion", *pictures, *tiny_diffusion, *other, "--name", "my-cats")
+    assert result.exit_code == 1 and "there is a model my-cats" in result.output
 
 
-def test_a_training_worker_does_a_submitted_run(run, pictures, redis_url, tmp_path):
-    answer = run("vae", *pictures, *TINY_VAE, "--log-every", 1, "--out", tmp_path / "run", "--queue", redis_url)
-    assert answer.exit_code == 0, answer.output
-    training = answer.output.strip()
+def test_a_training_worker_executes_a_submitted_run(run, pictures, redis_url, tmp_path):
+    submitted = run("vae", *pictures, *TINY_VAE, "--log-every", 1, "--out", tmp_path / "run", "--queue", redis_url)
+    assert submitted.exit_code == 0, submitted.output
+    training = submitted.output.strip()
     assert run("status", training, "--queue", redis_url).output == "vae queued, step 0 of 2\n"
     job_store = open_job_store(redis_url)
     assert job_store.connection.redis.llen("train") == 1 and job_store.connection.redis.llen("paint") == 0
     assert TrainingRunner(TrainingStore(job_store.connection)).run(training) == "done"
     job_store.connection.close()
-    told = run("status", training, "--queue", redis_url, "--follow")
-    assert told.exit_code == 0 and told.output.startswith("vae done, step 2 of 2, loss ")
-    assert str(tmp_path / "run") in told.output
+    status = run("status", training, "--queue", redis_url, "--follow")
+    assert status.exit_code == 0 and status.output.startswith("vae done, step 2 of 2, loss ")
+    assert str(tmp_path / "run") in status.output
 
 
 def test_following_ends_with_the_training(run, job_store, redis_url):
@@ -129,19 +129,19 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
 
     trainings = TrainingStore(job_store.connection)
     training = trainings.create(TrainingRequest("vae", {"steps": 3}))
-    answers = []
+    results = []
     follower = threading.Thread(
-        target=lambda: answers.append(run("status", training, "--queue", redis_url, "--follow"))
+        target=lambda: results.append(run("status", training, "--queue", redis_url, "--follow"))
     )
     follower.start()
     trainings.update(training, state=State.FAILED, error="no memory left")
     follower.join(20)
-    wait_for(lambda: answers, 5)
-    assert answers[0].exit_code == 1 and answers[0].output.endswith("vae failed, step 0 of 3, no memory left\n")
+    wait_for(lambda: results, 5)
+    assert results[0].exit_code == 1 and results[0].output.endswith("vae failed, step 0 of 3, no memory left\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("vae", "--images", "."), "give --images and --captions together"),
         (("vae", "--queue", "amqp://x"), "must begin with redis://"),
@@ -152,26 +152,26 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
         (("status", "f" * 32, "--queue", "redis://127.0.0.1:1"), "the queue does not answer"),
     ],
 )
-def test_wrong_options_are_reported_in_one_line(run, arguments, said):
-    answer = run(*arguments)
-    assert answer.exit_code in (1, 2) and said in answer.output
-    assert "Traceback" not in answer.output
+def test_wrong_options_are_reported_in_one_line(run, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code in (1, 2) and message in result.output
+    assert "Traceback" not in result.output
 
 
 def test_an_unknown_training_is_reported(run, redis_url):
-    answer = run("status", "f" * 32, "--queue", redis_url)
-    assert answer.exit_code == 1 and "there is no training" in answer.output
+    result = run("status", "f" * 32, "--queue", redis_url)
+    assert result.exit_code == 1 and "there is no training" in result.output
 
 
-def test_pictures_that_do_not_fit_the_run_are_refused(run, pictures, tiny, tmp_path):
-    answer = run("vae", *pictures, "--out", tmp_path / "run")
-    assert "--held-out 64 of 12 pictures" in answer.output and "--held-out 2" in answer.output
-    answer = run("diffusion", *pictures, *tiny, "--side", 30, "--out", tmp_path / "run")
-    assert "--side 30 must be a multiple of 8" in answer.output
+def test_pictures_that_do_not_fit_the_run_are_refused(run, pictures, tiny_diffusion, tmp_path):
+    result = run("vae", *pictures, "--out", tmp_path / "run")
+    assert "--held-out 64 of 12 pictures" in result.output and "--held-out 2" in result.output
+    result = run("diffusion", *pictures, *tiny_diffusion, "--side", 30, "--out", tmp_path / "run")
+    assert "--side 30 must be a multiple of 8" in result.output
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a b", "../a", "a" * 65, "a\n", "ä"])
-def test_a_name_that_a_folder_cannot_have_is_refused(name):
+def test_an_invalid_name_is_refused(name):
     with pytest.raises(BadSetup, match="--name"):
         check_name(name)
 

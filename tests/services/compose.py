@@ -18,7 +18,7 @@ RESET = "!reset"
 
 
 class ComposeLoader(yaml.SafeLoader):
-    """Reads YAML with Compose's !reset tag, which removes a value of another file."""
+    """Reads YAML with Compose's tag !reset, which removes a value that an earlier file has set."""
 
 
 ComposeLoader.add_constructor(RESET, lambda loader, node: RESET)
@@ -28,56 +28,56 @@ def load(path: Path = COMPOSE) -> dict[str, Any]:
     return yaml.load(path.read_text(), ComposeLoader)
 
 
-def merged(base: Any, over: Any) -> Any:
+def merge(base: Any, override: Any) -> Any:
     """Merge the second file into the first: mappings are merged, anything else is replaced."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    kept = {name: value for name, value in base.items() if over.get(name) != RESET}
-    return kept | {name: merged(base.get(name), value) for name, value in over.items() if value != RESET}
+    if not (isinstance(base, dict) and isinstance(override, dict)):
+        return override
+    unreplaced = {name: value for name, value in base.items() if override.get(name) != RESET}
+    return unreplaced | {name: merge(base.get(name), value) for name, value in override.items() if value != RESET}
 
 
-def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
+def interpolate(value: Any, variables: Mapping[str, str]) -> Any:
     """Fill in ${NAME:-default} and turn $$ into a dollar; raises ValueError for any other dollar."""
     if isinstance(value, dict):
-        return {name: interpolated(part, variables) for name, part in value.items()}
+        return {name: interpolate(part, variables) for name, part in value.items()}
     if isinstance(value, list):
-        return [interpolated(part, variables) for part in value]
+        return [interpolate(part, variables) for part in value]
     if not isinstance(value, str):
         return value
 
-    def fill(found: re.Match[str]) -> str:
-        if found[0] == "$$":
+    def fill(match: re.Match[str]) -> str:
+        if match[0] == "$$":
             return "$"
-        if not found["name"]:
+        if not match["name"]:
             raise ValueError(f"{value!r}: write $$ for a dollar, or ${{NAME:-default}}")
-        return variables.get(found["name"]) or found["default"]
+        return variables.get(match["name"]) or match["default"]
 
     return re.sub(r"\$\$|\$\{(?P<name>\w+):-(?P<default>[^}]*)\}|\$", fill, value)
 
 
 def services(variables: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    return interpolated(load()["services"], variables or {})
+    return interpolate(load()["services"], variables or {})
 
 
 def services_without_gpu() -> dict[str, dict[str, Any]]:
-    return interpolated(merged(load(), load(WITHOUT_GPU))["services"], {})
+    return interpolate(merge(load(), load(WITHOUT_GPU))["services"], {})
 
 
-def in_start_order(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the names of services, each after those it depends on; raises ValueError for a circle."""
-    order: list[str] = []
-    while waiting := [name for name in found if name not in order]:
-        ready = [name for name in waiting if found[name].get("depends_on", {}).keys() <= set(order)]
+def sort_by_dependency(definitions: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the names of services, each after its dependencies; raises ValueError for a cycle."""
+    sorted_names: list[str] = []
+    while waiting := [name for name in definitions if name not in sorted_names]:
+        ready = [name for name in waiting if definitions[name].get("depends_on", {}).keys() <= set(sorted_names)]
         if not ready:
             raise ValueError(f"these wait for each other: {waiting}")
-        order += ready
-    return order
+        sorted_names += ready
+    return sorted_names
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     """Return pairs (INSTRUCTION, arguments), with continued lines joined and ARG defaults filled in."""
     text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE)
-    found = []
+    pairs = []
     defaults: dict[str, str] = {}
     for line in re.sub(r"\\\n", " ", text).splitlines():
         if not line.strip():
@@ -86,14 +86,14 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
         if word == "ARG" and "=" in rest:
             name, default = rest.split("=", 1)
             defaults[name] = default
-        found.append((word, re.sub(r"\$\{(\w+)\}", lambda arg: defaults.get(arg[1], arg[0]), rest.strip())))
-    return found
+        pairs.append((word, re.sub(r"\$\{(\w+)\}", lambda arg: defaults.get(arg[1], arg[0]), rest.strip())))
+    return pairs
 
 
 def last_stage(dockerfile: Path) -> list[tuple[str, str]]:
-    every = instructions(dockerfile)
-    start = max(place for place, (word, _) in enumerate(every) if word == "FROM")
-    return every[start:]
+    pairs = instructions(dockerfile)
+    start = max(position for position, (word, _) in enumerate(pairs) if word == "FROM")
+    return pairs[start:]
 
 
 def image_environment(dockerfile: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class S3Server:
-    """What a client needs to connect."""
+    """The address and the keys with which a client connects."""
 
     endpoint: str
     access_key: str

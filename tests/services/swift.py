@@ -43,10 +43,10 @@ def swift_server(folder: Path) -> Iterator[S3Server]:
     python = ensure_swift_venv()
     check_xattrs(folder)
     ports = dict(zip(("proxy", *STORES), free_ports(4), strict=True))
-    lay_out(folder, ports)
+    write_configuration(folder, ports)
     build_rings(python, folder, ports)
     with ExitStack() as running:
-        processes = {name: running.enter_context(started(python, folder, name)) for name in ports}
+        processes = {name: running.enter_context(run_server(python, folder, name)) for name in ports}
         for name, process in processes.items():
             wait_for(ports[name], process, folder / f"{name}.log")
         yield S3Server(f"http://127.0.0.1:{ports['proxy']}", f"{ACCOUNT}:{USER}", KEY)
@@ -56,13 +56,13 @@ def ensure_swift_venv() -> Path:
     """Return the Python of Swift's virtual environment, created on first use; raises SwiftMissing if pip fails."""
     python = VENV / "bin" / "python"
     stamp = VENV / "requirements.sha256"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
+    checksum = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
     VENV.parent.mkdir(exist_ok=True)
     with (VENV.parent / "swift-venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # parallel test runs wait instead of installing twice
-        if not stamp.exists() or stamp.read_text() != wanted:
+        if not stamp.exists() or stamp.read_text() != checksum:
             make_venv(python)
-            stamp.write_text(wanted)
+            stamp.write_text(checksum)
     return python
 
 
@@ -87,26 +87,26 @@ def check_xattrs(folder: Path) -> None:
 
 def free_ports(count: int) -> list[int]:
     """Return different loopback ports that are free now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
-def lay_out(folder: Path, ports: dict[str, int]) -> None:
+def write_configuration(folder: Path, ports: dict[str, int]) -> None:
     """Create the folders and configuration files."""
     for name in ("etc", "devices/d1", "cache"):
         (folder / name).mkdir(parents=True)
     etc = folder / "etc"
     # Swift refuses to start without a salt for its hashes.
     (etc / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = memoaized\n")
-    (etc / "proxy.conf").write_text(common(folder, ports["proxy"]) + PROXY)
+    (etc / "proxy.conf").write_text(common_settings(folder, ports["proxy"]) + PROXY)
     for name in STORES:
-        (etc / f"{name}.conf").write_text(common(folder, ports[name]) + STORE.format(name=name))
+        (etc / f"{name}.conf").write_text(common_settings(folder, ports[name]) + STORE.format(name=name))
 
 
-def common(folder: Path, port: int) -> str:
+def common_settings(folder: Path, port: int) -> str:
     """Return the beginning of all four configuration files."""
     user = pwd.getpwuid(os.geteuid()).pw_name  # otherwise Swift switches to the user "swift"
     return COMMON.format(folder=folder, port=port, user=user)
@@ -114,12 +114,12 @@ def common(folder: Path, port: int) -> str:
 
 def build_rings(python: Path, folder: Path, ports: dict[str, int]) -> None:
     """Build the rings, which map objects to devices: one device, one replica."""
-    places = [f"{name}={ports[name]}" for name in STORES]
-    subprocess.run([python, "-c", RINGS, *places], cwd=folder / "etc", check=True, capture_output=True)
+    servers = [f"{name}={ports[name]}" for name in STORES]
+    subprocess.run([python, "-c", RINGS, *servers], cwd=folder / "etc", check=True, capture_output=True)
 
 
 @contextmanager
-def started(python: Path, folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+def run_server(python: Path, folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of Swift's servers as a child process."""
     server = python.with_name(f"swift-{name}-server")
     with (folder / f"{name}.log").open("wb") as log:
@@ -138,13 +138,13 @@ def started(python: Path, folder: Path, name: str) -> Iterator[subprocess.Popen[
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until HTTP is answered with any status; raises RuntimeError with the end of the log if it never is."""
     deadline = time.monotonic() + START_SECONDS
-    while not answers(f"http://127.0.0.1:{port}/info"):
+    while not responds(f"http://127.0.0.1:{port}/info"):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{log.stem} of Swift did not start:\n{log.read_text()[-2000:]}")
         time.sleep(0.05)
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     """Return whether an HTTP server answers at the URL."""
     try:
         urllib.request.urlopen(url, timeout=5).close()
@@ -159,8 +159,8 @@ RINGS = """
 import sys
 from swift.common.ring import RingBuilder
 
-for place in sys.argv[1:]:
-    name, port = place.split("=")
+for server in sys.argv[1:]:
+    name, port = server.split("=")
     ring = RingBuilder(4, 1, 1)  # 2**4 partitions, one replica, at most one move an hour
     node = {"region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1}
     ring.add_dev(node)

@@ -1,4 +1,4 @@
-"""Reads the Compose set-up without Docker; test_compose_natively.py runs what it can of it."""
+"""Checks the Compose set-up by reading it; test_compose_natively.py runs what can run without Docker."""
 
 import copy
 import re
@@ -23,7 +23,7 @@ PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?")
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    """The Compose Specification's JSON schema, which the package check-jsonschema carries."""
+    """The Compose Specification's JSON schema, which the package check-jsonschema ships."""
     try:
         from check_jsonschema.builtin_schemas import get_builtin_schema
     except ImportError:
@@ -48,8 +48,8 @@ def test_the_compose_file_follows_the_compose_specification(schema: dict[str, An
 
 
 @pytest.mark.parametrize("other", [compose.WITHOUT_GPU, compose.WITH_WEBHOOKS], ids=lambda path: path.stem)
-def test_two_files_together_follow_the_specification(schema: dict[str, Any], other: Path) -> None:
-    jsonschema.validate(compose.merged(compose.load(), compose.load(other)), schema)
+def test_the_compose_file_merged_with_another_follows_the_specification(schema: dict[str, Any], other: Path) -> None:
+    jsonschema.validate(compose.merge(compose.load(), compose.load(other)), schema)
 
 
 def test_the_schema_rejects_an_unknown_key(schema: dict[str, Any]) -> None:
@@ -60,15 +60,15 @@ def test_the_schema_rejects_an_unknown_key(schema: dict[str, Any]) -> None:
 
 
 def test_workers_reserve_a_gpu_unless_the_cpu_file_removes_it() -> None:
-    without = compose.merged(compose.load(), compose.load(compose.WITHOUT_GPU))["services"]["worker"]
+    without_gpu = compose.merge(compose.load(), compose.load(compose.WITHOUT_GPU))["services"]["worker"]
     device = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"][0]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
-    assert "deploy" not in without and without["command"] == SERVICES["worker"]["command"]
+    assert "deploy" not in without_gpu and without_gpu["command"] == SERVICES["worker"]["command"]
 
 
 def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports", "hostname"} & SERVICES["worker"].keys()
-    assert SERVICES["worker"]["volumes"] == ["compiled:/opt/memoaized/compiled"]  # a cache that workers may share
+    assert SERVICES["worker"]["volumes"] == ["compiled:/opt/memoaized/compiled"]  # a cache, which workers can share
 
 
 @EVERY_SERVICE
@@ -76,10 +76,10 @@ def test_every_image_is_pinned_to_a_release(name: str) -> None:
     assert PINNED.fullmatch(SERVICES[name]["image"])
 
 
-def test_our_images_carry_our_version() -> None:
+def test_the_images_that_we_build_carry_our_version() -> None:
     version = tomllib.loads((compose.REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
-    ours = {service["image"] for service in SERVICES.values() if "build" in service}
-    assert ours == {f"memoaized-web:{version}", f"memoaized-worker:{version}"}
+    built = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert built == {f"memoaized-web:{version}", f"memoaized-worker:{version}"}
 
 
 def test_qdrant_and_its_client_are_of_the_same_minor_version() -> None:
@@ -109,45 +109,45 @@ def test_every_service_has_a_health_check_and_time_to_stop(name: str) -> None:
 
 
 @EVERY_SERVICE
-def test_a_service_starts_when_what_it_needs_is_ready(name: str) -> None:
-    for other, how in SERVICES[name].get("depends_on", {}).items():
-        wanted = "service_healthy" if other in LONG_RUNNING else "service_completed_successfully"
-        assert how["condition"] == wanted
+def test_a_service_starts_only_when_its_dependencies_are_ready(name: str) -> None:
+    for other, dependency in SERVICES[name].get("depends_on", {}).items():
+        condition = "service_healthy" if other in LONG_RUNNING else "service_completed_successfully"
+        assert dependency["condition"] == condition
 
 
-def test_the_start_order_has_no_circle() -> None:
-    order = compose.in_start_order(SERVICES)
+def test_the_dependencies_have_no_cycle() -> None:
+    order = compose.sort_by_dependency(SERVICES)
     assert order.index("store") < order.index("bucket") < order.index("worker")
 
 
-def test_only_the_web_is_published_and_only_on_this_machine() -> None:
+def test_only_web_is_published_and_only_on_this_machine() -> None:
     assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["web"]
     assert SERVICES["web"]["ports"] == ["127.0.0.1:8000:8000"]
     assert compose.services({"MEMO_PORT": "8123"})["web"]["ports"] == ["127.0.0.1:8123:8000"]
 
 
-def test_everything_else_is_on_a_network_without_internet_access() -> None:
+def test_every_service_but_web_is_on_a_network_without_internet_access() -> None:
     assert compose.load()["networks"]["back"]["internal"] is True
     assert [name for name in SERVICES if SERVICES[name]["networks"] != ["back"]] == ["web"]
 
 
 def test_the_webhooks_file_gives_workers_internet_access_and_the_secret_only() -> None:
-    whole = compose.merged(compose.load(), compose.load(compose.WITH_WEBHOOKS))
-    found = compose.interpolated(whole["services"], {"JOBS_WEBHOOK_ALLOW": "hooks.lan"})
-    assert found["worker"]["networks"] == ["back", "out"] and not whole["networks"]["out"]
+    merged = compose.merge(compose.load(), compose.load(compose.WITH_WEBHOOKS))
+    services = compose.interpolate(merged["services"], {"JOBS_WEBHOOK_ALLOW": "hooks.lan"})
+    assert services["worker"]["networks"] == ["back", "out"] and not merged["networks"]["out"]
     for name in ("web", "worker"):
-        plain, signed = SERVICES[name], found[name]
+        plain, signed = SERVICES[name], services[name]
         assert [*plain["secrets"], "webhook-secret"] == signed["secrets"]
         assert signed["environment"] == plain["environment"] | {
             "JOBS_WEBHOOK_SECRET_FILE": "/run/secrets/webhook-secret",
             "JOBS_WEBHOOK_ALLOW": "hooks.lan",
         }
-        assert changed(plain, signed) <= {"environment", "secrets", "networks"}
-    assert changed(SERVICES, found) == {"web", "worker"}
+        assert differing_names(plain, signed) <= {"environment", "secrets", "networks"}
+    assert differing_names(SERVICES, services) == {"web", "worker"}
 
 
-def changed(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
-    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+def differing_names(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
+    return {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
 
 
 def test_every_volume_is_named_and_used() -> None:
@@ -177,7 +177,7 @@ def test_redis_persists_everything_and_evicts_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
-def test_the_command_equals_the_documented_one_and_the_images(name: str) -> None:
+def test_the_command_equals_the_documented_one_and_that_of_the_image(name: str) -> None:
     documented = (compose.REPOSITORY / "docs" / "architecture.md").read_text()
     row = re.search(rf"^\| {name} \| `(?P<command>[^`]+)` \|", documented, re.MULTILINE)
     assert row
@@ -220,4 +220,4 @@ def test_git_ignores_the_secrets() -> None:
 
 def test_a_single_dollar_is_refused() -> None:
     with pytest.raises(ValueError, match="write \\$\\$ for a dollar"):
-        compose.interpolated({"command": ["echo $HOME"]}, {})
+        compose.interpolate({"command": ["echo $HOME"]}, {})

@@ -1,7 +1,7 @@
 """Runs the Compose set-up without Docker: every service's own command line and environment, on this machine.
 
 Only addresses, ports and folders are replaced. The embedded index replaces Qdrant, and moto replaces the store, so
-their command lines are not run here. Processes get only the environment variables of compose file and image.
+their command lines are not run here. Processes get only the environment variables of the compose file and the image.
 """
 
 import http.server
@@ -37,8 +37,8 @@ PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 class Deployment:
     """The services of the compose file as child processes."""
 
-    def __init__(self, folder: Path, places: Mapping[str, str]) -> None:
-        self.folder, self.places = folder, places
+    def __init__(self, folder: Path, replacements: Mapping[str, str]) -> None:
+        self.folder, self.replacements = folder, replacements
         self.services = compose.services_without_gpu()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.key = ""  # the API key that requests send
@@ -50,8 +50,8 @@ class Deployment:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def up(self) -> None:
-        """As `docker compose up --wait`: start every service after those it depends on, until all are healthy."""
-        for name in compose.in_start_order(self.services):
+        """Do as `docker compose up --wait`: start each service after its dependencies; wait until all are healthy."""
+        for name in compose.sort_by_dependency(self.services):
             for other in self.services[name].get("depends_on", {}):
                 self.wait_until_ready(other)
             if name not in REPLACED:
@@ -63,46 +63,47 @@ class Deployment:
         """Start the service with its own command line."""
         service = self.services[name]
         words = [*service.get("entrypoint", []), *service.get("command", [])]
-        self.running[name] = self.run(name, self.here(words), self.environment(name))
+        self.running[name] = self.run(name, self.native_command(words), self.environment(name))
 
     def wait_until_ready(self, name: str) -> None:
         """Wait until a service is healthy, or until one that ends by itself has succeeded."""
         if self.services[name]["restart"] == "no":
-            assert self.running[name].wait(60) == 0, self.said(name)
-        elif name != "store":
+            assert self.running[name].wait(60) == 0, self.log_end(name)
+        elif name != "store":  # moto runs before the deployment
             self.wait_until_healthy(name)
 
     def wait_until_healthy(self, name: str) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not self.healthy(name):
-            assert name not in self.running or self.running[name].poll() is None, self.said(name)
-            assert time.monotonic() < deadline, self.said(name)
+        while not self.is_healthy(name):
+            assert name not in self.running or self.running[name].poll() is None, self.log_end(name)
+            assert time.monotonic() < deadline, self.log_end(name)
             time.sleep(0.2)
 
-    def healthy(self, name: str) -> bool:
+    def is_healthy(self, name: str) -> bool:
         """Return the result of the service's own health check."""
         check = compose.health_check(self.services[name])
         assert check
         environment = self.environment(name)
-        return subprocess.run(self.here(check), env=environment, cwd=ROOT, capture_output=True).returncode == 0
+        completed = subprocess.run(self.native_command(check), env=environment, cwd=ROOT, capture_output=True)
+        return completed.returncode == 0
 
     def environment(self, name: str) -> dict[str, str]:
         """Return the variables that the image and the compose file set."""
         service = self.services[name]
         image = compose.image_environment(compose.dockerfile_of(service)) if "build" in service else {}
-        found = {**image, **service.get("environment", {})}
-        return {variable: self.moved(value) for variable, value in found.items()} | {"PATH": PATH}
+        variables = {**image, **service.get("environment", {})}
+        return {variable: self.replace_addresses(value) for variable, value in variables.items()} | {"PATH": PATH}
 
-    def here(self, words: list[str]) -> list[str]:
+    def native_command(self, words: list[str]) -> list[str]:
         """Return the command with the addresses and folders of this machine."""
-        moved = [self.moved(word) for word in words]
-        return [sys.executable, "-m", "memoaized.cli", *moved[1:]] if moved[0] == "memoaized" else moved
+        replaced = [self.replace_addresses(word) for word in words]
+        return [sys.executable, "-m", "memoaized.cli", *replaced[1:]] if replaced[0] == "memoaized" else replaced
 
-    def moved(self, text: str) -> str:
+    def replace_addresses(self, text: str) -> str:
         """Replace all addresses and folders in one pass, so that no replacement is replaced again."""
-        return re.sub("|".join(map(re.escape, self.places)), lambda place: self.places[place[0]], text)
+        return re.sub("|".join(map(re.escape, self.replacements)), lambda match: self.replacements[match[0]], text)
 
-    def said(self, name: str) -> str:
+    def log_end(self, name: str) -> str:
         return f"{name}: {(self.folder / f'{name}.log').read_text()[-3000:]}"
 
     def stop(self, name: str) -> int:
@@ -128,7 +129,7 @@ def deployment(
     folder = tmp_path_factory.mktemp("deployment")
     web, redis, index = free_ports(3)
     secrets = make_secrets(folder / "secrets", redis)
-    places = {
+    replacements = {
         "http://store:9000": moto_s3.endpoint,
         "http://index:6333": f"http://127.0.0.1:{index}",
         "0.0.0.0": "127.0.0.1",
@@ -140,24 +141,26 @@ def deployment(
         "/opt/memoaized/text": str(ROOT / "var" / "text"),
         "/opt/memoaized/models": str(tiny_models),
     }
-    with ExitStack() as ending:
-        found = Deployment(folder, places | folders(folder))
-        ending.callback(found.kill)
-        ending.enter_context(index_in_place_of_qdrant(found, index, secrets))
-        found.up()
-        found.key = make_key(found)
-        yield found
+    with ExitStack() as cleanup:
+        started = Deployment(folder, replacements | make_folders(folder))
+        cleanup.callback(started.kill)
+        cleanup.enter_context(index_in_place_of_qdrant(started, index, secrets))
+        started.up()
+        started.key = create_key(started)
+        yield started
 
 
-def make_key(found: Deployment) -> str:
+def create_key(deployment: Deployment) -> str:
     """Create an API key, as `docker compose exec web memoaized key add` would."""
-    command = found.here(["memoaized", "key", "add", "tester", "--scope", "shared"])
-    made = subprocess.run(command, env=found.environment("web"), cwd=ROOT, capture_output=True, text=True, check=True)
-    return made.stdout.strip()
+    command = deployment.native_command(["memoaized", "key", "add", "tester", "--scope", "shared"])
+    created = subprocess.run(
+        command, env=deployment.environment("web"), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return created.stdout.strip()
 
 
-def folders(folder: Path) -> dict[str, str]:
-    """Return replacements for Redis' data folder and for /tmp."""
+def make_folders(folder: Path) -> dict[str, str]:
+    """Create folders for Redis' data and for /tmp; returns their replacements."""
     for name in ("data", "tmp"):
         (folder / name).mkdir()
     return {"/data": str(folder / "data"), "/tmp": str(folder / "tmp")}
@@ -174,17 +177,17 @@ def make_secrets(folder: Path, redis_port: int) -> Path:
 
 
 @contextmanager
-def index_in_place_of_qdrant(found: Deployment, port: int, secrets: Path) -> Iterator[None]:
+def index_in_place_of_qdrant(deployment: Deployment, port: int, secrets: Path) -> Iterator[None]:
     """Run the embedded index server, which must pass Qdrant's health check."""
     command = [sys.executable, "-m", "gunicorn", "--threads", "8", "--bind", f"127.0.0.1:{port}"]
     environment = {
-        "INDEX_SERVER_FOLDER": str(found.folder / "index"),
+        "INDEX_SERVER_FOLDER": str(deployment.folder / "index"),
         "INDEX_SERVER_KEY": (secrets / "index-key").read_text().strip(),
-        "HOME": str(found.folder / "tmp"),
+        "HOME": str(deployment.folder / "tmp"),
     }
-    process = found.run("index", [*command, "index_server.app:create()"], environment)
+    process = deployment.run("index", [*command, "index_server.app:create()"], environment)
     try:
-        found.wait_until_healthy("index")
+        deployment.wait_until_healthy("index")
         yield
     finally:
         process.terminate()
@@ -192,33 +195,33 @@ def index_in_place_of_qdrant(found: Deployment, port: int, secrets: Path) -> Ite
 
 
 def test_a_prompt_becomes_a_picture_in_the_bucket(deployment: Deployment, moto_s3: S3Server) -> None:
-    job = finished(deployment, ask(deployment, "a lighthouse at night"))
+    job = finish(deployment, submit(deployment, "a lighthouse at night"))
     assert (job["state"], job["origin"]) == ("done", "painted")
-    with urllib.request.urlopen(sent(deployment, job["links"]["picture"] + "/image"), timeout=30) as image:
+    with urllib.request.urlopen(make_request(deployment, job["links"]["picture"] + "/image"), timeout=30) as image:
         png = image.read()
     assert png.startswith(b"\x89PNG\r\n")
-    assert png in objects(moto_s3)
+    assert png in read_objects(moto_s3)
 
 
 def test_a_repeated_prompt_is_answered_from_memory(deployment: Deployment) -> None:
-    first = finished(deployment, ask(deployment, "a teapot on the moon"))
-    again = finished(deployment, ask(deployment, "a teapot on the moon"))
-    assert (again["origin"], again["picture"]["key"]) == ("memory", first["picture"]["key"])
+    first = finish(deployment, submit(deployment, "a teapot on the moon"))
+    second = finish(deployment, submit(deployment, "a teapot on the moon"))
+    assert (second["origin"], second["picture"]["key"]) == ("memory", first["picture"]["key"])
 
 
 def test_web_refuses_requests_without_a_key(deployment: Deployment) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(deployment.moved("http://127.0.0.1:8000/api/v1/jobs"), timeout=30)
+        urllib.request.urlopen(deployment.replace_addresses("http://127.0.0.1:8000/api/v1/jobs"), timeout=30)
 
 
 def test_redis_refuses_clients_without_a_password(deployment: Deployment) -> None:
-    port = deployment.moved("6379")
-    asked = subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True)
-    assert "NOAUTH" in asked.stdout
+    port = deployment.replace_addresses("6379")
+    ping = subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True)
+    assert "NOAUTH" in ping.stdout
 
 
 def test_an_index_that_answers_without_a_key_is_unhealthy(deployment: Deployment) -> None:
-    class Open(http.server.BaseHTTPRequestHandler):
+    class KeylessIndex(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -226,42 +229,42 @@ def test_an_index_that_answers_without_a_key_is_unhealthy(deployment: Deployment
         def log_message(self, *_: Any) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Open) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeylessIndex) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        careless = Deployment(deployment.folder, {"/6333": f"/{server.server_port}"})
-        assert not careless.healthy("index")
+        keyless = Deployment(deployment.folder, {"/6333": f"/{server.server_port}"})
+        assert not keyless.is_healthy("index")
         server.shutdown()
 
 
 def test_every_service_ends_cleanly_within_its_grace_period(deployment: Deployment) -> None:
     # This must be the last test of the file: it stops the services that the others use.
     for name in reversed(list(deployment.running)):
-        assert deployment.stop(name) == 0, deployment.said(name)
+        assert deployment.stop(name) == 0, deployment.log_end(name)
 
 
-def ask(deployment: Deployment, prompt: str) -> dict[str, Any]:
+def submit(deployment: Deployment, prompt: str) -> dict[str, Any]:
     body = json.dumps({"prompt": prompt, "width": 64, "height": 64, "steps": 2}).encode()
-    with urllib.request.urlopen(sent(deployment, "/api/v1/jobs", body), timeout=30) as answer:
+    with urllib.request.urlopen(make_request(deployment, "/api/v1/jobs", body), timeout=30) as answer:
         return json.load(answer)
 
 
-def finished(deployment: Deployment, job: dict[str, Any]) -> dict[str, Any]:
+def finish(deployment: Deployment, job: dict[str, Any]) -> dict[str, Any]:
     deadline = time.monotonic() + PAINT_SECONDS
     while job["state"] in ("queued", "running"):
-        assert time.monotonic() < deadline, deployment.said("worker")
+        assert time.monotonic() < deadline, deployment.log_end("worker")
         time.sleep(0.1)
-        with urllib.request.urlopen(sent(deployment, job["links"]["self"]), timeout=30) as answer:
+        with urllib.request.urlopen(make_request(deployment, job["links"]["self"]), timeout=30) as answer:
             job = json.load(answer)
     return job
 
 
-def sent(deployment: Deployment, path: str, body: bytes | None = None) -> urllib.request.Request:
+def make_request(deployment: Deployment, path: str, body: bytes | None = None) -> urllib.request.Request:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {deployment.key}"}
-    return urllib.request.Request(deployment.moved("http://127.0.0.1:8000") + path, body, headers)
+    return urllib.request.Request(deployment.replace_addresses("http://127.0.0.1:8000") + path, body, headers)
 
 
-def objects(server: S3Server) -> list[bytes]:
-    """Return all objects in the deployment's bucket."""
+def read_objects(server: S3Server) -> list[bytes]:
+    """Return the contents of all objects in the deployment's bucket."""
     client = Session().client(
         "s3",
         endpoint_url=server.endpoint,

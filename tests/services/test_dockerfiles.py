@@ -24,7 +24,7 @@ def test_hadolint_finds_nothing(dockerfile: Path) -> None:
 
 
 @EVERY_DOCKERFILE
-def test_every_base_is_pinned_to_a_release(dockerfile: Path) -> None:
+def test_every_base_image_is_pinned_to_a_release(dockerfile: Path) -> None:
     bases = [rest.split()[0] for word, rest in compose.instructions(dockerfile) if word == "FROM"]
     assert bases and all(re.search(r":\d+\.\d+\.\d+-", base) for base in bases)
 
@@ -44,48 +44,48 @@ def test_only_apt_and_pip_download_anything(dockerfile: Path) -> None:
 
 
 @EVERY_DOCKERFILE
-def test_apt_installs_no_recommended_packages_and_leaves_no_lists(dockerfile: Path) -> None:
-    for command in runs(dockerfile, "apt-get install"):
+def test_apt_installs_no_recommended_packages_and_leaves_no_package_lists(dockerfile: Path) -> None:
+    for command in run_commands(dockerfile, "apt-get install"):
         assert "apt-get update" in command and "--no-install-recommends" in command
         assert "rm -rf /var/lib/apt/lists/*" in command
 
 
 @EVERY_DOCKERFILE
 def test_pip_keeps_no_cache_and_obeys_the_constraints(dockerfile: Path) -> None:
-    for command in runs(dockerfile, "pip install"):
+    for command in run_commands(dockerfile, "pip install"):
         assert "--no-cache-dir" in command and "--constraint constraints.txt" in command
 
 
 @EVERY_DOCKERFILE
 def test_copied_files_exist_and_are_not_ignored_by_docker(dockerfile: Path) -> None:
     ignored = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
-    for source in copied(dockerfile):
+    for source in copied_paths(dockerfile):
         assert (compose.REPOSITORY / source).exists(), source
         assert f"!{source}" in ignored
 
 
-def test_docker_gets_only_the_files_that_are_copied() -> None:
+def test_the_build_context_holds_only_files_that_are_copied() -> None:
     lines = (compose.REPOSITORY / ".dockerignore").read_text().splitlines()
-    sent = {line[1:] for line in lines if line.startswith("!")}
+    context = {line[1:] for line in lines if line.startswith("!")}
     assert lines[0] == "*"
-    assert sent == {source for dockerfile in compose.DOCKERFILES for source in copied(dockerfile)}
+    assert context == {source for dockerfile in compose.DOCKERFILES for source in copied_paths(dockerfile)}
 
 
 def test_both_images_export_the_text_model_in_the_same_layers() -> None:
     web, worker = (compose.instructions(path) for path in compose.DOCKERFILES)
     start = web.index(("FROM", worker[1][1] + " AS text"))
-    shared = web[start + 1 : next(place for place, (word, _) in enumerate(web) if place > start and word == "FROM")]
+    shared = web[start + 1 : next(row for row, (word, _) in enumerate(web) if row > start and word == "FROM")]
     assert worker[2 : 2 + len(shared)] == shared
 
 
-def runs(dockerfile: Path, words: str) -> list[str]:
+def run_commands(dockerfile: Path, words: str) -> list[str]:
     return [rest for word, rest in compose.instructions(dockerfile) if word == "RUN" and words in rest]
 
 
-def copied(dockerfile: Path) -> list[str]:
+def copied_paths(dockerfile: Path) -> list[str]:
     """Return the paths that COPY takes from the repository."""
-    found = []
+    paths = []
     for word, rest in compose.instructions(dockerfile):
         if word == "COPY" and "--from=" not in rest:
-            found += [source for source in rest.split()[:-1] if not source.startswith("--")]
-    return found
+            paths += [source for source in rest.split()[:-1] if not source.startswith("--")]
+    return paths

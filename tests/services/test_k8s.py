@@ -56,15 +56,19 @@ SCALED_OBJECT = {
 
 def manifests() -> list[Any]:
     """Return every document as a parameter, with its file and kind as id."""
-    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
-    assert set(listed) == {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
-    found = [(name, document) for name in listed for document in yaml.safe_load_all((FOLDER / name).read_text())]
-    return [pytest.param(document, id=f"{Path(name).stem}-{document['kind']}") for name, document in found]
+    names = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
+    assert set(names) == {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    documents = [(name, document) for name in names for document in yaml.safe_load_all((FOLDER / name).read_text())]
+    return [pytest.param(document, id=f"{Path(name).stem}-{document['kind']}") for name, document in documents]
 
 
-def only(kind: str, name: str = "") -> Any:
-    [found] = [one.values[0] for one in manifests() if one.values[0]["kind"] == kind and name in str(one.id)]
-    return found
+def find_manifest(kind: str, name: str = "") -> Any:
+    [manifest] = [
+        parameter.values[0]
+        for parameter in manifests()
+        if parameter.values[0]["kind"] == kind and name in str(parameter.id)
+    ]
+    return manifest
 
 
 @pytest.mark.parametrize("document", manifests())
@@ -82,34 +86,34 @@ def test_a_manifest_follows_its_schema(document):
 def test_the_schemas_reject_a_mistake():
     import kubernetes_validate
 
-    wrong = only("Deployment", "web")
+    wrong = find_manifest("Deployment", "web")
     wrong["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, VERSION, strict=True)
-    scaled = only("ScaledObject")
-    scaled["spec"]["triggers"][0]["metadata"]["threshold"] = 8
+    scaled_object = find_manifest("ScaledObject")
+    scaled_object["spec"]["triggers"][0]["metadata"]["threshold"] = 8
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(scaled, SCALED_OBJECT)
+        jsonschema.validate(scaled_object, SCALED_OBJECT)
 
 
 def test_web_and_worker_run_the_commands_of_the_compose_file():
     services = compose.load()["services"]
     for name in ("web", "worker"):
-        [container] = only("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        [container] = find_manifest("Deployment", name)["spec"]["template"]["spec"]["containers"]
         assert container["command"][: len(services[name]["command"])] == services[name]["command"]
         assert container["image"] == services[name]["image"]
 
 
-def test_workers_serve_and_are_scaled_by_the_queue_of_an_existing_model():
-    deployment, scaled = only("Deployment", "worker"), only("ScaledObject")
+def test_workers_serve_the_queue_of_an_existing_model_and_are_scaled_by_its_length():
+    deployment, scaled_object = find_manifest("Deployment", "worker"), find_manifest("ScaledObject")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     [model] = [name for name in Catalogue(ROOT / "models").models() if queue_of(name) == container["command"][-1]]
-    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    assert f'memoaized_queue_depth{{model="{model}"}}' in scaled["spec"]["triggers"][0]["metadata"]["query"]
+    assert scaled_object["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert f'memoaized_queue_depth{{model="{model}"}}' in scaled_object["spec"]["triggers"][0]["metadata"]["query"]
     assert deployment["metadata"]["labels"]["memoaized/model"] == model
 
 
 def test_the_settings_name_secrets_that_the_script_creates():
-    made = (ROOT / "deploy" / "make-secrets.sh").read_text()
-    paths = [value for name, value in only("ConfigMap")["data"].items() if name.endswith("_FILE")]
-    assert len(paths) == 5 and all(path.rpartition("/")[2] in made for path in paths)
+    script = (ROOT / "deploy" / "make-secrets.sh").read_text()
+    paths = [value for name, value in find_manifest("ConfigMap")["data"].items() if name.endswith("_FILE")]
+    assert len(paths) == 5 and all(path.rpartition("/")[2] in script for path in paths)

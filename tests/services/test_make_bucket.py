@@ -23,25 +23,25 @@ from tests.services.s3 import S3Server
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret/with+signs="
 
 
-class Witness(ThreadingHTTPServer):
-    """Answers every request with one status and keeps the requests."""
+class RecordingServer(ThreadingHTTPServer):
+    """Answers every request with the same status and records it."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(("127.0.0.1", 0), WitnessHandler)
+        super().__init__(("127.0.0.1", 0), RecordingHandler)
         self.status = status
-        self.asked: list[AWSRequest] = []
+        self.requests: list[AWSRequest] = []
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class WitnessHandler(BaseHTTPRequestHandler):
-    server: Witness
+class RecordingHandler(BaseHTTPRequestHandler):
+    server: RecordingServer
 
     def do_PUT(self) -> None:
         url = f"{self.server.endpoint}{self.path}"
-        self.server.asked.append(AWSRequest(self.command, url, headers=dict(self.headers)))
+        self.server.requests.append(AWSRequest(self.command, url, headers=dict(self.headers)))
         self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -63,8 +63,8 @@ class SameHeaders(S3SigV4Auth):
 
 
 @pytest.fixture
-def witness(request: pytest.FixtureRequest) -> Iterator[Witness]:
-    with Witness(request.param) as server:
+def recorder(request: pytest.FixtureRequest) -> Iterator[RecordingServer]:
+    with RecordingServer(request.param) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -76,27 +76,27 @@ def test_creating_a_bucket_twice_succeeds(moto_s3: S3Server, tmp_path: Path) -> 
         assert make_bucket(moto_s3.endpoint, name, tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("witness", [200], indirect=True)
-def test_the_requests_are_signed_as_boto_signs_them(witness: Witness, tmp_path: Path) -> None:
-    make_bucket(witness.endpoint, "pictures", tmp_path)
-    assert [(asked.method, asked.url) for asked in witness.asked] == [
-        (method, f"{witness.endpoint}/pictures") for method in ("PUT", "GET")
+@pytest.mark.parametrize("recorder", [200], indirect=True)
+def test_the_requests_are_signed_as_boto_signs_them(recorder: RecordingServer, tmp_path: Path) -> None:
+    make_bucket(recorder.endpoint, "pictures", tmp_path)
+    assert [(request.method, request.url) for request in recorder.requests] == [
+        (method, f"{recorder.endpoint}/pictures") for method in ("PUT", "GET")
     ]
-    for asked in witness.asked:
-        assert "x-amz-content-sha256" in asked.headers["Authorization"]
-        assert asked.headers["Authorization"].endswith(f"Signature={signature(asked)}")
+    for request in recorder.requests:
+        assert "x-amz-content-sha256" in request.headers["Authorization"]
+        assert request.headers["Authorization"].endswith(f"Signature={signature(request)}")
 
 
-@pytest.mark.parametrize("witness", [403, 500], indirect=True)
-def test_a_refusal_is_printed_and_fails_the_script(witness: Witness, tmp_path: Path) -> None:
-    done = make_bucket(witness.endpoint, "pictures", tmp_path)
+@pytest.mark.parametrize("recorder", [403, 500], indirect=True)
+def test_a_refusal_is_printed_and_fails_the_script(recorder: RecordingServer, tmp_path: Path) -> None:
+    done = make_bucket(recorder.endpoint, "pictures", tmp_path)
     assert done.returncode == 1
-    assert f"{witness.endpoint}/pictures was answered with {witness.status}" in done.stderr
+    assert f"{recorder.endpoint}/pictures was answered with {recorder.status}" in done.stderr
 
 
-@pytest.mark.parametrize("witness", [409], indirect=True)
-def test_an_existing_bucket_that_cannot_be_read_fails_the_script(witness: Witness, tmp_path: Path) -> None:
-    assert make_bucket(witness.endpoint, "pictures", tmp_path).returncode == 1
+@pytest.mark.parametrize("recorder", [409], indirect=True)
+def test_an_existing_bucket_that_cannot_be_read_fails_the_script(recorder: RecordingServer, tmp_path: Path) -> None:
+    assert make_bucket(recorder.endpoint, "pictures", tmp_path).returncode == 1
 
 
 def make_bucket(endpoint: str, name: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -110,9 +110,9 @@ def make_bucket(endpoint: str, name: str, folder: Path) -> subprocess.CompletedP
     return subprocess.run(command, env={"PATH": os.environ["PATH"], **keys}, capture_output=True, text=True)
 
 
-def signature(asked: AWSRequest) -> str:
+def signature(request: AWSRequest) -> str:
     """Return botocore's signature of this request."""
     signer = SameHeaders(Credentials(ACCESS_KEY, SECRET_KEY), "s3", "us-east-1")
-    asked.context["timestamp"] = asked.headers["X-Amz-Date"]
-    asked.context["payload_signing_enabled"] = True
-    return signer.signature(signer.string_to_sign(asked, signer.canonical_request(asked)), asked)
+    request.context["timestamp"] = request.headers["X-Amz-Date"]
+    request.context["payload_signing_enabled"] = True
+    return signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)

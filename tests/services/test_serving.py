@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.real import ROOT, running_stack
-from tests.services.test_killed import ask, finish
+from tests.services.test_killed import finish, submit
 from tests.tiny_model import write_tiny_model
 
 
@@ -16,15 +16,15 @@ def test_a_model_added_later_is_served_without_a_restart(tmp_path, tiny_models):
     models = tmp_path / "models"
     shutil.copytree(tiny_models / "stickers", models / "stickers")
     with running_stack(tmp_path / "data", models) as stack:
-        told = [line for line in stack.lines if line.startswith("worker-1")]
-        assert "loading the model stickers" in told[0]  # the first line: nothing slow happens before it
+        worker_lines = [line for line in stack.lines if line.startswith("worker-1")]
+        assert "loading the model stickers" in worker_lines[0]  # as its first line: nothing slow may come before it
         write_tiny_model(tmp_path, name="new", seed=1)
         (tmp_path / "new").rename(models / "new")
-        done = finish(stack, ask(stack, "a red fox", model="new", steps=2))
+        done = finish(stack, submit(stack, "a red fox", model="new", steps=2))
         assert (done["state"], done["picture"]["model"]) == ("done", "new")
 
 
-def test_a_worker_of_an_unknown_model_ends_and_names_it(tiny_models, redis_url):
+def test_a_worker_for_an_unknown_model_ends_and_names_it(tiny_models, redis_url):
     command = [
         sys.executable,
         "-m",
@@ -37,8 +37,8 @@ def test_a_worker_of_an_unknown_model_ends_and_names_it(tiny_models, redis_url):
         "paint.none",
     ]
     environment = {"PATH": "/usr/bin:/bin", "JOBS_REDIS": redis_url, "JOBS_MODELS": str(tiny_models)}
-    ended = subprocess.run(
+    completed = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert ended.returncode != 0
-    assert "there is no model 'none'" in ended.stderr and "stickers, slow" in ended.stderr
+    assert completed.returncode != 0
+    assert "there is no model 'none'" in completed.stderr and "stickers, slow" in completed.stderr

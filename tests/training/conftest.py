@@ -12,7 +12,7 @@ def repeatable(one_thread):
 
 @pytest.fixture
 def pairs_folder(tmp_path):
-    """Sixteen pictures of 32 px: a light square on dark, at one of four places, which the caption names."""
+    """Sixteen pictures of 32 px: a light square on a dark ground, in one of four places that the caption names."""
     images = np.full((16, 32, 32, 3), 40, np.uint8)
     captions = []
     for row in range(16):
@@ -25,7 +25,7 @@ def pairs_folder(tmp_path):
 
 @pytest.fixture
 def vae_knobs(pairs_folder, tmp_path):
-    """Twenty steps of a tiny autoencoder."""
+    """The knobs for twenty steps of a tiny autoencoder."""
     return train_vae.Knobs(
         pairs=pairs_folder,
         out=tmp_path / "vae",

@@ -1,3 +1,5 @@
+"""Captioned pictures: read from a folder with a table, checked, saved and opened."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,50 +15,48 @@ def folder(tmp_path):
     """Nine readable pictures of different shapes and a table that names them."""
     for number in range(9):
         Image.new("RGBA", (40 + number, 30), (number * 20, 0, 0, 255)).save(tmp_path / f"{number}.png")
-    write(tmp_path, *NINE)
+    write_table(tmp_path, *NINE)
     return tmp_path
 
 
-def write(folder, *rows, header="file,caption"):
+def write_table(folder, *rows, header="file,caption"):
     (folder / "captions.csv").write_text("\n".join([header, *rows]))
 
 
-def written(folder, *rows):
-    write(folder, *rows)
-    return folder / "captions.csv"
-
-
-def read(folder):
+def read_folder(folder):
     return read_captioned_pictures(folder, folder / "captions.csv", side=16)
 
 
 def test_a_folder_with_a_table_becomes_square_pictures(folder):
-    pairs = read(folder)
+    pairs = read_folder(folder)
     assert pairs.images.shape == (9, 16, 16, 3)
     assert pairs.captions[3] == "picture number 3"
 
 
 def test_a_table_of_labels_becomes_classes(folder):
-    write(folder, *(f"{number}.png,{'odd' if number % 2 else 'even'}" for number in range(9)), header="file,label")
-    pairs = read(folder)
+    write_table(
+        folder, *(f"{number}.png,{'odd' if number % 2 else 'even'}" for number in range(9)), header="file,label"
+    )
+    pairs = read_folder(folder)
     assert pairs.labelled and pairs.captions[:3] == ("even", "odd", "even")
-    pairs.save(folder / "kept")
-    assert open_captioned_pictures(folder / "kept").labelled
-    read_captioned_pictures(folder, written(folder, *NINE), side=16).save(folder / "kept")
-    assert not open_captioned_pictures(folder / "kept").labelled
+    pairs.save(folder / "saved")
+    assert open_captioned_pictures(folder / "saved").labelled
+    write_table(folder, *NINE)
+    read_folder(folder).save(folder / "saved")
+    assert not open_captioned_pictures(folder / "saved").labelled
 
 
 def test_transparent_parts_become_white(folder):
     Image.new("RGBA", (40, 40)).save(folder / "0.png")
-    assert (read(folder).images[0] == 255).all()
+    assert (read_folder(folder).images[0] == 255).all()
 
 
 def test_saved_pictures_open_unchanged(folder):
-    pairs = read(folder)
-    pairs.save(folder / "kept")
-    again = open_captioned_pictures(folder / "kept")
-    assert again.captions == pairs.captions and again.side == 16
-    assert np.array_equal(again.images, pairs.images)
+    pairs = read_folder(folder)
+    pairs.save(folder / "saved")
+    opened = open_captioned_pictures(folder / "saved")
+    assert opened.captions == pairs.captions and opened.side == 16
+    assert np.array_equal(opened.images, pairs.images)
 
 
 def test_all_bad_rows_are_counted_and_named_at_once(folder):
@@ -64,46 +64,48 @@ def test_all_bad_rows_are_counted_and_named_at_once(folder):
     (folder / "cut.png").write_bytes((folder / "8.png").read_bytes()[:60])
     Image.new("RGB", (40, 15)).save(folder / "small.png")
     bad = ["1.png, ", "gone.png,lost", "bad.png,broken", "cut.png,half", "small.png,small", ",nothing", "2.png,a,b"]
-    write(folder, "0.png,good", *bad, "0.png,good")
+    write_table(folder, "0.png,good", *bad, "0.png,good")
     with pytest.raises(BadSetup) as error:
-        read(folder)
+        read_folder(folder)
     assert str(error.value).split(": ", 1)[1].split("; row") == [
         "row 2: '1.png' has no caption",
         " 3: 'gone.png' is missing",
         " 4: 'bad.png' is not a readable picture",
         " 5: 'cut.png' is not a readable picture",
         " 6: 'small.png' has 40×15 px; at least 16×16 are needed",
-        " 7: it names no file",
+        " 7: the column file is empty",
         " 8: '2.png' has more fields than columns; put quotes around a caption with a comma",
         " 9: '0.png' is in row 1 already",
     ]
     assert "8 of 9 rows" in str(error.value)
 
 
-def test_more_faults_than_can_be_read_are_counted(folder):
-    write(folder, *(f"gone{number}.png,lost" for number in range(13)))
+def test_beyond_ten_faults_the_rest_are_only_counted(folder):
+    write_table(folder, *(f"gone{number}.png,lost" for number in range(13)))
     with pytest.raises(BadSetup, match="13 of 13 rows.*and 3 more"):
-        read(folder)
+        read_folder(folder)
 
 
 def test_a_picture_may_have_several_captions_but_one_label(folder):
-    write(folder, *NINE, "0.png,another caption")
-    assert len(read(folder).captions) == 10
-    write(folder, *(f"{number}.png,a" for number in range(7)), "7.png,b", "8.png,b", "0.png,b", header="file,label")
+    write_table(folder, *NINE, "0.png,another caption")
+    assert len(read_folder(folder).captions) == 10
+    write_table(
+        folder, *(f"{number}.png,a" for number in range(7)), "7.png,b", "8.png,b", "0.png,b", header="file,label"
+    )
     with pytest.raises(BadSetup, match=r"1 of 10.*row 10: '0\.png' is in row 1 already"):
-        read(folder)
+        read_folder(folder)
 
 
 def test_a_label_with_one_picture_is_refused(folder):
-    write(folder, *(f"{number}.png,{'cat' if number else 'caat'}" for number in range(9)), header="file,label")
-    with pytest.raises(BadSetup, match=r"row 1: '0\.png' is the only one with the label 'caat'"):
-        read(folder)
+    write_table(folder, *(f"{number}.png,{'cat' if number else 'caat'}" for number in range(9)), header="file,label")
+    with pytest.raises(BadSetup, match=r"row 1: '0\.png' is the only picture with the label 'caat'"):
+        read_folder(folder)
 
 
 def test_a_single_label_is_refused(folder):
-    write(folder, *(f"{number}.png,cat" for number in range(9)), header="file,label")
+    write_table(folder, *(f"{number}.png,cat" for number in range(9)), header="file,label")
     with pytest.raises(BadSetup, match="all pictures have the label 'cat'"):
-        read(folder)
+        read_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -116,29 +118,29 @@ def test_a_single_label_is_refused(folder):
     ],
 )
 def test_a_table_without_its_two_columns_is_refused(folder, header, message):
-    write(folder, "0.png,one", header=header)
+    write_table(folder, "0.png,one", header=header)
     with pytest.raises(BadSetup, match=message):
-        read(folder)
+        read_folder(folder)
 
 
 def test_a_changed_picture_changes_the_fingerprint(folder):
-    before = read(folder).fingerprint
-    assert read(folder).fingerprint == before
+    before = read_folder(folder).fingerprint
+    assert read_folder(folder).fingerprint == before
     Image.new("RGB", (40, 40), "blue").save(folder / "0.png")
-    assert read(folder).fingerprint != before
+    assert read_folder(folder).fingerprint != before
 
 
 def test_a_missing_table_is_refused(folder):
     (folder / "captions.csv").unlink()
     with pytest.raises(BadSetup, match=r"captions\.csv"):
-        read(folder)
+        read_folder(folder)
 
 
 @pytest.mark.parametrize("count", [0, 7])
 def test_too_few_pictures_are_refused(folder, count):
-    write(folder, *(f"{number}.png,picture" for number in range(count)))
+    write_table(folder, *(f"{number}.png,picture" for number in range(count)))
     with pytest.raises(BadSetup, match=f"{count} pictures are too few"):
-        read(folder)
+        read_folder(folder)
 
 
 def test_a_folder_without_saved_pictures_is_refused(tmp_path):

@@ -21,8 +21,10 @@ def file(tmp_path):
     inputs, outputs = (
         helper.make_tensor_value_info(n, TensorProto.FLOAT, ["rows", w]) for n, w in (("x", 64), ("y", 48))
     )
-    graph = helper.make_graph([product], "one", [inputs], [outputs], [numpy_helper.from_array(WEIGHTS, "weights")])
-    path = tmp_path / "one.onnx"
+    graph = helper.make_graph(
+        [product], "product", [inputs], [outputs], [numpy_helper.from_array(WEIGHTS, "weights")]
+    )
+    path = tmp_path / "product.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
 

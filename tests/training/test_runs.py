@@ -32,33 +32,33 @@ def vae_request(vae_knobs, tmp_path):
     return TrainingRequest("vae", to_json(knobs))
 
 
-def changed(vae_request, **knobs):
+def with_knobs(vae_request, **knobs):
     return TrainingRequest(vae_request.run, {**vae_request.knobs, **knobs})
 
 
 def test_a_submitted_training_is_queued_then_runs_and_reports_its_progress(trainings, vae_request):
-    sent, seen = [], []
+    sent, records = [], []
     training = submit(trainings, vae_request, sent.append)
     assert sent == [training] and trainings.find(training).summary() == "vae queued, step 0 of 6"
     runner = TrainingRunner(trainings)
     report_to = runner.report_to
 
-    def listening(*arguments):
+    def record_after_report(*arguments):
         report = report_to(*arguments)
-        return lambda *row: (report(*row), seen.append(trainings.find(training)))
+        return lambda *row: (report(*row), records.append(trainings.find(training)))
 
-    runner.report_to = listening
+    runner.report_to = record_after_report
     assert runner.run(training) == "done"
-    assert [record.step for record in seen] == [1, 2, 3, 4, 5, 6]
-    assert {record.state for record in seen} == {State.RUNNING} and set(seen[0].losses) == {"loss", "l1"}
-    assert seen[0].seconds_left is None and seen[4].seconds_left > 0 and "s left" in seen[4].summary()
+    assert [record.step for record in records] == [1, 2, 3, 4, 5, 6]
+    assert {record.state for record in records} == {State.RUNNING} and set(records[0].losses) == {"loss", "l1"}
+    assert records[0].seconds_left is None and records[4].seconds_left > 0 and "s left" in records[4].summary()
     record = trainings.find(training)
     assert record.state is State.DONE and record.result == vae_request.knobs["out"] and record.seconds > 0
 
 
 def test_a_finished_or_unknown_training_is_skipped(trainings, vae_request):
-    training = submit(trainings, changed(vae_request, steps=1), lambda _: None)
-    assert [TrainingRunner(trainings).run(which) for which in (training, training, "f" * 32)] == [
+    training = submit(trainings, with_knobs(vae_request, steps=1), lambda _: None)
+    assert [TrainingRunner(trainings).run(training_id) for training_id in (training, training, "f" * 32)] == [
         "done",
         "skipped",
         "skipped",
@@ -74,13 +74,13 @@ def test_a_message_delivered_twice_trains_once(trainings, vae_request):
 
 
 def test_a_wrong_setting_fails_the_training_and_records_the_reason(trainings, vae_request, tmp_path):
-    training = submit(trainings, changed(vae_request, pairs=str(tmp_path / "nothing")), lambda _: None)
+    training = submit(trainings, with_knobs(vae_request, pairs=str(tmp_path / "nothing")), lambda _: None)
     assert TrainingRunner(trainings).run(training) == "failed"
     assert "no captioned pictures" in trainings.find(training).error
 
 
 def test_an_unexpected_error_is_recorded_and_raised(trainings, vae_request):
-    training = submit(trainings, changed(vae_request, crop=33), lambda _: None)
+    training = submit(trainings, with_knobs(vae_request, crop=33), lambda _: None)
     with pytest.raises(RuntimeError):
         TrainingRunner(trainings).run(training)
     assert trainings.find(training).state is State.FAILED
@@ -130,18 +130,18 @@ def test_the_lease_is_renewed_during_the_run_and_released_after_it(trainings, va
     _, token = trainings.claim(training)
     with TrainingRunner(trainings).hold_lease(training, token):
         assert not runs.threading.Event().wait(2.5) and trainings.claim(training) is None
-        assert not trainings.renew(training, "another")
+        assert not trainings.renew(training, "the token of another worker")
     assert trainings.claim(training) is not None
 
 
 def test_an_outage_of_redis_does_not_stop_a_training(trainings, vae_request, monkeypatch, caplog):
     def down(*_, **__):
-        raise Unavailable("redis sleeps")
+        raise Unavailable("redis is down")
 
     report = TrainingRunner(trainings).report_to("f" * 32, runs.TimeEstimate(6))
     monkeypatch.setattr(trainings, "update", down)
     report(1, {"loss": 1.0})
-    assert "redis sleeps" in caplog.text
+    assert "redis is down" in caplog.text
 
 
 def test_records_expire(trainings, vae_request):
@@ -160,23 +160,23 @@ def test_a_worker_without_the_training_queue_takes_no_trainings(redis_url):
         assert set(app.amqp.queues.consume_from) == {QUEUE} and runs.TRAIN_QUEUE != QUEUE
 
 
-def test_after_a_worker_is_killed_another_one_finishes_with_the_same_losses(
+def test_after_a_worker_is_killed_another_finishes_the_training_with_the_same_losses(
     trainings, vae_request, redis_url, tmp_path
 ):
     """End to end: queue, worker process, SIGKILL after a checkpoint, another worker, the same losses."""
-    whole = train_vae.train(
-        train_vae.Knobs(**{**asdict(inspect_knobs(vae_request)), "out": tmp_path / "whole", "steps": 60})
+    uninterrupted = train_vae.train(
+        train_vae.Knobs(**{**asdict(load_knobs(vae_request)), "out": tmp_path / "whole", "steps": 60})
     )
     with create_celery(JobsConfig(redis=redis_url)) as app:
-        training = submit(trainings, changed(vae_request, steps=60), lambda training: send_training(app, training))
-    first = training_worker(redis_url)
+        training = submit(trainings, with_knobs(vae_request, steps=60), lambda training: send_training(app, training))
+    first = start_training_worker(redis_url)
     wait_for(lambda: (tmp_path / "run/state.pt").exists() and trainings.find(training).step >= 3, 60)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     reached = trainings.find(training).step
     assert reached < 60
     trainings.redis.delete(trainings.key(training, ":lease"))  # else it expires after half a minute
-    second = training_worker(redis_url)
+    second = start_training_worker(redis_url)
     try:
         wait_for(lambda: trainings.find(training).state.final, 60)
     finally:
@@ -184,14 +184,14 @@ def test_after_a_worker_is_killed_another_one_finishes_with_the_same_losses(
         second.wait(20)
     record = trainings.find(training)
     assert record.state is State.DONE and record.step == 60, record
-    assert (tmp_path / "run/loss.csv").read_bytes() == (whole / "loss.csv").read_bytes()
+    assert (tmp_path / "run/loss.csv").read_bytes() == (uninterrupted / "loss.csv").read_bytes()
 
 
-def inspect_knobs(vae_request):
+def load_knobs(vae_request):
     return runs.from_json(train_vae.Knobs, json.loads(json.dumps(vae_request.knobs)))
 
 
-def training_worker(redis_url):
+def start_training_worker(redis_url):
     """Start a worker process as documented, in a process group of its own."""
     command = [sys.executable, "-m", "celery", "--app", "training.main:app", "--quiet", "worker"]
     command += ["--queues", "train", "--concurrency", "1", "--without-gossip", "--without-mingle"]

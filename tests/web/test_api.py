@@ -41,9 +41,10 @@ def test_a_prompt_is_painted_and_then_remembered(client, queue, working):
     assert (again.json["state"], again.json["origin"]) == ("done", "memory")
     assert again.json["picture"] == done["picture"] and again.json["match"]["how"] == "same words"
 
-    alike = client.post("/api/v1/jobs", json={**FOX, "prompt": "A red fox in snow"})
-    assert (alike.status_code, alike.json["match"]["how"]) == (200, "same meaning")
-    assert alike.json["picture"]["key"] == done["picture"]["key"] and "a red fox in the snow" in alike.json["reason"]
+    paraphrase = client.post("/api/v1/jobs", json={**FOX, "prompt": "A red fox in snow"})
+    assert (paraphrase.status_code, paraphrase.json["match"]["how"]) == (200, "same meaning")
+    assert paraphrase.json["picture"]["key"] == done["picture"]["key"]
+    assert "a red fox in the snow" in paraphrase.json["reason"]
 
     other = client.post("/api/v1/jobs", json={**FOX, "prompt": "a blue fox in the snow"})
     assert (other.status_code, other.json["origin"]) == (202, "painted") and "not 'blue'" in other.json["reason"]
@@ -69,7 +70,7 @@ def test_a_prompt_with_the_meaning_of_a_painting_under_way_joins_it(client, queu
 
 
 def test_nobody_waits_for_a_painting_that_is_still_listed_but_has_ended(client, queue, memory, working):
-    """Its worker died before it could remove it from the list."""
+    """Its worker died before it could take the painting off the list."""
     done = paint(client, queue)
     memory.painting_started(done.painting, replace(done.recipe.wish, prompt="a blue fox"))
     again = client.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the blue fox"})
@@ -101,13 +102,13 @@ def test_a_deleted_picture_is_gone_and_is_painted_again(client, queue, working):
 
 
 def test_deleting_a_picture_removes_its_jobs_and_no_others(client, queue, working):
-    gone, stays = paint(client, queue), paint(client, queue, prompt="two dogs")
-    assert client.delete(f"/api/v1/pictures/{gone.picture.key}").status_code == 204
-    answer = client.get(f"/api/v1/jobs/{gone.id}")
+    deleted, remaining = paint(client, queue), paint(client, queue, prompt="two dogs")
+    assert client.delete(f"/api/v1/pictures/{deleted.picture.key}").status_code == 204
+    answer = client.get(f"/api/v1/jobs/{deleted.id}")
     assert answer.status_code == 404 and "until its picture is deleted" in answer.json["detail"]
-    assert [job["id"] for job in client.get("/api/v1/jobs").json["jobs"]] == [stays.id]
-    assert FOX["prompt"] not in client.get(f"/jobs?id={gone.id}&id={stays.id}").text
-    assert client.get(f"/jobs?id={gone.id}").status_code == 404
+    assert [job["id"] for job in client.get("/api/v1/jobs").json["jobs"]] == [remaining.id]
+    assert FOX["prompt"] not in client.get(f"/jobs?id={deleted.id}&id={remaining.id}").text
+    assert client.get(f"/jobs?id={deleted.id}").status_code == 404
 
 
 def test_a_thumbnail_is_small_and_has_an_etag(client, queue, working):
@@ -132,8 +133,8 @@ def test_the_memory_policy_is_followed(client, queue, working):
     paint(client, queue)
     for policy in ("off", "refresh"):
         assert client.post("/api/v1/jobs", json={**FOX, "memo": policy}).status_code == 202
-    alike = {**FOX, "prompt": "A red fox in snow", "memo": "exact"}
-    assert client.post("/api/v1/jobs", json=alike).status_code == 202
+    paraphrase = {**FOX, "prompt": "A red fox in snow", "memo": "exact"}
+    assert client.post("/api/v1/jobs", json=paraphrase).status_code == 202
 
 
 def test_a_request_with_a_seed_is_answered_only_by_the_picture_of_that_seed(client, queue, working):
@@ -181,7 +182,7 @@ def bad_inputs():
 
 @pytest.mark.parametrize(("name", "body", "status", "field"), list(bad_inputs()))
 def test_every_documented_bad_input_is_refused_as_documented(client, name, body, status, field):
-    body = re.sub(r'"(.)×(\d+)"', lambda found: json.dumps(found[1] * int(found[2])), body)
+    body = re.sub(r'"(.)×(\d+)"', lambda match: json.dumps(match[1] * int(match[2])), body)
     answer = client.post("/api/v1/jobs", data=body.encode(), content_type="application/json")
     assert (answer.status_code, answer.mimetype) == (int(status), "application/problem+json")
     problem = answer.json
@@ -223,7 +224,7 @@ def test_a_body_that_is_not_json_is_refused(client):
 @pytest.mark.parametrize(
     "path", ["/api/v1/jobs/nope", "/api/v1/pictures/nope", f"/api/v1/pictures/{'0' * 32}", "/api/v1/nothing"]
 )
-def test_a_missing_thing_is_a_404_problem_document(client, path):
+def test_an_unknown_path_or_id_is_a_404_problem_document(client, path):
     answer = client.get(path)
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
@@ -237,15 +238,15 @@ def test_a_bad_query_parameter_is_refused_and_named(client, query):
     assert answer.status_code == 422 and answer.json["field"] == query.split("=")[0]
 
 
-def test_pages_of_other_sites_are_refused(client):
+def test_a_post_from_another_site_is_refused(client):
     answer = client.post("/api/v1/jobs", json=FOX, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
     assert client.get("/api/v1/models", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 
 
-def test_a_wrong_method_is_answered_with_the_allowed_ones(client):
-    answer = client.put("/api/v1/jobs", json=FOX)
-    assert answer.status_code == 405 and "POST" in answer.headers["Allow"]
+def test_a_wrong_method_is_refused_with_the_allowed_methods(client):
+    refused = client.put("/api/v1/jobs", json=FOX)
+    assert refused.status_code == 405 and "POST" in refused.headers["Allow"]
 
 
 def test_every_response_has_the_security_headers(client):
@@ -276,7 +277,7 @@ def test_an_idempotency_key_is_refused_with_a_different_request(client):
     assert len(client.get("/api/v1/jobs").json["jobs"]) == 1
 
 
-def test_two_simultaneous_requests_with_the_same_idempotency_key_are_one(app, client, monkeypatch):
+def test_two_simultaneous_requests_with_the_same_idempotency_key_are_carried_out_once(app, client, monkeypatch):
     """The second arrives while the first is still running."""
     bodies, started = [], threading.Event()
 
@@ -347,11 +348,11 @@ def test_redirect_leads_to_the_store_if_it_serves_files_itself(client, queue, wo
 
 
 def test_pictures_are_searched_by_meaning(client, queue, memory, working):
-    painted = [paint(client, queue, prompt=prompt).picture.key for prompt in ("a red fox", "a castle by the sea")]
-    wait_for(lambda: all(map(memory.index.get, painted)))
-    found = client.get("/api/v1/pictures?near=fortress").json
-    scores = [picture["score"] for picture in found["pictures"]]
-    assert found["pictures"][0]["key"] == painted[1] and found["next"] is None
+    keys = [paint(client, queue, prompt=prompt).picture.key for prompt in ("a red fox", "a castle by the sea")]
+    wait_for(lambda: all(map(memory.index.get, keys)))
+    results = client.get("/api/v1/pictures?near=fortress").json
+    scores = [picture["score"] for picture in results["pictures"]]
+    assert results["pictures"][0]["key"] == keys[1] and results["next"] is None
     assert scores == sorted(scores, reverse=True) and 0 < scores[0] <= 1
     assert client.get("/api/v1/pictures?near=fortress&model=slow").json["pictures"] == []
     assert client.get(f"/api/v1/pictures?near={'a' * 201}").status_code == 422
@@ -375,10 +376,10 @@ def test_a_picture_reported_wrong_for_a_prompt_is_not_reused_for_it(client, queu
     picture = paint(client, queue).picture
     wait_for(lambda: memory.index.get(picture.key))
     url = f"/api/v1/pictures/{picture.key}/feedback"
-    alike = {**FOX, "prompt": "A red fox in snow"}
-    assert client.post("/api/v1/jobs", json=alike).status_code == 200
-    assert client.post(url, json={"right": False, "prompt": alike["prompt"]}).status_code == 204
-    assert client.post("/api/v1/jobs", json=alike).status_code == 202
+    paraphrase = {**FOX, "prompt": "A red fox in snow"}
+    assert client.post("/api/v1/jobs", json=paraphrase).status_code == 200
+    assert client.post(url, json={"right": False, "prompt": paraphrase["prompt"]}).status_code == 204
+    assert client.post("/api/v1/jobs", json=paraphrase).status_code == 202
 
 
 def test_a_picture_reported_wrong_without_a_prompt_is_not_reused_for_its_own_prompt(client, queue, memory, working):

@@ -5,7 +5,7 @@ import pytest
 from memo.judge.labelled_pairs import read_pairs
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 8}
-ALIKE = {**FOX, "prompt": "please draw the red fox in snow"}
+PARAPHRASE = {**FOX, "prompt": "please draw the red fox in snow"}
 
 
 @pytest.fixture
@@ -14,16 +14,16 @@ def answered(client, queue, working):
     first = client.post("/api/v1/jobs", json=FOX).json
     for _ in queue.watch(first["id"]):
         pass
-    job = client.post("/api/v1/jobs", json=ALIKE).json
+    job = client.post("/api/v1/jobs", json=PARAPHRASE).json
     assert job["origin"] == "memory" and job["match"]["how"] == "same meaning"
     return first, job
 
 
 def test_an_answer_reported_wrong_is_not_reused(client, queue, answered):
-    """Prompts of nearly the same words are not answered with it either: they get the new picture."""
+    """Prompts of nearly the same words do not get it either: they get the new picture."""
     _, job = answered
     assert client.post(f"/api/v1/jobs/{job['id']}/label", json={"right": False}).status_code == 204
-    again = client.post("/api/v1/jobs", json=ALIKE)
+    again = client.post("/api/v1/jobs", json=PARAPHRASE)
     assert again.status_code == 202 and again.json["origin"] == "painted"
     *_, painted = queue.watch(again.json["id"])
     third = client.post("/api/v1/jobs", json=FOX).json
@@ -57,7 +57,7 @@ def test_only_the_page_of_a_remembered_picture_has_a_wrong_picture_button(client
     answer = client.post(f"/jobs/{job['id']}/wrong")
     assert answer.status_code == 303
     page = client.get(answer.headers["Location"]).text
-    assert ALIKE["prompt"] in page and 'data-origin="painted"' in page
+    assert PARAPHRASE["prompt"] in page and 'data-origin="painted"' in page
 
 
 def test_an_audit_counts_each_answer_and_shows_it_only_once(client, answered):
@@ -67,7 +67,7 @@ def test_an_audit_counts_each_answer_and_shows_it_only_once(client, answered):
     assert before["seconds_saved"] >= 0
     assert before["audited"] == {"answers": 0, "wrong": 0, "false_hit_rate": None, "low": 0.0, "high": 1.0}
     page = client.get("/audit").text
-    assert job["id"] in page and FOX["prompt"] in page and ALIKE["prompt"] in page
+    assert job["id"] in page and FOX["prompt"] in page and PARAPHRASE["prompt"] in page
     assert client.post("/audit", data={"job": job["id"], "right": "maybe"}).status_code == 422
     assert client.post("/audit", data={"job": job["id"], "right": "no"}).status_code == 303
     assert job["id"] not in client.get("/audit").text
@@ -91,7 +91,7 @@ def test_labels_are_exported_as_pairs_for_training_a_judge(client, answered, tmp
     (tmp_path / "labels.jsonl").write_bytes(answer.data)
     pairs = read_pairs(tmp_path / "labels.jsonl")
     assert {(pair.a, pair.b, pair.y, pair.kind) for pair in pairs} == {
-        (FOX["prompt"], ALIKE["prompt"], 0, "user"),
-        (FOX["prompt"], ALIKE["prompt"], 1, "audit"),
+        (FOX["prompt"], PARAPHRASE["prompt"], 0, "user"),
+        (FOX["prompt"], PARAPHRASE["prompt"], 1, "audit"),
     }
     assert len({pair.group for pair in pairs}) == 1

@@ -22,7 +22,7 @@ Remember = Callable[..., Picture]
 SMALL = {"width": 64, "height": 64, "steps": 2}
 
 
-def painted(client: FlaskClient, queue: Queue, prompt: str) -> str:
+def paint(client: FlaskClient, queue: Queue, prompt: str) -> str:
     """Paint a picture; returns its key."""
     job = client.post("/api/v1/jobs", json={"prompt": prompt, **SMALL}).json
     picture = finished(queue, job["id"]).picture
@@ -30,11 +30,11 @@ def painted(client: FlaskClient, queue: Queue, prompt: str) -> str:
     return picture.key
 
 
-def new_pictures_url(client: FlaskClient, path: str = "/gallery", what: str = "new-pictures") -> str:
-    """The address from which the page gets new pictures."""
-    found = re.search(rf'data-{what}="([^"]+)"', client.get(path).text)
-    assert found
-    return found[1].replace("&amp;", "&")
+def new_pictures_url(client: FlaskClient, path: str = "/gallery", kind: str = "new-pictures") -> str:
+    """The URL from which a page gets new pictures."""
+    link = re.search(rf'data-{kind}="([^"]+)"', client.get(path).text)
+    assert link
+    return link[1].replace("&amp;", "&")
 
 
 def test_the_gallery_links_to_older_pictures(client: FlaskClient, remember: Remember, recipe: Recipe) -> None:
@@ -73,18 +73,18 @@ def test_a_search_for_another_subject_finds_nothing(client: FlaskClient, remembe
 def test_the_gallery_can_be_limited_to_one_model(
     client: FlaskClient, remember: Remember, recipe: Recipe, query: str
 ) -> None:
-    one = remember(recipe).key
-    other = remember(replace(recipe, model="slow")).key
-    assert shown_keys(client.get(f"/gallery?model=slow{query}").text) == [other]
-    assert set(shown_keys(client.get(f"/gallery?model={query}").text)) == {one, other}
+    stickers = remember(recipe).key
+    slow = remember(replace(recipe, model="slow")).key
+    assert shown_keys(client.get(f"/gallery?model=slow{query}").text) == [slow]
+    assert set(shown_keys(client.get(f"/gallery?model={query}").text)) == {stickers, slow}
 
 
 def test_mine_only_shows_the_pictures_that_this_browser_received(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     client.get("/")  # sets the visitor cookie
-    mine = painted(client, queue, "a red fox in the snow")
-    painted(client.application.test_client(), queue, "a lighthouse at night")
+    mine = paint(client, queue, "a red fox in the snow")
+    paint(client.application.test_client(), queue, "a lighthouse at night")
     assert shown_keys(client.get("/gallery?mine=1").text) == [mine]
     assert shown_keys(client.get("/gallery?mine=1&q=lighthouse").text) == []
     assert shown_keys(client.application.test_client().get("/gallery?mine=1").text) == []
@@ -101,18 +101,18 @@ def test_pictures_of_another_scope_are_neither_shown_nor_found(
 def test_new_pictures_are_those_finished_since_the_page_was_loaded(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
-    painted(client, queue, "a lighthouse at night")
-    url = new_pictures_url(client)
-    assert shown_keys(client.get(url).json["tiles"]) == []
-    keys = [painted(client, queue, "a green apple"), painted(client, queue, "a blue boat")]
-    answer = client.get(url).json
+    paint(client, queue, "a lighthouse at night")
+    news = new_pictures_url(client)
+    assert shown_keys(client.get(news).json["tiles"]) == []
+    keys = [paint(client, queue, "a green apple"), paint(client, queue, "a blue boat")]
+    answer = client.get(news).json
     assert shown_keys(answer["tiles"]) == keys[::-1]
     assert shown_keys(client.get(answer["next"]).json["tiles"]) == []
 
 
 def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queue, working: PaintingRunner) -> None:
     events = new_pictures_url(client, "/", "events")
-    key = painted(client, queue, "a green apple")
+    key = paint(client, queue, "a green apple")
     answer = client.get(events)
     assert answer.mimetype == "text/event-stream"
     chunks = iter(answer.response)
@@ -126,9 +126,9 @@ def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queu
 def test_a_client_that_reconnects_gets_the_events_it_missed(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
-    painted(client, queue, "a green apple")
+    paint(client, queue, "a green apple")
     last = queue.job_store.jobs.finished_pictures()[0][0]
-    key = painted(client, queue, "a blue boat")
+    key = paint(client, queue, "a blue boat")
     answer = client.get("/gallery/events?since=0-0", headers={"Last-Event-ID": last})
     chunks = iter(answer.response)
     next(chunks)
@@ -140,16 +140,16 @@ def test_a_client_that_reconnects_gets_the_events_it_missed(
 def test_an_invalid_event_id_starts_the_stream_at_its_beginning(
     client: FlaskClient, queue: Queue, working: PaintingRunner, since: str
 ) -> None:
-    key = painted(client, queue, "a green apple")
+    key = paint(client, queue, "a green apple")
     assert shown_keys(client.get(f"/gallery/new?since={since}").json["tiles"]) == [key]
 
 
 def test_new_pictures_of_another_scope_are_not_shown(
     client: FlaskClient, job_store: JobStore, recipe: Recipe
 ) -> None:
-    url = new_pictures_url(client)
+    news = new_pictures_url(client)
     finish(job_store, recipe, scope="alice")
-    assert shown_keys(client.get(url).json["tiles"]) == []
+    assert shown_keys(client.get(news).json["tiles"]) == []
 
 
 def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: str = "") -> str:
@@ -165,7 +165,7 @@ def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: st
 def test_a_stream_sends_a_comment_for_a_picture_that_is_not_shown(
     client: FlaskClient, job_store: JobStore, recipe: Recipe
 ) -> None:
-    """Only writing reveals that a window was closed."""
+    """The server notices that a window was closed only when it writes."""
     finish(job_store, recipe, scope="alice")
     key = finish(job_store, recipe)
     answer = client.get("/gallery/events?since=0-0")
@@ -178,7 +178,7 @@ def test_the_users_jobs_are_read_once_for_many_new_pictures_and_none_is_missed(
     client: FlaskClient, queue: Queue, job_store: JobStore, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "OWN_SECONDS", 0.5)
-    read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
+    reads = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
     client.get("/")  # sets the visitor cookie
     visitor = client.get_cookie(VISITOR)
     assert visitor
@@ -188,9 +188,9 @@ def test_the_users_jobs_are_read_once_for_many_new_pictures_and_none_is_missed(
     while keys[5] not in text:
         text += next(answer.response).decode()
     answer.close()
-    assert shown_keys(text.replace('\\"', '"')) == [keys[2], keys[5]] and len(read) <= 2
+    assert shown_keys(text.replace('\\"', '"')) == [keys[2], keys[5]] and len(reads) <= 2
     assert shown_keys(client.get("/gallery/new?mine=1&since=0-0").json["tiles"]) == [keys[5], keys[2]]
-    assert len(read) <= 3
+    assert len(reads) <= 3
 
 
 def test_a_search_of_my_pictures_reads_my_jobs_once(
@@ -199,8 +199,8 @@ def test_a_search_of_my_pictures_reads_my_jobs_once(
     for seed in range(3):
         remember(recipe, seed=seed)
     client.get("/")  # sets the visitor cookie
-    read = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
-    assert shown_keys(client.get("/gallery?mine=1&q=fox").text) == [] and len(read) == 1
+    reads = count_calls(monkeypatch, queue.job_store.jobs, "of_user")
+    assert shown_keys(client.get("/gallery?mine=1&q=fox").text) == [] and len(reads) == 1
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> list[object]:
@@ -215,39 +215,39 @@ def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, clien
     app = serve(streams="3")
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
     job = ada.post("/api/v1/jobs", json={"prompt": "a red fox", **SMALL}).json["links"]["events"]
-    held = [ada.get(path) for path in ("/gallery/events", "/gallery/events", job)]
+    streams = [ada.get(path) for path in ("/gallery/events", "/gallery/events", job)]
     for path in ("/gallery/events", job):
         refused = ada.get(path)
         assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
         assert "3 event streams" in refused.text
     assert ada.head("/gallery/events").status_code == 429
-    beside = bob.get("/gallery/events")
-    assert beside.status_code == 200
-    for answer in (beside, beside, *reversed(held)):  # in reverse order, since one thread holds them all
+    bobs_stream = bob.get("/gallery/events")
+    assert bobs_stream.status_code == 200
+    for answer in (bobs_stream, bobs_stream, *reversed(streams)):  # in reverse order: one thread opened them all
         answer.close()
-    with ada.head(job) as answer:  # a stream of which nothing is ever sent
+    with ada.head(job) as answer:  # a HEAD request, which opens a stream and sends nothing
         assert answer.status_code == 200
     assert not app.extensions["streams"].open_streams
 
 
 def test_without_keys_streams_are_counted_per_address(serve: Serve) -> None:
     client = serve(keys="off", streams="1").test_client()
-    held = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": "10.0.0.7"})
+    stream = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": "10.0.0.7"})
     for address, status in (("10.0.0.7", 429), ("10.0.0.8", 200)):
         answer = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": address})
         assert answer.status_code == status
         answer.close()
-    held.close()
+    stream.close()
 
 
 def test_the_gallery_says_when_memory_does_not_respond(
     client: FlaskClient, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise Unavailable("no index")
 
-    monkeypatch.setattr(memory, "newest", away)
-    monkeypatch.setattr(memory, "search", away)
+    monkeypatch.setattr(memory, "newest", fail)
+    monkeypatch.setattr(memory, "search", fail)
     for path in ("/gallery", "/gallery?q=fox"):
         answer = client.get(path)
         assert answer.status_code == 200 and "Memory does not respond at the moment." in answer.text

@@ -25,11 +25,11 @@ def upload(client, **options):
 
 
 def test_the_painter_receives_the_uploaded_picture(client, queue, working, painter):
-    start = upload(client, data=picture(), content_type="image/png")
-    job = client.post("/api/v1/jobs", json={**FOX, "init_image": start, "strength": 0.4}).json
+    init_image = upload(client, data=picture(), content_type="image/png")
+    job = client.post("/api/v1/jobs", json={**FOX, "init_image": init_image, "strength": 0.4}).json
     assert finished(queue, job["id"]).state == "done"
     assert painter.init_images[0].size == (30, 20) and painter.init_images[0].getpixel((3, 3)) == (0xCC, 0x66, 0)
-    assert job["recipe"]["init_image"] == start and job["recipe"]["strength"] == 0.4
+    assert job["recipe"]["init_image"] == init_image and job["recipe"]["strength"] == 0.4
 
 
 def test_the_same_picture_uploaded_as_body_or_form_gets_the_same_name(client):
@@ -50,12 +50,12 @@ def test_using_an_upload_restarts_the_week_for_which_it_is_kept(client, job_stor
             patch.setattr("jobs.store.backlog.KEPT_SECONDS", -0.001)
             return job_store.backlog.old_init_images()
 
-    start = upload(client, data=picture(), content_type="image/png")
+    init_image = upload(client, data=picture(), content_type="image/png")
     [(name, scope)] = expired_uploads()
-    assert name == start
-    job_store.backlog.drop_init_image(start, scope)
-    assert client.post("/api/v1/jobs", json={**FOX, "init_image": start}).status_code == 202
-    assert expired_uploads() == [(start, scope)]
+    assert name == init_image
+    job_store.backlog.drop_init_image(init_image, scope)
+    assert client.post("/api/v1/jobs", json={**FOX, "init_image": init_image}).status_code == 202
+    assert expired_uploads() == [(init_image, scope)]
 
 
 def test_an_unknown_init_image_is_refused(client):
@@ -74,8 +74,8 @@ def test_an_upload_that_is_not_a_picture_is_refused(client, data, status):
 
 
 def form(image=None, **fields):
-    typed = {"prompt": "a red fox", "size": "64x64", **fields}
-    return typed | ({"image": (io.BytesIO(image), "photo.png")} if image else {})
+    filled = {"prompt": "a red fox", "size": "64x64", **fields}
+    return filled | ({"image": (io.BytesIO(image), "photo.png")} if image else {})
 
 
 def test_the_form_accepts_a_picture_without_javascript(client, queue, working, painter):
@@ -93,9 +93,9 @@ def test_the_form_accepts_a_large_picture(client):
 
 def test_a_mistake_in_another_field_keeps_the_picture(client, tiny_models):
     answer = client.post("/", data=form(picture(), steps="0"))
-    [start] = re.findall(r'name="init_image" value="([0-9a-f]{32})" checked', answer.text)
+    [init_image] = re.findall(r'name="init_image" value="([0-9a-f]{32})" checked', answer.text)
     assert answer.status_code == 422
-    again = client.post("/", data=form(steps="2", init_image=start))
+    again = client.post("/", data=form(steps="2", init_image=init_image))
     assert again.status_code == 303
 
 

@@ -39,9 +39,9 @@ def submit(client: FlaskClient, **form: str) -> str:
 
 def tag(html: str, start: str) -> str:
     """The first tag that starts with this text."""
-    found = re.search(re.escape(start) + "[^>]*>", html)
-    assert found, f"there is no {start}"
-    return found[0]
+    match = re.search(re.escape(start) + "[^>]*>", html)
+    assert match, f"there is no {start}"
+    return match[0]
 
 
 def test_the_form_shows_the_models_defaults(client: FlaskClient) -> None:
@@ -63,19 +63,19 @@ def test_a_job_page_refreshes_itself_without_javascript_until_it_is_final(
 ) -> None:
     refresh = '<noscript><meta http-equiv="refresh"'
     painter.go_on.clear()
-    where = submit(client, prompt=PROMPT, size="64x64")
-    assert refresh in client.get(where).text
+    location = submit(client, prompt=PROMPT, size="64x64")
+    assert refresh in client.get(location).text
     painter.go_on.set()
-    finished(queue, where.rpartition("/")[2])
-    assert refresh not in client.get(where).text
+    finished(queue, location.rpartition("/")[2])
+    assert refresh not in client.get(location).text
 
 
 def test_a_painted_picture_is_shown_with_its_origin_and_settings(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
-    where = submit(client, prompt=PROMPT, size="64x64", steps="4")
-    job = finished(queue, where.rpartition("/")[2])
-    page = client.get(where).text
+    location = submit(client, prompt=PROMPT, size="64x64", steps="4")
+    job = finished(queue, location.rpartition("/")[2])
+    page = client.get(location).text
     assert job.picture
     assert 'data-badge="painted"' in page
     assert f"/api/v1/pictures/{job.picture.key}/image" in tag(page, '<img class="image"')
@@ -126,13 +126,13 @@ def test_a_mistake_loses_nothing_that_was_typed(client: FlaskClient) -> None:
     assert "It must be a whole number from 1 to 150." in page
 
 
-def test_an_error_of_no_particular_field_is_shown_above_the_form(
+def test_an_error_that_concerns_no_field_is_shown_above_the_form(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise Unavailable("the queue does not answer")
 
-    monkeypatch.setattr(Queue, "submit", away)
+    monkeypatch.setattr(Queue, "submit", fail)
     answer = client.post("/", data={"prompt": PROMPT})
     assert answer.status_code == 503
     assert "The queue does not answer." in answer.text
@@ -165,8 +165,8 @@ def test_a_form_too_large_to_be_read_is_shown_again_with_the_reason(client: Flas
 
 def test_a_hidden_field_is_shown_if_it_is_invalid(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = app.extensions["catalogue"]
-    without = [{**model, "image_to_image": False} for model in catalogue.describe()]
-    monkeypatch.setattr(catalogue, "describe", lambda: without)
+    models = [{**model, "image_to_image": False} for model in catalogue.to_dicts()]
+    monkeypatch.setattr(catalogue, "to_dicts", lambda: models)
     page = app.test_client().post("/", data={"prompt": PROMPT, "strength": "much"}).text
     assert "hidden" in tag(app.test_client().get("/").text, '<div class="field wide init-image"')
     assert "hidden" not in tag(page, '<div class="field wide init-image"') and 'aria-invalid="true"' in page
@@ -190,10 +190,10 @@ def shown_keys(page: str) -> list[str]:
 def test_the_form_works_while_memory_does_not_respond(
     client: FlaskClient, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(**_: object) -> None:
+    def fail(**_: object) -> None:
         raise Unavailable("no index")
 
-    monkeypatch.setattr(memory, "newest", away)
+    monkeypatch.setattr(memory, "newest", fail)
     page = client.get("/")
     assert page.status_code == 200
     assert "Memory does not respond at the moment." in page.text
@@ -227,9 +227,9 @@ def test_an_unknown_address_shows_an_error_page(client: FlaskClient, path: str) 
 
 
 def test_a_job_can_be_cancelled_without_javascript(client: FlaskClient) -> None:
-    where = submit(client, prompt=PROMPT)
-    assert client.post(f"{where}/cancel").location == where
-    page = client.get(where).text
+    location = submit(client, prompt=PROMPT)
+    assert client.post(f"{location}/cancel").location == location
+    page = client.get(location).text
     assert 'data-state="cancelled"' in page and "Try again" in page
 
 
@@ -237,8 +237,8 @@ def test_cancelling_an_unknown_job_is_a_404(client: FlaskClient) -> None:
     assert client.post("/jobs/nobody/cancel").status_code == 404
 
 
-def failed(client: FlaskClient, queue: Queue, painter: QuickPainter, **form: str) -> Job:
-    """A job whose painting fails."""
+def fail_job(client: FlaskClient, queue: Queue, painter: QuickPainter, **form: str) -> Job:
+    """Submit the form and let its painting fail; returns the job."""
     painter.fault = BadSetup("there is no paint left")
     job = finished(queue, submit(client, **form).rpartition("/")[2])
     painter.fault = None
@@ -246,41 +246,41 @@ def failed(client: FlaskClient, queue: Queue, painter: QuickPainter, **form: str
 
 
 def retry(client: FlaskClient, queue: Queue, job: Job) -> Job:
-    """The job that "Try again" leads to, when it is final."""
-    where = client.post(f"/jobs/{job.id}/retry").location
-    return finished(queue, where.rpartition("/")[2])
+    """Press "Try again"; returns the new job once it is final."""
+    location = client.post(f"/jobs/{job.id}/retry").location
+    return finished(queue, location.rpartition("/")[2])
 
 
 def test_a_failed_job_shows_its_error_and_can_be_retried(
     client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter
 ) -> None:
-    job = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
+    job = fail_job(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
     page = client.get(f"/jobs/{job.id}").text
     assert "no paint left" in page and f'action="/jobs/{job.id}/retry"' in page
     again = retry(client, queue, job)
     assert again.picture and again.recipe.wish == job.recipe.wish
 
 
-def test_a_retry_keeps_a_requested_seed_and_draws_a_random_one_again(
+def test_a_retry_keeps_a_requested_seed_but_draws_a_new_random_one(
     client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter
 ) -> None:
-    drawn = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
-    requested = failed(client, queue, painter, prompt=PROMPT, size="64x64", steps="4", seed="77")
+    random = fail_job(client, queue, painter, prompt=PROMPT, size="64x64", steps="4")
+    requested = fail_job(client, queue, painter, prompt=PROMPT, size="64x64", steps="4", seed="77")
     assert retry(client, queue, requested).recipe.seed == 77
-    assert retry(client, queue, drawn).recipe.seed not in (drawn.recipe.seed, 77)
+    assert retry(client, queue, random).recipe.seed not in (random.recipe.seed, 77)
 
 
 def test_a_retry_of_a_refresh_is_painted_again(
     client: FlaskClient, queue: Queue, working: PaintingRunner, painter: QuickPainter, remembered: Picture
 ) -> None:
-    job = failed(client, queue, painter, prompt=PROMPT, memo="refresh")
+    job = fail_job(client, queue, painter, prompt=PROMPT, memo="refresh")
     assert retry(client, queue, job).origin == "painted"
 
 
 def test_several_pictures_of_one_request_share_a_page(client: FlaskClient) -> None:
-    where = submit(client, prompt=PROMPT, count="3")
-    page = client.get(where).text
-    assert re.fullmatch(r"/jobs\?id=\w+&id=\w+&id=\w+", where)
+    location = submit(client, prompt=PROMPT, count="3")
+    page = client.get(location).text
+    assert re.fullmatch(r"/jobs\?id=\w+&id=\w+&id=\w+", location)
     assert len(re.findall("data-job=", page)) == 3 and '<noscript><meta http-equiv="refresh"' in page
 
 
@@ -292,8 +292,8 @@ def test_the_page_of_several_jobs_without_ids_leads_to_the_form(client: FlaskCli
 def test_a_picture_reported_wrong_is_painted_again_at_once(
     client: FlaskClient, remembered: Picture, queue: Queue
 ) -> None:
-    where = submit(client, prompt="A red fox in the snow.")
-    job = queue.job_store.jobs.find(client.post(f"{where}/wrong").location.rpartition("/")[2])
+    location = submit(client, prompt="A red fox in the snow.")
+    job = queue.job_store.jobs.find(client.post(f"{location}/wrong").location.rpartition("/")[2])
     assert job and job.origin == "painted" and job.recipe.prompt == "A red fox in the snow."
     client.post(f"/jobs/{job.id}/cancel")
     assert 'data-origin="painted"' in client.get(submit(client, prompt="A red fox in the snow.")).text
@@ -347,7 +347,7 @@ def test_prompts_are_escaped(client: FlaskClient, remember: Remember, recipe: Re
     ("seconds", "words"),
     [(0.0004, "0 ms"), (0.04, "40 ms"), (0.9996, "1.0 s"), (3.25, "3.2 s"), (75, "75 s"), (240, "4 min")],
 )
-def test_durations_are_written_in_short(seconds: float, words: str) -> None:
+def test_durations_are_abbreviated(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 

@@ -34,7 +34,7 @@ def test_history_counts_the_last_hour(client: FlaskClient, queue: Queue, working
     assert len(history["times"]) == 60
     assert sum(history["painted"]) == sum(history["memory"]) == sum(history["pictures_per_minute"]) == 1
     assert [rate for rate in history["hit_rate"] if rate is not None][-1] > 0
-    spent, saved = (sum(history[f"watt_hours_{what}"]) for what in ("spent", "saved"))
+    spent, saved = (sum(history[f"watt_hours_{kind}"]) for kind in ("spent", "saved"))
     assert saved <= spent  # the lookup costs something, even where painting costs nothing
 
 

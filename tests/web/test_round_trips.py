@@ -1,4 +1,4 @@
-"""How often a request for a picture goes to Redis before it is answered, as MONITOR sees it."""
+"""How many round trips to Redis a request for a picture takes, as Redis's MONITOR shows them."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,20 +15,20 @@ MARK = "the request was answered"
 
 @pytest.fixture
 def round_trips(client: FlaskClient, queue: Queue) -> Callable[..., tuple[int, list[str]]]:
-    """Asks for a picture; returns the status and the first word of every round trip to Redis."""
+    """Request a picture; returns the status and the command of every round trip to Redis."""
 
-    def ask(body: dict[str, object]) -> tuple[int, list[str]]:
+    def send(body: dict[str, object]) -> tuple[int, list[str]]:
         redis = queue.job_store.connection.redis
         with redis.monitor() as monitor:
             status = client.post("/api/v1/jobs", json=body).status_code
             redis.echo(MARK)
             return status, list(sent_by_clients(monitor.listen()))
 
-    return ask
+    return send
 
 
 def sent_by_clients(lines: Iterator[dict[str, str]]) -> Iterator[str]:
-    """The commands up to the mark, without those inside a script; a transaction, which is sent whole, as MULTI."""
+    """The commands that clients sent before MARK, not those that scripts ran; a transaction counts as one MULTI."""
     transaction = False
     for line in lines:
         name = line["command"].split()[0].upper()
@@ -40,12 +40,14 @@ def sent_by_clients(lines: Iterator[dict[str, str]]) -> Iterator[str]:
 
 
 def test_a_miss_takes_three_round_trips(round_trips: Callable[..., tuple[int, list[str]]]) -> None:
-    """How long the queue is, the job with its painting, and the message to a worker."""
+    """One reads the queue's length, one records the job and its painting, and one notifies a worker."""
     round_trips(CAT)  # connects, and loads the script
     assert round_trips(FOX) == (202, ["ZCARD", "EVALSHA", "LPUSH"])
 
 
-def test_a_request_that_joins_a_painting_takes_one(round_trips: Callable[..., tuple[int, list[str]]]) -> None:
+def test_a_request_that_joins_a_painting_takes_one_round_trip(
+    round_trips: Callable[..., tuple[int, list[str]]],
+) -> None:
     for _ in range(2):
         round_trips(FOX)
     assert round_trips(FOX) == (202, ["EVALSHA"])

@@ -1,7 +1,7 @@
 """No route reveals one user's jobs or pictures to another.
 
-Every route must be in one of the tables below, or a test fails. Add how Bob would call it to get at Ada's data, or
-add it to those that hold no user's data.
+Every route must be in one of the tables below, or a test fails. Add the request with which Bob would get at Ada's
+data, or add the route to NO_USER_DATA.
 """
 
 import base64
@@ -44,10 +44,10 @@ class FakeWorker:
         while not self.stop.wait(0.005):
             if claim := self.job_store.claims.claim("stickers"):
                 claims.append(claim)
-            claims = [claim for claim in claims if not self.ended(claim)]
+            claims = [claim for claim in claims if not self.finish(claim)]
 
-    def ended(self, claim: Claim) -> bool:
-        """Paint it unless it is held; returns whether the claim is done with."""
+    def finish(self, claim: Claim) -> bool:
+        """Paint the claim's picture unless its prompt is held; returns whether the claim has ended."""
         if self.job_store.progress.report_step(claim, 1) != "go on":
             return self.job_store.progress.end_cancelled(claim)
         if self.idle or claim.recipe.prompt in self.held:
@@ -72,7 +72,7 @@ def worker(job_store: JobStore, memory: Memory) -> Iterator[FakeWorker]:
 
 @dataclass
 class World:
-    """Ada has a picture, an answer from memory, and a painting under way; Bob knows their names."""
+    """Ada has a picture, an answer from memory, and a painting under way; Bob knows their ids."""
 
     bob: FlaskClient
     ada: FlaskClient
@@ -81,13 +81,13 @@ class World:
     done: Job
     answered: Job
     running: Job
-    start: str
+    init_image: str
 
     @property
     def secrets(self) -> list[bytes]:
         """What no response to Bob may contain unless he sent it himself."""
         jobs = (self.done, self.answered, self.running)
-        names = [self.picture.key, self.picture.scope, self.start, *(job.id for job in jobs)]
+        names = [self.picture.key, self.picture.scope, self.init_image, *(job.id for job in jobs)]
         names += [job.painting for job in jobs if job.painting]
         return [name.encode() for name in names] + [self.png[-60:], base64.b64encode(self.png)[:4000]]
 
@@ -99,7 +99,7 @@ def world(guarded, client_for, worker, queue, memory) -> World:
     assert done.picture
     answered = ada.post("/api/v1/jobs", json={**FOX, "prompt": "please draw the red fox in snow"}).json
     assert answered["origin"] == "memory"
-    start = ada.post("/api/v1/init-images", data=png_of("#123456"), content_type="image/png").json["init_image"]
+    init_image = ada.post("/api/v1/init-images", data=png_of("#123456"), content_type="image/png").json["init_image"]
     worker.held.add(WOLF["prompt"])
     running = ada.post("/api/v1/jobs", json=WOLF).json["id"]
     wait_for(lambda: queue.job_store.jobs.find(running).state is State.RUNNING)
@@ -110,17 +110,17 @@ def world(guarded, client_for, worker, queue, memory) -> World:
     )
     png = ada.get(f"/api/v1/pictures/{done.picture.key}/image").data
     jobs = [queue.job_store.jobs.find(name) for name in (answered["id"], running)]
-    return World(bob, ada, done.picture, png, done, *jobs, start)
+    return World(bob, ada, done.picture, png, done, *jobs, init_image)
 
 
 def png_of(colour: str) -> bytes:
-    """A small picture."""
+    """A small picture of one colour."""
     file = io.BytesIO()
     Image.new("RGB", (64, 64), colour).save(file, "PNG")
     return file.getvalue()
 
 
-def uploaded(colour: str = "#abcdef"):
+def upload_form(colour: str = "#abcdef"):
     return {"image": (io.BytesIO(png_of(colour)), "x.png"), "prompt": FOX["prompt"], "size": "64x64"}
 
 
@@ -128,8 +128,8 @@ def a1111(**more):
     return {"prompt": FOX["prompt"], "width": 64, "height": 64, "steps": 8, **more}
 
 
-# Requests of Bob for Ada's jobs and pictures by name: he gets the same response as for a name that does not exist.
-BY_NAME = {
+# Bob requests Ada's jobs and pictures by their ids: he gets the same response as for an id that does not exist.
+BY_ID = {
     "api.job": lambda b, job, key: b.get(f"/api/v1/jobs/{job}"),
     "api.cancel_job": lambda b, job, key: b.delete(f"/api/v1/jobs/{job}"),
     "api.create_variation": lambda b, job, key: b.post(f"/api/v1/jobs/{job}/variation"),
@@ -150,7 +150,7 @@ BY_NAME = {
     "job.retry": lambda b, job, key: b.post(f"/jobs/{job}/retry"),
     "picture.page": lambda b, job, key: b.get(f"/pictures/{key}"),
 }
-# Requests of Bob that could find them: lists, searches, and the same words, meaning or seed.
+# Bob's requests that could find Ada's pictures: lists, searches, and the same words, meaning or seed.
 BY_WORDS = {
     "api.list_jobs": lambda b, w: b.get("/api/v1/jobs?limit=100"),
     "api.list_pictures": lambda b, w: [
@@ -178,7 +178,7 @@ BY_WORDS = {
         "/v1/images/generations",
         json={"prompt": FOX["prompt"], "size": "64x64", "seed": 5, "response_format": "b64_json"},
     ),
-    "openai.edit": lambda b, w: b.post("/v1/images/edits", data=uploaded("#123456")),
+    "openai.edit": lambda b, w: b.post("/v1/images/edits", data=upload_form("#123456")),
     "horde.generate": lambda b, w: b.post(
         "/api/v2/generate/async",
         json={"prompt": FOX["prompt"], "params": {"seed": "5", "width": 64, "height": 64, "steps": 8}},
@@ -188,7 +188,7 @@ BY_WORDS = {
         "/sdapi/v1/img2img", json=a1111(init_images=[base64.b64encode(png_of("#123456")).decode()])
     ),
 }
-# Requests for the state kept per user, sent while Ada has something under way.
+# Bob's requests for the state that is kept per user, sent while Ada has a painting under way.
 PER_USER = {
     "a1111.progress": lambda b: b.get("/sdapi/v1/progress"),
     "a1111.interrupt": lambda b: b.post("/sdapi/v1/interrupt"),
@@ -209,7 +209,7 @@ ADMINS_ONLY = {  # other users get 403
     "queue.history": ("GET", "/api/v1/stats/history"),
 }
 OWN_TESTS = {  # endpoints that a test of their own covers
-    "gallery.events": "test_the_stream_of_new_pictures_shows_only_ones_own",
+    "gallery.events": "test_the_stream_of_new_pictures_shows_only_the_users_own",
     "horde.check": "test_a_horde_request_is_visible_only_to_its_user",
     "horde.status": "test_a_horde_request_is_visible_only_to_its_user",
     "horde.cancel": "test_a_horde_request_is_visible_only_to_its_user",
@@ -258,7 +258,7 @@ NO_USER_DATA = {  # endpoints that hold no user's data
     "a1111.unload-checkpoint",
     "a1111.upscalers",
 }
-TABLES = (BY_NAME, BY_WORDS, PER_USER, ADMINS_ONLY, OWN_TESTS, NO_USER_DATA)
+TABLES = (BY_ID, BY_WORDS, PER_USER, ADMINS_ONLY, OWN_TESTS, NO_USER_DATA)
 
 
 def test_every_route_is_in_exactly_one_table(app):
@@ -269,13 +269,13 @@ def test_every_route_is_in_exactly_one_table(app):
 
 
 def leaked(world: World, data: bytes, sent: tuple[str, ...] = ()) -> list[bytes]:
-    """The secrets of Ada's in a response, apart from those that Bob sent himself."""
+    """Ada's secrets in a response, apart from those that Bob sent himself."""
     known = {name.encode() for name in sent}
     return [secret for secret in world.secrets if secret in data and secret not in known]
 
 
-def test_other_users_names_look_like_names_that_do_not_exist(world, queue, memory):
-    for endpoint, call in BY_NAME.items():
+def test_other_users_jobs_and_pictures_look_as_if_they_did_not_exist(world, queue, memory):
+    for endpoint, call in BY_ID.items():
         for job in (world.running.id, world.done.id, world.answered.id):
             response = call(world.bob, job, world.picture.key)
             missing = call(world.bob, "0" * 32, "0" * 32)
@@ -287,10 +287,10 @@ def test_other_users_names_look_like_names_that_do_not_exist(world, queue, memor
     assert list(memory.labels.all()) == [] and memory.index.get(world.picture.key) == world.picture
 
 
-def test_the_requests_by_name_reach_their_routes(world):
+def test_the_requests_by_id_reach_their_routes(world):
     """Ada succeeds at each of them, so Bob's 404 is not due to a wrong path."""
     destructive = ("api.cancel_job", "job.cancel", "api.delete_picture", "audit.report_wrong", "audit.feedback")
-    for endpoint, call in BY_NAME.items():
+    for endpoint, call in BY_ID.items():
         if endpoint not in (*destructive, "api.events"):
             job = world.answered if endpoint == "audit.label_job" else world.running
             assert call(world.ada, job.id, world.picture.key).status_code < 400, endpoint
@@ -311,12 +311,12 @@ def test_words_meaning_or_seed_never_find_another_users_pictures(world, worker, 
 
 
 def test_other_users_do_not_join_a_painting_under_way(world, queue):
-    waits = [
+    jobs = [
         world.bob.post("/api/v1/jobs", json=body).json
         for body in (WOLF, {**WOLF, "prompt": "draw a grey wolf in the woods"})
     ]
-    assert waits[0]["origin"] == "painted" and waits[1]["origin"] in ("painted", "joined")
-    paintings = {queue.job_store.jobs.find(job["id"]).painting for job in waits}
+    assert jobs[0]["origin"] == "painted" and jobs[1]["origin"] in ("painted", "joined")
+    paintings = {queue.job_store.jobs.find(job["id"]).painting for job in jobs}
     assert world.running.painting not in paintings and queue.job_store.jobs.find(world.running.id).waiters == 1
     hers = world.ada.post("/api/v1/jobs", json=WOLF).json
     assert hers["origin"] == "joined" and queue.job_store.jobs.find(hers["id"]).painting == world.running.painting
@@ -331,14 +331,14 @@ def test_the_same_recipe_and_seed_is_another_picture_in_another_scope(world, que
 
 
 def test_nobody_can_start_from_another_users_picture(world, worker):
-    for start in (world.picture.key, world.start):
-        answer = world.bob.post("/api/v1/jobs", json={**FOX, "init_image": start})
+    for init_image in (world.picture.key, world.init_image):
+        answer = world.bob.post("/api/v1/jobs", json={**FOX, "init_image": init_image})
         assert answer.status_code == 422 and answer.json["field"] == "init_image"
 
 
 def test_a_horde_request_is_visible_only_to_its_user(world, queue):
-    asked = {"prompt": WOLF["prompt"], "params": {"width": 64, "height": 64, "steps": 8}, "r2": False}
-    name = world.ada.post("/api/v2/generate/async", json=asked).json["id"]
+    body = {"prompt": WOLF["prompt"], "params": {"width": 64, "height": 64, "steps": 8}, "r2": False}
+    name = world.ada.post("/api/v2/generate/async", json=body).json["id"]
     for method, path in (("GET", "check"), ("GET", "status"), ("DELETE", "status")):
         response = world.bob.open(f"/api/v2/generate/{path}/{name}", method=method)
         missing = world.bob.open(f"/api/v2/generate/{path}/{'0' * 36}", method=method)
@@ -351,7 +351,7 @@ def test_find_user_names_the_owner_of_the_key(world):
     assert world.bob.get("/api/v2/find_user").json["username"] == "bob#0"
 
 
-def test_idempotency_keys_of_two_users_do_not_meet(world):
+def test_idempotency_keys_of_two_users_do_not_clash(world):
     headers = {"Idempotency-Key": "same"}
     hers, his = (client.post("/api/v1/jobs", json=WOLF, headers=headers).json for client in (world.ada, world.bob))
     assert hers["id"] != his["id"] and his["origin"] == "painted"
@@ -396,10 +396,10 @@ def test_an_admin_sees_all(world, guarded, client_for):
     assert root.get(f"/api/v1/pictures/{world.picture.key}/image").status_code == 200
     assert world.answered.id in {job["id"] for job in root.get("/api/v1/jobs").json["jobs"]}
     assert world.answered.id in root.get("/audit").text
-    assert root.get("/api/v1/pictures").json["pictures"] == []  # the gallery shows one's own scope
+    assert root.get("/api/v1/pictures").json["pictures"] == []  # the gallery shows only the admin's own scope
 
 
-def test_the_stream_of_new_pictures_shows_only_ones_own(world, queue):
+def test_the_stream_of_new_pictures_shows_only_the_users_own(world, queue):
     his = finished(queue, world.bob.post("/api/v1/jobs", json=FOX).json["id"]).picture
     for client, key in ((world.bob, his.key), (world.ada, world.picture.key)):
         stream = client.get("/gallery/events?since=0-0", buffered=False)
@@ -415,8 +415,8 @@ def as_text(chunk: bytes | str) -> str:
 def test_a_link_works_without_a_key_and_does_not_reveal_the_scope(world, guarded, worker):
     """Clients of the OpenAI dialect expect a link that works without a key; it is valid for an hour."""
     worker.held.clear()
-    asked = {"prompt": FOX["prompt"], "size": "64x64", "response_format": "url"}
-    url = world.ada.post("/v1/images/generations", json=asked).json["data"][0]["url"]
+    body = {"prompt": FOX["prompt"], "size": "64x64", "response_format": "url"}
+    url = world.ada.post("/v1/images/generations", json=body).json["data"][0]["url"]
     with guarded.test_client().get(url) as file:
         assert file.status_code == 200 and world.picture.scope.encode() not in file.data
     broken = url[:-4] + ("AAAA" if not url.endswith("AAAA") else "BBBB")
@@ -455,5 +455,5 @@ def test_rebuilding_a_lost_index_includes_private_pictures(world, memory):
     index = open_index("memory:", "pictures-lost", memory.embedder.dimension)
     report = re_embed(memory.embedder, index, memory.store, lambda line: None)
     assert report.unreadable == [] and index.get(world.picture.key) == world.picture
-    assert [found.key for found in index.newest(world.picture.scope, 9, None)] == [world.picture.key]
+    assert [picture.key for picture in index.newest(world.picture.scope, 9, None)] == [world.picture.key]
     assert index.newest(SHARED, 9, None) == []

@@ -46,9 +46,9 @@ def signed_in(guarded, keys):
 
 def test_only_the_hash_of_a_key_is_stored(keys, job_store):
     holder, key = keys.add("ada")
-    assert re.fullmatch(r"memo_[\w-]{43}", key) and keys.holder(key) == holder
-    kept = "".join(str(job_store.connection.redis.dump(name)) for name in job_store.connection.redis.keys("*"))
-    assert key.removeprefix("memo_") not in kept and holder.role == "user"
+    assert re.fullmatch(r"memo_[\w-]{43}", key) and keys.find(key) == holder
+    dump = "".join(str(job_store.connection.redis.dump(name)) for name in job_store.connection.redis.keys("*"))
+    assert key.removeprefix("memo_") not in dump and holder.role == "user"
 
 
 def test_each_key_has_its_own_scope_unless_it_names_another(keys):
@@ -61,7 +61,7 @@ def test_each_key_has_its_own_scope_unless_it_names_another(keys):
 
 def test_a_new_key_of_the_same_name_has_the_same_scope(keys):
     first, old = keys.add("ada")
-    assert keys.remove("ada") and keys.holder(old) is None and not keys.remove("ada")
+    assert keys.remove("ada") and keys.find(old) is None and not keys.remove("ada")
     assert keys.add("ada")[0].scope == first.scope
 
 
@@ -115,8 +115,8 @@ def test_every_public_endpoint_exists(guarded):
     ],
 )
 def test_auto_requires_a_key_unless_client_and_server_are_this_machine(app: Flask, server, client, status):
-    ends = {"SERVER_NAME": server, "REMOTE_ADDR": client}
-    assert app.test_client().get("/api/v1/models", environ_overrides=ends).status_code == status
+    addresses = {"SERVER_NAME": server, "REMOTE_ADDR": client}
+    assert app.test_client().get("/api/v1/models", environ_overrides=addresses).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_the_rate_limit_counts_requests_per_key(serve, client_for):
 def test_the_daily_limit_counts_pictures_per_key(serve, client_for):
     app = serve(daily="3")
     ada, grace = client_for(app, "ada"), client_for(app, "grace", daily=1)
-    counts = [ada.post("/api/v1/jobs", json={**FOX, "count": many}).status_code for many in (2, 2, 1, 1)]
+    counts = [ada.post("/api/v1/jobs", json={**FOX, "count": count}).status_code for count in (2, 2, 1, 1)]
     assert counts == [202, 429, 202, 429]
     assert [grace.post("/api/v1/jobs", json=FOX).status_code for _ in range(2)] == [202, 429]
     bad = app.test_client().post("/api/v1/jobs", json={**FOX, "steps": 0})
@@ -295,7 +295,7 @@ def test_a_request_that_fails_halfway_is_cancelled_and_does_not_count(serve, cli
     assert ada.post("/api/v1/jobs", json={**FOX, "count": 3}).status_code == 202
 
 
-def test_a_request_that_loses_a_race_for_the_daily_limit_is_cancelled_whole(serve, client_for, queue, monkeypatch):
+def test_a_request_that_loses_a_race_for_the_daily_limit_is_cancelled_entirely(serve, client_for, queue, monkeypatch):
     app = serve(daily="2")
     monkeypatch.setattr(app.extensions["limits"].limiter.limiter, "test", lambda *_, **__: True)
     ada = client_for(app, "ada")
@@ -316,10 +316,10 @@ def test_a_full_queue_refuses_paintings_but_memory_still_answers(serve, client_f
     first = ada.post("/api/v1/jobs", json=FOX).json["id"]
     wait_for(lambda: ada.get(f"/api/v1/jobs/{first}").json["picture"])
     painter.go_on.clear()
-    busy, waits, refused = (request_while_busy(ada, queue, f"{n} cats") for n in ("two", "three", "four"))
+    busy, waiting, refused = (request_while_busy(ada, queue, f"{n} cats") for n in ("two", "three", "four"))
     remembered = ada.post("/api/v1/jobs", json=FOX)
     painter.go_on.set()
-    assert (busy.status_code, waits.status_code, refused.status_code) == (202, 202, 503)
+    assert (busy.status_code, waiting.status_code, refused.status_code) == (202, 202, 503)
     assert int(refused.headers["Retry-After"]) > 0 and remembered.status_code == 200
 
 
@@ -380,12 +380,12 @@ def test_the_secret_can_be_read_from_a_file(tmp_path):
 def test_the_command_adds_lists_and_removes_keys(redis_url, keys, monkeypatch):
     monkeypatch.setenv("JOBS_REDIS", redis_url)
     run = CliRunner().invoke
-    made = run(main, ["key", "add", "ada", "--role", "admin", "--scope", "shared", "--daily", "7"])
-    assert made.exit_code == 0, made.output
-    holder = keys.holder(made.stdout.strip())
+    added = run(main, ["key", "add", "ada", "--role", "admin", "--scope", "shared", "--daily", "7"])
+    assert added.exit_code == 0, added.output
+    holder = keys.find(added.stdout.strip())
     assert (holder.name, holder.role, holder.scope, holder.daily) == ("ada", "admin", "shared", 7)
     listed = run(main, ["key", "list"])
-    assert re.search(r"^ada +admin +shared +7 ", listed.output, re.M) and made.stdout.strip() not in listed.output
+    assert re.search(r"^ada +admin +shared +7 ", listed.output, re.M) and added.stdout.strip() not in listed.output
     assert run(main, ["key", "add", "ada"]).exit_code == 1
     assert run(main, ["key", "remove", "ada"]).exit_code == 0 and keys.all() == []
     assert run(main, ["key", "remove", "ada"]).output.startswith("Error: there is no API key of 'ada'")

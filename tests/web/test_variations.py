@@ -6,12 +6,12 @@ from tests.real import finished, wait_for
 from web.auth import VISITOR
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 8}
-ALIKE = {**FOX, "prompt": "please draw the red fox in snow"}
+PARAPHRASE = {**FOX, "prompt": "please draw the red fox in snow"}
 
 
 @pytest.fixture
 def ask(client, queue, memory):
-    """Send a request; returns its finished jobs, whose pictures are then indexed."""
+    """Send a request; returns its finished jobs once their pictures are indexed."""
 
     def send(url="/api/v1/jobs", **body):
         answer = client.post(url, json=body).json
@@ -33,7 +33,7 @@ def variation(job):
 
 def test_variations_come_from_the_pool_until_it_is_used_up(ask, working):
     keys = {key_of(ask(**FOX, memo="off")) for _ in range(2)}
-    [first] = ask(**ALIKE)
+    [first] = ask(**PARAPHRASE)
     [second] = ask(variation(first))
     [third] = ask(variation(second))
     assert [job.origin for job in (first, second, third)] == ["memory", "memory", "painted"]
@@ -46,7 +46,7 @@ def test_a_variation_is_new_to_the_user_across_chains_of_variations(ask, working
     [first] = ask(**FOX, user="ada")
     [second] = ask(variation(first))
     [third] = ask(**FOX, user="ada")
-    assert third.picture.key in keys and third.origin == "memory"  # repeating a request asks for no variation
+    assert third.picture.key in keys and third.origin == "memory"  # a repeated request may repeat a picture
     [fourth] = ask(variation(third))
     assert second.picture.key in keys and fourth.origin == "painted"
     [other] = ask(**FOX, user="grace")
@@ -61,8 +61,8 @@ def test_a_browser_is_recognized_by_its_cookie(client, ask, working):
     assert first.user == cookie.value
     client.get("/")
     assert client.get_cookie(VISITOR).value == cookie.value
-    page = client.post(f"/jobs/{first.id}/variation")
-    assert page.status_code == 303 and "/jobs/" in page.headers["Location"]
+    answer = client.post(f"/jobs/{first.id}/variation")
+    assert answer.status_code == 303 and "/jobs/" in answer.headers["Location"]
     assert "Another one" in client.get(f"/jobs/{first.id}").text
     assert client.post("/jobs/unknown/variation").status_code == 404
 
@@ -71,7 +71,7 @@ def test_a_variation_does_not_join_the_painting_that_the_user_waits_for(client, 
     painter.go_on.clear()
     first = client.post("/api/v1/jobs", json=FOX).json
     second = client.post(f"/api/v1/jobs/{first['id']}/variation").json
-    joined = client.post("/api/v1/jobs", json=ALIKE).json
+    joined = client.post("/api/v1/jobs", json=PARAPHRASE).json
     painter.go_on.set()
     assert (first["origin"], second["origin"], joined["origin"]) == ("painted", "painted", "joined")
 
@@ -82,12 +82,12 @@ def test_a_variation_ignores_the_seed(ask, working):
     assert first.picture.recipe.seed == 7 != second.picture.recipe.seed and second.origin == "painted"
 
 
-def test_memory_answers_part_of_a_request_for_several_and_the_rest_is_painted(client, ask, working):
-    kept = {key_of(ask(**FOX, memo="off")) for _ in range(2)}
-    jobs = ask(**ALIKE, count=4)
+def test_memory_answers_part_of_a_request_for_several_pictures_and_the_rest_is_painted(client, ask, working):
+    keys = {key_of(ask(**FOX, memo="off")) for _ in range(2)}
+    jobs = ask(**PARAPHRASE, count=4)
     assert [job.origin for job in jobs] == ["memory", "memory", "painted", "painted"]
-    assert len({job.picture.key for job in jobs}) == 4 and {job.picture.key for job in jobs[:2]} == kept
-    answer = client.post("/api/v1/jobs", json={**ALIKE, "count": 4})
+    assert len({job.picture.key for job in jobs}) == 4 and {job.picture.key for job in jobs[:2]} == keys
+    answer = client.post("/api/v1/jobs", json={**PARAPHRASE, "count": 4})
     assert answer.status_code == 200 and len({job["picture"]["key"] for job in answer.json["jobs"]}) == 4
 
 
@@ -104,10 +104,10 @@ def test_several_pictures_with_a_seed_get_consecutive_seeds(ask, working):
 
 def test_an_answer_reported_wrong_leaves_the_pool(client, ask, working):
     first, second = (ask(**FOX, memo="off")[0] for _ in range(2))
-    [served] = ask(**ALIKE)
+    [served] = ask(**PARAPHRASE)
     client.post(f"/api/v1/jobs/{served.id}/label", json={"right": False})
-    [left] = ask(**ALIKE)
-    assert {served.picture.key, left.picture.key} == {first.picture.key, second.picture.key}
+    [remaining] = ask(**PARAPHRASE)
+    assert {served.picture.key, remaining.picture.key} == {first.picture.key, second.picture.key}
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def catalogue(tmp_path):
     return Catalogue(tmp_path)
 
 
-def change(catalogue, name):
-    """Replace the model."""
+def replace_model(catalogue, name):
+    """Change a file of the model, so that it counts as replaced."""
     settings = catalogue.folder / name / "scheduler" / "scheduler_config.json"
     settings.write_text(settings.read_text() + "\n")
 
@@ -35,42 +35,42 @@ def test_a_model_is_loaded_once_and_reloaded_when_it_changes(catalogue):
     painters = Painters(catalogue, lambda model: opened.append(model.revision) or object())
     first = painters("one")
     assert painters("one") is first and painters("two") is not first
-    change(catalogue, "one")
+    replace_model(catalogue, "one")
     assert painters("one") is not first and len(set(opened)) == 3
     assert len(painters.loaded) == 2
 
 
 def test_a_recipe_for_replaced_weights_is_not_painted(catalogue):
     painters = Painters(catalogue, lambda model: model.revision)
-    asked = catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})
-    assert painters.for_recipe(asked) == asked.revision
-    change(catalogue, "one")
+    recipe = catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})
+    assert painters.for_recipe(recipe) == recipe.revision
+    replace_model(catalogue, "one")
     with pytest.raises(BadSetup, match="one was replaced after this request .*: send the request again"):
-        painters.for_recipe(asked)
-    assert painters.for_recipe(catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})) != asked.revision
+        painters.for_recipe(recipe)
+    assert painters.for_recipe(catalogue.recipe({"model": "one", "prompt": "a fox", "seed": 1})) != recipe.revision
 
 
-def test_a_loaded_painter_is_usable_while_another_is_loading(catalogue):
-    begun, slow = threading.Event(), threading.Event()
+def test_a_loaded_painter_can_be_used_while_another_is_loading(catalogue):
+    loading_started, may_finish = threading.Event(), threading.Event()
 
-    def opening(model):
+    def load_painter(model):
         if model.name == "two":
-            begun.set()
-            assert slow.wait(20)
+            loading_started.set()
+            assert may_finish.wait(20)
         return object()
 
-    painters = Painters(catalogue, opening)
+    painters = Painters(catalogue, load_painter)
     first = painters("one")
     with ThreadPoolExecutor(2) as pool:
         loading = [pool.submit(painters, "two") for _ in range(2)]
-        assert begun.wait(20)
+        assert loading_started.wait(20)
         assert painters("one") is first and not any(future.done() for future in loading)
-        slow.set()
+        may_finish.set()
         assert len({id(future.result()) for future in loading}) == 1
 
 
-def held(painter):
-    """Its denoising network."""
+def denoising_network(painter):
+    """Return the denoising network of a painter of either kind."""
     return painter.denoiser if hasattr(painter, "denoiser") else painter.pipe.unet
 
 
@@ -80,7 +80,7 @@ def test_replaced_weights_are_freed(catalogue, name, monkeypatch):
     write_ddpm(catalogue.folder)
     painters = Painters(catalogue, lambda model: open_painter(model, PainterOptions(slots=2)))
     painters(name)(catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2}), lambda step: None)
-    network = weakref.ref(next(held(painters(name)).parameters()))
-    change(catalogue, name)
+    network = weakref.ref(next(denoising_network(painters(name)).parameters()))
+    replace_model(catalogue, name)
     painters(name)
     assert wait_for(lambda: gc.collect() >= 0 and network() is None)

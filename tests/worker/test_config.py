@@ -32,11 +32,11 @@ def test_painters_get_the_settings():
     assert (options.device, options.watts) == ("cpu", 12.5)
 
 
-@pytest.mark.parametrize(("asked", "gpus", "slots"), [("auto", 1, 8), ("auto", 0, 1), ("cpu", 1, 1), ("cuda", 2, 8)])
-def test_a_gpu_paints_several_pictures_at_once_by_default(monkeypatch, asked, gpus, slots):
+@pytest.mark.parametrize(("device", "gpus", "slots"), [("auto", 1, 8), ("auto", 0, 1), ("cpu", 1, 1), ("cuda", 2, 8)])
+def test_a_gpu_paints_several_pictures_at_once_by_default(monkeypatch, device, gpus, slots):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert WorkerConfig(device=asked).painter_options().slots == slots
+    assert WorkerConfig(device=device).painter_options().slots == slots
 
 
 def test_a_missing_gpu_is_reported_before_slots_are_counted(monkeypatch):

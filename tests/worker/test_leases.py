@@ -29,7 +29,7 @@ def lease_keeper(runner, notified):
 
 
 def run_both_rounds(lease_keeper):
-    """One round of both threads."""
+    """Run one round of each of the two threads."""
     lease_keeper.keep_leases()
     lease_keeper.maintain()
 
@@ -67,7 +67,7 @@ def test_a_free_worker_notices_paintings_whose_message_was_lost(
     assert notified == ["stickers"] * lease_keeper.slots
 
 
-def test_a_new_painting_is_left_to_its_own_message(lease_keeper, job_store, recipe, notified):
+def test_a_new_painting_waits_for_its_own_message(lease_keeper, job_store, recipe, notified):
     job_store.submissions.open_job(recipe, reason="", scope="shared", joinable=True)
     run_both_rounds(lease_keeper)
     run_both_rounds(lease_keeper)
@@ -91,52 +91,56 @@ def test_the_backlog_is_indexed_when_the_index_is_back(
     assert "f" * 32 in caplog.text
 
 
-def test_an_init_image_is_removed_when_nothing_used_it_for_long(lease_keeper, job_store, memory, recipe, monkeypatch):
+def test_an_init_image_that_nothing_has_used_for_long_is_removed(
+    lease_keeper, job_store, memory, recipe, monkeypatch
+):
     names = [memory.keep_init_image(png_of(colour), "mine") for colour in ("red", "green", "blue")]
     for name in names:
         job_store.backlog.touch_init_image(name, "mine")
-    used, png = painted(replace(recipe, init_image=names[1], strength=0.5), scope="mine")
-    memory.keep(used, png)
-    memory.index_picture(used)
+    picture, png = painted(replace(recipe, init_image=names[1], strength=0.5), scope="mine")
+    memory.keep(picture, png)
+    memory.index_picture(picture)
     run_both_rounds(lease_keeper)
     assert all(memory.has_init_image(name, "mine") for name in names)
     later = time.time() + KEPT_SECONDS + 1
     monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
-    job_store.backlog.touch_init_image(names[2], "mine")  # sent again
+    job_store.backlog.touch_init_image(names[2], "mine")  # uploaded again
     run_both_rounds(lease_keeper)
     assert [memory.has_init_image(name, "mine") for name in names] == [False, True, True]
     assert job_store.backlog.old_init_images() == []
-    memory.forget(used.key, "mine")
+    memory.forget(picture.key, "mine")
     assert not memory.has_init_image(names[1], "mine")
 
 
 def png_of(colour):
-    written = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(written, "PNG")
-    return written.getvalue()
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_a_cancelled_job_does_not_keep_its_init_image(lease_keeper, job_store, memory, recipe, monkeypatch):
-    start = memory.keep_init_image(png_of("red"), "mine")
-    job_store.backlog.touch_init_image(start, "mine")
-    wanted = replace(recipe, init_image=start, strength=0.5)
-    waits, gone = (
-        job_store.submissions.open_job(replace(wanted, seed=seed), reason="", scope="mine") for seed in (1, 2)
+    init_image = memory.keep_init_image(png_of("red"), "mine")
+    job_store.backlog.touch_init_image(init_image, "mine")
+    from_image = replace(recipe, init_image=init_image, strength=0.5)
+    waiting, cancelled = (
+        job_store.submissions.open_job(replace(from_image, seed=seed), reason="", scope="mine") for seed in (1, 2)
     )
-    for job in (waits, gone):
+    for job in (waiting, cancelled):
         memory.painting_started(job.painting, job.recipe, job.scope)
-    job_store.submissions.cancel(gone.id)
+    job_store.submissions.cancel(cancelled.id)
     lease_keeper.maintain()
-    assert memory.paintings_under_way() == [waits.painting]
-    job_store.submissions.cancel(waits.id)
+    assert memory.paintings_under_way() == [waiting.painting]
+    job_store.submissions.cancel(waiting.id)
     later = time.time() + KEPT_SECONDS + 1
     monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
     lease_keeper.swept_at -= SWEEP_SECONDS
     lease_keeper.maintain()
-    assert memory.paintings_under_way() == [] and not memory.has_init_image(start, "mine")
+    assert memory.paintings_under_way() == [] and not memory.has_init_image(init_image, "mine")
 
 
-def test_heartbeats_begin_at_the_start_and_the_worker_leaves_at_the_end(lease_keeper, runner, job_store, notified):
+def test_heartbeats_begin_at_the_start_and_at_the_end_the_worker_is_taken_off_the_list(
+    lease_keeper, runner, job_store, notified
+):
     lease_keeper.start()
     wait_for(lambda: "here" in job_store.heartbeats.workers())
     assert job_store.heartbeats.workers()["here"]["models"] == ["stickers"]
@@ -165,14 +169,14 @@ def test_no_error_ends_the_lease_keeper(runner, job_store, notified, monkeypatch
     assert str(fault) in caplog.text
 
 
-def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe, notified, monkeypatch):
+def test_leases_are_renewed_while_a_models_files_are_read(runner, job_store, recipe, notified, monkeypatch):
     monkeypatch.setattr("worker.leases.PERIOD", 0.01)
-    reading, read = threading.Event(), threading.Event()
+    reading_started, may_finish = threading.Event(), threading.Event()
 
     def list_models():
         if lease_keeper.models is not None:
-            reading.set()
-            assert read.wait(20)
+            reading_started.set()
+            assert may_finish.wait(20)
         return ["stickers"]
 
     lease_keeper = LeaseKeeper(runner, notified.append, list_models, slots=1, name="here", facts={})
@@ -180,11 +184,11 @@ def test_leases_are_renewed_while_a_new_model_is_read(runner, job_store, recipe,
     claim = job_store.claims.claim(recipe.model)
     runner.claims[claim.painting] = claim
     lease_keeper.start()
-    assert reading.wait(20)
+    assert reading_started.wait(20)
     leases = job_store.connection.prefix + "leases"
     before = job_store.connection.redis.zscore(leases, claim.painting)
     assert wait_for(lambda: job_store.connection.redis.zscore(leases, claim.painting) > before)
-    read.set()
+    may_finish.set()
     lease_keeper.stop()
 
 

@@ -1,4 +1,4 @@
-"""One painting from claim to kept picture: run twice, interrupted, without index, without store."""
+"""One painting from claim to stored picture: run twice, interrupted, without the index, without the store."""
 
 import io
 import threading
@@ -33,14 +33,14 @@ def test_a_task_run_twice_gives_one_picture(runner, painter, memory, job):
     assert len(painter.painted) == 1 and memory.index.count() == 1 and len(list(memory.store.names())) == 1
 
 
-def test_a_picture_kept_by_a_worker_that_died_is_not_painted_again(runner, painter, job_store, memory, job):
+def test_a_picture_stored_by_a_worker_that_then_died_is_not_painted_again(runner, painter, job_store, memory, job):
     picture, png = painted(job.recipe, seed=job.recipe.seed)
     memory.keep(picture, png)
     assert runner.paint(job.recipe.model) == "done"
     assert painter.painted == [] and job_store.jobs.find(job.id).picture == picture
 
 
-def test_a_picture_that_another_worker_has_kept_meanwhile_stays(runner, painter, job_store, memory, job):
+def test_a_picture_that_another_worker_stores_in_the_meantime_stays(runner, painter, job_store, memory, job):
     first, png = painted(job.recipe, seed=job.recipe.seed)
 
     def late(recipe, on_step, init_image=None, turn=None):
@@ -79,7 +79,9 @@ def test_a_cancelled_painting_stops_at_the_next_step(runner, job_store, painter,
     assert painter.painted == [] and list(memory.store.names()) == []
 
 
-def test_a_painting_that_does_not_fit_into_memory_is_repeated_later(runner, job_store, painter, job, recipe):
+def test_a_painting_that_does_not_fit_into_memory_is_retried_and_fails_in_the_end(
+    runner, job_store, painter, job, recipe
+):
     painter.fault = TooLarge(recipe, "cuda:0 bfloat16", RuntimeError("CUDA out of memory"))
     for _ in range(MAX_ATTEMPTS - 1):
         assert runner.paint(job.recipe.model) == "left"
@@ -90,42 +92,44 @@ def test_a_painting_that_does_not_fit_into_memory_is_repeated_later(runner, job_
     assert "64 × 64 of stickers does not fit into the memory of cuda:0" in job_store.jobs.find(job.id).error
 
 
-def lapse(job_store, job):
+def expire_lease(job_store, job):
     """Let the job's lease run out and requeue its painting."""
     job_store.connection.redis.zadd(job_store.connection.prefix + "leases", {job.painting: 0})
     assert job_store.claims.requeue_expired() == [job.recipe.model]
 
 
-def test_an_unexpected_fault_is_repeated_and_then_becomes_the_jobs_error(runner, job_store, painter, job, caplog):
+def test_after_an_unexpected_fault_a_painting_is_retried_and_then_fails_with_it(
+    runner, job_store, painter, job, caplog
+):
     painter.fault = RuntimeError("out of ochre")
     for attempt in (1, 2):
         assert runner.paint(job.recipe.model) == "left"
-        now = job_store.jobs.find(job.id)
+        current = job_store.jobs.find(job.id)
         assert (
-            now.state is State.RUNNING
-            and f"attempt {attempt} failed and will be repeated soon: RuntimeError: out of ochre" in now.message
+            current.state is State.RUNNING
+            and f"attempt {attempt} failed and will be repeated soon: RuntimeError: out of ochre" in current.message
         )
-        lapse(job_store, job)
+        expire_lease(job_store, job)
     assert runner.paint(job.recipe.model) == "failed"
     assert job_store.jobs.find(job.id).error == "RuntimeError: out of ochre" and "Traceback" in caplog.text
-    assert not runner.closing.is_set()  # one painting may be at fault itself
+    assert not runner.closing.is_set()  # the painting itself may be at fault
 
 
 def test_a_passing_fault_loses_no_picture(runner, job_store, painter, job):
     painter.fault = RuntimeError("a hiccup")
     assert runner.paint(job.recipe.model) == "left"
     painter.fault = None
-    lapse(job_store, job)
+    expire_lease(job_store, job)
     assert runner.paint(job.recipe.model) == "done"
 
 
-def test_an_earlier_fault_is_shown_even_if_later_workers_die(runner, job_store, painter, job):
+def test_the_error_names_an_earlier_fault_even_if_later_workers_die(runner, job_store, painter, job):
     painter.fault = RuntimeError("out of ochre")
     runner.paint(job.recipe.model)
     for _ in range(MAX_ATTEMPTS - 1):
-        lapse(job_store, job)
+        expire_lease(job_store, job)
         assert job_store.claims.claim(job.recipe.model)
-    lapse(job_store, job)
+    expire_lease(job_store, job)
     assert runner.paint(job.recipe.model) == "failed"
     assert "died 3 times" in job_store.jobs.find(job.id).error and "out of ochre" in job_store.jobs.find(job.id).error
 
@@ -134,13 +138,13 @@ def test_a_painting_that_kills_its_workers_fails_in_the_end(runner, job_store, p
     memory.painting_started(job.painting, job.recipe, job.scope)
     for _ in range(MAX_ATTEMPTS):
         assert job_store.claims.claim(job.recipe.model)
-        lapse(job_store, job)
+        expire_lease(job_store, job)
     assert runner.paint(job.recipe.model) == "failed" and runner.ended["failed"] == 1 and painter.painted == []
     assert job_store.jobs.find(job.id).error == "the worker died 3 times while painting this picture"
     assert memory.paintings_under_way() == []
 
 
-def test_a_worker_on_which_everything_fails_ends(runner, job_store, painter, recipe):
+def test_a_worker_on_which_every_painting_fails_ends(runner, job_store, painter, recipe):
     """Three paintings in a row fail; the fourth is left to other workers, and no job fails because of it."""
     jobs = [
         job_store.submissions.open_job(replace(recipe, seed=seed), reason="", scope="shared") for seed in range(5)
@@ -168,7 +172,7 @@ def test_a_missing_model_becomes_the_jobs_error(runner, job_store, job):
     assert job_store.jobs.find(job.id).error == "the model stickers is not here"
 
 
-def test_without_an_index_the_picture_is_kept_and_put_on_the_backlog(runner, job_store, memory, job, unused_port):
+def test_without_an_index_the_picture_is_stored_and_put_on_the_backlog(runner, job_store, memory, job, unused_port):
     memory.index = open_index(f"http://127.0.0.1:{unused_port}", "pictures", memory.embedder.dimension)
     assert runner.paint(job.recipe.model) == "done"
     done = job_store.jobs.find(job.id)
@@ -176,7 +180,7 @@ def test_without_an_index_the_picture_is_kept_and_put_on_the_backlog(runner, job
     assert [key for _, key in job_store.backlog.unindexed()] == [done.picture.key]
 
 
-def test_a_store_that_comes_back_loses_nothing(runner, job_store, memory, job, monkeypatch):
+def test_nothing_is_lost_when_the_store_comes_back(runner, job_store, memory, job, monkeypatch):
     monkeypatch.setattr("worker.paint.STORE_WAIT", (0.001, 0.002))
     real, calls = memory.store.put, []
 
@@ -191,28 +195,28 @@ def test_a_store_that_comes_back_loses_nothing(runner, job_store, memory, job, m
     assert len(calls) == 4 and job_store.jobs.find(job.id).state is State.DONE
 
 
-@pytest.mark.parametrize("asked", ["exists", "put"])
+@pytest.mark.parametrize("operation", ["exists", "put"])
 def test_a_painting_waits_for_a_store_that_is_down_and_does_not_fail(
-    runner, job_store, memory, painter, job, asked, monkeypatch
+    runner, job_store, memory, painter, job, operation, monkeypatch
 ):
-    """For longer than any lease. The job says so, and the finished picture is not painted again."""
+    """It may wait longer than any lease. The job says that it waits, and the picture is not painted again."""
     monkeypatch.setattr("worker.paint.STORE_WAIT", (0.001, 0.002))
-    away, calls, seen = threading.Event(), [], []
-    away.set()
-    real = getattr(memory.store, asked)
+    is_down, calls, waiting = threading.Event(), [], []
+    is_down.set()
+    real = getattr(memory.store, operation)
 
-    def method(*given, **named):
-        if not away.is_set():
-            return real(*given, **named)
-        calls.append(given)
+    def method(*arguments, **options):
+        if not is_down.is_set():
+            return real(*arguments, **options)
+        calls.append(arguments)
         if len(calls) > 30:
-            seen.append(job_store.jobs.find(job.id))
-            away.clear()
+            waiting.append(job_store.jobs.find(job.id))
+            is_down.clear()
         raise Unavailable("the store is down")
 
-    monkeypatch.setattr(memory.store, asked, method)
+    monkeypatch.setattr(memory.store, operation, method)
     assert runner.paint(job.recipe.model) == "done" and len(painter.painted) == 1
-    assert seen[0].state is State.RUNNING and "waiting for the picture store" in seen[0].message
+    assert waiting[0].state is State.RUNNING and "waiting for the picture store" in waiting[0].message
     assert job_store.jobs.find(job.id).state is State.DONE and memory.has(job_store.jobs.find(job.id).picture.key)
 
 
@@ -227,8 +231,8 @@ def test_a_painting_that_waits_for_the_store_can_be_cancelled(runner, job_store,
     assert runner.paint(job.recipe.model) == "cancel" and job_store.jobs.find(job.id).state is State.CANCELLED
 
 
-def down_for(calls, times, real):
-    """The real method, refusing the first few calls."""
+def fail_at_first(calls, times, real):
+    """The real method, except that its first `times` calls fail."""
 
     def method(*arguments):
         calls.append(arguments)
@@ -240,26 +244,26 @@ def down_for(calls, times, real):
 
 
 def test_a_painting_goes_on_when_some_steps_cannot_be_reported(runner, job_store, job, monkeypatch):
-    monkeypatch.setattr(job_store.progress, "report_step", down_for([], 2, job_store.progress.report_step))
+    monkeypatch.setattr(job_store.progress, "report_step", fail_at_first([], 2, job_store.progress.report_step))
     assert runner.paint(job.recipe.model) == "done"
     assert job_store.jobs.find(job.id).state is State.DONE
 
 
 def test_previews_come_between_steps_and_not_after_the_last(runner, job_store, job, monkeypatch):
     monkeypatch.setattr("worker.paint.PREVIEW_SECONDS", 0.0)
-    looked, seen = [], []
+    drawn, previews = [], []
 
     def painter(recipe, on_step, init_image=None, turn=None):
         for step in range(1, recipe.steps + 1):
-            on_step(Progress(step, 1.0, 2.0 * step, lambda: looked.append(1) or Image.new("RGB", (8, 8), "red")))
-            seen.append(job_store.jobs.preview(job.id))
+            on_step(Progress(step, 1.0, 2.0 * step, lambda: drawn.append(1) or Image.new("RGB", (8, 8), "red")))
+            previews.append(job_store.jobs.preview(job.id))
         return Image.new("RGB", (64, 64))
 
     painter.device, painter.metered = "test", True
     runner.painters = lambda name: painter
     assert runner.paint(job.recipe.model) == "done"
-    assert len(looked) == job.recipe.steps - 1
-    shown = Image.open(io.BytesIO(seen[0]))
+    assert len(drawn) == job.recipe.steps - 1
+    shown = Image.open(io.BytesIO(previews[0]))
     done = job_store.jobs.find(job.id).picture
     assert (done.joules, done.metered) == (2.0 * job.recipe.steps, True) and runner.state()["joules"] == done.joules
     assert (shown.format, shown.size) == ("WEBP", (8, 8)) and shown.getpixel((4, 4))[0] > 200
@@ -267,7 +271,7 @@ def test_previews_come_between_steps_and_not_after_the_last(runner, job_store, j
 
 def test_no_job_fails_when_the_queue_is_down_at_the_end(runner, painter, job_store, job, monkeypatch):
     monkeypatch.setattr("jobs.store.claims.LEASE_SECONDS", -1.0)
-    monkeypatch.setattr(job_store.progress, "complete", down_for([], 1, job_store.progress.complete))
+    monkeypatch.setattr(job_store.progress, "complete", fail_at_first([], 1, job_store.progress.complete))
     assert runner.paint(job.recipe.model) == "left"
     assert job_store.jobs.find(job.id).state is State.RUNNING and job_store.claims.requeue_expired() == [
         job.recipe.model
@@ -289,16 +293,16 @@ def test_a_worker_that_closes_while_the_store_is_down_releases_its_painting(
 
 def test_a_closing_worker_releases_its_painting(runner, job_store, painter, job):
     painter.go_on.clear()
-    said = []
-    thread = threading.Thread(target=lambda: said.append(runner.paint(job.recipe.model)))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(runner.paint(job.recipe.model)))
     thread.start()
     while job_store.jobs.find(job.id).state is not State.RUNNING:
         pass
     runner.closing.set()
     painter.go_on.set()
     thread.join(10)
-    assert said == ["hand back"] and job_store.jobs.find(job.id).state is State.QUEUED
-    assert runner.handle_message(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
+    assert results == ["hand back"] and job_store.jobs.find(job.id).state is State.QUEUED
+    assert runner.answer(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
     runner.closing.clear()
     assert runner.handle_message(job.recipe.model) == "done"
 

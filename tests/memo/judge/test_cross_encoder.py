@@ -12,7 +12,7 @@ from memo.minilm import minilm_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NLI = ("contradiction", "Entailment", "neutral")
-WANTS, OLD = "a young cat", ["a kitten", "a puppy sleeps", "the cat of a neighbour", "a lion cub in the grass"]
+WANTED, OLD = "a young cat", ["a kitten", "a puppy sleeps", "the cat of a neighbour", "a lion cub in the grass"]
 
 
 def write_model(folder, labels):
@@ -35,12 +35,12 @@ def write_model(folder, labels):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def score_model(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("one"), ["score"])
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
+def nli_model(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("three"), NLI)
 
 
@@ -48,54 +48,58 @@ def logits(folder, pairs):
     return CrossEncoder(folder, device="cpu", activation_fn=torch.nn.Identity()).predict(pairs).astype(np.float64)
 
 
-def test_a_single_score_becomes_a_probability_and_the_lower_direction_counts(one):
-    sure = open_cross_encoder(one).confidences(WANTS, OLD)
-    there, back = (
-        1 / (1 + np.exp(-logits(one, pairs)))
-        for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD])
+def test_a_single_score_becomes_a_probability_and_the_lower_direction_counts(score_model):
+    confidences = open_cross_encoder(score_model).confidences(WANTED, OLD)
+    forward, backward = (
+        1 / (1 + np.exp(-logits(score_model, pairs)))
+        for pairs in ([(old, WANTED) for old in OLD], [(WANTED, old) for old in OLD])
     )
-    assert np.allclose(sure, np.minimum(there, back), atol=1e-6)
-    assert (there < back).any() and (there > back).any()
-    assert all(0 < value < 1 for value in sure)
+    assert np.allclose(confidences, np.minimum(forward, backward), atol=1e-6)
+    assert (forward < backward).any() and (forward > backward).any()
+    assert all(0 < value < 1 for value in confidences)
 
 
-def test_a_score_does_not_depend_on_the_other_prompts(one):
-    judge = open_cross_encoder(one)
-    assert np.allclose(judge.confidences(WANTS, OLD), [judge.confidences(WANTS, [old])[0] for old in OLD], atol=1e-6)
-
-
-def test_with_three_labels_the_lower_entailment_counts(three):
-    sure = open_cross_encoder(three).confidences(WANTS, OLD)
-    there, back = (logits(three, pairs) for pairs in ([(old, WANTS) for old in OLD], [(WANTS, old) for old in OLD]))
-    both = [np.exp(rows)[:, NLI.index("Entailment")] / np.exp(rows).sum(1) for rows in (there, back)]
-    assert np.allclose(sure, np.minimum(*both), atol=1e-6) and not np.allclose(*both)
-
-
-def test_a_models_own_activation_is_ignored(one, tmp_path):
-    CrossEncoder(one, device="cpu", activation_fn=torch.nn.Tanh()).save_pretrained(str(tmp_path))
-    assert open_cross_encoder(str(tmp_path)).confidences(WANTS, OLD) == open_cross_encoder(one).confidences(
-        WANTS, OLD
+def test_a_score_does_not_depend_on_the_other_prompts(score_model):
+    judge = open_cross_encoder(score_model)
+    assert np.allclose(
+        judge.confidences(WANTED, OLD), [judge.confidences(WANTED, [old])[0] for old in OLD], atol=1e-6
     )
 
 
-def test_rules_decide_before_the_model(one):
-    verdicts = open_cross_encoder(one)("a red fox", ["Red fox, please", "a blue fox"])
+def test_with_three_labels_the_lower_entailment_counts(nli_model):
+    confidences = open_cross_encoder(nli_model).confidences(WANTED, OLD)
+    forward, backward = (
+        logits(nli_model, pairs) for pairs in ([(old, WANTED) for old in OLD], [(WANTED, old) for old in OLD])
+    )
+    both = [np.exp(rows)[:, NLI.index("Entailment")] / np.exp(rows).sum(1) for rows in (forward, backward)]
+    assert np.allclose(confidences, np.minimum(*both), atol=1e-6) and not np.allclose(*both)
+
+
+def test_a_models_own_activation_is_ignored(score_model, tmp_path):
+    CrossEncoder(score_model, device="cpu", activation_fn=torch.nn.Tanh()).save_pretrained(str(tmp_path))
+    assert open_cross_encoder(str(tmp_path)).confidences(WANTED, OLD) == open_cross_encoder(score_model).confidences(
+        WANTED, OLD
+    )
+
+
+def test_rules_decide_before_the_model(score_model):
+    verdicts = open_cross_encoder(score_model)("a red fox", ["Red fox, please", "a blue fox"])
     assert [(verdict.fits, verdict.confidence) for verdict in verdicts] == [(True, 1.0), (False, 0.0)]
     assert "says 'blue', not 'red'" in verdicts[1].reason
 
 
-def test_a_pair_fits_at_the_threshold(one):
-    judge = open_cross_encoder(one)
-    for sure, fits in ((THRESHOLD, True), (THRESHOLD - 0.001, False), (float("nan"), False)):
-        verdict = judge.verdict(WANTS, "a kitten", sure)
+def test_a_pair_fits_at_the_threshold(score_model):
+    judge = open_cross_encoder(score_model)
+    for confidence, fits in ((THRESHOLD, True), (THRESHOLD - 0.001, False), (float("nan"), False)):
+        verdict = judge.verdict(WANTED, "a kitten", confidence)
         assert verdict.fits == fits and judge.name in verdict.reason and "90% is needed" in verdict.reason
 
 
-def test_each_remembered_prompt_gets_its_own_verdict(one):
-    judge = open_cross_encoder(one)
-    assert [verdict.confidence for verdict in judge(WANTS, OLD)] == judge.confidences(WANTS, OLD)
-    assert [old in verdict.reason for old, verdict in zip(OLD, judge(WANTS, OLD), strict=True)] == [True] * 4
-    assert judge(WANTS, []) == []
+def test_each_remembered_prompt_gets_its_own_verdict(score_model):
+    judge = open_cross_encoder(score_model)
+    assert [verdict.confidence for verdict in judge(WANTED, OLD)] == judge.confidences(WANTED, OLD)
+    assert [old in verdict.reason for old, verdict in zip(OLD, judge(WANTED, OLD), strict=True)] == [True] * 4
+    assert judge(WANTED, []) == []
 
 
 def test_a_model_without_an_entailment_label_is_refused(tmp_path):
@@ -111,6 +115,6 @@ def test_a_missing_or_empty_folder_is_refused(tmp_path, monkeypatch):
             open_cross_encoder(name)
 
 
-def test_the_judges_name_holds_the_models(one):
+def test_the_judges_name_includes_the_models(score_model):
     assert CrossEncoderJudge(None, "a/b").name == "cross-encoder:a/b"
-    assert open_cross_encoder(one).name == f"cross-encoder:{one}"
+    assert open_cross_encoder(score_model).name == f"cross-encoder:{score_model}"

@@ -1,4 +1,4 @@
-"""A judge's figures, compared with counts by hand."""
+"""A judge's figures, compared with counts made by hand."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ HUNDRED = [row / 100 for row in range(100)]
 
 
 @pytest.mark.parametrize(
-    ("misses", "part", "passing"),
+    ("misses", "allowed", "passing"),
     [
         (HUNDRED, 0.01, [0.99]),
         (HUNDRED, 0.05, [0.95, 0.96, 0.97, 0.98, 0.99]),
@@ -23,10 +23,10 @@ HUNDRED = [row / 100 for row in range(100)]
         ([0.0, 0.0, 0.0, 0.0], 0.5, []),
     ],
 )
-def test_at_most_the_given_share_of_near_misses_passes_and_ties_do_not(misses, part, passing):
+def test_at_most_the_allowed_share_of_near_misses_passes_and_ties_do_not(misses, allowed, passing):
     scores = np.array([0.5, *misses, 1.0])
     y = np.array([1, *(0 for _ in misses), 1])
-    low = threshold(scores, y, part)
+    low = threshold(scores, y, allowed)
     assert [score for score in misses if score >= low] == passing
 
 

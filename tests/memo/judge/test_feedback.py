@@ -25,7 +25,7 @@ def labels(request) -> Labels:
 
 
 def label(**changes) -> Label:
-    said = {
+    defaults = {
         "key": "k" * 4,
         "remembered": "a fox",
         "wanted": "a wolf",
@@ -33,13 +33,13 @@ def label(**changes) -> Label:
         "source": "user",
         "created": 1.0,
     }
-    return Label(**{**said, **changes})
+    return Label(**{**defaults, **changes})
 
 
 def test_labels_are_found_by_picture_and_scope(labels):
     mine, other, elsewhere = label(), label(key="other"), label(scope="alice")
-    for one in (mine, other, elsewhere):
-        labels.add(one, VECTOR)
+    for added in (mine, other, elsewhere):
+        labels.add(added, VECTOR)
     assert labels.of_picture(mine.key, "shared") == [mine] and labels.of_picture(mine.key, "alice") == [elsewhere]
     assert labels.of_picture("none", "shared") == []
     assert len(list(labels.all())) == 3
@@ -49,13 +49,13 @@ def test_a_repeated_label_replaces_the_old_one_of_the_same_source(labels):
     labels.add(label(), VECTOR)
     labels.add(label(wanted="A wolf, please.", right=True, created=2.0), VECTOR)
     labels.add(label(source="audit"), VECTOR)
-    assert sorted((one.source, one.right) for one in labels.all()) == [("audit", False), ("user", True)]
+    assert sorted((stored.source, stored.right) for stored in labels.all()) == [("audit", False), ("user", True)]
 
 
 def test_all_labels_are_read_page_by_page(labels):
     for number in range(300):
         labels.add(label(wanted=f"wolf number {number}"), VECTOR)
-    assert len({one.wanted for one in labels.all()}) == 300
+    assert len({stored.wanted for stored in labels.all()}) == 300
 
 
 def test_each_complaint_halves_the_permitted_doubt():
@@ -81,75 +81,75 @@ def with_judge(memory: Memory, confidence: float) -> Memory:
     return Memory(memory.embedder, memory.index, memory.store, judge, memory.pending, memory.labels)
 
 
-def test_a_wrong_answer_is_never_given_again(memory, remember, recipe):
-    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
-    sure = with_judge(memory, 1.0)
-    assert sure.recall(wolf).match
-    sure.label(kept, wolf.prompt, right=False, source="user")
-    assert sure.recall(wolf).match is None
-    assert sure.recall(replace(recipe, prompt="Draw a wolf in the snow, please")).match is None
-    assert sure.recall(replace(recipe, prompt="a husky in the snow")).match
-    assert sure.recall(recipe).match
+def test_an_answer_marked_wrong_is_never_returned_again(memory, remember, recipe):
+    picture, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    confident = with_judge(memory, 1.0)
+    assert confident.recall(wolf).match
+    confident.label(picture, wolf.prompt, right=False, source="user")
+    assert confident.recall(wolf).match is None
+    assert confident.recall(replace(recipe, prompt="Draw a wolf in the snow, please")).match is None
+    assert confident.recall(replace(recipe, prompt="a husky in the snow")).match
+    assert confident.recall(recipe).match
 
 
 def test_a_picture_that_was_marked_wrong_needs_more_confidence(memory, remember, recipe):
-    kept, husky = remember(recipe), replace(recipe, prompt="a husky in the snow")
-    memory.label(kept, "a wolf in the snow", right=False, source="user")
+    picture, husky = remember(recipe), replace(recipe, prompt="a husky in the snow")
+    memory.label(picture, "a wolf in the snow", right=False, source="user")
     assert with_judge(memory, 0.94).recall(husky).match is None
     assert with_judge(memory, 0.96).recall(husky).match
-    memory.label(kept, "a dog in the snow", right=False, source="audit")
+    memory.label(picture, "a dog in the snow", right=False, source="audit")
     assert with_judge(memory, 0.96).recall(husky).match is None
 
 
 def test_complaints_survive_indexing_a_picture_again(memory, remember, recipe):
-    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
-    sure = with_judge(memory, 1.0)
-    sure.label(kept, wolf.prompt, right=False, source="user")
-    memory.index_picture(kept)
-    assert sure.recall(wolf).match is None
+    picture, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    confident = with_judge(memory, 1.0)
+    confident.label(picture, wolf.prompt, right=False, source="user")
+    memory.index_picture(picture)
+    assert confident.recall(wolf).match is None
 
 
 def test_a_misjudged_prompt_is_refused_for_all_its_pictures(memory, remember, recipe):
-    """Another picture that exists already, one painted later, and one under way."""
-    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    """This includes an older picture of the prompt, one painted later, and one under way."""
+    picture, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
     remember(recipe, seed=7)
-    sure = with_judge(memory, 1.0)
-    sure.label(kept, wolf.prompt, right=False, source="user")
-    assert sure.recall(wolf, seen=[kept.key]).match is None
+    confident = with_judge(memory, 1.0)
+    confident.label(picture, wolf.prompt, right=False, source="user")
+    assert confident.recall(wolf, seen=[picture.key]).match is None
     remember(recipe, seed=8)
-    sure.painting_started("0" * 32, replace(recipe, seed=9), "shared")
-    assert sure.recall(wolf) == Recall(
+    confident.painting_started("0" * 32, replace(recipe, seed=9), "shared")
+    assert confident.recall(wolf) == Recall(
         None, "pictures of the remembered prompt 'a red fox in the snow' were marked as wrong"
     )
-    assert sure.recall(replace(recipe, prompt="a husky in the snow"), seen=[kept.key]).match
+    assert confident.recall(replace(recipe, prompt="a husky in the snow"), seen=[picture.key]).match
 
 
-def test_a_complaint_in_a_pictures_own_words_concerns_that_picture_only(memory, remember, recipe):
-    kept = remember(recipe)
+def test_a_complaint_in_a_pictures_own_words_concerns_only_that_picture(memory, remember, recipe):
+    first = remember(recipe)
     second = remember(recipe, seed=7)
-    memory.label(kept, "Red fox in the snow, please", right=False, source="user")
-    found = with_judge(memory, 1.0).recall(replace(recipe, prompt="red fox in snow"))
-    assert found.match and found.match.picture.key == second.key
+    memory.label(first, "Red fox in the snow, please", right=False, source="user")
+    recall = with_judge(memory, 1.0).recall(replace(recipe, prompt="red fox in snow"))
+    assert recall.match and recall.match.picture.key == second.key
 
 
-def test_a_complaint_can_be_taken_back(memory, remember, recipe):
-    kept, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
-    sure = with_judge(memory, 1.0)
+def test_a_complaint_can_be_withdrawn(memory, remember, recipe):
+    picture, wolf = remember(recipe), replace(recipe, prompt="a wolf in the snow")
+    confident = with_judge(memory, 1.0)
     for right in (False, True):
-        sure.label(kept, wolf.prompt, right=right, source="user")
-    assert sure.recall(wolf).match
+        confident.label(picture, wolf.prompt, right=right, source="user")
+    assert confident.recall(wolf).match
 
 
-def test_a_picture_marked_wrong_for_its_own_words_is_returned_for_its_seed_only(memory, remember, recipe):
-    kept = remember(recipe, seed=4)
-    memory.label(kept, recipe.prompt, right=False, source="user")
+def test_a_picture_marked_wrong_for_its_own_words_is_returned_only_for_its_seed(memory, remember, recipe):
+    picture = remember(recipe, seed=4)
+    memory.label(picture, recipe.prompt, right=False, source="user")
     assert memory.recall(recipe).match is None
     assert memory.recall(replace(recipe, seed=4)).match, "an exact recipe always gives its picture"
 
 
-def test_a_memory_without_labels_refuses_them(memory, remember, recipe):
-    kept = remember(recipe)
-    plain = Memory(memory.embedder, memory.index, memory.store, memory.judge)
+def test_a_memory_that_keeps_no_labels_refuses_a_label(memory, remember, recipe):
+    picture = remember(recipe)
+    unlabelled = Memory(memory.embedder, memory.index, memory.store, memory.judge)
     with pytest.raises(Unavailable, match="keeps no labels"):
-        plain.label(kept, "a wolf", right=False, source="user")
-    assert plain.recall(recipe).match
+        unlabelled.label(picture, "a wolf", right=False, source="user")
+    assert unlabelled.recall(recipe).match

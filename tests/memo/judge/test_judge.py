@@ -66,9 +66,9 @@ def test_each_remembered_prompt_gets_its_own_verdict_in_order():
 
 def test_pairs_are_scored_as_remembered_and_wanted():
     questions = []
-    asking = LanguageJudge("any", lambda task, question: str(questions.append(json.loads(question))))
+    language_judge = LanguageJudge("any", lambda task, question: str(questions.append(json.loads(question))))
     pairs = [("a fox", "fox"), ("a fox", "two dogs, then three dogs"), ("a kitten", "a young cat")]
-    assert score_pairs(asking, pairs) == [(1.0, True), (0.0, False), (0.0, False)]
+    assert score_pairs(language_judge, pairs) == [(1.0, True), (0.0, False), (0.0, False)]
     assert questions[-1] == {"painted": [{"number": 1, "prompt": "a kitten"}], "new prompt": "a young cat"}
 
 

@@ -31,8 +31,8 @@ def test_a_pair_without_a_group_forms_its_own(file):
 
 @pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "a\x0cb", "a\rb\nc", "naïve 狐 🐱", ""])
 def test_a_text_may_hold_any_characters(file, text):
-    for plain in (True, False):
-        file.write_text(json.dumps({**GOOD, "a": text}, ensure_ascii=plain) + "\r\n", encoding="utf-8")
+    for ascii_only in (True, False):
+        file.write_text(json.dumps({**GOOD, "a": text}, ensure_ascii=ascii_only) + "\r\n", encoding="utf-8")
         assert [pair.a for pair in read_pairs(file)] == [text]
 
 

@@ -1,4 +1,4 @@
-"""The shipped judge: few errors on adversarial pairs, and the same result by every way of asking."""
+"""The shipped judge: few errors on adversarial pairs, and the same result alone, in a batch and in either order."""
 
 from dataclasses import replace
 
@@ -32,8 +32,8 @@ def test_a_pair_is_judged_the_same_alone_and_in_a_batch(judge):
 
 def test_the_order_of_two_prompts_does_not_matter(judge):
     for pair in RED_TEAM[:20]:
-        there, back = judge.batch_logits([(pair.a, pair.b), (pair.b, pair.a)])
-        assert judge.card.probability(there) == pytest.approx(judge.card.probability(back), abs=1e-4)
+        forward, backward = judge.batch_logits([(pair.a, pair.b), (pair.b, pair.a)])
+        assert judge.card.probability(forward) == pytest.approx(judge.card.probability(backward), abs=1e-4)
 
 
 def test_the_rules_decide_without_a_network(judge):
@@ -72,8 +72,8 @@ def test_the_next_network_runs_only_while_it_can_change_the_decision(judge):
         ([between, *[low] * rest], [high] * (rest + 1), means[0] >= between),
         ([low] * (rest + 1), [between, *[high] * rest], means[0] <= between),
     ):
-        wanted = np.where(continued, means[-1], means[0])
-        assert logits(judge.networks, below, above) == pytest.approx(wanted, abs=1e-3)
+        expected = np.where(continued, means[-1], means[0])
+        assert logits(judge.networks, below, above) == pytest.approx(expected, abs=1e-3)
     assert np.abs(means[-1] - means[0]).max() > 0.1
 
 

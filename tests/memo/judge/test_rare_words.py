@@ -24,7 +24,7 @@ def count_tokens():
         ("a photograph of a cat", "hfnchvgnghfbdjvuiiiuutewruirvhd", "does not mention"),
     ],
 )
-def test_another_rare_word_makes_another_picture(count_tokens, old, new, expected):
+def test_a_rare_word_in_only_one_prompt_is_a_conflict(count_tokens, old, new, expected):
     assert expected in (find_rare_word_conflict(old, new, count_tokens) or "")
     assert find_rare_word_conflict(new, old, count_tokens)
 

@@ -64,7 +64,7 @@ def test_stripping_never_leaves_an_empty_prompt():
 
 
 def test_no_surprising_pair_written_by_hand_is_served():
-    """Of the 30 pairs to be served 17 are (13 before words of this list were added): that must not get worse."""
+    """Of the 30 pairs that should be served, at least 17 are (13 before words from this list were added)."""
     judge = open_judge("learned", ROOT / "var" / "text")
     served = []
     for pair in PAIRS:

@@ -1,4 +1,4 @@
-"""The rules veto where two prompts ask for different pictures beyond doubt, and only there."""
+"""The rules veto a match where two prompts clearly ask for different pictures, and allow every doubtful one."""
 
 from random import Random
 
@@ -7,7 +7,7 @@ import pytest
 from memo.judge.rules import VETOES, find_veto
 from memo.judge.wording_rules import MODEL_TOKENS, count_tokens
 from memo.judge.words import same_words
-from memo.onnx_embedder import LONGEST
+from memo.onnx_embedder import LONGEST_TEXT
 
 LONG = "a wide harbour with fishing boats and small houses on a hill, " * 29
 VETOED = {
@@ -141,7 +141,7 @@ VETOED = {
         ("a statue of a president", "a statue of Lincoln", "does not mention 'Lincoln'"),
         ("a map of Iran in blue", "a map of Iranistan in blue", "does not mention 'Iranistan'"),
     ],
-    "signs": [
+    "symbols": [
         ("🦊, octane render", "🐺, octane render", "says '🦊', not '🐺'"),
         ("🦊 in the snow", "a fox in the snow", "mentions '🦊', which the new prompt does not"),
         ("a sign: 狐", "a sign: 狼", "says '狐', not '狼'"),
@@ -276,7 +276,7 @@ ALLOWED = {
         ("cows in a wet field", "In a wet field, The cows are grazing"),
         ("a herd of African elephants", "a herd of elephants in Africa"),
     ],
-    "signs": [
+    "symbols": [
         ("🦊 in the snow", "in the snow, 🦊"),
         ("a café in Île-de-France", "a cafe in Ile-de-France"),
         ("a fox™", "a fox"),
@@ -405,12 +405,12 @@ def test_order_number_spelling_and_meaning_make_words_differ(old, new):
     assert not same_words(old, new) and not same_words(new, old)
 
 
-def test_the_counted_tokens_are_never_fewer_than_the_text_models(embedder):
-    """Otherwise a prompt might be cut that the rule takes to be read whole."""
+def test_the_rules_never_count_fewer_tokens_than_the_text_model(embedder):
+    """Otherwise the text model could cut a prompt that the rule believes it reads whole."""
     letters = "abcdefghijklmnopqrstuvwxyzé한字ßÅ1,-_ 😀"
     random = Random(1)
     alphabets = (letters, letters[:26])
     texts = ["".join(random.choices(alphabet, k=40)) for alphabet in alphabets for _ in range(500)]
-    assert MODEL_TOKENS == LONGEST - 2
+    assert MODEL_TOKENS == LONGEST_TEXT - 2
     assert not [text for text in texts if count_tokens(text) < embedder.count_tokens(text)]
     assert count_tokens("a wide harbour with fishing boats") <= 20

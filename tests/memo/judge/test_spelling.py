@@ -47,7 +47,7 @@ def test_an_extra_missing_or_swapped_letter_is_a_typo(word):
 @pytest.mark.parametrize(
     "word", ["yellow", "mellow", "yellows", "yellaw", "yllwo", "ellow", "eyllow", "yleolw", "yeloww"]
 )
-def test_a_different_letter_or_more_than_one_change_is_no_typo(word):
+def test_a_different_letter_or_more_than_one_change_is_not_a_typo(word):
     assert not is_typo(word, "yellow")
 
 

@@ -8,8 +8,8 @@ from training.judge import edits
 from training.judge.grammar import NothingToEdit
 
 
-def results(edit, text, count=60):
-    """All results of an edit over `count` seeds."""
+def apply_edit(edit, text, count=60):
+    """Apply an edit with `count` seeds; returns the different results."""
     texts = set()
     for seed in range(count):
         try:
@@ -49,7 +49,7 @@ def results(edit, text, count=60):
     ],
 )
 def test_an_edit_gives_the_expected_texts(edit, text, expected):
-    texts = results(edit, text)
+    texts = apply_edit(edit, text)
     if expected is None:
         assert texts and text not in texts
     else:
@@ -57,20 +57,20 @@ def test_an_edit_gives_the_expected_texts(edit, text, expected):
 
 
 def test_an_article_agrees_with_the_new_word_after_it():
-    assert "an orange car" in results(edits.OTHER_PICTURE["colour"], "a red car")
-    assert not any("a orange" in text for text in results(edits.OTHER_PICTURE["colour"], "a red car"))
+    assert "an orange car" in apply_edit(edits.OTHER_PICTURE["colour"], "a red car")
+    assert not any("a orange" in text for text in apply_edit(edits.OTHER_PICTURE["colour"], "a red car"))
 
 
 def test_a_word_is_never_replaced_by_one_that_may_mean_the_same():
-    assert not results(edits.OTHER_PICTURE["thing"], "a boy") & {"a child", "a kid", "a little boy"}
-    assert not results(edits.OTHER_PICTURE["place"], "a cat in the snow") & {"a cat in winter", "a cat in snow"}
+    assert not apply_edit(edits.OTHER_PICTURE["thing"], "a boy") & {"a child", "a kid", "a little boy"}
+    assert not apply_edit(edits.OTHER_PICTURE["place"], "a cat in the snow") & {"a cat in winter", "a cat in snow"}
 
 
 def test_numbers_change_and_stay_numbers():
-    assert results(edits.change_number, "two dogs") <= {f"{word} dogs" for word in edits.NUMBER_WORDS[3:]} | {
+    assert apply_edit(edits.change_number, "two dogs") <= {f"{word} dogs" for word in edits.NUMBER_WORDS[3:]} | {
         "eight dogs"
     }
-    assert results(edits.change_number, "3 dogs") == {f"{number} dogs" for number in (2, 4, 5, 6, 7, 8)}
+    assert apply_edit(edits.change_number, "3 dogs") == {f"{number} dogs" for number in (2, 4, 5, 6, 7, 8)}
 
 
 def test_a_second_harmless_edit_keeps_the_label_of_the_first():

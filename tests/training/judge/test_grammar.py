@@ -14,8 +14,8 @@ def wordings(meaning, count=300):
     return {write_prompt(Random(seed), meaning).strip(".").lower() for seed in range(count)}
 
 
-def make_pair(kind, count):
-    """`count` meanings to which this edit applies, and the edited ones."""
+def make_pairs(kind, count):
+    """Draw `count` meanings to which this edit applies, each with the edited meaning."""
     pairs, random = [], Random(7)
     while len(pairs) < count:
         meaning = draw_meaning(random)
@@ -28,8 +28,8 @@ def make_pair(kind, count):
 
 @pytest.mark.parametrize("kind", EDITS)
 def test_an_edited_meaning_shares_no_wording_with_the_original(kind):
-    for meaning, other in make_pair(kind, 12):
-        assert not wordings(meaning) & wordings(other), (meaning, other)
+    for meaning, edited in make_pairs(kind, 12):
+        assert not wordings(meaning) & wordings(edited), (meaning, edited)
 
 
 def test_the_same_seed_gives_the_same_pairs():
@@ -39,23 +39,23 @@ def test_the_same_seed_gives_the_same_pairs():
 def test_half_of_the_pairs_mean_the_same_and_the_others_use_every_edit():
     pairs = list(islice(grammar_pairs(Random(1)), 4000))
     assert 0.45 < sum(pair.y for pair in pairs) / len(pairs) < 0.55
-    assert {pair.kind for pair in pairs} == {"said again", *EDITS}
+    assert {pair.kind for pair in pairs} == {"reworded", *EDITS}
     assert all(pair.a != pair.b for pair in pairs)
 
 
 def test_active_and_passive_wordings_keep_who_does_what():
-    pair = wordings(Meaning((Thing(MAN), Thing(DOG)), "chase"))
-    passive = {text for text in pair if " by " in text}
-    assert passive and passive != pair
+    texts = wordings(Meaning((Thing(MAN), Thing(DOG)), "chase"))
+    passive = {text for text in texts if " by " in text}
+    assert passive and passive != texts
     assert all(text.index("dog") < text.index(" by ") for text in passive)
-    assert all("chas" in text for text in pair)
+    assert all("chas" in text for text in texts)
 
 
-def test_a_relation_is_worded_from_both_things():
-    pair = wordings(Meaning((Thing(DOG), Thing(CAR)), "left of"))
-    of_car = {text for text in pair if min(text.find(word) % 999 for word in CAR) < text.index("dog")}
-    assert of_car and all("right" in text for text in of_car)
-    assert all("left" in text for text in pair - of_car)
+def test_a_relation_is_worded_from_the_side_of_either_thing():
+    texts = wordings(Meaning((Thing(DOG), Thing(CAR)), "left of"))
+    car_first = {text for text in texts if min(text.find(word) % 999 for word in CAR) < text.index("dog")}
+    assert car_first and all("right" in text for text in car_first)
+    assert all("left" in text for text in texts - car_first)
 
 
 def test_a_number_stands_before_the_thing_it_counts():

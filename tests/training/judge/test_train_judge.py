@@ -1,4 +1,4 @@
-"""Training and packing a judge, with the real text model: states on disk, networks, batches, calibration."""
+"""Training and packing a judge with the real text model: token states on disk, networks, batches, calibration."""
 
 import json
 from dataclasses import replace
@@ -117,9 +117,9 @@ def test_torch_and_the_exported_model_give_the_same_states(cache):
 
 def test_new_texts_are_appended_to_the_stored_ones(reader, tmp_path, cache):
     before = {text: np.array(cache.states_of(text)) for text in cache.spans}
-    more = open_token_states(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
-    assert more.states_of("a yellow submarine").shape == (3, len(STATE_LAYERS), DIMENSION)
-    assert all(np.array_equal(more.states_of(text), states) for text, states in before.items())
+    extended = open_token_states(tmp_path / "states.bin", ["a yellow submarine", *before], reader)
+    assert extended.states_of("a yellow submarine").shape == (3, len(STATE_LAYERS), DIMENSION)
+    assert all(np.array_equal(extended.states_of(text), states) for text, states in before.items())
 
 
 def test_twenty_steps_on_six_pairs_lower_the_loss(one_thread, cache):
@@ -155,22 +155,22 @@ def test_the_ranking_is_learned_where_labels_contradict_each_other(one_thread, c
 def test_batches_keep_groups_together_and_hold_every_pair(cache):
     pool = train_judge.group_pairs([*PAIRS, Pair("a red fox", "a blue fox", 0, "alone")])
     assert sorted(map(len, pool)) == [1, 2, 2, 2]
-    made = train_judge.make_batches(pool, cache, 2, Random(1))
-    assert sorted(map(len, made)) == [2, 2, 3] or sorted(map(len, made)) == [1, 2, 2, 2]
+    batches = train_judge.make_batches(pool, cache, 2, Random(1))
+    assert sorted(map(len, batches)) == [2, 2, 3] or sorted(map(len, batches)) == [1, 2, 2, 2]
     for pair in PAIRS:
-        assert any({other.group for other in batch} >= {pair.group} and pair in batch for batch in made)
+        assert any({other.group for other in batch} >= {pair.group} and pair in batch for batch in batches)
 
 
 def test_the_saved_weights_are_the_average_of_the_last_steps(one_thread, reader, knobs):
-    """Without decay the average equals the last weights; with it, it lies between the last ones."""
+    """Without decay the average is the last weights; with decay, earlier weights count too."""
     out = train_judge.train(replace(knobs, longest_average=0.0))
     last = torch.load(out / "judge.pt", weights_only=True)
     out = train_judge.train(replace(knobs, longest_average=0.9))
-    mean = torch.load(out / "judge.pt", weights_only=True)
-    assert any(not torch.equal(last[name], mean[name]) for name in last)
+    average = torch.load(out / "judge.pt", weights_only=True)
+    assert any(not torch.equal(last[name], average[name]) for name in last)
 
 
-def test_neighbours_are_near_but_share_few_words():
+def test_mined_neighbours_are_near_in_meaning_but_share_few_words():
     prompts = ["a red fox in snow", "a blue fox in snow", "a fox in a forest", "tax law", "a red fox in the snow"]
     vectors = open_onnx(ROOT / "var" / "text")(prompts)
     pairs = {frozenset((pair.a, pair.b)) for pair in neighbour_pairs(prompts, vectors, neighbours=2)}
@@ -179,7 +179,7 @@ def test_neighbours_are_near_but_share_few_words():
     assert all(len(pair) == 2 for pair in pairs)
 
 
-def test_a_run_can_start_from_another_one_and_add_mined_pairs(files, knobs):
+def test_a_run_can_start_from_an_earlier_run_and_add_mined_pairs(files, knobs):
     (files / "users.txt").write_text("a cat by the sea\ntwo dogs in a wood\na house\na hen on a roof\n")
     mined = {"mined": 5, "neighbours": files / "users.txt", "text": ROOT / "var" / "text"}
     first = train_judge.train(replace(knobs, steps=2))
@@ -194,13 +194,13 @@ def test_a_run_can_start_from_another_one_and_add_mined_pairs(files, knobs):
     )
 
 
-def test_labels_of_users_are_trained_on(files, knobs):
+def test_the_labels_of_users_are_trained_on_and_not_held_out(files, knobs):
     (files / "labels.jsonl").write_text(json.dumps({"a": "a fox", "b": "a wolf", "y": 0, "kind": "user"}))
     checked, held_out, _ = train_judge.load_pairs(replace(knobs, labels=(str(files / "labels.jsonl"),)))
     assert checked[-1].b == "a wolf" and all(pair.kind != "user" for pair in held_out)
 
 
-def test_no_group_is_held_out_when_kept_back_is_zero(files):
+def test_with_zero_parts_no_group_is_held_out(files):
     everything = read_pairs(files / "pairs.jsonl")
     assert split_groups(everything, 0) == (everything, [])
 
@@ -254,7 +254,7 @@ def test_an_unknown_network_is_refused(reader):
         train_judge.build_network("bigger", 16, reader)
 
 
-def test_a_group_is_never_split(knobs):
+def test_no_group_is_split_between_training_and_held_out_pairs(knobs):
     checked, held_out = split_groups(read_pairs(knobs.pairs))
     assert held_out and not {pair.group for pair in checked} & {pair.group for pair in held_out}
 

@@ -43,12 +43,12 @@ def knobs(pairs_folder, tiny_vae, tmp_path):
     )
 
 
-def rows(folder):
+def read_trials(folder):
     with (folder / "trials.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def study_of(folder):
+def open_study(folder):
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / knob_search.DATABASE}")
     return optuna.load_study(study_name="search", storage=storage), storage.engine.dispose
 
@@ -59,21 +59,23 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_perfect_prediction_has_no_error_whatever_the_target(target):
-    goal = make_objective(target, "cosine", 5.0)
+    objective = make_objective(target, "cosine", 5.0)
     pictures, noise = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1)).chunk(2)
     for level in knob_search.LEVELS:
-        step = knob_search.nearest_timestep(goal, level)
-        noisy, wanted = goal.add_noise(pictures, noise, torch.tensor([step]))
-        assert torch.allclose(knob_search.recover_clean_latents(goal, step, noisy, wanted), pictures, atol=1e-4)
-        assert goal.sigma[step] / goal.alpha[step] == pytest.approx(level, rel=0.02)
+        step = knob_search.nearest_timestep(objective, level)
+        noisy, prediction = objective.add_noise(pictures, noise, torch.tensor([step]))
+        assert torch.allclose(
+            knob_search.recover_clean_latents(objective, step, noisy, prediction), pictures, atol=1e-4
+        )
+        assert objective.sigma[step] / objective.alpha[step] == pytest.approx(level, rel=0.02)
 
 
-def test_a_search_reports_and_keeps_its_trials(knobs, capsys):
-    heard = []
-    folder = knob_search.train(knobs, on_row=lambda done, values: heard.append((done, values["error"])))
-    table, printed = rows(folder), capsys.readouterr().out
+def test_a_search_reports_and_saves_its_trials(knobs, capsys):
+    reports = []
+    folder = knob_search.train(knobs, on_row=lambda done, values: reports.append((done, values["error"])))
+    table, printed = read_trials(folder), capsys.readouterr().out
     assert len(table) == 3 and all(0 < float(row["error"]) < 100 for row in table)
-    assert [done for done, _ in heard] == [1, 2, 3] and heard[-1][1] <= heard[0][1]
+    assert [done for done, _ in reports] == [1, 2, 3] and reports[-1][1] <= reports[0][1]
     assert printed.split() == [
         word for row in [knob_search.COLUMNS, *(row.values() for row in table)] for word in row
     ]
@@ -86,7 +88,7 @@ def test_a_bad_trial_is_stopped_early(knobs, monkeypatch):
     """The second trial is worse at its first evaluations."""
     errors = iter([1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0])
     monkeypatch.setattr(knob_search.HeldOutTest, "error", lambda *_: next(errors))
-    table = rows(knob_search.train(replace(knobs, trials=2)))
+    table = read_trials(knob_search.train(replace(knobs, trials=2)))
     assert [row["state"] for row in table] == ["done", "stopped"]
     assert table[0]["steps"] == "all" and int(table[1]["steps"]) < 4
 
@@ -99,34 +101,34 @@ def test_a_killed_search_resumes_its_trial_and_runs_the_rest(knobs, monkeypatch)
         knob_search.train(knobs)
     monkeypatch.undo()
     resumed_at = []
-    build = train_diffusion.load_state
+    load_state = train_diffusion.load_state
     monkeypatch.setattr(
-        train_diffusion, "load_state", lambda *a, **k: resumed_at.append(build(*a, **k)) or resumed_at[-1]
+        train_diffusion, "load_state", lambda *a, **k: resumed_at.append(load_state(*a, **k)) or resumed_at[-1]
     )
     folder = knob_search.train(knobs)
-    study, close = study_of(folder)
-    cut, again = study.trials[1], study.trials[2]
-    assert cut.state is optuna.trial.TrialState.FAIL and again.params == cut.params
-    assert resumed_at == [2, 0] and len(rows(folder)) == 3
+    study, close = open_study(folder)
+    killed, resumed = study.trials[1], study.trials[2]
+    assert killed.state is optuna.trial.TrialState.FAIL and resumed.params == killed.params
+    assert resumed_at == [2, 0] and len(read_trials(folder)) == 3
     assert len({trial.params["learning_rate"] for trial in study.trials}) == 3
     close()
 
 
 def kill_in_third_step(monkeypatch):
-    rate = train_diffusion.set_learning_rate
+    set_learning_rate = train_diffusion.set_learning_rate
 
-    def dying_rate(optimizer, knobs, step):
+    def set_learning_rate_or_die(optimizer, knobs, step):
         if step == 2:
             raise Killed
-        rate(optimizer, knobs, step)
+        set_learning_rate(optimizer, knobs, step)
 
-    monkeypatch.setattr(train_diffusion, "set_learning_rate", dying_rate)
+    monkeypatch.setattr(train_diffusion, "set_learning_rate", set_learning_rate_or_die)
 
 
 def test_a_finished_search_accepts_more_trials_but_no_other_knobs(knobs):
     folder = knob_search.train(replace(knobs, trials=1))
     knob_search.train(replace(knobs, trials=2))
-    assert len(rows(folder)) == 2
+    assert len(read_trials(folder)) == 2
     with pytest.raises(BadSetup, match="steps 4 → 5"):
         knob_search.train(replace(knobs, steps=5))
 
@@ -138,14 +140,14 @@ def test_trials_do_not_train_on_the_held_out_pictures(knobs):
     knobs.out.mkdir()
     held_out_test = knob_search.open_held_out_test(knobs, knobs.out, pairs)
     trial_data = torch.load(knobs.out / knob_search.DATASET, weights_only=True)
-    whole = torch.load(knobs.out / "all.pt", weights_only=True)
-    parts = (held_out_test.dataset.latents, trial_data["latents"], whole["latents"])
-    held, kept, every = (Counter(row.numpy().tobytes() for row in part) for part in parts)
-    assert held.total() == 3 and kept.total() == 13 and held + kept == every
+    everything = torch.load(knobs.out / "all.pt", weights_only=True)
+    parts = (held_out_test.dataset.latents, trial_data["latents"], everything["latents"])
+    held_out, trained_on, all_rows = (Counter(row.numpy().tobytes() for row in part) for part in parts)
+    assert held_out.total() == 3 and trained_on.total() == 13 and held_out + trained_on == all_rows
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("change", "message"),
     [
         ({"targets": ("w",)}, "targets: w unknown"),
         ({"schedules": ("steep",)}, "schedules: steep"),
@@ -154,6 +156,6 @@ def test_trials_do_not_train_on_the_held_out_pictures(knobs):
         ({"held_out": 0}, "held_out 0 of 16"),
     ],
 )
-def test_unusable_settings_are_refused(knobs, wrong, message):
+def test_unusable_settings_are_refused(knobs, change, message):
     with pytest.raises(BadSetup, match=message):
-        knob_search.train(replace(knobs, **wrong))
+        knob_search.train(replace(knobs, **change))

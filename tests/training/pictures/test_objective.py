@@ -1,4 +1,4 @@
-"""Objectives: every target determines picture and noise, on every schedule."""
+"""Objectives: with every target and schedule, noisy latents and target determine picture and noise."""
 
 import pytest
 import torch
@@ -11,30 +11,33 @@ from training.pictures.objective import SCHEDULES, STEPS, TARGETS, make_objectiv
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", TARGETS)
 def test_picture_and_noise_can_be_recovered_from_latents_and_target(target, schedule):
-    goal = make_objective(target, schedule, 5.0)
+    objective = make_objective(target, schedule, 5.0)
     picture, noise = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
-    when = torch.tensor([100, 400, 700])
-    noisy, wanted = goal.add_noise(picture, noise, when)
-    a, b, c, d = (t[when].view(-1, 1, 1, 1) for t in (goal.alpha, goal.sigma, goal.picture_weight, goal.noise_weight))
+    timesteps = torch.tensor([100, 400, 700])
+    noisy, expected = objective.add_noise(picture, noise, timesteps)
+    a, b, c, d = (
+        t[timesteps].view(-1, 1, 1, 1)
+        for t in (objective.alpha, objective.sigma, objective.picture_weight, objective.noise_weight)
+    )
     determinant = a * d - b * c
-    assert torch.allclose((d * noisy - b * wanted) / determinant, picture, atol=1e-3)
-    assert torch.allclose((a * wanted - c * noisy) / determinant, noise, atol=1e-3)
+    assert torch.allclose((d * noisy - b * expected) / determinant, picture, atol=1e-3)
+    assert torch.allclose((a * expected - c * noisy) / determinant, noise, atol=1e-3)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_noisy_latents_and_velocity_equal_those_of_diffusers(schedule):
     ours = make_objective("v", schedule, 5.0)
     theirs = DDPMScheduler(num_train_timesteps=STEPS, beta_schedule=SCHEDULES[schedule])
-    picture, noise, when = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([10, 900])
-    noisy, velocity = ours.add_noise(picture, noise, when)
-    assert torch.allclose(noisy, theirs.add_noise(picture, noise, when), atol=1e-6)
-    assert torch.allclose(velocity, theirs.get_velocity(picture, noise, when), atol=1e-6)
+    picture, noise, timesteps = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([10, 900])
+    noisy, velocity = ours.add_noise(picture, noise, timesteps)
+    assert torch.allclose(noisy, theirs.add_noise(picture, noise, timesteps), atol=1e-6)
+    assert torch.allclose(velocity, theirs.get_velocity(picture, noise, timesteps), atol=1e-6)
 
 
 def test_a_flow_goes_straight_from_picture_to_noise():
-    goal = make_objective("flow", "cosine", 5.0)
+    objective = make_objective("flow", "cosine", 5.0)
     picture, noise = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
-    noisy, velocity = goal.add_noise(picture, noise, torch.tensor([499]))
+    noisy, velocity = objective.add_noise(picture, noise, torch.tensor([499]))
     assert (noisy.item(), velocity.item()) == (0.5, 1.0)
 
 

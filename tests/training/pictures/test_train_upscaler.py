@@ -43,24 +43,24 @@ def autoencoder(tmp_path):
     return str(tmp_path / "autoencoder")
 
 
-def losses(folder):
+def read_losses(folder):
     with (folder / "loss.csv").open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def figures(folder):
+def read_figures(folder):
     return json.loads((folder / "figures.json").read_text())
 
 
 def test_the_upscaler_learns(knobs):
-    fallen = losses(train_upscaler.train(replace(knobs, crop=32, learning_rate=0.05)))
-    assert len(fallen) == 20
-    assert sum(fallen[-5:]) < 0.8 * sum(fallen[:5])
+    losses = read_losses(train_upscaler.train(replace(knobs, crop=32, learning_rate=0.05)))
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_short_run_beats_plain_enlargement(knobs, scale):
-    measured = figures(train_upscaler.train(replace(knobs, scale=scale, steps=150, ema=0.9)))
+    measured = read_figures(train_upscaler.train(replace(knobs, scale=scale, steps=150, ema=0.9)))
     assert measured["network"]["psnr"] > measured["lanczos"]["psnr"] + 3
     assert measured["network"]["edge_error"] < 0.7 * measured["lanczos"]["edge_error"]
 
@@ -86,35 +86,39 @@ class Killed(BaseException):
 
 def kill_after(steps, monkeypatch):
     """Let the run die in the middle of the next step."""
-    draw_crops, taken = train_upscaler.draw_crops, []
+    draw_crops, steps_taken = train_upscaler.draw_crops, []
 
-    def dying_crops(*arguments):
-        if len(taken) == steps:
+    def draw_crops_or_die(*arguments):
+        if len(steps_taken) == steps:
             raise Killed
-        taken.append(None)
+        steps_taken.append(None)
         return draw_crops(*arguments)
 
-    monkeypatch.setattr(train_upscaler, "draw_crops", dying_crops)
+    monkeypatch.setattr(train_upscaler, "draw_crops", draw_crops_or_die)
 
 
-def same_weights(one, other):
-    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+def same_weights(path, other_path):
+    first, second = (torch.load(file, weights_only=True) for file in (path, other_path))
     return all(
         torch.equal(first[part][name], second[part][name]) for part in ("model", "ema") for name in first[part]
     )
 
 
 def test_two_threads_compute_the_same_losses_as_one(knobs):
-    one, two = (train_upscaler.train(replace(knobs, steps=3, threads=n, out=knobs.out / str(n))) for n in (1, 2))
-    assert losses(one) == pytest.approx(losses(two), abs=2e-5)
+    single, double = (
+        train_upscaler.train(replace(knobs, steps=3, threads=n, out=knobs.out / str(n))) for n in (1, 2)
+    )
+    assert read_losses(single) == pytest.approx(read_losses(double), abs=2e-5)
 
 
 def test_small_and_large_crops_show_the_same_place(knobs):
     large = np.random.default_rng(1).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     small = train_upscaler.to_bytes(train_upscaler.reduce_by_area(large, 4))
-    begin, goal = train_upscaler.draw_crops(small, large, replace(knobs, scale=4), torch.Generator().manual_seed(3))
-    assert goal.shape == (4, 3, 16, 16)
-    assert torch.allclose(torch.nn.functional.avg_pool2d(goal, 4), begin, atol=0.005)
+    small_crops, large_crops = train_upscaler.draw_crops(
+        small, large, replace(knobs, scale=4), torch.Generator().manual_seed(3)
+    )
+    assert large_crops.shape == (4, 3, 16, 16)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(large_crops, 4), small_crops, atol=0.005)
 
 
 def test_held_out_pictures_are_never_trained_on(knobs):
@@ -124,11 +128,11 @@ def test_held_out_pictures_are_never_trained_on(knobs):
         train_upscaler.draw_crops(large[:, ::2, ::2], large, knobs, torch.Generator().manual_seed(seed))
         for seed in range(20)
     ]
-    assert all((goal == -1).all() for _, goal in drawn)
+    assert all((large_crops == -1).all() for _, large_crops in drawn)
 
 
 def test_small_pictures_pass_through_the_autoencoder(knobs, autoencoder):
-    measured = figures(folder := train_upscaler.train(replace(knobs, steps=1, vae=autoencoder)))
+    measured = read_figures(folder := train_upscaler.train(replace(knobs, steps=1, vae=autoencoder)))
     images, model = np.load(knobs.pairs / "images.npy"), AutoencoderTiny.from_pretrained(autoencoder)
     with torch.no_grad():
         expected = model(train_upscaler.reduce_by_area(images, 2)).sample
@@ -148,10 +152,10 @@ def test_small_pictures_of_a_run_without_a_state_are_computed_again(knobs):
     assert np.load(train_upscaler.train(replace(knobs, steps=1)) / "small.npy").any()
 
 
-def test_a_run_folder_holds_its_knobs_and_an_upscaler_that_opens(knobs):
+def test_a_run_folder_holds_its_knobs_and_an_upscaler_that_can_be_opened(knobs):
     folder = train_upscaler.train(replace(knobs, steps=1))
-    kept = {file.name for file in folder.iterdir()}
-    assert kept >= {"config.json", "figures.json", "loss.csv", "samples.png", "small.npy", "state.pt", "upscaler"}
+    names = {file.name for file in folder.iterdir()}
+    assert names >= {"config.json", "figures.json", "loss.csv", "samples.png", "small.npy", "state.pt", "upscaler"}
     assert open_upscaler(folder / "upscaler")(Image.new("RGB", (5, 3))).size == (10, 6)
 
 
@@ -183,19 +187,19 @@ def test_a_small_constant_error_has_the_expected_figures():
 )
 def test_bad_settings_are_refused_with_their_value(knobs, tmp_path, change, message):
     if "pairs" in change:
-        change = change | {"pairs": pictures_of(change["pairs"], tmp_path / "odd")}
+        change = change | {"pairs": save_black_pictures(change["pairs"], tmp_path / "odd")}
     with pytest.raises(BadSetup, match=message):
         train_upscaler.train(replace(knobs, **change))
     assert not knobs.out.exists()
 
 
 def test_pictures_that_do_not_fill_whole_latents_are_refused(knobs, autoencoder, tmp_path):
-    odd = replace(knobs, pairs=pictures_of(34, tmp_path / "odd"), vae=autoencoder)
+    unfit = replace(knobs, pairs=save_black_pictures(34, tmp_path / "odd"), vae=autoencoder)
     with pytest.raises(BadSetup, match=r"pictures of 34 px cannot .* must be a multiple of (8|16)$"):
-        train_upscaler.train(odd)
+        train_upscaler.train(unfit)
 
 
-def pictures_of(side, folder):
+def save_black_pictures(side, folder):
     CaptionedPictures(np.zeros((16, side, side, 3), np.uint8), ("black",) * 16).save(folder)
     return folder
 

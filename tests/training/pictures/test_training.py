@@ -1,4 +1,4 @@
-"""The autoencoder and diffusion runs and their packing, with the real classes, at tiny size."""
+"""The runs of autoencoder and diffusion model, and packing their results, with the real classes at tiny size."""
 
 import csv
 from dataclasses import replace
@@ -20,7 +20,7 @@ from worker.engine.text_encoder import open_text_encoder
 from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
 
-# diffusers hands tensors to numpy in a way that numpy 2 means to forbid
+# diffusers turns tensors into arrays in a way that numpy 2 has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
@@ -29,7 +29,7 @@ QUICK = {"learning_rate": 3e-2, "batch": 32}  # enough to see progress in twenty
 
 @pytest.fixture
 def knobs(vae_knobs, tmp_path):
-    """A diffusion run with an autoencoder of two steps."""
+    """The knobs of a diffusion run, with an autoencoder trained for two steps."""
     return train_diffusion.Knobs(
         pairs=vae_knobs.pairs,
         vae=train_vae.train(replace(vae_knobs, steps=2)) / "vae",
@@ -43,46 +43,46 @@ def knobs(vae_knobs, tmp_path):
     )
 
 
-def losses(folder):
+def read_losses(folder):
     with (folder / "loss.csv").open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
 def test_the_autoencoder_learns(vae_knobs):
-    fallen = losses(train_vae.train(replace(vae_knobs, learning_rate=0.03)))
-    assert len(fallen) == 20
-    assert sum(fallen[-5:]) < 0.8 * sum(fallen[:5])
+    losses = read_losses(train_vae.train(replace(vae_knobs, learning_rate=0.03)))
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_diffusion_model_learns_every_target_on_every_schedule(knobs, target, schedule):
-    fallen = losses(train_diffusion.train(replace(knobs, **QUICK, target=target, schedule=schedule)))
-    assert sum(fallen[-5:]) < 0.9 * sum(fallen[:5])
+    losses = read_losses(train_diffusion.train(replace(knobs, **QUICK, target=target, schedule=schedule)))
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 def test_the_diffusion_model_learns_in_bfloat16(knobs):
-    fallen = losses(train_diffusion.train(replace(knobs, **QUICK, bf16=True)))
-    assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
+    losses = read_losses(train_diffusion.train(replace(knobs, **QUICK, bf16=True)))
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
 @pytest.fixture
-def labelled(knobs, tmp_path):
-    """The same pictures with class names for captions."""
+def label_knobs(knobs, tmp_path):
+    """The knobs of a run on the same pictures with class names for captions."""
     pairs = open_captioned_pictures(knobs.pairs)
     names = tuple(caption.removeprefix("a square ") for caption in pairs.captions)
     CaptionedPictures(pairs.images, names, labelled=True).save(tmp_path / "labelled")
     return replace(knobs, pairs=tmp_path / "labelled")
 
 
-def test_the_diffusion_model_learns_from_labels(labelled):
-    fallen = losses(train_diffusion.train(replace(labelled, **QUICK)))
-    assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
+def test_the_diffusion_model_learns_from_labels(label_knobs):
+    losses = read_losses(train_diffusion.train(replace(label_knobs, **QUICK)))
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
 @pytest.fixture
-def sheets(knobs, bank, tmp_path):
-    """Scenes of 128 px with their sheets of drawings, and an autoencoder that fits."""
+def sheet_knobs(knobs, bank, tmp_path):
+    """The knobs of a run on scenes of 128 px with their sheets, and with an autoencoder that fits."""
     folder = compose.write_scenes(
         compose.Knobs(bank=bank.folder, out=tmp_path / "scenes", count=16, styles=("3d",), processes=1)
     )
@@ -92,34 +92,36 @@ def sheets(knobs, bank, tmp_path):
     return replace(knobs, pairs=folder, vae=train_vae.train(replace(autoencoder, decoder_width=8)) / "vae", patch=2)
 
 
-def test_the_diffusion_model_learns_from_sheets(sheets):
-    fallen = losses(train_diffusion.train(replace(sheets, **QUICK)))
-    assert sum(fallen[-5:]) < 0.85 * sum(fallen[:5])
+def test_the_diffusion_model_learns_from_sheets(sheet_knobs):
+    losses = read_losses(train_diffusion.train(replace(sheet_knobs, **QUICK)))
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
-def test_the_prediction_depends_on_the_sheet(sheets):
+def test_the_prediction_depends_on_the_sheet(sheet_knobs):
     """Without its sheet a model must predict something else; otherwise it ignores sheets."""
-    run = train_diffusion.train(replace(sheets, steps=3))
+    run = train_diffusion.train(replace(sheet_knobs, steps=3))
     dataset = train_diffusion.open_dataset(
-        run / "dataset.pt", open_captioned_pictures(sheets.pairs), None, None, sheets.pairs, 2
+        run / "dataset.pt", open_captioned_pictures(sheet_knobs.pairs), None, None, sheet_knobs.pairs, 2
     )
-    model = train_diffusion.build_model(replace(sheets, begin=str(run)), dataset)
-    rows, none = torch.arange(2), torch.zeros(2, dtype=torch.bool)
-    noisy, when = torch.randn(2, 16, 16, 16), torch.tensor([500, 500])
+    model = train_diffusion.build_model(replace(sheet_knobs, begin=str(run)), dataset)
+    rows, no_rows = torch.arange(2), torch.zeros(2, dtype=torch.bool)
+    noisy, timesteps = torch.randn(2, 16, 16, 16), torch.tensor([500, 500])
     with torch.no_grad():
-        seen, unseen = (model(noisy, when, dataset.conditioning(rows, none, mask)) for mask in (none, ~none))
-    assert (seen - unseen).abs().mean() > 1e-3
+        with_sheets, without_sheets = (
+            model(noisy, timesteps, dataset.conditioning(rows, no_rows, dropped)) for dropped in (no_rows, ~no_rows)
+        )
+    assert (with_sheets - without_sheets).abs().mean() > 1e-3
 
 
 @pytest.mark.parametrize("run", [train_vae, train_diffusion])
 def test_a_resumed_run_equals_an_uninterrupted_one(run, vae_knobs, knobs, tmp_path, monkeypatch):
-    whole = replace(vae_knobs if run is train_vae else knobs, steps=6)
-    run.train(replace(whole, out=tmp_path / "whole"))
+    six_steps = replace(vae_knobs if run is train_vae else knobs, steps=6)
+    run.train(replace(six_steps, out=tmp_path / "whole"))
     kill_after(3, run, monkeypatch)
     with pytest.raises(Killed):
-        run.train(replace(whole, out=tmp_path / "killed", checkpoint_minutes=0))
+        run.train(replace(six_steps, out=tmp_path / "killed", checkpoint_minutes=0))
     monkeypatch.undo()
-    run.train(replace(whole, out=tmp_path / "killed"))
+    run.train(replace(six_steps, out=tmp_path / "killed"))
     assert (tmp_path / "killed/loss.csv").read_text() == (tmp_path / "whole/loss.csv").read_text()
     assert same_weights(tmp_path / "killed/state.pt", tmp_path / "whole/state.pt")
 
@@ -130,19 +132,19 @@ class Killed(BaseException):
 
 def kill_after(steps, run, monkeypatch):
     """Let the run die in the middle of the next step."""
-    rate, taken = run.set_learning_rate, []
+    set_learning_rate, steps_taken = run.set_learning_rate, []
 
-    def dying_rate(*arguments):
-        if len(taken) == steps:
+    def set_learning_rate_or_die(*arguments):
+        if len(steps_taken) == steps:
             raise Killed
-        taken.append(None)
-        rate(*arguments)
+        steps_taken.append(None)
+        set_learning_rate(*arguments)
 
-    monkeypatch.setattr(run, "set_learning_rate", dying_rate)
+    monkeypatch.setattr(run, "set_learning_rate", set_learning_rate_or_die)
 
 
-def same_weights(one, other):
-    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+def same_weights(path, other_path):
+    first, second = (torch.load(file, weights_only=True) for file in (path, other_path))
     return all(
         torch.equal(first[part][name], second[part][name]) for part in ("model", "ema") for name in first[part]
     )
@@ -153,12 +155,12 @@ def test_after_the_joint_steps_only_the_decoder_changes(vae_knobs):
     before, after = (
         AutoencoderTiny.from_pretrained(train_vae.train(replace(knobs, steps=n)) / "vae") for n in (2, 4)
     )
-    assert same(before.encoder, after.encoder)
-    assert not same(before.decoder, after.decoder)
+    assert same_parameters(before.encoder, after.encoder)
+    assert not same_parameters(before.decoder, after.decoder)
 
 
-def same(one, other):
-    return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+def same_parameters(first, second):
+    return all(torch.equal(*pair) for pair in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_a_run_folder_holds_the_documented_files(vae_knobs):
@@ -199,7 +201,7 @@ def test_a_resumed_loss_table_drops_rows_after_the_checkpoint(tmp_path):
         table.add(step)
         table.write(step)
     LossTable(tmp_path / "loss.csv", ("loss",), step=2)
-    assert losses(tmp_path) == [1, 2]
+    assert read_losses(tmp_path) == [1, 2]
 
 
 def test_knobs_are_read_from_the_command_line():
@@ -224,9 +226,9 @@ def test_a_packed_model_paints_with_the_stock_pipeline(knobs, tmp_path):
         assert decode(pipeline.vae, latents, 2).shape == (1, 3, 32, 32)
 
 
-def test_a_packed_model_with_sheets_paints_with_the_stock_pipeline(sheets, bank, tmp_path):
-    run = train_diffusion.train(replace(sheets, steps=1))
-    packed = packing.Knobs(sheets.vae, run, bank=str(bank.folder), sprite_side=20, out=tmp_path / "models/tiny")
+def test_a_packed_model_with_sheets_paints_with_the_stock_pipeline(sheet_knobs, bank, tmp_path):
+    run = train_diffusion.train(replace(sheet_knobs, steps=1))
+    packed = packing.Knobs(sheet_knobs.vae, run, bank=str(bank.folder), sprite_side=20, out=tmp_path / "models/tiny")
     pipeline = StableDiffusionAdapterPipeline.from_pretrained(
         packing.pack_model(packed), text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None
     )
@@ -243,24 +245,24 @@ def test_a_packed_model_with_sheets_paints_with_the_stock_pipeline(sheets, bank,
     assert latents.shape[1] == 16
 
 
-@pytest.mark.parametrize("kind", ["knobs", "labelled", "sheets"])
+@pytest.mark.parametrize("kind", ["knobs", "label_knobs", "sheet_knobs"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_worker_can_paint_with_every_kind_of_model(kind, target, request, bank, tmp_path):
     run_knobs = replace(request.getfixturevalue(kind), steps=1, target=target)
     packed = packing.Knobs(run_knobs.vae, train_diffusion.train(run_knobs), out=tmp_path / "models/tiny")
-    packing.pack_model(replace(packed, bank=str(bank.folder) if kind == "sheets" else ""))
+    packing.pack_model(replace(packed, bank=str(bank.folder) if kind == "sheet_knobs" else ""))
     catalogue = Catalogue(tmp_path / "models")
     model = catalogue.model("tiny")
     painter = open_painter(model, PainterOptions())
     for sampler in model.samplers:
-        wanted = {"prompt": "a zig left", "seed": 1, "steps": 2, "sampler": sampler, "width": 128, "height": 128}
-        assert painter(catalogue.recipe(wanted), lambda step: None).size == (128, 128)
+        fields = {"prompt": "a zig left", "seed": 1, "steps": 2, "sampler": sampler, "width": 128, "height": 128}
+        assert painter(catalogue.recipe(fields), lambda step: None).size == (128, 128)
 
 
-def test_a_model_with_sheets_is_not_packed_without_a_bank(sheets, tmp_path):
-    run = train_diffusion.train(replace(sheets, steps=1))
+def test_a_model_with_sheets_is_not_packed_without_a_bank(sheet_knobs, tmp_path):
+    run = train_diffusion.train(replace(sheet_knobs, steps=1))
     with pytest.raises(BadSetup, match="--bank FOLDER"):
-        packing.pack_model(packing.Knobs(sheets.vae, run, out=tmp_path / "models/tiny"))
+        packing.pack_model(packing.Knobs(sheet_knobs.vae, run, out=tmp_path / "models/tiny"))
 
 
 def test_packing_again_keeps_the_model_card_and_leaves_no_temporary_folders(knobs, tmp_path):

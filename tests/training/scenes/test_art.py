@@ -1,3 +1,5 @@
+"""Building the sprite bank: names, drawings from packages, and colours."""
+
 import io
 import json
 import tarfile
@@ -22,8 +24,8 @@ def test_no_two_things_share_a_name():
 
 
 def test_no_plural_is_the_name_of_another_thing():
-    owner = {name: names[0] for _, names, _ in art.read_concepts() for name in names}
-    assert [name for name in owner if owner.get(plural(name), owner[name]) != owner[name]] == []
+    thing_of = {name: names[0] for _, names, _ in art.read_concepts() for name in names}
+    assert [name for name in thing_of if thing_of.get(plural(name), thing_of[name]) != thing_of[name]] == []
 
 
 def test_every_colour_of_a_thing_is_a_known_colour():
@@ -42,8 +44,8 @@ def test_without_npm_the_error_names_it(tmp_path, monkeypatch):
         art.open_package(art.EMOJI, tmp_path)
 
 
-def packed(folder, **files):
-    """An npm package holding these files, open for reading."""
+def make_package(folder, **files):
+    """Make an npm package of these files, open for reading."""
     with tarfile.open(folder / "made-up.tgz", "w:gz") as package:
         for name, data in files.items():
             member = tarfile.TarInfo(f"package/{name}")
@@ -52,24 +54,26 @@ def packed(folder, **files):
     return tarfile.open(folder / "made-up.tgz")
 
 
-def test_a_drawing_is_found_with_or_without_the_variation_selector(tmp_path):
+def test_a_drawing_is_found_though_its_file_name_has_a_variation_selector(tmp_path):
     data = io.BytesIO()
     Image.new("RGBA", (8, 8), "red").save(data, "WEBP")
-    drawings = art.Drawings(packed(tmp_path, **{"assets/2601-fe0f.webp": data.getvalue()}))
+    drawings = art.Drawings(make_package(tmp_path, **{"assets/2601-fe0f.webp": data.getvalue()}))
     assert "2601" in drawings and "1f98a" not in drawings
     assert drawings("2601").size == (8, 8)
 
 
 def test_vector_drawings_are_rendered(tmp_path):
-    picture = np.asarray(art.VectorDrawings(packed(tmp_path, **{"1f98a.svg": SVG.encode()}))("1f98a"))
-    assert picture.shape == (art.RENDERED, art.RENDERED, 4)
+    picture = np.asarray(art.VectorDrawings(make_package(tmp_path, **{"1f98a.svg": SVG.encode()}))("1f98a"))
+    assert picture.shape == (art.RENDERED_SIDE, art.RENDERED_SIDE, 4)
     assert tuple(picture[10, 10]) == (255, 0, 0, 255) and picture[-10, 10, 3] == 0
 
 
 def test_icon_sets_are_rendered(tmp_path):
     icons = {"icons": {"fox": {"body": '<path fill="#00f" d="M0 0h4v8H0z"/>'}}, "width": 8, "height": 8}
     files = {"icons.json": icons, "chars.json": {"1f98a": "fox", "1f98b": "not-there"}}
-    drawings = art.IconSet(packed(tmp_path, **{name: json.dumps(data).encode() for name, data in files.items()}))
+    drawings = art.IconSet(
+        make_package(tmp_path, **{name: json.dumps(data).encode() for name, data in files.items()})
+    )
     assert "1f98a" in drawings and "1f98b" not in drawings
     assert tuple(np.asarray(drawings("1f98a"))[10, 10]) == (0, 0, 255, 255)
 
@@ -78,7 +82,7 @@ GROUPS = {"1": "animal-mammal", "2": "person-role", "3": "arrow", "4": "time", "
 
 
 @pytest.mark.parametrize(
-    ("subgroup", "group", "label", "wanted"),
+    ("subgroup", "group", "label", "expected"),
     [
         (1, 3, "fox", True),
         (2, 1, "astronaut", True),
@@ -90,9 +94,9 @@ GROUPS = {"1": "animal-mammal", "2": "person-role", "3": "arrow", "4": "time", "
         (6, 7, "hammer", True),
     ],
 )
-def test_only_emoji_that_can_stand_alone_are_things(subgroup, group, label, wanted):
+def test_only_emoji_that_can_stand_alone_are_things(subgroup, group, label, expected):
     row = {"subgroup": subgroup, "group": group, "label": label, "hexcode": "1F468-200D-1F680"}
-    assert art.is_thing(row, GROUPS) is wanted
+    assert art.is_thing(row, GROUPS) is expected
 
 
 def test_names_come_from_labels_and_short_codes_unless_taken():
@@ -121,7 +125,7 @@ def test_a_drawing_is_cut_to_what_is_visible():
     assert art.cut_out(picture).size == (40, 20)
 
 
-def test_colours_come_from_the_drawing_unless_the_table_gives_them():
+def test_colours_come_from_the_drawing_unless_the_table_names_them():
     drawing = Image.new("RGBA", (40, 40), (45, 110, 225, 255))
     bare = Sprite("1", ("zig",))
     assert art.with_colours(bare, drawing).colours == ("blue",)

@@ -1,3 +1,5 @@
+"""Composed scenes: what a caption says is true of the picture."""
+
 import re
 from random import Random
 
@@ -9,14 +11,14 @@ from training.captioned_pictures import open_captioned_pictures
 from training.pictures.dataset import SHEETS
 from training.scenes import compose
 from training.scenes.compose import Draft, SceneComposer, in_colour, write_caption
-from training.scenes.places import COLOURS, PLACES, coloured, draw_place
+from training.scenes.places import COLOURS, PLACES, draw_coloured, draw_place
 from training.scenes.tint import tint
 from worker.stickers.layout import CANVASES
 from worker.stickers.nouns import plural
 from worker.stickers.plan import BIG, RELATIONS, TINY
 
 NUMBERS = {"two": 2, "three": 3, "four": 4}
-GROUNDS = ("white", "black", "brown", "yellow", "red", "green", "orange")  # far from magenta and cyan
+BACKGROUNDS = ("white", "black", "brown", "yellow", "red", "green", "orange")  # far from magenta and cyan
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +27,12 @@ def composer(bank):
 
 
 def test_the_same_seed_draws_the_same_scene(composer):
-    first, again = composer.draw_scene(Random(7)), composer.draw_scene(Random(7))
-    assert first.caption == again.caption and first.layout == again.layout
-    assert np.array_equal(first.picture, again.picture)
+    first, second = composer.draw_scene(Random(7)), composer.draw_scene(Random(7))
+    assert first.caption == second.caption and first.layout == second.layout
+    assert np.array_equal(first.picture, second.picture)
 
 
-def test_other_seeds_draw_other_scenes(composer):
+def test_different_seeds_draw_different_scenes(composer):
     random = Random(7)
     assert len({composer.draw_scene(random).picture.tobytes() for _ in range(20)}) == 20
 
@@ -47,26 +49,26 @@ def test_a_caption_names_the_things_on_the_sheet(composer):
     assert sum(named) / len(named) > 0.95  # a typo may hide a name
 
 
-def pure(composer, kind, *wordings):
-    """The first untinted scene of a kind with one of the wordings, on a background far from magenta and cyan."""
+def find_scene(composer, kind, *wordings):
+    """Find an untinted scene whose caption has one of the wordings, on a background far from magenta and cyan."""
     for seed in range(4000):
         scene = composer.draw_kind(kind, Random(seed))
-        plain_ground = any(f" on a {colour} background" in scene.caption for colour in GROUNDS)
-        said = any(wording in f" {scene.caption} " for wording in wordings)
-        if said and plain_ground and not any(f"{colour} z" in scene.caption for colour in COLOURS):
+        has_background = any(f" on a {colour} background" in scene.caption for colour in BACKGROUNDS)
+        has_wording = any(wording in f" {scene.caption} " for wording in wordings)
+        if has_wording and has_background and not any(f"{colour} z" in scene.caption for colour in COLOURS):
             return scene
     raise AssertionError(f"no scene with {wordings}")
 
 
-def where(scene, colour):
-    """(row, column) of the pixels of nearly that colour."""
+def find_pixels(scene, colour):
+    """Find the (row, column) of each pixel of nearly this colour."""
     return np.argwhere(np.abs(scene.picture.astype(int) - colour).max(-1) < 40)
 
 
 @pytest.mark.parametrize("words", [words for words in RELATIONS if words not in ("and", "with", "beside", "next to")])
-def test_relations_are_true(composer, words):
-    scene = pure(composer, composer.draw_pair, f" {words} ")
-    (y1, x1), (y2, x2) = (where(scene, colour).mean(0) for colour in (MAGENTA, CYAN))
+def test_the_relation_in_a_caption_is_true_of_the_picture(composer, words):
+    scene = find_scene(composer, composer.draw_pair, f" {words} ")
+    (y1, x1), (y2, x2) = (find_pixels(scene, colour).mean(0) for colour in (MAGENTA, CYAN))
     if scene.caption.index("zig") > scene.caption.index("zag"):
         y1, x1, y2, x2 = y2, x2, y1, x1
     if "left" in words or "right" in words:
@@ -76,25 +78,28 @@ def test_relations_are_true(composer, words):
 
 
 @pytest.mark.parametrize(("word", "count"), NUMBERS.items())
-def test_counts_are_true(composer, word, count):
-    scene = pure(composer, composer.draw_group, f" {word} zigs ")
-    one = 7 * 8 - 6  # px a side of a drawing in a place of seven cells
-    assert len(where(scene, MAGENTA)) / one**2 == pytest.approx(count, rel=0.15)
+def test_the_count_in_a_caption_is_true_of_the_picture(composer, word, count):
+    scene = find_scene(composer, composer.draw_group, f" {word} zigs ")
+    side = 7 * 8 - 6  # px; of a drawing in a place of seven cells
+    assert len(find_pixels(scene, MAGENTA)) / side**2 == pytest.approx(count, rel=0.15)
 
 
 @pytest.mark.parametrize(("words", "size"), [(BIG, 15), (TINY, 5)])
-def test_sizes_are_true(composer, words, size):
-    scene = pure(composer, composer.draw_single, *(f" {word} zig " for word in words))
-    assert np.sqrt(len(where(scene, MAGENTA))) == pytest.approx(8 * size - 6, rel=0.12)
+def test_the_size_in_a_caption_is_true_of_the_picture(composer, words, size):
+    scene = find_scene(composer, composer.draw_single, *(f" {word} zig " for word in words))
+    assert np.sqrt(len(find_pixels(scene, MAGENTA))) == pytest.approx(8 * size - 6, rel=0.12)
 
 
 def test_drawings_stand_where_the_plan_says(composer):
-    scene = pure(composer, composer.draw_group, " two zigs ")
-    pixels = {(int(x), int(y)) for y, x in where(scene, MAGENTA)}
-    for step in scene.plan:
-        x, y = scene.layout.corners(step.canvas)[step.place]
-        middle = round(8 * (x + CANVASES[step.canvas].size / 2)), round(8 * (y + CANVASES[step.canvas].size / 2))
-        assert step.thing == 0 and middle in pixels
+    scene = find_scene(composer, composer.draw_group, " two zigs ")
+    pixels = {(int(x), int(y)) for y, x in find_pixels(scene, MAGENTA)}
+    for placement in scene.plan:
+        x, y = scene.layout.corners(placement.canvas)[placement.place]
+        middle = (
+            round(8 * (x + CANVASES[placement.canvas].size / 2)),
+            round(8 * (y + CANVASES[placement.canvas].size / 2)),
+        )
+        assert placement.thing == 0 and middle in pixels
     assert len(scene.plan) == 2
 
 
@@ -104,7 +109,7 @@ def test_written_scenes_have_pictures_and_sheets(bank, tmp_path):
     )
     pairs, sheets = open_captioned_pictures(compose.write_scenes(knobs)), np.load(tmp_path / SHEETS)
     assert pairs.images.shape == (16, 64, 64, 3)
-    assert sheets["things"].shape == (16, 4) and sheets["things"].max() == 1  # the third is held out
+    assert sheets["things"].shape == (16, 4) and sheets["things"].max() == 1  # the third thing is held out
     assert sheets["plans"].shape == (16, 4, 3) and sheets["plans"].max() <= len(CANVASES)
     assert sheets["shifts"].shape == (16, len(CANVASES), 2) and set(sheets["styles"].tolist()) == {0, 1}
 
@@ -117,7 +122,7 @@ def test_the_article_agrees_with_the_next_word(composer):
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_coloured_background_has_the_named_colour(colour):
-    middle = np.asarray(coloured(Random(1), 16, colour))[8, 8]
+    middle = np.asarray(draw_coloured(Random(1), 16, colour))[8, 8]
     nearest = min(COLOURS, key=lambda name: float(np.abs(middle - np.array(COLOURS[name], float)).sum()))
     assert nearest == colour
 
@@ -132,7 +137,7 @@ def test_a_place_is_drawn_differently_each_time(name):
 
 def test_a_caption_names_the_place(composer):
     random = Random(5)
-    background = composer.draw_at_place(random)
+    background = composer.draw_random_place(random)
     caption = write_caption(Draft(random, background, composer.draw_scene(random).layout, "3d"), "zig")
     assert background.suffix in caption and background.adjective in caption
 

@@ -1,3 +1,5 @@
+"""Phrasings of captions: numbers, frames and typos."""
+
 from random import Random
 
 from training.scenes.phrasing import FRAMES, STYLE_FRAMES, counted, framed, with_typo

@@ -1,4 +1,4 @@
-"""LoRA files on toy models of the real classes, in the step loop and in pipelines, compared with diffusers' own."""
+"""LoRA files on toy models of the real classes, in the step loop and in pipelines, compared with diffusers itself."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ PROJECTIONS = {
 
 
 def open_pipeline(folder):
-    """diffusers' own pipeline over the same folder."""
+    """Open diffusers' own pipeline over the same folder."""
     pipe = DiffusionPipeline.from_pretrained(folder, **missing_parts(folder))
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -50,8 +50,8 @@ def write_lora(folder, name, seed, parts=("network", "text_encoder")):
         network = getattr(pipe, part)
         torch.manual_seed(seed)
         network.add_adapter(LoraConfig(r=2, target_modules=PROJECTIONS[part], init_lora_weights=False))
-        halves = get_peft_model_state_dict(network)
-        layers[f"{part}_lora_layers"] = halves if part == "transformer" else convert_state_dict_to_diffusers(halves)
+        weights = get_peft_model_state_dict(network)
+        layers[f"{part}_lora_layers"] = weights if part == "transformer" else convert_state_dict_to_diffusers(weights)
     pipe.save_lora_weights(folder / "adapters", weight_name=f"{name}.safetensors", **layers)
 
 
@@ -85,7 +85,7 @@ def make_recipe(catalogue, name, **more):
     return catalogue.recipe({"model": name, "prompt": "a red fox", "seed": 3, **more})
 
 
-def official(catalogue, recipe, adapter, weight):
+def paint_by_diffusers(catalogue, recipe, adapter, weight):
     folder = catalogue.model(recipe.model).folder
     pipe = open_pipeline(folder)
     pipe.load_lora_weights(folder / "adapters", weight_name=f"{adapter}.safetensors", adapter_name=adapter)
@@ -104,33 +104,34 @@ def test_an_adapter_paints_the_picture_of_diffusers_own_pipeline(
 ):
     plain = paint(painter, make_recipe(catalogue, name))
     recipe = make_recipe(catalogue, name, adapter=f"{adapter}:{weight}")
-    found = paint(painter, recipe)
-    assert np.abs(found - official(catalogue, recipe, adapter, weight)).max() <= 1
-    assert np.abs(found - plain).max() > 3
+    picture = paint(painter, recipe)
+    assert np.abs(picture - paint_by_diffusers(catalogue, recipe, adapter, weight)).max() <= 1
+    assert np.abs(picture - plain).max() > 3
 
 
 def test_without_an_adapter_earlier_adapters_leave_no_trace(one_thread, catalogue, painter, name):
-    never = paint(open_painter(catalogue.model(name), OPTIONS), make_recipe(catalogue, name))
+    untouched = paint(open_painter(catalogue.model(name), OPTIONS), make_recipe(catalogue, name))
     paint(painter, make_recipe(catalogue, name, adapter="ink"))
-    assert (paint(painter, make_recipe(catalogue, name)) == never).all()
+    assert (paint(painter, make_recipe(catalogue, name)) == untouched).all()
 
 
 def test_paintings_with_different_adapters_run_at_once(one_thread, catalogue, painter, name):
     recipes = [
-        make_recipe(catalogue, name, steps=6, **({"adapter": one} if one else {})) for one in ("ink", "", "chalk:2")
+        make_recipe(catalogue, name, steps=6, **({"adapter": adapter} if adapter else {}))
+        for adapter in ("ink", "", "chalk:2")
     ]
     alone = [paint(painter, recipe) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda recipe: paint(painter, recipe), recipes))
-    for one, other in zip(alone, found, strict=True):
-        assert np.abs(one - other).max() <= 1
+        together = list(pool.map(lambda recipe: paint(painter, recipe), recipes))
+    for single, concurrent in zip(alone, together, strict=True):
+        assert np.abs(single - concurrent).max() <= 1
 
 
-def test_a_file_that_is_not_an_adapter_of_the_model_is_named(catalogue, name):
+def test_a_file_that_is_no_adapter_for_the_model_is_named(catalogue, name):
     painter = open_painter(catalogue.model(name), OPTIONS)
     with pytest.raises(BadSetup, match="broken.safetensors cannot be used with this model"):
         paint(painter, make_recipe(catalogue, name, adapter="broken"))
-    assert paint(painter, make_recipe(catalogue, name)).shape == (64, 64, 3)  # the painter goes on
+    assert paint(painter, make_recipe(catalogue, name)).shape == (64, 64, 3)  # the painter still paints
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -155,22 +156,22 @@ UNFIT = {  # files that diffusers would load in part, or that would change the n
 
 def write_unfit(path, layer, width):
     """Write an adapter with one layer that fits and one that does not."""
-    weights = {layer: torch.ones(width)} if layer.endswith(".weight") else matrices(layer, width)
-    save_file(matrices(f"{BLOCK}.0.attn.to_q", 32) | weights, path)
+    weights = {layer: torch.ones(width)} if layer.endswith(".weight") else low_rank_weights(layer, width)
+    save_file(low_rank_weights(f"{BLOCK}.0.attn.to_q", 32) | weights, path)
 
 
-def matrices(layer, width):
+def low_rank_weights(layer, width):
     return {f"{layer}.lora_A.weight": torch.ones(2, width), f"{layer}.lora_B.weight": torch.ones(width, 2)}
 
 
-@pytest.mark.parametrize("what", UNFIT)
+@pytest.mark.parametrize("fault", UNFIT)
 @pytest.mark.parametrize("previous", ["", "ink"])
 @pytest.mark.parametrize("name", PIPELINES)
-def test_an_unfit_file_is_named_and_leaves_no_trace(one_thread, catalogue, name, previous, what):
+def test_an_unfit_file_is_named_and_leaves_no_trace(one_thread, catalogue, name, previous, fault):
     painter = open_painter(catalogue.model(name), OPTIONS)
     recipes = [make_recipe(catalogue, name, adapter=adapter) for adapter in ("", previous)]
     plain, before = (paint(painter, recipe) for recipe in recipes)
-    layer, width, message = UNFIT[what]
+    layer, width, message = UNFIT[fault]
     write_unfit(catalogue.model(name).folder / "adapters" / "unfit.safetensors", layer, width)
     for _ in range(2):
         with pytest.raises(BadSetup, match=f"unfit.safetensors cannot be used with this model: .*{message}"):
@@ -192,7 +193,7 @@ def test_the_recipe_names_the_weight_and_the_file(catalogue):
         ("oil", "sd offers broken, chalk, ink"),
         ("ink:heavy", "write NAME or NAME:WEIGHT"),
         ("ink:9", "the weight from -4 to 4"),
-        ("ink:1@0123456789abcdef", "that file has changed since"),
+        ("ink:1@0123456789abcdef", "its file has changed since"),
     ],
 )
 def test_an_unknown_adapter_is_refused_with_the_fix(catalogue, adapter, message):
@@ -200,7 +201,7 @@ def test_an_unknown_adapter_is_refused_with_the_fix(catalogue, adapter, message)
         make_recipe(catalogue, "sd", adapter=adapter)
 
 
-def test_a_changed_file_is_another_adapter(one_thread, catalogue, name):
+def test_a_changed_file_counts_as_another_adapter(one_thread, catalogue, name):
     folder, painter = catalogue.model(name).folder, open_painter(catalogue.model(name), OPTIONS)
     write_lora(folder, "wash", 6)
     old = make_recipe(catalogue, name, adapter="wash")
@@ -223,10 +224,10 @@ def test_a_pipeline_without_a_prompt_offers_no_adapters(catalogue):
         paint(open_painter(catalogue.model("ddpm"), OPTIONS), recipe)
 
 
-def test_adapters_are_not_part_of_the_models_revision(catalogue):
+def test_a_new_adapter_does_not_change_the_models_revision(catalogue):
     before = catalogue.model("sd")
     write_lora(before.folder, "pastel", 5, parts=("network",))
     after = catalogue.model("sd")
     assert after.revision == before.revision and "pastel" in after.adapters and "pastel" not in before.adapters
-    described = {model["name"]: model for model in catalogue.describe()}
+    described = {model["name"]: model for model in catalogue.to_dicts()}
     assert described["sd"]["adapters"] == after.adapters

@@ -6,7 +6,7 @@ from worker.engine.batch_size import BatchSizes, measure_batch_sizes
 
 
 def batch_sizes(constant: float, each: float, max_size: int = 16) -> BatchSizes:
-    """Steps of n paintings take `constant + each * n` seconds."""
+    """Batch sizes measured with steps of n paintings that took `constant + each * n` seconds."""
     return BatchSizes({size: constant + each * size for size in (1, 2, 4, 8, 16)}, max_size)
 
 
@@ -24,8 +24,8 @@ def test_beyond_the_knee_a_painting_must_have_waited_for_half_of_its_own_time():
 
 
 def test_step_times_are_interpolated_between_measured_sizes_and_proportional_beyond():
-    known = BatchSizes({1: 1.0, 4: 2.5}, 16)
-    assert known.step_seconds(2) == pytest.approx(1.5) and known.step_seconds(8) == pytest.approx(5.0)
+    sizes = BatchSizes({1: 1.0, 4: 2.5}, 16)
+    assert sizes.step_seconds(2) == pytest.approx(1.5) and sizes.step_seconds(8) == pytest.approx(5.0)
     assert BatchSizes({}, 8).step_seconds(3) == 0.0
 
 
@@ -34,39 +34,39 @@ def test_without_measurements_every_painting_is_admitted_up_to_the_limit():
 
 
 def test_step_times_of_measured_sizes_are_updated_and_others_ignored():
-    known = batch_sizes(0.0, 1.0)
+    sizes = batch_sizes(0.0, 1.0)
     for _ in range(100):
-        known.record_step(1, 3.0)
-    assert known.step_seconds(1) == pytest.approx(3.0, rel=0.01)
-    known.record_step(3, 100.0)
-    assert known.step_seconds(3) < 4
+        sizes.record_step(1, 3.0)
+    assert sizes.step_seconds(1) == pytest.approx(3.0, rel=0.01)
+    sizes.record_step(3, 100.0)
+    assert sizes.step_seconds(3) < 4
 
 
 def test_a_limit_can_only_be_lowered_and_always_leaves_one_painting():
-    known = batch_sizes(0.0, 1.0)
-    known.lower_limit(4)
-    known.lower_limit(8)
-    assert not known.can_admit(4, 1e9, 1) and known.knee <= 4
-    known.lower_limit(0)
-    assert known.can_admit(0, 0.0, 1)
+    sizes = batch_sizes(0.0, 1.0)
+    sizes.lower_limit(4)
+    sizes.lower_limit(8)
+    assert not sizes.can_admit(4, 1e9, 1) and sizes.knee <= 4
+    sizes.lower_limit(0)
+    assert sizes.can_admit(0, 0.0, 1)
 
 
 def test_larger_pictures_count_for_more_and_smaller_ones_for_less():
-    known = batch_sizes(2.5, 0.7)  # with a knee of 9
-    assert known.can_admit(8, 0.0, 20) and not known.can_admit(8, 0.0, 20, size=4)
-    assert known.can_admit(5, 0.0, 20, size=4)
-    assert known.can_admit(8.8, 0.0, 20, size=0.2) and not known.can_admit(9, 0.0, 20)
-    half = 53  # of the seconds of 20 steps of 5.3 s
-    assert not known.can_admit(8, half - 3, 20, size=4) and known.can_admit(8, half + 1, 20, size=4)
-    assert not known.can_admit(13, 1e9, 20, size=4) and known.can_admit(0, 0.0, 20, size=40)
+    sizes = batch_sizes(2.5, 0.7)  # the knee is at 9
+    assert sizes.can_admit(8, 0.0, 20) and not sizes.can_admit(8, 0.0, 20, size=4)
+    assert sizes.can_admit(5, 0.0, 20, size=4)
+    assert sizes.can_admit(8.8, 0.0, 20, size=0.2) and not sizes.can_admit(9, 0.0, 20)
+    half = 53  # seconds: half the time of 20 steps of 5.3 s
+    assert not sizes.can_admit(8, half - 3, 20, size=4) and sizes.can_admit(8, half + 1, 20, size=4)
+    assert not sizes.can_admit(13, 1e9, 20, size=4) and sizes.can_admit(0, 0.0, 20, size=40)
 
 
 def test_paintings_of_another_shape_cost_time_but_no_memory_in_this_batch():
-    known = BatchSizes({1: 1.0, 8: 8.0}, 8)
-    known.lower_limit(4)
-    assert not known.can_admit(4, 1e9, 20) and known.can_admit(4, 1e9, 20, same_batch=3)
-    assert known.can_admit(8, 1e9, 20, same_batch=0)
-    assert not known.can_admit(4, 0.0, 20, same_batch=3)  # beyond the knee, whatever its shape
+    sizes = BatchSizes({1: 1.0, 8: 8.0}, 8)
+    sizes.lower_limit(4)
+    assert not sizes.can_admit(4, 1e9, 20) and sizes.can_admit(4, 1e9, 20, same_batch=3)
+    assert sizes.can_admit(8, 1e9, 20, same_batch=0)
+    assert not sizes.can_admit(4, 0.0, 20, same_batch=3)  # beyond the knee, whatever the shape
 
 
 def test_measuring_takes_the_median_time_of_each_size_up_to_the_largest():

@@ -17,7 +17,7 @@ from worker.painters.factory import open_painter
 from worker.painters.port import PainterOptions
 
 OPTIONS = PainterOptions(device="cpu", dtype="float32")
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # from torch itself while compiling
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, while it compiles
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def plain(catalogue):
 
 
 @pytest.fixture(scope="module")
-def quick(catalogue):
+def compiled(catalogue):
     """A painter with a compiled network; compiling takes twenty seconds."""
     return open_painter(catalogue.model("sd"), replace(OPTIONS, compile="1"))
 
@@ -43,46 +43,46 @@ def paint(painter, catalogue, **more):
     return np.asarray(painter(recipe, lambda progress: None), np.float32)
 
 
-def graphs():
-    """The number of graphs compiled in this process so far."""
+def count_graphs():
+    """Count the graphs compiled in this process so far."""
     return counters["stats"]["unique_graphs"]
 
 
 @contextmanager
-def calls(quick):
-    """Records the numbers of rows that the compiled network is called with."""
-    compiled, called = quick.denoiser.compiled.network, []
-    quick.denoiser.compiled.network = lambda *inputs, **more: (
-        called.append(len(inputs[0])) or compiled(*inputs, **more)
+def record_row_counts(compiled):
+    """Record the number of rows of each call of the compiled network."""
+    network, row_counts = compiled.denoiser.compiled.network, []
+    compiled.denoiser.compiled.network = lambda *inputs, **more: (
+        row_counts.append(len(inputs[0])) or network(*inputs, **more)
     )
-    yield called
-    quick.denoiser.compiled.network = compiled
+    yield row_counts
+    compiled.denoiser.compiled.network = network
 
 
-def test_the_network_is_compiled_before_the_first_painting(one_thread, catalogue, plain, quick):
-    assert quick.loop.buckets == [2] and quick.device == f"{plain.device}, compiled"
-    before = graphs()
-    with calls(quick) as called:
-        found = paint(quick, catalogue, steps=4)
-    assert called == [2, 2, 2, 2] and graphs() == before
-    assert np.abs(found - paint(plain, catalogue, steps=4)).max() <= 1
+def test_the_network_is_compiled_before_the_first_painting(one_thread, catalogue, plain, compiled):
+    assert compiled.loop.buckets == [2] and compiled.device == f"{plain.device}, compiled"
+    before = count_graphs()
+    with record_row_counts(compiled) as row_counts:
+        picture = paint(compiled, catalogue, steps=4)
+    assert row_counts == [2, 2, 2, 2] and count_graphs() == before
+    assert np.abs(picture - paint(plain, catalogue, steps=4)).max() <= 1
 
 
 @pytest.mark.parametrize("change", [{"guidance_scale": 1.0}, {"width": 96, "height": 64}, {"adapter": "ink"}])
-def test_shapes_that_were_not_compiled_use_the_plain_network(one_thread, catalogue, plain, quick, change):
-    before = graphs()
-    assert (paint(quick, catalogue, **change) == paint(plain, catalogue, **change)).all()
-    assert np.abs(paint(quick, catalogue) - paint(plain, catalogue)).max() <= 1 and graphs() == before
+def test_recipes_outside_the_compiled_shapes_use_the_plain_network(one_thread, catalogue, plain, compiled, change):
+    before = count_graphs()
+    assert (paint(compiled, catalogue, **change) == paint(plain, catalogue, **change)).all()
+    assert np.abs(paint(compiled, catalogue) - paint(plain, catalogue)).max() <= 1 and count_graphs() == before
 
 
-def test_reproducible_pictures_have_the_same_bits_with_and_without_compiling(one_thread, catalogue, plain, quick):
+def test_reproducible_pictures_have_the_same_bits_with_and_without_compiling(one_thread, catalogue, plain, compiled):
     reproducible = {"mode": "reproducible"}
-    with calls(quick) as called:
-        assert (paint(quick, catalogue, **reproducible) == paint(plain, catalogue, **reproducible)).all()
-    assert called == []  # compiled code may round differently after the next start
+    with record_row_counts(compiled) as row_counts:
+        assert (paint(compiled, catalogue, **reproducible) == paint(plain, catalogue, **reproducible)).all()
+    assert row_counts == []  # compiled code may round differently after the next start
 
 
-def test_each_batch_size_is_compiled_for_the_rows_that_the_model_usually_has(one_thread, catalogue, monkeypatch):
+def test_each_batch_size_is_compiled_for_the_rows_of_the_models_usual_guidance(one_thread, catalogue, monkeypatch):
     monkeypatch.setattr("worker.engine.compiled.torch.compile", lambda network, **_: network)
     options = replace(OPTIONS, compile="max", slots=5)
     guided = open_painter(catalogue.model("sd"), options)
@@ -96,11 +96,14 @@ def test_more_shapes_are_compiled_than_torch_allows_by_default():
         def forward(self, noisy):
             return noisy + 1
 
-    before = graphs()
-    for quick in (CompiledNetwork(Add(), "1"), CompiledNetwork(Add(), "1")):  # two models of one class share a cache
+    before = count_graphs()
+    for compiled in (
+        CompiledNetwork(Add(), "1"),
+        CompiledNetwork(Add(), "1"),
+    ):  # two models of one class share a cache
         for rows in range(1, 11):
-            quick.network(torch.zeros(rows, 3))
-    assert graphs() == before + 10
+            compiled.network(torch.zeros(rows, 3))
+    assert count_graphs() == before + 10
 
 
 def test_an_adapter_loaded_into_a_network_is_not_in_its_compiled_copy(plain):
@@ -113,7 +116,7 @@ def test_an_adapter_loaded_into_a_network_is_not_in_its_compiled_copy(plain):
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_network_that_cannot_be_compiled_stops_the_worker_with_the_reason(catalogue, monkeypatch, rows):
-    """Nor are the steps timed one by one without it."""
+    """Even if only batches of two cannot be compiled, they are not timed painting by painting instead."""
 
     def broken(noisy, *inputs, **more):
         if len(noisy) >= rows:

@@ -10,7 +10,7 @@ import torch
 from worker.engine.decoder import MAX_BATCH, Decoder
 
 
-class Slow:
+class SlowDecoder:
     """A decoder that doubles its input and records the batch sizes; its first call waits for `go_on`."""
 
     def __init__(self):
@@ -25,7 +25,7 @@ class Slow:
 
 
 def decode_all(decoder, slow, numbers, **options):
-    """Futures of decoding numbers, each in a thread of its own; the first starts a moment ahead."""
+    """Decode latents of each number in its own thread, the first a moment ahead; returns the finished futures."""
     with ThreadPoolExecutor(len(numbers)) as pool:
         first = pool.submit(decoder, torch.full((1, 4, 2, 2), float(numbers[0])), **options)
         while not slow.batch_sizes:
@@ -37,15 +37,15 @@ def decode_all(decoder, slow, numbers, **options):
         return [first, *rest]
 
 
-def test_pictures_that_wait_meanwhile_are_decoded_together():
-    slow = Slow()
+def test_pictures_that_arrive_during_a_call_are_decoded_together():
+    slow = SlowDecoder()
     futures = decode_all(Decoder(slow), slow, range(7))
-    assert [int(one.result()[0, 0, 0, 0]) for one in futures] == [0, 2, 4, 6, 8, 10, 12]
+    assert [int(future.result()[0, 0, 0, 0]) for future in futures] == [0, 2, 4, 6, 8, 10, 12]
     assert slow.batch_sizes == [1, MAX_BATCH, 2]
 
 
 def test_pictures_of_different_sizes_are_decoded_separately(caplog):
-    slow = Slow()
+    slow = SlowDecoder()
     decoder = Decoder(slow)
     sizes = [(2, 2), (2, 2), (4, 2), (2, 2), (4, 2)]
     with ThreadPoolExecutor(len(sizes)) as pool:
@@ -56,20 +56,20 @@ def test_pictures_of_different_sizes_are_decoded_separately(caplog):
         while len(decoder.waiting) < len(rest):
             time.sleep(0.001)
         slow.go_on.set()
-    assert [one.result().shape[2:] for one in [first, *rest]] == sizes
+    assert [future.result().shape[2:] for future in [first, *rest]] == sizes
     assert slow.batch_sizes == [1, 2, 2] and caplog.text == ""
 
 
 def test_faulty_latents_fail_alone(caplog):
-    slow = Slow()
+    slow = SlowDecoder()
     futures = decode_all(Decoder(slow), slow, [1, 2, -3, 4])
     with pytest.raises(ValueError, match="negative"):
         futures[2].result()
-    assert [int(futures[place].result().max()) for place in (0, 1, 3)] == [2, 4, 8]
+    assert [int(futures[row].result().max()) for row in (0, 1, 3)] == [2, 4, 8]
     assert "decoding 3 pictures at once failed" in caplog.text
 
 
 def test_reproducible_latents_get_a_call_of_their_own():
-    slow = Slow()
+    slow = SlowDecoder()
     futures = decode_all(Decoder(slow), slow, range(5), reproducible=True)
-    assert [int(one.result().max()) for one in futures] == [0, 2, 4, 6, 8] and slow.batch_sizes == [1] * 5
+    assert [int(future.result().max()) for future in futures] == [0, 2, 4, 6, 8] and slow.batch_sizes == [1] * 5

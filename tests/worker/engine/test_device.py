@@ -8,13 +8,13 @@ from memo import BadSetup
 from worker.engine.device import Device, check_memory, count_weights, open_device
 
 
-def test_without_a_gpu_auto_is_the_cpu_in_float32(monkeypatch):
+def test_without_a_gpu_auto_means_the_cpu_in_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert str(open_device()) == "cpu float32"
     assert str(open_device("cpu", "bfloat16")) == "cpu bfloat16"
 
 
-def test_with_gpus_auto_is_the_first_one_in_bfloat16(monkeypatch):
+def test_with_gpus_auto_means_the_first_gpu_in_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert str(open_device()) == str(open_device("cuda")) == "cuda:0 bfloat16"
@@ -38,7 +38,7 @@ def test_a_device_that_cannot_be_used_is_named_with_the_fix(monkeypatch, device,
         open_device(device, dtype)
 
 
-def test_weights_that_do_not_fit_are_refused_with_the_missing_memory():
+def test_weights_that_do_not_fit_are_refused_and_the_error_says_how_much_memory_is_missing():
     device = Device("cpu", torch.float32)
     with pytest.raises(BadSetup, match=r"huge needs 3725\d\.\d GiB on cpu float32 .* GiB too few: stop other"):
         check_memory("huge", 10**13, device)

@@ -17,7 +17,7 @@ def vae():
 
 
 def picture():
-    """Blue above, green below, and a red rectangle to the right."""
+    """Blue at the top, green at the bottom, and a red rectangle on the right."""
     image = np.zeros((128, 128, 3), np.float32)
     image[:64], image[64:], image[40:90, 80:120] = (0.4, 0.6, 0.9), (0.2, 0.6, 0.2), (0.8, 0.1, 0.1)
     return image

@@ -1,3 +1,5 @@
+"""Upscalers: networks and pipelines, their files, and enlarging in tiles."""
+
 import json
 
 import numpy as np
@@ -41,7 +43,7 @@ def picture():
 
 @pytest.fixture
 def network():
-    """A network with effect, like a trained one."""
+    """A network that changes the enlargement, as a trained one does."""
     torch.manual_seed(1)
     network = EnlargingNetwork(scale=2, width=8, blocks=2)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
@@ -54,8 +56,8 @@ def folder(network, tmp_path):
     return tmp_path / "upscaler"
 
 
-def differences(one, other):
-    return np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int))
+def differences(first, second):
+    return np.abs(np.asarray(first, dtype=int) - np.asarray(second, dtype=int))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -152,9 +154,9 @@ def test_the_shipped_upscaler_leaves_no_seams():
 
 
 def assert_same(tiled, whole):
-    """The same bytes except for rounding: the order of sums depends on the size of a tile."""
-    found = differences(tiled, whole)
-    assert found.shape == differences(whole, whole).shape and found.max() <= 1 and (found > 0).mean() < 1e-4
+    """Expect the same bytes except for rounding: the order of sums depends on the size of a tile."""
+    error = differences(tiled, whole)
+    assert error.shape == differences(whole, whole).shape and error.max() <= 1 and (error > 0).mean() < 1e-4
 
 
 def test_the_network_never_sees_more_than_a_tile_and_its_margins(network, monkeypatch):
@@ -173,7 +175,7 @@ def test_tiles_cover_every_pixel_once(height, width):
 
 
 def write_pipeline(folder, **description):
-    """Stable Diffusion's x4 upscaler of the real classes at toy size, with random weights."""
+    """Write Stable Diffusion's x4 upscaler, of the real classes at toy size with random weights."""
     torch.manual_seed(0)
     kinds = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
     sizes = {"block_out_channels": (8,) * 3, "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64}
@@ -195,7 +197,7 @@ def pipeline(tmp_path_factory):
     return write_pipeline(tmp_path_factory.mktemp("x4") / "upscaler")
 
 
-def test_a_pipeline_enlarges_four_times_by_its_prompt_and_seed(pipeline):
+def test_a_pipeline_enlarges_four_times_and_follows_prompt_and_seed(pipeline):
     upscaler, picture = open_upscaler(pipeline), noise((24, 16))
     fox = upscaler(picture, prompt="a red fox", seed=1)
     assert fox.size == (96, 64) and upscaler.scale == 4
@@ -204,12 +206,12 @@ def test_a_pipeline_enlarges_four_times_by_its_prompt_and_seed(pipeline):
     assert fox.tobytes() != upscaler(picture, prompt="a blue cat", seed=1).tobytes()
 
 
-def test_a_pipeline_enlarges_as_diffusers_does_directly(pipeline):
+def test_a_pipeline_enlarges_as_it_does_when_called_directly(pipeline):
     pipe = StableDiffusionUpscalePipeline.from_pretrained(pipeline)
     pipe.set_progress_bar_config(disable=True)
     seeded = {"generator": torch.Generator().manual_seed(5), "num_inference_steps": 2, "guidance_scale": 9.0}
-    wanted = pipe("a red fox", image=noise((24, 16)), noise_level=20, **seeded).images[0]
-    assert differences(open_upscaler(pipeline)(noise((24, 16)), prompt="a red fox", seed=5), wanted).max() <= 1
+    expected = pipe("a red fox", image=noise((24, 16)), noise_level=20, **seeded).images[0]
+    assert differences(open_upscaler(pipeline)(noise((24, 16)), prompt="a red fox", seed=5), expected).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(13, 17), (3, 40)])
@@ -225,7 +227,7 @@ def test_a_pipeline_decodes_large_pictures_in_tiles(pipeline, monkeypatch):
     assert enlarged.size == (160, 96) and len(seen) > 1 and max(max(shape[2:]) for shape in seen) == 16
 
 
-def test_a_model_chooses_its_upscaler(pipeline, folder, tmp_path):
+def test_the_description_of_a_model_chooses_its_upscaler(pipeline, folder, tmp_path):
     cpu = Device("cpu", torch.float32)
     assert open_model_upscaler({}, tmp_path / "no-such", cpu) is None
     assert open_model_upscaler({}, folder.parent, cpu).scale == 2

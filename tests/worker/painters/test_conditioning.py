@@ -43,7 +43,7 @@ def vae():
     return AutoencoderTiny(encoder_block_out_channels=(8,) * 3, decoder_block_out_channels=(8,) * 3, **parts).eval()
 
 
-def test_with_guidance_there_are_two_rows(text):
+def test_guidance_adds_a_row_for_the_negative_prompt(text):
     conditioner = TextConditioner(text)
     assert conditioner(recipe("a fox", guidance_scale=1.0)).states.shape == (1, 24, 384)
     conditioning = conditioner(recipe("a fox", guidance_scale=3.0, negative_prompt="snow"))
@@ -51,11 +51,11 @@ def test_with_guidance_there_are_two_rows(text):
 
 
 def test_threads_do_not_change_each_others_padding(text, monkeypatch):
-    """The shared tokenizer is set to a padding and then called; a thread in between would cut the other's states."""
-    setting = text.tokenizer.set_truncation_and_padding
+    """The padding of the shared tokenizer is set before each call; a thread in between would change the states."""
+    set_padding = text.tokenizer.set_truncation_and_padding
 
     def set_and_wait(*arguments, **options):
-        setting(*arguments, **options)
+        set_padding(*arguments, **options)
         time.sleep(0.02)
 
     monkeypatch.setattr(text.tokenizer, "set_truncation_and_padding", set_and_wait)
@@ -68,7 +68,7 @@ def test_threads_do_not_change_each_others_padding(text, monkeypatch):
 @pytest.mark.parametrize(
     ("prompt", "number"), [("cat", 0), ("a cute kitten", 0), ("spaceship", 1), ("rocket", 1), ("a rocket, please", 1)]
 )
-def test_a_prompt_means_the_nearest_label(text, prompt, number):
+def test_a_prompt_gets_the_nearest_label(text, prompt, number):
     conditioner = LabelConditioner(text, ["cat", "rocket"])
     assert conditioner(recipe(prompt, guidance_scale=1.0)).labels.tolist() == [number]
     assert conditioner(recipe(prompt, guidance_scale=2.0)).labels.tolist() == [2, number]
@@ -96,21 +96,23 @@ def test_natural_colours_of_a_drawing_are_dropped_from_the_prompt(prompt, expect
 
 def test_the_network_gets_no_colour_that_the_drawing_shows(text, bank, vae):
     red_thing = replace(bank.sprites[0], colours=("red",))
-    retrieved = Retrieved((red_thing,), "3d", Composition((1,)))
-    conditioner = SheetConditioner(text, lambda prompt: retrieved, SheetTiles(bank, vae, 2))
+    red_only = Retrieved((red_thing,), "3d", Composition((1,)))
+    conditioner = SheetConditioner(text, lambda prompt: red_only, SheetTiles(bank, vae, 2))
     conditioning = conditioner(recipe(f"a red {red_thing.names[0]}", guidance_scale=3.0, negative_prompt="red snow"))
     assert torch.allclose(conditioning.states, text(["red snow", f"a {red_thing.names[0]}"]))
 
 
-def retrieved(bank, *rows):
+def retrieve(bank, *rows):
     return Retrieved(tuple(bank.sprites[row] for row in rows), "3d", Composition((1,) * len(rows)))
 
 
 def test_a_sheet_shows_the_retrieved_things_and_the_seed_decides_their_layout(bank, vae):
     sheets = SheetTiles(bank, vae, 2)
-    one, again, other = (sheets(retrieved(bank, 0, 1), Random(seed)) for seed in (1, 1, 2))
-    assert one.shape == (1, MAX_THINGS * 17, 16, 16) and torch.equal(one, again) and not torch.equal(one, other)
-    opacity = one.view(MAX_THINGS, 17, 16, 16)[:, -1].sum((1, 2))
+    sheet, repeated, other = (sheets(retrieve(bank, 0, 1), Random(seed)) for seed in (1, 1, 2))
+    assert (
+        sheet.shape == (1, MAX_THINGS * 17, 16, 16) and torch.equal(sheet, repeated) and not torch.equal(sheet, other)
+    )
+    opacity = sheet.view(MAX_THINGS, 17, 16, 16)[:, -1].sum((1, 2))
     assert (opacity > 0).tolist() == [True, True, False, False]
 
 

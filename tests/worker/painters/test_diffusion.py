@@ -39,13 +39,13 @@ def test_every_sampler_paints_the_requested_size(painter, catalogue, sampler):
     assert len(image.getcolors(100_000)) > 20
 
 
-def same(one, other):
-    return ImageChops.difference(one, other).getbbox() is None
+def same_pixels(first, second):
+    return ImageChops.difference(first, second).getbbox() is None
 
 
 @pytest.mark.parametrize("sampler", ["dpm++2m", "euler-a"])
 def test_the_same_recipe_gives_the_same_picture(painter, catalogue, sampler):
-    assert same(paint(painter, catalogue, sampler=sampler)[0], paint(painter, catalogue, sampler=sampler)[0])
+    assert same_pixels(paint(painter, catalogue, sampler=sampler)[0], paint(painter, catalogue, sampler=sampler)[0])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_same_recipe_gives_the_same_picture(painter, catalogue, sampler):
     ],
 )
 def test_another_recipe_gives_another_picture(painter, catalogue, change):
-    assert not same(paint(painter, catalogue)[0], paint(painter, catalogue, **change)[0])
+    assert not same_pixels(paint(painter, catalogue)[0], paint(painter, catalogue, **change)[0])
 
 
 def test_in_bfloat16_the_picture_is_nearly_the_same(catalogue, painter):
@@ -81,7 +81,7 @@ def test_a_model_whose_pictures_do_not_fit_into_memory_stops_the_worker(catalogu
         open_painter(catalogue.model("stickers"), PainterOptions(slots=2))
 
 
-def test_an_exception_of_on_step_stops_the_painting(painter, catalogue):
+def test_an_exception_raised_in_on_step_stops_the_painting(painter, catalogue):
     def stop(step):
         raise KeyError(step)
 
@@ -101,18 +101,18 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path, catalogue):
         open_painter(replace(catalogue.model("stickers"), folder=tmp_path), PainterOptions())
 
 
-def test_recipes_of_several_threads_step_together(one_thread, catalogue):
-    together = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
-    assert sorted(together.loop.batch_sizes.seconds) == [1, 2, 3]
+def test_recipes_painted_in_several_threads_step_together(one_thread, catalogue):
+    painter = open_painter(catalogue.model("stickers"), PainterOptions(slots=3))
+    assert sorted(painter.loop.batch_sizes.seconds) == [1, 2, 3]
     recipes = [
         catalogue.recipe({"prompt": "a red fox", "seed": seed, "steps": steps, "sampler": sampler})
         for seed, steps, sampler in ((1, 3, "ddim"), (2, 12, "euler-a"), (3, 7, "dpm++2m"))
     ]
-    alone = [together(recipe, lambda step: None) for recipe in recipes]
+    alone = [painter(recipe, lambda step: None) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda recipe: together(recipe, lambda step: None), recipes))
-    for one, other in zip(found, alone, strict=True):
-        assert max(high for _, high in ImageChops.difference(one, other).getextrema()) <= 1
+        concurrent = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
+    for picture, expected in zip(concurrent, alone, strict=True):
+        assert max(high for _, high in ImageChops.difference(picture, expected).getextrema()) <= 1
 
 
 def test_reproducible_pictures_are_the_same_in_any_batch(one_thread, catalogue):
@@ -123,8 +123,8 @@ def test_reproducible_pictures_are_the_same_in_any_batch(one_thread, catalogue):
     ]
     alone = [painter(recipe, lambda step: None) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
-    assert all(same(one, other) for one, other in zip(found, alone, strict=True))
+        together = list(pool.map(lambda recipe: painter(recipe, lambda step: None), recipes))
+    assert all(same_pixels(picture, expected) for picture, expected in zip(together, alone, strict=True))
 
 
 def test_reproducible_pictures_use_the_rows_of_the_largest_batch_that_fits(catalogue, monkeypatch):
@@ -148,7 +148,7 @@ def test_the_user_and_rank_reach_the_step_loop(catalogue):
     seen = []
 
     def on_step(progress):
-        seen.extend((one.user, one.rank) for one in painter.loop.active)
+        seen.extend((painting.user, painting.rank) for painting in painter.loop.active)
 
     painter(recipe, on_step, None, Turn("ann", 5.0))
     assert ("ann", 5.0) in seen

@@ -43,17 +43,17 @@ def painter(catalogue, name):
     return open_painter(catalogue.model(name), OPTIONS)
 
 
-def official(catalogue, recipe):
-    """The picture of diffusers' own pipeline for a recipe, from the same noise."""
+def paint_by_diffusers(catalogue, recipe):
+    """Paint a recipe with diffusers' own pipeline, from the same noise."""
     pipe = DiffusionPipeline.from_pretrained(catalogue.model(recipe.model).folder)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), recipe.sampler, recipe.schedule)
     noise = torch.randn(
         1, 4, recipe.height // 8, recipe.width // 8, generator=torch.Generator().manual_seed(recipe.seed)
     )
-    said = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt or None, "latents": noise}
+    prompts = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt or None, "latents": noise}
     sized = {"height": recipe.height, "width": recipe.width, "num_inference_steps": recipe.steps}
-    return pipe(**said, **sized, guidance_scale=recipe.guidance_scale, output_type="np").images[0] * 255
+    return pipe(**prompts, **sized, guidance_scale=recipe.guidance_scale, output_type="np").images[0] * 255
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++2m", "euler"])
@@ -61,10 +61,10 @@ def official(catalogue, recipe):
 def test_the_picture_is_that_of_diffusers_own_pipeline(
     one_thread, catalogue, painter, name, sampler, guidance, negative
 ):
-    wanted = {"prompt": "a red fox", "negative_prompt": negative, "seed": 3, "guidance_scale": guidance}
-    recipe = catalogue.recipe({"model": name, **wanted, "sampler": sampler})
-    found = np.asarray(painter(recipe, lambda progress: None), np.float32)
-    assert np.abs(found - official(catalogue, recipe)).max() <= 1
+    fields = {"prompt": "a red fox", "negative_prompt": negative, "seed": 3, "guidance_scale": guidance}
+    recipe = catalogue.recipe({"model": name, **fields, "sampler": sampler})
+    picture = np.asarray(painter(recipe, lambda progress: None), np.float32)
+    assert np.abs(picture - paint_by_diffusers(catalogue, recipe)).max() <= 1
 
 
 def with_init_image(catalogue, name, **more):
@@ -82,12 +82,12 @@ def test_from_an_init_image_the_picture_is_that_of_diffusers_image_to_image_pipe
     one_thread, catalogue, painter, name, sampler, strength
 ):
     recipe = with_init_image(catalogue, name, sampler=sampler, strength=strength, steps=8)
-    seen = []
-    found = painter(recipe, lambda progress: seen.append(progress.step), photo())
+    steps = []
+    picture = painter(recipe, lambda progress: steps.append(progress.step), photo())
     pipe = AutoPipelineForImage2Image.from_pretrained(catalogue.model(name).folder)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler(dict(pipe.scheduler.config), sampler, recipe.schedule)
-    wanted = pipe(
+    expected = pipe(
         prompt=recipe.prompt,
         image=painter.encode(photo(), painter.shape),
         strength=strength,
@@ -96,17 +96,19 @@ def test_from_an_init_image_the_picture_is_that_of_diffusers_image_to_image_pipe
         generator=torch.Generator().manual_seed(recipe.seed),
         output_type="np",
     ).images[0]
-    assert np.abs(np.asarray(found, np.float32) - wanted * 255).max() <= 1
-    assert seen == list(range(8 - int(8 * strength) + 1, 9))
+    assert np.abs(np.asarray(picture, np.float32) - expected * 255).max() <= 1
+    assert steps == list(range(8 - int(8 * strength) + 1, 9))
 
 
 def test_with_less_strength_the_picture_stays_closer_to_the_init_image(catalogue, painter, name):
-    far = []
+    distances = []
     for strength in (0.1, 0.9):
-        found = painter(with_init_image(catalogue, name, strength=strength, steps=10), lambda progress: None, photo())
-        again = to_image(painter.decode(painter.encode(photo(), painter.shape)))
-        far.append(np.abs(np.asarray(found, np.float32) - np.asarray(again, np.float32)).mean())
-    assert far[0] < far[1]
+        picture = painter(
+            with_init_image(catalogue, name, strength=strength, steps=10), lambda progress: None, photo()
+        )
+        decoded = to_image(painter.decode(painter.encode(photo(), painter.shape)))
+        distances.append(np.abs(np.asarray(picture, np.float32) - np.asarray(decoded, np.float32)).mean())
+    assert distances[0] < distances[1]
 
 
 def test_pictures_of_different_sizes_are_painted_at_once(one_thread, catalogue, painter, name):
@@ -115,22 +117,22 @@ def test_pictures_of_different_sizes_are_painted_at_once(one_thread, catalogue, 
         for width, height in ((96, 64), (64, 64), (64, 96), (96, 64))
     ]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
-    assert [image.size for image in found] == [(96, 64), (64, 64), (64, 96), (96, 64)]
-    for recipe, image in zip(recipes, found, strict=True):
-        assert np.abs(np.asarray(image, np.float32) - official(catalogue, recipe)).max() <= 1
+        pictures = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
+    assert [image.size for image in pictures] == [(96, 64), (64, 64), (64, 96), (96, 64)]
+    for recipe, image in zip(recipes, pictures, strict=True):
+        assert np.abs(np.asarray(image, np.float32) - paint_by_diffusers(catalogue, recipe)).max() <= 1
 
 
-def test_paintings_at_once_give_the_same_pictures_as_alone(one_thread, catalogue, painter, name):
+def test_paintings_give_the_same_pictures_at_once_as_alone(one_thread, catalogue, painter, name):
     recipes = [
         catalogue.recipe({"model": name, "prompt": "fox", "seed": seed, "steps": steps, "guidance_scale": guidance})
         for seed, steps, guidance in ((1, 2, 5.0), (2, 9, 1.0), (3, 5, 3.0))
     ]
     alone = [painter(recipe, lambda progress: None) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
-    for one, other in zip(alone, found, strict=True):
-        assert np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max() <= 1
+        concurrent = list(pool.map(lambda recipe: painter(recipe, lambda progress: None), recipes))
+    for picture, expected in zip(concurrent, alone, strict=True):
+        assert np.abs(np.asarray(picture, np.int16) - np.asarray(expected, np.int16)).max() <= 1
 
 
 def test_previews_work_for_stock_autoencoders_too(catalogue, painter, name):
@@ -140,7 +142,7 @@ def test_previews_work_for_stock_autoencoders_too(catalogue, painter, name):
     assert [image.size for image in seen] == [(8, 8)] * recipe.steps
 
 
-def changed(catalogue, tmp_path, **changes):
+def with_changes(catalogue, tmp_path, **changes):
     folder = tmp_path / "sd"
     folder.mkdir()
     description = json.loads((catalogue.model("sd").folder / "model.json").read_text())
@@ -157,17 +159,19 @@ def changed(catalogue, tmp_path, **changes):
 )
 def test_a_model_that_cannot_be_loaded_is_named(catalogue, tmp_path, changes, message):
     with pytest.raises(BadSetup, match=message):
-        open_painter(changed(catalogue, tmp_path, **changes), OPTIONS)
+        open_painter(with_changes(catalogue, tmp_path, **changes), OPTIONS)
 
 
-def checker(threshold: float) -> StableDiffusionSafetyChecker:
+def make_checker(threshold: float) -> StableDiffusionSafetyChecker:
     """The real class at toy size; it refuses pictures that are closer than the threshold to one of its concepts."""
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     vision = {**sizes, "image_size": 8, "patch_size": 4, "projection_dim": 8}
     text = {**sizes, "vocab_size": 10, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    found = StableDiffusionSafetyChecker(CLIPConfig(projection_dim=8, vision_config=vision, text_config=text)).eval()
-    found.concept_embeds_weights.data.fill_(threshold)
-    return found
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(projection_dim=8, vision_config=vision, text_config=text)
+    ).eval()
+    checker.concept_embeds_weights.data.fill_(threshold)
+    return checker
 
 
 def test_a_picture_that_the_safety_checker_refuses_raises_bad_recipe(catalogue):
@@ -176,7 +180,7 @@ def test_a_picture_that_the_safety_checker_refuses_raises_bad_recipe(catalogue):
     extractor = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
     image = Image.new("RGB", (64, 64), "#c60")
     accepting, refusing = (
-        SafetyChecker(SimpleNamespace(safety_checker=checker(threshold), feature_extractor=extractor), device)
+        SafetyChecker(SimpleNamespace(safety_checker=make_checker(threshold), feature_extractor=extractor), device)
         for threshold in (1.5, -1.5)
     )
     accepting(image, recipe)
@@ -184,7 +188,7 @@ def test_a_picture_that_the_safety_checker_refuses_raises_bad_recipe(catalogue):
         refusing(image, recipe)
 
 
-def test_a_picture_larger_than_the_model_paints_goes_through_its_upscaler(one_thread, catalogue, tmp_path):
+def test_a_picture_larger_than_the_model_can_paint_is_enlarged_by_its_upscaler(one_thread, catalogue, tmp_path):
     network = EnlargingNetwork(scale=2, width=4, blocks=1)
     torch.nn.init.normal_(network.tail.weight, generator=torch.Generator().manual_seed(0))
     save_upscaler(network, tmp_path / "larger")

@@ -41,12 +41,12 @@ def painter(catalogue, name):
     return open_painter(catalogue.model(name), OPTIONS)
 
 
-def recipe_of(catalogue, name, seed, **fields):
+def make_recipe(catalogue, name, seed, **fields):
     return catalogue.recipe({"model": name, "prompt": "a red fox", "seed": seed, **fields})
 
 
-def official(catalogue, recipe, **more):
-    """The picture of diffusers' own pipeline, called as its documentation shows."""
+def paint_by_diffusers(catalogue, recipe, **more):
+    """Paint with diffusers' own pipeline, called as its documentation shows."""
     folder = catalogue.model(recipe.model).folder
     left_out = dict.fromkeys(["text_encoder_3", "tokenizer_3"] if recipe.model == "sd3" else [])
     pipe = DiffusionPipeline.from_pretrained(folder, **left_out)
@@ -62,16 +62,16 @@ def paint(painter, recipe):
     return painter(recipe, lambda progress: None)
 
 
-def difference(one, other):
+def difference(first, second):
     """The largest difference between two pictures, in levels of 255."""
-    return np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max()
+    return np.abs(np.asarray(first, np.int16) - np.asarray(second, np.int16)).max()
 
 
 def test_each_step_is_reported(one_thread, catalogue, painter, name):
     steps = []
-    found = painter(recipe_of(catalogue, name, 3), lambda progress: steps.append(progress.step))
+    picture = painter(make_recipe(catalogue, name, 3), lambda progress: steps.append(progress.step))
     assert steps == [1, 2, 3]
-    assert found.size == (64, 64) and np.asarray(found).std() > 1
+    assert picture.size == (64, 64) and np.asarray(picture).std() > 1
 
 
 @pytest.mark.parametrize(
@@ -88,134 +88,145 @@ def test_each_step_is_reported(one_thread, catalogue, painter, name):
     ],
 )
 def test_the_picture_is_that_of_the_pipeline_itself(one_thread, catalogue, name, fields):
-    recipe = recipe_of(catalogue, name, 3, **fields)
-    found = paint(open_painter(catalogue.model(name), OPTIONS), recipe)
-    assert found.size == (recipe.width, recipe.height) and difference(found, official(catalogue, recipe)) <= 1
+    recipe = make_recipe(catalogue, name, 3, **fields)
+    picture = paint(open_painter(catalogue.model(name), OPTIONS), recipe)
+    assert (
+        picture.size == (recipe.width, recipe.height)
+        and difference(picture, paint_by_diffusers(catalogue, recipe)) <= 1
+    )
 
 
 @pytest.mark.parametrize("fields", [{"prompt": "a blue owl"}, {"guidance_scale": 30.0}, {"seed": 4}])
 def test_prompt_guidance_and_seed_change_the_picture_of_flux(one_thread, catalogue, fields):
     painter = open_painter(catalogue.model("flux"), OPTIONS)
-    recipe = recipe_of(catalogue, "flux", 3)
+    recipe = make_recipe(catalogue, "flux", 3)
     assert difference(paint(painter, recipe), paint(painter, replace(recipe, **fields))) > 1
 
 
 def test_guidance_has_no_effect_if_the_network_does_not_take_it(one_thread, catalogue):
     painter = open_painter(catalogue.model("schnell"), OPTIONS)
-    without, guided = (recipe_of(catalogue, "schnell", 3, guidance_scale=guidance) for guidance in (0.0, 7.0))
+    without, guided = (make_recipe(catalogue, "schnell", 3, guidance_scale=guidance) for guidance in (0.0, 7.0))
     assert paint(painter, without) == paint(painter, guided)
 
 
 def test_a_model_can_limit_the_tokens_of_a_prompt(one_thread, tmp_path):
     write_flux(tmp_path, name="short", schnell=True)
-    long = recipe_of(Catalogue(tmp_path), "short", 3, prompt="a red fox in the deep snow")
-    whole = paint(open_painter(Catalogue(tmp_path).model("short"), OPTIONS), long)
-    limited = add(tmp_path / "short", tokens=4)
-    found = paint(open_painter(limited.model("short"), OPTIONS), long)
-    assert difference(found, official(limited, long, max_sequence_length=4)) <= 1 < difference(found, whole)
+    long = make_recipe(Catalogue(tmp_path), "short", 3, prompt="a red fox in the deep snow")
+    unlimited = paint(open_painter(Catalogue(tmp_path).model("short"), OPTIONS), long)
+    catalogue = add_fields(tmp_path / "short", tokens=4)
+    picture = paint(open_painter(catalogue.model("short"), OPTIONS), long)
+    assert (
+        difference(picture, paint_by_diffusers(catalogue, long, max_sequence_length=4))
+        <= 1
+        < difference(picture, unlimited)
+    )
 
 
 def test_tokens_are_refused_for_a_pipeline_that_takes_none(tmp_path):
     write_ddpm(tmp_path)
     with pytest.raises(BadSetup, match="tokens is 4, but DDPMPipeline takes none: leave it out"):
-        open_painter(add(tmp_path / "ddpm", tokens=4).model("ddpm"), OPTIONS)
+        open_painter(add_fields(tmp_path / "ddpm", tokens=4).model("ddpm"), OPTIONS)
 
 
-def add(folder, **more):
-    """The catalogue after adding fields to a model.json."""
+def add_fields(folder, **more):
+    """Add fields to a model.json; returns the new catalogue."""
     file = folder / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | more))
     return Catalogue(folder.parent)
 
 
 def test_equal_settings_are_painted_in_one_call_with_the_same_pictures_as_alone(one_thread, catalogue, painter, name):
-    recipes = [recipe_of(catalogue, name, seed, steps=steps) for seed, steps in ((1, 4), (2, 4), (3, 2), (4, 4))]
+    recipes = [make_recipe(catalogue, name, seed, steps=steps) for seed, steps in ((1, 4), (2, 4), (3, 2), (4, 4))]
     alone = [painter(recipe, lambda progress: None) for recipe in recipes]
-    seen = []
+    batch_sizes = []
     released = threading.Event()
 
-    def look(progress):
-        seen.append(painter.state()["batch_size"])
+    def record_and_wait(progress):
+        batch_sizes.append(painter.state()["batch_size"])
         released.wait(5)
 
     with ThreadPoolExecutor(5) as pool:
-        first = pool.submit(painter, recipe_of(catalogue, name, 9, steps=20), look)
-        while not seen:
+        first = pool.submit(painter, make_recipe(catalogue, name, 9, steps=20), record_and_wait)
+        while not batch_sizes:
             pass
-        found = [pool.submit(painter, recipe, look) for recipe in recipes]
+        futures = [pool.submit(painter, recipe, record_and_wait) for recipe in recipes]
         while len(painter.waiting) < 4 and not first.done():
             pass
         released.set()
-        found = [future.result() for future in found]
-    assert max(map(difference, alone, found)) <= 1
-    assert 3 in seen or 2 in seen
+        together = [future.result() for future in futures]
+    assert max(map(difference, alone, together)) <= 1
+    assert 3 in batch_sizes or 2 in batch_sizes
 
 
-def official_image_to_image(catalogue, recipe, picture):
-    """The picture of diffusers' own image-to-image pipeline, over the same parts."""
+def paint_by_diffusers_from(catalogue, recipe, picture):
+    """Paint from an init image with diffusers' own image-to-image pipeline, over the same parts."""
     parts = open_painter(catalogue.model(recipe.model), OPTIONS).pipe.components
     kind = {"sd3": StableDiffusion3Img2ImgPipeline, "flux": FluxImg2ImgPipeline}[recipe.model]
     pipe = kind(**parts)
     pipe.set_progress_bar_config(disable=True)
-    started = {"prompt": recipe.prompt, "image": picture, "strength": recipe.strength}
-    started |= {"guidance_scale": recipe.guidance_scale, "num_inference_steps": recipe.steps}
+    inputs = {"prompt": recipe.prompt, "image": picture, "strength": recipe.strength}
+    inputs |= {"guidance_scale": recipe.guidance_scale, "num_inference_steps": recipe.steps}
     sized = {"width": recipe.width, "height": recipe.height}
-    return pipe(**started, **sized, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
+    return pipe(**inputs, **sized, generator=torch.Generator().manual_seed(recipe.seed)).images[0]
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_from_an_init_image_the_picture_is_that_of_the_image_to_image_pipeline(one_thread, catalogue, name):
     painter = open_painter(catalogue.model(name), OPTIONS)
-    plain = recipe_of(catalogue, name, 3, steps=8)
-    started = replace(plain, init_image="a" * 32, strength=0.5)
+    plain = make_recipe(catalogue, name, 3, steps=8)
+    recipe = replace(plain, init_image="a" * 32, strength=0.5)
     wide = Image.linear_gradient("L").convert("RGB").resize((128, 64))
-    before, steps = paint(painter, plain), []
-    found = painter(started, lambda progress: steps.append(progress.step), wide)
+    without_init_image, steps = paint(painter, plain), []
+    picture = painter(recipe, lambda progress: steps.append(progress.step), wide)
     square = wide.crop((32, 0, 96, 64))
-    assert difference(found, official_image_to_image(catalogue, started, square)) <= 1 < difference(found, before)
-    assert steps == [5, 6, 7, 8] and difference(paint(painter, plain), before) == 0
-    other = painter(started, lambda progress: None, wide.rotate(180))
-    assert difference(other, found) > 1
+    assert (
+        difference(picture, paint_by_diffusers_from(catalogue, recipe, square))
+        <= 1
+        < difference(picture, without_init_image)
+    )
+    assert steps == [5, 6, 7, 8] and difference(paint(painter, plain), without_init_image) == 0
+    other = painter(recipe, lambda progress: None, wide.rotate(180))
+    assert difference(other, picture) > 1
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_recipes_with_init_images_are_painted_together_and_apart_from_others(one_thread, catalogue, name):
     painter = open_painter(catalogue.model(name), OPTIONS)
     grey, dark = (Image.new("RGB", (64, 64), colour) for colour in ("#888", "#222"))
-    recipe = replace(recipe_of(catalogue, name, 3, steps=4), init_image="a" * 32, strength=0.5)
-    alone = [painter(recipe, lambda progress: None, start) for start in (grey, dark)]
-    requests = [PipelineRequest(recipe, start) for start in (grey, dark)]
+    recipe = replace(make_recipe(catalogue, name, 3, steps=4), init_image="a" * 32, strength=0.5)
+    alone = [painter(recipe, lambda progress: None, init_image) for init_image in (grey, dark)]
+    requests = [PipelineRequest(recipe, init_image) for init_image in (grey, dark)]
     assert requests[0].batch_key == requests[1].batch_key != PipelineRequest(replace(recipe, init_image="")).batch_key
     painter.paint(requests)
-    assert all(difference(last(request), one) <= 1 for request, one in zip(requests, alone, strict=True))
+    assert all(difference(last(request), expected) <= 1 for request, expected in zip(requests, alone, strict=True))
 
 
-def test_an_init_image_is_refused_where_it_cannot_be_used(catalogue):
+def test_an_init_image_that_cannot_be_used_is_refused(catalogue):
     assert {name: catalogue.model(name).image_to_image for name in ("ddpm", "sd3", "flux")} == {
         "ddpm": False,
         "sd3": True,
         "flux": True,
     }
     with pytest.raises(BadRecipe, match="ddpm cannot start from a picture"):
-        recipe_of(catalogue, "ddpm", 3, init_image="a" * 32)
+        make_recipe(catalogue, "ddpm", 3, init_image="a" * 32)
     painter = open_painter(catalogue.model("flux"), OPTIONS)
     with pytest.raises(BadRecipe, match="use at least 0.25"):
-        paint(painter, replace(recipe_of(catalogue, "flux", 3, steps=4), init_image="a" * 32, strength=0.2))
+        paint(painter, replace(make_recipe(catalogue, "flux", 3, steps=4), init_image="a" * 32, strength=0.2))
 
 
 def test_the_energy_of_a_call_is_shared_among_its_pictures(one_thread, catalogue, name):
     painter = open_painter(catalogue.model(name), replace(OPTIONS, watts=20.0))
-    alone, told = [], []
-    painter(recipe_of(catalogue, name, 1), lambda progress: alone.append(progress.joules))
-    requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(2)]
+    alone, together = [], []
+    painter(make_recipe(catalogue, name, 1), lambda progress: alone.append(progress.joules))
+    requests = [PipelineRequest(make_recipe(catalogue, name, seed)) for seed in range(2)]
     before = time.process_time()
     painter.paint(requests)
     spent = 20.0 * (time.process_time() - before)
     for request in requests:
         while not isinstance(message := request.messages.get(), Image.Image):
-            told.append(message.joules)
+            together.append(message.joules)
     assert 0 < alone[0] < alone[1] < alone[2] and not painter.metered
-    assert told[:3] == told[3:] and 0 < told[2] * 2 <= spent
+    assert together[:3] == together[3:] and 0 < together[2] * 2 <= spent
 
 
 def test_when_memory_is_full_fewer_pictures_are_painted_at_once(one_thread, catalogue, painter, name, monkeypatch):
@@ -228,13 +239,13 @@ def test_when_memory_is_full_fewer_pictures_are_painted_at_once(one_thread, cata
         return run_pipeline(self, requests)
 
     monkeypatch.setattr(type(painter), "run_pipeline", full)
-    requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(5)]
+    requests = [PipelineRequest(make_recipe(catalogue, name, seed)) for seed in range(5)]
     monkeypatch.setattr(painter, "max_batch_size", 5)
     painter.paint(requests)
     assert painter.max_batch_size == 2 and not any(isinstance(last(request), Exception) for request in requests)
     limit[0] = 0
     with pytest.raises(TooLarge, match="does not fit into the memory of cpu"):
-        paint(painter, recipe_of(catalogue, name, 1))
+        paint(painter, make_recipe(catalogue, name, 1))
     assert painter.max_batch_size == 2
 
 
@@ -248,66 +259,67 @@ def test_no_request_is_lost_when_memory_is_full_twice_in_a_row(catalogue, painte
 
     monkeypatch.setattr(painter, "run_pipeline", full)
     monkeypatch.setattr(painter, "max_batch_size", 5)
-    requests = [PipelineRequest(recipe_of(catalogue, name, seed)) for seed in range(5)]
+    requests = [PipelineRequest(make_recipe(catalogue, name, seed)) for seed in range(5)]
     painter.paint(requests)
     assert painter.max_batch_size == 1 and all(request.messages.qsize() == 1 for request in requests)
 
 
 def last(request):
-    """The last message of a request: its picture or its error."""
+    """Wait for the last message of a request: its picture or its error."""
     while not isinstance(message := request.messages.get(timeout=5), Image.Image | Exception):
         continue
     return message
 
 
 def test_reproducible_pictures_are_painted_alone(one_thread, catalogue, painter, name):
-    seen = []
-    recipes = [recipe_of(catalogue, name, seed, mode="reproducible") for seed in (1, 2, 3)]
+    batch_sizes = []
+    recipes = [make_recipe(catalogue, name, seed, mode="reproducible") for seed in (1, 2, 3)]
     alone = [painter(recipe, lambda progress: None) for recipe in recipes]
     with ThreadPoolExecutor(3) as pool:
-        looking = [
-            pool.submit(painter, one, lambda progress: seen.append(painter.state()["batch_size"])) for one in recipes
+        futures = [
+            pool.submit(painter, recipe, lambda progress: batch_sizes.append(painter.state()["batch_size"]))
+            for recipe in recipes
         ]
-    assert [future.result() for future in looking] == alone and set(seen) <= {0, 1}
+    assert [future.result() for future in futures] == alone and set(batch_sizes) <= {0, 1}
 
 
 class Stop(Exception):
     pass
 
 
-def test_a_call_ends_when_all_its_requests_are_cancelled(catalogue, painter, name, monkeypatch):
-    ended, run_pipeline = [], painter.run_pipeline
+def test_a_call_ends_as_soon_as_all_its_requests_are_cancelled(catalogue, painter, name, monkeypatch):
+    cancelled_steps, run_pipeline = [], painter.run_pipeline
 
-    def watched(requests):
+    def run_and_record(requests):
         try:
             return run_pipeline(requests)
         except AllCancelled:
-            ended.append(requests[0].recipe.steps)
+            cancelled_steps.append(requests[0].recipe.steps)
             raise
 
     def stop(progress):
         raise Stop
 
-    monkeypatch.setattr(painter, "run_pipeline", watched)
+    monkeypatch.setattr(painter, "run_pipeline", run_and_record)
     with pytest.raises(Stop):
-        painter(recipe_of(catalogue, name, 1, steps=150), stop)
-    paint(painter, recipe_of(catalogue, name, 2, steps=1))
-    assert ended == [150]
+        painter(make_recipe(catalogue, name, 1, steps=150), stop)
+    paint(painter, make_recipe(catalogue, name, 2, steps=1))
+    assert cancelled_steps == [150]
 
 
 def test_an_unsupported_sampler_is_refused(catalogue, painter, name):
     only = "ddim" if name == "ddpm" else "euler"
     with pytest.raises(BadRecipe, match=f"{name} can be painted with {only} only"):
-        paint(painter, recipe_of(catalogue, name, 1, sampler="dpm++2m"))
+        paint(painter, make_recipe(catalogue, name, 1, sampler="dpm++2m"))
 
 
 def test_karras_is_refused_if_the_pipeline_has_its_own_schedule(catalogue, painter, name):
     with pytest.raises(BadRecipe, match="schedule: 'karras' cannot be used; .* native"):
-        paint(painter, recipe_of(catalogue, name, 1, schedule="karras"))
+        paint(painter, make_recipe(catalogue, name, 1, schedule="karras"))
 
 
 def test_a_negative_prompt_is_refused_if_the_pipeline_would_ignore_it(catalogue, painter, name):
-    recipe = recipe_of(catalogue, name, 1, negative_prompt="blur", steps=1)
+    recipe = make_recipe(catalogue, name, 1, negative_prompt="blur", steps=1)
     if name == "sd3":
         assert paint(painter, recipe).size == (64, 64)
     else:
@@ -319,11 +331,11 @@ def test_a_negative_prompt_is_refused_if_the_pipeline_would_ignore_it(catalogue,
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_a_size_that_the_pipeline_would_round_is_refused(catalogue, name):
-    recipe = replace(recipe_of(catalogue, name, 1), height=72)
+    recipe = replace(make_recipe(catalogue, name, 1), height=72)
     with pytest.raises(BadRecipe, match=f"height: 72 cannot be used; {name} paints multiples of 16"):
         paint(open_painter(catalogue.model(name), OPTIONS), recipe)
 
 
 def test_a_size_outside_the_range_is_refused(catalogue, name):
     with pytest.raises(BadRecipe, match=f"{name} offers 64"):
-        recipe_of(catalogue, name, 1, width=144)
+        make_recipe(catalogue, name, 1, width=144)

@@ -1,4 +1,4 @@
-"""Remote painters, tested with servers that answer like the real services."""
+"""Remote painters, with a stub that answers as the real services do."""
 
 import base64
 import io
@@ -61,7 +61,7 @@ def stub():
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def short_waits(monkeypatch):
     monkeypatch.setattr(remote, "BACKOFF", 0.001)
     monkeypatch.setattr(remote, "POLL_INTERVAL", 0.02)
 
@@ -72,8 +72,8 @@ def credentials(monkeypatch):
         monkeypatch.setenv(name, "test")
 
 
-def opened(tmp_path, stub, family, **changes):
-    """A catalogue with one remote model, and its painter."""
+def open_remote(tmp_path, stub, family, **changes):
+    """Open a catalogue with one remote model; returns it and the model's painter."""
     description = {"name": "far", "title": "Far", "licence": "theirs", "family": family, "source": "owner/model"}
     description |= {"url": f"{stub.url}/models/x" if family != "bedrock" else stub.url, "region": "us-east-1"}
     description |= {
@@ -87,28 +87,28 @@ def opened(tmp_path, stub, family, **changes):
     return catalogue, open_painter(catalogue.model("far"), PainterOptions(hub_token="hf_secret"))
 
 
-def picture(family, size=(64, 64)):
-    """A service's answer with a picture."""
+def picture_answer(family, size=(64, 64)):
+    """An answer of the service that holds a picture."""
     if family == "bedrock":
         return 200, "application/json", json.dumps({"images": [base64.b64encode(png(size)).decode()]}).encode()
     return 200, "image/png", png(size)
 
 
-def busy(family):
+def busy_answer(family):
     if family == "bedrock":
         return 429, "application/json", b'{"message": "Too many requests"}'
     return 503, "application/json", b'{"error": "Model owner/model is currently loading", "estimated_time": 0.1}'
 
 
-def refused(family):
+def refusal_answer(family):
     body = {"message": "This violates the policy"} if family == "bedrock" else {"error": "This violates the policy"}
     return 400, "application/json", json.dumps(body).encode()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_recipe_is_sent_in_the_services_own_format_and_a_picture_is_returned(tmp_path, stub, family, credentials):
-    catalogue, painter = opened(tmp_path, stub, family)
-    stub.answers = [picture(family, (128, 128))]
+    catalogue, painter = open_remote(tmp_path, stub, family)
+    stub.answers = [picture_answer(family, (128, 128))]
     steps = []
     recipe = catalogue.recipe({"prompt": "a red fox", "negative_prompt": "blur", "seed": 2**33 + 5})
     image = painter(recipe, steps.append)
@@ -140,9 +140,9 @@ def test_a_recipe_is_sent_in_the_services_own_format_and_a_picture_is_returned(t
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_busy_service_is_retried_and_the_caller_gets_its_message(tmp_path, stub, family, credentials, quick):
-    catalogue, painter = opened(tmp_path, stub, family)
-    stub.answers = [busy(family), busy(family), picture(family)]
+def test_a_busy_service_is_retried_and_the_caller_gets_its_message(tmp_path, stub, family, credentials, short_waits):
+    catalogue, painter = open_remote(tmp_path, stub, family)
+    stub.answers = [busy_answer(family), busy_answer(family), picture_answer(family)]
     reports = []
     painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), reports.append)
     assert len(stub.requests) == 3
@@ -152,25 +152,25 @@ def test_a_busy_service_is_retried_and_the_caller_gets_its_message(tmp_path, stu
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_retries_are_limited(tmp_path, stub, family, credentials, quick, monkeypatch):
+def test_retries_are_limited(tmp_path, stub, family, credentials, short_waits, monkeypatch):
     monkeypatch.setattr(remote, "MAX_ATTEMPTS", 2)
-    catalogue, painter = opened(tmp_path, stub, family)
-    stub.answers = [busy(family)]
+    catalogue, painter = open_remote(tmp_path, stub, family)
+    stub.answers = [busy_answer(family)]
     with pytest.raises(RemoteRefused, match=f"{family} owner/model was busy 2 times"):
         painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_refused_request_is_not_retried(tmp_path, stub, family, credentials):
-    catalogue, painter = opened(tmp_path, stub, family)
-    stub.answers = [refused(family)]
+    catalogue, painter = open_remote(tmp_path, stub, family)
+    stub.answers = [refusal_answer(family)]
     with pytest.raises(RemoteRefused, match="refused with status 400.*violates the policy"):
         painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
     assert len(stub.requests) == 1
 
 
-def test_cancelling_does_not_wait_for_the_answer(tmp_path, stub, quick):
-    catalogue, painter = opened(tmp_path, stub, "huggingface-inference")
+def test_cancelling_does_not_wait_for_the_answer(tmp_path, stub, short_waits):
+    catalogue, painter = open_remote(tmp_path, stub, "huggingface-inference")
     stub.answers = [(503, "application/json", b'{"error": "loading", "estimated_time": 50}')]
 
     class Stop(Exception):
@@ -188,12 +188,12 @@ def test_a_missing_region_is_named(tmp_path, stub, monkeypatch):
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(BadSetup, match="far cannot be reached: .*region"):
-        opened(tmp_path, stub, "bedrock", region=None)
+        open_remote(tmp_path, stub, "bedrock", region=None)
 
 
 def test_a_job_fails_with_the_services_message(runner, job_store, recipe, tmp_path, stub):
-    _, painter = opened(tmp_path, stub, "huggingface-inference")
-    stub.answers = [refused("huggingface-inference")]
+    _, painter = open_remote(tmp_path, stub, "huggingface-inference")
+    stub.answers = [refusal_answer("huggingface-inference")]
     runner.painters = lambda name: painter
     job = job_store.submissions.open_job(recipe, reason="", scope="shared")
     assert runner.paint(recipe.model) == "failed" and "violates the policy" in job_store.jobs.find(job.id).error

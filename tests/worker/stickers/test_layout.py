@@ -1,3 +1,5 @@
+"""The places of a sheet: where they lie, and how seeds shift them."""
+
 from random import Random
 
 import pytest

@@ -1,10 +1,12 @@
+"""Plurals, articles and countable nouns."""
+
 import pytest
 
 from worker.stickers.nouns import add_article, is_countable, plural
 
 
 @pytest.mark.parametrize(
-    ("one", "many"),
+    ("noun", "expected"),
     [
         ("fox", "foxes"),
         ("puppy", "puppies"),
@@ -26,8 +28,8 @@ from worker.stickers.nouns import add_article, is_countable, plural
         ("statue of liberty", "statue of liberty"),
     ],
 )
-def test_plurals_are_correct(one, many):
-    assert plural(one) == many
+def test_plurals_are_correct(noun, expected):
+    assert plural(noun) == expected
 
 
 def test_articles_are_correct():

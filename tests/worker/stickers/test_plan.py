@@ -1,3 +1,5 @@
+"""Where a plan places the drawings of a composition."""
+
 from random import Random
 
 import pytest
@@ -54,7 +56,7 @@ def test_drawings_never_overlap(counts):
         size = CANVASES[placement.canvas].size
         cells += [(x + i, y + j) for i in range(size) for j in range(size)]
     shared = len(cells) - len(set(cells))
-    assert shared <= 0.08 * len(cells)  # a stack and quarters are shifted apart by at most a cell
+    assert shared <= 0.08 * len(cells)  # the stack and the quarters are shifted separately, by at most a cell
 
 
 def test_every_synonym_means_a_known_relation():

@@ -1,3 +1,5 @@
+"""Retrieving things, styles and compositions by a prompt."""
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ NAMES = (
 
 
 class Names:
-    """A bank without drawings: retrieving needs only the names."""
+    """A bank without drawings, because retrieval needs only names."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -65,7 +67,7 @@ def test_a_prompt_retrieves_its_things(retrieve, prompt, things):
     ("prompt", "style"),
     [("a cat", "3d"), ("a flat cat", "flat"), ("flat icon of a whale", "3d"), ("a flat shoe", "flat")],
 )
-def test_a_style_is_used_if_the_thing_has_it(retrieve, prompt, style):
+def test_a_style_is_used_if_the_thing_is_drawn_in_it(retrieve, prompt, style):
     assert retrieve(prompt).style == style
 
 
@@ -86,7 +88,7 @@ def test_a_style_is_used_if_the_thing_has_it(retrieve, prompt, style):
         ("my cute little cat", Composition((1,))),
     ],
 )
-def test_a_prompt_gives_the_composition(retrieve, prompt, composition):
+def test_a_prompt_determines_the_composition(retrieve, prompt, composition):
     assert retrieve(prompt).composition == composition
 
 

@@ -59,7 +59,7 @@ def test_each_thing_lies_in_its_own_channels_at_the_planned_place(tiles):
     assert sheet[0, -1].float().sum() == pytest.approx(2 * tiles[0][7][-1].astype(float).sum(), rel=1e-2)
 
 
-def test_a_sheets_latents_are_those_of_all_its_things(tiles):
+def test_the_latents_of_a_sheet_join_those_of_its_things(tiles):
     layout = draw_layout(Random(2))
     plan = [Placement(0, "sides", 0), Placement(1, "sides", 1)]
     latents = sheet_latents(lay_sheet(tiles, plan, layout, CHANNELS)[None].float())

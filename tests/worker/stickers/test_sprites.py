@@ -1,3 +1,5 @@
+"""The sprite bank: written, read, extended, and refused when it is broken."""
+
 import json
 import shutil
 import zipfile
@@ -33,43 +35,43 @@ def test_the_same_art_gives_the_same_bytes(tmp_path):
 
 
 @pytest.fixture
-def copy(bank, tmp_path):
+def bank_copy(bank, tmp_path):
     return shutil.copytree(bank.folder, tmp_path / "bank")
 
 
-def test_an_added_drawing_is_found(copy):
-    rows = json.loads((copy / "sprites.json").read_text())
-    (copy / "sprites.json").write_text(
+def test_a_drawing_added_to_the_bank_is_used(bank_copy):
+    rows = json.loads((bank_copy / "sprites.json").read_text())
+    (bank_copy / "sprites.json").write_text(
         json.dumps([*rows, {"key": "4", "names": ["zug"], "colours": [], "turns": False}])
     )
-    with zipfile.ZipFile(copy / "flat.zip", "a") as flat, zipfile.ZipFile(copy / "3d.zip") as full:
+    with zipfile.ZipFile(bank_copy / "flat.zip", "a") as flat, zipfile.ZipFile(bank_copy / "3d.zip") as full:
         flat.writestr("4.webp", full.read("3.webp"))
-    bank = open_bank(copy)
+    bank = open_bank(bank_copy)
     assert bank.styles_of(bank.sprites[3]) == ("flat",)
 
 
-def test_a_name_without_a_drawing_is_refused(copy):
-    rows = json.loads((copy / "sprites.json").read_text())
-    (copy / "sprites.json").write_text(
+def test_a_name_without_a_drawing_is_refused(bank_copy):
+    rows = json.loads((bank_copy / "sprites.json").read_text())
+    (bank_copy / "sprites.json").write_text(
         json.dumps([*rows, {"key": "4", "names": ["zug"], "colours": [], "turns": False}])
     )
     with pytest.raises(BadSetup, match="zug"):
-        open_bank(copy)
+        open_bank(bank_copy)
 
 
-def test_a_folder_that_is_not_a_bank_is_named(tmp_path, copy):
+def test_a_folder_that_is_not_a_bank_is_named(tmp_path, bank_copy):
     with pytest.raises(BadSetup, match="is not a sprite bank"):
         open_bank(tmp_path / "nothing")
-    for file in copy.glob("*.zip"):
+    for file in bank_copy.glob("*.zip"):
         file.unlink()
     with pytest.raises(BadSetup, match=r"STYLE\.zip"):
-        open_bank(copy)
+        open_bank(bank_copy)
 
 
-def test_a_broken_drawing_is_named(copy):
-    with zipfile.ZipFile(copy / "3d.zip", "w") as packed:
+def test_a_broken_drawing_is_named(bank_copy):
+    with zipfile.ZipFile(bank_copy / "3d.zip", "w") as packed:
         for key in "123":
             packed.writestr(f"{key}.webp", b"no picture")
-    bank = open_bank(copy)
+    bank = open_bank(bank_copy)
     with pytest.raises(BadSetup, match=r"2\.webp"):
         bank.pixels(bank.sprites[1], "3d")
