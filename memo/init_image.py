@@ -2,13 +2,12 @@
 
 import hashlib
 import io
-import warnings
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from .errors import BadRecipe
+from .errors import BadPicture, BadRecipe
+from .image_files import read_pixels
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST_UPLOAD = 4096  # px, the longer side
 LARGEST_KEPT = 1024  # px, to which the longer side of an upload is scaled down
 INIT_IMAGES = "starts/"  # prefix of the names of initial pictures in the store
@@ -17,28 +16,13 @@ INIT_IMAGES = "starts/"  # prefix of the names of initial pictures in the store
 def read_init_image(data: bytes) -> bytes:
     """An upload as PNG bytes: upright, RGB, without metadata, at most LARGEST_KEPT px a side. Raises BadRecipe."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if max(image.size) > LARGEST_UPLOAD:  # known from the header, before any pixel is decoded
-                remedy = f"scale it to at most {LARGEST_UPLOAD} px a side"
-                raise BadRecipe("image", f"{image.width}x{image.height}", remedy)
-            upright = flatten(ImageOps.exif_transpose(image))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRecipe("image", f"{len(data)} bytes", f"send a PNG, JPEG or WebP picture: {error}") from error
+        upright = read_pixels(data, longest=LARGEST_UPLOAD)
+    except BadPicture as error:
+        raise BadRecipe("image", f"{len(data)} bytes", str(error)) from error
     upright.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.LANCZOS)
-    upright.info = {}  # it may hold private metadata
     file = io.BytesIO()
     upright.save(file, "PNG")
     return file.getvalue()
-
-
-def flatten(image: Image.Image) -> Image.Image:
-    """The image in RGB; transparent parts become white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def init_image_name(data: bytes, scope: str) -> str:

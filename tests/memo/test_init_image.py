@@ -1,8 +1,10 @@
 """Initial images: how uploads are read, and how long they are kept."""
 
 import io
+import struct
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -37,6 +39,27 @@ def test_a_photograph_is_turned_upright_and_loses_its_metadata():
     assert image.size == (24, 40) and not image.getexif() and not image.info
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_malformed_tag_beside_the_orientation_does_no_harm(kind):
+    turned = struct.pack("<HHII", 0x0112, 3, 1, 6)
+    resolution = struct.pack("<HHI4s", 0x011A, 2, 4, b"abc\0")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + turned + resolution + b"\0\0\0\0"
+    start = read_init_image(encoded(Image.new("RGB", (40, 24)), kind, exif=exif))
+    assert Image.open(io.BytesIO(start)).size == (24, 40)
+
+
+def test_a_scan_in_16_bit_grey_keeps_its_shades():
+    shades = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    start = Image.open(io.BytesIO(read_init_image(encoded(Image.fromarray(shades)))))
+    assert np.array_equal(np.asarray(start)[:, :, 0], shades >> 8)
+
+
+def test_a_large_colour_profile_does_not_lose_the_picture():
+    profile = np.random.default_rng(0).bytes(3 * 2**20)
+    start = Image.open(io.BytesIO(read_init_image(encoded(Image.new("RGB", (40, 24), "#c60"), icc_profile=profile))))
+    assert start.getpixel((4, 4)) == (0xCC, 0x66, 0) and not start.info
+
+
 def test_a_large_picture_is_scaled_down():
     image = Image.open(io.BytesIO(read_init_image(encoded(Image.new("L", (3000, 300))))))
     assert image.size == (LARGEST_KEPT, LARGEST_KEPT // 10)
@@ -45,11 +68,12 @@ def test_a_large_picture_is_scaled_down():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "send a PNG, JPEG or WebP picture"),
-        (b"GIF89a", "send a PNG, JPEG or WebP picture"),
-        (encoded(Image.new("RGB", (40, 24)))[:60], "send a PNG, JPEG or WebP picture"),
+        (b"", "it is empty: use a PNG, JPEG or WebP picture"),
+        (b"GIF89a", "it is a GIF picture: save it as PNG, JPEG or WebP"),
+        (encoded(Image.new("RGB", (40, 24)))[:60], "it is a damaged, incomplete or unusual PNG file: save it again"),
+        (encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), "it is a TIFF picture: save it as PNG"),
         (encoded(Image.new("1", (5000, 8))), "scale it to at most 4096 px a side"),
-        (encoded(Image.new("1", (60000, 60000))), "scale it|send a PNG"),
+        (encoded(Image.new("1", (60000, 60000))), "it has 60000×60000 px: scale it to at most 4096 px a side"),
     ],
 )
 def test_an_unusable_upload_is_refused(data, message):
