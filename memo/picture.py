@@ -5,19 +5,27 @@ import hashlib
 import io
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import takewhile
 
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from .errors import BadKey
+from .errors import BadKey, BadPicture, shorten
+from .image_files import read_texts
+from .image_files.containers import split_png
+from .image_files.kinds import check_kind
 from .recipe import Recipe, from_text, to_text
 
 SHARED = "shared"  # the scope of pictures that belong to everybody
 RECIPE_CHUNK = "memoaized-recipe"  # the reversible text form, with checksum
 RECORD_CHUNK = "memoaized-record"  # JSON: when, how long, on what
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+RECORDED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("created", "seconds", "joules"), (int, float)),
+    **dict.fromkeys(("scope", "device"), (str,)),
+    "metered": (bool,),
+}
 PARAMETERS_CHUNK = "parameters"  # what AUTOMATIC1111's "PNG Info" reads
 A1111_SAMPLERS = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
 
@@ -63,25 +71,19 @@ def write_png(image: Image.Image, picture: Picture) -> bytes:
 
 
 def read_png(data: bytes) -> Picture:
-    """The picture that `write_png` wrote into a file; raises BadKey if the file carries no intact recipe."""
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            text = read_text(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise BadKey(f"not a readable PNG file: {error}") from error
-    if RECIPE_CHUNK not in text:
-        raise BadKey("this PNG carries no recipe: it was not painted here, or its metadata was stripped")
-    return from_record(from_text(text[RECIPE_CHUNK]), json.loads(text.get(RECORD_CHUNK, "{}")))
+    """The picture that `write_png` wrote into a file; raises BadKey if the file carries no intact recipe.
 
-
-def read_text(image: Image.Image) -> Mapping[str, str]:
-    """The text chunks of a PNG file; the pixels are decoded only if recipe or record come after them.
-
-    Without decoding, it takes 0.06 ms instead of 15 ms at 1024 x 1024.
+    No pixels are decoded.
     """
-    if {RECIPE_CHUNK, RECORD_CHUNK} <= image.info.keys():
-        return {name: str(image.info[name]) for name in (RECIPE_CHUNK, RECORD_CHUNK)}
-    return image.text if isinstance(image, PngImageFile) else {}
+    try:
+        check_kind(data, ("PNG",))
+        texts = read_texts(data)
+    except BadPicture as error:
+        raise BadKey(f"not a readable PNG file: {error}") from error
+    recipe = texts.get(RECIPE_CHUNK)
+    if not recipe:
+        raise BadKey("this PNG carries no recipe: it was not painted here, or its metadata was stripped")
+    return from_record(from_text(recipe), read_record(texts.get(RECORD_CHUNK, "{}") or ""))
 
 
 def scope_of(data: bytes) -> str:
@@ -104,24 +106,25 @@ def without_scope(data: bytes) -> bytes:
 def find_record(data: bytes) -> tuple[slice, dict[str, object]]:
     """The position and the values of a PNG's record, both empty without one; raises BadKey if it is damaged."""
     keyword = RECORD_CHUNK.encode() + b"\0"
-    for kind, position in chunks(data):
+    for kind, position in takewhile(lambda chunk: chunk[0] != b"IDAT", split_png(data)):
         body = data[position.start + 8 : position.stop - 4]
         if kind == b"tEXt" and body.startswith(keyword):
-            try:
-                return position, dict(json.loads(body.removeprefix(keyword)))
-            except (ValueError, TypeError) as error:
-                raise BadKey(f"the record of this PNG is damaged: {error}") from error
+            return position, read_record(body.removeprefix(keyword))
     return slice(0), {}
 
 
-def chunks(data: bytes) -> Iterator[tuple[bytes, slice]]:
-    """The type and the position of each chunk before the pixels (https://www.w3.org/TR/png-3/#5Chunk-layout)."""
-    start, kind = len(SIGNATURE), b""
-    while data.startswith(SIGNATURE) and start + 12 <= len(data) and kind != b"IDAT":
-        length, kind = struct.unpack_from(">I4s", data, start)
-        stop = start + 12 + length
-        yield kind, slice(start, stop)
-        start = stop
+def read_record(text: str | bytes) -> dict[str, object]:
+    """The values of a record in JSON; raises BadKey if they are no record."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadKey(f"the record of this picture is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise BadKey("the record of this picture is damaged: it is no JSON object")
+    for name, kinds in RECORDED.items():
+        if name in values and not isinstance(values[name], kinds):
+            raise BadKey(f"the record of this picture is damaged: its {name} is {shorten(values[name])}")
+    return values
 
 
 def record(picture: Picture) -> dict[str, object]:

@@ -5,10 +5,11 @@ import json
 import re
 import xml.sax.saxutils as xml
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .errors import BadKey
-from .picture import Picture, from_record, parameters, read_png, record
+from .errors import BadKey, BadPicture
+from .image_files import find_kind, read_xmp
+from .picture import Picture, from_record, parameters, read_png, read_record, record
 from .recipe import from_text, to_text
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
@@ -36,23 +37,19 @@ def write_webp(png: bytes, quality: int | None = None) -> bytes:
 def read_webp(data: bytes) -> Picture:
     """The picture that `write_webp` wrote into a file; raises BadKey if the file carries no intact recipe."""
     try:
-        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
-            packet = image.info.get("xmp", b"")
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+        packet = read_xmp(data)
+    except BadPicture as error:
         raise BadKey(f"not a readable WebP file: {error}") from error
-    text = packet[:LARGEST_XMP].decode(errors="replace") if isinstance(packet, bytes) else str(packet)[:LARGEST_XMP]
+    text = packet[:LARGEST_XMP].decode(errors="replace")
     values = {name: xml.unescape(value, {"&quot;": '"'}) for name, value in re.findall(r'm:(\w+)="([^"]*)"', text)}
     if "recipe" not in values:
         raise BadKey("this WebP carries no recipe: it was not painted here, or its metadata was stripped")
-    try:
-        return from_record(from_text(values["recipe"]), json.loads(values.get("record", "{}")))
-    except ValueError as error:
-        raise BadKey(f"this WebP's record cannot be read: {error}") from error
+    return from_record(from_text(values["recipe"]), read_record(values.get("record", "{}")))
 
 
 def read_picture(data: bytes) -> Picture:
     """The picture in a PNG or WebP file; raises BadKey if it carries no intact recipe."""
-    return read_webp(data) if data[:4] == b"RIFF" else read_png(data)
+    return read_webp(data) if find_kind(data) == "WebP" else read_png(data)
 
 
 def xmp(picture: Picture) -> bytes:

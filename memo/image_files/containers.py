@@ -28,7 +28,7 @@ def split_png(data: bytes) -> Iterator[tuple[bytes, slice]]:
     """
     start, kind = len(PNG_SIGNATURE), b""
     for _ in range(MOST_CHUNKS):
-        if start + CHUNK_ENDS > len(data) or kind == b"IEND":
+        if not data.startswith(PNG_SIGNATURE) or start + CHUNK_ENDS > len(data) or kind == b"IEND":
             return
         length, kind = struct.unpack_from(">I4s", data, start)
         stop = start + CHUNK_ENDS + length

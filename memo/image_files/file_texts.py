@@ -3,6 +3,8 @@
 import zlib
 from collections.abc import Iterator
 
+from memo.errors import BadPicture
+
 from .containers import APP1, COM, png_body, split_jpeg, split_png, split_webp
 from .exif_tags import PREFIX, ExifTags, decode_narrow
 from .kinds import UPLOADS, check_kind
@@ -42,7 +44,10 @@ def read_exif(data: bytes, kind: str) -> bytes:
 def read_xmp(data: bytes) -> bytes:
     """The XMP packet of a WebP file; empty if there is none. Raises BadPicture for other formats."""
     check_kind(data, ("WebP",))
-    return next((body for chunk, body in split_webp(data) if chunk == b"XMP "), b"")
+    chunks = dict(reversed(list(split_webp(data))))  # the first of a type counts
+    if not chunks:
+        raise BadPicture("it is a WebP picture that is cut off")
+    return chunks.get(b"XMP ", b"")
 
 
 def png_texts(data: bytes) -> Iterator[tuple[str, str | None]]:

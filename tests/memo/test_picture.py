@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from memo import BadKey, Picture, read_png, write_png
+from memo import BadKey, Picture, read_png, to_text, write_png
+from memo.picture import scope_of, without_scope
 
 
 def test_a_png_holds_everything_about_its_picture(recipe):
@@ -44,6 +45,20 @@ def bare_png() -> bytes:
 def test_a_file_without_a_recipe_is_refused(data):
     with pytest.raises(BadKey):
         read_png(data)
+
+
+@pytest.mark.parametrize(
+    "record", ["", "null", "[]", "[" * 99999, '{"created": "yesterday"}', '{"scope": 7}', '{"metered": "yes"}']
+)
+def test_a_damaged_record_is_refused(recipe, record):
+    info = PngInfo()
+    info.add_text("memoaized-recipe", to_text(replace(recipe, seed=9)))
+    info.add_text("memoaized-record", record)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=info)
+    for read in (read_png, scope_of, without_scope):
+        with pytest.raises(BadKey, match="the record of this picture is damaged"):
+            read(file.getvalue())
 
 
 @pytest.fixture
