@@ -3,7 +3,6 @@
 It comes from a folder of pictures and a CSV table, or from `scenes`.
 """
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -13,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from memo.errors import BadSetup
+from memo.errors import BadPicture, BadSetup
+from memo.image_files import TRAINING, read_pixels
+
+from .caption_table import Row, read_rows
 
 MIN_PICTURES = 8  # in a data set
 MAX_NAMED_FAULTS = 10  # in one message
-TEXT_COLUMNS = ("caption", "label")  # a table has exactly one of these columns
 
 
 @dataclass(frozen=True)
@@ -78,65 +79,35 @@ def open_captioned_pictures(folder: Path) -> CaptionedPictures:
     return CaptionedPictures(images, tuple(captions), labelled)
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a table: `text` is its caption or label, `extra_fields` are fields beyond the last column."""
-
-    file: str
-    text: str
-    extra_fields: tuple[str, ...] = ()
-
-
 def read_captioned_pictures(images: Path, table: Path, *, side: int) -> CaptionedPictures:
-    """Read pictures of a folder and their captions or labels from a CSV; each is cropped to `side` × `side` px.
+    """Read pictures of a folder and their captions or labels from a table; each is cropped to `side` × `side` px.
 
-    The columns are `file` and either `caption` or `label`. One BadSetup counts and names all bad rows before anything
-    is trained: no picture is skipped or enlarged.
+    One BadSetup counts and names all bad rows before anything is trained: no picture is skipped or enlarged.
     """
     column, rows = read_rows(table)
-    faults = [f"row {row}: {fault}" for row, fault in find_faults(images, rows, column, side)]
+    faults = dict(find_faults(images, rows, column))
+    squares: dict[int, NDArray[np.uint8]] = {}
+    for number in sorted(rows.keys() - faults.keys()):
+        try:
+            squares[number] = read_square(images / rows[number].file, side)
+        except BadPicture as error:
+            faults[number] = f"{rows[number].file!r} {str(error).removeprefix('it ')}"
     if faults:
-        more = f"; and {len(faults) - MAX_NAMED_FAULTS} more" if len(faults) > MAX_NAMED_FAULTS else ""
-        named = "; ".join(faults[:MAX_NAMED_FAULTS])
-        raise BadSetup(f"{len(faults)} of {len(rows)} rows in {table} cannot be used: {named}{more}")
+        raise BadSetup(describe_faults(table, faults, len(rows)))
     if len(rows) < MIN_PICTURES:
         raise BadSetup(f"{table}: {len(rows)} pictures are too few; at least {MIN_PICTURES} are needed")
-    stack = np.stack([crop_square(images / row.file, side) for row in rows.values()])
+    stack = np.stack([squares[number] for number in rows])
     return CaptionedPictures(stack, tuple(row.text for row in rows.values()), column == "label")
 
 
-def read_rows(table: Path) -> tuple[str, Mapping[int, Row]]:
-    """The text column ("caption" or "label") and the rows by number, counted from 1 after the header.
-
-    Raises BadSetup if the table or a column is missing, or if the table has both text columns.
-    """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            column = text_column(table, [name.strip() for name in reader.fieldnames or ()])
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            rows = [
-                Row((row["file"] or "").strip(), (row[column] or "").strip(), tuple(row.get(None, ())))
-                for row in reader
-            ]
-            return column, dict(enumerate(rows, 1))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadSetup(f"{table} cannot be read: {error}") from error
+def describe_faults(table: Path, faults: Mapping[int, str], rows: int) -> str:
+    """The number of bad rows in one line, and the first ones with their faults."""
+    named = "; ".join(f"row {number}: {faults[number]}" for number in sorted(faults)[:MAX_NAMED_FAULTS])
+    more = f"; and {len(faults) - MAX_NAMED_FAULTS} more" if len(faults) > MAX_NAMED_FAULTS else ""
+    return f"{len(faults)} of {rows} rows in {table} cannot be used: {named}{more}"
 
 
-def text_column(table: Path, columns: list[str]) -> str:
-    """The text column of a table; raises BadSetup unless there is exactly one, and a column `file`."""
-    text_columns = [name for name in TEXT_COLUMNS if name in columns]
-    if len(text_columns) == 2:
-        raise BadSetup(f"{table} has both a column caption and a column label; remove one of them")
-    missing = [] if "file" in columns else ["file"]
-    missing += [] if text_columns else ["caption (sentences) or label (classes)"]
-    if missing:
-        raise BadSetup(f"{table} lacks the column {' and '.join(missing)}; it has {', '.join(columns) or 'none'}")
-    return text_columns[0]
-
-
-def find_faults(images: Path, rows: Mapping[int, Row], column: str, side: int) -> Iterator[tuple[int, str]]:
+def find_faults(images: Path, rows: Mapping[int, Row], column: str) -> Iterator[tuple[int, str]]:
     """The number and the fault of every bad row.
 
     A label needs two pictures: a model would only memorise a single one, and such a label is usually misspelt.
@@ -148,41 +119,39 @@ def find_faults(images: Path, rows: Mapping[int, Row], column: str, side: int) -
         twin = first_rows.setdefault((row.file, row.text) if column == "caption" else (row.file,), number)
         if twin != number and row.file:
             yield number, f"{row.file!r} is in row {twin} already"
-        elif fault := find_row_fault(images, row, column, side):
+        elif fault := find_row_fault(images, row, column):
             yield number, fault
         elif column == "label" and counts[row.text] == 1:
             yield number, f"{row.file!r} is the only picture with the label {row.text!r}; a label needs 2 pictures"
 
 
-def find_row_fault(images: Path, row: Row, column: str, side: int) -> str:
-    """The fault of a row, or ""."""
+def find_row_fault(images: Path, row: Row, column: str) -> str:
+    """The fault of a row whose picture has not been read yet, or ""."""
     if not row.file:
         return "the column file is empty"
     if row.extra_fields:
         return f"{row.file!r} has more fields than columns; put quotes around a {column} with a comma"
     if not row.text:
         return f"{row.file!r} has no {column}"
-    if not (images / row.file).is_file():
-        return f"{row.file!r} is missing"
-    return find_picture_fault(images / row.file, row.file, side)
+    return "" if is_file(images / row.file) else f"{row.file!r} is missing"
 
 
-def find_picture_fault(path: Path, name: str, side: int) -> str:
-    """The fault of a picture file, or ""."""
+def is_file(path: Path) -> bool:
+    """Whether a file exists; a caption in the wrong column may be too long for the name of one."""
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            picture.load()
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        return f"{name!r} is not a readable picture"
-    if min(width, height) < side:
-        return f"{name!r} has {width}×{height} px; at least {side}×{side} are needed"
-    return ""
+        return path.is_file()
+    except OSError:
+        return False
 
 
-def crop_square(path: Path, side: int) -> NDArray[np.uint8]:
-    """The central square of the picture, scaled to (side, side, 3), on white where it is transparent."""
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return np.asarray(ImageOps.fit(flat, (side, side), Image.Resampling.LANCZOS))
+def read_square(path: Path, side: int) -> NDArray[np.uint8]:
+    """The central square of the picture, scaled to (side, side, 3), on white where it is transparent.
+
+    Raises BadPicture.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadPicture(f"it cannot be read: {error.strerror}") from error
+    picture = read_pixels(data, kinds=TRAINING, shortest=side, enough=side)
+    return np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS))
