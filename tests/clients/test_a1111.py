@@ -13,6 +13,7 @@ import httpx
 import pytest
 import webuiapi
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import web
 from jobs import events
@@ -297,6 +298,24 @@ def test_png_info_reads_the_settings_of_a_painted_picture(api, painting):
     assert (settings["Prompt"], settings["Negative prompt"]) == (FOX["prompt"], "blurry")
     assert (settings["Seed"], settings["Size-1"], settings["Sampler"]) == ("7", "64", "Euler a")
     assert api.png_info(Image.new("RGB", (8, 8))).info == ""
+
+
+@pytest.mark.parametrize("coding", ["utf-16-be", "utf-16-le", "utf-8"])
+def test_png_info_reads_the_comment_that_another_program_wrote_into_a_jpeg(http, coding):
+    settings = "un renard roux, naïve\nSteps: 4, Sampler: Euler a, CFG scale: 7, Seed: 3, Size: 64x64"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + settings.encode(coding)
+    data = encode(Image.new("RGB", (8, 8)), "JPEG", exif=exif)
+    answer = http.post("png-info", json={"image": base64.b64encode(data).decode()}).json()
+    assert answer["info"] == settings and answer["parameters"]["Seed"] == "3"
+
+
+def test_png_info_refuses_parameters_that_unpack_to_megabytes(http):
+    info = PngInfo()
+    info.add_text("parameters", "a " * 10**6, zip=True)
+    data = encode(Image.new("RGB", (8, 8)), "PNG", pnginfo=info)
+    answer = http.post("png-info", json={"image": base64.b64encode(data).decode()})
+    assert answer.status_code == 422 and "its parameters are longer than 1048576 bytes" in answer.text
 
 
 def test_an_error_names_the_field_and_the_fix(api, http, painting):

@@ -4,42 +4,34 @@
 https://github.com/AUTOMATIC1111/stable-diffusion-webui.
 """
 
-import io
 import json
 import re
-import warnings
-
-from PIL import Image, UnidentifiedImageError
 
 from memo import BadRecipe
+from memo.errors import BadPicture
+from memo.image_files import file_texts
+from memo.image_files.file_texts import LARGEST_TEXT, USER_COMMENT
 from memo.picture import PARAMETERS_CHUNK
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 FEWEST_PAIRS = 3  # that make the last line a line of settings
 NEGATIVE = "Negative prompt:"
-EXIF_IFD, USER_COMMENT = 0x8769, 0x9286  # Exif 2.32, tables 4 and 9
 
 
 def read_texts(data: bytes) -> dict[str, str]:
-    """The texts in an image file, by name; raises BadRecipe if it is not a picture."""
+    """The texts in an image file, by name; raises BadRecipe if it is not a picture, or its parameters are too long.
+
+    Where there are no parameters, the EXIF comment holds them.
+    """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            texts = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
-            comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombWarning,
-        Image.DecompressionBombError,
-    ) as error:
-        raise BadRecipe("image", f"{len(data)} bytes", f"send a PNG, JPEG or WebP picture: {error}") from error
-    if isinstance(comment, bytes) and comment.startswith(b"UNICODE\0"):
-        texts.setdefault(PARAMETERS_CHUNK, comment[8:].decode("utf-16-be", errors="replace"))
-    return texts
+        texts = file_texts.read_texts(data)
+    except BadPicture as error:
+        raise BadRecipe("image", f"{len(data)} bytes", str(error)) from error
+    if comment := texts.pop(USER_COMMENT, ""):
+        texts.setdefault(PARAMETERS_CHUNK, comment)
+    if texts.get(PARAMETERS_CHUNK, "") is None:
+        raise BadRecipe("image", f"{len(data)} bytes", f"its parameters are longer than {LARGEST_TEXT} bytes")
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def read_settings(text: str) -> dict[str, str]:
