@@ -302,7 +302,7 @@ def test_a_closing_worker_releases_its_painting(runner, job_store, painter, job)
     painter.go_on.set()
     thread.join(10)
     assert results == ["hand back"] and job_store.jobs.find(job.id).state is State.QUEUED
-    assert runner.answer(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
+    assert runner.handle_message(job.recipe.model) == "" and runner.unserved == [job.recipe.model]
     runner.closing.clear()
     assert runner.handle_message(job.recipe.model) == "done"
 

@@ -97,10 +97,8 @@ def test_more_shapes_are_compiled_than_torch_allows_by_default():
             return noisy + 1
 
     before = count_graphs()
-    for compiled in (
-        CompiledNetwork(Add(), "1"),
-        CompiledNetwork(Add(), "1"),
-    ):  # two models of one class share a cache
+    networks = [CompiledNetwork(Add(), "1") for _ in range(2)]  # two models of one class share a cache
+    for compiled in networks:
         for rows in range(1, 11):
             compiled.network(torch.zeros(rows, 3))
     assert count_graphs() == before + 10
