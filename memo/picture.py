@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from .errors import BadKey, BadPicture, shorten
 from .image_files import read_texts
 from .image_files.containers import split_png
-from .image_files.kinds import check_kind
+from .image_files.kinds import describe_file, find_kind
 from .recipe import Recipe, from_text, to_text
 
 SHARED = "shared"  # the scope of pictures that belong to everybody
@@ -75,8 +75,9 @@ def read_png(data: bytes) -> Picture:
 
     No pixels are decoded.
     """
+    if find_kind(data) != "PNG":
+        raise BadKey(f"this file is {describe_file(data)}; recipes are in PNG and WebP files painted here")
     try:
-        check_kind(data, ("PNG",))
         texts = read_texts(data)
     except BadPicture as error:
         raise BadKey(f"not a readable PNG file: {error}") from error

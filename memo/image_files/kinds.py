@@ -49,11 +49,15 @@ def check_kind(data: bytes, kinds: tuple[str, ...]) -> str:
     kind = find_kind(data)
     if kind in kinds:
         return kind
-    if kind:
-        article = "an" if kind[0] in "AIS" else "a"
-        raise BadPicture(f"it is {article} {kind} picture: save it as PNG, JPEG or WebP")
-    what = "empty" if not data else search(NO_PICTURES, data) or "no picture of a known format"
-    raise BadPicture(f"it is {what}: use a PNG, JPEG or WebP picture")
+    advice = "save it as PNG, JPEG or WebP" if kind else "use a PNG, JPEG or WebP picture"
+    raise BadPicture(f"it is {describe_file(data)}: {advice}")
+
+
+def describe_file(data: bytes) -> str:
+    """What a file is, such as "a HEIC picture", "a PDF document" or "empty"."""
+    if kind := find_kind(data):
+        return f"{'an' if kind[0] in 'AIS' else 'a'} {kind} picture"
+    return "empty" if not data else search(NO_PICTURES, data) or "no picture of a known format"
 
 
 def search(signatures: tuple[tuple[str, bytes], ...], data: bytes) -> str:

@@ -47,6 +47,11 @@ def test_a_file_without_a_recipe_is_refused(data):
         read_png(data)
 
 
+def test_a_file_of_another_format_is_named():
+    with pytest.raises(BadKey, match="this file is a JPEG picture; recipes are in PNG and WebP files painted here"):
+        read_png(b"\xff\xd8\xff\xe0")
+
+
 @pytest.mark.parametrize(
     "record", ["", "null", "[]", "[" * 99999, '{"created": "yesterday"}', '{"scope": 7}', '{"metered": "yes"}']
 )
