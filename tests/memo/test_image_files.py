@@ -1,4 +1,4 @@
-"""Files of pictures that others made: what is taken, how it looks, and what is said about the rest."""
+"""Picture files from outside: which are accepted, how they are decoded, and what a refusal says."""
 
 import io
 import struct
@@ -37,7 +37,7 @@ def png(rows, *, depth, colour, width, more=b""):
 
 
 def with_chunk(data, kind, body):
-    """The PNG with a chunk behind its header."""
+    """The PNG with a chunk after its header."""
     return data[:33] + chunk(kind, body) + data[33:]
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_exif_block_means_upright_and_no_comment(block):
     assert ExifTags(block).orientation == UPRIGHT and ExifTags(block).comment == ""
 
 
-def test_entries_that_share_one_long_value_fill_no_memory():
+def test_entries_that_share_one_long_value_do_not_fill_the_memory():
     entries = [(0x010F, 2, 2**24, struct.pack("<I", 8))] * 60000
     data = with_chunk(encoded(Image.new("RGB", (10, 6))), b"eXIf", exif(*entries, TURNED, more=b"a" * 2**24))
     tracemalloc.start()
@@ -103,7 +103,7 @@ def test_entries_that_share_one_long_value_fill_no_memory():
     tracemalloc.stop()
 
 
-def test_what_pixels_do_not_need_is_not_read():
+def test_parts_that_the_pixels_do_not_need_are_not_read():
     data = encoded(Image.fromarray(LEFT_RED))
     noise = np.random.default_rng(0).bytes(3 * 2**20)
     extras = {
@@ -191,7 +191,7 @@ def test_an_animation_gives_its_first_picture():
         assert read_pixels(data, kinds=TRAINING).getpixel((4, 4))[0] > 200, kind
 
 
-NOT_TAKEN = {
+REFUSED = {
     "a HEIC picture: save it as PNG, JPEG or WebP": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "an AVIF picture: save it": b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif",
     "a GIF picture": b"GIF89a\x01\0\x01\0",
@@ -213,16 +213,16 @@ NOT_TAKEN = {
 }
 
 
-@pytest.mark.parametrize("message", NOT_TAKEN)
-def test_a_refusal_names_what_the_file_is(message):
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_refusal_names_the_kind_of_file(message):
     for read in (read_pixels, read_texts):
         with pytest.raises(BadPicture, match=f"^it is {message}"):
-            read(NOT_TAKEN[message])
+            read(REFUSED[message])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_picture_that_is_cut_off_is_named_so(kind, share):
+def test_a_truncated_picture_is_refused_as_damaged(kind, share):
     data = encoded(Image.effect_noise((64, 64), 90).convert("RGB"), kind)
     with pytest.raises(BadPicture, match=r"it is a damaged, incomplete or unusual \w+ file"):
         read_pixels(data[: int(len(data) * share)])
@@ -237,7 +237,7 @@ def test_the_size_is_known_before_any_pixel_is_decoded():
         read_pixels(data)
 
 
-def test_a_large_photograph_is_decoded_in_a_smaller_scale():
+def test_a_large_photograph_is_decoded_at_a_smaller_scale():
     image = Image.new("RGB", (6000, 4000), "#c60")
     for kind in ("JPEG", "PNG"):
         small = read_pixels(encoded(image, kind), enough=128)
@@ -294,7 +294,7 @@ COMMENTS = {
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("name", COMMENTS)
-def test_an_exif_comment_is_read_in_every_coding(name, order):
+def test_an_exif_comment_is_read_in_every_encoding(name, order):
     comment, text = COMMENTS[name]
     assert ExifTags(comment_block(comment, order)).comment == text
 
@@ -328,6 +328,6 @@ def test_a_text_that_unpacks_to_megabytes_is_not_unpacked():
     tracemalloc.stop()
 
 
-def test_a_comment_segment_of_a_jpeg_is_a_text():
+def test_a_comment_segment_of_a_jpeg_is_read_as_a_text():
     data = encoded(Image.new("RGB", (8, 8)), "JPEG", comment="naïve 狐".encode())
     assert read_texts(data) == {"comment": "naïve 狐"}
