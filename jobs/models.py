@@ -33,6 +33,7 @@ PUBLIC_FIELDS = (  # of a model, in the API
     *("adapters", "image_to_image", "negative_prompts"),
 )
 FORMER_FIELDS = {"span": "size_range", "negatives": "negative_prompts", "least_gib": "min_gib"}  # of model.json
+PASSED_OVER = "°™©®℠℃℉№^`´¨¯¸˚¦"  # signs that may stand in a prompt and draw nothing
 WITHOUT_KARRAS = ("ddim", "lcm")  # samplers that do not place their steps by sigmas
 
 
@@ -235,7 +236,7 @@ def check_script(field: str, text: str, model: Model) -> None:
     if not model.script:
         return
     for character in text:
-        if unicodedata.category(character) in ("So", "Sk", "Cn", "Co", "Cf"):
+        if unicodedata.category(character) in ("So", "Sk", "Cn", "Co", "Cf") and character not in PASSED_OVER:
             name = unicodedata.name(character, f"U+{ord(character):04X}").lower()
             raise BadRecipe(field, text, f"{model.name} reads words, not symbols: write {name!r} instead")
         if character.isalpha() and not unicodedata.name(character, "").startswith(model.script):

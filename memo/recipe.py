@@ -13,6 +13,7 @@ import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 
 from .errors import BadKey, BadRecipe
 
@@ -20,6 +21,18 @@ SAMPLERS = ("dpm++2m", "ddim", "euler", "euler-a", "lcm")
 SCHEDULES = ("native", "karras")
 MODES = ("fast", "reproducible")
 LONGEST_PROMPT = 2000  # characters, after white space is normalized
+LONGEST_RAW = 4 * LONGEST_PROMPT  # before; a letter may be sent as several characters
+LONGEST_BLANK = 100_000  # the same for a text that is mostly white space
+MAX_MARKS = 30  # on one letter
+LETTERS = ("Lu", "Ll", "Lt", "Lo", "Nl", "Nd")
+INVISIBLE = re.compile(  # characters that change nothing that can be seen; those of writing direction are refused
+    # https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
+    "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2060-\u2064\u206a-\u206f\u3164"
+    "\ufeff\uffa0\ufff9-\ufffc\U000e0000-\U000e001f]"
+    # joiners shape emoji and the letters of some scripts, and nothing beside Latin letters and spaces
+    "|(?<![\u0300-\u1fff\u2100-\U0010ffff])[\u200c\u200d]|[\u200c\u200d](?![\u0300-\u1fff\u2100-\U0010ffff])"
+    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"  # tags make flags of regions
+)
 SIDE = range(64, 2049)  # pixels
 STEPS = range(1, 151)
 GUIDANCE = (0.0, 30.0)
@@ -56,7 +69,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
-            object.__setattr__(self, name, tidy(name, getattr(self, name)))
+            object.__setattr__(self, name, check_text(name, getattr(self, name)))
         if not self.prompt:
             raise BadRecipe("prompt", self.prompt, "describe what to paint")
         for name in ("model", "revision"):
@@ -156,12 +169,25 @@ def unpack(packed: str) -> bytes:
 
 
 def tidy(field: str, text: object) -> str:
+    """A text as it is kept when it comes in: without invisible characters, in NFC, with single spaces.
+
+    Letters of another form (`coﬀee`, `Ⅳ`, full width, bold) become plain ones; other signs stay as they are. Raises
+    BadRecipe for characters that no prompt may contain. Recipes keep what they have: their keys never change.
+    """
+    if isinstance(text, str):
+        text = drop_invisible(bound(field, text))
+        text = text if text.isascii() else plain_letters(check_marks(field, text))
+    return check_text(field, text)
+
+
+def check_text(field: str, text: object) -> str:
     """The text in Unicode NFC with single spaces.
 
     Raises BadRecipe for a value that is not text or too long, and for characters that no prompt may contain.
     """
     if not isinstance(text, str):
         raise BadRecipe(field, text, "it must be text")
+    text = bound(field, text)
     for character in text:
         if fault := unprintable(character):
             remedy = f"remove the character U+{ord(character):04X} ({fault})"
@@ -170,6 +196,43 @@ def tidy(field: str, text: object) -> str:
     if len(text) > LONGEST_PROMPT:
         raise BadRecipe(field, text, f"shorten it from {len(text)} to at most {LONGEST_PROMPT} characters")
     return text
+
+
+def bound(field: str, text: str) -> str:
+    """The text, with single spaces if it is very long; raises BadRecipe if it is too long even to be read."""
+    if len(text) <= LONGEST_RAW:
+        return text
+    if len(text) > LONGEST_BLANK or len(text := " ".join(text.split())) > LONGEST_RAW:
+        raise BadRecipe(field, text, f"shorten it from {len(text)} to at most {LONGEST_PROMPT} characters")
+    return text
+
+
+def drop_invisible(text: str) -> str:
+    """The text without characters that nobody sees."""
+    return INVISIBLE.sub("", text)
+
+
+def check_marks(field: str, text: str) -> str:
+    """The text; raises BadRecipe for more marks over one letter than any script has.
+
+    Normalizing takes the square of their number (https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format).
+    """
+    for is_mark, marks in groupby(text, lambda character: unicodedata.combining(character) > 0):
+        if is_mark and (count := len(list(marks))) > MAX_MARKS:
+            raise BadRecipe(field, text, f"write at most {MAX_MARKS} marks over one letter, not {count}")
+    return text
+
+
+def plain_letters(text: str) -> str:
+    """The text with ligatures, full-width, bold and other forms of letters in their plain form (NFKC)."""
+    return "".join(plain_letter(character) if character > "\u00ba" else character for character in text)
+
+
+def plain_letter(character: str) -> str:
+    """The Latin letters or digits that a letter, digit or Roman numeral is a form of; others as they are."""
+    plain = unicodedata.normalize("NFKC", character)
+    is_letter = unicodedata.category(character) in LETTERS
+    return plain if is_letter and plain.isascii() and plain.isalnum() else character
 
 
 def unprintable(character: str) -> str | None:
