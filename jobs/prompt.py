@@ -1,0 +1,184 @@
+"""Reads the prompt of a request: takes off what chat models write around it, and draws from choices.
+
+Chat models answer with "Of course! Here is a prompt:", fences and bold type, and prompt tools write `{red|blue}` and
+`__colour__`. A painter would draw all of that. Notes say in words what was changed. Every pattern reads its text in
+linear time, since a request may carry megabytes.
+"""
+
+import re
+from random import Random
+
+from memo.errors import shorten
+from memo.recipe import bound, tidy
+
+LONGEST_LIST = 3  # things named in one note
+FEWEST_QUOTED_WORDS = 3  # in quotation marks around a whole prompt; fewer words are lettering: "OPEN"
+FENCE, END_OF_THOUGHT = "```", "</think>"
+QUOTATION_MARKS = {'"': '"', "“": "”", "„": "“", "«": "»", "'": "'", "‘": "’", "「": "」"}
+LINE_MARK = re.compile(r"(?:#{1,6}|>|[-*•+])[ \t]+")
+BOLD = re.compile(r"__(?=[^\s_])([^_\n]*+)__")
+ITALIC = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*\n]*+)\*(?![\w*])")
+OPENINGS = (  # what chat models say before a prompt
+    re.compile(  # "Sure!", "Of course, here …"
+        r"(?:sure|of course|certainly|absolutely|definitely|okay|ok|great|alright|got it|no problem|gladly|"
+        r"with pleasure|happy to help|i(?:['’]d| would) be happy to help)(?: thing| idea| choice| with that)?"
+        r" ?(?:[!.:]+|,(?= (?:here|below|i\b)))(?:\s+|$)",
+        re.I,
+    ),
+    re.compile(  # "Here is a prompt for you:"
+        r"(?:here(?:['’]s| is| are)|below (?:is|are)|i(?:['’]ve| have)? (?:created|written|wrote|made|crafted))\b"
+        r"(?=[^:\n]{0,160}\b(?:prompts?|descriptions?|captions?|versions?|suggestions?)\b)[^:\n]{0,240}:\s*",
+        re.I,
+    ),
+    re.compile(  # "Image prompt:", "/imagine prompt:"
+        r"(?:/imagine\s+)?(?:(?:the|positive|image|final|main|improved|revised|enhanced|refined|detailed|flux|sdxl?|"
+        r"stable diffusion|midjourney|dall[-·]?e(?: ?3)?)\s){0,3}prompt ?\d{0,2}(?::\s*|\n)|/imagine\s+",
+        re.I,
+    ),
+)
+CLOSING = re.compile(  # what they say after it
+    r"(?:let me know|feel free|would you like|i hope|hope (?:this|that|you)|do you want me|want me to|enjoy your|"
+    r"if you(?:['’]d| would) like|is there anything)\b",
+    re.I,
+)
+CLOSING_SENTENCE = re.compile(rf"(?<=[.!?\"”] )(?:{CLOSING.pattern})", re.I)
+BRACES = re.compile(r"(?<!\\)\{([^{}]*+)\}")
+WEIGHT = re.compile(r"\s*(\d{1,6}(?:\.\d{1,6})?)::")
+PICKS = re.compile(r"\s*(\d{1,2})\$\$")
+WILDCARD = re.compile(r"(?<![^\W_])__([a-z0-9](?:[\w/*-]{0,60}[a-z0-9*])?)__(?![^\W_])", re.I)
+SWITCH = re.compile(r"(?<!\\)\[([^][]*+)\]")
+
+
+def read_prompt(field: str, text: object) -> tuple[str, tuple[str, ...]]:
+    """The prompt as it is kept, and notes on what was taken off or is read in another way. Raises BadRecipe."""
+    if not isinstance(text, str):
+        return tidy(field, text), ()
+    taken: list[str] = []
+    bare = take_off_words(take_off_marks(take_off_frame(bound(field, text), taken), taken), taken)
+    words, wildcards = replace_wildcards(tidy(field, take_off_quotes(bare, taken)))
+    if not words:
+        return tidy(field, text), ()
+    notes = [f"{field}: taken off as no part of it: {name_things(taken)}"] if taken else []
+    return words, (*notes, *(f"{field}: {note}" for note in (*wildcards, *explain_switches(words))))
+
+
+def take_off_frame(text: str, taken: list[str]) -> str:
+    """The text after a model's thoughts, and the one inside the first code fence if there is one."""
+    thought, end, text = text.rpartition(END_OF_THOUGHT)
+    if end and text.strip():
+        taken.append("the model's thoughts")
+    elif end:
+        text = thought
+    before, fence, rest = text.partition(FENCE)
+    if not fence:
+        return text
+    inside, _, after = rest.partition(FENCE)
+    language, _, code = inside.partition("\n")
+    if code.strip() and " " not in language.strip():
+        inside = code
+    if not inside.strip():
+        return text
+    taken += [shorten(words) for words in (" ".join(before.split()), " ".join(after.split())) if words]
+    taken.append("the code fence")
+    return inside
+
+
+def take_off_marks(text: str, taken: list[str]) -> str:
+    """The text without Markdown's marks: bold and italic type, code, headings, quotations and lists."""
+    lines = [line.strip() for line in text.splitlines()]
+    plain = "\n".join(LINE_MARK.sub("", line, count=1) if LINE_MARK.match(line) else line for line in lines if line)
+    if plain.count("**") > 1:
+        plain = plain.replace("**", "")
+    if plain.count("`") > 1:
+        plain = plain.replace("`", "")
+    plain = ITALIC.sub(r"\1", BOLD.sub(lambda match: match[1] if " " in match[1] else match[0], plain))
+    if len(plain) < len("\n".join(filter(None, lines))):
+        taken.append("the marks of Markdown")
+    return plain
+
+
+def take_off_words(text: str, taken: list[str]) -> str:
+    """The text without what a chat model says before and after a prompt."""
+    for opening in OPENINGS:
+        match = opening.match(text)
+        if match and text[match.end() :].strip():
+            taken.append(shorten(match[0].strip()))
+            text = text[match.end() :]
+    lines = text.split("\n")
+    while len(lines) > 1 and CLOSING.match(lines[-1]):
+        taken.append(shorten(lines.pop()))
+    if match := CLOSING_SENTENCE.search(lines[-1]):
+        taken.append(shorten(lines[-1][match.start() :]))
+        lines[-1] = lines[-1][: match.start()]
+    return "\n".join(lines)
+
+
+def take_off_quotes(text: str, taken: list[str]) -> str:
+    """The text without quotation marks around all of it, which would ask for lettering."""
+    text = text.strip()
+    closing = QUOTATION_MARKS.get(text[:1])
+    inner = text[1:-1]
+    if closing is None or text[-1] != closing or text[0] in inner or closing in inner:
+        return text
+    if len(inner.split()) < FEWEST_QUOTED_WORDS:
+        return text
+    taken.append("the quotation marks around it")
+    return inner
+
+
+def name_things(things: list[str]) -> str:
+    """The first of some things as a phrase."""
+    more = f" and {len(things) - LONGEST_LIST} more" if len(things) > LONGEST_LIST else ""
+    return ", ".join(things[:LONGEST_LIST]) + more
+
+
+def replace_wildcards(prompt: str) -> tuple[str, list[str]]:
+    """The prompt with the name of each wildcard (`__colour__`) as plain words, and a note on them."""
+    names = WILDCARD.findall(prompt)
+    if not names:
+        return prompt, []
+    sent = name_things([f"__{name}__" for name in dict.fromkeys(names)])
+    note = f"this server has no lists of words, so that {sent} is read as it is spelled"
+    return " ".join(WILDCARD.sub(lambda match: " ".join(re.split(r"[_/*-]+", match[1])), prompt).split()), [note]
+
+
+def explain_switches(prompt: str) -> list[str]:
+    """A note on words that would take turns while AUTOMATIC1111 paints: `[red|blue]`, `[red:blue:0.5]`."""
+    switches = [match[0] for match in SWITCH.finditer(prompt) if "|" in match[1] or match[1].count(":") > 1]
+    return [f"all words of {name_things(switches)} are read: they do not take turns here"] if switches else []
+
+
+def draw_choices(prompt: str, random: Random) -> tuple[str, tuple[str, ...]]:
+    """The prompt with one of the choices in each `{red|blue}`, and notes on what was drawn.
+
+    The syntax is that of https://github.com/adieyal/sd-dynamic-prompts and ComfyUI: choices may be nested, have a
+    weight (`{3::red|blue}`) or ask for several (`{2$$red|blue|green}`). `\\{` is a plain brace.
+    """
+    draws: list[str] = []
+
+    def draw(match: re.Match[str]) -> str:
+        if "|" not in match[1]:
+            return match[0]
+        drawn = draw_from(match[1], random)
+        draws.append(f"{shorten(drawn)} from {match[0]}")
+        return drawn
+
+    drawn = prompt
+    while (next_drawn := BRACES.sub(draw, drawn)) != drawn:
+        drawn = next_drawn
+    return (" ".join(drawn.split()), (f"drawn for this picture: {name_things(draws)}",)) if draws else (prompt, ())
+
+
+def draw_from(choices: str, random: Random) -> str:
+    """One of the choices between bars, or as many as they ask for, joined by commas."""
+    picks = PICKS.match(choices)
+    options = (choices[picks.end() :] if picks else choices).split("|")
+    weights = [float(weight[1]) if (weight := WEIGHT.match(option)) else 1.0 for option in options]
+    words = [WEIGHT.sub("", option, count=1).strip() for option in options]
+    count = min(int(picks[1]), len(words)) if picks else 1
+    drawn: list[int] = []
+    for _ in range(count):
+        left = [row for row in range(len(words)) if row not in drawn]
+        chances = [weights[row] for row in left]
+        drawn.append(random.choices(left, chances if any(chances) else None)[0])
+    return ", ".join(words[row] for row in drawn)
