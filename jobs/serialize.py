@@ -28,6 +28,7 @@ def job_to_dict(job: Job) -> dict[str, Any]:
         "prompt": job.recipe.prompt,
         "recipe": asdict(job.recipe),
         "steps": job.recipe.steps,
+        "notes": list(job.notes),
         "match": match_to_dict(job.match) if job.match else None,
         "picture": picture_to_dict(job.picture) if job.picture else None,
     }

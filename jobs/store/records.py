@@ -43,6 +43,16 @@ def load_picture(text: str | None) -> Picture | None:
     return from_record(from_canonical(values["recipe"]), values["record"])
 
 
+def dump_notes(notes: Sequence[str]) -> dict[str, str]:
+    """The field of a job that keeps its notes, if it has any; `load_notes` reads it."""
+    return {"notes": dump(list(notes))} if notes else {}
+
+
+def load_notes(text: str | None) -> tuple[str, ...]:
+    """The notes that `dump_notes` wrote; none for no text."""
+    return tuple(json.loads(text)) if text else ()
+
+
 def pair_up(reply: Sequence[str]) -> dict[str, str]:
     """The hash that a script returned as field, value, field, value …"""
     return dict(zip(reply[::2], reply[1::2], strict=True))
@@ -64,6 +74,7 @@ def job_from_memory(job: str, fields: Mapping[str, str]) -> Job:
         recipe=load_recipe(fields["recipe"]),
         created=float(fields["created"]),
         finished=float(fields["created"]),
+        notes=load_notes(fields.get("notes")),
         picture=load_picture(fields["picture"]),
         user=fields.get("user", ""),
         scope=fields.get("scope", SHARED),
@@ -101,6 +112,7 @@ def job_from_painting(
         message=painting.get("message", "") if running else "",
         previewed=int(painting["previewed"]) if running and "previewed" in painting else None,
         error=painting.get("error"),
+        notes=load_notes(fields.get("notes")),
         picture=load_picture(painting.get("picture")) if state is State.DONE else None,
         user=fields.get("user", ""),
         scope=painting["scope"],

@@ -1,7 +1,7 @@
 """What users do: ask for a picture, join a painting under way, cancel, have a picture forgotten."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from . import scripts
 from .connection import KEPT_SECONDS, Connection, redis_errors
 from .records import (
     dump,
+    dump_notes,
     dump_picture,
     dump_recipe,
     hash_name,
@@ -42,7 +43,15 @@ class Submissions:
         self.run_cancel = connection.script(scripts.CANCEL)
 
     def open_job(
-        self, recipe: Recipe, *, reason: str, scope: str, joinable: bool = True, user: str = "", priority: int = 0
+        self,
+        recipe: Recipe,
+        *,
+        reason: str,
+        scope: str,
+        joinable: bool = True,
+        user: str = "",
+        priority: int = 0,
+        notes: Sequence[str] = (),
     ) -> Job:
         """Record a job and its painting, or join the painting of the same wish; draws the seed of a wish.
 
@@ -53,7 +62,7 @@ class Submissions:
         wish = f"{scope}:{recipe.key}" if joinable else ""
         rank = created - PRIORITY_SECONDS * priority
         options = {"random_seed": str(int(recipe.seed is None)), "always_paint": str(int(not joinable))}
-        common = {"scope": scope, "user": user, "created": str(created), **options}
+        common = {"scope": scope, "user": user, "created": str(created), **options, **dump_notes(notes)}
         job_fields = {**common, "painting": painting, "origin": Origin.PAINTED.value, "reason": reason}
         painting_fields = new_painting_fields(seeded, scope, user, wish=wish, created=created, rank=rank)
         request = {
@@ -70,10 +79,19 @@ class Submissions:
             job_fields = {**common, **joined_fields(painting, JOINED_REASON)}
         return waiting_job(job, job_fields, painting_fields, position)
 
-    def join(self, painting: str, reason: str, *, scope: str, user: str = "", priority: int = 0) -> Job | None:
+    def join(
+        self,
+        painting: str,
+        reason: str,
+        *,
+        scope: str,
+        user: str = "",
+        priority: int = 0,
+        notes: Sequence[str] = (),
+    ) -> Job | None:
         """Record a job that waits for a painting of this scope; None when that has ended meanwhile."""
         job, created = secrets.token_hex(16), now()
-        common = {"scope": scope, "user": user, "created": str(created)}
+        common = {"scope": scope, "user": user, "created": str(created), **dump_notes(notes)}
         fields = {**common, **joined_fields(painting, f"{JOINED_REASON}: {reason}")}
         request = {
             "job": job_record(job, fields),
@@ -88,7 +106,14 @@ class Submissions:
         return waiting_job(job, fields, pair_up(painting_fields), position)
 
     def record_remembered(
-        self, recipe: Recipe, match: Match, reason: str, *, user: str = "", seconds: float = 0.0
+        self,
+        recipe: Recipe,
+        match: Match,
+        reason: str,
+        *,
+        user: str = "",
+        seconds: float = 0.0,
+        notes: Sequence[str] = (),
     ) -> Job:
         """Record a job that memory answered after a look-up of some seconds.
 
@@ -97,7 +122,7 @@ class Submissions:
         job, picture = secrets.token_hex(16), match.picture
         memory_match = asdict(MemoryMatch(prompt=picture.recipe.prompt, score=match.score, how=match.how))
         contents = {"recipe": dump_recipe(recipe), "match": dump(memory_match), "picture": dump_picture(picture)}
-        common = {"scope": picture.scope, "user": user, "created": str(now()), **contents}
+        common = {"scope": picture.scope, "user": user, "created": str(now()), **contents, **dump_notes(notes)}
         fields = {**common, "painting": "", "origin": Origin.MEMORY.value, "reason": reason}
         request = {
             "job": job_record(job, fields),
