@@ -4,12 +4,14 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from random import Random
 from typing import Any
 
 from flask import url_for
 
 from jobs.job import Job, Origin
 from jobs.models import Catalogue
+from jobs.prompt import draw_choices, read_prompt
 from jobs.queue import Queue
 from jobs.serialize import job_to_dict, picture_to_dict
 from jobs.webhooks.deliveries import Webhook
@@ -21,6 +23,7 @@ from .extensions import catalogue, job_store, memory, queue
 from .limits import charge, check_queue_cap
 from .uploads import resolve_init_image
 
+PROMPTS = ("prompt", "negative_prompt")
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server fills in the revision
 MEMO = "memo"  # the memory policy
 COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
@@ -41,6 +44,7 @@ class PictureRequest:
     priority: int = 0  # orders the jobs of one user
     scope: str = SHARED  # the memory that is searched and that keeps the new pictures
     webhook: str = ""  # the URL that is notified when a job is final; "" for none
+    notes: tuple[str, ...] = ()  # what is done differently from what the request says, in words
 
 
 def request_pictures(body: Mapping[str, object], count: int = 0) -> list[Job]:
@@ -85,9 +89,18 @@ def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
         seed = request.recipe.seed
         if seed is not None:
             seed = (seed + number) % (LARGEST_SEED + 1)
-        jobs.append(create_job(replace(request, recipe=replace(request.recipe, seed=seed)), picture_keys(jobs)))
+        jobs.append(create_job(draw_prompts(request, seed), picture_keys(jobs)))
     if request.webhook:
         notify(jobs[start:], request.webhook)
+
+
+def draw_prompts(request: PictureRequest, seed: int | None) -> PictureRequest:
+    """The request for one picture, with this seed and one choice in place of `{red|blue}`; the seed draws it, too."""
+    random = Random(seed)
+    drawn = {field: draw_choices(getattr(request.recipe, field), random) for field in PROMPTS}
+    notes = (*request.notes, *(note for _, field_notes in drawn.values() for note in field_notes))
+    prompts: dict[str, Any] = {field: text for field, (text, _) in drawn.items()}
+    return replace(request, recipe=replace(request.recipe, seed=seed, **prompts), notes=notes)
 
 
 def notify(jobs: Collection[Job], url: str) -> None:
@@ -152,7 +165,7 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
         return joined_job
     if recall.match:
         return job_store().submissions.record_remembered(
-            request.recipe, recall.match, recall.reason, user=request.user, seconds=seconds
+            request.recipe, recall.match, recall.reason, user=request.user, seconds=seconds, notes=request.notes
         )
     check_queue_cap(queue())
     job = queue().submit(
@@ -162,6 +175,7 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
         joinable=request.policy in ("auto", "relaxed", "exact") and not seen,
         user=request.user,
         priority=request.priority,
+        notes=request.notes,
     )
     if job.painting and job.origin == Origin.PAINTED:
         memory().painting_started(job.painting, request.recipe, request.scope)
@@ -174,6 +188,7 @@ def recall_or_join(
     """Memory's answer, and the new job if it could join a painting under way whose prompt means the same."""
     recall_options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
     join_options: dict[str, Any] = {"scope": request.scope, "user": request.user, "priority": request.priority}
+    join_options["notes"] = request.notes
     recall = memory.recall(request.recipe, **recall_options)
     for _ in range(MAX_RECALLS):
         if recall.painting is None:
@@ -200,10 +215,22 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
     check_user(options[USER], user)
     if "strength" in settings:
         round_strength(settings["strength"])  # the recipe checks it only together with an initial image
+    notes = read_prompts(settings)
     recipe = resolve_init_image(catalogue.recipe(settings))
     webhook = check_webhook(options[WEBHOOK])
     scope = current_user().scope
-    return PictureRequest(recipe, options[MEMO], options[COUNT], options[USER], options[PRIORITY], scope, webhook)
+    asked = (options[MEMO], options[COUNT], options[USER], options[PRIORITY])
+    return PictureRequest(recipe, *asked, scope, webhook, notes)
+
+
+def read_prompts(settings: dict[str, object]) -> tuple[str, ...]:
+    """Replace the prompts by what is kept of them; returns notes on what was changed. Raises BadRecipe."""
+    notes: tuple[str, ...] = ()
+    for field in PROMPTS:
+        if field in settings:
+            settings[field], changes = read_prompt(field, settings[field])
+            notes += changes
+    return notes
 
 
 def check_user(name: object, user: str) -> None:

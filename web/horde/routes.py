@@ -83,10 +83,12 @@ def generate() -> ResponseReturnValue:
 
 def accepted(request_id: str, horde_request: HordeRequest, jobs: Sequence[Job]) -> dict[str, Any]:
     """The response to a valid request."""
-    document = {"id": request_id, "kudos": 0, "warnings": horde_request.warnings}
+    notes = dict.fromkeys(note for job in jobs for note in job.notes)
+    warnings = [*horde_request.warnings, *(warning("PromptChanged", note) for note in notes)]
+    document = {"id": request_id, "kudos": 0, "warnings": warnings}
     if not is_possible(jobs):
         notice = f"no worker is running for {jobs[0].recipe.model}: the request will wait until one starts"
-        document |= {"message": notice, "warnings": [*horde_request.warnings, warning("NoAvailableWorker", notice)]}
+        document |= {"message": notice, "warnings": [*warnings, warning("NoAvailableWorker", notice)]}
     return document
 
 

@@ -177,7 +177,7 @@ def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> Res
         "usage": NO_USAGE,
         "memo": {
             "model": images_request.model,
-            "notes": images_request.notes,
+            "notes": [*images_request.notes, *dict.fromkeys(note for job in jobs for note in job.notes)],
             "pictures": [memo_object(job) for job in jobs],
         },
     }
@@ -308,7 +308,8 @@ def partial_image(job: Job, images_request: ImagesRequest, preview: bytes, index
 def completed_image(job: Job, images_request: ImagesRequest, number: int) -> dict[str, Any]:
     """A finished picture."""
     picture = picture_of(job)
-    memo = {"model": images_request.model, "notes": images_request.notes, "picture": number, **memo_object(job)}
+    notes = [*images_request.notes, *job.notes]
+    memo = {"model": images_request.model, "notes": notes, "picture": number, **memo_object(job)}
     data = image_event(images_request.output, base64_image(picture, images_request.output))
     return {**data, "size": size_text(picture, images_request.output), "usage": NO_USAGE, "memo": memo}
 
