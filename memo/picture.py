@@ -149,8 +149,8 @@ def parameters(recipe: Recipe) -> str:
     settings: dict[str, object] = {
         "Steps": recipe.steps,
         "Sampler": A1111_SAMPLERS[recipe.sampler],
-        "Schedule type": "Karras" if recipe.schedule == "karras" else "Automatic",
-        "CFG scale": f"{recipe.guidance_scale:g}",
+        "Schedule type": "Karras" if recipe.schedule == "karras" else "Uniform",
+        "CFG scale": f"{recipe.guidance_scale:.8g}",  # all digits that a recipe keeps
         "Seed": recipe.seed,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model hash": recipe.revision[:10],
@@ -158,10 +158,14 @@ def parameters(recipe: Recipe) -> str:
         **({"Denoising strength": f"{recipe.strength:g}"} if recipe.init_image else {}),
         "Version": "memoAIzed",
     }
-    adapter = f" <lora:{recipe.adapter.partition('@')[0]}>" if recipe.adapter else ""
     negative = f"\nNegative prompt: {recipe.negative_prompt}" if recipe.negative_prompt else ""
     last_line = ", ".join(f"{name}: {value}" for name, value in settings.items())
-    return f"{recipe.prompt}{adapter}{negative}\n{last_line}"
+    return f"{prompt_with_adapter(recipe)}{negative}\n{last_line}"
+
+
+def prompt_with_adapter(recipe: Recipe) -> str:
+    """The prompt as AUTOMATIC1111 writes it, which names the LoRA file."""
+    return f"{recipe.prompt} <lora:{recipe.adapter.partition('@')[0]}>" if recipe.adapter else recipe.prompt
 
 
 def quoted(text: str) -> str:

@@ -6,14 +6,17 @@ https://github.com/AUTOMATIC1111/stable-diffusion-webui.
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 
-from memo import BadRecipe
+from memo import BadKey, BadRecipe, from_text
 from memo.errors import BadPicture
 from memo.image_files import file_texts
 from memo.image_files.file_texts import LARGEST_TEXT, USER_COMMENT
-from memo.picture import PARAMETERS_CHUNK
+from memo.picture import PARAMETERS_CHUNK, RECIPE_CHUNK, prompt_with_adapter
 
-PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+PAIR = re.compile(  # tried once for each run of letters and blanks, so that reading takes linear time
+    r'(?<![\w\s/-])[\s/-]*+(\w[\w \-/]++):\s*+("(?:\\.|[^\\"])++"(?=,|$)|[^,]*+)(?:,|$)'
+)
 FEWEST_PAIRS = 3  # that make the last line a line of settings
 NEGATIVE = "Negative prompt:"
 
@@ -41,15 +44,29 @@ def read_settings(text: str) -> dict[str, str]:
     """
     lines = text.strip().split("\n")
     pairs = PAIR.findall(lines[-1])
-    prompt_lines = lines[:-1] if len(pairs) >= FEWEST_PAIRS else lines
-    prompt, _, negative = "\n".join(prompt_lines).partition(NEGATIVE)
-    settings = {"Prompt": prompt.strip(), "Negative prompt": negative.strip()}
+    settings = read_prompts(lines[:-1] if len(pairs) >= FEWEST_PAIRS else lines)
     for name, value in pairs if len(pairs) >= FEWEST_PAIRS else []:
         value = unquote(value)
         settings[name] = value
         if sides := re.fullmatch(r"(\d+)x(\d+)", value):
             settings |= {f"{name}-1": sides[1], f"{name}-2": sides[2]}
     return settings
+
+
+def read_prompts(lines: Sequence[str]) -> dict[str, str]:
+    """The prompt, and the negative prompt, which begins with a line that starts with NEGATIVE."""
+    start = next((row for row, line in enumerate(lines) if line.lstrip().startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[start:]).strip().removeprefix(NEGATIVE)
+    return {"Prompt": "\n".join(lines[:start]).strip(), "Negative prompt": negative.strip()}
+
+
+def read_painted_prompts(texts: Mapping[str, str]) -> dict[str, str]:
+    """The prompts as a picture of this server holds them, whatever they contain; {} for pictures of others."""
+    try:
+        recipe = from_text(texts.get(RECIPE_CHUNK, ""))
+    except BadKey:
+        return {}
+    return {"Prompt": prompt_with_adapter(recipe), "Negative prompt": recipe.negative_prompt}
 
 
 def unquote(value: str) -> str:

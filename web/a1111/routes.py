@@ -22,7 +22,7 @@ from web.json_body import read_object
 
 from . import generation_request
 from .generation_request import A1111Request, checkpoint_title
-from .infotext import read_settings, read_texts
+from .infotext import read_painted_prompts, read_settings, read_texts
 from .tasks import (
     explain_waiting,
     known_jobs,
@@ -176,8 +176,10 @@ def info(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def memo_parameters(jobs: Sequence[Job]) -> dict[str, object]:
-    """This server's extension: the origin of each picture, and the reason."""
-    return {"Memo origins": [job.origin for job in jobs], "Memo reasons": [job.reason for job in jobs]}
+    """This server's extension: the origin of each picture, the reason, and what was done differently."""
+    notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
+    origins = {"Memo origins": [job.origin for job in jobs], "Memo reasons": [job.reason for job in jobs]}
+    return {**origins, **({"Memo notes": notes} if notes else {})}
 
 
 @bp.get("/progress")
@@ -315,7 +317,8 @@ def png_info() -> ResponseReturnValue:
     request.max_content_length = LARGEST_UPLOAD
     texts = read_texts(generation_request.decode_image("image", read_object().get("image")))
     text = texts.pop(PARAMETERS_CHUNK, "")
-    return {"info": text, "items": texts, "parameters": read_settings(text) if text else {}}
+    parameters = read_settings(text) | read_painted_prompts(texts) if text else {}
+    return {"info": text, "items": texts, "parameters": parameters}
 
 
 def add_constant_route(path: str, response: object, method: str = "GET") -> None:
