@@ -85,6 +85,8 @@ class ApiKeys:
 
     def remove(self, name: str) -> bool:
         """Revoke a key at once; False when there is none of this name. Its pictures stay."""
+        if not NAME.fullmatch(name):
+            return False
         with redis_errors():
             key_id = self.redis.hget(self.prefix + "key-names", name)
             if key_id is None:

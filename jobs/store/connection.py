@@ -26,7 +26,7 @@ class Connection:
 
         def run(*arguments: object) -> Any:
             with redis_errors():
-                return script(args=[self.prefix, *map(str, arguments)])
+                return script(args=[self.prefix, *(encodable(str(argument)) for argument in arguments)])
 
         return run
 
@@ -38,6 +38,11 @@ class Connection:
     def close(self) -> None:
         """Close the connections of the pool."""
         self.redis.close()
+
+
+def encodable(text: str) -> str:
+    """The text with `?` for halves of surrogate pairs, which Redis refuses; names of files may have them."""
+    return text.encode(errors="replace").decode()
 
 
 @contextlib.contextmanager
