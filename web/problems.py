@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from memo import BadKey, BadRecipe, BadSetup, Forgotten, Unavailable
 
 RETRY_SECONDS = "5"
+NESTED = "the body is nested too deeply: no field has more than a few levels"
 
 ErrorFormat = Callable[[int, str, str, Mapping[str, Any]], Response]  # takes status, title, detail, further fields
 ERROR_FORMATS: dict[str, ErrorFormat] = {}  # those of the dialects, by the prefix of their paths
@@ -25,6 +26,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Forgotten, lambda error: problem(404, "Not found", "this picture does not exist"))
     app.register_error_handler(Unavailable, unavailable)
     app.register_error_handler(BadSetup, lambda error: problem(500, "This server is misconfigured", str(error)))
+    app.register_error_handler(RecursionError, lambda error: problem(400, "Bad Request", NESTED))
     app.register_error_handler(HTTPException, http_error)
 
 

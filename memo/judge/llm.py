@@ -61,9 +61,8 @@ def question(wanted: str, remembered: Sequence[str]) -> str:
 def parse_answer(answer: str, count: int) -> list[tuple[bool, float, str]]:
     """(right, confidence, reason) for each numbered prompt; a missing or malformed entry counts as not right."""
     verdicts = [(False, 0.0, "the model did not say")] * count
-    match = re.search(r"\{.*\}", answer, re.DOTALL)
     try:
-        rows = json.loads(match[0])["verdicts"] if match else []
+        rows = json.loads(find_object(answer))["verdicts"]
         for row in sorted(rows, key=lambda row: row["right"] is False):  # a no outweighs a yes
             number, right, confidence = row["number"], row["right"], float(row["sure"])
             if type(number) is not int or not 1 <= number <= count:
@@ -75,6 +74,11 @@ def parse_answer(answer: str, count: int) -> list[tuple[bool, float, str]]:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return [(False, 0.0, "the model's answer is malformed")] * count
     return verdicts
+
+
+def find_object(answer: str) -> str:
+    """The JSON object in an answer, which may have words around it; an object without verdicts if there is none."""
+    return answer[answer.find("{") : answer.rfind("}") + 1] or '{"verdicts": []}'
 
 
 def open_chat(url: str, key: str | None) -> LanguageJudge:

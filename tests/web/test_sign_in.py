@@ -1,6 +1,7 @@
 """API keys, signing in, and the limits on how much each user may request."""
 
 import re
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -398,3 +399,12 @@ def test_the_command_finds_the_redis_of_a_data_folder(session_redis, keys, monke
     assert [holder.name for holder in keys.all()] == ["ada"]
     missing = CliRunner().invoke(main, ["key", "list", "--data", str(data / "nothing")])
     assert missing.exit_code == 1 and "memoaized up" in missing.output
+
+
+def test_a_long_address_to_go_on_to_is_not_read(guarded):
+    marks = "//" + "\u0301" * 12_000 + "\u0316" * 12_000  # takes 2 s to read
+    started = time.process_time()
+    guarded.test_client().post(
+        "/sign-in", data={"key": "memo_wrong", "next": marks}, content_type="multipart/form-data"
+    )
+    assert time.process_time() - started < 1

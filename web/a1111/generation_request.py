@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from PIL import Image
@@ -39,6 +40,7 @@ UPSCALERS = ("None", "Latent")  # accepted values of hr_upscaler; whatever it is
 SCRIPT = "memoaized"  # the script whose argument is the memory policy
 EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^<>]*)>", re.I)
 DATA_URL = re.compile(r"data:[\w/.+-]*;base64,", re.I)
+WHITE_SPACE = b" \t\r\n"
 DEFAULT_STRENGTH = 0.75
 JUST_RESIZE, CROP, FILL, LATENT = range(4)  # resize_mode
 
@@ -208,8 +210,9 @@ def checkpoint_title(model: Model) -> str:
 
 def find_model(checkpoint: object, models: Mapping[str, Model]) -> Model:
     """The model with this title, name, file name or hash; raises BadRecipe."""
-    name = re.sub(r"\s*\[\w+\]$|\.(safetensors|ckpt)$", "", str(checkpoint).strip()).casefold()
-    name = re.sub(r"\.(safetensors|ckpt)$", "", name)
+    sent = str(checkpoint).strip()
+    name = sent.rpartition("[")[0].rstrip() if sent.endswith("]") else sent
+    name = name.casefold().removesuffix(".safetensors").removesuffix(".ckpt")
     for model in models.values():
         if name in (model.name.casefold(), model.revision, model.revision[:10]):
             return model
@@ -244,12 +247,12 @@ def read_prompts(body: Mapping[str, Any]) -> dict[str, object]:
     if prompt is None:
         prompt = ""
     native = {"prompt": prompt, "negative_prompt": body.get("negative_prompt") or ""}
-    networks = EXTRA_NETWORK.findall(prompt) if isinstance(prompt, str) else []
+    networks = list(islice(EXTRA_NETWORK.finditer(prompt), 2)) if isinstance(prompt, str) else []
     if not networks:
         return native
     if len(networks) > 1:
         raise BadRecipe("prompt", prompt, "only one LoRA file can be used at a time: remove all but one <lora:…>")
-    return {**native, "prompt": EXTRA_NETWORK.sub("", prompt), "adapter": read_adapter(*networks[0])}
+    return {**native, "prompt": EXTRA_NETWORK.sub("", prompt), "adapter": read_adapter(*networks[0].groups())}
 
 
 def read_adapter(kind: str, text: str) -> str:
@@ -382,11 +385,16 @@ def decode_image(field: str, text: object) -> bytes:
     """The bytes of a file in base64, with or without the start of a data URL; raises BadRecipe."""
     if not isinstance(text, str) or not text:
         raise BadRecipe(field, text, "send a picture in base64")
-    plain = DATA_URL.sub("", text, count=1) if text[:5].lower() == "data:" else text
+    start = DATA_URL.match(text)
     try:
-        return base64.b64decode("".join(plain.split()), validate=True)
+        return decode_base64(text[start.end() :] if start else text)
     except (binascii.Error, ValueError) as error:
         raise BadRecipe(field, text[:40], f"send a picture in base64, not its address: {error}") from error
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes in base64, which may have line breaks; raises ValueError."""
+    return base64.b64decode(text.encode("ascii").translate(None, WHITE_SPACE), validate=True)
 
 
 def to_number(value: Any) -> Any:

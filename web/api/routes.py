@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from jobs.job import Job, Origin
 from memo import BadRecipe, Forgotten, Unavailable
 from memo.index import SearchResult
-from memo.recipe import check_choice, tidy
+from memo.recipe import check_choice, check_whole, tidy
 from memo.webp import write_webp
 from web import access
 from web.access import LONGEST_SEARCH, find_job, find_picture, own_picture_keys, read_image
@@ -31,6 +31,7 @@ bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
 MAX_LISTED = 100
 DEFAULT_LISTED = 24
+LONGEST_NUMBER = 20  # digits of a number in a query
 SEARCHED_FOR_OWN = 200  # search results among which a user's own pictures are looked for
 FORMATS = ("png", "webp")
 FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
@@ -273,9 +274,7 @@ def list_models() -> ResponseReturnValue:
 def read_limit() -> int:
     """The query parameter `limit`; raises BadRecipe."""
     text = request.args.get("limit", str(DEFAULT_LISTED))
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_LISTED:
-        raise BadRecipe("limit", text, f"it must be a whole number from 1 to {MAX_LISTED}")
-    return int(text)
+    return read_number("limit", text, MAX_LISTED)
 
 
 def read_cursor() -> float | None:
@@ -318,8 +317,11 @@ def read_flag(name: str) -> bool:
 def read_quality() -> int | None:
     """The query parameter `quality`, None (lossless) if it is absent; raises BadRecipe."""
     text = request.args.get("quality")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 100:
-        raise BadRecipe("quality", text, "it must be a whole number from 1 to 100")
-    return int(text)
+    return None if text is None else read_number("quality", text, 100)
+
+
+def read_number(name: str, text: str, most: int) -> int:
+    """A query parameter as a whole number from 1 to `most`; raises BadRecipe."""
+    number = int(text) if len(text) < LONGEST_NUMBER and text.isascii() and text.isdigit() else 0
+    check_whole(name, number or text, 1, most)
+    return number

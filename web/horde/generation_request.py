@@ -8,16 +8,18 @@ refused.
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
+from memo.errors import shorten
 from memo.recipe import check_whole
 from web.picture_requests import COUNT, MAX_PICTURES, MEMO, WEBHOOK
 
 NEGATIVE = "###"  # separates the prompt from the negative prompt
+MAX_WARNINGS = 10  # of unknown fields in one answer
 ANY_SEED = (None, "", -1, "-1")
 SAMPLERS = {
     "k_euler": "euler",
@@ -100,11 +102,7 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
     flat = {**body, **{f"params.{name}": value for name, value in params.items()}}
     values = {name: value for name, value in flat.items() if value is not None}
     refuse(values)
-    warnings = [
-        warning("UnknownField", f"the field {name} is not known here and is ignored")
-        for name in values
-        if not is_known(name)
-    ]
+    warnings = warn_of_unknown([name for name in values if not is_known(name)])
     sampling, sampling_warnings = read_sampling(values)
     native = {
         **split_prompt(values.get("prompt", "")),
@@ -140,6 +138,17 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
 def is_known(name: str) -> bool:
     """Whether the dialect has this field."""
     return name in HANDLED or name in REFUSED or name in IGNORED
+
+
+def warn_of_unknown(names: Sequence[str]) -> list[dict[str, str]]:
+    """Warnings of unknown fields: the first by name, and the number of the others."""
+    warnings = [
+        warning("UnknownField", f"the field {shorten(name)} is not known here and is ignored")
+        for name in names[:MAX_WARNINGS]
+    ]
+    if (more := len(names) - MAX_WARNINGS) > 0:
+        warnings.append(warning("UnknownField", f"{more} more fields are not known here and are ignored"))
+    return warnings
 
 
 def warning(code: str, message: str) -> dict[str, str]:
@@ -252,6 +261,6 @@ def read_source_image(source: object) -> bytes | None:
     try:
         if not isinstance(source, str):
             raise ValueError("it is not text")
-        return base64.b64decode("".join(source.split()), validate=True)
+        return base64.b64decode(source.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRecipe("source_image", source, f"send the picture in base64, not its address: {error}") from error

@@ -49,6 +49,6 @@ def find_reusable_jobs(ids: list[str]) -> list[Job] | None:
     if any(not job.state.final for job in jobs):
         return jobs
     retry_count = request.headers.get(RETRY_COUNT_HEADER, "0")
-    is_retry = retry_count.isdigit() and int(retry_count) > 0
+    is_retry = retry_count.isascii() and retry_count.isdigit() and retry_count.strip("0") != ""
     finished_at = max(job.finished or job.created for job in jobs)
     return jobs if is_retry and now() - finished_at < RECENT_SECONDS else None

@@ -24,6 +24,7 @@ from web.extensions import api_keys
 bp = Blueprint("sign_in", __name__)
 
 SESSION_DAYS = 30
+LONGEST_TARGET = 2000  # characters; reading an address takes the square of the number of its accents
 
 
 @bp.get("/sign-in")
@@ -63,6 +64,8 @@ def sign_out() -> ResponseReturnValue:
 
 def local_target(target: str) -> str:
     """The path if it is one of this server, else the start page: a link must not redirect to another site."""
+    if len(target) > LONGEST_TARGET:
+        return url_for("create.page")
     parts = urlsplit(target.replace("\\", "/"))
     local = not parts.scheme and not parts.netloc and target.startswith("/")
     return target if local and not target.startswith("//") and target.isprintable() else url_for("create.page")
