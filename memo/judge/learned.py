@@ -21,6 +21,7 @@ from memo.onnx_embedder import OnnxEmbedder
 from .port import Verdict
 from .rules import decide_by_rules
 from .unknown_words import correct_typos, find_rare_word_conflict
+from .words import without_emphasis
 
 Floats = npt.NDArray[np.float32]
 PromptPair = tuple[str, str]  # remembered, wanted
@@ -72,6 +73,7 @@ class LearnedJudge:
 
     def correct(self, old: str, wanted: str) -> PromptPair:
         """Both prompts without the typos that the other one reveals."""
+        old, wanted = without_emphasis(old), without_emphasis(wanted)
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
     def decide_by_rules(self, old: str, wanted: str) -> Verdict | None:

@@ -11,6 +11,29 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']{2,})'(?!\w)")
 VISIBLE = re.compile(rf"{WORD.pattern}|(?<=\w)-(?=\w)|[^\w\s.,;:!?()\"'“”‘’…–—-]")  # man-eating, C#, 50%, emoji
 
+EMPHASIS = re.compile(  # of AUTOMATIC1111 and others: (fox:1.2), [fox], {fox}; without choices and prompt editing
+    r"(?<!\\)(?:\(([^][(){}:]*+): ?(\d?\.\d{1,4}|\d)\)|\[([^][{}:|]*+)\]|\{([^][{}:|]*+)\})"
+)
+EMPHASIS_WEIGHTS = (0.5, 2.0)  # smaller and larger ones change what is seen
+ESCAPED = re.compile(r"\\([][(){}])")
+
+
+@lru_cache(CACHED_PROMPTS)
+def without_emphasis(prompt: str) -> str:
+    """The prompt without brackets and weights that only stress some of its words: "(a fox:1.2)" → "a fox"."""
+    while (plain := EMPHASIS.sub(stressed_words, prompt)) != prompt:
+        prompt = plain
+    return ESCAPED.sub(r"\1", prompt)
+
+
+def stressed_words(match: re.Match[str]) -> str:
+    """The words in brackets; all of the match if their weight does more than stress them."""
+    words, weight, *others = match.groups()
+    least, most = EMPHASIS_WEIGHTS
+    if weight and not least <= float(weight) <= most:
+        return match[0]
+    return words or next(filter(None, others), "")
+
 
 @lru_cache(CACHED_PROMPTS)
 def split_words(prompt: str) -> tuple[str, ...]:
@@ -30,7 +53,7 @@ def visible_words(prompt: str) -> tuple[str, ...]:
     Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, the pose of
     whatever does nothing else.
     """
-    text = " ".join(prompt.casefold().replace("’", "'").split()).strip(" .!?")
+    text = " ".join(without_emphasis(prompt).casefold().replace("’", "'").split()).strip(" .!?")
     request, *tags = (part.strip() for part in text.split(","))
     subject = REQUEST_PHRASE.sub("", f"{request} ").strip() or request
     text = ", ".join([subject, *(tag for tag in tags if tag not in PRAISE)])
