@@ -6,7 +6,7 @@ import sys
 
 from .loop import fuzz
 
-PARTS = ("pictures",)  # modules of this folder, each with a function `open_part`
+PARTS = ("pictures", "texts")  # modules of this folder, each with a function `open_part`
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ SINGULAR_NOUN = (
     )
 )
 NOT_A_COUNT = re.compile(  # numbers that count nothing: 4k, 50 mm, 16:9, f/1.8, 1 6 6 7, 1984
-    r"\b\d+ ?(?:k|d|mm|cm|p|x|fps|bit|px|%)\b|\d+[/:.]\d+|\b[a-z]+/\d\S*|(?:\b\d\b ){2,}\d\b|\b\d{3,}\b|%"
+    r"\b\d+ ?(?:k|d|mm|cm|p|x|fps|bit|px|%)\b|(?<!\d)\d++[/:.]\d+|\b[a-z]+/\d\S*|(?:\b\d\b ){2,}\d\b|\b\d{3,}\b|%"
 )
 
 # Colours

@@ -4,6 +4,7 @@ import pytest
 
 from bench.fuzz.loop import Part, Reader, fuzz
 from bench.fuzz.pictures import open_part
+from bench.fuzz.texts import open_part as open_texts
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of some damages of TIFF files
@@ -11,6 +12,11 @@ def test_no_damaged_picture_gets_past_its_readers():
     report = fuzz(open_part(), 200, seed=1)
     assert not report.failures, report
     assert all(report.accepted.values())
+
+
+def test_no_mutated_text_gets_past_its_readers():
+    report = fuzz(open_texts(), 100, seed=1)
+    assert not report.failures, report
 
 
 def test_an_unexpected_error_is_reported_with_the_case_that_repeats_it():
