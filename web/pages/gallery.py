@@ -11,6 +11,7 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from memo import Picture, Unavailable
+from memo.recipe import drop_invisible
 from web.access import LONGEST_SEARCH, own_picture_keys
 from web.auth import current_user
 from web.extensions import catalogue, job_store, memory, queue
@@ -150,7 +151,7 @@ def select(finished: Sequence[FinishedPicture], filter: GalleryFilter) -> list[F
 
 def read_filter() -> GalleryFilter:
     """The filter in the query string."""
-    words = request.args.get("q", "").strip()[:LONGEST_SEARCH]
+    words = drop_invisible(request.args.get("q", "")).strip()[:LONGEST_SEARCH]
     return GalleryFilter(words, request.args.get("model", ""), request.args.get("mine") == "1")
 
 
