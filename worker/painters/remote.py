@@ -5,7 +5,6 @@ service's answer is then discarded.
 """
 
 import base64
-import io
 import json
 import logging
 import random
@@ -16,9 +15,11 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from memo import BadSetup, MemoError, Recipe
+from memo.errors import BadPicture
+from memo.image_files import read_pixels
 
 from .port import ANY_TURN, OnStep, PainterOptions, Progress, Turn
 
@@ -143,7 +144,7 @@ def connect_hugging_face(description: Mapping[str, Any], options: PainterOptions
 
     def generate(recipe: Recipe) -> Image.Image:
         try:
-            return client.text_to_image(
+            image = client.text_to_image(
                 recipe.prompt,
                 negative_prompt=recipe.negative_prompt or None,
                 width=recipe.width,
@@ -156,6 +157,12 @@ def connect_hugging_face(description: Mapping[str, Any], options: PainterOptions
             raise Busy(f"no answer in {TIMEOUT:.0f} s") from error
         except HfHubHTTPError as error:
             raise error_of_response(error.response.status_code, error.response.text) from error
+        except UnidentifiedImageError as error:  # a message of Pillow's would name an address in memory
+            raise RemoteRefused("the response holds no picture") from error
+        try:
+            return image.convert("RGB")  # decodes it
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RemoteRefused(f"the response holds no whole picture: {error}") from error
 
     return generate
 
@@ -199,7 +206,10 @@ def connect_bedrock(description: Mapping[str, Any], _options: PainterOptions) ->
             raise Busy(str(error)) from error
         if body.get("error") or not body.get("images"):
             raise RemoteRefused(f"refused: {body.get('error') or 'the response holds no picture'}")
-        return Image.open(io.BytesIO(base64.b64decode(body["images"][0])))
+        try:
+            return read_pixels(base64.b64decode(body["images"][0]))
+        except (BadPicture, TypeError, ValueError) as error:
+            raise RemoteRefused(f"the response holds no picture: {error}") from error
 
     return generate
 

@@ -169,6 +169,17 @@ def test_a_refused_request_is_not_retried(tmp_path, stub, family, credentials):
     assert len(stub.requests) == 1
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("data", [b"<html>Sign in</html>", png((64, 64))[:-40]], ids=["page", "half a picture"])
+def test_an_answer_that_is_no_picture_is_named(tmp_path, stub, family, data, credentials):
+    catalogue, painter = open_remote(tmp_path, stub, family)
+    body = json.dumps({"images": [base64.b64encode(data).decode()]}).encode()
+    stub.answers = [(200, "application/json", body) if family == "bedrock" else (200, "image/png", data)]
+    with pytest.raises(RemoteRefused, match="the response holds no (whole )?picture") as error:
+        painter(catalogue.recipe({"prompt": "a red fox", "seed": 1}), lambda progress: None)
+    assert " at 0x" not in str(error.value)
+
+
 def test_cancelling_does_not_wait_for_the_answer(tmp_path, stub, short_waits):
     catalogue, painter = open_remote(tmp_path, stub, "huggingface-inference")
     stub.answers = [(503, "application/json", b'{"error": "loading", "estimated_time": 50}')]
