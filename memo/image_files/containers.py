@@ -18,7 +18,7 @@ WITHOUT_BODY = {0x01, *range(0xD0, 0xD8), SOI, EOI}  # markers that no length fo
 START_OF_SCAN = b"\xff\xda"  # cannot occur in a scan's own data, where \xff is always followed by \0
 MOST_CHUNKS = 100_000  # a PNG of 500 MB with the usual chunks of 8 KB has 64,000
 MOST_SEGMENTS = 10_000
-MOST_SCANS = 100  # usual progressive files have ten; each scan of a crafted one goes over all pixels again
+MOST_SCANS = 40  # usual progressive files have ten; each scan of a crafted one goes over all pixels again
 
 
 def split_png(data: bytes) -> Iterator[tuple[bytes, slice]]:

@@ -49,7 +49,7 @@ def check_kind(data: bytes, kinds: tuple[str, ...]) -> str:
     kind = find_kind(data)
     if kind in kinds:
         return kind
-    advice = "save it as PNG, JPEG or WebP" if kind else "use a PNG, JPEG or WebP picture"
+    advice = "save it as PNG, JPEG or WebP" if kind else "send a PNG, JPEG or WebP picture"
     raise BadPicture(f"it is {describe_file(data)}: {advice}")
 
 

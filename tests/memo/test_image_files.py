@@ -208,7 +208,7 @@ REFUSED = {
     "the companion file that macOS writes": b"\0\x05\x16\x07\0\x02\0\0Mac OS X",
     "a thumbnail cache of Windows": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0",
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a",
-    "empty: use a PNG, JPEG or WebP picture": b"",
+    "empty: send a PNG, JPEG or WebP picture": b"",
     "no picture of a known format": b"hello",
 }
 
@@ -266,7 +266,7 @@ def test_a_flood_of_png_chunks_or_jpeg_scans_is_refused():
         read_pixels(data[:33] + chunk(b"IDAT", b"") * 200000 + data[33:])
     scans = encoded(Image.new("RGB", (8, 8)), "JPEG", progressive=True)
     last = scans.rindex(b"\xff\xda")
-    with pytest.raises(BadPicture, match="over 100 scans"):
+    with pytest.raises(BadPicture, match="over 40 scans"):
         read_pixels(scans[:-2] + scans[last:-2] * 200 + scans[-2:])
 
 

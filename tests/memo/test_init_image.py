@@ -68,7 +68,7 @@ def test_a_large_picture_is_scaled_down():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "it is empty: use a PNG, JPEG or WebP picture"),
+        (b"", "it is empty: send a PNG, JPEG or WebP picture"),
         (b"GIF89a", "it is a GIF picture: save it as PNG, JPEG or WebP"),
         (encoded(Image.new("RGB", (40, 24)))[:60], "it is a damaged, incomplete or unusual PNG file: save it again"),
         (encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), "it is a TIFF picture: save it as PNG"),

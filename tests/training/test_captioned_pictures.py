@@ -73,7 +73,7 @@ def test_all_bad_rows_are_counted_and_named_at_once(folder):
     assert str(error.value).split(": ", 1)[1].split("; row") == [
         "row 2: '1.png' has no caption",
         " 3: 'gone.png' is missing",
-        " 4: 'bad.png' is no picture of a known format: use a PNG, JPEG or WebP picture",
+        " 4: 'bad.png' is no picture of a known format: send a PNG, JPEG or WebP picture",
         " 5: 'cut.png' is a damaged, incomplete or unusual PNG file: save it again as PNG or JPEG",
         " 6: 'small.png' has 40×15 px; at least 16×16 are needed",
         " 7: the column file is empty",

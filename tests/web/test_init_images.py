@@ -3,6 +3,7 @@
 import io
 import random
 import re
+import struct
 
 import pytest
 from PIL import Image
@@ -58,6 +59,21 @@ def test_using_an_upload_restarts_the_week_for_which_it_is_kept(client, job_stor
     assert expired_uploads() == [(init_image, scope)]
 
 
+def test_a_photograph_with_a_malformed_tag_can_be_uploaded(client):
+    turned, width = struct.pack("<HHII", 0x0112, 3, 1, 6), struct.pack("<HHI4s", 0x0100, 2, 4, b"abc\0")
+    file = io.BytesIO()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + turned + width + b"\0\0\0\0"
+    Image.new("RGB", (30, 20)).save(file, "JPEG", exif=exif)
+    upload(client, data=file.getvalue(), content_type="image/jpeg")
+
+
+def test_an_upload_of_another_format_is_named(client):
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    answer = client.post("/api/v1/init-images", data=heic, content_type="image/heic")
+    assert answer.status_code == 422
+    assert answer.json["fix"] == "it is a HEIC picture: save it as PNG, JPEG or WebP"
+
+
 def test_an_unknown_init_image_is_refused(client):
     answer = client.post("/api/v1/jobs", json={**FOX, "init_image": "0" * 32})
     assert (answer.status_code, answer.json["field"]) == (422, "init_image")
@@ -101,4 +117,4 @@ def test_a_mistake_in_another_field_keeps_the_picture(client, tiny_models):
 
 def test_a_file_that_is_not_a_picture_is_reported_at_its_field(client):
     answer = client.post("/", data=form(b"no picture"))
-    assert answer.status_code == 422 and "Send a PNG, JPEG or WebP picture" in answer.text
+    assert answer.status_code == 422 and "send a PNG, JPEG or WebP picture" in answer.text
