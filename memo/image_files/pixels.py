@@ -41,17 +41,18 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation (Exif 2.32, 4
     8: Image.Transpose.ROTATE_90,
 }
 MOST_PIXELS = 2**27 + 2**26  # 200 megapixels: decoded, they take 0.8 GB
+LONGEST_SIDE = 2**16  # px, as in JPEG; a TIFF file of 7 kB may claim 48 × 3,000,000
 LARGE = 4096 * 4096  # pixels above which a picture is reduced before it is turned and flattened
 PNG_DEPTH = 24  # the byte of a PNG file that holds the bits of a sample
 
 
 def read_pixels(
-    data: bytes, *, kinds: tuple[str, ...] = UPLOADS, longest: int = 0, shortest: int = 0, enough: int = 0
+    data: bytes, *, kinds: tuple[str, ...] = UPLOADS, longest: int = LONGEST_SIDE, shortest: int = 0, enough: int = 0
 ) -> Image.Image:
     """The picture in a file in RGB, upright, on white where it is transparent, without metadata.
 
     Of several frames or pages it is the first. The longer side may have `longest` px, the shorter one needs
-    `shortest`; 0 sets no limit. Sides of twice `enough` px suffice, so that a large scan is decoded in a smaller
+    `shortest`. If `enough` is given, sides of twice as many px suffice, so that a large scan is decoded in a smaller
     scale. Raises BadPicture, before any pixel is decoded if the kind or the size is wrong.
     """
     kind = check_kind(data, kinds)
@@ -89,7 +90,7 @@ def lean(data: bytes, kind: str) -> bytes:
 def check_size(size: tuple[int, int], longest: int, shortest: int) -> None:
     """Raise BadPicture if a side is too long or too short."""
     width, height = size
-    if longest and max(size) > longest:
+    if max(size) > longest:
         raise BadPicture(f"it has {width}×{height} px: scale it to at most {longest} px a side")
     if min(size) < shortest:
         raise BadPicture(f"it has {width}×{height} px; at least {shortest}×{shortest} are needed")
