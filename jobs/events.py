@@ -48,8 +48,9 @@ class Events:
                     del self.watchers[painting]
 
     def stop(self) -> None:
-        """Stop the thread."""
+        """Stop the thread, and wake all watchers so that they see `stopping`."""
         self.stopping.set()
+        self.notify_all()
         if self.thread:
             self.thread.join()
 

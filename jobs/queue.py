@@ -50,7 +50,10 @@ class Queue:
         return job
 
     def watch(self, job: str, *, heartbeat: float = HEARTBEAT_SECONDS) -> Iterator[Job | None]:
-        """Yield a snapshot now and after every change until it is final; None after `heartbeat` quiet seconds."""
+        """Yield a snapshot now and after every change until it is final; None after `heartbeat` quiet seconds.
+
+        It also ends when `events` is stopped.
+        """
         snapshot = self.job_store.jobs.find(job)
         if snapshot is None or snapshot.painting is None:
             yield from [snapshot] if snapshot else []
@@ -63,13 +66,17 @@ class Queue:
                     return
                 last = snapshot
                 changed.wait(heartbeat)
+                if self.events.stopping.is_set():
+                    return
                 changed.clear()
                 snapshot = self.shared_job(job)
 
     def watch_finished(
         self, since: str, *, heartbeat: float = HEARTBEAT_SECONDS
     ) -> Iterator[tuple[str, Picture] | None]:
-        """Yield every picture finished after the entry `since`, for ever; None after `heartbeat` quiet seconds.
+        """Yield every picture finished after the entry `since`, until `events` is stopped.
+
+        None stands for `heartbeat` quiet seconds.
 
         Each comes with the id of its entry, as from `Snapshots.finished_pictures`.
         """
@@ -80,6 +87,8 @@ class Queue:
                     since = entry
                 if not changed.wait(heartbeat):
                     yield None
+                if self.events.stopping.is_set():
+                    return
                 changed.clear()
 
 
