@@ -54,4 +54,4 @@ EXPOSE 8000
 # 200 when a job can be served, so only while a worker is running.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=8)"]
-CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "400", "--bind", "0.0.0.0:8000", "web.wsgi:create()"]
+CMD ["python", "-m", "web.main", "--host", "0.0.0.0", "--port", "8000"]

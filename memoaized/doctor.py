@@ -32,7 +32,7 @@ from worker.engine.energy import nvml_counter
 from .redis_server import find_redis
 
 MIN_FREE_BYTES = 2 * 2**30  # on the disk of the data folder
-PACKAGES = ("celery", "redis", "flask", "gunicorn", "qdrant-client", "qdrant-edge-py", "onnxruntime", "diffusers")
+PACKAGES = ("celery", "redis", "flask", "waitress", "qdrant-client", "qdrant-edge-py", "onnxruntime", "diffusers")
 INSTALL = "pip install -c constraints.txt 'memoaized[gpu]'"
 GIB = 2**30
 WORKING_GIB = 1.0  # memory that painting needs besides the weights: an estimate for one picture at the default size

@@ -134,11 +134,9 @@ class Supervisor:
         """Return all child processes in the order in which they start."""
         index_port = free_port()
         env = self.environment(environment, index_port)
-        gunicorn = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"]
-        gunicorn += ["--no-control-socket"]
-        common = ["--graceful-timeout", "3", "--log-level", "warning", "--bind"]
-        index = [*gunicorn, "--threads", "8", *common, f"{LOOPBACK}:{index_port}", "index_server.app:create()"]
-        web = [*gunicorn, "--threads", "400", *common, self.options.address, "web.wsgi:create()"]
+        index = [sys.executable, "-m", "index_server.app", "--port", str(index_port)]
+        web = [sys.executable, "-m", "web.main", "--host", self.options.host, "--port", str(self.options.port)]
+        web += ["--grace", "3"]
         worker = [sys.executable, "-m", "celery", "--app", "worker.main:app", "--quiet", "worker"]
         worker += ["--pool", "threads", "--prefetch-multiplier", "1", "--loglevel", "WARNING"]
         worker += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname"]

@@ -46,10 +46,10 @@ FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each f
 }
 BARRED = {  # the packages that each room must not import
     "memo": {"flask", "celery", "kombu", "redis", "diffusers", "torch", "transformers", "boto3", "qdrant_client"},
-    "jobs": {"flask", "werkzeug", "gunicorn", "torch", "transformers", "diffusers", "boto3", "qdrant_client"},
-    "worker": {"flask", "werkzeug", "gunicorn", "boto3", "qdrant_client"},
+    "jobs": {"flask", "werkzeug", "waitress", "torch", "transformers", "diffusers", "boto3", "qdrant_client"},
+    "worker": {"flask", "werkzeug", "waitress", "boto3", "qdrant_client"},
     "web": {"torch", "diffusers", "transformers", "celery", "kombu", "redis", "boto3", "qdrant_client"},
-    "training": {"flask", "werkzeug", "gunicorn", "boto3", "qdrant_client"},
+    "training": {"flask", "werkzeug", "waitress", "boto3", "qdrant_client"},
     "index_server": {"torch", "diffusers", "transformers", "celery", "redis", "boto3", "qdrant_client"},
     "memoaized": {"diffusers", "transformers", "celery", "boto3", "qdrant_client"},
 }
@@ -66,7 +66,7 @@ ADAPTERS = {  # files that talk to another system, with the packages that they m
 }
 LAZY = {"memo/judge/cross_encoder.py", "memo/embed.py", "memoaized/doctor.py"}  # torch inside functions only
 REDIS_USERS = ("jobs/", "worker/app.py", "training/app.py", "memoaized/up.py")  # may import Redis and Celery
-ENTRIES = {"web/wsgi.py", "worker/main.py", "training/main.py", "memoaized/cli.py", "index_server/app.py"}
+ENTRIES = {"web/main.py", "worker/main.py", "training/main.py", "memoaized/cli.py", "index_server/app.py"}
 MOST_MODULES = 16  # in one folder
 LARGEST_ROOM = 0.25  # of all lines that are not tests
 SAME_NAME = {  # module names that mean the same thing in every folder
@@ -251,7 +251,7 @@ def test_only_entry_files_read_the_environment():
     assert readers <= ENTRIES
 
 
-@pytest.mark.parametrize("room", ["memo", "web", "web.wsgi", "jobs.queue", "worker.main", "memoaized.cli"])
+@pytest.mark.parametrize("room", ["memo", "web", "web.main", "jobs.queue", "worker.main", "memoaized.cli"])
 def test_importing_a_room_does_not_import_torch(room):
     code = f"import sys, {room}; sys.exit(any(name in sys.modules for name in ('torch', 'diffusers')))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -99,7 +99,7 @@ def test_errors_are_problem_documents(description):
     for path in description["paths"].values():
         for operation in path.values():
             errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
-            errors.pop("414", None)  # sent by gunicorn itself
+            errors.pop("414", None)  # sent by the web server itself
             assert errors and all("application/problem+json" in answer["content"] for answer in errors.values())
 
 

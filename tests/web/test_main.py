@@ -1,0 +1,163 @@
+"""The web server with clients that send half a request, send slowly, or stay while it stops."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+
+import pytest
+from flask import Flask, Response, request
+
+from tests.real import free_port
+from web import main
+
+HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: here\r\nX-Half"
+NO_BODY = b"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n"
+
+
+@dataclass
+class Running:
+    """A server over a small application, in a thread."""
+
+    port: int
+    server: main.WebServer
+    thread: threading.Thread
+
+    def get(self, path: str = "/") -> str:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+
+    def send(self, data: bytes) -> socket.socket:
+        """Open a connection, send the bytes and keep it open."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        connection.sendall(data)
+        return connection
+
+
+def read_until(connection: socket.socket, mark: bytes) -> None:
+    """Read until the bytes have come; an error after 5 s, or when the connection ends before."""
+    data = b""
+    while mark not in data:
+        assert (piece := connection.recv(1000)), data
+        data += piece
+
+
+def small_app(streams_end: threading.Event) -> Flask:
+    app = Flask("small")
+    app.add_url_rule("/", view_func=lambda: "here", endpoint="index")
+    app.add_url_rule("/size", view_func=lambda: str(len(request.get_data())), endpoint="size", methods=["POST"])
+
+    def messages() -> Iterator[str]:
+        yield "first\n"
+        streams_end.wait(20)
+        yield "last\n"
+
+    app.add_url_rule("/stream", view_func=lambda: Response(messages()), endpoint="stream")
+    noticed = threading.Event()
+
+    def wait_for_the_client_to_leave() -> str:
+        while not request.environ["waitress.client_disconnected"]():
+            time.sleep(0.05)
+        noticed.set()
+        return ""
+
+    app.add_url_rule("/left", view_func=wait_for_the_client_to_leave, endpoint="left")
+    app.add_url_rule("/left-at", view_func=lambda: "noticed" if noticed.wait(4) else "missed", endpoint="left-at")
+    app.add_url_rule("/slow", view_func=lambda: (time.sleep(0.5), "done")[1], endpoint="slow")
+    return app
+
+
+@contextmanager
+def running_server() -> Iterator[Running]:
+    streams_end, port = threading.Event(), free_port()
+    server = main.open_server(small_app(streams_end), "127.0.0.1", port)
+    thread = threading.Thread(target=server.serve, args=(streams_end.set, 5.0))
+    thread.start()
+    try:
+        yield Running(port, server, thread)
+    finally:
+        server.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    with running_server() as running:
+        yield running
+
+
+@pytest.mark.parametrize("half", [b"", HALF_A_HEADER, NO_BODY], ids=["nothing", "half a header", "no body"])
+def test_more_half_sent_requests_than_threads_delay_nobody(server, half):
+    with ExitStack() as stack:
+        for _ in range(main.THREADS + 50):
+            stack.enter_context(closing(server.send(half)))
+        assert server.get() == "here"
+
+
+@pytest.mark.parametrize(("half", "limit"), [(HALF_A_HEADER, "HEADER_SECONDS"), (NO_BODY, "BODY_SECONDS")])
+def test_a_request_that_never_arrives_is_given_up(server, monkeypatch, half, limit):
+    monkeypatch.setattr(main, limit, 0.5)
+    with closing(server.send(half)) as connection:
+        assert connection.recv(100) == b""
+
+
+def test_a_header_sent_letter_by_letter_does_not_extend_its_time(server, monkeypatch):
+    monkeypatch.setattr(main, "HEADER_SECONDS", 1.0)
+    with closing(server.send(HALF_A_HEADER)) as connection, pytest.raises(OSError):
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.1)
+
+
+def test_a_slow_upload_within_its_time_is_answered(server):
+    with closing(server.send(NO_BODY)) as connection:
+        for _ in range(10):
+            time.sleep(0.02)
+            connection.sendall(b"x" * 10)
+        assert connection.recv(1000).endswith(b"100")
+
+
+def test_the_oldest_of_too_many_unready_connections_are_closed(server, monkeypatch):
+    monkeypatch.setattr(main, "MOST_UNREADY", 5)
+    with ExitStack() as stack:
+        connections = []
+        for _ in range(8):
+            connections.append(stack.enter_context(closing(server.send(HALF_A_HEADER))))
+            time.sleep(0.01)
+        assert [connection.recv(10) for connection in connections[:3]] == [b""] * 3
+        assert server.get() == "here"
+        connections[-1].sendall(b": yes\r\nConnection: close\r\n\r\n")
+        assert b"here" in connections[-1].recv(1000)
+
+
+def test_a_stop_ends_streams_and_finishes_running_requests(server):
+    with closing(server.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n")) as stream:
+        read_until(stream, b"first")
+        slow = server.send(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")
+        time.sleep(0.2)
+        server.server.stop()
+        with closing(slow):
+            read_until(slow, b"done")
+        read_until(stream, b"last")
+    server.thread.join(5)
+    assert not server.thread.is_alive()
+
+
+def test_a_stopping_server_accepts_nothing_and_waits_for_no_idle_client(server):
+    with closing(server.send(HALF_A_HEADER)):
+        server.server.stop()
+        server.thread.join(5)
+        assert not server.thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        server.send(b"")
+
+
+def test_a_client_that_goes_away_is_noticed(server):
+    with closing(server.send(b"GET /left HTTP/1.1\r\nHost: here\r\n\r\n")):
+        time.sleep(0.2)
+    assert server.get("/left-at") == "noticed"

@@ -1,0 +1,163 @@
+"""The web process: `python -m web.main --host 127.0.0.1 --port 8000`. Only this file reads the environment.
+
+One thread receives all requests, with Waitress, and passes a request on when all of it has arrived. So a client that
+sends half a request, or sends it slowly, occupies a socket and no thread.
+"""
+
+import argparse
+import logging
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from flask import Flask
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.wasyncore import close_all, loop
+from waitress.wasyncore import dispatcher as AsyncDispatcher
+
+from jobs.config import JobsConfig
+from jobs.models import Catalogue
+from jobs.queue import open_queue
+from memo import MemoConfig, open_memory
+
+from . import create_app
+from .config import WebConfig
+from .limits import storage_uri
+
+log = logging.getLogger(__name__)
+
+THREADS = 400  # each answers one request or holds one event stream
+MOST_CONNECTIONS = 4000
+MOST_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
+HEADER_SECONDS, BODY_SECONDS, IDLE_SECONDS = 20.0, 300.0, 60.0
+LARGEST_REQUEST = 64 * 2**20  # bytes; above all limits of the application, which explains its own
+GRACE_SECONDS = 30.0
+
+
+class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no types
+    """A client's connection, with a time limit for each request to arrive."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)
+        self.request_started = self.creation_time
+
+    def received(self, data: bytes) -> bool:
+        """Parse the bytes; a request starts with its first byte."""
+        if self.request is None:
+            self.request_started = time.time()
+        return bool(super().received(data))
+
+    @property
+    def is_unready(self) -> bool:
+        """Whether no complete request has arrived, and nothing is being sent."""
+        return not self.requests and not self.total_outbufs_len
+
+    def deadline(self) -> float:
+        """When an unready connection is closed, in seconds since 1970."""
+        if self.request is None:
+            return float(self.last_activity) + IDLE_SECONDS
+        return float(self.request_started) + (BODY_SECONDS if self.request.headers_finished else HEADER_SECONDS)
+
+
+class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
+    """Waitress with deadlines for requests, and a stop that lets running requests end."""
+
+    channel_class = ClientConnection
+
+    def __init__(self, app: Flask, **settings: object) -> None:
+        super().__init__(app, **settings)
+        self.stopping = threading.Event()
+
+    def unready(self) -> Iterator[ClientConnection]:
+        """The connections that wait for a request."""
+        return (channel for channel in list(self.active_channels.values()) if channel.is_unready)
+
+    def maintenance(self, now: float) -> None:
+        """Close connections whose request is late, and the oldest if too many are unready."""
+        waiting = sorted(self.unready(), key=lambda connection: connection.deadline())
+        excess = len(waiting) - MOST_UNREADY
+        for rank, connection in enumerate(waiting):
+            if rank < excess or connection.deadline() < now:
+                connection.will_close = True
+
+    def stop(self) -> None:
+        """Make `serve` end; may be called from a signal handler, and more than once."""
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self.pull_trigger()
+
+    def serve(self, end_streams: Callable[[], None], grace: float) -> None:
+        """Answer requests until `stop`, then let those that are running end for up to `grace` seconds."""
+        while not self.stopping.is_set():
+            loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+        AsyncDispatcher.close(self)  # the listening socket only: another process can take over the port
+        end_streams()
+        deadline = time.monotonic() + grace
+        while self.active_channels and time.monotonic() < deadline:
+            for connection in self.unready():
+                connection.will_close = True
+            loop(timeout=0.1, use_poll=True, map=self._map, count=1)
+        self.task_dispatcher.shutdown(timeout=1)
+        close_all(self._map)
+
+
+def create() -> Flask:
+    """The application, configured by the environment."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("httpx", "waitress"):  # they log every request, and every client that leaves
+        logging.getLogger(name).setLevel(logging.WARNING)
+    jobs = JobsConfig.from_env(os.environ)
+    memory = open_memory(MemoConfig.from_env(os.environ))
+    web = WebConfig.from_env(os.environ)
+    web = replace(web, limits=web.limits or storage_uri(jobs.redis))
+    return create_app(memory, open_queue(jobs), Catalogue(Path(jobs.models)), web)
+
+
+def open_server(app: Flask, host: str, port: int) -> WebServer:
+    """The application at an address; listens, but answers nothing yet."""
+    return WebServer(
+        app,
+        host=host,
+        port=port,
+        server_name=host,  # by which `auth` knows that only this machine can send requests
+        threads=THREADS,
+        connection_limit=MOST_CONNECTIONS,
+        cleanup_interval=1,
+        channel_request_lookahead=1,  # notices that a client has gone while its request is being answered
+        max_request_body_size=LARGEST_REQUEST,
+        clear_untrusted_proxy_headers=False,  # `create_app` trusts WEB_PROXIES of them
+        log_socket_errors=False,  # clients that go away are nothing unusual
+        ident=None,
+    )
+
+
+def allow_many_files() -> None:
+    """Raise the limit on open files, usually 1,024, to what the system allows: every connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m web.main", description="Serves pages, API and dialects.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--grace", type=float, default=GRACE_SECONDS, help="seconds to end running requests")
+    options = parser.parse_args()
+    allow_many_files()
+    app = create()
+    server = open_server(app, options.host, options.port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    log.info("listening at %s:%d", options.host, options.port)
+    server.serve(app.extensions["queue"].events.stop, options.grace)
+
+
+if __name__ == "__main__":
+    main()
