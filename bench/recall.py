@@ -86,8 +86,7 @@ def main() -> None:
 def start_index_server(folder: Path) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
     """Run an embedded index server on a free port; yields its URL, key and process."""
     port, key = free_port(), secrets.token_hex(16)
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
+    command = [sys.executable, "-m", "index_server.app", "--port", str(port)]
     environment = {**os.environ, "INDEX_SERVER_FOLDER": str(folder), "INDEX_SERVER_KEY": key}
     process = subprocess.Popen(command, env=environment)
     try:

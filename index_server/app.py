@@ -4,22 +4,25 @@ It supports what `qdrant_client.QdrantClient(url=…)` needs, so that the same c
 Qdrant cluster. It answers an unsupported request with 400 and a message that names the unsupported part; 404 always
 means that a collection or point does not exist. https://api.qdrant.tech/api-reference
 
-    gunicorn --worker-class gthread --workers 1 --threads 8 --bind 127.0.0.1:PORT "index_server.app:create()"
+    INDEX_SERVER_FOLDER=… INDEX_SERVER_KEY=… python -m index_server.app --port PORT
 
-Run one worker only, because a folder has one owner, and no --preload, because the engine's threads would not survive
-a fork.
+Only one process can own a folder. Waitress receives whole requests in one thread, so that half-sent ones occupy none.
 """
 
+import argparse
 import atexit
 import hmac
 import json
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from flask.json.provider import DefaultJSONProvider
+from waitress import serve
 from werkzeug import exceptions as http_errors
 
 from . import (
@@ -38,6 +41,7 @@ from . import (
 
 API_VERSION = "1.20.0"  # of Qdrant; clients warn when theirs is more than one minor version away
 LARGEST_BODY = 32 * 2**20
+THREADS = 8
 OPEN_PATHS = {"/", "/healthz", "/livez", "/readyz"}  # no key needed, as in Qdrant
 # Accepted and ignored: every write is finished when it is answered, and a single node is always consistent.
 IGNORED_ARGUMENTS = {"wait", "ordering", "consistency", "timeout"}
@@ -262,3 +266,18 @@ def scroll_points(name: str) -> Response:
 def count_points(name: str) -> Response:
     """https://api.qdrant.tech/api-reference/points/count-points"""
     return result_response(collection(name).count(request_json()))
+
+
+def main() -> None:
+    """Serve at a port of this machine until SIGTERM, then flush and end."""
+    parser = argparse.ArgumentParser(prog="python -m index_server.app", description="The embedded vector index.")
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
+    app = create()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    connections = {"connection_limit": 500, "asyncore_use_poll": True}
+    serve(app, host="127.0.0.1", port=port, threads=THREADS, **connections, _quiet=True)
+
+
+if __name__ == "__main__":
+    main()

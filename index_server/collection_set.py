@@ -24,7 +24,7 @@ from .errors import AlreadyExists, BadRequest, CannotStart, NotFound
 from .graph import GRAPH_POINTS, GraphBuilder
 from .request_bodies import FLUSH_SECONDS, Json, read_collection_config
 
-LOCK_SECONDS = 5.0  # an orphaned gunicorn worker notices within 1 s that its master has died
+LOCK_SECONDS = 5.0  # a process that was told to end needs a moment to flush
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 

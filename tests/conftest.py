@@ -188,8 +188,7 @@ def index_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IndexServ
         "INDEX_SERVER_FOLDER": str(tmp_path_factory.mktemp("index")),
         "INDEX_SERVER_KEY": "test-key",
     }
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--log-level", "warning", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
+    command = [sys.executable, "-m", "index_server.app", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     server = IndexServer(f"http://127.0.0.1:{port}", "test-key")
     wait_for(lambda: responds_ok(f"{server.url}/healthz"))

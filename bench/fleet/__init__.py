@@ -54,11 +54,10 @@ class Fleet:
             "INDEX_SERVER_KEY": key,
             "BENCH_STEP_SECONDS": str(step_seconds),
         }
-        index = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-        index += ["--no-control-socket", "--log-level", "warning", "--bind", f"127.0.0.1:{port}"]
+        index = [sys.executable, "-m", "index_server.app", "--port", str(port)]
         self.processes = {
             "redis": ChildProcess("redis", plan.command, self.environment, grace=10),
-            "index": ChildProcess("index", [*index, "index_server.app:create()"], self.environment, grace=10),
+            "index": ChildProcess("index", index, self.environment, grace=10),
         }
 
     def start(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The embedded index as its clients see it: a real gunicorn process and the real QdrantClient."""
+"""The embedded index as its clients see it: a real server process and the real QdrantClient."""
 
 import json
 import os
@@ -45,14 +45,13 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def stop(self, how: signal.Signals) -> None:
-        """Signal gunicorn's master and worker, which form a process group, and wait until they end."""
-        os.killpg(self.process.pid, how)
+        """Signal the process and wait until it ends."""
+        self.process.send_signal(how)
         self.process.wait(20)
 
 
-def gunicorn(folder: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--no-control-socket", "--bind", f"127.0.0.1:{port}", "index_server.app:create()"]
+def run_server(folder: Path, port: int, **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "index_server.app", "--port", str(port)]
     with (folder.parent / f"{folder.name}.log").open("ab") as output:
         return subprocess.Popen(
             command, cwd=ROOT, env=os.environ | environment, stderr=output, start_new_session=True
@@ -64,7 +63,7 @@ def start(folder: Path) -> Server:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = gunicorn(folder, port, INDEX_SERVER_FOLDER=str(folder), INDEX_SERVER_KEY=KEY)
+    process = run_server(folder, port, INDEX_SERVER_FOLDER=str(folder), INDEX_SERVER_KEY=KEY)
     server = Server(f"http://127.0.0.1:{port}", folder, process)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and process.poll() is None:
@@ -485,7 +484,7 @@ def test_a_folder_has_one_owner(server: Server) -> None:
 
 
 def test_a_server_without_settings_does_not_start(tmp_path: Path) -> None:
-    process = gunicorn(tmp_path / "folder", 0, INDEX_SERVER_FOLDER="", INDEX_SERVER_KEY="")
+    process = run_server(tmp_path / "folder", 0, INDEX_SERVER_FOLDER="", INDEX_SERVER_KEY="")
     assert process.wait(20) != 0
     assert "set INDEX_SERVER_FOLDER" in (tmp_path / "folder.log").read_text()
 

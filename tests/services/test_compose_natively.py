@@ -179,13 +179,13 @@ def make_secrets(folder: Path, redis_port: int) -> Path:
 @contextmanager
 def index_in_place_of_qdrant(deployment: Deployment, port: int, secrets: Path) -> Iterator[None]:
     """Run the embedded index server, which must pass Qdrant's health check."""
-    command = [sys.executable, "-m", "gunicorn", "--threads", "8", "--bind", f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "index_server.app", "--port", str(port)]
     environment = {
         "INDEX_SERVER_FOLDER": str(deployment.folder / "index"),
         "INDEX_SERVER_KEY": (secrets / "index-key").read_text().strip(),
         "HOME": str(deployment.folder / "tmp"),
     }
-    process = deployment.run("index", [*command, "index_server.app:create()"], environment)
+    process = deployment.run("index", command, environment)
     try:
         deployment.wait_until_healthy("index")
         yield
