@@ -17,7 +17,9 @@ from PIL import Image
 
 from jobs.job import Claim
 from jobs.store.job_store import JobStore
-from memo import MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
+from memo import BadRecipe, MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
+from memo.errors import BadPicture
+from memo.image_files import read_pixels
 from worker.painters.port import Painter, Progress, TooLarge, Turn
 
 log = logging.getLogger(__name__)
@@ -201,11 +203,15 @@ class PaintingRunner:
         return picture, write_png(image, picture)
 
     def open_init_image(self, claim: Claim) -> Image.Image | None:
-        """The image that the recipe starts from; raises Forgotten."""
+        """The image that the recipe starts from; raises Forgotten, or BadRecipe if its file is damaged."""
         if not claim.recipe.init_image:
             return None
         init_image = self.wait_for_store(claim, lambda: self.memory.init_image(claim.recipe.init_image, claim.scope))
-        return Image.open(io.BytesIO(init_image), formats=["PNG"])
+        try:
+            return read_pixels(init_image, kinds=("PNG",))
+        except BadPicture as error:
+            remedy = f"upload the initial picture again, since the stored file is damaged ({error})"
+            raise BadRecipe("init_image", claim.recipe.init_image, remedy) from error
 
     def fail(self, claim: Claim, error: str) -> str:
         """End a painting with an error; returns the outcome."""

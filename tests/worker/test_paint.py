@@ -10,6 +10,7 @@ from PIL import Image
 from jobs.job import State
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
+from memo.init_image import init_image_object
 from tests.real import painted
 from worker.paint import MAX_ATTEMPTS
 from worker.painters.port import Progress, TooLarge
@@ -26,6 +27,20 @@ def test_the_picture_is_stored_indexed_and_then_the_job_is_done(runner, job_stor
     assert done.state is State.DONE and done.picture.recipe == job.recipe
     assert read_png(memory.image(done.picture.key)) == done.picture == memory.index.get(done.picture.key)
     assert done.picture.device == "test" and done.picture.seconds >= 0
+
+
+@pytest.mark.parametrize("kept", [b"", b"<html>", b"half"], ids=["empty", "page", "half"])
+def test_a_damaged_initial_picture_fails_its_job_at_once_and_says_what_to_do(runner, job_store, memory, recipe, kept):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    name = memory.keep_init_image(file.getvalue())
+    memory.store.delete(init_image_object(name, "shared"))
+    memory.store.put(init_image_object(name, "shared"), file.getvalue()[:60] if kept == b"half" else kept)
+    job = job_store.submissions.open_job(
+        replace(recipe, steps=4, init_image=name), reason="", scope="shared", joinable=True
+    )
+    assert runner.paint(recipe.model) == "failed"
+    assert "upload the initial picture again" in job_store.jobs.find(job.id).error
 
 
 def test_a_task_run_twice_gives_one_picture(runner, painter, memory, job):
