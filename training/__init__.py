@@ -2,7 +2,8 @@
 
 Read in this order:
 
-1. `captioned_pictures`: the data set that every picture run reads. `scenes/` draws one (`art` → `compose`).
+1. `captioned_pictures`: the data set that every picture run reads, from pictures and a `caption_table`. `scenes/`
+   draws one (`art` → `compose`).
 2. `pictures/`: one file per run, read top to bottom: `train_vae` → `train_diffusion` → `train_upscaler`; `packing`
    writes the finished model; `knob_search` compares settings.
 3. `checkpoint` and `knobs`: what all runs share, that is resumable state and command line options.
