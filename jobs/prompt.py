@@ -5,6 +5,7 @@ Chat models answer with "Of course! Here is a prompt:", fences and bold type, an
 linear time, since a request may carry megabytes.
 """
 
+import json
 import re
 from random import Random
 
@@ -14,31 +15,40 @@ from memo.recipe import bound, tidy
 LONGEST_LIST = 3  # things named in one note
 FEWEST_QUOTED_WORDS = 3  # in quotation marks around a whole prompt; fewer words are lettering: "OPEN"
 FENCE, END_OF_THOUGHT = "```", "</think>"
-QUOTATION_MARKS = {'"': '"', "“": "”", "„": "“", "«": "»", "'": "'", "‘": "’", "「": "」"}
-LINE_MARK = re.compile(r"(?:#{1,6}|>|[-*•+])[ \t]+")
+TAG = "<prompt>", "</prompt>"
+NEGATIVE = "negative prompt:"
+QUOTED = re.compile(
+    r"(?:(\"{1,3})(?P<a>[^\"]+)\1|('{1,3})(?P<b>[^']+)\3|[“„](?P<c>[^“”„]+)[”“]|«(?P<d>[^«»]+)»|‘(?P<e>[^‘’]+)’|"
+    r"「(?P<f>[^「」]+)」)\.?"
+)
+LINE_MARK = re.compile(r"(?:#{1,6}|>|[-*•+])[ \t]+|(?:-{3,}|\*{3,}|_{3,})$")
 BOLD = re.compile(r"__(?=[^\s_])([^_\n]*+)__")
-ITALIC = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*\n]*+)\*(?![\w*])")
+ITALIC = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*\n]*+)\*(?![\w*])|(?<![\w^])_(?=[A-Za-z])([^_\n]*+)_(?!\w)")
+LABEL = re.compile(  # "Image prompt:", "/imagine prompt:"
+    r"(?:/imagine\s+)?(?:(?:the|positive|image|final|main|improved|revised|enhanced|refined|detailed|flux|sdxl?|"
+    r"stable diffusion|midjourney|dall[-·]?e(?: ?3)?)\s){0,3}prompt ?\d{0,2}(?::\s*|\n)|/imagine\s+",
+    re.I,
+)
 OPENINGS = (  # what chat models say before a prompt
     re.compile(  # "Sure!", "Of course, here …"
         r"(?:sure|of course|certainly|absolutely|definitely|okay|ok|great|alright|got it|no problem|gladly|"
-        r"with pleasure|happy to help|i(?:['’]d| would) be happy to help)(?: thing| idea| choice| with that)?"
-        r" ?(?:[!.:]+|,(?= (?:here|below|i\b)))(?:\s+|$)",
+        r"with pleasure|happy to help|i(?:['’]d| would) be happy to help|assistant|chatgpt)"
+        r"(?: thing| idea| choice| with that)? ?(?:[!.:—–]+|,(?= (?:so |then )?(?:here|below|i\b)))(?:\s+|$)",
         re.I,
     ),
     re.compile(  # "Here is a prompt for you:"
-        r"(?:here(?:['’]s| is| are)|below (?:is|are)|i(?:['’]ve| have)? (?:created|written|wrote|made|crafted))\b"
-        r"(?=[^:\n]{0,160}\b(?:prompts?|descriptions?|captions?|versions?|suggestions?)\b)[^:\n]{0,240}:\s*",
+        r"(?:so |then )?(?:here(?:['’]s| is| are)|below (?:is|are)|"
+        r"i(?:['’]ve| have)? (?:created|written|wrote|made|crafted))\b"
+        r"(?=[^:—–\n]{0,160}\b(?:prompts?|descriptions?|captions?|versions?|suggestions?)\b)[^:—–\n]{0,240}[:—–]\s*"
+        r"|here (?:you go|it is) ?[:!.]\s*",
         re.I,
     ),
-    re.compile(  # "Image prompt:", "/imagine prompt:"
-        r"(?:/imagine\s+)?(?:(?:the|positive|image|final|main|improved|revised|enhanced|refined|detailed|flux|sdxl?|"
-        r"stable diffusion|midjourney|dall[-·]?e(?: ?3)?)\s){0,3}prompt ?\d{0,2}(?::\s*|\n)|/imagine\s+",
-        re.I,
-    ),
+    LABEL,
 )
 CLOSING = re.compile(  # what they say after it
     r"(?:let me know|feel free|would you like|i hope|hope (?:this|that|you)|do you want me|want me to|enjoy your|"
-    r"if you(?:['’]d| would) like|is there anything)\b",
+    r"if you(?:['’]d| would) like|is there anything|\(?note:|you can (?:adjust|also|change)|"
+    r"this (?:prompt|description|version) (?:captures|aims|should|will|is))(?!\w)",
     re.I,
 )
 CLOSING_SENTENCE = re.compile(rf"(?<=[.!?\"”] )(?:{CLOSING.pattern})", re.I)
@@ -54,7 +64,8 @@ def read_prompt(field: str, text: object) -> tuple[str, tuple[str, ...]]:
     if not isinstance(text, str):
         return tidy(field, text), ()
     taken: list[str] = []
-    bare = take_off_words(take_off_marks(take_off_frame(bound(field, text), taken), taken), taken)
+    plain = take_off_marks(take_out_of_json(take_off_frame(bound(field, text), taken), taken), taken)
+    bare = take_off_words(take_off_negative(plain, taken), taken)
     words, wildcards = replace_wildcards(tidy(field, take_off_quotes(bare, taken)))
     if not words:
         return tidy(field, text), ()
@@ -69,6 +80,9 @@ def take_off_frame(text: str, taken: list[str]) -> str:
         taken.append("the model's thoughts")
     elif end:
         text = thought
+    if TAG[0] in text and TAG[1] in text:
+        text = text.partition(TAG[0])[2].partition(TAG[1])[0]
+        taken.append("the tags around it")
     before, fence, rest = text.partition(FENCE)
     if not fence:
         return text
@@ -83,6 +97,20 @@ def take_off_frame(text: str, taken: list[str]) -> str:
     return inside
 
 
+def take_out_of_json(text: str, taken: list[str]) -> str:
+    """The prompt in a JSON object; any other text as it is."""
+    if not text.strip().startswith("{"):
+        return text
+    try:
+        prompt = json.loads(text)["prompt"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text
+    if not isinstance(prompt, str) or not prompt.strip():
+        return text
+    taken.append("the JSON around it")
+    return prompt
+
+
 def take_off_marks(text: str, taken: list[str]) -> str:
     """The text without Markdown's marks: bold and italic type, code, headings, quotations and lists."""
     lines = [line.strip() for line in text.splitlines()]
@@ -91,14 +119,31 @@ def take_off_marks(text: str, taken: list[str]) -> str:
         plain = plain.replace("**", "")
     if plain.count("`") > 1:
         plain = plain.replace("`", "")
-    plain = ITALIC.sub(r"\1", BOLD.sub(lambda match: match[1] if " " in match[1] else match[0], plain))
+    plain = ITALIC.sub(
+        lambda match: match[1] or match[2], BOLD.sub(lambda match: match[1] if " " in match[1] else match[0], plain)
+    )
     if len(plain) < len("\n".join(filter(None, lines))):
         taken.append("the marks of Markdown")
     return plain
 
 
+def take_off_negative(text: str, taken: list[str]) -> str:
+    """The text without a negative prompt on lines of its own, which has a field of its own."""
+    lines = text.split("\n")
+    for row, line in enumerate(lines[1:], 1):
+        if line.lower().startswith(NEGATIVE):
+            taken.append(f"{shorten(' '.join(lines[row:]))} (send it as negative_prompt)")
+            return "\n".join(lines[:row])
+    return text
+
+
 def take_off_words(text: str, taken: list[str]) -> str:
     """The text without what a chat model says before and after a prompt."""
+    labels = [row for row, line in enumerate(text.split("\n")) if LABEL.match(f"{line}\n")]
+    if labels and labels[0]:
+        lines = text.split("\n")
+        taken.append(shorten(" ".join(lines[: labels[0]])))
+        text = "\n".join(lines[labels[0] :])
     for opening in OPENINGS:
         match = opening.match(text)
         if match and text[match.end() :].strip():
@@ -116,14 +161,12 @@ def take_off_words(text: str, taken: list[str]) -> str:
 def take_off_quotes(text: str, taken: list[str]) -> str:
     """The text without quotation marks around all of it, which would ask for lettering."""
     text = text.strip()
-    closing = QUOTATION_MARKS.get(text[:1])
-    inner = text[1:-1]
-    if closing is None or text[-1] != closing or text[0] in inner or closing in inner:
-        return text
-    if len(inner.split()) < FEWEST_QUOTED_WORDS:
+    quoted = QUOTED.fullmatch(text)
+    words = "".join(filter(None, quoted.group("a", "b", "c", "d", "e", "f"))) if quoted else ""
+    if len(words.split()) < FEWEST_QUOTED_WORDS:
         return text
     taken.append("the quotation marks around it")
-    return inner
+    return words
 
 
 def name_things(things: list[str]) -> str:

@@ -29,6 +29,19 @@ REPLIES = [
     f"Prompt: {FOX}",
     f"/imagine prompt: {FOX}",
     f"<think>The user wants a fox.\nAnd snow: {{}}</think>\n\n{FOX}",
+    f'Sure thing! Here\'s your prompt:\n\n"{FOX}"\n\nThis prompt captures the mood you described.',
+    f"Here's an image generation prompt based on your request:\n---\n{FOX}\n---",
+    f'```json\n{{"prompt": "{FOX}", "steps": 20}}\n```',
+    f'{{"prompt": "{FOX}", "negative_prompt": "blurry"}}',
+    f"**Title:** Winter\n\n**Prompt:** {FOX}",
+    f"Okay, so here's a prompt: {FOX}",
+    f"Assistant: {FOX}",
+    f"<prompt>{FOX}</prompt>",
+    f'"""{FOX}"""',
+    f'Of course, here\'s the prompt you asked for — "{FOX}"',
+    f'Here is a prompt: "{FOX}". Let me know if you want changes!',
+    f"{FOX}\n\nNegative prompt: blurry, ugly",
+    f"{FOX}\n(Note: you can adjust the style.)",
     f"Absolutely! I've crafted a prompt for your fox:\n\n> **{FOX}**\n\nWould you like me to make another one?",
 ]
 ORDINARY = [
@@ -50,6 +63,12 @@ ORDINARY = [
     "a curly brace { on a wall",
     "f(x) = {x} on a blackboard",
     "a prompt: blinking on a terminal",
+    'a sign that says "OPEN".',
+    '"OPEN".',
+    "a cat ^_^ and a dog @_@",
+    'JSON on a screen: {"prompt": "x"}',
+    "a sign that says Negative prompt: none",
+    "a note: you can also dance, on a fridge",
 ]
 
 
