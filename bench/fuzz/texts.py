@@ -23,6 +23,7 @@ from .loop import Part, Reader
 
 LONGEST = 100_000  # letters of most texts
 EDITS = 6  # at most, in one text
+LONG_SHARE = 0.01  # of the edits that repeat a piece thousands of times
 REFUSALS = (BadRecipe, BadKey, BadSetup)
 FOX = Recipe(prompt="a red fox in the snow", negative_prompt="blurry", model="stickers", revision="r1", seed=7)
 MODEL = Model(
@@ -88,5 +89,6 @@ def mutate(random: Random) -> str:
         piece = random.choice(
             (text[start:stop], random.choice(NASTY), random.choice(SEEDS), chr(random.randrange(0x3000)))
         )
-        text = text[:start] + piece * random.choice((0, 1, 1, 2, 10, 1000, 20_000)) + text[stop:]
+        times = 20_000 if random.random() < LONG_SHARE else random.choice((0, 1, 1, 1, 2, 2, 10, 100))
+        text = text[:start] + piece * times + text[stop:]
     return text[:LONGEST]

@@ -65,6 +65,7 @@ READERS: dict[str, Reader] = {
     "infotext": read_settings,
     "last line of an infotext": lambda text: read_settings(f"a fox\nSteps: 1, Seed: 2, CFG scale: 3, {text}"),
     "checkpoint": lambda text: a1111.find_model(f"stickers {text}", MODELS),
+    "checkpoint with blanks": lambda text: a1111.find_model(f"stickers{text}x", MODELS),
     "tags": lambda text: a1111.read_prompts({"prompt": text}),
     "one tag": lambda text: a1111.read_prompts({"prompt": f"<lora:{text}>"}),
     "number": a1111.to_number,
@@ -78,6 +79,7 @@ READERS: dict[str, Reader] = {
     "OpenAI's fields": lambda text: openai.check_values({"user": text, "size": text, "quality": text}),
     "Horde": lambda text: horde.read_request({"prompt": text, "params": {"seed": text}}, MODELS),
     "answer of a language model": find_object,
+    "accents": lambda text: tidy("near", f"e{text[:6000]}"),
 }
 JUDGED: dict[str, Callable[[str, str], object]] = {
     "rules": decide_by_rules,
