@@ -51,7 +51,7 @@ class Neighbour:
 class Points:
     """A collection of prompts, created on first use. Every method raises Unavailable when the index is down."""
 
-    keywords: tuple[str, ...] = ("scope", "model", "wish_key", "settings_key")  # payload fields to filter by
+    keywords: tuple[str, ...] = ("scope", "model", "wish_key", "settings_key", "mode")  # payload fields to filter by
     integers: tuple[str, ...] = ("steps",)
     floats: tuple[str, ...] = ("created",)
 
@@ -75,11 +75,11 @@ class Points:
     ) -> list[Neighbour]:
         """The points nearest to a vector that can serve a recipe, best first, without those already seen.
 
-        A point can serve a recipe if it has the same scope and settings and at least as many steps. The steps are a
-        condition only in a second query, made if the first one finds a point with too few: at 100,000 points a second
-        condition costs three times the search itself.
+        A point can serve a recipe if it has the same scope and settings, at least as many steps, and the mode
+        `reproducible` if the recipe has it. The steps are a condition only in a second query, made if the first one
+        finds a point with too few: at 100,000 points a second condition costs three times the search itself.
         """
-        same_settings = [field_equals("settings_key", settings_key(recipe, scope))]
+        same_settings = [field_equals("settings_key", settings_key(recipe, scope)), *same_mode(recipe)]
         points = self.query(vector, same_settings, limit, seen)
         if any(point["payload"]["steps"] < recipe.steps for point in points):
             enough_steps = models.FieldCondition(key="steps", range=models.Range(gte=recipe.steps))
@@ -218,11 +218,17 @@ def has_id(ids: Collection[str]) -> Conditions | None:
 def settings_key(recipe: Recipe, scope: str) -> str:
     """32 hex digits of the scope and all settings that a picture must share with a recipe to serve it.
 
-    Sampler, schedule and mode decide how a picture is painted, not what it shows, and may differ.
+    Sampler and schedule decide how a picture is painted, not what it shows, and may differ. So may the mode, except
+    that a recipe to be painted reproducibly takes no other picture: see `same_mode`.
     """
     init_image = [recipe.init_image, recipe.strength] if recipe.init_image else []
     values = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS), *init_image])
     return hashlib.blake2b(values.encode(), digest_size=16).hexdigest()
+
+
+def same_mode(recipe: Recipe) -> Conditions:
+    """The condition that a point is reproducible if the recipe is; a reproducible picture serves every recipe."""
+    return [field_equals("mode", recipe.mode)] if recipe.mode == "reproducible" else []
 
 
 def neighbour_of(point: Json) -> Neighbour:

@@ -76,7 +76,7 @@ def test_the_nearest_candidates_come_first(index, recipe):
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 19}, {"sampler": "ddim"}, {"schedule": "karras"}, {"mode": "reproducible"}, {"prompt": "a cat"}],
+    [{"steps": 19}, {"sampler": "ddim"}, {"schedule": "karras"}, {"prompt": "a cat"}],
 )
 def test_a_picture_serves_requests_for_fewer_steps_or_another_sampler(index, recipe, change):
     index.add(picture(recipe, 1), vector(1))

@@ -193,6 +193,25 @@ def test_a_painting_that_the_user_waits_for_is_not_offered_again(memory, recipe)
     assert memory.recall(paraphrase, seen={"ab" * 16}).painting is None
 
 
+@pytest.mark.parametrize("words", ["a red fox in the snow", "a red fox in snow"])
+def test_a_reproducible_picture_serves_every_mode_and_a_fast_one_no_reproducible_recipe(
+    memory, remember, recipe, words
+):
+    wanted = replace(recipe, prompt=words, mode="reproducible")
+    fast = remember(recipe)
+    assert memory.recall(wanted).match is None and memory.recall(replace(wanted, mode="fast")).match.picture == fast
+    reproducible = remember(replace(recipe, mode="reproducible"), seed=2)
+    assert memory.recall(wanted).match.picture == reproducible
+    memory.forget(fast.key)
+    assert memory.recall(replace(wanted, mode="fast")).match.picture == reproducible
+
+
+def test_a_reproducible_recipe_does_not_join_a_fast_painting(memory, recipe):
+    memory.painting_started("a" * 32, recipe)
+    wanted = replace(recipe, prompt="a red fox in snow", mode="reproducible")
+    assert memory.recall(wanted).painting is None and memory.recall(replace(wanted, mode="fast")).painting == "a" * 32
+
+
 def test_an_empty_memory_is_a_miss(memory, recipe):
     assert memory.recall(recipe).match is None
     assert "nothing" in memory.recall(recipe).reason
