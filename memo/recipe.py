@@ -7,7 +7,6 @@ import base64
 import binascii
 import hashlib
 import json
-import math
 import re
 import unicodedata
 import zlib
@@ -76,8 +75,8 @@ class Recipe:
             check_name(name, getattr(self, name))
         check_name("adapter", self.adapter, may_be_empty=True)
         for name in ("width", "height"):
-            check_side(name, getattr(self, name))
-        check_whole("steps", self.steps, STEPS.start, STEPS.stop - 1)
+            object.__setattr__(self, name, read_side(name, getattr(self, name)))
+        object.__setattr__(self, "steps", read_whole("steps", self.steps, STEPS.start, STEPS.stop - 1))
         object.__setattr__(self, "guidance_scale", round_guidance(self.guidance_scale))
         check_choice("sampler", self.sampler, SAMPLERS)
         check_choice("schedule", self.schedule, SCHEDULES)
@@ -85,7 +84,7 @@ class Recipe:
         check_init_image(self.init_image)
         object.__setattr__(self, "strength", round_strength(self.strength) if self.init_image else STRENGTH)
         if self.seed is not None:
-            check_whole("seed", self.seed, 0, LARGEST_SEED)
+            object.__setattr__(self, "seed", read_whole("seed", self.seed, 0, LARGEST_SEED))
 
     @property
     def key(self) -> str:
@@ -265,28 +264,32 @@ def check_name(field: str, value: object, *, may_be_empty: bool = False) -> None
         raise BadRecipe(field, value, f"name a {field}")
 
 
-def check_side(field: str, value: object) -> None:
-    """Raise BadRecipe unless the value is a valid width or height in pixels."""
-    check_whole(field, value, SIDE.start, SIDE.stop - 1)
-    assert isinstance(value, int)
-    if value % 8:
-        nearest = max(SIDE.start, round(value / 8) * 8)
+def read_side(field: str, value: object) -> int:
+    """The width or height in pixels as an int; raises BadRecipe for one that no picture may have."""
+    side = read_whole(field, value, SIDE.start, SIDE.stop - 1)
+    if side % 8:
+        nearest = max(SIDE.start, round(side / 8) * 8)
         raise BadRecipe(field, value, f"it must be a multiple of 8, for example {nearest}")
+    return side
 
 
-def check_whole(field: str, value: object, least: int, most: int) -> None:
-    """Raise BadRecipe unless the value is a whole number from `least` to `most`, both included."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+def read_whole(field: str, value: object, least: int, most: int) -> int:
+    """The value as an int, also if it was written as 12.0, as many JSON writers do.
+
+    Raises BadRecipe unless it is a whole number from `least` to `most`, both included.
+    """
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(whole, int) or isinstance(whole, bool) or not least <= whole <= most:
         raise BadRecipe(field, value, f"it must be a whole number from {least} to {most}")
+    return whole
 
 
 def round_guidance(value: object) -> float:
     """The guidance scale to six decimals; raises BadRecipe outside GUIDANCE."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
-    if not GUIDANCE[0] <= value <= GUIDANCE[1]:
-        raise BadRecipe("guidance_scale", value, f"it must be a number from {GUIDANCE[0]:g} to {GUIDANCE[1]:g}")
-    return round(float(value), 6)  # no index returns all 17 digits of a float unchanged
+    least, most = GUIDANCE
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise BadRecipe("guidance_scale", value, f"it must be a number from {least:g} to {most:g}")
+    return round(float(value), 6) + 0.0  # no index returns all 17 digits of a float; -0.0 becomes 0.0
 
 
 def check_init_image(value: object) -> None:
