@@ -1,14 +1,20 @@
-"""Reads the body of a request as a JSON object."""
+"""Reads the body of a request as a JSON object, and the values in it that clients write in more than one way."""
 
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from flask import abort, request
 
 from memo import BadRecipe
 
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # of a surrogate pair; the only way to send a half
+MAX_LEVELS = 32  # of objects and lists in each other
+MAX_DIGITS = 1000  # of a whole number
+NUMBER = re.compile(r"\s*[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})\s*", re.ASCII)
+ON, OFF = ("true", "1", "on"), ("false", "0", "off", "")
+SWITCHES = {**dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}
 
 
 def read_object() -> dict[str, object]:
@@ -18,8 +24,8 @@ def read_object() -> dict[str, object]:
     try:
         data = request.get_data()
         text = data.decode(json.detect_encoding(data))
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        body = parse_json(text)
+    except ValueError as error:
         abort(400, f"the body is not valid JSON: {error}")
     if not isinstance(body, dict):
         abort(400, 'the body must be a JSON object such as {"prompt": "a red fox in the snow"}')
@@ -36,3 +42,56 @@ def refuse_half_pairs(body: Mapping[str, object]) -> None:
         except UnicodeEncodeError as error:
             remedy = "remove the half of a surrogate pair: it is no character"
             raise BadRecipe(name, value, remedy) from error
+
+
+def parse_json(text: str) -> object:
+    """The JSON value; raises ValueError, also for NaN and Infinity, which are no JSON, and for deep nesting.
+
+    What passes can be written as text again without exceeding Python's limits.
+    """
+    try:
+        value = json.loads(text, parse_constant=refuse_constant, parse_int=parse_whole)
+    except RecursionError:
+        raise ValueError(f"it nests more than {MAX_LEVELS} objects and lists") from None
+    check_levels(value)
+    return value
+
+
+def refuse_constant(name: str) -> None:
+    """Raise ValueError for NaN, Infinity or -Infinity."""
+    raise ValueError(f"{name} is no JSON number")
+
+
+def parse_whole(text: str) -> int:
+    """The digits as an int; raises ValueError for too many of them."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits; at most {MAX_DIGITS} are read")
+    return int(text)
+
+
+def check_levels(value: object) -> None:
+    """Raise ValueError for too many objects and lists in each other."""
+    level = [value]
+    for _ in range(MAX_LEVELS + 1):
+        level = [inner for outer in level for inner in parts_of(outer)]
+        if not level:
+            return
+    raise ValueError(f"it nests more than {MAX_LEVELS} objects and lists")
+
+
+def parts_of(value: object) -> list[Any]:
+    """The values in an object or a list; none for other values."""
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def to_number(value: Any) -> Any:
+    """Text as the number that it contains, and 2.0 as 2; anything else unchanged."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        value = float(value) if "." in value else int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def to_switch(value: Any) -> Any:
+    """Text or a number that stands for true or false as such; anything else unchanged."""
+    text = str(to_number(value)).strip().casefold() if isinstance(value, str | int | float) else None
+    return value if isinstance(value, bool) or text is None else SWITCHES.get(text, value)
