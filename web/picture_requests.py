@@ -16,7 +16,7 @@ from jobs.queue import Queue
 from jobs.serialize import job_to_dict, picture_to_dict
 from jobs.webhooks.deliveries import Webhook
 from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, Unavailable
-from memo.recipe import LARGEST_SEED, check_choice, check_whole, round_strength
+from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
 
 from .auth import current_user
 from .extensions import catalogue, job_store, memory, queue
@@ -210,8 +210,8 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
     options: dict[str, Any] = {MEMO: "auto", COUNT: 1, USER: user, PRIORITY: 0, WEBHOOK: ""}
     options |= {name: settings.pop(name) for name in options if name in settings}
     check_choice(MEMO, options[MEMO], POLICIES)
-    check_whole(COUNT, options[COUNT], 1, MAX_PICTURES)
-    check_whole(PRIORITY, options[PRIORITY], -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
+    count = read_whole(COUNT, options[COUNT], 1, MAX_PICTURES)
+    priority = read_whole(PRIORITY, options[PRIORITY], -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     check_user(options[USER], user)
     if "strength" in settings:
         round_strength(settings["strength"])  # the recipe checks it only together with an initial image
@@ -219,7 +219,7 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
     recipe = resolve_init_image(catalogue.recipe(settings))
     webhook = check_webhook(options[WEBHOOK])
     scope = current_user().scope
-    asked = (options[MEMO], options[COUNT], options[USER], options[PRIORITY])
+    asked = (options[MEMO], count, options[USER], priority)
     return PictureRequest(recipe, *asked, scope, webhook, notes)
 
 
@@ -231,6 +231,17 @@ def read_prompts(settings: dict[str, object]) -> tuple[str, ...]:
             settings[field], changes = read_prompt(field, settings[field])
             notes += changes
     return notes
+
+
+def fold_seed(seed: object) -> tuple[object, str]:
+    """A seed that a recipe can hold, and a note if that is another one: clients of some dialects draw 63 or 64 bits.
+
+    Larger numbers and other values are returned unchanged, to be refused.
+    """
+    if not isinstance(seed, int) or not LARGEST_SEED < seed < 2**64:
+        return seed, ""
+    folded = seed & LARGEST_SEED
+    return folded, f"the seed {seed} has more than 53 bits, so its last 53 bits are used: {folded}"
 
 
 def check_user(name: object, user: str) -> None:

@@ -1,5 +1,8 @@
 """Initial images for image to image: uploads, and painted pictures that new ones start from."""
 
+import base64
+import binascii
+import re
 from dataclasses import replace
 
 from memo import BadRecipe, Forgotten, Recipe
@@ -8,10 +11,25 @@ from .access import read_image
 from .auth import current_user
 from .extensions import job_store, memory
 
+WHITE_SPACE = b" \t\r\n"
+DATA_URL = re.compile(r"data:[\w/.+;=-]{0,200}?;base64,", re.I)
+
 
 def keep_upload(data: bytes) -> str:
     """Keep a PNG, JPEG or WebP picture and return the value of `init_image` that names it; raises BadRecipe."""
     return touch(memory().keep_init_image(data, current_user().scope))
+
+
+def decode_base64(field: str, text: object) -> bytes:
+    """The bytes of a file in base64, with or without the start of a data URL; raises BadRecipe."""
+    if not isinstance(text, str) or not text:
+        raise BadRecipe(field, text, "send a picture in base64")
+    start = DATA_URL.match(text)
+    plain = text[start.end() :] if start else text
+    try:
+        return base64.b64decode(plain.encode("ascii").translate(None, WHITE_SPACE), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRecipe(field, text[:40], f"send a picture in base64, not its address: {error}") from error
 
 
 def touch(init_image: str) -> str:

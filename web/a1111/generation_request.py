@@ -5,12 +5,9 @@ https://github.com/AUTOMATIC1111/stable-diffusion-webui, release 1.10. Fields th
 ignored, as it ignores them. Known fields that would change the picture in a way that this server cannot are refused.
 """
 
-import base64
-import binascii
 import io
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -21,7 +18,12 @@ from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
 from memo.init_image import LARGEST_KEPT, read_init_image
 from memo.picture import A1111_SAMPLERS
-from memo.recipe import check_whole
+from memo.recipe import read_whole
+from web.json_body import to_number, to_switch
+from web.picture_requests import fold_seed
+from web.uploads import decode_base64
+
+from .alwayson_scripts import is_off, read_policy
 
 MAX_PICTURES = 64  # of one request
 LARGEST_SIDE = 4096  # px
@@ -37,10 +39,7 @@ SCHEDULERS = {"automatic": "Automatic", "karras": "Karras", "uniform": "Uniform"
 NATIVE_SCHEDULERS = ("uniform", "normal")  # the model's own noise levels at evenly spaced times
 KARRAS = " karras"  # ends some names of samplers in older releases, which had no schedulers
 UPSCALERS = ("None", "Latent")  # accepted values of hr_upscaler; whatever it is, the model upscales in its own way
-SCRIPT = "memoaized"  # the script whose argument is the memory policy
 EXTRA_NETWORK = re.compile(r"<(lora|lyco|hypernet):([^<>]*)>", re.I)
-DATA_URL = re.compile(r"data:[\w/.+-]*;base64,", re.I)
-WHITE_SPACE = b" \t\r\n"
 DEFAULT_STRENGTH = 0.75
 JUST_RESIZE, CROP, FILL, LATENT = range(4)  # resize_mode
 
@@ -143,6 +142,7 @@ class A1111Request:
     task: str = ""  # the client's own name for the request
     init_image: bytes | None = None  # the file of the initial image
     preferred_model: str = ""  # the model that later requests use, too; "" for no change
+    notes: tuple[str, ...] = ()  # what is done differently, in words
 
 
 def read_request(
@@ -159,40 +159,66 @@ def read_request(
     default = models.get(preferred_model, next(iter(models.values())))
     model = find_model(checkpoint, models) if checkpoint else default
     width, height = read_size(body, model)
+    seed, seed_note = read_seed(body)
     native = {
         **read_prompts(body),
         "model": model.name,
         "width": width,
         "height": height,
-        "steps": to_number(body.get("steps")),
-        "guidance_scale": to_number(body.get("cfg_scale")),
+        "steps": read_number(body, "steps"),
+        "guidance_scale": read_number(body, "cfg_scale"),
         **read_sampling(body),
-        "seed": read_seed(body),
-        "memo": read_policy(body) or policy or None,
+        "seed": seed,
+        "memo": read_policy(read_mapping(body, "alwayson_scripts")) or policy or None,
     }
     if ignores_negative_prompts(native["guidance_scale"], model):
         native["negative_prompt"] = ""  # it has no effect in AUTOMATIC1111 either
-    becomes_preferred = checkpoint and body.get("override_settings_restore_afterwards") is False
+    becomes_preferred = checkpoint and not read_switch(body, "override_settings_restore_afterwards")
     batch_size, count = read_counts(body)
     return A1111Request(
         native={**native, **({"strength": read_strength(body)} if img2img else {})},
         count=count,
         batch_size=batch_size,
         parameters=request_parameters(body, img2img),
-        hires=bool(body.get("enable_hr")) and not img2img,
+        hires=read_switch(body, "enable_hr") and not img2img,
         task=read_task(body),
         init_image=read_init_images(body, width, height) if img2img else None,
         preferred_model=model.name if becomes_preferred else "",
+        notes=(seed_note,) if seed_note else (),
     )
 
 
 def refuse(body: Mapping[str, Any], refusals: Refusals, prefix: str = "") -> None:
     """Raise BadRecipe for the first field that asks for something that this server cannot do."""
     for field, (harmless_values, feature) in refusals.items():
-        value = to_number(body.get(field))
-        if value is not None and value not in harmless_values:
+        value = body.get(field)
+        if value is not None and not is_harmless(value, harmless_values):
             remedy = f"this server has no {feature}: leave it out or send {harmless_values[0]!r}"
             raise BadRecipe(prefix + field, value, remedy)
+
+
+def is_harmless(value: object, harmless_values: Sequence[object]) -> bool:
+    """Whether a value is one of these, however it is written, or a list of units that are all off."""
+    if isinstance(value, list):
+        return value in harmless_values or is_off(value)
+    words = [word.casefold() for word in harmless_values if isinstance(word, str)]
+    spellings = [value, to_number(value), to_switch(value)]
+    is_known = any(spelling in harmless_values for spelling in spellings)
+    return is_known or (isinstance(value, str) and value.strip().casefold() in words)
+
+
+def read_number(body: Mapping[str, Any], field: str, default: object = None) -> Any:
+    """A number, also one sent as text, or the default for an empty field. Other values are returned unchanged."""
+    value = to_number(body.get(field))
+    return default if value is None or value == "" else value
+
+
+def read_switch(body: Mapping[str, Any], field: str) -> bool:
+    """A field that is true or false, by default as in AUTOMATIC1111; raises BadRecipe."""
+    value = to_switch(DEFAULTS[field] if body.get(field) is None else body[field])
+    if not isinstance(value, bool):
+        raise BadRecipe(field, value, "it must be true or false")
+    return value
 
 
 def read_mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
@@ -225,13 +251,12 @@ def read_size(body: Mapping[str, Any], model: Model) -> tuple[Any, Any]:
 
     Without `enable_hr`, values are returned as they were sent, for the native API to check.
     """
-    sides = {side: to_number(body.get(side)) for side in ("width", "height")}
-    width, height = (model.defaults[side] if value is None else value for side, value in sides.items())
-    if not body.get("enable_hr"):
+    width, height = (read_number(body, side, model.defaults[side]) for side in ("width", "height"))
+    if not read_switch(body, "enable_hr"):
         return width, height
     refuse(body, REFUSED_HIRES)
-    resize_x, resize_y = (to_number(body.get(f"hr_resize_{axis}")) or 0 for axis in "xy")
-    scale = to_number(body.get("hr_scale", DEFAULTS["hr_scale"]))
+    resize_x, resize_y = (read_number(body, f"hr_resize_{axis}", 0) for axis in "xy")
+    scale = read_number(body, "hr_scale", DEFAULTS["hr_scale"])
     numbers = {"width": width, "height": height, "hr_resize_x": resize_x, "hr_resize_y": resize_y, "hr_scale": scale}
     for field, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_SIDE:
@@ -261,8 +286,9 @@ def read_adapter(kind: str, text: str) -> str:
     tag = f"<{kind}:{text}>"
     if kind.lower() == "hypernet" or not name.strip():
         raise BadRecipe("prompt", tag, "only <lora:NAME:WEIGHT> is supported: remove it")
-    weight = to_number(weights[0]) if len(weights) == 1 else 1.0
-    if len(weights) > 1 or isinstance(weight, str) or not math.isfinite(weight):
+    numbers = {to_number(weight) for weight in weights} or {1}
+    weight = numbers.pop()
+    if numbers or isinstance(weight, str):
         raise BadRecipe("prompt", tag, "write <lora:NAME:WEIGHT> with one number as the weight")
     return f"{name.strip()}:{weight:g}"
 
@@ -292,51 +318,24 @@ def read_schedule(scheduler: object) -> str | None:
     return "karras" if name == "karras" else "native" if name in NATIVE_SCHEDULERS else None
 
 
-def read_seed(body: Mapping[str, Any]) -> object:
-    """The seed; None for a random one, sent as -1."""
-    value = to_number(body.get("seed"))
-    return None if value in (-1, "") else value
+def read_seed(body: Mapping[str, Any]) -> tuple[object, str]:
+    """The seed, and a note if it is folded; None for a random one, sent as -1."""
+    return fold_seed(None if (value := read_number(body, "seed", -1)) == -1 else value)
 
 
 def read_strength(body: Mapping[str, Any]) -> object:
     """How much of the initial image changes. txt2img has this field, too, but for its second pass."""
-    value = to_number(body.get("denoising_strength"))
-    return DEFAULT_STRENGTH if value is None else value
+    return read_number(body, "denoising_strength", DEFAULT_STRENGTH)
 
 
 def read_counts(body: Mapping[str, Any]) -> tuple[int, int]:
     """Pictures per batch, and in all; raises BadRecipe."""
-    batch_size, batches = (to_number(body.get(name, 1)) for name in ("batch_size", "n_iter"))
-    for name, value in (("batch_size", batch_size), ("n_iter", batches)):
-        check_whole(name, value, 1, MAX_PICTURES)
-    count = int(batch_size) * int(batches)
+    names = ("batch_size", "n_iter")
+    batch_size, batches = (read_whole(name, read_number(body, name, 1), 1, MAX_PICTURES) for name in names)
+    count = batch_size * batches
     if count > MAX_PICTURES:
         raise BadRecipe("n_iter", batches, f"batch_size times n_iter must be at most {MAX_PICTURES}, not {count}")
-    return int(batch_size), count
-
-
-def read_policy(body: Mapping[str, Any]) -> object:
-    """The memory policy, sent as the argument of a script; None without one.
-
-    Raises BadRecipe for any other script that is switched on.
-    """
-    policy: object = None
-    for name, values in read_mapping(body, "alwayson_scripts").items():
-        arguments = values.get("args", []) if isinstance(values, Mapping) else values
-        arguments = arguments if isinstance(arguments, list) else [arguments]
-        if name.casefold() == SCRIPT:
-            policies = [arg["memo"] for arg in arguments if isinstance(arg, Mapping) and arg.get("memo")]
-            policy = policies[0] if policies else None
-        elif not is_off(arguments):
-            raise BadRecipe(f"alwayson_scripts.{name}", "on", "this server has no such extension: switch it off")
-    return policy
-
-
-def is_off(arguments: list[object]) -> bool:
-    """Whether a script does nothing with these arguments."""
-    units = [unit for unit in arguments if isinstance(unit, Mapping)]
-    off = [unit.get("enabled", unit.get("enable", True)) is False for unit in units]
-    return not arguments or arguments[0] in (False, None) or (len(units) == len(arguments) and all(off))
+    return batch_size, count
 
 
 def read_task(body: Mapping[str, Any]) -> str:
@@ -353,10 +352,9 @@ def read_init_images(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
     if not isinstance(images, list) or len(images) != 1:
         value = f"{len(images)} pictures" if isinstance(images, list) else images
         raise BadRecipe("init_images", value, "send a list of exactly one picture, in base64")
-    mode = to_number(body.get("resize_mode", JUST_RESIZE))
-    check_whole("resize_mode", mode, JUST_RESIZE, LATENT)
+    mode = read_whole("resize_mode", read_number(body, "resize_mode", JUST_RESIZE), JUST_RESIZE, LATENT)
     try:
-        png = read_init_image(decode_image("init_images", images[0]))
+        png = read_init_image(decode_base64("init_images", images[0]))
     except BadRecipe as error:
         raise BadRecipe("init_images", images[0], error.remedy) from error
     valid = all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (width, height))
@@ -381,32 +379,10 @@ def stretch(image: Image.Image, width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def decode_image(field: str, text: object) -> bytes:
-    """The bytes of a file in base64, with or without the start of a data URL; raises BadRecipe."""
-    if not isinstance(text, str) or not text:
-        raise BadRecipe(field, text, "send a picture in base64")
-    start = DATA_URL.match(text)
-    try:
-        return decode_base64(text[start.end() :] if start else text)
-    except (binascii.Error, ValueError) as error:
-        raise BadRecipe(field, text[:40], f"send a picture in base64, not its address: {error}") from error
-
-
-def decode_base64(text: str) -> bytes:
-    """The bytes in base64, which may have line breaks; raises ValueError."""
-    return base64.b64decode(text.encode("ascii").translate(None, WHITE_SPACE), validate=True)
-
-
-def to_number(value: Any) -> Any:
-    """Text as the number that it contains, and 2.0 as 2; anything else unchanged."""
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,20}(\.\d{0,20})?\s*", value):
-        value = float(value) if "." in value else int(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def request_parameters(body: Mapping[str, Any], img2img: bool) -> dict[str, Any]:
     """The request with its defaults, as the response returns it: without pictures and unknown fields."""
     known = {name: body.get(name, value) for name, value in DEFAULTS.items()}
-    if not (img2img and body.get("include_init_images") is True):
+    known["send_images"] = read_switch(body, "send_images")
+    if not (img2img and read_switch(body, "include_init_images")):
         known |= {"init_images": None, "mask": None}
     return known

@@ -5,6 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from jobs.job import State
 from web import problems
+from web.access import seconds_until_done
 from web.json_body import read_object
 
 from .routes import format_error
@@ -12,7 +13,6 @@ from .tasks import (
     explain_waiting,
     known_jobs,
     preview_in_base64,
-    seconds_left,
     share_done,
     tasks_under_way,
     user_id,
@@ -41,7 +41,7 @@ def progress_of_task() -> ResponseReturnValue:
         "queued": bool(task) and not completed and active is None,
         "completed": completed,
         "progress": share_done(jobs),
-        "eta": seconds_left(jobs),
+        "eta": seconds_until_done(jobs),
         "live_preview": f"data:image/png;base64,{image}" if image else None,
         "id_live_preview": active.previewed if active and image else known_preview,
         "textinfo": explain_waiting(jobs),

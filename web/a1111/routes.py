@@ -16,9 +16,10 @@ from jobs.models import Model
 from memo import now
 from memo.picture import A1111_SAMPLERS, PARAMETERS_CHUNK, parameters
 from web import problems
-from web.access import cancel_job, read_image
+from web.access import cancel_job, read_image, seconds_until_done
 from web.extensions import catalogue
 from web.json_body import read_object
+from web.uploads import decode_base64
 
 from . import generation_request
 from .generation_request import A1111Request, checkpoint_title
@@ -27,7 +28,6 @@ from .tasks import (
     explain_waiting,
     known_jobs,
     preview_in_base64,
-    seconds_left,
     share_done,
     tasks_under_way,
     to_base64,
@@ -164,7 +164,7 @@ def info(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
         "denoising_strength": a1111_request.native.get("strength"),
-        "extra_generation_params": memo_parameters(jobs),
+        "extra_generation_params": memo_parameters(a1111_request, jobs),
         "index_of_first_image": 0,
         "infotexts": [parameters(recipe) for recipe in recipes],
         "styles": [],
@@ -175,9 +175,9 @@ def info(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
     }
 
 
-def memo_parameters(jobs: Sequence[Job]) -> dict[str, object]:
+def memo_parameters(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:
     """This server's extension: the origin of each picture, the reason, and what was done differently."""
-    notes = list(dict.fromkeys(note for job in jobs for note in job.notes))
+    notes = list(dict.fromkeys((*a1111_request.notes, *(note for job in jobs for note in job.notes))))
     origins = {"Memo origins": [job.origin for job in jobs], "Memo reasons": [job.reason for job in jobs]}
     return {**origins, **({"Memo notes": notes} if notes else {})}
 
@@ -191,7 +191,7 @@ def progress() -> ResponseReturnValue:
     wants_image = request.args.get("skip_current_image", "").lower() not in ("1", "true", "yes", "on")
     return {
         "progress": share_done(jobs),
-        "eta_relative": seconds_left(jobs),
+        "eta_relative": seconds_until_done(jobs),
         "state": {
             "skipped": False,
             "interrupted": any(task.stopped for task, _ in tasks),
@@ -315,7 +315,7 @@ def loras() -> ResponseReturnValue:
 def png_info() -> ResponseReturnValue:
     """Read the settings in a picture, which is not kept."""
     request.max_content_length = LARGEST_UPLOAD
-    texts = read_texts(generation_request.decode_image("image", read_object().get("image")))
+    texts = read_texts(decode_base64("image", read_object().get("image")))
     text = texts.pop(PARAMETERS_CHUNK, "")
     parameters = read_settings(text) | read_painted_prompts(texts) if text else {}
     return {"info": text, "items": texts, "parameters": parameters}

@@ -5,6 +5,7 @@ Knows neither the dialect's routes nor its responses.
 
 import base64
 import contextlib
+import hashlib
 import json
 import secrets
 import time
@@ -19,6 +20,7 @@ from jobs.users import Task, UserRecords
 from memo import BadRecipe, now
 from web.access import cancel_job, find_job, read_preview, watch_job
 from web.auth import current_user
+from web.extensions import job_store
 from web.formats import OutputFormat, convert_preview
 from web.picture_requests import MAX_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
 from web.run_once import run_once
@@ -33,20 +35,40 @@ CREATING_SECONDS = 60.0  # after which a task that has not created all its jobs 
 def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
     """The request's jobs, all of them final; aborts with 504 when that takes too long, and the jobs go on.
 
-    A request under the name of one of the user's earlier tasks gets that task's jobs. Raises BadRecipe, Unavailable.
+    The same request under the name of one of the user's earlier tasks gets that task's jobs. Raises BadRecipe and
+    Unavailable.
     """
     name = a1111_request.task or f"task({secrets.token_hex(8)})"
     deadline = time.monotonic() + WAIT_SECONDS
-    run_name = json.dumps(["a1111 task", user_id(), name])
+    run_name = json.dumps(["a1111 task", user_id(), name, fingerprint_of(a1111_request)])
     jobs, _ = run_once(
         run_name,
         lambda: create_jobs(name, a1111_request),
+        reuse=jobs_that_answer,
         kept_seconds=KEPT_SECONDS,
         lease_seconds=WAIT_SECONDS,  # creating a hundred jobs may take long
     )
     jobs = [wait_for_job(job, deadline) for job in jobs]
     user_records().end_task(user_id(), name)
     return jobs
+
+
+def fingerprint_of(a1111_request: A1111Request) -> str:
+    """32 hex digits of what is painted: clients may use one name for different requests."""
+    init_image = hashlib.blake2b(a1111_request.init_image or b"").hexdigest()
+    text = json.dumps([a1111_request.native, a1111_request.count, init_image], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def jobs_that_answer(ids: list[str]) -> list[Job] | None:
+    """The jobs of an earlier request, or None if the task has to be painted again.
+
+    It has to if a job is gone, or if one failed or was cancelled and none is under way any more.
+    """
+    jobs = job_store().jobs.find_all(ids)
+    under_way = any(not job.state.final for job in jobs)
+    answer = under_way or all(job.state is State.DONE for job in jobs)
+    return jobs if answer and len(jobs) == len(ids) else None
 
 
 def create_jobs(name: str, a1111_request: A1111Request) -> list[Job]:
@@ -124,11 +146,6 @@ def share_done(jobs: Sequence[Job]) -> float:
     """How much of the work is done, 0 to 1."""
     done = sum(1.0 if job.state.final else job.step / job.recipe.steps for job in jobs)
     return done / len(jobs) if jobs else 0.0
-
-
-def seconds_left(jobs: Sequence[Job]) -> float:
-    """Seconds until the last of the running jobs is done; 0 when that is not known."""
-    return max((job.seconds_left or 0.0 for job in jobs), default=0.0)
 
 
 def explain_waiting(jobs: Sequence[Job]) -> str | None:

@@ -5,8 +5,6 @@ only choose among volunteers are ignored; fields that would change the picture i
 refused.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +13,15 @@ from typing import Any
 from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
 from memo.errors import shorten
-from memo.recipe import check_whole
-from web.picture_requests import COUNT, MAX_PICTURES, MEMO, WEBHOOK
+from memo.recipe import read_whole
+from web.json_body import to_number, to_switch
+from web.picture_requests import COUNT, MAX_PICTURES, MEMO, WEBHOOK, fold_seed
+from web.uploads import decode_base64
 
 NEGATIVE = "###"  # separates the prompt from the negative prompt
 MAX_WARNINGS = 10  # of unknown fields in one answer
-ANY_SEED = (None, "", -1, "-1")
+LARGEST_WEIGHT = 1000  # of a LoRA file; each model has a smaller limit of its own
+ANY_SEED = (None, -1)
 SAMPLERS = {
     "k_euler": "euler",
     "k_euler_a": "euler-a",
@@ -100,14 +101,15 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
     if not isinstance(params, Mapping):
         raise BadRecipe("params", params, "it must be an object")
     flat = {**body, **{f"params.{name}": value for name, value in params.items()}}
-    values = {name: value for name, value in flat.items() if value is not None}
+    values = {name: value for name, value in flat.items() if value is not None and (value != "" or name == "prompt")}
     refuse(values)
     warnings = warn_of_unknown([name for name in values if not is_known(name)])
     sampling, sampling_warnings = read_sampling(values)
+    seed, seed_warnings = read_seed(values)
     native = {
         **split_prompt(values.get("prompt", "")),
         **{
-            native_name: values[f"params.{name}"]
+            native_name: to_number(values[f"params.{name}"])
             for name, native_name in PARAMS.items()
             if f"params.{name}" in values
         },
@@ -115,7 +117,7 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
         **find_model(values.get("models"), models),
         **read_adapter(values.get("params.loras")),
         COUNT: read_count(values),
-        **read_seed(values),
+        **seed,
         **({MEMO: values[MEMO]} if MEMO in values else {}),
     }
     model = models[native.get("model", next(iter(models)))]
@@ -124,14 +126,14 @@ def read_request(body: Mapping[str, Any], models: Mapping[str, Model]) -> HordeR
         warnings.append(warning("CfgScaleTooSmall", "at this cfg_scale the negative prompt after ### has no effect"))
     source = read_source_image(values.get("source_image"))
     if source and "params.denoising_strength" in values:
-        native["strength"] = values["params.denoising_strength"]
+        native["strength"] = to_number(values["params.denoising_strength"])
     return HordeRequest(
         native=native,
         source=source,
         as_url=read_flag("r2", values, True),
         dry_run=read_flag("dry_run", values, False),
         webhook=values.get(WEBHOOK, ""),
-        warnings=[*warnings, *sampling_warnings],
+        warnings=[*warnings, *sampling_warnings, *seed_warnings],
     )
 
 
@@ -158,7 +160,7 @@ def warning(code: str, message: str) -> dict[str, str]:
 
 def read_flag(name: str, values: Mapping[str, Any], default: bool) -> bool:
     """A boolean field; raises BadRecipe."""
-    value = values.get(name, default)
+    value = to_switch(values.get(name, default))
     if not isinstance(value, bool):
         raise BadRecipe(name, value, "it must be true or false")
     return value
@@ -167,7 +169,7 @@ def read_flag(name: str, values: Mapping[str, Any], default: bool) -> bool:
 def refuse(values: Mapping[str, Any]) -> None:
     """Raise BadRecipe for the first field that asks for something that this server cannot do."""
     for name, (harmless_values, feature) in REFUSED.items():
-        if name in values and values[name] not in harmless_values:
+        if name in values and values[name] not in harmless_values and to_switch(values[name]) not in harmless_values:
             raise BadRecipe(name, values[name], f"this server has no {feature}: leave it out")
 
 
@@ -181,7 +183,7 @@ def split_prompt(prompt: object) -> dict[str, object]:
 
 def read_sampling(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict[str, str]]]:
     """The native sampler and schedule, and warnings about what is ignored; raises BadRecipe."""
-    name, karras = values.get("params.sampler_name"), values.get("params.karras")
+    name, karras = values.get("params.sampler_name"), to_switch(values.get("params.karras"))
     sampler = SAMPLERS.get(str(name).casefold()) if name is not None else None
     if name is not None and sampler is None:
         raise BadRecipe("params.sampler_name", name, "choose one of k_euler, k_euler_a, k_dpmpp_2m, DDIM, lcm")
@@ -213,54 +215,40 @@ def read_adapter(loras: object) -> dict[str, str]:
     if not isinstance(loras, list) or len(loras) != 1 or not isinstance(loras[0], Mapping):
         raise BadRecipe("params.loras", loras, "it must be a list of one object with a name")
     lora = loras[0]
-    name, weight = lora.get("name"), lora.get("model", 1.0)
+    name, weight = lora.get("name"), to_number(lora.get("model", 1.0))
     if not isinstance(name, str) or not name or lora.get("is_version") or lora.get("inject_trigger"):
         raise BadRecipe(
             "params.loras", lora, "name a file of this server, and leave out is_version and inject_trigger"
         )
-    if not is_number(weight) or lora.get("clip", weight) not in (weight, 1, 1.0):
+    valid = isinstance(weight, int | float) and not isinstance(weight, bool) and abs(weight) < LARGEST_WEIGHT
+    if not valid or to_number(lora.get("clip", weight)) not in (weight, 1):
         raise BadRecipe("params.loras", lora, "`model` must be a number, and `clip` the same number")
     return {"adapter": f"{name}:{weight:g}"}
 
 
-def is_number(value: object) -> bool:
-    """Whether a JSON value is a number; booleans are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def read_count(values: Mapping[str, Any]) -> int:
     """The number of pictures; raises BadRecipe."""
-    count = values.get("params.n", 1)
-    check_whole("params.n", count, 1, MAX_PICTURES)
-    return int(count)
+    return read_whole("params.n", to_number(values.get("params.n", 1)), 1, MAX_PICTURES)
 
 
-def read_seed(values: Mapping[str, Any]) -> dict[str, int]:
-    """The seed, or nothing for a random one; raises BadRecipe.
-
-    Text is hashed to a seed, so that the same text always gives the same one.
-    """
-    seed = values.get("params.seed")
+def read_seed(values: Mapping[str, Any]) -> tuple[dict[str, object], list[dict[str, str]]]:
+    """The seed, or nothing for a random one, and a warning if it is folded; raises BadRecipe."""
+    seed = to_number(values.get("params.seed"))
     if seed in ANY_SEED:
-        return {}
-    if type(seed) is int or (isinstance(seed, str) and seed.isascii() and seed.isdigit() and len(seed) < 20):
-        number = int(seed)
-    elif isinstance(seed, str):
-        number = int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest(), "big")
-    else:
-        raise BadRecipe("params.seed", seed, "it must be text or a whole number")
-    if read_count(values) > 1 and values.get("params.seed_variation", 1) != 1:
+        return {}, []
+    if read_count(values) > 1 and to_number(values.get("params.seed_variation", 1)) != 1:
         raise BadRecipe("params.seed_variation", values["params.seed_variation"], "seeds count up by 1: leave it out")
-    return {"seed": number}
+    number, note = fold_seed(hash_text(seed) if isinstance(seed, str) else seed)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise BadRecipe("params.seed", seed, "it must be text or a whole number")
+    return {"seed": number}, [warning("SeedTooLarge", note)] if note else []
+
+
+def hash_text(seed: str) -> int:
+    """A seed of 32 bits, the same one for the same text."""
+    return int.from_bytes(hashlib.blake2b(seed.encode(errors="replace"), digest_size=4).digest(), "big")
 
 
 def read_source_image(source: object) -> bytes | None:
     """The bytes of a picture in base64; None if there is none. Raises BadRecipe."""
-    if source in (None, ""):
-        return None
-    try:
-        if not isinstance(source, str):
-            raise ValueError("it is not text")
-        return base64.b64decode(source.encode("ascii").translate(None, b" \t\r\n"), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRecipe("source_image", source, f"send the picture in base64, not its address: {error}") from error
+    return None if source is None else decode_base64("source_image", source)

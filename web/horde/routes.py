@@ -21,7 +21,7 @@ from jobs.job import Job, State
 from jobs.serialize import job_to_generation
 from jobs.webhooks.deliverer import QUALITY
 from jobs.webhooks.deliveries import HORDE, Webhook
-from memo import Forgotten, Picture
+from memo import Forgotten
 from memo.webp import write_webp
 from web import access, picture_requests
 from web.auth import current_user
@@ -175,23 +175,12 @@ def progress(jobs: Sequence[Job]) -> dict[str, Any]:
         "restarted": 0,
         "done": all(state.final for state in states),
         "faulted": bool(failed),
-        "wait_time": wait_time(jobs),
+        "wait_time": math.ceil(access.seconds_until_done(jobs)),
         "queue_position": min(positions) + 1 if positions else 0,
         "kudos": 0,
         "is_possible": is_possible(jobs),
     }
     return document | ({"message": f"a picture failed: {failed[0]}"} if failed else {})
-
-
-def wait_time(jobs: Sequence[Job]) -> int:
-    """Seconds until the last job is done, estimated as if paintings ran one after the other, as fast as past ones."""
-    longest = 0.0
-    for job in jobs:
-        if job.position is not None:
-            picture = Picture(recipe=job.recipe, created=0.0, seconds=0.0)  # 0 s if no such picture was painted yet
-            longest = max(longest, (job.position + 1) * job_store().statistics.mean_cost(picture)[0])
-        longest = max(longest, job.seconds_left or 0.0)
-    return math.ceil(longest)
 
 
 def is_possible(jobs: Sequence[Job]) -> bool:
@@ -228,12 +217,19 @@ def format_error(status: int, title: str, detail: str, more: Mapping[str, Any]) 
     field = DIALECT_NAMES.get(more.get("field", ""), more.get("field"))
     code = "RequestNotFound" if status == 404 and "/generate/" in request.path else CODES.get(status, "BadRequest")
     if field:
-        status, code = 400, FIELD_CODES.get(field, "BadRequest")
+        status, code = 400, code_of_field(field, more["value"], more["fix"])
         detail = f"{field}: {more['value']} is not valid: {more['fix']}"
     response = Response(json.dumps({"message": detail, "rc": code}), status, mimetype="application/json")
     if status in (429, 503):
         response.headers.setdefault("Retry-After", RETRY_SECONDS)
     return response
+
+
+def code_of_field(field: str, value: str, fix: str) -> str:
+    """The dialect's error code for an invalid field. Only a prompt that holds no words is missing."""
+    if field == "prompt" and value[:1] in ("'", '"') and len(value) > len("''"):
+        return "InvalidPromptSize" if fix.startswith("shorten") else "BadRequest"
+    return FIELD_CODES.get(field, "BadRequest")
 
 
 ERROR_FORMATS[PREFIX] = format_error

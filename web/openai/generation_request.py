@@ -11,9 +11,10 @@ from typing import Any
 
 from jobs.models import Catalogue, Model
 from memo import BadRecipe
-from memo.recipe import SIDE, check_choice, check_whole
+from memo.recipe import SIDE, check_choice, read_whole
 from web.formats import BEST_QUALITY, MIME_TYPES, OutputFormat
-from web.picture_requests import LONGEST_USER
+from web.json_body import parse_json, to_number, to_switch
+from web.picture_requests import LONGEST_USER, fold_seed
 
 OPENAI_MODELS = ("dall-e", "gpt-image", "chatgpt-image")  # prefixes of names that stand for the default model
 BASE64_MODELS = ("gpt-image", "chatgpt-image")  # those that answer with base64 unless asked for a URL
@@ -30,7 +31,10 @@ CHOICES = {
 }
 IGNORED = ("quality", "moderation", "style", "input_fidelity", "safety_identifier")
 ONLY_FOR_EDITS = ("strength", "input_fidelity")
+NUMBERS = ("seed", "num_inference_steps", "guidance_scale", "strength", "n", "output_compression", "partial_images")
 WHOLE_NUMBERS = {"n": (1, 10), "output_compression": (0, BEST_QUALITY), "partial_images": (0, 3)}
+TEXTS = ("prompt", "negative_prompt", "model", "user", "safety_identifier")  # are read as they are sent
+SIZE = re.compile(r"([1-9]\d{0,3}) ?[x×*] ?([1-9]\d{0,3})", re.ASCII)
 FIELDS = (
     *SAME_NAME,
     *RENAMED,
@@ -65,9 +69,10 @@ def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edi
 
     Values that the native API checks are left to it.
     """
-    values: dict[str, Any] = {name: value for name, value in body.items() if value is not None}
+    values = {name: tidy_value(name, value) for name, value in body.items() if not is_empty(name, value)}
     check_fields(values, edit)
     check_values(values)
+    values["seed"], seed_note = fold_seed(values.get("seed"))
     model, model_note = find_model(values.get("model"), catalogue)
     native = {name: values[name] for name in SAME_NAME if name in values}
     native |= {native_name: values[name] for name, native_name in RENAMED.items() if name in values}
@@ -84,14 +89,44 @@ def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edi
         stream=values.get("stream", False),
         user=values.get("user", ""),
         partial_images=values.get("partial_images", 0),
-        notes=tuple(filter(None, (model_note, size_note, *ignored))),
+        notes=tuple(filter(None, (model_note, size_note, seed_note, *ignored))),
     )
+
+
+def is_empty(name: str, value: object) -> bool:
+    """Whether a field counts as left out: many clients send every field of their form."""
+    return value is None or (value == "" and name != "prompt")
+
+
+def tidy_value(name: str, value: Any) -> Any:
+    """The value as its field has it in JSON: forms, and some clients, send numbers and objects as text.
+
+    Anything else is returned unchanged.
+    """
+    if name in NUMBERS:
+        return to_number(value)
+    if not isinstance(value, str) or name in TEXTS:
+        return value
+    text = value.strip().casefold()
+    if name == "stream":
+        return to_switch(text) if text in ("true", "false") else value
+    return parse_memo(value) if name == "memo" else text
+
+
+def parse_memo(text: str) -> object:
+    """The object in a text; the text itself if there is none."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text
 
 
 def check_fields(values: Mapping[str, object], edit: bool) -> None:
     """Raise BadRecipe for an unknown field."""
     known = [name for name in FIELDS if edit or name not in ONLY_FOR_EDITS]
     for name, value in values.items():
+        if name in ONLY_FOR_EDITS and not edit:
+            raise BadRecipe(name, value, "only edits have this field: leave it out, or use /v1/images/edits")
         if name not in known:
             raise BadRecipe(name, value, f"there is no such field; the fields are {', '.join(known)}")
 
@@ -104,7 +139,7 @@ def check_values(values: Mapping[str, Any]) -> None:
         if name in values:
             check_choice(name, values[name], choices)
     for name, (least, most) in WHOLE_NUMBERS.items():
-        check_whole(name, values.get(name, most), least, most)
+        read_whole(name, values.get(name, most), least, most)
     if not isinstance(values.get("stream", False), bool):
         raise BadRecipe("stream", values["stream"], "it must be true or false")
     for name in ("user", "safety_identifier"):
@@ -124,7 +159,7 @@ def find_model(name: object, catalogue: Catalogue) -> tuple[Model, str]:
     """The model of this name. OpenAI's names stand for the default model; a note says so. Raises BadRecipe."""
     models = catalogue.models()
     default = next(iter(models.values()))
-    if name is None or name in models:
+    if name is None or (isinstance(name, str) and name in models):
         return models.get(str(name), default), ""
     if isinstance(name, str) and name.startswith(OPENAI_MODELS):
         return default, f"{name} is not available: {default.name} paints instead"
@@ -143,7 +178,7 @@ def read_policy(memo: object) -> dict[str, object]:
         return {}
     if not isinstance(memo, dict) or set(memo) - {"policy"}:
         raise BadRecipe("memo", memo, 'it must be an object such as {"policy": "off"}')
-    return {"memo": memo["policy"]} if memo.get("policy") is not None else {}
+    return {"memo": memo["policy"]} if memo.get("policy") not in (None, "") else {}
 
 
 def choose_size(size: object, model: Model, catalogue: Catalogue) -> tuple[int, int, tuple[int, int] | None, str]:
@@ -169,8 +204,8 @@ def choose_size(size: object, model: Model, catalogue: Catalogue) -> tuple[int, 
 
 
 def read_size(size: object) -> tuple[int, int]:
-    """Width and height in text such as 1024x1024; raises BadRecipe."""
-    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", size) if isinstance(size, str) else None
+    """Width and height in text such as 1024x1024 or 1024 × 1024; raises BadRecipe."""
+    match = SIZE.fullmatch(size) if isinstance(size, str) else None
     if not match or not all(int(side) in SIDE for side in match.groups()):
         least, most = SIDE.start, SIDE.stop - 1
         raise BadRecipe("size", size, f"write WIDTHxHEIGHT, each from {least} to {most} pixels, or auto")

@@ -11,15 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, abort, request, stream_with_context
+from flask import Blueprint, Response, request, stream_with_context
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin, State
 from jobs.models import Model
 from jobs.serialize import match_to_dict
-from memo import BadRecipe, MemoError, Picture
+from memo import MemoError, Picture
 from web.access import read_image, read_preview, savings, watch_job
-from web.api.init_images import LARGEST_UPLOAD
 from web.auth import current_user
 from web.extensions import catalogue
 from web.formats import OutputFormat, convert, convert_preview
@@ -29,6 +28,7 @@ from web.picture_requests import request_pictures
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
 from web.uploads import keep_upload
 
+from .edit_form import read_form
 from .generation_request import ImagesRequest, find_model, read_images_request
 from .retries import run_unless_repeated
 
@@ -43,8 +43,6 @@ NO_USAGE = {
     "output_tokens": 0,
     "total_tokens": 0,
 }
-FORM_INTEGERS = ("n", "seed", "num_inference_steps", "output_compression", "partial_images")  # sent as text
-FORM_DECIMALS = ("guidance_scale", "strength")
 DIALECT_NAMES = {
     "steps": "num_inference_steps",
     "memo": "memo.policy",
@@ -80,10 +78,9 @@ def generate() -> ResponseReturnValue:
 @bp.post("/images/edits")
 def edit() -> ResponseReturnValue:
     """Create pictures for a prompt that start from the form's `image`."""
-    request.max_content_length = LARGEST_UPLOAD
-    images_request = read_images_request(read_form(), catalogue(), edit=True)
-    init_image = keep_upload(uploaded_image())
-    body = {**images_request.body, "init_image": init_image}
+    fields, image = read_form()
+    images_request = read_images_request(fields, catalogue(), edit=True)
+    body = {**images_request.body, "init_image": keep_upload(image)}
     return respond(replace(images_request, body=body), "image_edit")
 
 
@@ -103,42 +100,6 @@ def model_object(model: Model) -> dict[str, Any]:
     """See https://platform.openai.com/docs/api-reference/models; `sizes` is an extension."""
     created = int((model.folder / "model.json").stat().st_mtime)
     return {"id": model.name, "object": "model", "created": created, "owned_by": "memoaized", "sizes": model.sizes}
-
-
-def read_form() -> dict[str, object]:
-    """The fields of a multipart form, typed as in JSON; aborts with 415 for another body. Raises BadRecipe."""
-    if request.mimetype != "multipart/form-data":
-        abort(415, "send the picture and the fields as multipart/form-data")
-    for name in ("mask", "markup"):
-        if name in request.files or name in request.form:
-            raise BadRecipe(name, "a picture", "edits here change the whole picture: leave it out")
-    values: dict[str, object] = {name: parse_text(name, text) for name, text in request.form.items()}
-    if "memo[policy]" in values:  # the openai package writes an object into a form like this
-        values["memo"] = {"policy": values.pop("memo[policy]")}
-    return values
-
-
-def parse_text(name: str, text: str) -> object:
-    """A field's text as the number, boolean or object of that field; unchanged if it is not one."""
-    if name == "stream":
-        return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        if name in FORM_INTEGERS:
-            return int(text)
-        if name in FORM_DECIMALS:
-            return float(text)
-        return json.loads(text) if name == "memo" else text
-    except (ValueError, RecursionError):
-        return text
-
-
-def uploaded_image() -> bytes:
-    """The bytes of the form's picture; raises BadRecipe unless there is exactly one."""
-    files = [*request.files.getlist("image"), *request.files.getlist("image[]")]
-    if len(files) != 1:
-        raise BadRecipe("image", f"{len(files)} pictures", "send exactly one picture")
-    data: bytes = files[0].read()
-    return data
 
 
 def respond(images_request: ImagesRequest, event_prefix: str) -> ResponseReturnValue:
