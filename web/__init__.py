@@ -59,9 +59,13 @@ def create_app(
 
 
 def trust_proxies(app: Flask, count: int) -> None:
-    """Take the client's address and scheme from the X-Forwarded headers that this many reverse proxies set."""
+    """Take what the client used from the X-Forwarded headers that this many reverse proxies set.
+
+    That is its address, and the scheme, the port and the path prefix under which it reached the outermost proxy.
+    """
     if count:
-        proxy_fix = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)
+        trusted = dict.fromkeys(("x_for", "x_proto", "x_port", "x_prefix"), count)
+        proxy_fix = ProxyFix(app.wsgi_app, **trusted, x_host=0)
         app.wsgi_app = proxy_fix  # type: ignore[method-assign]  # Flask's documented way to wrap an application
 
 

@@ -64,6 +64,27 @@ def savings(job: Job) -> tuple[float, float]:
     )
 
 
+def seconds_until_done(jobs: Sequence[Job]) -> float:
+    """Seconds until the last of these jobs is done; 0 if nothing is known about them.
+
+    It is estimated as if paintings ran one after the other, as fast as past ones or the running one of these jobs.
+    """
+    pace = max((seconds_at_this_pace(job) for job in jobs), default=0.0)
+    running = max((job.seconds_left or 0.0 for job in jobs), default=0.0)
+    waiting = [(job.position + 1) * mean_seconds(job, pace) for job in jobs if job.position is not None]
+    return running + max(waiting, default=0.0)
+
+
+def seconds_at_this_pace(job: Job) -> float:
+    """The duration of the whole painting, from the time that its remaining steps need; 0 if that is not known."""
+    return (job.seconds_left or 0.0) * job.recipe.steps / max(1, job.recipe.steps - job.step)
+
+
+def mean_seconds(job: Job, default: float) -> float:
+    """The mean duration of such paintings; the default if none was counted yet."""
+    return job_store().statistics.mean_cost(Picture(recipe=job.recipe, created=0.0, seconds=default))[0]
+
+
 def find_picture(key: str) -> Picture:
     """A picture that the user may see; raises Forgotten or BadKey."""
     return memory().picture(key, current_user().visible_scope)

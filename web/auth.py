@@ -17,6 +17,7 @@ from flask_wtf.csrf import validate_csrf
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
+from jobs.api_keys import PREFIX as KEY_PREFIX
 from jobs.api_keys import ApiKey
 from memo import SHARED
 
@@ -68,13 +69,16 @@ def visitor() -> str:
 
 
 def authenticate() -> ResponseReturnValue | None:
-    """Set the user of this request, if it needs a key.
+    """Set the user of this request, if it needs a key or sends one.
 
-    Without a valid key, a page redirects to the sign-in form and everything else is refused with 401.
+    Without a valid key, a page redirects to the sign-in form and everything else is refused with 401. Where no key is
+    needed, other text than a key is ignored: many clients must send something, such as `any`.
     """
-    if not keys_required() or request.endpoint in PUBLIC_ENDPOINTS:
+    if request.endpoint in PUBLIC_ENDPOINTS:
         return None
     sent_key = read_sent_key()
+    if not keys_required() and not (sent_key or "").startswith(KEY_PREFIX):
+        return None
     key = api_keys().find(sent_key) if sent_key else signed_in_key()
     if key is None:
         return ask_for_key(sent_key)
@@ -165,12 +169,13 @@ def ask_for_key(sent_key: str | None) -> ResponseReturnValue:
     """Redirect a browser to the sign-in page; raise Unauthorized for everybody else."""
     accepted = request.accept_mimetypes
     if sent_key is None and request.method == "GET" and accepted["text/html"] > accepted["application/json"]:
-        return redirect(url_for("sign_in.page", next=request.full_path.rstrip("?")))
+        return redirect(url_for("sign_in.page", next=request.root_path + request.full_path.rstrip("?")))
     fault = "no key was sent" if sent_key is None else "this key is not valid"
     parameters: dict[str, str | None] = {"realm": REALM, **({"error": "invalid_token"} if sent_key else {})}
     reason = f" ({why})" if (why := why_keys_required()) else ""
+    remedy = f"send the header `Authorization: Bearer KEY`, or sign in{reason}" if keys_required() else "send none"
     raise Unauthorized(
-        f"{fault}: send the header `Authorization: Bearer KEY`, or sign in{reason}",
+        f"{fault}: {remedy}",
         www_authenticate=WWWAuthenticate("bearer", parameters),
     )
 

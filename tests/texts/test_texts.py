@@ -70,7 +70,7 @@ READERS: dict[str, Reader] = {
     "one tag": lambda text: a1111.read_prompts({"prompt": f"<lora:{text}>"}),
     "number": a1111.to_number,
     "task": lambda text: a1111.read_task({"force_task_id": text}),
-    "picture in base64": lambda text: a1111.decode_image("image", f"data:{text}"),
+    "picture in base64": lambda text: uploads.decode_base64("image", f"data:{text}"),
     "prompt": lambda text: draw_choices(read_prompt("prompt", text)[0], Random(1)),
     "search words": lambda text: tidy("near", text),
     "recipe text": lambda text: from_text(f"memo1.{text}"),

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, current_app, render_template, send_from_directory
+from flask import Blueprint, Flask, current_app, render_template, request, send_from_directory
 from flask.typing import ResponseReturnValue
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
@@ -107,7 +107,8 @@ def ok(document: Any, description: str) -> dict[int, DocumentedResponse]:
 @documented({200: DocumentedResponse("An OpenAPI 3.1 document.", dict[str, Any])})
 def openapi() -> ResponseReturnValue:
     """Get this description."""
-    return describe_api(current_app._get_current_object())  # type: ignore[attr-defined]  # werkzeug's LocalProxy has it
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # werkzeug's LocalProxy has it
+    return {**describe_api(app), "servers": [{"url": request.root_path or "/"}]}
 
 
 @bp.get("/api/docs")
@@ -144,7 +145,6 @@ def describe_api(app: Flask) -> Schema:
             "version": API_VERSION,
             "description": "Answers a prompt with a remembered picture if one fits, and paints a new one if not.",
         },
-        "servers": [{"url": "/"}],
         "security": [{}, {"key": []}],
         "paths": paths,
         "components": {

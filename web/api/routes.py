@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from jobs.job import Job, Origin
 from memo import BadRecipe, Forgotten, Unavailable
 from memo.index import SearchResult
-from memo.recipe import check_choice, check_whole, tidy
+from memo.recipe import check_choice, read_whole, tidy
 from memo.webp import write_webp
 from web import access
 from web.access import LONGEST_SEARCH, find_job, find_picture, own_picture_keys, read_image
@@ -323,5 +323,4 @@ def read_quality() -> int | None:
 def read_number(name: str, text: str, most: int) -> int:
     """A query parameter as a whole number from 1 to `most`; raises BadRecipe."""
     number = int(text) if len(text) < LONGEST_NUMBER and text.isascii() and text.isdigit() else 0
-    check_whole(name, number or text, 1, most)
-    return number
+    return read_whole(name, number or text, 1, most)

@@ -7,8 +7,6 @@ import { announceCard, fetchCard, setUpCard } from "./job.js";
 
 /** @import { Job } from "./api.js" */
 
-const JOBS = "/api/v1/jobs";
-const INIT_IMAGES = "/api/v1/init-images";
 const WHOLE_NUMBERS = ["width", "height", "steps", "seed", "count"];
 const DECIMALS = ["guidance_scale", "strength"];
 const MODEL_DEFAULTS = ["size", "steps", "guidance_scale", "sampler", "schedule"];
@@ -52,11 +50,12 @@ async function submit(form) {
 async function requestPictures(form) {
   const body = { count: 1, ...readForm(form), ...(await uploadInitImage(form)) };
   const started = performance.now();
-  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", JOBS, body));
+  const { jobs } = /** @type {{jobs: Job[]}} */ (await call("POST", form.dataset.jobs ?? "", body));
   const milliseconds = performance.now() - started;
-  const cards = await Promise.all(jobs.map((job) => fetchCard(`/jobs/${job.id}/card`)));
+  const pages = form.dataset.jobPages ?? "";
+  const cards = await Promise.all(jobs.map((job) => fetchCard(`${pages}/${job.id}/card`)));
   cards.forEach((card, number) => jobs[number].origin === "memory" && showTime(card, milliseconds));
-  showCards(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `/jobs?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
+  showCards(cards, cards.length === 1 ? cards[0].dataset.page ?? "" : `${pages}?${new URLSearchParams(jobs.map((job) => ["id", job.id]))}`);
 }
 
 /**
@@ -65,7 +64,7 @@ async function requestPictures(form) {
  */
 async function uploadInitImage(form) {
   const [file] = /** @type {HTMLInputElement} */ (form.elements.namedItem("image")).files ?? [];
-  return file ? call("POST", INIT_IMAGES, file) : {};
+  return file ? call("POST", form.dataset.initImages ?? "", file) : {};
 }
 
 /**

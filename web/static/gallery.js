@@ -3,6 +3,7 @@
 import { call, fetchPage } from "./api.js";
 
 const POLL_MS = 1500; // used if event streams do not get through
+const SILENCE_MS = 5000; // without the first event before polling: a proxy may hold them back
 
 /** @param {HTMLElement} gallery */
 export function setUp(gallery) {
@@ -51,18 +52,26 @@ function isChanged(filter) {
 function followNew(gallery) {
   /** @type {EventSource | undefined} */
   let source;
+  let silence = 0;
+  let polling = false;
+  const giveUp = () => {
+    polling = true;
+    connect();
+    poll(gallery);
+  };
   const connect = () => {
+    clearTimeout(silence);
     source?.close();
-    if (document.hidden) return;
+    if (document.hidden || polling) return;
     source = new EventSource(gallery.dataset.events ?? "");
+    silence = setTimeout(giveUp, SILENCE_MS);
+    source.addEventListener("ready", () => clearTimeout(silence));
     source.addEventListener("picture", (event) => {
       setStart(gallery, event.lastEventId);
       addNew(gallery, JSON.parse(event.data));
     });
     source.addEventListener("error", () => {
-      if (source?.readyState !== EventSource.CLOSED) return;
-      document.removeEventListener("visibilitychange", connect);
-      poll(gallery);
+      if (source?.readyState === EventSource.CLOSED) giveUp();
     });
   };
   document.addEventListener("visibilitychange", connect);

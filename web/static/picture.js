@@ -11,18 +11,18 @@ export function setUpDelete(button) {
   dialog.addEventListener("submit", (event) => {
     if (event.submitter?.getAttribute("value") !== "delete") return;
     event.preventDefault();
-    deletePicture(button.dataset.delete ?? "", dialog);
+    deletePicture(button, dialog);
   });
 }
 
 /**
- * @param {string} url
+ * @param {HTMLButtonElement} button
  * @param {HTMLDialogElement} dialog
  */
-async function deletePicture(url, dialog) {
+async function deletePicture(button, dialog) {
   try {
-    await call("DELETE", url);
-    location.assign("/gallery");
+    await call("DELETE", button.dataset.delete ?? "");
+    location.assign(button.dataset.gallery ?? "");
   } catch (problem) {
     const trouble = dialog.querySelector("[data-trouble]");
     if (!trouble) return;

@@ -6,6 +6,7 @@ import { call, Problem } from "./api.js";
 
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const MAX_FAILURES = 3; // failed connections before polling
+const SILENCE_MS = 5000; // without a first event before polling: a proxy may hold them back
 const POLL_MS = 1000;
 const MAX_STREAMS = 2; // per page: a browser opens at most six connections to a server, and pages need some too
 
@@ -25,11 +26,18 @@ export function follow(links, onChange, onMissing) {
   const source = new EventSource(links.events);
   openStreams += 1;
   const close = () => {
+    clearTimeout(silence);
     source.close();
     openStreams -= 1;
   };
+  const giveUp = () => {
+    close();
+    poll(links.self, onChange, onMissing);
+  };
+  const silence = setTimeout(giveUp, SILENCE_MS);
   let failures = 0;
   source.addEventListener("job", (event) => {
+    clearTimeout(silence);
     failures = 0;
     const job = JSON.parse(event.data);
     if (isFinal(job.state)) close();
@@ -37,9 +45,7 @@ export function follow(links, onChange, onMissing) {
   });
   source.addEventListener("error", () => {
     failures += 1;
-    if (source.readyState !== EventSource.CLOSED && failures < MAX_FAILURES) return;
-    close();
-    poll(links.self, onChange, onMissing);
+    if (source.readyState === EventSource.CLOSED || failures >= MAX_FAILURES) giveUp();
   });
 }
 
