@@ -58,15 +58,11 @@ def test_a_prefix_that_no_trusted_proxy_reports_is_ignored(serve: Serve) -> None
     assert 'href="/gallery"' in client.get("/", environ_base=PROXIED).text
 
 
-def test_links_to_pictures_name_the_port_and_the_scheme_that_the_proxy_reports(
-    proxied: FlaskClient, remember: Callable[..., Picture], recipe: Recipe
-) -> None:
-    remember(recipe)
+def test_a_link_for_others_names_the_port_and_the_scheme_that_the_proxy_reports(proxied: FlaskClient) -> None:
     headers = {"X-Forwarded-Port": "8443", "X-Forwarded-Proto": "https", "Host": "art.example.org"}
-    body = {"prompt": recipe.prompt, "size": "64x64", "num_inference_steps": recipe.steps}
-    body |= {"guidance_scale": recipe.guidance_scale}
-    answer = proxied.post("/v1/images/generations", json=body, headers=headers)
-    assert answer.json["data"][0]["url"].startswith("https://art.example.org:8443/memo/v1/images/files/")
+    job = proxied.post("/api/v1/jobs", json=FOX).json["id"]
+    page = proxied.get(f"/jobs/{job}", headers=headers).text
+    assert f'data-copy="https://art.example.org:8443{PREFIX}/jobs/{job}"' in page
 
 
 def test_no_script_holds_an_address_of_its_own() -> None:

@@ -150,6 +150,34 @@ def test_auto_requires_a_key_from_foreign_pages_and_proxies_and_says_why(app: Fl
     assert serve(keys="off").test_client().get("/api/v1/models", headers=headers).status_code == 200
 
 
+def test_a_key_that_is_sent_on_this_machine_counts(app: Flask, keys, queue):
+    """Its holder asks in a scope of their own, though nobody needs a key."""
+    holder, key = keys.add("ada")
+    client = app.test_client()
+    for headers in ({"Authorization": f"Bearer {key}"}, basic(key), {"apikey": key}):
+        job = queue.job_store.jobs.find(client.post("/api/v1/jobs", json=FOX, headers=headers).json["id"])
+        assert (job.scope, job.user) == (holder.scope, "ada")
+        assert client.get("/metrics", headers=headers).status_code == 403
+    assert queue.job_store.jobs.find(client.post("/api/v1/jobs", json=FOX).json["id"]).scope == "shared"
+
+
+def test_an_unknown_key_is_refused_on_this_machine_too(app: Flask, keys):
+    _, key = keys.add("ada")
+    client = app.test_client()
+    for headers in ({"Authorization": f"Bearer {key}x"}, basic("memo_wrong"), {"apikey": key[:-1]}):
+        refused = client.post("/api/v1/jobs", json=FOX, headers=headers)
+        assert refused.status_code == 401 and "not valid" in refused.json["detail"]
+    keys.remove("ada")
+    assert client.get("/api/v1/jobs", headers={"apikey": key}).status_code == 401
+
+
+@pytest.mark.parametrize("text", ["any", "sk-no-key-required", "0000000000", "EMPTY", ""])
+def test_a_placeholder_that_clients_send_is_no_key_on_this_machine(app: Flask, text):
+    client = app.test_client()
+    for headers in ({"Authorization": f"Bearer {text}"}, basic(text), {"apikey": text}):
+        assert client.get("/metrics", headers=headers).status_code == 200
+
+
 def test_a_trusted_proxy_lets_nobody_in_without_a_key(serve):
     client = serve(keys="auto", proxies="1").test_client()
     assert client.get("/api/v1/models", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
