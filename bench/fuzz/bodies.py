@@ -160,8 +160,8 @@ def bodies(dialect: Dialect) -> st.SearchStrategy[Body]:
     as_json = changed.map(lambda drawn: (drawn[0], json.dumps(drawn[1]).encode()))
     damaged = st.builds(damage, as_json, st.randoms(use_true_random=False), st.binary(max_size=40))
     either = st.one_of(as_json, as_json, damaged)
-    plain = st.builds(lambda drawn, headers: Body(*drawn, JSON, headers), either, HEADER)
-    mislabelled = st.builds(lambda drawn, kind: Body(*drawn, kind), as_json, st.sampled_from(CONTENT_TYPES))
+    plain = st.builds(json_body, either, st.just(JSON), HEADER)
+    mislabelled = st.builds(json_body, as_json, st.sampled_from(CONTENT_TYPES), st.just({}))
     kinds = [plain, plain, plain, mislabelled]
     if dialect.forms:
         kinds += [st.builds(form, st.sampled_from(sorted(dialect.forms.items())), PARTS)] * 2
@@ -190,6 +190,12 @@ PARTS = st.lists(
     ),
     max_size=5,
 )
+
+
+def json_body(drawn: tuple[str, bytes], content_type: str, headers: Mapping[str, str]) -> Body:
+    """The drawn path and bytes as a request."""
+    path, data = drawn
+    return Body(path, data, content_type, headers)
 
 
 def changes(fields: Sequence[str]) -> st.SearchStrategy[dict[str, Any]]:

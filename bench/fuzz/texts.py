@@ -14,9 +14,10 @@ from memo.judge.words import without_emphasis
 from memo.picture import parameters
 from memo.recipe import LONGEST_PROMPT, tidy
 from training.caption_table import read_rows
-from web.a1111.generation_request import find_model, read_prompts, to_number
+from web.a1111.generation_request import find_model, read_prompts
 from web.a1111.infotext import read_settings
 from web.horde.generation_request import read_request
+from web.json_body import to_number
 from web.openai.generation_request import read_size
 
 from .loop import Part, Reader

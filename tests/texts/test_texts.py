@@ -24,6 +24,7 @@ from memo.judge.rules import decide_by_rules
 from memo.judge.unknown_words import correct_typos, find_rare_word_conflict
 from memo.recipe import LONGEST_PROMPT, tidy
 from tests.real import finished
+from web import uploads
 from web.a1111 import generation_request as a1111
 from web.a1111.infotext import read_settings
 from web.horde import generation_request as horde
