@@ -71,13 +71,13 @@ class Dialect:
     forms: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
-SMALL = {"prompt": FOX, "width": 64, "height": 64, "steps": 2}
+SMALL = {"prompt": FOX, "width": 128, "height": 128, "steps": 2}
 DIALECTS = {
     "native": Dialect({"/api/v1/jobs": SMALL}, (*FIELDS, MEMO, COUNT, USER, PRIORITY, WEBHOOK)),
     "openai": Dialect(
-        {"/v1/images/generations": {"prompt": FOX, "size": "64x64", "num_inference_steps": 2}},
+        {"/v1/images/generations": {"prompt": FOX, "size": "128x128", "num_inference_steps": 2}},
         openai.FIELDS,
-        {"/v1/images/edits": {"prompt": FOX.encode(), "size": b"64x64", "image": b"iVBORw0KGgo="}},
+        {"/v1/images/edits": {"prompt": FOX.encode(), "size": b"128x128", "image": b"iVBORw0KGgo="}},
     ),
     "a1111": Dialect(
         {
@@ -90,7 +90,7 @@ DIALECTS = {
         (*a1111.DEFAULTS, *a1111.REFUSED, *a1111.REFUSED_HIRES, "alwayson_scripts", "image", "id_live_preview"),
     ),
     "horde": Dialect(
-        {"/api/v2/generate/async": {"prompt": FOX, "params": {"width": 64, "height": 64, "steps": 2}}},
+        {"/api/v2/generate/async": {"prompt": FOX, "params": {"width": 128, "height": 128, "steps": 2}}},
         tuple(sorted({name for name in (*horde.HANDLED, *horde.IGNORED, *horde.REFUSED)})),
     ),
 }

@@ -2,19 +2,36 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
-from memo import Picture, Recipe
+import web
+from jobs.models import Catalogue
+from jobs.queue import Queue
+from memo import Memory, Picture, Recipe
 from tests.real import ROOT
-
-from .conftest import Serve
+from web.config import WebConfig
 
 PREFIX = "/memo"
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
 ADDRESS = re.compile(r'\b(?:href|src|action|content|data-[a-z-]+)="(/[^"]*)"')
 PROXIED = {"HTTP_X_FORWARDED_PREFIX": PREFIX, "HTTP_X_FORWARDED_FOR": "10.0.0.9", "HTTP_ACCEPT": "text/html"}
+
+
+Serve = Callable[..., Flask]
+
+
+@pytest.fixture
+def serve(memory: Memory, queue: Queue, tiny_models: Path) -> Serve:
+    """Create the application with these settings."""
+
+    def create(**settings: str) -> Flask:
+        return web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(**settings), TESTING=True)
+
+    return create
 
 
 @pytest.fixture
