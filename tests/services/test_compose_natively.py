@@ -134,6 +134,7 @@ def deployment(
         "http://index:6333": f"http://127.0.0.1:{index}",
         "0.0.0.0": "127.0.0.1",
         ":8000": f":{web}",
+        "8000": str(web),
         "6379": str(redis),
         "/6333": f"/{index}",
         "/run/secrets": str(secrets),
