@@ -151,7 +151,7 @@ def from_text(text: str) -> Recipe:
 
 def checksum(packed: str) -> str:
     """The checksum of a packed recipe: eight base32 characters."""
-    return base64.b32encode(hashlib.blake2b(packed.encode(), digest_size=5).digest()).decode().lower()
+    return base64.b32encode(hashlib.blake2b(packed.encode(errors="replace"), digest_size=5).digest()).decode().lower()
 
 
 def unpack(packed: str) -> bytes:
