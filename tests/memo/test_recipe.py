@@ -67,7 +67,9 @@ def test_a_mistyped_character_is_noticed(position):
         from_text("".join(letters))
 
 
-@pytest.mark.parametrize("text", ["", "x", "memo1.", "memo1.!!!.abcdefgh", "memo2.eNo.aaaa", "memo1.eNo", "memo1.\udcff.a"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "memo1.", "memo1.!!!.abcdefgh", "memo2.eNo.aaaa", "memo1.eNo", "memo1.\udcff.a"]
+)
 def test_a_malformed_recipe_text_is_refused(text):
     with pytest.raises(BadKey):
         from_text(text)
