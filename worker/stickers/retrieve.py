@@ -4,7 +4,6 @@
 model.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import MAX_THINGS
-from .nouns import plural
-from .plan import BIG, RELATIONS, SYNONYMS, TINY, Composition
+from memo.errors import shorten
+from memo.judge.english import VERB_ENDINGS
+from memo.judge.words import quote
+
+from .layout import MAX_DRAWINGS, MAX_THINGS
+from .nouns import BODY_PARTS, NOT_NOUNS, plural
+from .other_names import OTHER_NAMES
+from .plan import BIG, RELATIONS, SYNONYMS, TINY, Composition, limit_counts
+from .prompt_words import COLOURS, DESCRIPTIONS, STOP_WORDS, is_unseen, may_name_thing, split_prompt
+from .spelling import IsWord, find_misspelt_name
 from .sprites import Bank, Sprite
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -26,35 +32,6 @@ STYLE_WORDS = {
     "noto": r"\bcartoon (style|of)\b|\bnoto\b",
     "twemoji": r"\b(simple|tw)?emoji\b|\bclip ?art\b",
 }
-COLOURS = frozenset(
-    "red orange yellow green blue purple pink brown black white gray grey golden gold silver violet beige".split()
-)
-# Words that name no drawing: grammar, numbers, qualities, and the usual padding of prompts.
-STOP_WORDS = COLOURS | frozenset(
-    """a an the and or of to in on at by with without for from as is are it its this that these those there some any
-    one two three four five six seven eight nine ten 1 2 3 4 5 6 7 8 9 10 pair couple several many few both
-    another left right above over below under underneath beneath beside next near behind front between top
-    side upper lower big huge large giant tiny small little cute beautiful pretty lovely nice happy sad funny
-    old new young dark bright colorful colourful cool great good simple detailed realistic high quality hd 4k
-    8k style design render rendered icon picture image photo photograph drawing illustration painting cartoon
-    sticker emoji art clipart 3d flat digital draw paint make show give generate create want need please i me
-    my our your his her their you we he she they sitting standing lying running walking flying swimming
-    looking wearing holding eating playing sleeping smiling very really just only all background scene view
-    plain lit color coloured colored shade snowy rainy sunny kind sort something anything everything thing
-    things stuff day time moment floor ground middle center centre corner has have not no be being been was
-    were can could would should will""".split()
-)
-SETTINGS = (
-    "background|snow|winter|night|moonlight|stars|beach|sea|seaside|shore|field|fields|meadow|grass|lawn|"
-    "hill|garden|park|sunset|dusk|dawn|sunrise|evening|evening sun|morning|water|underwater|ocean|desert|"
-    "sand|dune|rain|rainy day|snowy day|summer|autumn|spring|sky|clouds|air|space|outer space|forest|"
-    "woods|jungle|city|town|street|road"
-)
-SETTING = re.compile(
-    r"\b(?:in|on|at|by|under|among|during|over|against|near|before|through)\s+(?:the |a |an )?"
-    rf"(?:[a-z-]+ ){{0,2}}?(?:{SETTINGS})\b"
-    rf"|\b(?:{'|'.join(sorted(COLOURS))})\s+background\b|\bunderwater\b"
-)
 NUMBERS = {
     **dict(zip("one two three four five six seven eight nine ten".split(), range(1, 11), strict=True)),
     **{str(number): number for number in range(1, 11)},
@@ -67,78 +44,115 @@ NUMBERS = {
 }
 NUMBER_REACH = 4  # words before a thing in which its number is searched
 MAX_NAME_WORDS = 5
-MIN_SPELLING = 0.8  # similarity of letters from which a word counts as a misspelt name
-MIN_MEANING = 0.62  # cosine similarity from which an unknown word counts as a thing, beside things that are named
-MIN_GUESS = 0.25  # the same if no thing is named: something similar is better than nothing
+MIN_MEANING = 0.62  # cosine similarity from which an unknown word counts as a thing, if the prompt names none
+MAX_NOTED = 8  # words in a note
+ARTICLES = frozenset(("a", "an", "the", "one"))
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A thing that the words from `start` up to `end` (excluded) name, in the singular or the plural."""
+    """A thing that the words from `start` up to `end` (excluded) name, in the singular or the plural.
+
+    `is_noun` is false for a name that merely describes in most prompts, as in "a sunny day" or "with blue eyes".
+    """
 
     start: int
     end: int
     thing: Sprite
     is_plural: bool = False
+    is_noun: bool = True
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What to lay on a sheet: at most four things in the order of mention, their style, and the composition."""
+    """What to lay on a sheet: at most four things in the order of mention, their style, and the composition.
+
+    `notes` says in words what the prompt names and the sheet lacks.
+    """
 
     things: tuple[Sprite, ...]
     style: str
     composition: Composition
+    notes: tuple[str, ...] = ()
 
 
 class Retriever:
-    """Finds drawings. `vectors` (names, 384) are the embeddings of the bank's names in order, of length 1."""
+    """Finds drawings. `vectors` (names, 384) are the embeddings of the bank's names in order, of length 1.
 
-    def __init__(self, bank: Bank, embed: Embed, vectors: NDArray[np.float32]) -> None:
-        self.bank, self.embed, self.vectors = bank, embed, vectors
+    `is_word` tells whether a word is English, and so not the misspelling of a name.
+    """
+
+    def __init__(self, bank: Bank, embed: Embed, vectors: NDArray[np.float32], is_word: IsWord) -> None:
+        self.bank, self.embed, self.vectors, self.is_word = bank, embed, vectors, is_word
         self.owners = [sprite for sprite in bank.sprites for _ in sprite.names]  # the sprite of each row of `vectors`
-        self.by_form: dict[str, Sprite] = {}
+        self.by_name: dict[str, Sprite] = {}
         for sprite in bank.sprites:
             for name in sprite.names:
-                self.by_form.setdefault(name, sprite)
-        for sprite in bank.sprites:
-            for name in sprite.names:
-                self.by_form.setdefault(plural(name), sprite)
+                self.by_name.setdefault(name, sprite)
+        for other, name in OTHER_NAMES.items():
+            if name in self.by_name:
+                self.by_name.setdefault(other, self.by_name[name])
+        self.by_plural: dict[str, Sprite] = {}
+        for name, sprite in self.by_name.items():
+            self.by_plural.setdefault(plural(name), sprite)
+        self.by_form = {**self.by_plural, **self.by_name}
 
     def __call__(self, prompt: str) -> Retrieved:
         """The things that a prompt names; an empty prompt names none."""
+        words = split_prompt(prompt)
+        named, unknown = self.find_names(words)
+        guesses = [] if named else self.guess(words, unknown)
+        mentions = first_mentions([mention for mention in named if mention.is_noun] or named or guesses)
+        style = self.choose_style(prompt, mentions[:MAX_THINGS])
+        drawn = [mention for mention in mentions[:MAX_THINGS] if style in self.bank.styles_of(mention.thing)]
+        composition = read_composition(words, drawn)
+        notes = [
+            *explain_omissions(words, mentions, drawn, composition.counts),
+            *explain_unknown([words[position] for position in unknown], next(iter(guesses), None)),
+        ]
+        return Retrieved(tuple(mention.thing for mention in drawn), style, composition, tuple(notes))
+
+    def choose_style(self, prompt: str, mentions: Sequence[Mention]) -> str:
+        """The style that the prompt names, if all things are drawn in it; else one that the first thing is drawn in."""
         text = prompt.lower()
         style = next((name for name, words in STYLE_WORDS.items() if re.search(words, text)), DEFAULT_STYLE)
-        words = re.findall(r"[a-z0-9][a-z0-9'-]*|[,.;]", SETTING.sub(" . ", text))
-        mentions = first_mentions(self.find_mentions(words) or self.guess(words))[:MAX_THINGS]
-        if any(style not in self.bank.styles_of(mention.thing) for mention in mentions):
-            style = self.bank.styles_of(mentions[0].thing)[0]
-            mentions = [mention for mention in mentions if style in self.bank.styles_of(mention.thing)]
-        return Retrieved(tuple(mention.thing for mention in mentions), style, read_composition(words, mentions))
+        if all(style in self.bank.styles_of(mention.thing) for mention in mentions):
+            return style
+        return self.bank.styles_of(mentions[0].thing)[0]
 
-    def find_mentions(self, words: list[str]) -> list[Mention]:
-        """The things that the words name, with unknown words that resemble a name in spelling or in meaning."""
+    def find_names(self, words: list[str]) -> tuple[list[Mention], list[int]]:
+        """The things that the words name, perhaps misspelt, and the positions of other words that may name things."""
         mentions: list[Mention] = []
-        unknown: list[tuple[int, str]] = []
+        unknown: list[int] = []
         position = 0
         while position < len(words):
             length, form = self.longest_name(words, position)
             if form:
-                sprite = self.by_form[form]
-                mentions.append(Mention(position, position + length, sprite, form not in sprite.names))
+                mentions.append(self.mention(words, position, length, form))
             elif may_name_thing(words[position]):
-                unknown.append((position, words[position]))
+                unknown.append(position)
             position += length
-        return sorted([*mentions, *self.match_unknown(unknown)], key=lambda mention: mention.start)
+        return mentions, unknown
 
     def longest_name(self, words: list[str], position: int) -> tuple[int, str]:
-        """The longest name that starts at a position: (its number of words, the name), or (1, "")."""
+        """The longest name that starts at a position, spelled right: (its number of words, the name), or (1, "")."""
         for length in range(min(MAX_NAME_WORDS, len(words) - position), 0, -1):
             form = " ".join(words[position : position + length])
-            is_name = form in self.by_form and (length > 1 or form not in STOP_WORDS - COLOURS)
+            is_name = form in self.by_form and (length > 1 or not is_unseen(form))
             if is_name and not self.is_adjective(words, position, length):
                 return length, form
-        return 1, ""
+        return 1, self.misspelt_name(words[position]) if may_name_thing(words[position]) else ""
+
+    def misspelt_name(self, word: str) -> str:
+        """The name that a word misspells, in the singular if that is possible; "" for none."""
+        singular = find_misspelt_name(word, self.by_name, self.is_word)
+        return singular or find_misspelt_name(word, self.by_plural, self.is_word)
+
+    def mention(self, words: list[str], position: int, length: int, form: str) -> Mention:
+        """The mention of a thing by a form of its name."""
+        before = words[position - 1] if position else ""
+        describes = form in NOT_NOUNS or (form in BODY_PARTS and before not in ARTICLES and before in DESCRIPTIONS)
+        return Mention(position, position + length, self.by_form[form], form not in self.by_name, not describes)
 
     def is_adjective(self, words: list[str], position: int, length: int) -> bool:
         """Whether a name is a colour that describes the next word, as in "an orange cat"."""
@@ -146,37 +160,15 @@ class Retriever:
         describes = following.isalpha() and following not in STOP_WORDS - COLOURS
         return length == 1 and words[position] in COLOURS and describes
 
-    def match_unknown(self, words: list[tuple[int, str]]) -> Iterator[Mention]:
-        """The things that unknown words mean, if they are similar enough to a name."""
-        unmatched = []
-        for position, word in words:
-            if forms := difflib.get_close_matches(word, self.by_form, n=1, cutoff=MIN_SPELLING):
-                sprite = self.by_form[forms[0]]
-                yield Mention(position, position + 1, sprite, forms[0] not in sprite.names)
-            elif not word.endswith("ing"):  # a verb, as in "a girl riding …"
-                unmatched.append((position, word))
-        nearest = self.nearest([word for _, word in unmatched])
-        for (position, _), (sprite, similarity) in zip(unmatched, nearest, strict=True):
-            if similarity >= MIN_MEANING:
-                yield Mention(position, position + 1, sprite)
-
-    def guess(self, words: list[str]) -> list[Mention]:
-        """The one thing whose name is closest in meaning to a word, a pair of words or all words; empty for none."""
-        candidates = [word for word in words if may_name_thing(word)]
-        if not candidates:
+    def guess(self, words: list[str], unknown: list[int]) -> list[Mention]:
+        """The one thing whose name is closest in meaning to an unknown word; empty if none is close."""
+        if not unknown:
             return []
-        pairs = [" ".join(candidates[i : i + 2]) for i in range(len(candidates))]
-        spans = list(dict.fromkeys([" ".join(candidates), *pairs, *candidates]))
-        sprite, similarity = max(self.nearest(spans), key=lambda match: match[1])
-        return [Mention(len(words), len(words), sprite)] if similarity >= MIN_GUESS else []
-
-    def nearest(self, texts: Sequence[str]) -> list[tuple[Sprite, float]]:
-        """For each text the thing whose name is closest in meaning, and their cosine similarity."""
-        if not texts:
+        similarities = self.embed([words[position] for position in unknown]) @ self.vectors.T
+        row, column = np.unravel_index(similarities.argmax(), similarities.shape)
+        if similarities[row, column] < MIN_MEANING:
             return []
-        similarities = self.embed(texts) @ self.vectors.T
-        best = similarities.argmax(1)
-        return [(self.owners[row], float(similarities[i, row])) for i, row in enumerate(best)]
+        return [Mention(unknown[row], unknown[row] + 1, self.owners[column])]
 
 
 def first_mentions(mentions: list[Mention]) -> list[Mention]:
@@ -185,6 +177,28 @@ def first_mentions(mentions: list[Mention]) -> list[Mention]:
     for mention in mentions:
         first.setdefault(mention.thing.key, mention)
     return list(first.values())
+
+
+def explain_omissions(
+    words: Sequence[str], mentions: Sequence[Mention], drawn: Sequence[Mention], counts: Sequence[int]
+) -> Iterator[str]:
+    """Yield notes for users on the things that a prompt names and the sheet does not show."""
+    if not mentions and words:
+        yield "nothing in the prompt is a thing that this model can draw: it paints only scenery, colours and light"
+    if left_out := [mention.thing.names[0] for mention in mentions if mention not in drawn]:
+        yield f"this model draws at most {MAX_THINGS} things of one style: it leaves out {quote(left_out[:MAX_NOTED])}"
+    for mention, count, limit in zip(drawn, counts, limit_counts(counts), strict=False):
+        if limit < count:
+            yield f"a picture has room for {MAX_DRAWINGS} drawings: {limit} of {mention.thing.names[0]!r}, not {count}"
+
+
+def explain_unknown(words: Sequence[str], guess: Mention | None) -> Iterator[str]:
+    """Yield notes for users on words that may name things, but none that the model has a drawing of."""
+    nouns = sorted({shorten(word) for word in words if not word.endswith((*VERB_ENDINGS, "ly"))})
+    if nouns:
+        yield f"this model has no drawing of {' and '.join(nouns[:MAX_NOTED])}"
+    if guess:
+        yield f"the drawing of {guess.thing.names[0]!r} is only the closest in meaning"
 
 
 def read_composition(words: list[str], mentions: Sequence[Mention]) -> Composition:
@@ -202,7 +216,7 @@ def read_count(words: list[str], mention: Mention) -> int:
     for word in reversed(words[max(0, mention.start - NUMBER_REACH) : mention.start]):
         if word in NUMBERS:
             return NUMBERS[word]
-        if word not in STOP_WORDS or word in ("and", "with", "a", "an", "the"):
+        if word not in DESCRIPTIONS or word in ("and", "with", "a", "an", "the"):
             break
     return 2 if mention.is_plural else 1
 
@@ -212,11 +226,6 @@ def read_relation(between: str) -> str:
     known = sorted([*RELATIONS, *SYNONYMS], key=len, reverse=True)
     wording = next((wording for wording in known if re.search(rf"\b{wording}\b", between)), "and")
     return SYNONYMS.get(wording, wording)
-
-
-def may_name_thing(word: str) -> bool:
-    """Whether a word that is not a known name may still mean a thing."""
-    return word.isalpha() and len(word) > 2 and word not in STOP_WORDS and not re.fullmatch(SETTINGS, word)
 
 
 VECTORS = "names.npz"

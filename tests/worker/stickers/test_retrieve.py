@@ -26,15 +26,19 @@ class Names:
 
 
 @pytest.fixture(scope="module")
-def embed():
-    text = open_text_encoder()
+def text():
+    return open_text_encoder()
+
+
+@pytest.fixture(scope="module")
+def embed(text):
     return lambda texts: text.embed(texts).numpy()
 
 
 @pytest.fixture(scope="module")
-def retrieve(embed, tmp_path_factory):
+def retrieve(embed, text, tmp_path_factory):
     bank = Names(tmp_path_factory.mktemp("names"))
-    return Retriever(bank, embed, name_vectors(bank, embed))
+    return Retriever(bank, embed, name_vectors(bank, embed), text.is_word)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +56,10 @@ def retrieve(embed, tmp_path_factory):
         ("a star above a tree", ["star", "tree"]),
         ("a kiten and an elefant", ["cat", "elephant"]),
         ("a feline", ["cat"]),
+        ("an automobile, unreal engine", ["car"]),
+        ("a dolphin", ["whale"]),
+        ("1girl, 2boys", []),
+        ("a fox, elegant, sharp focus", ["fox"]),
         ("a dog, a cat, a car, a tree and a whale", ["dog", "cat", "car", "tree"]),
         ("a cat next to a cat", ["cat"]),
         ("", []),
@@ -86,6 +94,13 @@ def test_a_style_is_used_if_the_thing_is_drawn_in_it(retrieve, prompt, style):
         ("a cat in the snow with a dog", Composition((1, 1), "with")),
         ("a tiny whale", Composition((1,), size="tiny")),
         ("my cute little cat", Composition((1,))),
+        ("three fluffy adorable cats", Composition((3,))),
+        ("(masterpiece:1.2) red fox", Composition((1,))),
+        ("(cute:1.4) cats", Composition((2,))),
+        ("2cats, 1dog", Composition((2, 1))),
+        ("a fox, 2 steps", Composition((1,))),
+        ("4 k, 35 mm film, f/1.8 a fox", Composition((1,))),
+        ("unreal engine 5 fox", Composition((1,))),
     ],
 )
 def test_a_prompt_determines_the_composition(retrieve, prompt, composition):
@@ -105,3 +120,24 @@ def test_saved_vectors_are_used_and_new_names_embedded(embed, tmp_path):
     vectors = name_vectors(bank, recording)
     assert embedded == ["accordion"]
     assert np.allclose(vectors, embed([name for sprite in bank.sprites for name in sprite.names]), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "note"),
+    [
+        ("a foggy morning", "nothing in the prompt is a thing that this model can draw"),
+        ("a dog, a cat, a car, a tree, a whale and a star", "it leaves out 'star' and 'whale'"),
+        ("nine foxes", "room for 4 drawings: 4 of 'fox', not 9"),
+        ("a fox in a sweater", "no drawing of 'sweater'"),
+        ("a dolphin", "the drawing of 'whale' is only the closest in meaning"),
+    ],
+)
+def test_a_note_says_what_is_not_drawn(retrieve, prompt, note):
+    assert note in " ".join(retrieve(prompt).notes)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a red fox in the snow", "two cats, highly detailed, 8k", "a walking elephant", ""]
+)
+def test_a_prompt_that_is_drawn_whole_has_no_note(retrieve, prompt):
+    assert retrieve(prompt).notes == ()
