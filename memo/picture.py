@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import takewhile
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -25,6 +26,7 @@ RECORDED: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("created", "seconds", "joules"), (int, float)),
     **dict.fromkeys(("scope", "device"), (str,)),
     "metered": (bool,),
+    "notes": (list, tuple),
 }
 PARAMETERS_CHUNK = "parameters"  # what AUTOMATIC1111's "PNG Info" reads
 A1111_SAMPLERS = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
@@ -41,6 +43,7 @@ class Picture:
     device: str = ""  # for example "cpu float32"
     joules: float = 0.0  # its share of the energy of its steps; 0 if unknown
     metered: bool = False  # whether the device measured the joules; otherwise they are estimated
+    notes: tuple[str, ...] = ()  # what the picture leaves out of the prompt, in words
 
     @property
     def key(self) -> str:
@@ -129,8 +132,8 @@ def read_record(text: str | bytes) -> dict[str, object]:
 
 
 def record(picture: Picture) -> dict[str, object]:
-    """The record of a picture, JSON-able: all its fields except the recipe."""
-    return {name: value for name, value in asdict(picture).items() if name != "recipe"}
+    """The record of a picture, JSON-able: all its fields except the recipe, and without empty notes."""
+    return {name: value for name, value in asdict(picture).items() if name != "recipe" and value != ()}
 
 
 def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
@@ -140,8 +143,9 @@ def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
     """
     known = {field.name for field in fields(Picture)} - {"recipe"}
     required = {"created": 0.0, "seconds": 0.0}
-    recorded = required | {name: value for name, value in values.items() if name in known}
-    return Picture(recipe=recipe, **recorded)  # type: ignore[arg-type]  # written by `record`
+    recorded: dict[str, Any] = required | {name: value for name, value in values.items() if name in known}
+    recorded["notes"] = tuple(map(str, recorded.get("notes", ())))  # a list in JSON
+    return Picture(recipe=recipe, **recorded)
 
 
 def parameters(recipe: Recipe) -> str:

@@ -198,6 +198,7 @@ class PaintingRunner:
             device=painter.device,
             joules=round(reporter.joules, 3),
             metered=painter.metered,
+            notes=reporter.notes,
         )
         self.joules += reporter.joules
         return picture, write_png(image, picture)
@@ -237,10 +238,12 @@ class Reporter:
         self.last_sign = runner.last_sign
         self.last_preview = time.monotonic()
         self.joules = 0.0
+        self.notes: tuple[str, ...] = ()
 
     def __call__(self, progress: Progress) -> None:
         """Report a step; raises Stopped."""
-        self.joules, self.last_sign[self.claim.painting] = progress.joules, time.monotonic()
+        self.joules, self.notes = progress.joules, progress.notes
+        self.last_sign[self.claim.painting] = time.monotonic()
         if self.closing.is_set():
             raise Stopped("hand back")
         try:

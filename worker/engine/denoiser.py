@@ -31,12 +31,13 @@ class Conditioning:
     sheets: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    notes: tuple[str, ...] = ()  # what the rows leave out of the prompt, in words
 
     def __len__(self) -> int:
         return len(self.tensors()[0])
 
     def parts(self) -> Iterator[Tensor | None]:
-        """All fields in order, absent ones as None."""
+        """All tensors in order, absent ones as None."""
         yield from (self.states, self.labels, self.sheets, self.pooled, self.time_ids)
 
     def tensors(self) -> list[Tensor]:

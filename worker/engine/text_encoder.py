@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertModel
 
+from memo.errors import shorten
 from memo.minilm import DIMENSION, minilm_folder
 
 TOKENS = 24  # states per prompt; longer prompts are cut, shorter ones padded
@@ -23,6 +24,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         self.tokenizer, self.model = tokenizer, model
+        self.vocabulary = frozenset(tokenizer.get_vocab())
         self.lock = threading.Lock()  # transformers' tokenizers store their padding between two calls
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -35,6 +37,15 @@ class TextEncoder:
         means = [(states * mask).sum(1) / mask.sum(1) for states, mask in self.encode(texts, padding="longest")]
         return F.normalize(torch.cat([torch.zeros(0, DIMENSION), *means]))
 
+    def unread(self, prompt: str) -> str:
+        """The rest of a prompt that is longer than 24 tokens; "" if there is none."""
+        with self.lock:
+            return find_unread(self.tokenizer, prompt, TOKENS)
+
+    def is_word(self, word: str) -> bool:
+        """Whether the vocabulary has a word in lower case as a whole; it has the 20,000 most frequent ones."""
+        return word in self.vocabulary
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str], *, padding: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the states (n, tokens, 384) and the mask (n, tokens, 1) of one batch of texts after the other."""
@@ -46,6 +57,23 @@ class TextEncoder:
                 )
             states = self.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
             yield states.last_hidden_state.float(), tokens["attention_mask"][..., None].float()
+
+
+def find_unread(tokenizer: Any, prompt: str, tokens: int) -> str:
+    """What a text encoder of so many tokens, two of them for start and end, does not read of a prompt."""
+    ids = tokenizer(prompt, truncation=False)["input_ids"]
+    return (
+        str(tokenizer.decode(ids[tokens - 1 : -1], skip_special_tokens=True)).strip(" ,.;")
+        if len(ids) > tokens
+        else ""
+    )
+
+
+def explain_unread(unread: str, tokens: int) -> tuple[str, ...]:
+    """A note for users on the rest of a prompt that the text encoder did not read; none without a rest."""
+    return (
+        (f"the model reads only the first {tokens} tokens of a prompt, so not {shorten(unread)}",) if unread else ()
+    )
 
 
 def open_text_encoder() -> TextEncoder:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memo import BadSetup, Recipe
 from worker.engine.denoiser import Conditioning
-from worker.engine.text_encoder import TextEncoder, open_text_encoder
+from worker.engine.text_encoder import TOKENS, TextEncoder, explain_unread, open_text_encoder
 from worker.stickers.layout import draw_layout
 from worker.stickers.nouns import add_article, plural
 from worker.stickers.plan import place_drawings
@@ -37,7 +37,8 @@ class TextConditioner:
 
     def __call__(self, recipe: Recipe) -> Conditioning:
         """States (2, 24, 384), or (1, 24, 384) without guidance."""
-        return Conditioning(self.text(prompts_to_encode(recipe)))
+        notes = explain_unread(self.text.unread(recipe.prompt), TOKENS)
+        return Conditioning(self.text(prompts_to_encode(recipe)), notes=notes)
 
 
 class SheetConditioner:
@@ -50,9 +51,11 @@ class SheetConditioner:
         """States as TextConditioner's, and the same sheet for each row."""
         retrieved = self.retriever(recipe.prompt)
         *negative, prompt = prompts_to_encode(recipe)
-        states = self.text([*negative, drop_natural_colours(prompt, retrieved.things)])
+        prompt = drop_natural_colours(prompt, retrieved.things)
+        states = self.text([*negative, prompt])
+        notes = (*retrieved.notes, *explain_unread(self.text.unread(prompt), TOKENS))
         sheet = self.sheets(retrieved, Random(recipe.seed))
-        return Conditioning(states, sheets=sheet.expand(len(states), -1, -1, -1))
+        return Conditioning(states, sheets=sheet.expand(len(states), -1, -1, -1), notes=notes)
 
 
 def drop_natural_colours(prompt: str, things: Sequence[Sprite]) -> str:
@@ -135,4 +138,5 @@ def open_conditioner(description: Mapping[str, Any], folder: Path, vae: Any, pat
     def embed(texts: Sequence[str]) -> Any:
         return text.embed(texts).numpy()
 
-    return SheetConditioner(text, Retriever(bank, embed, name_vectors(bank, embed)), SheetTiles(bank, vae, patch))
+    retriever = Retriever(bank, embed, name_vectors(bank, embed), text.is_word)
+    return SheetConditioner(text, retriever, SheetTiles(bank, vae, patch))

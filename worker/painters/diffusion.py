@@ -97,7 +97,8 @@ class DiffusionPainter:
 
         def report(step: Step) -> None:
             preview = partial(self.preview_image, base, step.denoised)
-            on_step(Progress(skipped + step.number, step.seconds_left, step.joules, preview))
+            notes = painting.conditioning.notes
+            on_step(Progress(skipped + step.number, step.seconds_left, step.joules, preview, notes))
 
         try:
             latents = base.to(self.torch_device.name) + self.loop.paint(painting, report)[None]

@@ -19,6 +19,7 @@ from memo import BadRecipe, BadSetup, Recipe
 from worker.engine.adapters import Adapters
 from worker.engine.denoiser import Conditioning
 from worker.engine.device import Device
+from worker.engine.text_encoder import explain_unread, find_unread
 
 FAMILIES = dict(zip(STEP_LOOP_FAMILIES, (StableDiffusionPipeline, StableDiffusionXLPipeline), strict=True))
 
@@ -89,17 +90,26 @@ class PromptConditioner:
                 do_classifier_free_guidance=guided,
                 negative_prompt=(recipe.negative_prompt or None) if guided else None,
             )
+            notes = self.explain_unread(recipe.prompt)
         if not self.is_sdxl:
             prompt, negative = encoded
-            return Conditioning(torch.cat([negative, prompt]) if guided else prompt)
+            return Conditioning(torch.cat([negative, prompt]) if guided else prompt, notes=notes)
         prompt, negative, pooled, negative_pooled = encoded
         height, width = painted_size(recipe, self.side, self.size_range)
         time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=pooled.dtype)
         if not guided:
-            return Conditioning(prompt, pooled=pooled, time_ids=time_ids)
+            return Conditioning(prompt, pooled=pooled, time_ids=time_ids, notes=notes)
         return Conditioning(
-            torch.cat([negative, prompt]), pooled=torch.cat([negative_pooled, pooled]), time_ids=time_ids.repeat(2, 1)
+            torch.cat([negative, prompt]),
+            pooled=torch.cat([negative_pooled, pooled]),
+            time_ids=time_ids.repeat(2, 1),
+            notes=notes,
         )
+
+    def explain_unread(self, prompt: str) -> tuple[str, ...]:
+        """A note on what the text encoder, which reads 77 tokens, does not read."""
+        tokens = self.pipe.tokenizer.model_max_length
+        return explain_unread(find_unread(self.pipe.tokenizer, prompt, tokens), tokens)
 
 
 class SafetyChecker:

@@ -25,6 +25,7 @@ from worker.engine.device import Device
 from worker.engine.energy import open_meter
 from worker.engine.on_demand_thread import OnDemandThread
 from worker.engine.samplers import make_scheduler
+from worker.engine.text_encoder import explain_unread, find_unread
 
 from .port import ANY_TURN, OnStep, PainterOptions, Progress, TooLarge, Turn
 
@@ -42,6 +43,7 @@ class PipelineRequest:
     init_image: Image.Image | None = None
     turn: Turn = ANY_TURN
     cancelled: bool = False
+    notes: tuple[str, ...] = ()  # what the picture leaves out of the prompt, in words
     messages: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
 
     @property
@@ -207,6 +209,8 @@ class PipelinePainter:
         if not self.is_flow:
             self.pipe.scheduler = make_scheduler(self.pipe.scheduler.config, recipe.sampler, recipe.schedule)
         arguments = self.call_arguments(requests)
+        for request in requests:
+            request.notes = self.explain_unread(request.recipe.prompt)
         pipe = self.pipe
         if requests[0].init_image is not None:
             pipe = self.image_to_image
@@ -215,6 +219,22 @@ class PipelinePainter:
             pipe.progress_bar = lambda iterable=None, total=None: ProgressBar(requests, iterable, total, joules_used)
             images: list[Image.Image] = pipe(**arguments, **self.extra_arguments, output_type="pil").images
         return [image.convert("RGB") for image in images]
+
+    def explain_unread(self, prompt: str) -> tuple[str, ...]:
+        """A note on what not even the tokenizer with the longest texts reads of a prompt."""
+        names = [name for name in ("tokenizer", "tokenizer_2", "tokenizer_3") if getattr(self.pipe, name, None)]
+        limits = {name: self.prompt_length(getattr(self.pipe, name)) for name in names if "prompt" in self.parameters}
+        if not limits:
+            return ()
+        longest = max(limits, key=lambda name: limits[name])
+        return explain_unread(find_unread(getattr(self.pipe, longest), prompt, limits[longest]), limits[longest])
+
+    def prompt_length(self, tokenizer: Any) -> int:
+        """The number of tokens that the pipeline reads with a tokenizer: CLIP's own limit, or its argument for T5."""
+        limit = int(tokenizer.model_max_length)
+        argument = self.parameters.get(PROMPT_LENGTH)
+        chosen = self.extra_arguments.get(PROMPT_LENGTH, argument.default if argument else limit)
+        return limit if "CLIP" in type(tokenizer).__name__ else min(limit, int(str(chosen)))
 
     def call_arguments(self, requests: list[PipelineRequest]) -> dict[str, Any]:
         """The text-to-image arguments of requests with equal settings, as far as the pipeline takes them."""
@@ -264,7 +284,7 @@ class ProgressBar:
         self.step += steps
         joules = self.joules_used() / len(self.requests)
         for request in self.requests:
-            request.messages.put(Progress(self.step, joules=joules))
+            request.messages.put(Progress(self.step, joules=joules, notes=request.notes))
         if all(request.cancelled for request in self.requests):
             raise AllCancelled
 

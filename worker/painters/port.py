@@ -17,6 +17,7 @@ class Progress:
     seconds_left: float | None = None  # at the current speed
     joules: float = 0.0  # spent on the painting so far
     preview: Callable[[], Image.Image] | None = None  # makes a small, rough preview; cheap, but not free
+    notes: tuple[str, ...] = ()  # what the picture leaves out of the prompt, in words
     message: str = ""  # what the painter is waiting for, if it reports no steps
 
 
