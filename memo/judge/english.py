@@ -234,54 +234,57 @@ INVISIBLE_WORDS = MINOR_WORDS | frozenset(  # change nothing visible, or are lef
 
 STYLE_WORDS = frozenset(
     """
-    abstract absurdres acrylic action aerial aesthetic airbrush album ambient anatomy angle anime aperture aspect
-    artistic artistry artstation artwork artworks atmosphere atmospheric aura award awarded background
-    backdrop backlit backlight balanced banner baroque behance best blender bloom blur blurred blurry bokeh bold border
-    brushstroke brushstrokes brushwork camera's candid canon canvas captured caption cel cgi cgsociety charcoal chibi
-    chiaroscuro chromatic cinematic cinema closeup clarity classic close-up cleanly collage collection colorgraded colors colours
-    comic comics commercial commission complementary complex composition concept contemporary contest contrast cover
-    creative crisp cropped cubism cubist cyberpunk dall-e dappled deco deviantart depth design designed designer
-    detail details detailing diffuse diffused diffusion documentary dof doodle drawn dribbble dslr duotone dutch
-    dynamic edge editorial elaborate emblem engine engraving etching ethereal exhibition expert exposure expressionism
-    expressive extreme fantasy fauvism featured figurative filter film fine finely flare flawless focal focus focused
-    foreground fresco frame framed framing fps fujifilm futurism futuristic gallery game gaussian ghibli glitch gloss
-    glossy glow glowing gothic gouache gradient grading grain grainy grayscale greyscale graphic graphics grunge hasselblad
-    halftone hard hdr headshot highlights highres horror hq hyper hyperdetailed hyperreal hyperrealism hyperrealistic
-    iconic illuminated illumination illustrated illustrations imagery imax impasto impressionism impressionist
-    infographic infrared ink inspired instagram intricate iso isometric jpeg jpg kawaii knitted kodak landscape layered
-    layout leica lens lenses level lighting lightroom limited line lineart lines linocut lithograph logo lora lores
-    lossless lowpoly luminous macro magazine magical manga mapping masterful masterpieces material materials matte medium melancholic meme
-    metallic midjourney midtones minimal minimalism minimalist minimalistic mockup mode model modern monochromatic
-    monochrome mood moody mosaic motif motion movement movie multicolored muted mysterious mystical negative neon newest nikon
-    noir noise nostalgic nouveau nsfw occlusion octane official opaque optimized oldest organic original ornament
-    ornate outline outlined outlines overcast overexposed overlay page panorama panoramic papercraft parallax
-    pastel pastels pattern patterns perfect perspective photobashing photographed photographer photographic
-    photography photoreal photorealism photorealistic photoshop pixel pixels pixelated pixiv png polaroid polished
-    popular portfolio portra portrait portraiture pose posed poser poses positive poster posters post-processing precise
-    premium print printable printed printing prints procreate product production professional professionally profile
-    prompt proportions quality radiosity rating ratio raw ray rays raytraced raytracing realism realist redshift
-    reflection reflections reflective render rendered renders rendition resolution retouched retro reuters rim rococo
-    romanticism rule safe sample samples saturated saturation scattering sci-fi score screen screencap screengrab
-    screenshot sculpt seamless seed sepia series sfw shaded shader shaders shading shadow shadows sharpness shaped
-    sheet shot shots shutter sigma silhouette sketched sketches sketchy smoothness softbox solo sony space specular
-    sketch splash splatter stable standard steampunk step steps stencil stills stippling stock storybook stroke strokes
-    studio stunningly stylish stylised stylistic stylize stylized subject sublime subsurface super superb superior
-    surreal surrealism surrealist symbol symmetric symmetrical symmetry synthwave tag tags technicolor technique
-    telephoto texture textured textures theme themed thermal thirds thumbnail tiled tileable tilt tilt-shift timeless tone
-    toned tones top tracing traditional trending translucent transparent trend typographic typography ultra
-    ultradetailed ultrahd ultrarealistic uncropped undertones unity unreal upscaled vaporwave vector velvia version
-    vibe vibes vibrance vibrant victorian vignette vignetting viewer viewpoint vintage viral visible visual
-    visually visuals vivid volumetric voxel vray wallpaper wallpapers watercolor watercolors watercolour watercolours watermark
-    whimsical wide wide-angle widescreen winner winning woodblock woodcut zbrush zeiss zoom zoomed
-    male female blonde blond brunette
+    abstract absurdres acrylic action aerial aesthetic airbrush album ambient anatomy angle anime aperture artistic
+    artistry artstation artwork artworks aspect atmosphere atmospheric aura award awarded backdrop background
+    backlight backlit balanced banner baroque behance best blender blond blonde bloom blur blurred blurry bokeh bold
+    border brunette brushstroke brushstrokes brushwork camera's candid canon canvas caption captured cel cgi
+    cgsociety charcoal chiaroscuro chibi chromatic cinema cinematic clarity classic cleanly close-up closeup collage
+    collection colorgraded colors colours comic comics commercial commission complementary complex composition
+    concept contemporary contest contrast cover creative crisp cropped cubism cubist cyberpunk dall-e dappled deco
+    depth design designed designer detail detailing details deviantart diffuse diffused diffusion documentary dof
+    doodle drawn dribbble dslr duotone dutch dynamic edge editorial elaborate emblem engine engraving etching
+    ethereal exhibition expert exposure expressionism expressive extreme fantasy fauvism featured female figurative
+    film filter fine finely flare flawless focal focus focused foreground fps frame framed framing fresco fujifilm
+    futurism futuristic gallery game gaussian ghibli glitch gloss glossy glow glowing gothic gouache gradient
+    grading grain grainy graphic graphics grayscale greyscale grunge halftone hard hasselblad hdr headshot
+    highlights highres horror hq hyper hyperdetailed hyperreal hyperrealism hyperrealistic iconic illuminated
+    illumination illustrated illustrations imagery imax impasto impressionism impressionist infographic infrared ink
+    inspired instagram intricate iso isometric jpeg jpg kawaii knitted kodak landscape layered layout leica lens
+    lenses level lighting lightroom limited line lineart lines linocut lithograph logo lora lores lossless lowpoly
+    luminous macro magazine magical male manga mapping masterful masterpieces material materials matte medium
+    melancholic meme metallic midjourney midtones minimal minimalism minimalist minimalistic mockup mode model
+    modern monochromatic monochrome mood moody mosaic motif motion movement movie multicolored muted mysterious
+    mystical negative neon newest nikon noir noise nostalgic nouveau nsfw occlusion octane official oldest opaque
+    optimized organic original ornament ornate outline outlined outlines overcast overexposed overlay page panorama
+    panoramic papercraft parallax pastel pastels pattern patterns perfect perspective photobashing photographed
+    photographer photographic photography photoreal photorealism photorealistic photoshop pixel pixelated pixels
+    pixiv png polaroid polished popular portfolio portra portrait portraiture pose posed poser poses positive
+    post-processing poster posters precise premium print printable printed printing prints procreate product
+    production professional professionally profile prompt proportions quality radiosity rating ratio raw ray rays
+    raytraced raytracing realism realist redshift reflection reflections reflective render rendered renders
+    rendition resolution retouched retro reuters rim rococo romanticism rule safe sample samples saturated
+    saturation scattering sci-fi score screen screencap screengrab screenshot sculpt seamless seed sepia series sfw
+    shaded shader shaders shading shadow shadows shaped sharpness sheet shot shots shutter sigma silhouette sketch
+    sketched sketches sketchy smoothness softbox solo sony space specular splash splatter stable standard steampunk
+    stencil step steps stills stippling stock storybook stroke strokes studio stunningly stylised stylish stylistic
+    stylize stylized subject sublime subsurface super superb superior surreal surrealism surrealist symbol symmetric
+    symmetrical symmetry synthwave tag tags technicolor technique telephoto texture textured textures theme themed
+    thermal thirds thumbnail tileable tiled tilt tilt-shift timeless tone toned tones top tracing traditional
+    translucent transparent trend trending typographic typography ultra ultradetailed ultrahd ultrarealistic
+    uncropped undertones unity unreal upscaled vaporwave vector velvia version vibe vibes vibrance vibrant victorian
+    viewer viewpoint vignette vignetting vintage viral visible visual visually visuals vivid volumetric voxel vray
+    wallpaper wallpapers watercolor watercolors watercolour watercolours watermark whimsical wide wide-angle
+    widescreen winner winning woodblock woodcut zbrush zeiss zoom zoomed
     """.split()
 )
 STYLE_PHRASES = re.compile(  # with a thing's name in them that nobody means: "bird's eye view", "pencil sketch"
     r"\b(?:"
     r"(?:bird|worm|fish|bug|drone)s?(?:'s)?[ -]?eyes?(?: (?:view|lens|shot|perspective|angle))?"
-    r"|(?:facing|looking (?:at|into)|in front of) the (?:camera|lens|viewer)|camera (?:angle|shot|view)s?|teal and orange"
+    r"|(?:facing|looking (?:at|into)|in front of) the (?:camera|lens|viewer)|camera (?:angle|shot|view)s?"
+    r"|teal and orange"
     r"|hand[ -](?:drawn|painted|made|crafted|lettered|colou?red)|(?:high|low)[ -]key|pop art"
-    r"|(?:food|fashion|product|street|wildlife|nature|portrait|wedding|night|sports?|stock|travel) photo(?:graphy|graph|s)?"
+    r"|(?:food|fashion|product|street|wildlife|nature|portrait|wedding|night|sports?|stock"
+    r"|travel) photo(?:graphy|graph|s)?"
     r"|(?:limited|muted|warm|cold|cool|pastel|earthy?|vivid|bright|dark) palettes?"
     r"|eye[ -]level|eye[ -]catching|eye contact|eye[ -]candy"
     r"|(?:pen|pencil|crayon|chalk|charcoal|ink|marker|biro|paint|brush|needle)s?"
@@ -292,12 +295,15 @@ STYLE_PHRASES = re.compile(  # with a thing's name in them that nobody means: "b
     r"|(?:comic|story|sketch|picture|colou?ring|children'?s|kids'?|fairy ?tale|art)[ -]?(?:picture )?books?"
     r"(?: (?:style|illustration|page|cover|panel|art))*"
     r"|(?:book|album|magazine|record|cd|dvd|vhs|game|newspaper|brochure) (?:cover|art|illustration|insert)"
-    r"|(?:tarot|trading|greeting|playing|birthday|christmas|post|business|collectible) ?card(?: (?:art|design|style))?"
-    r"|(?:t-?shirt|tee|tattoo|character|sticker|app|web|ui|game|poster|logo|print) (?:design|print|icon|art|asset|sheet)s?"
+    r"|(?:tarot|trading|greeting|playing|birthday|christmas|post|business|collectible) ?card(?: (?:art|design"
+    r"|style))?"
+    r"|(?:t-?shirt|tee|tattoo|character|sticker|app|web|ui|game|poster|logo|print) (?:design|print|icon|art"
+    r"|asset|sheet)s?"
     r"|stained[ -]glass(?: windows?)?|paper[ -]?cut(?:out|ting)?s?|plush(?:ie)?(?: toy)?|bas[ -]relief"
     r"|(?:lens|sun|light) (?:flare|leak|ray|beam|streak)s?|god ?rays|sunbeams?|light ?rays"
     r"|(?:key|fill|rim|hair|ring|back|ambient|studio|hard|soft|natural|warm|cold|neon|stage|dim|volumetric) lights?"
-    r"|(?:film|movie|tv|television|dvd|vhs|cartoon|disney|pixar|anime) ?(?:still|grain|noir|screen|scene|screen ?grab|"
+    r"|(?:film|movie|tv|television|dvd|vhs|cartoon|disney|pixar|anime) ?(?:still|grain|noir|screen|scene"
+    r"|screen ?grab|"
     r"screen ?shot|cap|style|poster|show)s?"
     r"|shot (?:on|with|by) (?:an? )?(?:\w+ )?(?:iphone|phone|film|camera|canon|nikon|sony|leica|fujifilm|gopro|drone)"
     r"|(?:full|half|upper|whole) body(?: (?:shot|portrait|view|picture))?|(?:cowboy|long|group|medium) shot"
@@ -309,7 +315,8 @@ STYLE_PHRASES = re.compile(  # with a thing's name in them that nobody means: "b
     r"|(?:golden|blue|magic) hour|(?:golden|divine) (?:ratio|proportions?)"
     r"|(?:gold|silver|bronze) (?:leaf|foil|ratio)|double exposure|fish ?bowl lens"
     r"|(?:colou?r|tone|skin|film|warm|cold|cool|earth) (?:tone|grading|grade|palette|scheme|temperature)s?"
-    r"|made (?:of|from|out of) (?:wood|metal|glass|stone|rock|clay|paper|brick|bricks|ice|yarn|gold|cloth|plastic|felt)"
+    r"|made (?:of|from|out of) (?:wood|metal|glass|stone|rock|clay|paper|brick|bricks|ice|yarn|gold|cloth"
+    r"|plastic|felt)"
     r")(?![\w-])"
 )
 STYLE_SENTENCE = re.compile(  # up to the end of a tag: by an artist, in the style of somebody, --ar 16:9

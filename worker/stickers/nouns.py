@@ -78,14 +78,14 @@ def head_word(name: str) -> str:
 # drawn only if a prompt names nothing else.
 NOT_NOUNS = frozenset(
     """
-    angry anxious art astonished biking blush calling camping censored cheers climbing cloudy cold compression confused
-    construction cool date disappointed disguised drooling exhale exhaling expressionless fencing flags flushed
-    frowning grimacing grin grinning growing hooray horns hot hug hugging hushed innocent joy kissing laughing
-    levitate levitating lmao locked lol low lying mag mega melt metal mute nauseated neutral notes
-    partying party peek pensive pinch pleading pour pout punch quiet rage rainy relaxed relieved rofl
-    royalty running salute satisfied scream shaking shush sleeping sleepy smile smirk smirking smoking
-    sneezing snowy sob sound standing stormy sunny sweat tada thinking tired triumph unamused unlock unlocked victory
-    vulcan walking weary wedding wink wood woozy worried worry wrestling wtf yawn yawning yes yum zany
+    angry anxious art astonished biking blush calling camping censored cheers climbing cloudy cold compression
+    confused construction cool date disappointed disguised drooling exhale exhaling expressionless fencing flags
+    flushed frowning grimacing grin grinning growing hooray horns hot hug hugging hushed innocent joy kissing
+    laughing levitate levitating lmao locked lol low lying mag mega melt metal mute nauseated neutral notes party
+    partying peek pensive pinch pleading pour pout punch quiet rage rainy relaxed relieved rofl royalty running
+    salute satisfied scream shaking shush sleeping sleepy smile smirk smirking smoking sneezing snowy sob sound
+    standing stormy sunny sweat tada thinking tired triumph unamused unlock unlocked victory vulcan walking weary
+    wedding wink wood woozy worried worry wrestling wtf yawn yawning yes yum zany
     """.split()
 )
 BODY_PARTS = frozenset("eye eyes ear ears nose mouth lips tongue tooth teeth leg legs foot feet muscle smile".split())

@@ -113,7 +113,7 @@ class Retriever:
         return Retrieved(tuple(mention.thing for mention in drawn), style, composition, tuple(notes))
 
     def choose_style(self, prompt: str, mentions: Sequence[Mention]) -> str:
-        """The style that the prompt names, if all things are drawn in it; else one that the first thing is drawn in."""
+        """The style that the prompt names, if all things are drawn in it; else one of the first thing's."""
         text = prompt.lower()
         style = next((name for name, words in STYLE_WORDS.items() if re.search(words, text)), DEFAULT_STYLE)
         if all(style in self.bank.styles_of(mention.thing) for mention in mentions):
@@ -186,10 +186,12 @@ def explain_omissions(
     if not mentions and words:
         yield "nothing in the prompt is a thing that this model can draw: it paints only scenery, colours and light"
     if left_out := [mention.thing.names[0] for mention in mentions if mention not in drawn]:
-        yield f"this model draws at most {MAX_THINGS} things of one style: it leaves out {quote(left_out[:MAX_NOTED])}"
+        left_out = left_out[:MAX_NOTED]
+        yield f"this model draws at most {MAX_THINGS} things of one style: it leaves out {quote(left_out)}"
     for mention, count, limit in zip(drawn, counts, limit_counts(counts), strict=False):
         if limit < count:
-            yield f"a picture has room for {MAX_DRAWINGS} drawings: {limit} of {mention.thing.names[0]!r}, not {count}"
+            name = mention.thing.names[0]
+            yield f"a picture has room for {MAX_DRAWINGS} drawings: {limit} of {name!r}, not {count}"
 
 
 def explain_unknown(words: Sequence[str], guess: Mention | None) -> Iterator[str]:

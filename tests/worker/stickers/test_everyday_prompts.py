@@ -38,18 +38,18 @@ def names(retrieve, prompt):
     return [thing.names[0] for thing in retrieve(prompt).things]
 
 
-@pytest.mark.parametrize(("part", "bound"), [(TUNED, 0.0), (HELD_OUT, 0.05)])
+@pytest.mark.parametrize(("part", "bound"), [(TUNED, 0.0), (HELD_OUT, 0.02)])
 def test_words_about_style_draw_nothing(retrieve, part, bound):
     tails = lines("tails.txt", part)
     drawn = {tail: things for tail in tails if (things := names(retrieve, f"a red fox, {tail}")) != ["fox"]}
     assert len(drawn) <= bound * len(tails), drawn
 
 
-@pytest.mark.parametrize(("part", "missing_bound", "extra_bound"), [(TUNED, 0.0, 0.01), (HELD_OUT, 0.02, 0.05)])
+@pytest.mark.parametrize(("part", "missing_bound", "extra_bound"), [(TUNED, 0.0, 0.01), (HELD_OUT, 0.02, 0.08)])
 def test_everyday_prompts_draw_what_they_name(retrieve, part, missing_bound, extra_bound):
     expected, missing, extra = 0, [], []
     for row in lines("everyday.txt", part):
-        prompt, _, text = row.partition(" | ")
+        prompt, text = map(str.strip, row.split("|"))
         things = set(text.split(", ")) - {""}
         required = {thing for thing in things if not thing.startswith("(")}
         drawn = set(names(retrieve, prompt))
