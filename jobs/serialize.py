@@ -61,7 +61,9 @@ def job_to_generation(job: Job, img: str) -> dict[str, Any]:
         "id": str(uuid.UUID(job.id)),
         "state": HORDE_STATES.get(job.state, "processing"),
         "censored": False,
-        "gen_metadata": [{"type": "information", "value": "see_ref", "ref": explain_origin(job)}],
+        "gen_metadata": [
+            {"type": "information", "value": "see_ref", "ref": text} for text in (explain_origin(job), *job.notes)
+        ],
     }
 
 

@@ -303,8 +303,8 @@ def row_flops(name: str) -> float:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = UNet2DConditionModel(**MODELS[name])
         shape, states = sample_shape(unet), torch.empty(1, TOKENS, unet.config.cross_attention_dim)
-        inputs = {"pooled": torch.empty(1, POOLED[name]), "time_ids": torch.empty(1, 6)} if name in POOLED else {}
-        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Conditioning(states, **inputs))
+        pooled, time_ids = (torch.empty(1, POOLED[name]), torch.empty(1, 6)) if name in POOLED else (None, None)
+        Denoiser(unet)(torch.empty(1, *shape), torch.empty(1), Conditioning(states, pooled=pooled, time_ids=time_ids))
     return float(counter.get_total_flops())
 
 

@@ -53,6 +53,11 @@ def load_notes(text: str | None) -> tuple[str, ...]:
     return tuple(json.loads(text)) if text else ()
 
 
+def all_notes(fields: Mapping[str, str], picture: Picture | None) -> tuple[str, ...]:
+    """The notes on a request, and those on its picture."""
+    return load_notes(fields.get("notes")) + (picture.notes if picture else ())
+
+
 def pair_up(reply: Sequence[str]) -> dict[str, str]:
     """The hash that a script returned as field, value, field, value …"""
     return dict(zip(reply[::2], reply[1::2], strict=True))
@@ -65,6 +70,7 @@ def read_number(text: str | None) -> float | None:
 
 def job_from_memory(job: str, fields: Mapping[str, str]) -> Job:
     """A job that memory answered, from the fields of its hash."""
+    picture = load_picture(fields["picture"])
     return Job(
         id=job,
         painting=None,
@@ -74,8 +80,8 @@ def job_from_memory(job: str, fields: Mapping[str, str]) -> Job:
         recipe=load_recipe(fields["recipe"]),
         created=float(fields["created"]),
         finished=float(fields["created"]),
-        notes=load_notes(fields.get("notes")),
-        picture=load_picture(fields["picture"]),
+        notes=all_notes(fields, picture),
+        picture=picture,
         user=fields.get("user", ""),
         scope=fields.get("scope", SHARED),
         random_seed=True,
@@ -96,6 +102,7 @@ def job_from_painting(
     state = State.CANCELLED if cancelled else State(painting["state"])
     recipe = load_recipe(painting["recipe"])
     running = state is State.RUNNING
+    picture = load_picture(painting.get("picture")) if state is State.DONE else None
     return Job(
         id=job,
         painting=fields["painting"],
@@ -112,8 +119,8 @@ def job_from_painting(
         message=painting.get("message", "") if running else "",
         previewed=int(painting["previewed"]) if running and "previewed" in painting else None,
         error=painting.get("error"),
-        notes=load_notes(fields.get("notes")),
-        picture=load_picture(painting.get("picture")) if state is State.DONE else None,
+        notes=all_notes(fields, picture),
+        picture=picture,
         user=fields.get("user", ""),
         scope=painting["scope"],
         random_seed=fields.get("random_seed") != "0",

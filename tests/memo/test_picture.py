@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from memo import BadKey, Picture, read_png, to_text, write_png
-from memo.picture import scope_of, without_scope
+from memo.picture import record, scope_of, without_scope
 
 
 def test_a_png_holds_everything_about_its_picture(recipe):
@@ -93,3 +93,9 @@ def test_a_recipe_after_the_pixels_is_read_too(png):
     pixels = [chunk for chunk in texts_and_pixels if chunk[4:8] == b"IDAT"]
     assert len(texts) == 3
     assert read_png(png[:8] + b"".join([header, *pixels, *texts, end])) == read_png(png)
+
+
+def test_notes_are_kept_in_the_file(recipe):
+    picture = Picture(recipe=recipe, created=1.0, seconds=2.0, notes=("it leaves out 'whale'", "½"))
+    assert read_png(write_png(Image.new("RGB", (8, 8)), picture)) == picture
+    assert "notes" not in record(replace(picture, notes=()))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from jobs.job import State
+from jobs.serialize import job_to_generation
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from memo.init_image import init_image_object
@@ -331,3 +332,18 @@ def test_one_message_is_enough_for_all_waiting_paintings(runner, job_store, reci
     assert runner.handle_message("stickers") == "done, done, done"
     assert painter.painted == ["fox 0", "fox 1", "fox 3"] and job_store.statistics.count_waiting("not ours") == 1
     assert runner.handle_message("stickers") == ""
+
+
+def test_a_picture_and_its_job_keep_the_notes_of_its_painter(runner, job_store, job):
+    def painter(recipe, on_step, init_image=None, turn=None):
+        for step in range(1, recipe.steps + 1):
+            on_step(Progress(step, notes=("it leaves out the whale",)))
+        return Image.new("RGB", (64, 64))
+
+    painter.device, painter.metered = "test", True
+    runner.painters = lambda name: painter
+    assert runner.paint(job.recipe.model) == "done"
+    done = job_store.jobs.find(job.id)
+    assert done.notes == done.picture.notes == ("it leaves out the whale",)
+    metadata = job_to_generation(done, img="")["gen_metadata"]
+    assert [item["ref"] for item in metadata][1:] == ["it leaves out the whale"]

@@ -5,7 +5,7 @@ picture and added to the UNet's down blocks. Knows no prompts and no noise sched
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ class Conditioning:
     sheets: Tensor | None = None
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
-    notes: tuple[str, ...] = ()  # what the rows leave out of the prompt, in words
+    notes: tuple[str, ...] = field(default=(), kw_only=True)  # what the rows leave out of the prompt, in words
 
     def __len__(self) -> int:
         return len(self.tensors()[0])

@@ -89,7 +89,7 @@ class DiffusionPainter:
         """See Painter. If the model paints another size, the picture is scaled to the recipe's."""
         painting = self.make_painting(recipe)
         painting.user, painting.rank = turn.user, turn.rank
-        sheets = painting.conditioning.sheets
+        sheets, notes = painting.conditioning.sheets, painting.conditioning.notes
         base = torch.zeros(()) if sheets is None else sheet_latents(sheets[:1])
         if init_image is not None:
             painting.init_latents = (self.encode(init_image, painting.shape) - base)[0]
@@ -97,7 +97,6 @@ class DiffusionPainter:
 
         def report(step: Step) -> None:
             preview = partial(self.preview_image, base, step.denoised)
-            notes = painting.conditioning.notes
             on_step(Progress(skipped + step.number, step.seconds_left, step.joules, preview, notes))
 
         try:

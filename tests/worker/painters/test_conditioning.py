@@ -65,6 +65,13 @@ def test_threads_do_not_change_each_others_padding(text, monkeypatch):
     assert all(torch.equal(states.result(), alone) for states in futures[::2])
 
 
+def test_a_note_says_which_words_the_text_encoder_does_not_read(text):
+    conditioner = TextConditioner(text)
+    assert conditioner(recipe("a quiet lake " * 7)).notes == ()
+    (note,) = conditioner(recipe("a quiet lake " * 7 + "and a red fox")).notes
+    assert note == "the model reads only the first 24 tokens of a prompt, so not 'a red fox'"
+
+
 @pytest.mark.parametrize(
     ("prompt", "number"), [("cat", 0), ("a cute kitten", 0), ("spaceship", 1), ("rocket", 1), ("a rocket, please", 1)]
 )

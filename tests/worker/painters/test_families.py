@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 from jobs.models import Catalogue
 from memo import BadRecipe, BadSetup
-from tests.stock_models import write_sdxl, write_stable_diffusion
+from tests.stock_models import TOKENS, write_sdxl, write_stable_diffusion
 from worker.engine.samplers import make_scheduler
 from worker.engine.upscaler import EnlargingNetwork, open_upscaler, save_upscaler
 from worker.painters.diffusion import to_image
@@ -65,6 +66,16 @@ def test_the_picture_is_that_of_diffusers_own_pipeline(
     recipe = catalogue.recipe({"model": name, **fields, "sampler": sampler})
     picture = np.asarray(painter(recipe, lambda progress: None), np.float32)
     assert np.abs(picture - paint_by_diffusers(catalogue, recipe)).max() <= 1
+
+
+def test_a_note_says_what_the_text_encoder_does_not_read(one_thread, catalogue, painter, name):
+    short = catalogue.recipe({"model": name, "prompt": "a fox", "seed": 1, "steps": 2})
+    notes = {prompt: set() for prompt in ("a fox", "a" * TOKENS + "fox")}
+    for prompt, seen in notes.items():
+        painter(replace(short, prompt=prompt), lambda progress, seen=seen: seen.add(progress.notes))
+    assert notes["a fox"] == {()}
+    (((note,),),) = (notes["a" * TOKENS + "fox"],)
+    assert f"the first {TOKENS} tokens" in note
 
 
 def with_init_image(catalogue, name, **more):

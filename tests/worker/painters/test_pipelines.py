@@ -74,6 +74,15 @@ def test_each_step_is_reported(one_thread, catalogue, painter, name):
     assert picture.size == (64, 64) and np.asarray(picture).std() > 1
 
 
+def test_a_note_says_what_the_longest_text_encoder_does_not_read(one_thread, catalogue, painter, name):
+    notes = set()
+    painter(make_recipe(catalogue, name, 3, prompt="a" * 600), lambda progress: notes.add(progress.notes))
+    assert [len(note) for note in notes] == [0 if name == "ddpm" else 1]
+    notes.clear()
+    painter(make_recipe(catalogue, name, 3, prompt="a fox"), lambda progress: notes.add(progress.notes))
+    assert notes == {()}
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
