@@ -30,7 +30,7 @@ from . import create_app
 from .config import WebConfig
 from .limits import storage_uri
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("web")  # __name__ is "__main__" here
 
 THREADS = 400  # each answers one request or holds one event stream
 MOST_CONNECTIONS = 4000
