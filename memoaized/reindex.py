@@ -25,7 +25,7 @@ from memo.index import ForeignCollection, Index, Labels, PendingPaintings, open_
 from memo.init_image import INIT_IMAGES
 from memo.judge.feedback import Label
 from memo.memory import object_name
-from memo.store import Store, open_store
+from memo.store import Store, is_whole, open_store
 from memo.thumbnail import THUMBNAILS
 
 from .up import LOOPBACK, DataFolderLock, prepare_text_model
@@ -171,9 +171,12 @@ def read_picture(store: Store, name: str) -> Picture:
     Raises BadKey if it carries no recipe or another picture's, and Forgotten if it is not in the store.
     """
     try:
-        picture = read_png(store.get(name))
+        data = store.get(name)
+        picture = read_png(data)
     except (ValueError, TypeError, AttributeError) as error:
         raise BadKey(f"its recipe is damaged: {error}") from error
+    if not is_whole(name, data):
+        raise BadKey("it is cut short or damaged")
     if object_name(picture.key) != name:
         raise BadKey(f"it carries the recipe of another picture, {picture.key}")
     return picture

@@ -5,10 +5,11 @@ from urllib.parse import urlsplit
 
 from memo.errors import BadSetup
 
+from .checked import CheckedStore, is_whole
 from .folder import FolderStore
 from .port import PNG, Store
 
-__all__ = ["PNG", "FolderStore", "Store", "open_store"]
+__all__ = ["PNG", "CheckedStore", "FolderStore", "Store", "is_whole", "open_store"]
 
 
 def open_store(url: str, *, access_key: str | None = None, secret_key: str | None = None) -> Store:

@@ -1,8 +1,10 @@
 """A store in a folder of this machine."""
 
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from memo.errors import Forgotten, Unavailable
@@ -21,18 +23,32 @@ class FolderStore:
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
         """See Store."""
+        return self.write(name, data, write_once)
+
+    def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
+        """See Store."""
+        self.write(name, data, write_over)
+
+    def write(self, name: str, data: bytes, write_file: Callable[[Path, bytes], bool]) -> bool:
+        """Write an object in its folder, with what `write_file` returns. Raises Unavailable."""
         path = self.path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return write_once(path, data)
+            return write_file(path, data)
         except OSError as error:
             raise Unavailable(f"cannot write {path}: {error}") from error
 
     def get(self, name: str) -> bytes:
         """See Store."""
+        return self.tail(name, sys.maxsize)
+
+    def tail(self, name: str, count: int) -> bytes:
+        """See Store."""
         try:
-            return self.path(name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            with self.path(name).open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - count))
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Forgotten(name) from None
         except OSError as error:
             raise Unavailable(f"cannot read {self.path(name)}: {error}") from error
@@ -87,20 +103,37 @@ def write_once(path: Path, data: bytes) -> bool:
     """Create a file with all its data synced to disk; False if it exists. Raises OSError."""
     if path.exists():
         return False
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with written_beside(path, data) as part:
+            os.link(part, path)
+    except FileExistsError:
+        return False
+    sync_folder(path.parent)
+    return True
+
+
+def write_over(path: Path, data: bytes) -> bool:
+    """Put a file with all its data in place of the one that is there, and return True. Raises OSError."""
+    with written_beside(path, data) as part:
+        os.replace(part, path)
+    sync_folder(path.parent)
+    return True
+
+
+@contextmanager
+def written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """Yield a file in the same folder that has the data, synced to disk; it is gone afterwards."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o644)
-        os.link(part, path)
-    except FileExistsError:
-        return False
+        part.chmod(0o644)
+        yield part
     finally:
-        os.unlink(part)
-    sync_folder(path.parent)
-    return True
+        part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

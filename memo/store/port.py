@@ -12,8 +12,14 @@ class Store(Protocol):
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
         """Write an object durably and atomically; returns False and changes nothing if the name exists."""
 
+    def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
+        """Write an object durably and atomically in place of one that is broken."""
+
     def get(self, name: str) -> bytes:
         """The bytes of an object; raises Forgotten."""
+
+    def tail(self, name: str, count: int) -> bytes:
+        """The last bytes of an object, all of them if it has no more than `count`; raises Forgotten."""
 
     def exists(self, name: str) -> bool:
         """Whether there is an object of this name."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from memo.errors import BadSetup, Forgotten, Unavailable
 
@@ -40,20 +41,40 @@ class S3Store:
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
         """See Store. `If-None-Match: *` makes the server refuse a second writer."""
-        target = {"Bucket": self.bucket, "Key": self.prefix + name}
         try:
-            with translate_errors():
-                self.client.put_object(**target, Body=data, ContentType=content_type, IfNoneMatch="*")
+            self.write(name, data, content_type, IfNoneMatch="*")
         except ClientError as error:
             if status(error) in (409, 412):
                 return False
             raise
         return True
 
+    def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
+        """See Store."""
+        self.write(name, data, content_type)
+
+    def write(self, name: str, data: bytes, content_type: str, **conditions: str) -> None:
+        """Send an object. Raises Unavailable, and ClientError for a condition that does not hold."""
+        with translate_errors():
+            self.client.put_object(
+                Bucket=self.bucket, Key=self.prefix + name, Body=data, ContentType=content_type, **conditions
+            )
+
     def get(self, name: str) -> bytes:
         """See Store."""
+        return self.read(name)
+
+    def tail(self, name: str, count: int) -> bytes:
+        """See Store. An empty object has no range, which a server answers with 416."""
+        try:
+            return self.read(name, Range=f"bytes=-{count}")[-count:]
+        except ClientError:
+            return b""
+
+    def read(self, name: str, **conditions: str) -> bytes:
+        """The bytes of an object. Raises Forgotten, Unavailable, and ClientError for a range that does not exist."""
         with translate_errors():
-            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name)
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + name, **conditions)
             data: bytes = answer["Body"].read()
             return data
 
@@ -109,16 +130,16 @@ def status(error: ClientError) -> int | None:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise boto3's errors as ours, except refusals of conditional writes, which the caller handles."""
+    """Raise boto3's errors as ours, except for conditions and ranges, which the caller handles."""
     try:
         yield
     except ClientError as error:
         if status(error) == 404:
             raise Forgotten(str(error)) from error
-        if status(error) in (409, 412):
+        if status(error) in (409, 412, 416):
             raise
         raise Unavailable(f"the picture store refused the request: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise Unavailable(f"the picture store does not answer: {error}") from error
 
 
