@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 import psutil
+from PIL import Image
 from qdrant_client.models import CollectionStatus
 
 from index_server import FLUSH_SECONDS
-from memo import Memory, Picture, Recipe
+from memo import Memory, Picture, Recipe, write_png
 from memo.embed import Embedder, open_embedder
 from memo.index import Labels, PendingPaintings, open_index, open_sibling
 from memo.judge.factory import open_judge
@@ -40,6 +41,7 @@ SIZES = (1_000, 10_000, 100_000)
 PROMPTS_EACH = 200  # of each of the three kinds of lookups
 WARM_UP = 20  # lookups before the measured ones
 BATCH = 256  # prompts that are remembered at once
+PIXEL = Image.new("RGB", (1, 1))  # of every picture, since only its recipe counts
 
 
 def main() -> None:
@@ -113,7 +115,7 @@ def remember(memory: Memory, embedder: Embedder, random: Random) -> Iterator[Mea
         vectors = np.concatenate([embedder([prompt]) for _, prompt in batch])  # one by one, as the worker embeds them
         memory.index.add_all(pictures, vectors)
         for picture in pictures:
-            memory.store.put(object_name(picture.key), b"")
+            memory.store.put(object_name(picture.key), write_png(PIXEL, picture))
         yield from (meaning for meaning, _ in batch)
 
 

@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from memo import Memory, Recall, Recipe
+from memo import Memory, Recall, Recipe, write_png
 from memo.embed import Embedder, open_embedder
 from memo.index import Index, Labels, PendingPaintings, open_index, open_sibling
 from memo.judge.factory import open_judge
@@ -29,7 +29,7 @@ from memo.store import FolderStore
 from training.judge.edits import SAME_PICTURE, make_pair, normalize
 from training.judge.pair_pool import read_prompts
 
-from .recall import make_picture, make_recipe, start_index_server
+from .recall import PIXEL, make_picture, make_recipe, start_index_server
 
 REAL = "imagereward"
 REPEATED = ("parti", "dsg", "geneval")  # files of prompts that no judge is trained on
@@ -105,7 +105,7 @@ class Replay:
         while self.busy and self.busy[0][0] <= self.clock:
             _, number, painting, recipe = heapq.heappop(self.busy)
             picture = make_picture(recipe.prompt, number)
-            self.memory.store.put(object_name(picture.key), b"")
+            self.memory.store.put(object_name(picture.key), write_png(PIXEL, picture))
             self.memory.index_picture(picture)
             self.memory.painting_ended(painting)
 

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from bench.hit import send_json, wait_until
-from bench.recall import BATCH, start_index_server
+from bench.recall import BATCH, PIXEL, start_index_server
 from jobs.models import Catalogue
-from memo import MemoConfig, Memory, Picture, open_memory
+from memo import MemoConfig, Memory, Picture, open_memory, write_png
 from memo.memory import object_name
 from memoaized.up import free_port
 from training.judge.grammar import Meaning, draw_meaning, write_prompt
@@ -122,7 +122,7 @@ def fill(memory: Memory, catalogue: Catalogue, random: Random, count: int) -> li
         pictures = [Picture(recipe=recipe, created=time.time(), seconds=1.0) for recipe in recipes]
         memory.index.add_all(pictures, np.concatenate([memory.embedder([prompt]) for prompt in batch]))
         for picture in pictures:
-            memory.store.put(object_name(picture.key), b"")
+            memory.store.put(object_name(picture.key), write_png(PIXEL, picture))
     return [(meaning, prompt) for prompt, meaning in remembered.items()]
 
 

@@ -11,7 +11,7 @@ from memo.judge.feedback import Label, doubt_factor
 from memo.judge.port import Judge, Verdict
 from memo.judge.relaxed import strip_harmless_extras
 from memo.judge.words import same_words
-from memo.store import Store
+from memo.store import CheckedStore, Store
 
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
@@ -66,7 +66,7 @@ class Memory:
         pending: PendingPaintings | None = None,
         labels: Labels | None = None,
     ) -> None:
-        self.embedder, self.index, self.store, self.judge = embedder, index, store, judge
+        self.embedder, self.index, self.store, self.judge = embedder, index, CheckedStore(store), judge
         self.pending, self.labels = pending, labels
 
     def recall(
@@ -232,18 +232,18 @@ class Memory:
         return [label.wanted for label in labels if not label.right]
 
     def check_bytes(self, picture: Picture) -> bool:
-        """Whether the store holds a picture; if not, removes its point, unless the store holds nothing at all."""
+        """Whether the store holds all of a picture; if not, removes its point, unless the store holds nothing."""
         if self.store.exists(object_name(picture.key)):
             return True
         if next(iter(self.store.names()), None) is None:
             log.error("the store is empty, but the index names picture %s: is MEMO_STORE right?", picture.key)
             return False
-        log.error("the store does not hold picture %s; removed it from the index", picture.key)
+        log.error("the store does not hold picture %s, or not all of it; removed it from the index", picture.key)
         self.index.remove(picture.key)
         return False
 
     def keep(self, picture: Picture, png: bytes) -> bool:
-        """Store the bytes durably; False if a picture with this key is kept already, which is left as it is."""
+        """Store the bytes durably; False if a whole picture with this key is kept already, which is left as it is."""
         return self.store.put(object_name(picture.key), png)
 
     def index_picture(self, picture: Picture, *, new: bool = False) -> None:
@@ -259,7 +259,7 @@ class Memory:
         self.embedder([recipe.prompt])
 
     def has(self, key: str) -> bool:
-        """Whether the store holds the bytes of a picture."""
+        """Whether the store holds all bytes of a picture."""
         return self.store.exists(object_name(key))
 
     def keep_init_image(self, data: bytes, scope: str = SHARED) -> str:
@@ -315,9 +315,9 @@ class Memory:
         """
         try:
             allowed = scope is None or (scope == SHARED and self.belongs(key, scope))
+            return self.store.link(object_name(key), LINK_SECONDS) if allowed else None
         except Unavailable:
-            allowed = False
-        return self.store.link(object_name(key), LINK_SECONDS) if allowed else None
+            return None
 
     def newest(
         self, *, scope: str = SHARED, limit: int, before: float | None = None, **filters: Any

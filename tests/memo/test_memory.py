@@ -10,6 +10,7 @@ from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
 from memo.index import PendingPaintings, open_index, open_sibling
+from memo.init_image import init_image_object
 from memo.judge.port import Verdict
 from memo.memory import object_name
 from memo.thumbnail import thumbnail_object
@@ -264,6 +265,34 @@ def test_a_store_that_is_suddenly_empty_does_not_empty_the_index(memory, remembe
     assert memory.recall(recipe).match is None and "is MEMO_STORE right?" in caplog.text
     memory.store.put(object_name(picture.key), data)
     assert memory.recall(recipe).match
+
+
+@pytest.mark.parametrize("broken", [b"", b"half", b"<html>Bad Gateway</html>"])
+def test_a_picture_whose_file_is_broken_is_not_answered_and_is_painted_anew(
+    memory, remember, recipe, store, broken, caplog
+):
+    picture = remember(recipe)
+    whole = store.get(object_name(picture.key))
+    assert memory.recall(recipe).match
+    store.replace(object_name(picture.key), whole[:200] if broken == b"half" else broken)
+    assert memory.recall(recipe).match is None and not memory.has(picture.key)
+    with pytest.raises(Forgotten):
+        memory.image(picture.key)
+    assert f"{picture.key}.png in the picture store is no whole picture" in caplog.text
+    assert memory.keep(picture, whole) and memory.image(picture.key) == whole
+
+
+def test_a_broken_thumbnail_or_initial_image_is_made_again(memory, remember, recipe, store):
+    picture = remember(recipe)
+    thumbnail = memory.thumbnail(picture.key)
+    store.replace(thumbnail_object(picture.key), thumbnail[:20])
+    assert memory.thumbnail(picture.key) == store.get(thumbnail_object(picture.key)) == thumbnail
+    name = memory.keep_init_image(memory.image(picture.key))
+    whole = memory.init_image(name)
+    store.replace(init_image_object(name, "shared"), b"")
+    assert not memory.has_init_image(name)
+    memory.keep_init_image(memory.image(picture.key))
+    assert memory.init_image(name) == whole
 
 
 def test_an_index_that_is_down_is_a_miss_with_that_reason(embedder, memory, recipe, unused_port):

@@ -1,14 +1,17 @@
 """The contract of all stores, run on a folder and on two independent S3 servers."""
 
+import io
 import os
 import threading
 import urllib.request
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from PIL import Image
 
 from memo import BadSetup, Forgotten, Unavailable
-from memo.store import FolderStore, Store, open_store
+from memo.store import CheckedStore, FolderStore, Store, open_store
 
 
 def s3(server, bucket: str = "pictures") -> Store:
@@ -180,3 +183,83 @@ def test_a_relative_folder_is_allowed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     open_store("file:var/pictures").put("ab/x.png", b"1")
     assert Path("var/pictures/ab/x.png").read_bytes() == b"1"
+
+
+def noise_png() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(file, "PNG")
+    return file.getvalue()
+
+
+WHOLE = noise_png()
+BROKEN = {
+    "empty": b"",
+    "half": WHOLE[: len(WHOLE) // 2],
+    "without its last byte": WHOLE[:-1],
+    "an error page": b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>",
+    "an answer in XML": b'<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>',
+    "zeros of the same length": bytes(len(WHOLE)),
+    "zeros in the middle": WHOLE[:900] + bytes(600) + WHOLE[1500:],
+    "one changed bit": WHOLE[:900] + bytes([WHOLE[900] ^ 1]) + WHOLE[901:],
+    "a part missing in the middle": WHOLE[:900] + WHOLE[1500:],
+    "framed by aws-chunked": b"%x\r\n" % len(WHOLE) + WHOLE + b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n",
+    "written twice": WHOLE + WHOLE,
+    "only the end": WHOLE[-12:],
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_broken_object_counts_as_lost_and_is_replaced(any_store, broken, caplog):
+    store = CheckedStore(any_store)
+    any_store.put("ab/one.png", broken)
+    assert not store.exists("ab/one.png")
+    assert store.link("ab/one.png", 60) is None
+    with pytest.raises(Forgotten):
+        store.get("ab/one.png")
+    assert "ab/one.png in the picture store is no whole picture and counts as lost" in caplog.text
+    assert store.put("ab/one.png", WHOLE)
+    assert store.exists("ab/one.png") and store.get("ab/one.png") == any_store.get("ab/one.png") == WHOLE
+    assert not store.put("ab/one.png", noise_png()) and store.get("ab/one.png") == WHOLE
+
+
+def test_an_object_that_breaks_after_it_was_read_is_noticed(any_store):
+    store = CheckedStore(any_store)
+    store.put("ab/one.png", WHOLE)
+    assert store.exists("ab/one.png") and store.exists("ab/one.png")
+    for broken in (b"", WHOLE[:-1], b"<html>"):
+        any_store.replace("ab/one.png", broken)
+        assert not store.exists("ab/one.png")
+        any_store.replace("ab/one.png", WHOLE)
+        assert store.exists("ab/one.png")
+    any_store.delete("ab/one.png")
+    assert not store.exists("ab/one.png")
+
+
+def test_a_whole_object_is_read_once_and_then_known_by_its_end(tmp_path, monkeypatch):
+    store = CheckedStore(FolderStore(tmp_path))
+    store.put("ab/one.png", WHOLE)
+    assert store.exists("ab/one.png")
+    monkeypatch.setattr(store.store, "get", Mock(side_effect=AssertionError("read again")))
+    assert store.exists("ab/one.png")
+
+
+@pytest.mark.parametrize("broken", [b"", b"RIFF", b"<html>"])
+def test_a_broken_webp_counts_as_lost_too(tmp_path, broken):
+    raw = FolderStore(tmp_path)
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(file, "WEBP")
+    raw.put("small/one.webp", broken)
+    with pytest.raises(Forgotten):
+        CheckedStore(raw).get("small/one.webp")
+    assert CheckedStore(raw).put("small/one.webp", file.getvalue())
+    assert CheckedStore(raw).get("small/one.webp") == file.getvalue()
+
+
+def test_the_end_of_an_object_is_read_alone(any_store):
+    any_store.put("ab/one.png", b"0123456789")
+    assert any_store.tail("ab/one.png", 4) == b"6789"
+    assert any_store.tail("ab/one.png", 40) == b"0123456789"
+    any_store.replace("ab/one.png", b"")
+    assert any_store.tail("ab/one.png", 4) == b""
+    with pytest.raises(Forgotten):
+        any_store.tail("ab/never.png", 4)
