@@ -5,6 +5,7 @@ Conditional writes need a server that honours `If-None-Match: *` on PUT, as Amaz
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from botocore.parsers import ResponseParserError
 from memo.errors import BadSetup, Forgotten, Unavailable
 
 from .port import PNG
+
+CONFLICT_WAITS = (0.1, 0.5, 2.0)  # seconds after each refused attempt to write
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +40,24 @@ class S3Store:
 
     def __init__(self, client: Any, location: S3Location) -> None:
         self.client, self.bucket = client, location.bucket
+        self.proven = False  # whether an object that this process wrote was read back
         self.prefix = location.prefix and location.prefix.rstrip("/") + "/"
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
-        """See Store. `If-None-Match: *` makes the server refuse a second writer."""
-        try:
-            self.write(name, data, content_type, IfNoneMatch="*")
-        except ClientError as error:
-            if status(error) in (409, 412):
-                return False
-            raise
-        return True
+        """See Store. `If-None-Match: *` makes the server refuse a second writer.
+
+        It answers 412 if the object exists. 409 means that another request is under way and that nothing was stored.
+        """
+        for wait in CONFLICT_WAITS:
+            try:
+                self.write(name, data, content_type, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                if status(error) == 412:
+                    return False
+                conflict = error
+            time.sleep(wait)
+        raise Unavailable(f"the picture store refused to write {name}: {conflict}") from conflict
 
     def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
         """See Store."""
@@ -59,6 +69,19 @@ class S3Store:
             self.client.put_object(
                 Bucket=self.bucket, Key=self.prefix + name, Body=data, ContentType=content_type, **conditions
             )
+        if not self.proven:
+            self.prove(name, data)
+
+    def prove(self, name: str, data: bytes) -> None:
+        """Compare the first object that this process wrote, which some servers and proxies alter; else delete it."""
+        stored = self.get(name)
+        if stored != data:
+            self.delete(name)
+            raise Unavailable(
+                f"the picture store altered {name}: {len(data)} bytes were sent and {len(stored)} stored, which "
+                f"begin {stored[:12]!r}. Check the server and the proxies before it"
+            )
+        self.proven = True
 
     def get(self, name: str) -> bytes:
         """See Store."""
@@ -159,13 +182,19 @@ def open_s3(url: str, *, access_key: str | None, secret_key: str | None) -> S3St
 
 
 def s3_client(location: S3Location) -> Any:
-    """A boto3 client with time-outs and retries; connects on first use."""
+    """A boto3 client with time-outs and retries; connects on first use.
+
+    By default boto3 sends bodies in chunks with a checksum behind them (aws-chunked), which some servers take for the
+    object. The signature covers the body instead.
+    """
     config = Config(
         connect_timeout=3,
         read_timeout=20,
         retries={"mode": "standard", "total_max_attempts": 4},
         signature_version="s3v4",
-        s3={"addressing_style": "path" if location.endpoint else "auto"},
+        s3={"addressing_style": "path" if location.endpoint else "auto", "payload_signing_enabled": True},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
     )
     return Session().client(
         "s3",
