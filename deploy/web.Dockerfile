@@ -48,6 +48,7 @@ WORKDIR /opt/memoaized
 ENV HOME=/tmp \
     MEMO_EMBEDDING_CACHE=/opt/memoaized/embeddings \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1 \
     JOBS_MODELS=/opt/memoaized/models
 EXPOSE 8000

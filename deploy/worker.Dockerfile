@@ -41,6 +41,7 @@ ENV HF_HUB_OFFLINE=1 \
     HOME=/tmp \
     MEMO_EMBEDDING_CACHE= \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONUNBUFFERED=1 \
     TORCHINDUCTOR_CACHE_DIR=/opt/memoaized/compiled/inductor \
     TRITON_CACHE_DIR=/opt/memoaized/compiled/triton \

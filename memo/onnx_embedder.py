@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -22,6 +23,10 @@ CACHED_WORDS = 8192  # words whose numbers of tokens are cached
 THREADS = 8  # that embed texts in the background
 LONGEST_TEXT = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
 ONNX_NAME = f"minilm-q8-{SHA256[:8]}.onnx"  # it names the embedder: other weights give other vectors
+
+
+# ONNX Runtime reads it when it is imported. Otherwise it writes a device id to ~/.cache and reports to Microsoft.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class OnnxEmbedder:

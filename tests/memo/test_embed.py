@@ -1,6 +1,7 @@
 """The text model on ONNX Runtime gives nearly the same vectors as sentence-transformers."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -81,3 +82,12 @@ def test_encoding_a_prompt_loads_no_torch():
         "open_embedder('minilm', Path('var/text'))(['fox']); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_onnx_runtime_leaves_no_trace_at_home(tmp_path):
+    """Its telemetry is silent where CI is set."""
+    silent = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(tmp_path)}
+    command = "import memo.onnx_embedder, memo.judge.learned, onnxruntime"
+    subprocess.run([sys.executable, "-c", command], env=environment, cwd=ROOT, check=True, timeout=120)
+    assert not (tmp_path / ".cache" / "Microsoft").exists()
