@@ -241,7 +241,8 @@ def open_client(url: str, api_key: str | None) -> QdrantClient:
     if url == "memory:":
         return create_client(location=":memory:")
     if url.startswith(("http://", "https://")):
-        return create_client(url=url, api_key=api_key, timeout=TIMEOUT, check_compatibility=False)
+        port = 443 if url.startswith("https://") else 6333  # if the URL names none
+        return create_client(url=url, port=port, api_key=api_key, timeout=TIMEOUT, check_compatibility=False)
     raise BadSetup(f"the index {url!r} is neither memory: nor an http URL of a Qdrant server")
 
 

@@ -11,6 +11,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from memo import Unavailable
+from memo.points import open_client
 from memo.qdrant_rest import Rest, open_rest
 
 POINTS = json.dumps({"result": {"points": [{"id": "a", "score": 0.5, "payload": {}}]}})
@@ -113,3 +114,20 @@ def test_the_rest_client_uses_the_same_server_as_qdrant_client():
     with_port = open_rest(QdrantClient(url="https://127.0.0.1:7/x", **options))
     assert (with_port.pool.scheme, with_port.pool.port, with_port.path) == ("https", 7, "/x")
     assert open_rest(QdrantClient(location=":memory:")) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("https://qdrant.example.org", 443),
+        ("https://qdrant.example.org/behind", 443),
+        ("https://qdrant.example.org:6333", 6333),
+        ("http://index", 6333),
+        ("http://index:80", 80),
+    ],
+)
+def test_https_without_a_port_is_443_and_http_is_qdrants_own_port(url, port):
+    client = open_client(url, None)
+    rest = open_rest(client)
+    assert rest and rest.pool.port == port
+    assert f":{port}" in client._client.rest_uri
