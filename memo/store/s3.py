@@ -7,7 +7,7 @@ Conditional writes need a server that honours `If-None-Match: *` on PUT, as Amaz
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,6 +30,7 @@ class S3Location:
     bucket: str
     prefix: str = ""
     endpoint: str | None = None
+    public: str | None = None  # the endpoint by which users reach the server, for links
     region: str = "us-east-1"
     access_key: str | None = None
     secret_key: str | None = None
@@ -38,7 +39,9 @@ class S3Location:
 class S3Store:
     """Keeps objects in a bucket, with boto3 (https://boto3.amazonaws.com/v1/documentation/api/latest/)."""
 
-    def __init__(self, client: Any, location: S3Location) -> None:
+    def __init__(self, client: Any, location: S3Location, linker: Any = None) -> None:
+        """`linker` is the client whose endpoint links name; without one there are no links."""
+        self.linker = linker
         self.client, self.bucket = client, location.bucket
         self.proven = False  # whether an object that this process wrote was read back
         self.prefix = location.prefix and location.prefix.rstrip("/") + "/"
@@ -126,8 +129,10 @@ class S3Store:
                     yield entry["Key"].removeprefix(self.prefix)
 
     def link(self, name: str, seconds: int) -> str | None:
-        """See Store. A presigned GET URL."""
-        url: str = self.client.generate_presigned_url(
+        """See Store. A presigned GET URL; None for an endpoint that users may not reach, without a public one."""
+        if self.linker is None:
+            return None
+        url: str = self.linker.generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": self.prefix + name}, ExpiresIn=seconds
         )
         return url
@@ -167,18 +172,21 @@ def translate_errors() -> Iterator[None]:
 
 
 def open_s3(url: str, *, access_key: str | None, secret_key: str | None) -> S3Store:
-    """The store at `s3://BUCKET/PREFIX?endpoint=URL&region=R`; connects on first use."""
+    """The store at `s3://BUCKET/PREFIX?endpoint=URL&region=R&public=URL`; connects on first use."""
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     location = S3Location(
         bucket=parts.netloc,
         prefix=parts.path.strip("/"),
         endpoint=query.get("endpoint"),
+        public=query.get("public"),
         region=query.get("region", "us-east-1"),
         access_key=access_key,
         secret_key=secret_key,
     )
-    return S3Store(s3_client(location), location)
+    is_public = location.public or not location.endpoint
+    linker = s3_client(replace(location, endpoint=location.public)) if is_public else None
+    return S3Store(s3_client(location), location, linker)
 
 
 def s3_client(location: S3Location) -> Any:

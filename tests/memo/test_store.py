@@ -16,7 +16,7 @@ from memo.store import CheckedStore, FolderStore, Store, open_store
 
 def s3(server, bucket: str = "pictures") -> Store:
     store = open_store(
-        f"s3://{bucket}/kept?endpoint={server.endpoint}&region={server.region}",
+        f"s3://{bucket}/kept?endpoint={server.endpoint}&region={server.region}&public={server.endpoint}",
         access_key=server.access_key,
         secret_key=server.secret_key,
     )

@@ -134,3 +134,9 @@ def test_a_write_that_stays_in_conflict_is_an_outage_and_not_taken_for_stored(se
     server.conflicts = 100
     with pytest.raises(Unavailable, match="ConditionalRequestConflict"):
         store_at(server).put("ab/one.png", b"bytes")
+
+
+def test_links_name_the_public_endpoint_and_without_one_the_pictures_are_served_by_us(server):
+    assert store_at(server).link("ab/one.png", 60) is None
+    link = store_at(server, more="&public=https://pictures.example.org").link("ab/one.png", 60)
+    assert link and link.startswith("https://pictures.example.org/pictures/ab/one.png?X-Amz-")
