@@ -53,6 +53,6 @@ ENV HOME=/tmp \
     JOBS_MODELS=/opt/memoaized/models
 EXPOSE 8000
 # 200 when a job can be served, so only while a worker is running.
-HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=4m --start-interval=2s --retries=3 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=8)"]
 CMD ["python", "-m", "web.main", "--host", "0.0.0.0", "--port", "8000"]

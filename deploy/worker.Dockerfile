@@ -46,6 +46,6 @@ ENV HF_HUB_OFFLINE=1 \
     TORCHINDUCTOR_CACHE_DIR=/opt/memoaized/compiled/inductor \
     TRITON_CACHE_DIR=/opt/memoaized/compiled/triton \
     JOBS_MODELS=/opt/memoaized/models
-HEALTHCHECK --interval=30s --timeout=20s --start-period=30m --retries=3 \
+HEALTHCHECK --interval=30s --timeout=20s --start-period=30m --start-interval=5s --retries=3 \
   CMD ["memoaized", "healthcheck", "worker"]
 CMD ["celery", "--app", "worker.main:app", "worker", "--pool", "threads", "--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]
