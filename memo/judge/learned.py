@@ -21,7 +21,7 @@ from memo.onnx_embedder import OnnxEmbedder
 from .port import Verdict
 from .rules import decide_by_rules
 from .unknown_words import correct_typos, find_rare_word_conflict
-from .words import without_emphasis
+from .words import plain_text
 
 Floats = npt.NDArray[np.float32]
 PromptPair = tuple[str, str]  # remembered, wanted
@@ -72,8 +72,8 @@ class LearnedJudge:
         return [settled.get(old) or self.verdict(old, confidence_of[old]) for old in remembered]
 
     def correct(self, old: str, wanted: str) -> PromptPair:
-        """Both prompts without the typos that the other one reveals."""
-        old, wanted = without_emphasis(old), without_emphasis(wanted)
+        """Both prompts in plain letters, without emphasis and the typos that the other one reveals."""
+        old, wanted = plain_text(old), plain_text(wanted)
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
     def decide_by_rules(self, old: str, wanted: str) -> Verdict | None:

@@ -48,10 +48,10 @@ from .words import (
     WORD,
     explain_difference,
     join_words,
+    plain_text,
     quote,
     same_words,
     split_words,
-    without_emphasis,
 )
 
 Veto = Callable[[str, str], str | None]
@@ -65,7 +65,7 @@ def decide_by_rules(old: str, new: str) -> Verdict | None:
     """The verdict that needs no network: yes for the same words, no for a veto, otherwise None."""
     if same_words(old, new):
         return Verdict(True, f"the remembered prompt {old!r} says the same in nearly the same words", 1.0)
-    if reason := find_veto(without_emphasis(old), without_emphasis(new)):
+    if reason := find_veto(plain_text(old), plain_text(new)):
         return Verdict(False, f"the remembered prompt {old!r} {reason}", 0.0)
     return None
 

@@ -1,6 +1,7 @@
 """Splits prompts into words, and puts the words in which two prompts differ into a phrase."""
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
@@ -36,6 +37,28 @@ def stressed_words(match: re.Match[str]) -> str:
 
 
 @lru_cache(CACHED_PROMPTS)
+def plain_text(prompt: str) -> str:
+    """The prompt as the text model should read it: in plain letters and without emphasis."""
+    return without_emphasis(plain_letters(prompt))
+
+
+def plain_letters(prompt: str) -> str:
+    """The prompt with Latin ligatures and wide letters spelled out, since the text model does not know them."""
+    return prompt if prompt.isascii() else "".join(map(plain_letter, prompt))
+
+
+def plain_letter(char: str) -> str:
+    """The ASCII letters or digit for a ligature or wide form (NFKC); other characters as they are."""
+    plain = unicodedata.normalize("NFKC", char)
+    return plain if plain.isascii() and plain.isalnum() and is_latin_form(char) else char
+
+
+def is_latin_form(char: str) -> bool:
+    """Whether a character is a Latin letter or has the width of Chinese: not a circled letter, nor an exponent."""
+    return unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH"))
+
+
+@lru_cache(CACHED_PROMPTS)
 def split_words(prompt: str) -> tuple[str, ...]:
     """The words of a prompt in order, in lower case."""
     return tuple(WORD.findall(prompt.casefold().replace("’", "'")))
@@ -53,7 +76,7 @@ def visible_words(prompt: str) -> tuple[str, ...]:
     Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, the pose of
     whatever does nothing else.
     """
-    text = " ".join(without_emphasis(prompt).casefold().replace("’", "'").split()).strip(" .!?")
+    text = " ".join(plain_text(prompt).casefold().replace("’", "'").split()).strip(" .!?")
     request, *tags = (part.strip() for part in text.split(","))
     subject = REQUEST_PHRASE.sub("", f"{request} ").strip() or request
     text = ", ".join([subject, *(tag for tag in tags if tag not in PRAISE)])
