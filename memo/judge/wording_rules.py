@@ -7,11 +7,16 @@ import re
 import unicodedata
 
 from .english import INVISIBLE_WORDS, LETTERING, NOT_NAMES, STANDING_WORD
-from .words import explain_difference, quote, quoted_texts, split_words, visible_words
+from .words import explain_difference, plain_letters, quote, quoted_texts, split_words, visible_words
 
 SHORT_PROMPT = 3  # visible words; in a prompt this short each of them matters
 STEM_LETTERS, ENDING_LETTERS = 5, 3  # a name and its derivation share at least 5 letters and differ in at most 3 more
 SHORTEST_PART = 3  # letters of each half of a compound word
+TYPOGRAPHIC_SIGNS = frozenset(  # a difference in these is hardly ever seen
+    "©®°™×´¨·•…′″‐‑‒–—―‘’‚‛“”„‟‹›«»¡¿、。〈〉《》「」『』・〜，．：；！？（）"
+)
+LAST_EUROPEAN_LETTER, RARE_EUROPEAN_LETTERS = "\u017e", "ĸĿŀŉŦŧ"  # the text model does not know the latter
+LONGEST_WORD = 100  # letters; the text model takes all longer words for the same unknown one
 MODEL_TOKENS = 254  # that the text model reads of a prompt: onnx_embedder.LONGEST_TEXT less two special tokens
 TOKEN = re.compile(  # no fewer than the model's tokens: its vocabulary has all letters and, inside words, these pairs
     r"(?<=[a-z])(?:[aeiou][bcdfghjklmnprstyz]|[bcdfghjklmnprstyz][aeiou])|\S"
@@ -72,21 +77,30 @@ def is_named(name: str, words: set[str]) -> bool:
 
 
 def find_symbol_conflict(old: str, new: str) -> str | None:
-    """The prompts have different pictograms or non-Latin letters, which the text model can hardly tell apart."""
+    """The prompts have different signs or rare letters, which the text model does not know or hardly tells apart."""
     before, after = symbols(old), symbols(new)
     return explain_difference([before] * bool(before), [after] * bool(after)) if before != after else None
 
 
 def symbols(prompt: str) -> str:
-    """The pictograms and non-Latin letters of a prompt, in order."""
-    return "".join(char for char in prompt if not char.isascii() and is_symbol(char))
+    """The signs and rare letters of a prompt, in order."""
+    composed = unicodedata.normalize("NFC", plain_letters(prompt))
+    return "".join(char for char in composed if not char.isascii() and is_symbol(char))
 
 
 def is_symbol(char: str) -> bool:
-    """Whether a character is a pictogram or a non-Latin letter."""
-    if unicodedata.category(char) == "So":
-        return char not in "©®°™"
-    return char.isalpha() and not unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN"))
+    """Whether a character beyond ASCII is a sign, a digit, a non-Latin letter or one of no usual Latin alphabet."""
+    kind, name = unicodedata.category(char), unicodedata.name(char, "")
+    if kind[0] in "SNP":
+        return char not in TYPOGRAPHIC_SIGNS
+    if kind[0] == "M":
+        return not name.startswith(("COMBINING", "VARIATION"))  # accents, and how a pictogram is coloured
+    return char.isalpha() and (not name.startswith("LATIN") or is_rare_latin(char))
+
+
+def is_rare_latin(char: str) -> bool:
+    """Whether a Latin letter, without its accents, is in none of the usual alphabets of Europe: a small capital."""
+    return unicodedata.normalize("NFD", char)[0] > LAST_EUROPEAN_LETTER or char in RARE_EUROPEAN_LETTERS
 
 
 def find_extra_word(old: str, new: str) -> str | None:
@@ -130,7 +144,11 @@ def is_compound(words: set[str], others: set[str], prompt: str) -> bool:
 
 
 def find_unread_conflict(old: str, new: str) -> str | None:
-    """Long prompts differ beyond the part that the text model is sure to read."""
+    """Prompts differ in a word, or beyond a part, that is too long for the text model to read."""
+    if too_long_words(old) != too_long_words(new):
+        return (
+            f"differs from the new one in a word of over {LONGEST_WORD} letters, which the text model does not read"
+        )
     if max(count_tokens(old), count_tokens(new)) <= MODEL_TOKENS:
         return None
     before, after = old.split(), new.split()
@@ -139,6 +157,11 @@ def find_unread_conflict(old: str, new: str) -> str | None:
     if max(count_tokens(" ".join(before)), count_tokens(" ".join(after))) <= MODEL_TOKENS:
         return None
     return "differs from the new one beyond the part that the text model reads of such long prompts"
+
+
+def too_long_words(prompt: str) -> list[str]:
+    """The words that are longer than any that the text model reads, in order."""
+    return [word for word in split_words(prompt) if len(word) > LONGEST_WORD]
 
 
 def count_tokens(text: str) -> int:
