@@ -275,7 +275,10 @@ class Memory:
 
     def init_image(self, name: str, scope: str = SHARED) -> bytes:
         """The PNG bytes of an initial picture; raises Forgotten."""
-        return self.store.get(init_image_object(name, scope))
+        try:
+            return self.store.get(init_image_object(name, scope))
+        except Forgotten as error:
+            raise Forgotten(f"{name} is lost or damaged: upload the initial picture again") from error
 
     def picture(self, key: str, scope: str | None = None) -> Picture:
         """The kept picture, read from its own bytes; raises Forgotten, or BadKey for a malformed key.
