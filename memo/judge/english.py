@@ -102,9 +102,28 @@ OPPOSITES = exclusive_pairs("""
     vertical/vertically:horizontal/horizontally colorful/colourful:colorless/monochrome alive:dead
     arriving:leaving/departing giving:receiving on:off up:down complete/completed:incomplete visible:invisible
     alligator/alligators:crocodile/crocodiles
+    stag/stags/buck/bucks:doe rooster/roosters:hen/hens stallion/stallions:mare/mares ram/rams:ewe/ewes
+    boar/boars:sow/sows lion/lions:lioness/lionesses peacock/peacocks:peahen/peahens
+    foal/foals/colt/colts/filly/mare/mares/stallion/stallions:calf/calves/heifer/heifers/bull/bulls
+    puppy/puppies:kitten/kittens:lamb/lambs:fawn/fawns:piglet/piglets:duckling/ducklings:gosling/goslings
     leopard/leopards:tiger/tigers:lynx:jaguar/jaguars:panther/panthers:puma/pumas/cougar/cougars
+    edible:inedible convex:concave symmetrical/symmetric:asymmetrical/asymmetric mature:immature active:inactive
+    stalactite/stalactites:stalagmite/stalagmites ascending:descending converging:diverging waxing:waning
+    assembled:disassembled/dismantled connected:disconnected carnivorous/carnivore:herbivorous/herbivore
     ogre/ogres:goblin/goblins:gnome/gnomes:zombie/zombies:dwarf/dwarfs/dwarves:troll/trolls:wizard/wizards
 """)
+
+OPPOSITE_PREFIXES = (  # of the same stem: "finished" and "unfinished", "upstream" and "downstream"
+    *(("", negation) for negation in ("un", "non", "mis", "anti", "counter")),
+    *(("over", "under"), ("up", "down"), ("in", "out"), ("in", "ex"), ("in", "de"), ("ac", "de")),
+)
+
+# Signs: the words around them are the same
+
+EMOTICON = re.compile(r"(?<!\w)[:;]-?[()D]+(?!\w)")
+OPERATOR = re.compile(r"(?<!\w)(?:\d+|[a-z])(?: ?([<>]=?|!=|=) ?| ([+*/-]) )(?=(?:\d+|[a-z])(?!\w))")  # 5 > 3, a = b
+NEGATIVE = re.compile(r"(?:(?<!\S)[-−]|\bminus )(\d+)")
+UNSIGNED = re.compile(r"(?<![\w.−-])(?<!\bminus )(\d+)")
 
 # Styles and media
 

@@ -27,6 +27,7 @@ from .english import (
     NOT_A_COUNT,
     NOT_NOUNS,
     NUMBER_WORDS,
+    OPPOSITE_PREFIXES,
     OPPOSITES,
     PHOTOGRAPH,
     SINGULAR_NOUN,
@@ -47,6 +48,7 @@ from .words import (
     CACHED_PROMPTS,
     WORD,
     explain_difference,
+    find_sign_conflict,
     join_words,
     plain_text,
     quote,
@@ -254,19 +256,23 @@ def find_opposite(old: str, new: str) -> str | None:
     return None
 
 
-def find_un_prefix(old: str, new: str) -> str | None:
-    """One prompt has a word and the other the same word with "un": "a finished puzzle", "an unfinished puzzle"."""
+def find_opposite_prefix(old: str, new: str) -> str | None:
+    """One prompt has a word and the other the same stem with an opposite prefix: "finished" and "unfinished"."""
     before, after = set(split_words(old)), set(split_words(new))
-    if word := find_negated(before - after, after - before):
-        return explain_difference([word], [f"un{word}"])
-    if word := find_negated(after - before, before - after):
-        return explain_difference([f"un{word}"], [word])
+    missing, added = before - after, after - before
+    for prefixes in OPPOSITE_PREFIXES:
+        if pair := find_prefixed(missing, added, *prefixes):
+            return explain_difference(pair[:1], pair[1:])
+        if pair := find_prefixed(added, missing, *prefixes):
+            return explain_difference(pair[1:], pair[:1])
     return None
 
 
-def find_negated(words: set[str], others: set[str]) -> str | None:
-    """The first of the words that the others have with "un"."""
-    return next((word for word in sorted(words) if len(word) >= SHORTEST_STEM and f"un{word}" in others), None)
+def find_prefixed(words: set[str], others: set[str], prefix: str, opposite: str) -> tuple[str, str] | None:
+    """The first of the words with the prefix that the others have with the opposite one, and that other word."""
+    stems = (word.removeprefix(prefix) for word in sorted(words) if word.startswith(prefix))
+    stem = next((stem for stem in stems if len(stem) >= SHORTEST_STEM and f"{opposite}{stem}" in others), None)
+    return (f"{prefix}{stem}", f"{opposite}{stem}") if stem else None
 
 
 def find_age_conflict(old: str, new: str) -> str | None:
@@ -333,13 +339,14 @@ VETOES: Mapping[str, Veto] = {
     "negation": find_negation_conflict,
     "style": find_style_conflict,
     "opposite": find_opposite,
-    "undone": find_un_prefix,
+    "undone": find_opposite_prefix,
     "age": find_age_conflict,
     "height": find_height_conflict,
     "side": find_side_conflict,
     "text": find_text_conflict,
     "name": find_name_conflict,
     "symbols": find_symbol_conflict,
+    "signs": find_sign_conflict,
     "more": find_extra_word,
     "unread": find_unread_conflict,
 }

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from .english import COLOURS, NOT_STANDING, PRAISE, REQUEST_PHRASE, STANDING
+from .english import COLOURS, EMOTICON, NEGATIVE, NOT_STANDING, OPERATOR, PRAISE, REQUEST_PHRASE, STANDING, UNSIGNED
 
 CACHED_PROMPTS = 1024  # a new prompt is compared with many remembered ones, so each would be split many times
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -86,9 +86,39 @@ def visible_words(prompt: str) -> tuple[str, ...]:
 
 
 def same_words(old: str, new: str) -> bool:
-    """Whether two prompts have the same visible words in the same order, and quote the same texts to the letter."""
+    """Whether two prompts have the same visible words in order and no other signs, and quote the same texts."""
     same_visible = bool(visible_words(old)) and visible_words(old) == visible_words(new)
-    return same_visible and quoted_texts(old) == quoted_texts(new)
+    return same_visible and quoted_texts(old) == quoted_texts(new) and not find_sign_conflict(old, new)
+
+
+def find_sign_conflict(old: str, new: str) -> str | None:
+    """The prompts have different emoticons or comparisons, or a number is negative in only one: ":)" and ":("."""
+    for signs in (emoticons, operators):
+        before, after = signs(old), signs(new)
+        if before and after and before != after:
+            return f"has the signs {' '.join(before)}, not {' '.join(after)}"
+    if number := find_negative(old, new):
+        return f"says -{number}, not {number}"
+    if number := find_negative(new, old):
+        return f"says {number}, not -{number}"
+    return None
+
+
+def emoticons(prompt: str) -> list[str]:
+    """The faces of a prompt in punctuation, in order."""
+    return EMOTICON.findall(plain_text(prompt))
+
+
+def operators(prompt: str) -> list[str]:
+    """The signs between numbers or single letters, in order."""
+    return ["".join(parts) for parts in OPERATOR.findall(prompt.casefold())]
+
+
+def find_negative(prompt: str, other: str) -> str | None:
+    """A number that is negative in the prompt, and in the other one only positive."""
+    negative, others = set(NEGATIVE.findall(prompt.casefold())), other.casefold()
+    only_positive = set(UNSIGNED.findall(others)) - set(NEGATIVE.findall(others))
+    return min(negative & only_positive, default=None)
 
 
 def join_words(parts: Iterable[str] | Iterable[int]) -> str:
