@@ -157,6 +157,7 @@ class Supervisor:
             # As root, Celery warns of pickled messages; ours are JSON, and any others are refused.
             "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
             "HF_HUB_OFFLINE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
             "TOKENIZERS_PARALLELISM": "false",
             "PYTHONUNBUFFERED": "1",
             "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads make a busy machine five times slower
