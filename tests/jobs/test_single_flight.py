@@ -26,8 +26,10 @@ def test_threads_that_wait_for_a_call_share_the_next_one():
         first = pool.submit(shared, "job")
         assert started.wait(20)
         others = [pool.submit(shared, "job") for _ in range(20)]
-        wait_for(lambda: shared.calls["job"].users == 21)
-        go_on.set()
+        try:
+            wait_for(lambda: shared.calls["job"].threads == 21)
+        finally:
+            go_on.set()
         assert first.result() == 1 and {other.result() for other in others} == {2}
     assert shared("job") == 3 and not shared.calls
 

@@ -116,7 +116,7 @@ def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queu
     answer = client.get(events)
     assert answer.mimetype == "text/event-stream"
     chunks = iter(answer.response)
-    assert next(chunks) == b"retry: 1000\n\n"
+    assert next(chunks) == b"retry: 1000\nevent: ready\ndata: true\n\n"
     name, event, data, *_ = next(chunks).decode().split("\n")
     answer.close()
     assert event == "event: picture" and shown_keys(json.loads(data.removeprefix("data: "))) == [key]
