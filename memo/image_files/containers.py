@@ -12,17 +12,17 @@ from memo.errors import BadPicture
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-CHUNK_ENDS = 12  # bytes of a PNG chunk beside its body: length, type and checksum
+CHUNK_ENDS = 12  # bytes of a PNG chunk besides its body: length, type and checksum
 SOI, EOI, SOS, APP0, APP1, ADOBE, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE  # JPEG, table B.1
 WITHOUT_BODY = {0x01, *range(0xD0, 0xD8), SOI, EOI}  # markers that no length follows
 START_OF_SCAN = b"\xff\xda"  # cannot occur in a scan's own data, where \xff is always followed by \0
 MOST_CHUNKS = 100_000  # a PNG of 500 MB with the usual chunks of 8 KB has 64,000
 MOST_SEGMENTS = 10_000
-MOST_SCANS = 40  # usual progressive files have ten; each scan of a crafted one goes over all pixels again
+MOST_SCANS = 40  # progressive files usually have ten; a decoder goes over all pixels again for each scan
 
 
 def split_png(data: bytes) -> Iterator[tuple[bytes, slice]]:
-    """The type and the place of each whole chunk (https://www.w3.org/TR/png-3/#5Chunk-layout).
+    """The type and the byte range of each complete chunk (https://www.w3.org/TR/png-3/#5Chunk-layout).
 
     Raises BadPicture after MOST_CHUNKS.
     """
@@ -46,10 +46,10 @@ def png_body(data: bytes, place: slice) -> bytes:
     return kind_and_body[4:] if intact else b""
 
 
-def lean_png(data: bytes) -> bytes:
-    """The file with only what its pixels need; of an animation, the picture for programs that do not animate.
+def strip_png(data: bytes) -> bytes:
+    """The file with only the chunks that its pixels need; of an animation, only the default image.
 
-    A chunk that is cut off stays, so that a decoder notices it.
+    A truncated last chunk stays, so that the decoder notices it.
     """
     kept, end = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     for kind, place in split_png(data):
@@ -60,7 +60,7 @@ def lean_png(data: bytes) -> bytes:
 
 
 def split_jpeg(data: bytes) -> Iterator[tuple[int, slice]]:
-    """The marker and the place of each segment before the first scan (ITU-T T.81, B.1).
+    """The marker and the byte range of each segment before the first scan (ITU-T T.81, B.1).
 
     Raises BadPicture after MOST_SEGMENTS.
     """
@@ -81,7 +81,7 @@ def split_jpeg(data: bytes) -> Iterator[tuple[int, slice]]:
     raise BadPicture(f"it has over {MOST_SEGMENTS:,} segments: save it again as JPEG")
 
 
-def lean_jpeg(data: bytes) -> bytes:
+def strip_jpeg(data: bytes) -> bytes:
     """The file without metadata; raises BadPicture after MOST_SCANS."""
     kept, end = [], 0
     for marker, place in split_jpeg(data):
@@ -89,7 +89,7 @@ def lean_jpeg(data: bytes) -> bytes:
         if marker in (APP0, ADOBE) or not APP0 <= marker <= APP15 and marker != COM:
             kept.append(data[place])
     if data.count(START_OF_SCAN, end) > MOST_SCANS:
-        raise BadPicture(f"it is a JPEG picture of over {MOST_SCANS} scans: save it again as JPEG")
+        raise BadPicture(f"it is a JPEG picture with over {MOST_SCANS} scans: save it again as JPEG")
     return b"".join([*kept, data[end:]])
 
 
