@@ -1,7 +1,7 @@
 """Reads two EXIF tags, orientation and comment, whatever the others hold (Exif 2.32; TIFF 6.0, section 2).
 
-Pillow decodes every tag of a directory: a single malformed one loses all, and entries that share one long value fill
-the memory.
+Pillow decodes every tag of a directory, so one malformed tag loses them all, and many entries that point to the same
+long value fill the memory.
 """
 
 import struct
@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 ORIENTATION, EXIF_IFD, USER_COMMENT = 0x0112, 0x8769, 0x9286
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1, 13: 4}  # bytes of a value, by the types that the three tags may have
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1, 13: 4}  # bytes per value, for the TIFF types that the three tags may have
 PREFIX = b"Exif\0\0"
 LARGEST_COMMENT = 2**20  # bytes
-CODES = (b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8)  # Exif 2.32, table 9: the first 8 bytes
+CODES = (b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", b"\0" * 8)  # Exif 2.32, table 9: a comment's first 8 bytes
 BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
 
@@ -36,19 +36,19 @@ class ExifTags:
 
     @property
     def orientation(self) -> int:
-        """From 1 to 8; 1 is upright, and what is assumed without a valid tag."""
-        value = self.number(self.find(self.offset(4), ORIENTATION))
+        """From 1 to 8; 1, upright, if there is no valid tag."""
+        value = self.number(self.find(self.read_offset(4), ORIENTATION))
         return value if 1 <= value <= 8 else 1
 
     @property
     def comment(self) -> str:
         """The user's comment, or ""."""
-        directory = self.number(self.find(self.offset(4), EXIF_IFD))
+        directory = self.number(self.find(self.read_offset(4), EXIF_IFD))
         return decode_comment(self.find(directory, USER_COMMENT), self.order)
 
-    def offset(self, place: int) -> int:
-        """The number of four bytes at a place; 0 beyond the end."""
-        return self.number(self.data[place : place + 4])
+    def read_offset(self, position: int) -> int:
+        """The four-byte number at a position; 0 beyond the end."""
+        return self.number(self.data[position : position + 4])
 
     def number(self, value: bytes) -> int:
         """The number in two or four bytes; 0 for any other length."""
@@ -70,9 +70,9 @@ class ExifTags:
 
 
 def decode_comment(comment: bytes, order: str) -> str:
-    """The text of a comment, whose code many programs name wrongly or not at all.
+    """The text of a comment, whose encoding many programs name wrongly or not at all.
 
-    `order` is the byte order of the file's numbers, which decides only where the letters do not.
+    `order`, the byte order of the file's numbers, decides only between equally likely texts.
     """
     code = next((code for code in CODES if comment[:8].upper() == code), b"")
     text = comment[len(code) : LARGEST_COMMENT]
@@ -86,13 +86,13 @@ def decode_comment(comment: bytes, order: str) -> str:
 
 
 def list_readings(text: bytes, code: bytes, order: str) -> Iterator[str]:
-    """What a comment may mean, the likeliest first.
+    """The possible texts of a comment, the likeliest first.
 
-    UNICODE means UTF-16 in either byte order, or UTF-8. The other codes mean letters of one byte, unless there are
-    zeros.
+    The code UNICODE means UTF-16 in either byte order, or UTF-8. The other codes mean one byte a letter, unless the
+    text holds zero bytes.
     """
     if not code.startswith(b"UNICODE") and b"\0" not in text.strip(b"\0"):
-        yield decode_narrow(text)
+        yield decode_utf8_or_latin1(text)
         return
     for coding in ("utf-16-le", "utf-16-be") if order == "<" else ("utf-16-be", "utf-16-le"):
         yield text[: len(text) // 2 * 2].decode(coding, errors="replace")
@@ -100,8 +100,8 @@ def list_readings(text: bytes, code: bytes, order: str) -> Iterator[str]:
         yield text.decode()
 
 
-def decode_narrow(text: bytes) -> str:
-    """Bytes as UTF-8 if they are that, else as Latin-1."""
+def decode_utf8_or_latin1(text: bytes) -> str:
+    """Decode bytes as UTF-8 if that is possible, else as Latin-1."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -109,9 +109,9 @@ def decode_narrow(text: bytes) -> str:
 
 
 def count_oddities(text: str) -> int:
-    """How unlike writing a text is: characters that nobody writes, and blocks of 256 code points that it draws on.
+    """A score of how unlikely a text is: characters that nobody types, plus the blocks of 256 code points it uses.
 
-    In the wrong byte order, or with the bytes of two letters taken for one, text is spread over many blocks.
+    Text decoded in the wrong byte order, or with the bytes of two letters taken for one, spreads over many blocks.
     """
     odd = sum(unicodedata.category(sign) in ("Cc", "Cn", "Co", "Cs") and sign not in "\t\n\r" for sign in text)
     return odd + text.count("\ufffd") + len({ord(sign) >> 8 for sign in text})

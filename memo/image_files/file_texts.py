@@ -6,26 +6,26 @@ from collections.abc import Iterator
 from memo.errors import BadPicture
 
 from .containers import APP1, COM, png_body, split_jpeg, split_png, split_webp
-from .exif_tags import PREFIX, ExifTags, decode_narrow
+from .exif_tags import PREFIX, ExifTags, decode_utf8_or_latin1
 from .kinds import UPLOADS, check_kind
 
 COMMENT = "comment"  # the name of a text in a JPEG's comment segment, as Pillow and AUTOMATIC1111 call it
-USER_COMMENT = "exif comment"  # that of the EXIF comment, as AUTOMATIC1111 calls it
-LARGEST_TEXT = 2**20  # bytes of a text, unpacked
-LARGEST_TEXTS = 4 * 2**20  # of all texts of a file
+USER_COMMENT = "exif comment"  # the name of the EXIF comment, as AUTOMATIC1111 calls it
+LARGEST_TEXT = 2**20  # bytes of one text, unpacked
+LARGEST_TEXTS = 4 * 2**20  # bytes of all texts of a file together
 
 
 def read_texts(data: bytes) -> dict[str, str | None]:
     """The texts in a file by name; None for one that is too long to be read. Raises BadPicture for other formats.
 
-    The EXIF comment is called "exif comment", that in a JPEG's comment segment "comment"; PNG texts have their own
-    names.
+    The EXIF comment is called "exif comment", the text of a JPEG's comment segment "comment"; PNG texts have their
+    own names.
     """
     kind = check_kind(data, UPLOADS)
     texts = dict(png_texts(data)) if kind == "PNG" else {}
     if kind == "JPEG":
         comments = [data[place][4:] for marker, place in split_jpeg(data) if marker == COM]
-        texts |= {COMMENT: decode_narrow(comments[0]).strip("\0 ")} if comments else {}
+        texts |= {COMMENT: decode_utf8_or_latin1(comments[0]).strip("\0 ")} if comments else {}
     comment = ExifTags(read_exif(data, kind)).comment
     return texts | ({USER_COMMENT: comment} if comment else {})
 
@@ -75,7 +75,7 @@ def unpack_text(kind: bytes, rest: bytes, most: int) -> bytes | None:
 
 
 def inflate(data: bytes, most: int) -> bytes:
-    """At most so many bytes of a zlib stream; empty if it is damaged."""
+    """At most `most` bytes of what a zlib stream unpacks to; empty if it is damaged."""
     try:
         return zlib.decompressobj().decompress(data, most)
     except zlib.error:
@@ -84,4 +84,4 @@ def inflate(data: bytes, most: int) -> bytes:
 
 def decode_text(kind: bytes, text: bytes) -> str:
     """The text of a chunk; many programs write UTF-8 where the format says Latin-1."""
-    return text.decode(errors="replace") if kind == b"iTXt" else decode_narrow(text)
+    return text.decode(errors="replace") if kind == b"iTXt" else decode_utf8_or_latin1(text)
