@@ -1,6 +1,6 @@
-"""Reads files of pictures that others made: uploads, training pictures, and our own files when they come back.
+"""Reads picture files from outside: uploads, training pictures, and our own files when users send them back.
 
-Whatever is wrong with a file ends in one BadPicture, whose message says what the file is and what to do.
+Any fault in a file raises BadPicture, whose message says what the file is and what to do.
 `kinds` names a file's format, `containers` splits files into chunks, `exif_tags` and `file_texts` read metadata
 without decoding pixels, and `pixels` decodes.
 """

@@ -1,11 +1,11 @@
-"""Names the format of a file by its first bytes: those of pictures, and of what people send in their place."""
+"""Names the format of a file by its first bytes: picture formats, and what people send instead of a picture."""
 
 import re
 
 from memo.errors import BadPicture
 
 UPLOADS = ("PNG", "JPEG", "WebP")  # formats that a browser shows and every tool writes
-TRAINING = (*UPLOADS, "TIFF", "BMP", "GIF", "AVIF")  # of a user's own files, on their own machine
+TRAINING = (*UPLOADS, "TIFF", "BMP", "GIF", "AVIF")  # for training pictures: the user's own files, read locally
 SIGNATURES = (  # WHATWG MIME Sniffing, section 6, and the formats' own specifications
     ("PNG", rb"\x89PNG\r\n\x1a\n"),
     ("JPEG", rb"\xff\xd8\xff"),
@@ -25,18 +25,18 @@ SIGNATURES = (  # WHATWG MIME Sniffing, section 6, and the formats' own specific
     ("SVG", rb"(?:\xef\xbb\xbf)?\s{0,99}(?:<\?xml[^>]{0,200}>\s{0,99})?(?:<!--[^>]{0,200}-->\s{0,99})?"
             rb"(?:<!DOCTYPE svg[^>]{0,200}>\s{0,99})?<svg"),
 )  # fmt: skip
-NO_PICTURES = (  # articles are part of the names: they complete "it is …"
+NOT_PICTURES = (  # the names include an article: each completes "it is …"
     ("a web page (HTML)", rb"(?i:(?:\xef\xbb\xbf)?\s{0,99}<(?:!doctype html|html|head|body|script|!--))"),
     ("a PDF document", rb"%PDF-"),
     ("a PostScript document", rb"%!PS"),
     ("a video", rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI "),
     ("an archive (ZIP)", rb"PK\x03\x04"),
     ("the companion file that macOS writes beside a picture", rb"\0\x05\x16\x07"),
-    ("a thumbnail cache of Windows (Thumbs.db)", rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
-    ("a folder's settings file of macOS (.DS_Store)", rb"\0\0\0\x01Bud1"),
-    ("a pointer of Git LFS, not the picture itself", rb"version https://git-lfs"),
+    ("a Windows thumbnail cache (Thumbs.db)", rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    ("a macOS file of folder settings (.DS_Store)", rb"\0\0\0\x01Bud1"),
+    ("a Git LFS pointer, not the picture itself", rb"version https://git-lfs"),
 )
-START = 512  # bytes in which every signature lies
+START = 512  # bytes of a file that are searched for a signature
 
 
 def find_kind(data: bytes) -> str:
@@ -57,7 +57,7 @@ def describe_file(data: bytes) -> str:
     """What a file is, such as "a HEIC picture", "a PDF document" or "empty"."""
     if kind := find_kind(data):
         return f"{'an' if kind[0] in 'AIS' else 'a'} {kind} picture"
-    return "empty" if not data else search(NO_PICTURES, data) or "no picture of a known format"
+    return "empty" if not data else search(NOT_PICTURES, data) or "not a picture in a known format"
 
 
 def search(signatures: tuple[tuple[str, bytes], ...], data: bytes) -> str:
