@@ -1,4 +1,4 @@
-"""Decodes a file of a picture into upright RGB pixels of 8 bits."""
+"""Decodes a picture file into upright RGB pixels of 8 bits."""
 
 import io
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from memo.errors import BadPicture
 
-from .containers import lean_jpeg, lean_png
+from .containers import strip_jpeg, strip_png
 from .exif_tags import ExifTags
 from .file_texts import read_exif
 from .kinds import UPLOADS, check_kind
 
-READERS: dict[str, type[ImageFile]] = {  # not Image.open, which warns and refuses by size before the size is known
+READERS: dict[str, type[ImageFile]] = {  # used instead of Image.open, which applies size limits of its own
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
     "WebP": WebPImageFile,
@@ -31,7 +31,7 @@ READERS: dict[str, type[ImageFile]] = {  # not Image.open, which warns and refus
     "GIF": GifImageFile,
     "AVIF": AvifImageFile,
 }
-TURNS = {  # what makes a picture upright, by its EXIF orientation (Exif 2.32, 4.6.4 A)
+TURNS = {  # by EXIF orientation: what makes the picture upright (Exif 2.32, 4.6.4 A)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -43,20 +43,20 @@ TURNS = {  # what makes a picture upright, by its EXIF orientation (Exif 2.32, 4
 MOST_PIXELS = 2**27 + 2**26  # 200 megapixels: decoded, they take 0.8 GB
 LONGEST_SIDE = 2**16  # px, as in JPEG; a TIFF file of 7 kB may claim 48 × 3,000,000
 LARGE = 4096 * 4096  # pixels above which a picture is reduced before it is turned and flattened
-PNG_DEPTH = 24  # the byte of a PNG file that holds the bits of a sample
+PNG_DEPTH = 24  # position of the byte of a PNG file that holds the number of bits per sample
 
 
 def read_pixels(
     data: bytes, *, kinds: tuple[str, ...] = UPLOADS, longest: int = LONGEST_SIDE, shortest: int = 0, enough: int = 0
 ) -> Image.Image:
-    """The picture in a file in RGB, upright, on white where it is transparent, without metadata.
+    """Decode a file into an upright RGB image without metadata; transparent parts become white.
 
-    Of several frames or pages it is the first. The longer side may have `longest` px, the shorter one needs
-    `shortest`. If `enough` is given, sides of twice as many px suffice, so that a large scan is decoded in a smaller
-    scale. Raises BadPicture, before any pixel is decoded if the kind or the size is wrong.
+    Of several frames or pages, the first is read. No side may be longer than `longest` px or shorter than `shortest`.
+    If `enough` is given, a large picture is decoded at a smaller scale, whose sides keep at least twice `enough` px.
+    Raises BadPicture; a wrong format or size is found before any pixel is decoded.
     """
     kind = check_kind(data, kinds)
-    with damage_named(kind), READERS[kind](io.BytesIO(lean(data, kind))) as image:
+    with translate_decoder_errors(kind), READERS[kind](io.BytesIO(strip_metadata(data, kind))) as image:
         check_size(image.size, longest, shortest)
         if enough and area(image) > LARGE:
             image.draft(None, (2 * enough, 2 * enough))  # does nothing except for JPEG
@@ -66,25 +66,25 @@ def read_pixels(
 
 
 @contextmanager
-def damage_named(kind: str) -> Iterator[None]:
+def translate_decoder_errors(kind: str) -> Iterator[None]:
     """Raise BadPicture for whatever a decoder raises."""
     try:
         yield
     except BadPicture:
         raise
     except MemoryError as error:
-        raise BadPicture("it needs more memory than there is: scale it down") from error
+        raise BadPicture("it needs more memory than is free: scale it down") from error
     except Exception as error:  # a damaged file can lead a decoder anywhere
         raise BadPicture(
             f"it is a damaged, incomplete or unusual {kind} file: save it again as PNG or JPEG"
         ) from error
 
 
-def lean(data: bytes, kind: str) -> bytes:
+def strip_metadata(data: bytes, kind: str) -> bytes:
     """The file without the parts that pixels do not need."""
     if kind == "PNG":
-        return lean_png(data)
-    return lean_jpeg(data) if kind == "JPEG" else data
+        return strip_png(data)
+    return strip_jpeg(data) if kind == "JPEG" else data
 
 
 def check_size(size: tuple[int, int], longest: int, shortest: int) -> None:
@@ -107,8 +107,8 @@ def eight_bits(image: Image.Image, data: bytes, kind: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         return grey_levels(image)
     if image.mode in ("I", "F"):
-        numbers = "whole numbers" if image.mode == "I" else "fractions"
-        raise BadPicture(f"it holds {numbers} of 32 bits, not shades: save it with 8 or 16 bits")
+        numbers = "integers" if image.mode == "I" else "floats"
+        raise BadPicture(f"it has 32-bit {numbers} as pixels, not shades: save it with 8 or 16 bits")
     if kind == "PNG" and "transparency" in image.info and image.mode != "P":
         image.info["transparency"] = eight_bit_colour(image.info["transparency"], data[PNG_DEPTH])
     if "transparency" in image.info or image.mode == "PA":
@@ -132,14 +132,14 @@ def grey_levels(image: Image.Image) -> Image.Image:
 
 
 def eight_bit_colour(colour: int | tuple[int, ...], depth: int) -> int | tuple[int, ...]:
-    """A transparent colour of a PNG in the 8 bits that Pillow's pixels have; it leaves it in the file's own depth."""
+    """The transparent colour of a PNG scaled to 8 bits, as Pillow scales the pixels but not this colour."""
     if isinstance(colour, tuple):
         return tuple(int(eight_bit_colour(shade, depth)) for shade in colour)  # type: ignore[arg-type]
     return colour >> 8 if depth == 16 else colour * 255 // (2**depth - 1)
 
 
 def reduce(image: Image.Image, enough: int) -> Image.Image:
-    """A large image in a smaller scale, whose shorter side still has twice `enough` px; others unchanged."""
+    """A large image at a smaller scale, whose shorter side still has twice `enough` px; others unchanged."""
     factor = min(image.size) // (2 * enough) if enough and area(image) > LARGE else 1
     return image.reduce(factor) if factor > 1 else image
 

@@ -73,7 +73,7 @@ def test_all_bad_rows_are_counted_and_named_at_once(folder):
     assert str(error.value).split(": ", 1)[1].split("; row") == [
         "row 2: '1.png' has no caption",
         " 3: 'gone.png' is missing",
-        " 4: 'bad.png' is no picture of a known format: send a PNG, JPEG or WebP picture",
+        " 4: 'bad.png' is not a picture in a known format: send a PNG, JPEG or WebP picture",
         " 5: 'cut.png' is a damaged, incomplete or unusual PNG file: save it again as PNG or JPEG",
         " 6: 'small.png' has 40×15 px; at least 16×16 are needed",
         " 7: the column file is empty",
@@ -94,8 +94,8 @@ def test_a_file_that_only_looks_like_a_picture_is_named_by_what_it_is(folder):
     for fault in (
         "row 10: 'photo.heic' is a HEIC picture: save it as PNG, JPEG or WebP",
         "row 11: '._0.png' is the companion file that macOS writes beside a picture",
-        "row 12: 'Thumbs.db' is a thumbnail cache of Windows",
-        "row 13: 'depth.tif' holds fractions of 32 bits, not shades: save it with 8 or 16 bits",
+        "row 12: 'Thumbs.db' is a Windows thumbnail cache",
+        "row 13: 'depth.tif' has 32-bit floats as pixels, not shades: save it with 8 or 16 bits",
         "row 14: 'very very",
     ):
         assert fault in str(error.value)
