@@ -85,36 +85,37 @@ class Index(Points):
         Raises OtherEmbedder if another one filled the index, or if reindexing for this one did not finish.
         """
         records = self.read_embedder_records()
-        if records.get(UNFINISHED) == self.embedder:
+        if records.get(UNFINISHED) == self.embedder_record:
             raise OtherEmbedder(f"reindexing for this embedder did not finish: {REINDEX}")
-        if records.get(IN_USE) != self.embedder:
+        if records.get(IN_USE) != self.embedder_record:
             self.refuse_foreign_vectors()
             self.write_embedder_record(IN_USE)
 
     @property
-    def embedder(self) -> dict[str, Any]:
-        """The name and dimension of this index's embedder, as a record holds them."""
+    def embedder_record(self) -> dict[str, Any]:
+        """The name and dimension of this index's embedder, as EMBEDDER_RECORDS holds them."""
         return {"embedder": self.collection.removeprefix(PICTURES), "dimension": self.dimension}
 
     def refuse_foreign_vectors(self) -> None:
         """Raise OtherEmbedder if pictures or labels of other embedders exist."""
         foreign = [*self.foreign_collections("pictures"), *self.foreign_collections("labels")]
         if filled := [str(collection) for collection in foreign if collection.points]:
+            name = self.embedder_record["embedder"]
             raise OtherEmbedder(
-                f"the index holds {' and '.join(filled)}, but the embedder now is {self.embedder['embedder']!r}"
+                f"the index holds {' and '.join(filled)}, but the embedder now is {name!r}"
                 f" (dimension {self.dimension}): {REINDEX}"
             )
 
     def foreign_collections(self, kind: str) -> list["ForeignCollection"]:
         """The collections of a kind that other embedders filled, or ours if it has another dimension."""
         prefix = PREFIXES[kind]
-        ours = prefix + self.embedder["embedder"], self.dimension
+        ours = prefix + self.embedder_record["embedder"], self.dimension
         names = sorted(collection.name for collection in self.client.get_collections().collections)
         collections = [describe_collection(self.client, kind, name) for name in names if name.startswith(prefix)]
         return [collection for collection in collections if (collection.name, collection.dimension) != ours]
 
     def read_embedder_records(self) -> dict[str, Any]:
-        """The recorded embedders, by IN_USE and UNFINISHED."""
+        """The records of embedders, by IN_USE and UNFINISHED."""
         if not self.client.collection_exists(EMBEDDER_RECORDS):
             return {}
         points = self.client.retrieve(EMBEDDER_RECORDS, [IN_USE, UNFINISHED])
@@ -126,11 +127,11 @@ class Index(Points):
             vectors = models.VectorParams(size=1, distance=models.Distance.DOT)
             with ignore_already_exists():
                 self.client.create_collection(EMBEDDER_RECORDS, vectors_config=vectors)
-        point = models.PointStruct(id=id, vector=[1.0], payload=self.embedder)
+        point = models.PointStruct(id=id, vector=[1.0], payload=self.embedder_record)
         self.client.upsert(EMBEDDER_RECORDS, [point], wait=True)
 
     def begin_reindex(self) -> None:
-        """Let no process use this embedder before `finish_reindex`; the embedder in use stays in use."""
+        """Keep every process from using this embedder until `finish_reindex`; the one in use stays in use."""
         with translate_errors():
             self.write_embedder_record(UNFINISHED)
 
@@ -215,7 +216,7 @@ class Index(Points):
 class PendingPaintings(Points):
     """Paintings under way: id = the painting's id, payload = recipe and scope.
 
-    The point of a painting that died does no harm.
+    A point that outlives its painting does no harm: it is removed when it is next found.
     """
 
     def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector) -> None:
@@ -268,7 +269,7 @@ class ForeignCollection:
     kind: str  # a key of PREFIXES
     name: str
     dimension: int
-    points: int  # their number
+    points: int  # how many it holds
 
     def __str__(self) -> str:
         embedder = self.name.removeprefix(PREFIXES[self.kind])
@@ -283,12 +284,12 @@ def describe_collection(client: QdrantClient, kind: str, name: str) -> ForeignCo
 
 
 def in_scope(scope: str, model: str) -> Conditions:
-    """The conditions that pictures belong to a scope, and to a model if one is named."""
+    """The conditions that a picture belongs to a scope, and was painted by a model if one is given."""
     return [field_equals("scope", scope), *([field_equals("model", model)] if model else [])]
 
 
 def to_payload(picture: Picture) -> dict[str, Any]:
-    """The fields of recipe and record, flat, with the keys of the wish and of the settings to filter by."""
+    """The fields of the recipe and the record in one dictionary, with two keys to filter by: of wish and settings."""
     recipe = picture.recipe
     keys = {"wish_key": recipe.wish.key, "settings_key": settings_key(recipe, picture.scope)}
     return {**asdict(recipe), **record(picture), **keys}
