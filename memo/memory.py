@@ -25,11 +25,11 @@ from .thumbnail import thumbnail_object, write_thumbnail
 log = logging.getLogger(__name__)
 
 POLICIES = ("auto", "relaxed", "exact", "off", "refresh")
-CANDIDATES = 5  # the nearest prompts, which the judge is asked about
+CANDIDATES = 5  # the judge decides on this many of the nearest prompts
 MIN_COSINE = 0.5  # prompts below it are not judged: of 1,759 true pairs none was below 0.57
-MIN_SEARCH_COSINE = 0.28  # pictures below it are no useful answers to a search for a word or two
+MIN_SEARCH_COSINE = 0.28  # pictures below it are of no use in a search for a word or two
 NEAREST = 20  # points read to find the candidates: many may share one prompt
-LINK_SECONDS = 3600
+LINK_SECONDS = 3600  # how long a link into the store works
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,18 +232,18 @@ class Memory:
         return [label.wanted for label in labels if not label.right]
 
     def check_bytes(self, picture: Picture) -> bool:
-        """Whether the store holds all of a picture; if not, removes its point, unless the store holds nothing."""
+        """Whether the store holds all of a picture; if not, removes its point, unless the whole store is empty."""
         if self.store.exists(object_name(picture.key)):
             return True
         if next(iter(self.store.names()), None) is None:
             log.error("the store is empty, but the index names picture %s: is MEMO_STORE right?", picture.key)
             return False
-        log.error("the store does not hold picture %s, or not all of it; removed it from the index", picture.key)
+        log.error("the store lacks picture %s or a part of it: removed it from the index", picture.key)
         self.index.remove(picture.key)
         return False
 
     def keep(self, picture: Picture, png: bytes) -> bool:
-        """Store the bytes durably; False if a whole picture with this key is kept already, which is left as it is."""
+        """Store the bytes durably; False, and no change, if a whole picture with this key is kept already."""
         return self.store.put(object_name(picture.key), png)
 
     def index_picture(self, picture: Picture, *, new: bool = False) -> None:
@@ -312,9 +312,9 @@ class Memory:
         return thumbnail
 
     def link(self, key: str, scope: str | None = None) -> str | None:
-        """A URL that serves a shared picture straight from the store, if the store can do that.
+        """A URL that serves a shared picture straight from the store; None if the store cannot do that.
 
-        The file of a private picture names its scope, which the web process must remove before it sends the file.
+        A private picture has none: its file names the scope, which the web process removes before it sends the file.
         """
         try:
             allowed = scope is None or (scope == SHARED and self.belongs(key, scope))

@@ -26,9 +26,9 @@ from .recipe import Recipe
 Vector = npt.NDArray[np.float32]  # (dimension,)
 Conditions = list[models.Condition]
 REINDEX = "stop web and workers, then run `memoaized reindex`, which embeds everything again"
-DATATYPE = models.Datatype.TURBO8  # bench.index: a quarter of the memory, half the time, 995 of 1,000 nearest found
+DATATYPE = models.Datatype.TURBO8  # in bench.index a quarter of the memory and half the time of float32
 PAGE = 256  # points read in one request
-QUERY_DIGITS = 5  # of each number of a query: stored vectors have eight bits, and sending all digits takes 1 ms more
+QUERY_DIGITS = 5  # decimals of a query's numbers: all digits would take 1 ms more, and stored vectors have eight bits
 SEARCH_EF = 256  # breadth of the search in a server's graph: bench.index finds 995 of the 1,000 nearest
 TIMEOUT = 5  # seconds for one request
 SETTINGS = ("model", "revision", "adapter", "negative_prompt", "width", "height", "guidance_scale")
@@ -92,7 +92,7 @@ class Points:
         return self.find_points("query", body, models.Filter(must=must, must_not=has_id(seen)), limit)
 
     def find_points(self, endpoint: str, body: Json, where: models.Filter, limit: int) -> list[Json]:
-        """The points that Qdrant's `query` or `scroll` finds, with whole payloads: reading parts takes as long."""
+        """The points that Qdrant's `query` or `scroll` finds, with whole payloads: parts take as long to read."""
         body = body | {"filter": where.model_dump(mode="json", exclude_none=True)}
         body |= {"limit": limit, "with_payload": True}
         with self.created_collection():
@@ -219,7 +219,7 @@ def settings_key(recipe: Recipe, scope: str) -> str:
     """32 hex digits of the scope and all settings that a picture must share with a recipe to serve it.
 
     Sampler and schedule decide how a picture is painted, not what it shows, and may differ. So may the mode, except
-    that a recipe to be painted reproducibly takes no other picture: see `same_mode`.
+    that only a reproducible picture serves a reproducible recipe: see `same_mode`.
     """
     init_image = [recipe.init_image, recipe.strength] if recipe.init_image else []
     values = json.dumps([scope, *(getattr(recipe, name) for name in SETTINGS), *init_image])

@@ -1,7 +1,7 @@
 """Qdrant's REST API in plain JSON, for the requests that every recall and every new picture makes.
 
-qdrant-client builds a model of every part of a request and of every point in the answer, which takes as long as the
-search. Rarer requests still go through it. The bodies are documented at
+qdrant-client builds a pydantic model of every part of a request and of every point in the answer, which takes as long
+as the search. Rarer requests still go through it. The bodies are documented at
 https://api.qdrant.tech/api-reference/search/query-points and https://api.qdrant.tech/api-reference/points.
 """
 
