@@ -27,7 +27,7 @@ class Embedder(Protocol):
         """Unit vectors, shape (len(texts), dimension)."""
 
     def begin(self, text: str) -> Callable[[], Vectors]:
-        """Start to embed a text in the background; the returned function waits for its unit vector (dimension,)."""
+        """Start embedding a text in the background; the returned function waits for its unit vector (dimension,)."""
 
 
 class HubEmbedder:
@@ -60,7 +60,7 @@ def open_embedder(spec: str, folder: Path, embedding_cache: Path | None = None) 
 
 
 def open_hub(hub_id: str) -> HubEmbedder:
-    """A sentence-transformers model of the Hugging Face hub, or in a local folder; raises BadSetup."""
+    """A sentence-transformers model from the Hugging Face hub or a local folder; raises BadSetup."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

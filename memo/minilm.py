@@ -13,7 +13,7 @@ from .errors import BadSetup
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DIMENSION = 384  # of a token state and of the pooled sentence embedding
-STATE_LAYERS = (0, 2, 4, 6)  # the hidden states that a judge reads, of 0 (embeddings) to 6
+STATE_LAYERS = (0, 2, 4, 6)  # layers whose hidden states the judge reads; 0 is the embeddings, 6 the last layer
 
 
 @cache
