@@ -3,7 +3,7 @@
 MemoError
 ├── BadRecipe      a field of a recipe is invalid; names the field, the value and the remedy
 ├── BadKey         a malformed key or recipe text, or a file without an intact recipe
-├── BadPicture     a file is no picture, or cannot be read; says what it is and what to do
+├── BadPicture     a file is not a picture, or cannot be read; says what it is and what to do
 ├── Forgotten      memory does not hold this picture
 ├── Unavailable    the index, the store or the judge cannot be reached now; trying again later may help
 └── BadSetup       the configuration cannot work; says what to install or change
@@ -31,7 +31,7 @@ class BadKey(MemoError):
 
 
 class BadPicture(MemoError):
-    """A file is no picture that can be read. The message is a clause about "it", the file."""
+    """A file is not a readable picture. The message is a clause that begins with "it", the file."""
 
 
 class Forgotten(MemoError):

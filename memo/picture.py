@@ -22,7 +22,7 @@ from .recipe import Recipe, from_text, to_text
 SHARED = "shared"  # the scope of pictures that belong to everybody
 RECIPE_CHUNK = "memoaized-recipe"  # the reversible text form, with checksum
 RECORD_CHUNK = "memoaized-record"  # JSON: when, how long, on what
-RECORDED: dict[str, tuple[type, ...]] = {
+RECORD_TYPES: dict[str, tuple[type, ...]] = {  # the types that each field of a record may have
     **dict.fromkeys(("created", "seconds", "joules"), (int, float)),
     **dict.fromkeys(("scope", "device"), (str,)),
     "metered": (bool,),
@@ -118,14 +118,14 @@ def find_record(data: bytes) -> tuple[slice, dict[str, object]]:
 
 
 def read_record(text: str | bytes) -> dict[str, object]:
-    """The values of a record in JSON; raises BadKey if they are no record."""
+    """The values of a record in JSON; raises BadKey if the JSON is not a record."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadKey(f"the record of this picture is damaged: {error}") from error
     if not isinstance(values, dict):
-        raise BadKey("the record of this picture is damaged: it is no JSON object")
-    for name, kinds in RECORDED.items():
+        raise BadKey("the record of this picture is damaged: it is not a JSON object")
+    for name, kinds in RECORD_TYPES.items():
         if name in values and not isinstance(values[name], kinds):
             raise BadKey(f"the record of this picture is damaged: its {name} is {shorten(values[name])}")
     return values

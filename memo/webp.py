@@ -1,4 +1,4 @@
-"""Pictures as WebP, a third as large as PNG: the recipe in XMP, and in EXIF as other tools read it."""
+"""Pictures as WebP, a third the size of PNG, with the recipe in XMP, and in EXIF for other tools."""
 
 import io
 import json
