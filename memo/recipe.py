@@ -24,13 +24,13 @@ LONGEST_RAW = 4 * LONGEST_PROMPT  # before; a letter may be sent as several char
 LONGEST_BLANK = 100_000  # the same for a text that is mostly white space
 MAX_MARKS = 30  # on one letter
 LETTERS = ("Lu", "Ll", "Lt", "Lo", "Nl", "Nd")
-INVISIBLE = re.compile(  # characters that change nothing that can be seen; those of writing direction are refused
+INVISIBLE = re.compile(  # characters without visible effect, which are dropped; `unprintable` refuses others
     # https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
     "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2060-\u2064\u206a-\u206f\u3164"
     "\ufeff\uffa0\ufff9-\ufffc\U000e0000-\U000e001f]"
-    # joiners shape emoji and the letters of some scripts, and nothing beside Latin letters and spaces
+    # joiners shape emoji and the letters of some scripts, but have no effect beside Latin letters and spaces
     "|(?<![\u0300-\u1fff\u2100-\U0010ffff])[\u200c\u200d]|[\u200c\u200d](?![\u0300-\u1fff\u2100-\U0010ffff])"
-    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"  # tags make flags of regions
+    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"  # tags, except after the flag that they change
 )
 SIDE = range(64, 2049)  # pixels
 STEPS = range(1, 151)
@@ -168,10 +168,11 @@ def unpack(packed: str) -> bytes:
 
 
 def tidy(field: str, text: object) -> str:
-    """A text as it is kept when it comes in: without invisible characters, in NFC, with single spaces.
+    """Normalize a text from a user: drop invisible characters, compose letters (NFC), leave single spaces.
 
-    Letters of another form (`coﬀee`, `Ⅳ`, full width, bold) become plain ones; other signs stay as they are. Raises
-    BadRecipe for characters that no prompt may contain. Recipes keep what they have: their keys never change.
+    Letters in other forms (`coﬀee`, `Ⅳ`, full width, bold) become plain ones; other signs stay as they are. Raises
+    BadRecipe for characters that no prompt may contain. A recipe does not do this by itself, so that the keys of
+    older recipes never change.
     """
     if isinstance(text, str):
         text = drop_invisible(bound(field, text))
@@ -207,14 +208,14 @@ def bound(field: str, text: str) -> str:
 
 
 def drop_invisible(text: str) -> str:
-    """The text without characters that nobody sees."""
+    """The text without its INVISIBLE characters."""
     return INVISIBLE.sub("", text)
 
 
 def check_marks(field: str, text: str) -> str:
     """The text; raises BadRecipe for more marks over one letter than any script has.
 
-    Normalizing takes the square of their number (https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format).
+    Normalizing takes time quadratic in their number (https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format).
     """
     for is_mark, marks in groupby(text, lambda character: unicodedata.combining(character) > 0):
         if is_mark and (count := len(list(marks))) > MAX_MARKS:
@@ -274,7 +275,7 @@ def read_side(field: str, value: object) -> int:
 
 
 def read_whole(field: str, value: object, least: int, most: int) -> int:
-    """The value as an int, also if it was written as 12.0, as many JSON writers do.
+    """The value as an int, even if it was written as 12.0, as many JSON writers do.
 
     Raises BadRecipe unless it is a whole number from `least` to `most`, both included.
     """
