@@ -1,4 +1,4 @@
-"""A store in front of another one, for which a picture that is cut short or damaged does not exist."""
+"""A store that wraps another one and treats a truncated or damaged picture as missing."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -19,12 +19,12 @@ REMEMBERED = 100_000  # names of objects that were read whole, about 10 MB
 class CheckedStore:
     """A broken object counts as lost: it is logged, is not returned, and may be written again.
 
-    Disks that fill up, crashes and proxies leave empty files, halves of pictures and error pages under good names.
+    Full disks, crashes and proxies leave empty files, halves of pictures and error pages under valid names.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.read_whole: dict[str, None] = {}  # in the order of reading
+        self.read_whole: dict[str, None] = {}  # names of objects that were read whole, the oldest first
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
         """See Store. Replaces a broken object."""
@@ -32,7 +32,7 @@ class CheckedStore:
             return True
         if self.is_whole(name):
             return False
-        log.warning("replacing %s in the picture store, which held no whole picture", name)
+        log.warning("replacing %s in the picture store, which was not a whole picture", name)
         self.store.replace(name, data, content_type)
         return True
 
@@ -46,7 +46,7 @@ class CheckedStore:
         if not is_whole(name, data):
             self.read_whole.pop(name, None)
             what = f"{describe_file(data)}, {len(data)} bytes"
-            log.error("%s in the picture store is no whole picture and counts as lost (%s)", name, what)
+            log.error("%s in the picture store is not a whole picture and counts as lost (%s)", name, what)
             raise Forgotten(name)
         self.remember(name)
         return data
@@ -90,7 +90,7 @@ class CheckedStore:
         return self.store.names(prefix)
 
     def link(self, name: str, seconds: int) -> str | None:
-        """See Store. None for a broken object, which nobody shall be sent to."""
+        """See Store. None for a broken object, so that nobody is sent to it."""
         return self.store.link(name, seconds) if self.exists(name) else None
 
     def check(self) -> None:
@@ -99,7 +99,7 @@ class CheckedStore:
 
 
 def is_whole(name: str, data: bytes) -> bool:
-    """Whether these bytes are all of the picture that a name promises, by its ending."""
+    """Whether these bytes are a whole picture of the format that the name's ending promises."""
     return is_whole_webp(data) if name.endswith(".webp") else is_whole_png(data)
 
 

@@ -30,7 +30,7 @@ class FolderStore:
         self.write(name, data, write_over)
 
     def write(self, name: str, data: bytes, write_file: Callable[[Path, bytes], bool]) -> bool:
-        """Write an object in its folder, with what `write_file` returns. Raises Unavailable."""
+        """Create an object's folder and write it with `write_file`; returns what that returns. Raises Unavailable."""
         path = self.path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 def write_over(path: Path, data: bytes) -> bool:
-    """Put a file with all its data in place of the one that is there, and return True. Raises OSError."""
+    """Replace a file by one with all its data synced to disk; returns True. Raises OSError."""
     with written_beside(path, data) as part:
         os.replace(part, path)
     sync_folder(path.parent)
@@ -122,7 +122,7 @@ def write_over(path: Path, data: bytes) -> bool:
 
 @contextmanager
 def written_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """Yield a file in the same folder that has the data, synced to disk; it is gone afterwards."""
+    """Yield a temporary file in the same folder with the data synced to disk; it is deleted afterwards."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     part = Path(name)
     try:

@@ -278,7 +278,7 @@ def test_a_picture_whose_file_is_broken_is_not_answered_and_is_painted_anew(
     assert memory.recall(recipe).match is None and not memory.has(picture.key)
     with pytest.raises(Forgotten):
         memory.image(picture.key)
-    assert f"{picture.key}.png in the picture store is no whole picture" in caplog.text
+    assert f"{picture.key}.png in the picture store is not a whole picture" in caplog.text
     assert memory.keep(picture, whole) and memory.image(picture.key) == whole
 
 

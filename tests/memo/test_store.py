@@ -216,7 +216,7 @@ def test_a_broken_object_counts_as_lost_and_is_replaced(any_store, broken, caplo
     assert store.link("ab/one.png", 60) is None
     with pytest.raises(Forgotten):
         store.get("ab/one.png")
-    assert "ab/one.png in the picture store is no whole picture and counts as lost" in caplog.text
+    assert "ab/one.png in the picture store is not a whole picture and counts as lost" in caplog.text
     assert store.put("ab/one.png", WHOLE)
     assert store.exists("ab/one.png") and store.get("ab/one.png") == any_store.get("ab/one.png") == WHOLE
     assert not store.put("ab/one.png", noise_png()) and store.get("ab/one.png") == WHOLE
