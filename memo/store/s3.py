@@ -40,7 +40,7 @@ class S3Store:
     """Keeps objects in a bucket, with boto3 (https://boto3.amazonaws.com/v1/documentation/api/latest/)."""
 
     def __init__(self, client: Any, location: S3Location, linker: Any = None) -> None:
-        """`linker` is the client whose endpoint links name; without one there are no links."""
+        """`linker` is the client that signs links, for an endpoint that users reach; None makes no links."""
         self.linker = linker
         self.client, self.bucket = client, location.bucket
         self.proven = False  # whether an object that this process wrote was read back
@@ -129,7 +129,7 @@ class S3Store:
                     yield entry["Key"].removeprefix(self.prefix)
 
     def link(self, name: str, seconds: int) -> str | None:
-        """See Store. A presigned GET URL; None for an endpoint that users may not reach, without a public one."""
+        """See Store. A presigned GET URL; None for an endpoint of our own network, unless a public one is set."""
         if self.linker is None:
             return None
         url: str = self.linker.generate_presigned_url(
@@ -192,8 +192,8 @@ def open_s3(url: str, *, access_key: str | None, secret_key: str | None) -> S3St
 def s3_client(location: S3Location) -> Any:
     """A boto3 client with time-outs and retries; connects on first use.
 
-    By default boto3 sends bodies in chunks with a checksum behind them (aws-chunked), which some servers take for the
-    object. The signature covers the body instead.
+    By default boto3 sends a body in chunks that a checksum follows (aws-chunked), and some servers store the chunks'
+    frames as part of the object. So the signature covers the body instead.
     """
     config = Config(
         connect_timeout=3,
