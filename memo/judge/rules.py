@@ -1,7 +1,7 @@
 """Vetoes: rules that find a difference which makes the picture of one prompt wrong for another, and say which.
 
 Each rule compares what two prompts say about one subject: numbers, colours, negation, style, left and right, quoted
-text, names and so on. `old` is the remembered prompt, `new` the one that was asked for. A rule returns None where the
+text, names and so on. `old` is the remembered prompt, `new` the new one. A rule returns None where the
 prompts agree, where it cannot tell, or where only one of them mentions the subject, unless the omission itself makes
 the difference. A reason completes the sentence "the remembered prompt …". The docstring of a rule states the
 difference that it finds. The rules use lists of English words but no network, and work for captions and for long
@@ -60,7 +60,7 @@ Veto = Callable[[str, str], str | None]
 
 LONG_PROMPT = 25  # words; in longer prompts numbers and sides are too incidental to compare
 NOUN_DISTANCE = 3  # a noun is at most this many words after its number or preposition
-SHORTEST_STEM = 4  # letters: "un" negates no shorter word
+SHORTEST_STEM = 4  # letters: a prefix such as "un" negates no shorter word
 
 
 def decide_by_rules(old: str, new: str) -> Verdict | None:
@@ -111,7 +111,7 @@ def parse_number(word: str) -> int | None:
     return int(word) if word.isdecimal() else NUMBER_WORDS.get(word)
 
 
-def find_share_conflict(old: str, new: str) -> str | None:
+def find_count_conflict(old: str, new: str) -> str | None:
     """The prompts count the same thing differently: "two cats and three dogs" and "three cats and two dogs"."""
     before, after = count_things(old), count_things(new)
     for noun in before:
@@ -333,13 +333,13 @@ def first_thing(prompt: str) -> str:
 VETOES: Mapping[str, Veto] = {
     "number": find_number_conflict,
     "plural": find_plural_conflict,
-    "share": find_share_conflict,
+    "count": find_count_conflict,
     "colour": find_colour_conflict,
-    "owner": find_colour_owner_conflict,
+    "coloured thing": find_colour_owner_conflict,
     "negation": find_negation_conflict,
     "style": find_style_conflict,
     "opposite": find_opposite,
-    "undone": find_opposite_prefix,
+    "opposite prefix": find_opposite_prefix,
     "age": find_age_conflict,
     "height": find_height_conflict,
     "side": find_side_conflict,
@@ -347,6 +347,6 @@ VETOES: Mapping[str, Veto] = {
     "name": find_name_conflict,
     "symbols": find_symbol_conflict,
     "signs": find_sign_conflict,
-    "more": find_extra_word,
+    "extra word": find_extra_word,
     "unread": find_unread_conflict,
 }

@@ -28,7 +28,7 @@ VETOED = {
         ("a red box, open", "red boxes, open", "asks for one box, not several"),
         ("a hot air balloon over a town", "hot air balloons over a town", "asks for one balloon, not several"),
     ],
-    "share": [
+    "count": [
         ("two cats and three dogs", "three cats and two dogs", "asks for 2 cats, not 3"),
         ("2 big old dogs beside 3 cats", "2 cats beside 3 big old dogs", "asks for 2 dogs, not 3"),
         ("two men and four sheep", "four men and two sheep", "asks for 2 men, not 4"),
@@ -43,7 +43,7 @@ VETOED = {
         ("a coral dress", "a lavender dress", "says 'coral', not 'lavender'"),
         ("a mauve dress", "a dress", "mentions 'mauve', which the new prompt does not"),
     ],
-    "owner": [
+    "coloured thing": [
         ("red hair and blue eyes", "blue hair and red eyes", "describes the hair as red, not blue"),
         (
             "a white cup beside a black book",
@@ -103,7 +103,7 @@ VETOED = {
         ("an alligator in a swamp", "a crocodile in a swamp", "says 'alligator', not 'crocodile'"),
         ("a cave with a gnome", "a zombie in a cave", "says 'gnome', not 'zombie'"),
     ],
-    "undone": [
+    "opposite prefix": [
         (
             "a finished puzzle on a table",
             "an unfinished puzzle on a table",
@@ -177,7 +177,7 @@ VETOED = {
         ("30 degrees on a thermometer", "-30 degrees on a thermometer", "says 30, not -30"),
         ("minus 7 degrees, a lake", "7 degrees, a lake", "says -7, not 7"),
     ],
-    "more": [
+    "extra word": [
         ("a train", "a subway train", "does not mention 'subway'"),
         ("a photo of a chair", "show me a picture of an armchair", "does not mention 'armchair'"),
         ("sunflowers", "flowers", "mentions 'sunflowers', which the new prompt does not"),
@@ -217,7 +217,7 @@ ALLOWED = {
         ("two dogs", "a pair of dogs"),
         ("a man taking a swing at a ball", "a man at bat"),
     ],
-    "share": [
+    "count": [
         ("two cats and three dogs", "three dogs and two cats"),
         ("two red cats and two dogs", "two dogs and two red cats"),
         ("two in the boats, three on the shore", "three on the shore, two in the boats"),
@@ -234,7 +234,7 @@ ALLOWED = {
         ("a black & white photo", "a black and white photo"),
         ("a coral reef with fishes", "fishes on a reef"),
     ],
-    "owner": [
+    "coloured thing": [
         ("a black and white cat", "a white and black cat"),
         ("a red and blue car", "a blue and red car"),
         ("a red apple and a green apple", "a green apple and a red apple"),
@@ -265,7 +265,7 @@ ALLOWED = {
         ("a city at dawn", "a city at sunrise"),
         ("a cloudy, rainy street", "a street in the rain under an overcast sky"),
     ],
-    "undone": [
+    "opposite prefix": [
         ("an unfinished puzzle", "a puzzle, unfinished"),
         ("a glass unit", "a glass of it"),
         ("an upstream boat and a downstream one", "a downstream boat and an upstream one"),
@@ -324,7 +324,7 @@ ALLOWED = {
         ("a fox - 2 cubs", "a fox with 2 cubs"),
         ("a (fox:1.2) <lora:ink:1>", "a fox <lora:ink:0.8>"),
     ],
-    "more": [
+    "extra word": [
         ("a train", "show me a lovely picture of the train, 4k"),
         ("dogs on a beach", "a group of dogs on the beach"),
         ("a vixen", "a female fox"),
