@@ -12,13 +12,13 @@ from .words import explain_difference, plain_letters, quote, quoted_texts, split
 SHORT_PROMPT = 3  # visible words; in a prompt this short each of them matters
 STEM_LETTERS, ENDING_LETTERS = 5, 3  # a name and its derivation share at least 5 letters and differ in at most 3 more
 SHORTEST_PART = 3  # letters of each half of a compound word
-TYPOGRAPHIC_SIGNS = frozenset(  # a difference in these is hardly ever seen
+TYPOGRAPHIC_SIGNS = frozenset(  # signs that hardly ever change a picture
     "©®°™×´¨·•…′″‐‑‒–—―‘’‚‛“”„‟‹›«»¡¿、。〈〉《》「」『』・〜，．：；！？（）"
 )
-LAST_EUROPEAN_LETTER, RARE_EUROPEAN_LETTERS = "\u017e", "ĸĿŀŉŦŧ"  # the text model does not know the latter
+LAST_EUROPEAN_LETTER, RARE_EUROPEAN_LETTERS = "\u017e", "ĸĿŀŉŦŧ"  # the text model has no token for the rare ones
 LONGEST_WORD = 100  # letters; the text model takes all longer words for the same unknown one
 MODEL_TOKENS = 254  # that the text model reads of a prompt: onnx_embedder.LONGEST_TEXT less two special tokens
-TOKEN = re.compile(  # no fewer than the model's tokens: its vocabulary has all letters and, inside words, these pairs
+TOKEN = re.compile(  # finds at least as many as the model, whose tokens include all letters and these pairs in words
     r"(?<=[a-z])(?:[aeiou][bcdfghjklmnprstyz]|[bcdfghjklmnprstyz][aeiou])|\S"
 )
 
@@ -26,7 +26,7 @@ TOKEN = re.compile(  # no fewer than the model's tokens: its vocabulary has all 
 def find_text_conflict(old: str, new: str) -> str | None:
     """The prompts put different texts in quotation marks."""
     before, after = quoted_words(old), quoted_words(new)
-    before, after = without_written(before - after, new), without_written(after - before, old)
+    before, after = without_unquoted(before - after, new), without_unquoted(after - before, old)
     if before and after:
         return f"asks for the text {quote(before)}, not {quote(after)}"
     if after:
@@ -39,8 +39,8 @@ def quoted_words(prompt: str) -> set[str]:
     return {" ".join(split_words(text)) for text in quoted_texts(prompt)} - {""}
 
 
-def without_written(texts: set[str], prompt: str) -> set[str]:
-    """The texts that the prompt does not ask to be written without quotation marks, as in "a sign that says open"."""
+def without_unquoted(texts: set[str], prompt: str) -> set[str]:
+    """The texts, without those that the prompt asks for unquoted, as in "a sign that says open"."""
     words = " ".join(split_words(prompt))
     return {text for text in texts if not is_written(re.escape(text), words)}
 
@@ -77,7 +77,7 @@ def is_named(name: str, words: set[str]) -> bool:
 
 
 def find_symbol_conflict(old: str, new: str) -> str | None:
-    """The prompts have different signs or rare letters, which the text model does not know or hardly tells apart."""
+    """The prompts have different signs or rare letters, which the text model confuses or does not know."""
     before, after = symbols(old), symbols(new)
     return explain_difference([before] * bool(before), [after] * bool(after)) if before != after else None
 
@@ -89,7 +89,7 @@ def symbols(prompt: str) -> str:
 
 
 def is_symbol(char: str) -> bool:
-    """Whether a character beyond ASCII is a sign, a digit, a non-Latin letter or one of no usual Latin alphabet."""
+    """Whether a character beyond ASCII is a sign, a digit, a non-Latin letter or an unusual Latin one."""
     kind, name = unicodedata.category(char), unicodedata.name(char, "")
     if kind[0] in "SNP":
         return char not in TYPOGRAPHIC_SIGNS
@@ -99,7 +99,7 @@ def is_symbol(char: str) -> bool:
 
 
 def is_rare_latin(char: str) -> bool:
-    """Whether a Latin letter, without its accents, is in none of the usual alphabets of Europe: a small capital."""
+    """Whether a Latin letter without its accents, such as a small capital, is in no usual European alphabet."""
     return unicodedata.normalize("NFD", char)[0] > LAST_EUROPEAN_LETTER or char in RARE_EUROPEAN_LETTERS
 
 
@@ -144,7 +144,7 @@ def is_compound(words: set[str], others: set[str], prompt: str) -> bool:
 
 
 def find_unread_conflict(old: str, new: str) -> str | None:
-    """Prompts differ in a word, or beyond a part, that is too long for the text model to read."""
+    """The prompts differ in a word that is too long for the text model, or beyond the part that it reads."""
     if too_long_words(old) != too_long_words(new):
         return (
             f"differs from the new one in a word of over {LONGEST_WORD} letters, which the text model does not read"
@@ -160,7 +160,7 @@ def find_unread_conflict(old: str, new: str) -> str | None:
 
 
 def too_long_words(prompt: str) -> list[str]:
-    """The words that are longer than any that the text model reads, in order."""
+    """The words that are too long for the text model to read, in order."""
     return [word for word in split_words(prompt) if len(word) > LONGEST_WORD]
 
 

@@ -12,7 +12,7 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|(?<!\w)'([^']{2,})'(?!\w)")
 VISIBLE = re.compile(rf"{WORD.pattern}|(?<=\w)-(?=\w)|[^\w\s.,;:!?()\"'“”‘’…–—-]")  # man-eating, C#, 50%, emoji
 
-EMPHASIS = re.compile(  # of AUTOMATIC1111 and others: (fox:1.2), [fox], {fox}; without choices and prompt editing
+EMPHASIS = re.compile(  # as AUTOMATIC1111 and others write it: (fox:1.2), [fox], {fox}; not choices or prompt editing
     r"(?<!\\)(?:\(([^][(){}:]*+): ?(\d?\.\d{1,4}|\d)\)|\[([^][{}:|]*+)\]|\{([^][{}:|]*+)\})"
 )
 EMPHASIS_WEIGHTS = (0.5, 2.0)  # smaller and larger ones change what is seen
@@ -43,18 +43,18 @@ def plain_text(prompt: str) -> str:
 
 
 def plain_letters(prompt: str) -> str:
-    """The prompt with Latin ligatures and wide letters spelled out, since the text model does not know them."""
+    """The prompt with Latin ligatures and full-width letters in ASCII, since the text model does not know them."""
     return prompt if prompt.isascii() else "".join(map(plain_letter, prompt))
 
 
 def plain_letter(char: str) -> str:
-    """The ASCII letters or digit for a ligature or wide form (NFKC); other characters as they are."""
+    """The ASCII letters or digit of a ligature or full-width form (NFKC); other characters as they are."""
     plain = unicodedata.normalize("NFKC", char)
     return plain if plain.isascii() and plain.isalnum() and is_latin_form(char) else char
 
 
 def is_latin_form(char: str) -> bool:
-    """Whether a character is a Latin letter or has the width of Chinese: not a circled letter, nor an exponent."""
+    """Whether a character is a Latin letter or a full-width form, not a circled letter or an exponent."""
     return unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH"))
 
 
@@ -73,8 +73,8 @@ def quoted_texts(prompt: str) -> list[str]:
 def visible_words(prompt: str) -> tuple[str, ...]:
     """The words that ask for something visible, in order.
 
-    Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, the pose of
-    whatever does nothing else.
+    Polite phrases, articles and praise after a comma are left out, and so is "standing" on the ground, the default
+    pose.
     """
     text = " ".join(plain_text(prompt).casefold().replace("’", "'").split()).strip(" .!?")
     request, *tags = (part.strip() for part in text.split(","))
@@ -86,7 +86,7 @@ def visible_words(prompt: str) -> tuple[str, ...]:
 
 
 def same_words(old: str, new: str) -> bool:
-    """Whether two prompts have the same visible words in order and no other signs, and quote the same texts."""
+    """Whether two prompts have the same visible words in order, quote the same texts and have no sign conflict."""
     same_visible = bool(visible_words(old)) and visible_words(old) == visible_words(new)
     return same_visible and quoted_texts(old) == quoted_texts(new) and not find_sign_conflict(old, new)
 
@@ -105,7 +105,7 @@ def find_sign_conflict(old: str, new: str) -> str | None:
 
 
 def emoticons(prompt: str) -> list[str]:
-    """The faces of a prompt in punctuation, in order."""
+    """The emoticons of a prompt, such as ":)", in order."""
     return EMOTICON.findall(plain_text(prompt))
 
 
@@ -115,7 +115,7 @@ def operators(prompt: str) -> list[str]:
 
 
 def find_negative(prompt: str, other: str) -> str | None:
-    """A number that is negative in the prompt, and in the other one only positive."""
+    """A number that is negative in the prompt and only positive in the other one."""
     negative, others = set(NEGATIVE.findall(prompt.casefold())), other.casefold()
     only_positive = set(UNSIGNED.findall(others)) - set(NEGATIVE.findall(others))
     return min(negative & only_positive, default=None)
