@@ -222,7 +222,7 @@ GROUND = (  # where people and animals stand unless the prompt says otherwise; "
 )
 BESIDE = r"(?:next to|beside|near|by|close to|adjacent to|in front of|behind|under|outside|among|between|against)"
 STANDING = re.compile(rf"(?<![\w-])standing(?=$|,| {BESIDE} | (?:on|in|at) {GROUND})")
-NOT_STANDING = re.compile(  # signs that the subject may not be standing: on a horse, at a desk, a baby
+NOT_STANDING = re.compile(  # suggests that the subject does not simply stand: on a horse, at a desk, a baby
     rf"\b(?:on|in|into|at|atop|inside|aboard|astride)\b(?! front of | {GROUND})|"
     r"\b(?:last|only|still|left|half|sitting|sits?|seated|lying|lies|laying|kneeling|sleeping|riding|rides|hanging|"
     r"bab(?:y|ies)|infants?|riders?|cyclists?|beds?|blankets?|wheels?|desks?|tables?|computers?|laptops?|pianos?|"
@@ -249,7 +249,7 @@ INVISIBLE_WORDS = MINOR_WORDS | frozenset(  # change nothing visible, or are lef
     twelve photograph painting oil open""".split()
 )
 
-# Style, light and camera: how a picture is made, not what it shows. The painter draws nothing for these words either
+# Style, light and camera: words for how a picture is made, not for what it shows. The painter draws nothing for them
 
 STYLE_WORDS = frozenset(
     """
@@ -296,7 +296,7 @@ STYLE_WORDS = frozenset(
     widescreen winner winning woodblock woodcut zbrush zeiss zoom zoomed
     """.split()
 )
-STYLE_PHRASES = re.compile(  # with a thing's name in them that nobody means: "bird's eye view", "pencil sketch"
+STYLE_PHRASES = re.compile(  # phrases that name a thing without meaning it: "bird's eye view", "pencil sketch"
     r"\b(?:"
     r"(?:bird|worm|fish|bug|drone)s?(?:'s)?[ -]?eyes?(?: (?:view|lens|shot|perspective|angle))?"
     r"|(?:facing|looking (?:at|into)|in front of) the (?:camera|lens|viewer)|camera (?:angle|shot|view)s?"
@@ -338,7 +338,7 @@ STYLE_PHRASES = re.compile(  # with a thing's name in them that nobody means: "b
     r"|plastic|felt)"
     r")(?![\w-])"
 )
-STYLE_SENTENCE = re.compile(  # up to the end of a tag: by an artist, in the style of somebody, --ar 16:9
+STYLE_SENTENCE = re.compile(  # up to the end of a tag: "by" an artist, "in the style of" somebody
     r"\bin (?:the |an? )?styles? of [^,.;()\n]*|\bin (?:an? |the )?(?:[\w'-]+ ){1,3}styles?\b|\b[\w'-]+ styles?\b"
     r"|\b(?:art|artwork|painted|drawn|painting|illustrated|illustration|photographed|photo|photography|directed|"
     r"designed|style|rendered|inspired) by [^,.;()\n]*"
@@ -393,7 +393,7 @@ PLACE_ADJECTIVES = frozenset(
     white wide windy wooden
     """.split()
 )
-COMPOUNDS = frozenset(  # without its first word each is another thing: a red panda is not a panda that is red
+COMPOUNDS = frozenset(  # names of things that lose their meaning without the first word: "red panda"
     f"{first} {second}"
     for row in """
     big:apple/ben/bird/cat/top/wheel

@@ -2,7 +2,7 @@
 
 The picture of "a red fox sitting in deep snow at dusk" serves a request for "a fox in snow", but never the other way
 round. Qualities, natural colours, poses, places, times and light can be stripped. Other things, numbers, styles,
-names, negations and quoted text never are, so that a judge of equal meaning can decide on the rest.
+names, negations and quoted text never are, so that a judge that looks for equal meaning can decide on the rest.
 """
 
 import re
@@ -24,7 +24,7 @@ TOKEN = re.compile(r"[\w'’-]+|[^\w\s]")
 
 
 def strip_harmless_extras(old: str, wanted: str) -> tuple[str, list[str]]:
-    """The remembered prompt without its harmless extras, and these extras; the prompt itself and [] without any."""
+    """The remembered prompt without its harmless extras, and the extras; if there are none, all of it and []."""
     if re.search(r"[\"“”]", old):
         return old, []
     wanted_words = set(split_words(wanted)) | {stem(word) for word in split_words(wanted)}
