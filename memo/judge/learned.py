@@ -1,7 +1,7 @@
 """The learned judge: small networks that compare two prompts token by token, on ONNX Runtime, without torch.
 
-MiniLM reads each prompt (`OnnxEmbedder`). Networks that `training.judge` trained look in each prompt for what the
-other one says, and their mean is calibrated to a probability. Vetoes by rule come first.
+Rules come first and may veto. Then MiniLM reads each prompt (`OnnxEmbedder`), and networks that `training.judge`
+trained look in each prompt for what the other one says. The mean of their outputs is calibrated to a probability.
 """
 
 import hashlib
@@ -147,7 +147,7 @@ class LearnedJudge:
         return means
 
     def batch_logits(self, pairs: Sequence[PromptPair]) -> list[float]:
-        """As `logits`, for any number of pairs: in batches of similar length, embedding each text once per batch."""
+        """Like `logits`, for any number of pairs: in batches of similar length, reading each text once per batch."""
         logits = [0.0] * len(pairs)
         order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0]) + len(pairs[row][1]))
         for start in range(0, len(order), BATCH_SIZE):
@@ -170,12 +170,12 @@ class LearnedJudge:
 
 
 def not_judged(old: str) -> Verdict:
-    """The verdict on a prompt that needs no judgement, since another one fits."""
+    """The verdict on a prompt that was skipped because another one fits."""
     return Verdict(False, f"the remembered prompt {old!r} was not judged, since another one fits", 0.0)
 
 
 def run_network(network: Any, inputs: Mapping[str, Any]) -> Floats:
-    """One network's logits (pairs)."""
+    """The logits of one network, shape (pairs,)."""
     logits: Floats = network.run(None, inputs)[0]
     return logits.copy()
 

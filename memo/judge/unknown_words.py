@@ -1,4 +1,4 @@
-"""Handles words that the text model does not know whole: typos are corrected, rare words must be in both prompts.
+"""Handles words that are no single token of the text model: corrects typos, and wants rare words in both prompts.
 
 Typos: "a yelloow oven" asks for what "a yellow oven" shows. Only a letter that was doubled, inserted, dropped or
 swapped with the next counts as a typo: another letter may make another word ("stork", "store"). Prompts with quoted
@@ -6,7 +6,7 @@ text stay as they are, and so do names, which begin with a capital letter. Words
 other prompt lacks them, so that the rule for styles sees them.
 
 Rare words: to the text model "clamberjaw" and "bristleback" are heaps of word pieces that it can hardly tell apart.
-Such a word must therefore be in both prompts, or something spelled much like it, since a typo looks the same. Verb
+So if one prompt has such a word, the other must have it too, or a similar spelling, which may be a typo. Verb
 forms such as "congregated" are hardly ever names: they are left to the networks.
 """
 
@@ -51,7 +51,7 @@ def is_typo(word: str, intended: str) -> bool:
 
 
 def find_rare_word_conflict(old: str, new: str, count_tokens: CountTokens) -> str | None:
-    """A reason like those of the rules, if one prompt has a rare word that the other lacks; else None."""
+    """One prompt has a rare word that the other lacks; the reason is worded like those of `rules`."""
     if word := find_unknown(new, old, count_tokens):
         return explain_difference([], [word])
     if word := find_unknown(old, new, count_tokens):
