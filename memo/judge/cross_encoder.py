@@ -10,11 +10,11 @@ from memo.errors import BadSetup
 from .port import Verdict
 from .rules import decide_by_rules
 
-THRESHOLD = 0.9  # the lowest confidence that fits, in the worse of both directions
+THRESHOLD = 0.9  # the lowest confidence that fits; the lower one of both directions counts
 
 
 class CrossEncoderJudge:
-    """Trusts a model's single score for a pair, or its probability of entailment: the lower one of both directions.
+    """Takes a model's single score for a pair, or its probability of entailment, in the lower direction.
 
     `model.predict` must return logits.
     """

@@ -1,4 +1,4 @@
-"""Measures how good a judge is: hit rates at a given share of false hits, area under the curve, figures by kind."""
+"""Measures how good a judge is: its hit rates, overall and by kind, and the area under the ROC curve."""
 
 import math
 from collections.abc import Sequence

@@ -82,22 +82,22 @@ def find_object(answer: str) -> str:
 
 
 def open_chat(url: str, key: str | None) -> LanguageJudge:
-    """The judge at a server with OpenAI's chat API, `http://host/v1#model`; raises BadSetup for a bad URL or key.
+    """The judge on a server with OpenAI's chat API at `http://host/v1#model`; raises BadSetup for a bad URL or key.
 
-    Without a model in the URL, the first one that the server lists is asked.
+    If the URL names no model, the first one that the server lists is used.
     """
     import httpx
 
     base, _, model = url.partition("#")
     if not base.startswith(("http://", "https://")):
-        raise BadSetup(f"the judge llm:{url!r} needs a URL, for example llm:http://127.0.0.1:8080/v1#llama-3.1-70b")
+        raise BadSetup(f"the judge 'llm:{url}' needs a URL, for example llm:http://127.0.0.1:8080/v1#llama-3.1-70b")
     if key and not re.fullmatch("[!-~]+", key):  # httpx would quote such a key in its error
-        raise BadSetup("the key of the judge llm: holds a character that an HTTP header cannot carry")
+        raise BadSetup("MEMO_JUDGE_KEY holds a character that an HTTP header cannot carry: copy the key again")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         client = httpx.Client(base_url=base.rstrip("/"), timeout=SECONDS, headers=headers)
     except httpx.InvalidURL as error:
-        raise BadSetup(f"the judge llm:{url!r} has a bad URL: {error}") from error
+        raise BadSetup(f"the judge 'llm:{url}' has a bad URL: {error}") from error
 
     def ask(task: str, question: str) -> str:
         try:
