@@ -6,7 +6,8 @@ means that a collection or point does not exist. https://api.qdrant.tech/api-ref
 
     INDEX_SERVER_FOLDER=… INDEX_SERVER_KEY=… python -m index_server.app --port PORT
 
-Only one process can own a folder. Waitress receives whole requests in one thread, so that half-sent ones occupy none.
+Only one process can own a folder. Waitress receives requests in one thread and hands on only whole ones, so that a
+half-sent request occupies none of the others.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class UnsortedJSON(DefaultJSONProvider):
 
 
 def create() -> Flask:
-    """Return the server of INDEX_SERVER_FOLDER, protected by INDEX_SERVER_KEY; raises CannotStart without both."""
+    """Return the server of INDEX_SERVER_FOLDER, protected by INDEX_SERVER_KEY; raises CannotStart if one is unset."""
     folder, key = os.environ.get("INDEX_SERVER_FOLDER"), os.environ.get("INDEX_SERVER_KEY")
     if not folder or not key:
         raise CannotStart("set INDEX_SERVER_FOLDER to the index's folder and INDEX_SERVER_KEY to its API key")
@@ -269,7 +270,7 @@ def count_points(name: str) -> Response:
 
 
 def main() -> None:
-    """Serve at a port of this machine until SIGTERM, then flush and end."""
+    """Serve on a port of 127.0.0.1 until SIGTERM, then flush and exit."""
     parser = argparse.ArgumentParser(prog="python -m index_server.app", description="The embedded vector index.")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port

@@ -13,7 +13,7 @@ from .request_bodies import shard_config
 
 
 def main(folder: Path) -> None:
-    """Build the HNSW graph of a shard at low priority; raises SystemExit when the engine leaves points out of it."""
+    """Build the HNSW graph of a shard at low priority; exits with an error if the engine leaves points out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     os.nice(19)
     config = shard_config(json.loads((folder.parent / CONFIG_FILE).read_text()))

@@ -190,7 +190,7 @@ class Collection:
         return self._shard is None
 
     def count_unindexed(self) -> tuple[int, int]:
-        """Return the number of points in no graph, which each query compares one by one, and of all points."""
+        """Return the number of points in no graph, which queries compare one by one, and the number of all points."""
         info = self._read(lambda shard: shard.info())
         return info.points_count - info.indexed_vectors_count, info.points_count
 
@@ -209,7 +209,7 @@ class Collection:
         return copy
 
     def switch_to_copy(self, copy: Path) -> None:
-        """Replay the recorded changes in a copy, and use the copy from then on, also after a crash."""
+        """Replay the recorded changes in a copy, and use the copy from then on, even after a crash."""
         for path in (*copy.rglob("*"), copy):
             fsync(path)
         shard = call_engine(lambda: edge.EdgeShard.load(str(copy)))

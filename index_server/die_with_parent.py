@@ -2,7 +2,7 @@
 
 Works on Linux; elsewhere it just runs the command. To the kernel, the parent is the thread that starts the command.
 This is a script that replaces itself with the command, because a hook between fork and exec is not safe in a process
-with threads. prctl(2), PR_SET_PDEATHSIG.
+with threads. See PR_SET_PDEATHSIG in prctl(2).
 
 As a script it puts its own folder first on `sys.path`: no module beside it may have the name of a standard library
 module.

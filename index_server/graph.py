@@ -17,9 +17,9 @@ from .collection import Collection
 from .die_with_parent import tie_to_parent
 from .errors import EngineFailure, IndexServerError
 
-GRAPH_POINTS = 20_000  # unindexed points that make a graph worthwhile: comparing that many takes half a millisecond
+GRAPH_POINTS = 20_000  # unindexed points from which a graph is worthwhile: comparing them takes half a millisecond
 GROWTH = 10  # a large collection gets a new graph when 1/GROWTH of its points are unindexed
-RETRY_SECONDS = 600.0  # after a failure
+RETRY_SECONDS = 600.0  # before the next try after a failure
 
 BUILDER = "index_server.build_graph"
 

@@ -179,7 +179,7 @@ def read_search_params(body: object) -> edge.SearchParams:
 
 
 def read_order_by(body: object) -> edge.OrderBy:
-    """Read a key, or {key, direction, start_from}; start_from is a number or date, from which on points count."""
+    """Read a key, or {key, direction, start_from}; points before start_from, a number or date, are left out."""
     fields = read_fields(
         {"key": body} if isinstance(body, str) else body, "order_by", {"key", "direction", "start_from"}
     )
@@ -244,7 +244,7 @@ def read_match(body: object) -> Any:
 
 
 def read_match_value(value: object) -> Any:
-    """Return the value in a form whose type the engine keeps: it reads True as 1, but NumPy's True as a boolean."""
+    """Return the value in a form whose type the engine keeps: it takes True for 1, but NumPy's True for a boolean."""
     if isinstance(value, bool):
         return np.bool_(value)
     if isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63):
