@@ -16,10 +16,10 @@ MARGIN = 0.375  # cells that a drawing leaves free in its place, so that it can 
 class Canvas:
     """Places of `size` × `size` cells by their upper left corners, and how far a layout may shift them together."""
 
-    size: int
-    corners: tuple[tuple[int, int], ...]
-    across: int
-    down: int
+    size: int  # cells
+    corners: tuple[tuple[int, int], ...]  # (x, y) in cells
+    across: int  # cells, the largest shift to the right
+    down: int  # cells, the largest shift down
 
 
 CANVASES: Mapping[str, Canvas] = {

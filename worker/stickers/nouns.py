@@ -20,7 +20,7 @@ IRREGULAR = {
     "ox": "oxen",
 }
 SAME = frozenset("jellyfish aircraft dice squid shrimp".split())  # one squid, two squid
-# Nouns without "a": things that come in pairs or many, and then substances.
+# Nouns that take no "a": PAIRS come in twos or in numbers, MASS nouns are substances.
 PAIRS = frozenset(
     "scissors glasses eyeglasses spectacles sunglasses pants jeans trousers skis gloves headphones fries grapes "
     "pancakes eyes clothes shorts goggles briefs socks books flowers chopsticks bubbles fireworks lungs lips".split()
@@ -74,8 +74,8 @@ def head_word(name: str) -> str:
     return name.partition(" of ")[0].rpartition(" ")[2]
 
 
-# Names of drawings that are no nouns in most prompts: "a relaxed bear", "a walking bear", "a sunny day". They are
-# drawn only if a prompt names nothing else.
+# Names of drawings that are adjectives or verbs in most prompts: "a relaxed bear", "a walking bear", "a sunny day".
+# They are drawn only if a prompt names nothing else.
 NOT_NOUNS = frozenset(
     """
     angry anxious art astonished biking blush calling camping censored cheers climbing cloudy cold compression

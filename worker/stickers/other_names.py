@@ -1,6 +1,6 @@
-"""Other words for the things of a bank, beside the bank's own names, and kinds of a thing that is drawn only once.
+"""Names for a bank's drawings besides its own: synonyms, and kinds of a thing that has only one drawing.
 
-A bank without the thing ignores its row. Only words with hardly any other meaning in a prompt are listed.
+A row counts only if the bank has its thing. Only words with hardly any other meaning in a prompt are listed.
 """
 
 OTHER_NAMES: dict[str, str] = {  # other name: the name in a bank
