@@ -1,4 +1,4 @@
-"""Splits a prompt into the words that may name things: without weights, measures, scenery, and how it is painted."""
+"""Splits a prompt into the words that may name things; leaves out weights, measures, scenery and style."""
 
 import re
 
@@ -42,22 +42,22 @@ SETTING = re.compile(
     rf"(?:[a-z-]+ ){{0,2}}?(?:{SETTINGS})\b"
     rf"|\b(?:{'|'.join(sorted(COLOURS))})\s+background\b|\bunderwater\b"
 )
-SYNTAX = re.compile(  # of other programs: BREAK, <lora:x:1>, --ar 16:9, and the weight in (fox:1.2)
+SYNTAX = re.compile(  # of other programs' prompts: BREAK, <lora:x:1>, --ar 16:9
     r"\b(?:BREAK|ADDBASE|ADDCOMM|ADDCOL|ADDROW)\b|<[^<>]{0,200}>|--\w[\w-]*(?: +[\d.:]+)?"
 )
-WEIGHT = re.compile(
+WEIGHT = re.compile(  # of a word or bracket: the ":1.2" in (fox:1.2)
     r"(?<=[^\W\d])(?<!http) ?: ?-?\d{0,3}(?:\.\d{1,9})?(?![\w:])|(?<=[)\]}]) ?: ?-?\d{0,3}(?:\.\d{1,9})?(?![\w:])"
 )
 MEASURE = re.compile(
     rf"{NOT_A_COUNT.pattern}|\b\d+ ?x ?\d+\b|\b\d+'?s\b|\b\d+ (?:steps?|samples|iterations|years?)\b"
 )
 TAG_COUNT = re.compile(r"\b(\d)\+?(?=[a-z]{3})")  # 1girl, 6+girls
-GROUP_OF = re.compile(r"\b(?:school|pack|pride|murder) of\b")
+GROUP_OF = re.compile(r"\b(?:school|pack|pride|murder) of\b")  # kinds of groups whose name may also be a thing
 WORD = re.compile(r"[a-z0-9][a-z0-9'-]*|[,.;]")
 
 
 def split_prompt(prompt: str) -> list[str]:
-    """The words and the punctuation marks of a prompt, in lower case; a comma or full stop for what was left out."""
+    """The words and punctuation marks of a prompt in lower case; parts left out become a comma or full stop."""
     text = re.sub(r"[()\[\]{}]", " ", WEIGHT.sub(" ", SYNTAX.sub(" , ", prompt))).lower().replace("_", " ")
     for pattern in (STYLE_SENTENCE, STYLE_PHRASES, MEASURE):
         text = pattern.sub(" , ", text)
@@ -66,15 +66,15 @@ def split_prompt(prompt: str) -> list[str]:
 
 
 def is_unseen(word: str) -> bool:
-    """Whether the judge calls a word invisible, or it says only how a picture is made or arranged."""
+    """Whether a word names nothing visible for the judge, or says only how a picture is made or arranged."""
     return word in UNSEEN_WORDS or word in STOP_WORDS - COLOURS
 
 
 def may_name_thing(word: str) -> bool:
     """Whether a word that is not a known name may still mean a thing."""
-    return word.isalpha() and len(word) > 2 and not is_unseen(word) and not is_described(word)
+    return word.isalpha() and len(word) > 2 and not is_unseen(word) and not is_description(word)
 
 
-def is_described(word: str) -> bool:
+def is_description(word: str) -> bool:
     """Whether a word is an adjective or a place, which the model paints from the text."""
     return word in DESCRIPTIONS | PLACE_ADJECTIVES | PLACES_AND_TIMES or bool(re.fullmatch(SETTINGS, word))
