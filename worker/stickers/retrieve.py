@@ -42,7 +42,7 @@ NUMBERS = {
     "several": 3,
     "many": 4,
 }
-NUMBER_REACH = 4  # words before a thing in which its number is searched
+NUMBER_REACH = 4  # the number of a thing is searched in so many words before it
 MAX_NAME_WORDS = 5
 MIN_MEANING = 0.62  # cosine similarity from which an unknown word counts as a thing, if the prompt names none
 MAX_NOTED = 8  # words in a note
@@ -135,7 +135,10 @@ class Retriever:
         return mentions, unknown
 
     def longest_name(self, words: list[str], position: int) -> tuple[int, str]:
-        """The longest name that starts at a position, spelled right: (its number of words, the name), or (1, "")."""
+        """The longest name at a position: (its number of words, the name); (1, "") if the words there name nothing.
+
+        A single word may also be misspelt.
+        """
         for length in range(min(MAX_NAME_WORDS, len(words) - position), 0, -1):
             form = " ".join(words[position : position + length])
             is_name = form in self.by_form and (length > 1 or not is_unseen(form))
@@ -195,7 +198,7 @@ def explain_omissions(
 
 
 def explain_unknown(words: Sequence[str], guess: Mention | None) -> Iterator[str]:
-    """Yield notes for users on words that may name things, but none that the model has a drawing of."""
+    """Yield notes for users on words that may name things of which the model has no drawing."""
     nouns = sorted({shorten(word) for word in words if not word.endswith((*VERB_ENDINGS, "ly"))})
     if nouns:
         yield f"this model has no drawing of {' and '.join(nouns[:MAX_NOTED])}"

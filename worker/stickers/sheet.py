@@ -33,7 +33,10 @@ def sheet_channels(latent_channels: int) -> int:
 
 @torch.no_grad()
 def encode_tiles(vae: Any, drawings: Sequence[NDArray[np.uint8]], patch: int) -> list[Tiles]:
-    """For each RGBA drawing, its latents and opacity by size in cells: (channels + 1, size, size), float16."""
+    """For each RGBA drawing, its latents and opacity by size in cells: (channels + 1, size, size), float16.
+
+    `patch` as in `worker.engine.latents`.
+    """
     by_size = {size: encode_size(vae, drawings, size, patch) for size in SIZES}
     return [{size: rows[row] for size, rows in by_size.items()} for row in range(len(drawings))]
 
@@ -62,9 +65,9 @@ def draw_in_place(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def sheet_latents(sheets: Tensor) -> Tensor:
-    """The latents of all drawings on the sheets, (n, latent channels, 16, 16); zero where there is none.
+    """The latents of all drawings on the sheets, (n, latent channels, 16, 16); zero where there is no drawing.
 
-    A model with sheets predicts the difference to these latents: what is around the drawings, and light, shadow and
+    A model with sheets predicts the difference from these latents: what is around the drawings, and light, shadow and
     colour on them. So the drawings' own lines stay sharp.
     """
     things = sheets.reshape(len(sheets), MAX_THINGS, -1, *sheets.shape[2:])

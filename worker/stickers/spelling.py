@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 IsWord = Callable[[str], bool]
-SHORTEST, LONG = 5, 7  # letters of a name from which one or two of its letters may be wrong
+SHORTEST, LONG = 5, 7  # letters: one may be wrong in a name of at least SHORTEST, two in one of at least LONG
 ENDINGS = ("s", "es", "ed", "ing", "er", "ly", "y")
 
 
