@@ -1,7 +1,7 @@
-"""How many paintings a step should hold: as many as make each one cheaper, and more only for long waiters.
+"""How many paintings a step should hold: as many as make each one cheaper, and more only if some wait for long.
 
 A step of n paintings takes t(n) seconds. Where one painting already fills the device, t grows with n and a larger
-batch only delays. Where it does not, further paintings are nearly free. Knows seconds, no networks.
+batch only delays. Where it does not, further paintings are nearly free. Knows seconds; no networks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ class BatchSizes:
 
     @property
     def knee(self) -> int:
-        """The smallest batch size whose time per painting is near the minimum; unmeasured, the limit."""
+        """The smallest batch size whose time per painting is near the minimum; the limit if nothing was measured."""
         if not self.seconds:
             return self.limit
         sizes = range(1, self.limit + 1)
@@ -46,8 +46,8 @@ class BatchSizes:
     ) -> bool:
         """Whether a painting that has waited `waited` seconds and has `steps` steps to go may start now.
 
-        `size` is its area in pictures of the usual size, and `active` the area of all active paintings. All of these
-        take time, but only the paintings that share its steps are in memory together: `same_batch`, by default all.
+        `size` is its area in pictures of the usual size, and `active` that of all active paintings. All of these take
+        time, but memory must hold only those that share its steps: `same_batch` is their area, by default `active`.
         If nothing is active, it may always start.
         """
         if not active:

@@ -1,7 +1,7 @@
 """Decodes latents to pictures outside the step loop, several in one call of the autoencoder.
 
-Paintings that end at about the same time are decoded together: on a GPU that takes hardly longer than one, and it
-disturbs the loop's steps less often. Knows tensors.
+Paintings that end at about the same time are decoded together: on a GPU that takes hardly longer than decoding one,
+and it disturbs the loop's steps less often. Knows tensors.
 """
 
 import logging
@@ -19,7 +19,7 @@ Decode = Callable[[Tensor], Tensor]  # (n, channels, h, w) to (n, 3, height, wid
 
 
 class Decoder:
-    """Decodes for several threads; the thread that gets the autoencoder first decodes for all that wait."""
+    """Decodes for several threads; the first thread to get the autoencoder decodes for all that are waiting."""
 
     def __init__(self, decode: Decode, max_batch: int = MAX_BATCH) -> None:
         self.decode, self.max_batch = decode, max_batch
