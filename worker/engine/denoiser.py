@@ -1,6 +1,6 @@
 """The denoising network and its conditioning: text or a class label, and for some models a sheet of drawings.
 
-Stock diffusers modules: a UNet, and for sheets a T2I-Adapter (Mou et al. 2023), whose features are computed once a
+Stock diffusers modules: a UNet, and for sheets a T2I-Adapter (Mou et al. 2023), whose features are computed once per
 picture and added to the UNet's down blocks. Knows no prompts and no noise schedule.
 """
 
@@ -45,7 +45,7 @@ class Conditioning:
         return [part for part in self.parts() if part is not None]
 
     def chunk(self, parts: int) -> list["Conditioning"]:
-        """As `Tensor.chunk`, for every field."""
+        """Like `Tensor.chunk`, for every field."""
         size = -(-len(self) // parts)
         return [self.rows(slice(start, start + size)) for start in range(0, len(self), size)]
 
@@ -54,7 +54,7 @@ class Conditioning:
         return Conditioning(*(None if part is None else part[which] for part in self.parts()))
 
     def to(self, *where: Any) -> "Conditioning":
-        """As `Tensor.to`, for every field."""
+        """Like `Tensor.to`, for every field."""
         return Conditioning(*(None if part is None else part.to(*where) for part in self.parts()))
 
     def to_dtype(self, dtype: torch.dtype) -> "Conditioning":
@@ -78,7 +78,7 @@ class Denoiser(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights. A model's own `dtype` reads all of them, which takes a tenth of a small step."""
+        """The dtype of the weights. diffusers' own `dtype` reads all of them: a tenth of a small step's time."""
         dtype: torch.dtype = next(self.unet.parameters()).dtype
         return dtype
 
@@ -106,7 +106,7 @@ class Denoiser(nn.Module):
         *,
         reproducible: bool = False,
     ) -> Tensor:
-        """As `forward`, with precomputed features, which it does not change. The result is always float32.
+        """Like `forward`, with precomputed features, which it does not change. The result is always float32.
 
         Compilation picks the fastest kernels at each start of the worker, so its rounding may change from start to
         start: `reproducible` uses the uncompiled network.

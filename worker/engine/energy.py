@@ -18,7 +18,7 @@ CPU_WATTS, GPU_WATTS = 10.0, 350.0  # assumed power of one busy core and of a bu
 class Meter:
     """A device's energy counter in joules; `measured` by the device itself, or estimated.
 
-    The counter covers the whole device, so uses at the same time share its energy in equal parts.
+    The counter covers the whole device, so simultaneous uses share its energy in equal parts.
     """
 
     def __init__(self, joules: Callable[[], float], *, measured: bool) -> None:

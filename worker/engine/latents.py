@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def encode(vae: Any, pictures: Tensor, patch: int) -> Tensor:
-    """Pictures (n, 3, h, w) in -1..1 to latents (n, patch² · channels, h / f / patch, w / f / patch).
+    """Encode pictures (n, 3, h, w) in -1..1 as latents (n, patch² · channels, h / f / patch, w / f / patch).
 
     f is the autoencoder's downsampling factor.
     """
@@ -23,7 +23,7 @@ def encode(vae: Any, pictures: Tensor, patch: int) -> Tensor:
 
 
 def decode(vae: Any, latents: Tensor, patch: int) -> Tensor:
-    """The reverse of `encode`: pictures (n, 3, h, w) in about -1..1."""
+    """Decode latents from `encode` to pictures (n, 3, h, w) in about -1..1."""
     pictures: Tensor = vae.decode(F.pixel_shuffle(latents, patch) / vae.config.scaling_factor).sample
     return pictures
 
