@@ -8,8 +8,8 @@ Every sampler here is linear in its inputs, whatever its schedule and whatever t
 
 h is the denoised picture as the previous step estimated it. A multistep sampler uses it; for the others it serves as
 a preview. Given unit vectors for x, out and h, a scheduler's own step returns the row. Euler's rows are computed here
-instead: there x is as large as its noise, up to some thousands, and the small rest of it is lost to cancellation in
-the scheduler's float32. So pictures at different steps of different samplers advance together, by one formula. Knows
+instead: its x is mostly noise, of up to some thousands, and in the scheduler's float32 the small remainder would be
+lost to cancellation. So pictures at different steps of different samplers advance together, by one formula. Knows
 no networks and no pictures.
 """
 
@@ -104,7 +104,7 @@ def read_rows(scheduler: Any, skipped: int) -> Tensor:
 
 
 def read_row(scheduler: Any, number: int, timestep: Tensor) -> Row:
-    """The row of one step, read from the scheduler's own step."""
+    """The row of one step, read from the result of the scheduler's own `step`."""
     history = getattr(scheduler, "model_outputs", None)  # of a multistep sampler, the newest last
     if history and history[-1] is not None:
         history[-1] = H

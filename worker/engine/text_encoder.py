@@ -43,12 +43,12 @@ class TextEncoder:
             return find_unread(self.tokenizer, prompt, TOKENS)
 
     def is_word(self, word: str) -> bool:
-        """Whether the vocabulary has a word in lower case as a whole; it has the 20,000 most frequent ones."""
+        """Whether the vocabulary has a lower-case word as a single token, as it has the 20,000 most frequent ones."""
         return word in self.vocabulary
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], *, padding: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the states (n, tokens, 384) and the mask (n, tokens, 1) of one batch of texts after the other."""
+        """Yield the states (n, tokens, 384) and the mask (n, tokens, 1) of one batch of texts after another."""
         for start in range(0, len(texts), BATCH_SIZE):
             batch = list(texts[start : start + BATCH_SIZE])
             with self.lock:
@@ -60,7 +60,7 @@ class TextEncoder:
 
 
 def find_unread(tokenizer: Any, prompt: str, tokens: int) -> str:
-    """What a text encoder of so many tokens, two of them for start and end, does not read of a prompt."""
+    """The part of a prompt that a text encoder of `tokens` tokens, two of them for start and end, does not read."""
     ids = tokenizer(prompt, truncation=False)["input_ids"]
     return (
         str(tokenizer.decode(ids[tokens - 1 : -1], skip_special_tokens=True)).strip(" ,.;")
@@ -70,7 +70,7 @@ def find_unread(tokenizer: Any, prompt: str, tokens: int) -> str:
 
 
 def explain_unread(unread: str, tokens: int) -> tuple[str, ...]:
-    """A note for users on the rest of a prompt that the text encoder did not read; none without a rest."""
+    """A note for users on the part of a prompt that the text encoder did not read; empty if it read all."""
     return (
         (f"the model reads only the first {tokens} tokens of a prompt, so not {shorten(unread)}",) if unread else ()
     )
