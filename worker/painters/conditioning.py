@@ -26,7 +26,7 @@ from worker.stickers.sprites import Bank, Sprite, open_bank
 
 Conditioner = Callable[[Recipe], Conditioning]
 BANK = "sprites"  # folder of a model's drawings
-MAX_MARGIN = 0.05  # widest margin added on one side of a drawing, as a share of its longer side
+MAX_MARGIN = 0.05  # the widest margin on one side of a drawing, as a share of the drawing's longer side
 
 
 class TextConditioner:
@@ -102,7 +102,7 @@ class SheetTiles:
         return lay_sheet(tiles, places, layout, self.vae.config.latent_channels * self.patch**2).float()[None]
 
     def tiles(self, thing: Sprite, style: str, random: Random) -> Tiles:
-        """A drawing's latents: mirrored at random if the thing may be, and with random margins."""
+        """A drawing's latents, with random margins; at random, the drawing is mirrored if that is allowed."""
         pixels = self.bank.pixels(thing, style)
         if thing.turns and random.random() < 0.5:
             pixels = np.ascontiguousarray(pixels[:, ::-1])

@@ -44,7 +44,7 @@ def open_family(description: Mapping[str, Any], folder: Path, device: Device) ->
     kind = FAMILIES.get(description["family"])
     if kind is None:
         known = ", ".join((*FAMILIES, PIPELINE, *REMOTE_FAMILIES))
-        raise BadSetup(f"{folder}: the family {description['family']!r} is none of {known}")
+        raise BadSetup(f"{folder}: the family {description['family']!r} is not one of {known}")
     source: str = description.get("source", str(folder))
     options: dict[str, Any] = {"local_files_only": True}
     if "source" in description:
@@ -107,7 +107,7 @@ class PromptConditioner:
         )
 
     def explain_unread(self, prompt: str) -> tuple[str, ...]:
-        """A note on what the text encoder, which reads 77 tokens, does not read."""
+        """A note on the part of a prompt beyond the 77 tokens that the text encoder reads."""
         tokens = self.pipe.tokenizer.model_max_length
         return explain_unread(find_unread(self.pipe.tokenizer, prompt, tokens), tokens)
 

@@ -1,7 +1,7 @@
 """Remote painters, for people without a GPU: the Hugging Face Inference API and Amazon Bedrock. Knows no torch.
 
-A service paints whole pictures and reports no steps. The caller gets messages about the wait and may cancel; the
-service's answer is then discarded.
+A service paints whole pictures and reports no steps. Meanwhile the caller gets messages about the wait and may
+cancel; then the service's answer is discarded.
 """
 
 import base64
@@ -30,7 +30,7 @@ BACKOFF = 1.0  # seconds before the second attempt; doubled each time, plus up t
 MAX_WAIT = 60.0  # seconds, the longest wait before an attempt
 TIMEOUT = 300.0  # seconds for one answer
 POLL_INTERVAL = 1.0  # seconds between two checks whether the caller has cancelled
-SEED_COUNTS = {"bedrock": 2**31 - 1, "huggingface-inference": 2**32}  # seeds are taken modulo these
+SEED_COUNTS = {"bedrock": 2**31 - 1, "huggingface-inference": 2**32}  # a recipe's seed is sent modulo its number
 BUSY_STATUSES = (408, 429, 500, 502, 503, 504)
 
 Generate = Callable[[Recipe], Image.Image]  # sends one request; raises Busy if a retry may help, else RemoteRefused
