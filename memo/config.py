@@ -15,7 +15,7 @@ from .memory import Memory
 
 @dataclass(frozen=True, slots=True)
 class MemoConfig:
-    """Each field is read from the variable MEMO_<NAME>, or for secrets from the file that MEMO_<NAME>_FILE names."""
+    """Each field is read from the variable MEMO_<NAME>, or from the file that MEMO_<NAME>_FILE names."""
 
     index: str = "memory:"
     index_key: str | None = None

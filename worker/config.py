@@ -13,10 +13,10 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """Each field is the variable WORKER_<NAME>, or WORKER_<NAME>_FILE for secrets."""
+    """Each field is read from the variable WORKER_<NAME>, or from the file that WORKER_<NAME>_FILE names."""
 
     threads: str = "1"  # CPU threads that torch uses
-    slots: str = AUTO  # paintings that one worker paints at once, in batches
+    slots: str = AUTO  # the most paintings that the worker has under way at once
     device: str = AUTO  # auto, cpu, cuda or cuda:N
     dtype: str = AUTO  # auto, float32, bfloat16 or float16
     compile: str = "0"  # 1: torch.compile, which takes minutes at the start; max: also tunes kernels, even longer
