@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 NUMBER_BYTES = 8  # of the serial number that each entry gets, so that the oldest can be found
 MEGABYTES = 4096  # the size limit, enough for 90,000 prompts of 15 tokens; the file grows as needed
 TRIES = 4  # of a write while the cache is full: LMDB reuses freed pages only after the next transaction
-DATABASES = (b"readings", b"ages")
+DATABASES = (b"readings", b"ages")  # entries by text, and texts by age
 EVICTED_SHARE = 0.1  # of the entries, when the cache is full
 
 

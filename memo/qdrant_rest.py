@@ -23,7 +23,7 @@ Json = dict[str, Any]
 CONNECTIONS = 8  # kept open; more are opened as needed
 
 
-class Rest:
+class RestClient:
     """A thread-safe client of one server, with persistent connections."""
 
     def __init__(self, url: str, port: int, api_key: str | None, timeout: float) -> None:
@@ -64,12 +64,12 @@ class Rest:
         return self.pool.urlopen(method, path, body=data, headers=self.headers, retries=False)
 
 
-def open_rest(client: QdrantClient) -> Rest | None:
+def open_rest(client: QdrantClient) -> RestClient | None:
     """A client of the same server as a qdrant-client's; None for an index in memory."""
     options = client.init_options
     if not options["url"]:
         return None
-    return Rest(options["url"], options["port"], options["api_key"], options["timeout"])
+    return RestClient(options["url"], options["port"], options["api_key"], options["timeout"])
 
 
 def find_in_memory(client: QdrantClient, collection: str, endpoint: str, body: Json) -> list[Json]:

@@ -12,7 +12,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from memo import Unavailable
 from memo.points import open_client
-from memo.qdrant_rest import Rest, open_rest
+from memo.qdrant_rest import RestClient, open_rest
 
 POINTS = json.dumps({"result": {"points": [{"id": "a", "score": 0.5, "payload": {}}]}})
 
@@ -56,7 +56,7 @@ def server(*connections):
 
 
 def rest_client(port, path=""):
-    return Rest(f"http://127.0.0.1:{port}{path}", 1, "secret", 2)
+    return RestClient(f"http://127.0.0.1:{port}{path}", 1, "secret", 2)
 
 
 def test_a_query_goes_to_the_collection_with_the_api_key():
