@@ -85,6 +85,7 @@ class Claim:
     user: str = ""  # the hash of the user whose turn it was
     rank: float = 0.0  # its place among the paintings of this user: the lowest goes first
     fault: str = ""  # why an earlier attempt failed, if its worker could report it
+    suspect: bool = False  # a worker died while painting it, perhaps because of it: it is painted alone
 
     @property
     def key(self) -> str:

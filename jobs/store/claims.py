@@ -7,31 +7,44 @@ from jobs.job import Claim
 from memo import now
 
 from . import scripts
-from .connection import KEPT_SECONDS, Connection, redis_errors
+from .connection import KEPT_SECONDS, Connection
 from .records import load_recipe
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0
+DRAIN_SECONDS = 300.0  # for which a worker claims nothing because a suspect, to be painted alone, is next in turn
+
+
+class Occupied(Exception):
+    """The worker must claim nothing now, because a suspect is to be painted alone. Try again when a painting ends."""
 
 
 class Claims:
-    """Gives paintings to workers and takes them back. Methods raise Unavailable when Redis does not answer."""
+    """Gives paintings to workers and takes them back. Methods raise Unavailable when Redis does not answer.
+
+    Each object stands for one worker: paintings that it claims are under way together and die together.
+    """
 
     def __init__(self, connection: Connection) -> None:
-        self.redis, self.prefix = connection.redis, connection.prefix
+        self.worker = secrets.token_hex(8)
         self.run_claim = connection.script(scripts.CLAIM)
         self.run_renew = connection.script(scripts.RENEW)
         self.run_release = connection.script(scripts.RELEASE)
+        self.run_requeue_expired = connection.script(scripts.REQUEUE_EXPIRED)
 
     def claim(self, *models: str) -> Claim | None:
-        """Take the next painting of these models, users taking turns; None when none waits."""
+        """Take the next painting of these models, users taking turns; None when none waits. Raises Occupied."""
         token, moment = secrets.token_hex(16), now()
-        reply = self.run_claim(token, moment, moment + LEASE_SECONDS, KEPT_SECONDS, *models)
+        limits = moment + LEASE_SECONDS, KEPT_SECONDS, self.worker, DRAIN_SECONDS
+        reply = self.run_claim(token, moment, *limits, *models)
         if reply is None:
             return None
-        painting, recipe, scope, attempt, user, rank, fault = reply
-        return Claim(painting, token, load_recipe(recipe), scope, int(attempt), user, float(rank), fault)
+        if reply == "later":
+            raise Occupied
+        painting, recipe, scope, attempt, user, rank, fault, suspect = reply
+        details = user, float(rank), fault, suspect == "1"
+        return Claim(painting, token, load_recipe(recipe), scope, int(attempt), *details)
 
     def renew(self, claim: Claim) -> bool:
         """Extend the lease; False when the claim is lost."""
@@ -42,18 +55,16 @@ class Claims:
 
         The caller must notify a worker.
         """
-        return self.run_release(claim.painting, claim.token, "1") is not None
+        return self.run_release(claim.painting, claim.token) is not None
 
     def requeue_expired(self) -> list[str]:
-        """Put paintings whose lease has run out back into the queue.
+        """Put paintings whose lease has run out back into the queue; those whose worker died become suspects.
 
         Returns the model of each: the caller must notify a worker for it.
         """
-        models = []
-        with redis_errors():
-            for painting in self.redis.zrangebyscore(self.prefix + "leases", 0, now()):
-                token = self.redis.hget(self.prefix + "painting:" + painting, "token") or ""
-                if model := self.run_release(painting, token, "0"):
-                    log.warning("painting %s lost its worker and goes back into the queue", painting)
-                    models.append(str(model))
-        return models
+        requeued = self.run_requeue_expired(now(), KEPT_SECONDS)
+        paintings, models, died = requeued[0::3], requeued[1::3], requeued[2::3]
+        for painting, worker_died in zip(paintings, died, strict=True):
+            reason = "lost its worker and will be painted alone" if worker_died else "will be tried again"
+            log.warning("painting %s goes back into the queue; it %s", painting, reason)
+        return list(models)

@@ -192,48 +192,71 @@ count(prefix, request.job.minute, {
 """
 )
 
-# ARGV: prefix, token, now, lease end, ttl of `served`, model, model … Claims the next painting: the first one queued
-# for the user with the fewest running paintings, and among such users for the one who was served longest ago.
-# Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt}, or nil when nothing waits.
+# ARGV: prefix, token, now, lease end, ttl of `served`, worker, seconds of draining, model, model … Claims the next
+# painting: the first one queued for the user with the fewest running paintings, and among such users for the one who
+# was served longest ago. A suspect, a painting whose worker died beside it, is painted alone: a worker that paints
+# others waits until they have ended. It waits for so many seconds, then paints others for as long, and so on: else
+# one painting that hangs would stop a whole worker. A worker that paints a suspect claims nothing else.
+# Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt, '1' for a suspect}, nil when
+# nothing waits, or 'later' when the worker must wait for the end of its paintings.
 CLAIM = (
     QUEUE
     + """
-local prefix, token, now = ARGV[1], ARGV[2], ARGV[3]
-local running = {}
+local prefix, token, now, worker, patience = ARGV[1], ARGV[2], ARGV[3], ARGV[6], tonumber(ARGV[7])
+local running, busy, isolated = {}, false, false
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
-  local user = redis.call('HGET', prefix..'painting:'..id, 'user')
-  if user then running[user] = (running[user] or 0) + 1 end
+  local fields = redis.call('HMGET', prefix..'painting:'..id, 'user', 'worker', 'suspect')
+  if fields[1] then running[fields[1]] = (running[fields[1]] or 0) + 1 end
+  if fields[2] == worker then busy, isolated = true, isolated or fields[3] == '1' end
+end
+local function is_suspect(id) return redis.call('HGET', prefix..'painting:'..id, 'suspect') == '1' end
+local function first_of(queue, sound_only)
+  for _, id in ipairs(redis.call('ZRANGE', queue, 0, sound_only and -1 or 0)) do
+    if not sound_only or not is_suspect(id) then return id, tonumber(redis.call('ZSCORE', queue, id)) end
+  end
 end
 local function sooner(a, b)
   if not b then return true end
   for i = 1, 3 do if a[i] ~= b[i] then return a[i] < b[i] end end
   return false
 end
-local function next_in_turn()
+local function next_in_turn(sound_only)
   local best
-  for m = 6, #ARGV do
+  for m = 8, #ARGV do
     for _, user in ipairs(redis.call('SMEMBERS', prefix..'queued:users:'..ARGV[m])) do
-      local head = redis.call('ZRANGE', prefix..'queued:user:'..user..':'..ARGV[m], 0, 0, 'WITHSCORES')
+      local id, rank = first_of(prefix..'queued:user:'..user..':'..ARGV[m], sound_only)
       local served = tonumber(redis.call('ZSCORE', prefix..'served', user) or 0)
-      local candidate = {running[user] or 0, served, tonumber(head[2]), head[1], user}
-      if head[1] and sooner(candidate, best) then best = candidate end
+      local candidate = {running[user] or 0, served, rank, id, user}
+      if id and sooner(candidate, best) then best = candidate end
     end
   end
   if best then return best[4], best[5] end
 end
-local id, user = next_in_turn()
+local function drains_for(id)
+  local p = prefix..'painting:'..id
+  redis.call('HSETNX', p, 'drained_since', now)
+  return (now - redis.call('HGET', p, 'drained_since')) % (2 * patience) < patience
+end
+local id, user = next_in_turn(false)
 if not id then return nil end
+if isolated then return 'later' end
+if busy and is_suspect(id) then
+  if drains_for(id) then return 'later' end
+  id, user = next_in_turn(true)
+  if not id then return 'later' end
+end
 local p = prefix..'painting:'..id
 local attempts = redis.call('HINCRBY', p, 'attempts', 1)
-redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'user', user)
+redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'user', user, 'worker', worker)
+redis.call('HDEL', p, 'had_company', 'drained_since')
 dequeue(p, id, prefix)
 redis.call('ZADD', prefix..'leases', ARGV[4], id)
 redis.call('ZADD', prefix..'served', now, user)
 redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[5])
 redis.call('EXPIRE', prefix..'served', ARGV[5])
 redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-local fields = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault')
-return {id, fields[1], fields[2], attempts, user, fields[3], fields[4] or ''}
+local fields = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault', 'suspect')
+return {id, fields[1], fields[2], attempts, user, fields[3], fields[4] or '', fields[5] or ''}
 """
 )
 
@@ -250,13 +273,14 @@ if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
 """
 
-# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). Returns the same words as STEP.
+# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). After a reported fault, the painting is
+# no longer under way on its worker. Returns the same words as STEP.
 MESSAGE = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'token') ~= ARGV[3] then return 'lost' end
 redis.call('HSET', p, 'message', ARGV[4])
-if ARGV[5] ~= '' then redis.call('HSET', p, 'fault', ARGV[5]) end
+if ARGV[5] ~= '' then redis.call('HSET', p, 'fault', ARGV[5], 'worker', '') end
 redis.call('PUBLISH', prefix..'painting:'..id, 'step')
 if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
@@ -293,21 +317,68 @@ return 1
 """
 )
 
-# ARGV: prefix, painting id, token, '1' if the attempt does not count. Puts the painting back into the queue at its
-# old rank. Returns its model, or nil when the claim is lost.
+# Puts a running painting back into the queue at its old rank; returns its model. Needs QUEUE.
+REQUEUE = """
+local function requeue(p, id, prefix)
+  redis.call('HSET', p, 'state', 'queued', 'token', '', 'step', 0, 'worker', '')
+  redis.call('HDEL', p, 'started', 'seconds_left', 'message', 'preview', 'previewed')
+  redis.call('ZREM', prefix..'leases', id)
+  enqueue(p, id, prefix)
+  redis.call('PUBLISH', prefix..'painting:'..id, 'queued')
+  return redis.call('HGET', p, 'model')
+end
+"""
+
+# ARGV: prefix, painting id, token. Puts the painting back as if this attempt had never begun. Returns its model, or
+# nil when the claim is lost.
 RELEASE = (
     QUEUE
+    + REQUEUE
     + """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
 if redis.call('HGET', p, 'state') ~= 'running' or redis.call('HGET', p, 'token') ~= ARGV[3] then return nil end
-if ARGV[4] == '1' then redis.call('HINCRBY', p, 'attempts', -1) end
-redis.call('HSET', p, 'state', 'queued', 'token', '', 'step', 0)
-redis.call('HDEL', p, 'started', 'seconds_left', 'message', 'preview', 'previewed')
-redis.call('ZREM', prefix..'leases', id)
-enqueue(p, id, prefix)
-redis.call('PUBLISH', prefix..'painting:'..id, 'queued')
-return redis.call('HGET', p, 'model')
+redis.call('HINCRBY', p, 'attempts', -1)
+return requeue(p, id, prefix)
+"""
+)
+
+# ARGV: prefix, now, ttl. Puts paintings whose lease has run out back into the queue, and ends those that nobody waits
+# for. If their worker reported no fault, it died, and each painting that was under way on it becomes a suspect. The
+# attempt counts only for a painting that was alone there: of several, nobody knows which one is guilty.
+# Returns {painting, model, '1' if its worker died, painting, model …} of those in the queue.
+REQUEUE_EXPIRED = (
+    FINAL
+    + REQUEUE
+    + """
+local prefix, now, on_worker, requeued = ARGV[1], ARGV[2], {}, {}
+for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
+  local worker = redis.call('HGET', prefix..'painting:'..id, 'worker') or ''
+  on_worker[worker] = on_worker[worker] or {}
+  table.insert(on_worker[worker], id)
+end
+local function blame(p, id, companions)
+  for _, other in ipairs(companions) do
+    if other ~= id then redis.call('HSET', prefix..'painting:'..other, 'had_company', '1') end
+  end
+  local was_alone = #companions == 1 and redis.call('HGET', p, 'had_company') ~= '1'
+  if not was_alone then redis.call('HINCRBY', p, 'attempts', -1) end
+  redis.call('HSET', p, 'suspect', '1')
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix..'leases', 0, now)) do
+  local p = prefix..'painting:'..id
+  local fields = redis.call('HMGET', p, 'state', 'cancel', 'worker')
+  local died = fields[3] and fields[3] ~= ''
+  if fields[1] ~= 'running' then
+    redis.call('ZREM', prefix..'leases', id)
+  elseif fields[2] == '1' then
+    final(p, id, prefix, 'cancelled', now, ARGV[3])
+  else
+    if died then blame(p, id, on_worker[fields[3]]) end
+    for _, value in ipairs({id, requeue(p, id, prefix), died and '1' or ''}) do table.insert(requeued, value) end
+  end
+end
+return requeued
 """
 )
 

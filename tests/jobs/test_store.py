@@ -314,7 +314,7 @@ def test_a_joined_painting_counts_for_the_user_in_whose_turn_it_was_claimed(job_
     assert claim_prompts(job_store, 4) == ["ada 0", "ada 2", "ada 1", "bob 1"]
 
 
-def test_a_requeued_painting_waits_in_the_queues_of_both_users(job_store, open_job, monkeypatch):
+def test_a_requeued_painting_waits_in_the_queues_of_both_users(job_store, open_job, redis_url, monkeypatch):
     monkeypatch.setattr(claims, "LEASE_SECONDS", -1.0)
     first = open_job(prompt="first", user="ada")
     job_store.claims.claim("stickers")
@@ -323,7 +323,10 @@ def test_a_requeued_painting_waits_in_the_queues_of_both_users(job_store, open_j
     for number in range(3):
         open_job(prompt=f"ada {number}", user="ada", priority=9)
     job_store.claims.claim("stickers")
-    assert job_store.claims.requeue_expired() == ["stickers"] and claim_prompts(job_store, 1) == ["first"]
+    assert job_store.claims.requeue_expired() == ["stickers"]
+    idle_worker = open_job_store(redis_url)  # it paints the suspect alone
+    assert claim_prompts(idle_worker, 1) == ["first"]
+    idle_worker.connection.close()
 
 
 def test_a_claim_names_the_user_whose_turn_it_was(job_store, open_job):
