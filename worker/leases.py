@@ -117,7 +117,7 @@ class LeaseKeeper:
 
     def notify_of_unnoticed(self, model: str) -> None:
         """Notify workers of paintings that waited too long although this worker is free: their message was lost."""
-        free = len(self.runner.claims) < self.slots
+        free = len(self.runner.claims) + self.runner.held_back < self.slots
         waiting = self.runner.job_store.statistics.count_waiting(model) if free else 0
         moment = time.monotonic()
         if not waiting:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from PIL import Image
 
 from jobs.job import Claim
+from jobs.store.claims import Occupied
 from jobs.store.job_store import JobStore
 from memo import BadRecipe, MemoError, Memory, Picture, Recipe, Unavailable, now, write_png
 from memo.errors import BadPicture
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
 STORE_WAIT = 0.5, 5.0  # seconds before the store is tried again: the first wait, and the longest after doubling
+OCCUPIED_SECONDS = 1.0  # the longest wait before a thread that may claim nothing now asks again
 MAX_FAILURES = 3  # paintings in a row that fail unexpectedly: then the worker is broken, not the paintings
 
 Result = TypeVar("Result")
@@ -42,6 +44,8 @@ class PaintingRunner:
     def __init__(self, job_store: JobStore, memory: Memory, painters: Callable[[Recipe], Painter]) -> None:
         self.job_store, self.memory, self.painters = job_store, memory, painters
         self.claims: dict[str, Claim] = {}
+        self.painting_over = threading.Condition()
+        self.held_back = 0  # threads that may claim nothing until others have painted
         self.last_sign: dict[str, float] = {}  # by painting: when it last took a step or reported; monotonic
         self.closing = threading.Event()
         self.ended: Counter[str] = Counter()  # paintings by how they ended on this worker
@@ -59,7 +63,12 @@ class PaintingRunner:
         """
         outcomes: list[str] = []
         while not self.closing.is_set():
-            if (outcome := self.paint(model, *self.models)) == "nothing":
+            try:
+                outcome = self.paint(model, *self.models)
+            except Occupied:
+                self.wait_for_others()
+                continue
+            if outcome == "nothing":
                 break
             outcomes.append(outcome)
         else:
@@ -67,7 +76,10 @@ class PaintingRunner:
         return ", ".join(outcomes)
 
     def paint(self, *models: str) -> str:
-        """Claim the next painting of these models and paint it; returns the outcome, "nothing" if none waits."""
+        """Claim the next painting of these models and paint it; returns the outcome, "nothing" if none waits.
+
+        Raises Occupied while a painting must be alone on this worker.
+        """
         try:
             claim = self.job_store.claims.claim(*models)
         except Unavailable as error:
@@ -79,6 +91,13 @@ class PaintingRunner:
         self.ended[outcome] += 1
         return outcome
 
+    def wait_for_others(self) -> None:
+        """Wait until a painting has ended here, or another worker may have claimed the one that must be alone."""
+        with self.painting_over:
+            self.held_back += 1
+            self.painting_over.wait(OCCUPIED_SECONDS)
+            self.held_back -= 1
+
     def state(self) -> dict[str, object]:
         """What this worker is doing and has done, for its heartbeat."""
         counts = {"busy": len(self.claims), "ended": dict(self.ended), "joules": round(self.joules, 3)}
@@ -87,7 +106,8 @@ class PaintingRunner:
     def paint_claimed(self, claim: Claim) -> str:
         """Paint; if the queue stops answering, the lease runs out and some worker tries again."""
         painting = claim.painting
-        log.info("painting %s: %r, attempt %d", painting, claim.recipe.prompt, claim.attempt)
+        alone = " alone, because a worker died while painting it" if claim.suspect else ""
+        log.info("painting %s%s: %r, attempt %d", painting, alone, claim.recipe.prompt, claim.attempt)
         self.claims[painting], self.last_sign[painting] = claim, time.monotonic()
         try:
             return self.attempt(claim)
@@ -97,6 +117,8 @@ class PaintingRunner:
         finally:
             self.claims.pop(painting, None)
             self.last_sign.pop(painting, None)
+            with self.painting_over:
+                self.painting_over.notify_all()
 
     def attempt(self, claim: Claim) -> str:
         """Paint, and handle every error but Unavailable, which is raised while the queue does not answer."""

@@ -2,6 +2,8 @@
 
 import io
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -9,10 +11,11 @@ from PIL import Image
 
 from jobs.job import State
 from jobs.serialize import job_to_generation
+from jobs.store.job_store import open_job_store
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from memo.init_image import init_image_object
-from tests.real import painted
+from tests.real import painted, wait_for
 from worker.paint import MAX_ATTEMPTS
 from worker.painters.port import Progress, TooLarge
 
@@ -158,6 +161,56 @@ def test_a_painting_that_kills_its_workers_fails_in_the_end(runner, job_store, p
     assert runner.paint(job.recipe.model) == "failed" and runner.ended["failed"] == 1 and painter.painted == []
     assert job_store.jobs.find(job.id).error == "the worker died 3 times while painting this picture"
     assert memory.paintings_under_way() == []
+
+
+def open_jobs(job_store, recipe, *prompts):
+    """Submit a job for each prompt."""
+    return [
+        job_store.submissions.open_job(replace(recipe, prompt=prompt, steps=4), reason="", scope="shared")
+        for prompt in prompts
+    ]
+
+
+def test_eight_slots_paint_a_suspect_alone_and_then_the_rest_together(runner, job_store, painter, recipe, redis_url):
+    """A worker died with a suspect. Another one with eight slots first ends what it paints."""
+    [suspect] = open_jobs(job_store, recipe, "suspect")
+    dead_worker = open_job_store(redis_url)
+    dead_worker.claims.claim(recipe.model)
+    dead_worker.connection.close()
+    rest = open_jobs(job_store, recipe, *(f"fox {number}" for number in range(12)))
+    together, lock = [], threading.Lock()
+
+    def paint(recipe, on_step, init_image=None, turn=None):
+        for step in range(1, recipe.steps + 1):
+            time.sleep(0.01)
+            with lock:
+                together.append([claim.recipe.prompt for claim in list(runner.claims.values())])
+            if recipe.prompt == "fox 0" and step == 2:
+                expire_lease(job_store, suspect)
+            on_step(Progress(step))
+        return painter(recipe, lambda progress: None)
+
+    runner.painters = lambda name: type("P", (), {"device": "t", "metered": False, "__call__": staticmethod(paint)})()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(runner.handle_message, [recipe.model] * 8))
+    assert all(job_store.jobs.find(job.id).state is State.DONE for job in (suspect, *rest))
+    assert len(painter.painted) == 13 and max(map(len, together)) > 1 and runner.held_back == 0
+    assert all(prompts == ["suspect"] for prompts in together if "suspect" in prompts)
+
+
+def test_a_closing_worker_does_not_wait_for_a_suspect(runner, job_store, painter, recipe, monkeypatch):
+    monkeypatch.setattr("worker.paint.OCCUPIED_SECONDS", 0.01)
+    suspect, beside = open_jobs(job_store, recipe, "suspect", "beside")
+    job_store.claims.claim(recipe.model)
+    job_store.claims.claim(recipe.model)
+    expire_lease(job_store, suspect)
+    thread = threading.Thread(target=runner.handle_message, args=(recipe.model,))
+    thread.start()
+    assert wait_for(lambda: runner.held_back == 1)
+    runner.closing.set()
+    thread.join(5)
+    assert not thread.is_alive() and runner.unserved == [recipe.model] and painter.painted == []
+    assert job_store.jobs.find(beside.id).state is State.RUNNING
 
 
 def test_a_worker_on_which_every_painting_fails_ends(runner, job_store, painter, recipe):
