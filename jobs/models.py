@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "lcm")  # lcm need
 MAX_LCM_STEPS = 50
 ADAPTERS = "adapters"  # the subfolder of LoRA files
 ADAPTER_WEIGHTS = (-4.0, 4.0)  # smallest and largest
+MAX_ADAPTER_NAME = 170  # characters; with weight and digest, a recipe has place for 200
 PUBLIC_FIELDS = (  # of a model, in the API
     *("name", "revision", "title", "licence", "sizes", "size_range", "samplers", "schedules", "defaults"),
     *("adapters", "image_to_image", "negative_prompts"),
@@ -95,11 +97,27 @@ class Catalogue:
         models, faults = [], {}
         for file in sorted(self.folder.glob("[!.]*/model.json")):  # folders with a dot are being replaced
             try:
-                models.append(with_adapters(read_model(file, fingerprint(file.parent))))
+                models.append(self.with_adapters(read_model(file, fingerprint(file.parent))))
             except (BadSetup, OSError) as error:  # OSError: files may vanish meanwhile
                 faults[file.parent.name] = str(error)
         models.sort(key=lambda model: (model.name != "stickers", model.name))
         return {model.name: model for model in models}, faults
+
+    def with_adapters(self, model: Model) -> Model:
+        """The model with the usable adapters in its folder; logs why others are not offered.
+
+        They do not belong to its revision.
+        """
+        if not model.adaptable:
+            return model
+        names = []
+        for path in sorted(model.folder.glob(f"{ADAPTERS}/*.safetensors")):
+            if not (fault := adapter_fault(path)):
+                names.append(path.stem)
+            elif str(path) not in self.logged:
+                log.warning("the adapter %s is not offered: %s", path, fault)
+                self.logged.add(str(path))
+        return replace(model, adapters=tuple(names))
 
     def model(self, name: str) -> Model:
         """The model of this name; raises BadSetup if it cannot be read, BadRecipe if there is none."""
@@ -185,7 +203,10 @@ def complete_adapter(adapter: str, model: Model) -> str:
     if name not in model.adapters:
         raise BadRecipe("adapter", adapter, f"{model.name} offers {', '.join(model.adapters)}")
     path = model.folder / ADAPTERS / f"{name}.safetensors"
-    actual = adapter_digest(path, path.stat().st_mtime_ns)
+    try:
+        actual = adapter_digest(path, path.stat().st_mtime_ns)
+    except OSError as error:  # it was removed meanwhile, or a disk fails
+        raise BadRecipe("adapter", adapter, f"its file cannot be read: {error.strerror}") from error
     if digest not in ("", actual):
         remedy = f"its file has changed since: use {name}:{weight:g} for the present one"
         raise BadRecipe("adapter", adapter, remedy)
@@ -217,12 +238,20 @@ def adapter_digest(path: Path, changed: int) -> str:
     return revision([path])
 
 
-def with_adapters(model: Model) -> Model:
-    """The model with the adapters in its folder; they do not belong to its revision."""
-    if not model.adaptable:
-        return model
-    files = model.folder.glob(f"{ADAPTERS}/*.safetensors")
-    return replace(model, adapters=tuple(sorted(path.stem for path in files)))
+def adapter_fault(path: Path) -> str:
+    """Why a file cannot be used as an adapter, with the fix; "" if it can."""
+    name = path.stem
+    if not path.is_file():
+        return "the link leads nowhere" if path.is_symlink() else "it is no file"
+    if not os.access(path, os.R_OK):
+        return "this process may not read it"
+    if name.startswith("."):
+        return "its name begins with a dot, like companion files of macOS"
+    if name != name.strip() or not name.isprintable() or {"@", ":"} & set(name):
+        return "rename it: a name holds no @, no colon, no invisible characters and no blanks at its ends"
+    if len(name) > MAX_ADAPTER_NAME:
+        return f"rename it: a name has at most {MAX_ADAPTER_NAME} characters, not {len(name)}"
+    return ""
 
 
 def check_offered(field: str, recipe: Recipe, choices: Sequence[object]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,62 @@ def test_a_field_under_its_former_name_is_refused(folder, former, value):
     file.write_text(json.dumps({**json.loads(file.read_text()), former: value}))
     with pytest.raises(BadSetup, match=f"the field {former} is now called"):
         Catalogue(folder).check()
+
+
+UNUSABLE = {
+    "style@v2": "no @, no colon",
+    "a:b": "no @, no colon",
+    " x ": "no blanks at its ends",
+    "a\u200bb": "no invisible characters",
+    "n" * 201: "at most 170 characters, not 201",
+    "._ink": "begins with a dot",
+}
+
+
+@pytest.fixture
+def adapters(folder):
+    """The folder of adapters of a model that can use them."""
+    description = json.loads((folder / "stickers" / "model.json").read_text())
+    (folder / "stickers" / "model.json").write_text(json.dumps(description | {"family": "stable-diffusion"}))
+    (folder / "stickers" / "adapters").mkdir()
+    (folder / "stickers" / "adapters" / "ink.safetensors").write_bytes(b"weights")
+    return folder / "stickers" / "adapters"
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_an_adapter_whose_name_cannot_be_written_in_a_recipe_is_not_offered_and_the_log_says_why(
+    catalogue, adapters, name, caplog
+):
+    (adapters / f"{name}.safetensors").write_bytes(b"weights")
+    for _ in range(2):
+        assert catalogue.model("stickers").adapters == ("ink",)
+    [message] = [record.getMessage() for record in caplog.records]
+    assert "is not offered: " in message and UNUSABLE[name] in message
+    with pytest.raises(BadRecipe, match="adapter: "):
+        catalogue.recipe({"prompt": "fox", "adapter": name})
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("link", "the link leads nowhere"), ("folder", "it is no file"), ("fifo", "it is no file")]
+)
+def test_a_broken_link_or_a_folder_is_not_offered_as_an_adapter(catalogue, adapters, kind, reason, caplog):
+    make = {"link": lambda path: path.symlink_to(adapters / "gone"), "folder": Path.mkdir, "fifo": os.mkfifo}[kind]
+    make(adapters / "odd.safetensors")
+    (adapters / "linked.safetensors").symlink_to(adapters / "ink.safetensors")
+    assert catalogue.model("stickers").adapters == ("ink", "linked")
+    assert f"odd.safetensors is not offered: {reason}" in caplog.text
+    with pytest.raises(BadRecipe, match="stickers offers ink, linked"):
+        catalogue.recipe({"prompt": "fox", "adapter": "odd"})
+
+
+def test_an_adapter_that_vanishes_while_it_is_requested_is_refused(catalogue, adapters, monkeypatch):
+    monkeypatch.setattr(Catalogue, "with_adapters", lambda self, model: replace(model, adapters=("gone",)))
+    with pytest.raises(BadRecipe, match="its file cannot be read: No such file or directory"):
+        catalogue.recipe({"prompt": "fox", "adapter": "gone"})
+
+
+def test_the_longest_name_of_an_adapter_fits_into_a_recipe(catalogue, adapters):
+    name = "n" * 170
+    (adapters / f"{name}.safetensors").write_bytes(b"weights")
+    recipe = catalogue.recipe({"prompt": "fox", "adapter": f"{name}:-3.9999"})
+    assert recipe.adapter.startswith(f"{name}:-3.9999@")
