@@ -99,7 +99,7 @@ def redis_server(folder: Path) -> RedisServer:
 
 
 class QuickPainter:
-    """Paints a flat colour in the recipe's number of steps; a test may pause it or make it fail."""
+    """Paints two colours in the recipe's number of steps; a test may pause it or make it fail."""
 
     device = "test"
     metered = False
@@ -125,7 +125,14 @@ class QuickPainter:
             on_step(Progress(step))
         self.painted.append(recipe.prompt)
         self.init_images.append(init_image)
-        return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
+        return two_colours(recipe)
+
+
+def two_colours(recipe: Recipe) -> Image.Image:
+    """Return a picture of the recipe's size whose colours depend on its key."""
+    picture = Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
+    picture.paste("white" if recipe.key[0] < "8" else "black", (0, 0, 8, 8))
+    return picture
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:

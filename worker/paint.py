@@ -23,6 +23,8 @@ from memo.errors import BadPicture
 from memo.image_files import read_pixels
 from worker.painters.port import Painter, Progress, TooLarge, Turn
 
+from .inspection import check_picture
+
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
@@ -207,11 +209,13 @@ class PaintingRunner:
         return picture if self.wait_for_store(claim, lambda: self.memory.keep(picture, png)) else None
 
     def render(self, claim: Claim) -> tuple[Picture, bytes]:
-        """Paint the claim's recipe; returns the picture and its PNG."""
+        """Paint the claim's recipe; returns the picture and its PNG. Raises BlankPicture for a flat colour."""
         painter = self.painters(claim.recipe)
         started = time.perf_counter()
         reporter = Reporter(self, claim)
-        image = painter(claim.recipe, reporter, self.open_init_image(claim), Turn(claim.user, claim.rank))
+        init_image = self.open_init_image(claim)
+        image = painter(claim.recipe, reporter, init_image, Turn(claim.user, claim.rank))
+        check_picture(image, claim.recipe, init_image)
         picture = Picture(
             recipe=claim.recipe,
             created=now(),

@@ -1,4 +1,4 @@
-"""A worker whose painter sleeps for the time of each step and then returns a flat colour; all else is real."""
+"""A worker whose painter sleeps for the time of each step and then returns two colours; all else is real."""
 
 import os
 import time
@@ -34,7 +34,9 @@ class Sleeper:
             due = started + step * self.step_seconds  # from the start, so that a report does not delay the next step
             time.sleep(max(0.0, due - time.monotonic()))
             on_step(Progress(step))
-        return Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
+        picture = Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
+        picture.paste("white" if recipe.key[0] < "8" else "black", (0, 0, 8, 8))  # a flat colour counts as a fault
+        return picture
 
 
 app = create_worker(

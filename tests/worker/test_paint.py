@@ -15,7 +15,7 @@ from jobs.store.job_store import open_job_store
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
 from memo.init_image import init_image_object
-from tests.real import painted, wait_for
+from tests.real import painted, two_colours, wait_for
 from worker.paint import MAX_ATTEMPTS
 from worker.painters.port import Progress, TooLarge
 
@@ -318,6 +318,30 @@ def test_a_painting_goes_on_when_some_steps_cannot_be_reported(runner, job_store
     assert job_store.jobs.find(job.id).state is State.DONE
 
 
+@pytest.mark.parametrize("colour", ["black", "white", "#7f7f7f"])
+def test_a_flat_picture_fails_the_job_and_nothing_is_kept(runner, job_store, memory, job, colour):
+    runner.painters = lambda name: flat_painter(colour)
+    assert runner.paint(job.recipe.model) == "failed"
+    failed = job_store.jobs.find(job.id)
+    assert failed.state is State.FAILED and "stickers painted nothing but the colour #" in failed.error
+    assert list(memory.store.names()) == [] and memory.index.count() == 0 and job_store.backlog.unindexed() == []
+
+
+def test_a_flat_picture_is_kept_if_the_prompt_asks_for_it(runner, job_store, recipe):
+    runner.painters = lambda name: flat_painter("white")
+    [job] = open_jobs(job_store, recipe, "a plain white background")
+    assert runner.paint(recipe.model) == "done" and job_store.jobs.find(job.id).picture
+
+
+def flat_painter(colour):
+    """Return a painter of one colour."""
+
+    def paint(recipe, on_step, init_image=None, turn=None):
+        return Image.new("RGB", (recipe.width, recipe.height), colour)
+
+    return type("Flat", (), {"device": "t", "metered": False, "__call__": staticmethod(paint)})()
+
+
 def test_previews_come_between_steps_and_not_after_the_last(runner, job_store, job, monkeypatch):
     monkeypatch.setattr("worker.paint.PREVIEW_SECONDS", 0.0)
     drawn, previews = [], []
@@ -326,7 +350,7 @@ def test_previews_come_between_steps_and_not_after_the_last(runner, job_store, j
         for step in range(1, recipe.steps + 1):
             on_step(Progress(step, 1.0, 2.0 * step, lambda: drawn.append(1) or Image.new("RGB", (8, 8), "red")))
             previews.append(job_store.jobs.preview(job.id))
-        return Image.new("RGB", (64, 64))
+        return two_colours(recipe)
 
     painter.device, painter.metered = "test", True
     runner.painters = lambda name: painter
