@@ -273,8 +273,8 @@ if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
 """
 
-# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). After a reported fault, the painting is
-# no longer under way on its worker. Returns the same words as STEP.
+# ARGV: prefix, painting id, token, message, fault of this attempt ('' = none). With a fault, it is no longer under
+# way on its worker. Returns the same words as STEP.
 MESSAGE = """
 local prefix, id = ARGV[1], ARGV[2]
 local p = prefix..'painting:'..id
