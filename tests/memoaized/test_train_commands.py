@@ -147,6 +147,7 @@ def test_following_ends_with_the_training(run, job_store, redis_url):
         (("vae", "--queue", "amqp://x"), "must begin with redis://"),
         (("vae", "--steps", "many"), "'many' is not a whole number"),
         (("diffusion", "--channels", "32,x"), "'x' is not a whole number"),
+        (("diffusion", "--channels", "8,8,16"), "--channels 8,8,16: 8 is no multiple of 16"),
         (("diffusion", "--name", "My Cats"), "lower case letters, digits and hyphens"),
         (("diffusion", "--name", "stickers"), "there is a model stickers"),
         (("status", "f" * 32, "--queue", "redis://127.0.0.1:1"), "the queue does not answer"),

@@ -18,6 +18,7 @@ from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, T2IAdapter, 
 from PIL import Image
 from torch import Tensor, nn
 
+from memo import BadSetup
 from memo.minilm import DIMENSION
 from training import OnRow
 from training.captioned_pictures import open_captioned_pictures
@@ -35,6 +36,7 @@ from .objective import STEPS, Objective, make_objective, sampler_config
 log = logging.getLogger(__name__)
 
 SAMPLES = 16  # pictures in `samples.png`
+NORM_GROUPS = 16  # of each layer's channels, normalised together
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,25 @@ class Batch:
 
 
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
-    """Train, or resume, to `knobs.steps`; returns the run folder, with the averaged `unet/` and `adapter/`."""
+    """Train, or resume, to `knobs.steps`; returns the run folder, with the averaged `unet/` and `adapter/`.
+
+    Raises BadSetup for channels that the UNet cannot have.
+    """
+    check_channels(knobs.channels)
     objective = make_objective(knobs.target, knobs.schedule, knobs.snr_cap)
     pairs = open_captioned_pictures(knobs.pairs)
     vae = AutoencoderTiny.from_pretrained(knobs.vae).eval().requires_grad_(False)
     folder = open_run(knobs)
     dataset = open_dataset(folder / DATASET, pairs, vae, open_text_encoder, knobs.pairs, knobs.patch)
     return train_on(knobs, folder, dataset, objective, vae, on_row=on_row)
+
+
+def check_channels(channels: Sequence[int]) -> None:
+    """Raise BadSetup unless every level's channels can be normalised in groups."""
+    if wrong := [number for number in channels if number < NORM_GROUPS or number % NORM_GROUPS]:
+        raise BadSetup(
+            f"--channels {','.join(map(str, channels))}: {wrong[0]} is no multiple of {NORM_GROUPS}, as each must be"
+        )
 
 
 def train_on(
@@ -164,7 +178,7 @@ def unet_config(knobs: Knobs, dataset: PictureDataset) -> dict[str, Any]:
         "out_channels": channels,
         "block_out_channels": knobs.channels,
         "layers_per_block": 1,
-        "norm_num_groups": 16,
+        "norm_num_groups": NORM_GROUPS,
         "resnet_time_scale_shift": "scale_shift",
     }
     levels = len(knobs.channels)
