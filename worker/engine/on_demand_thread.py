@@ -2,13 +2,20 @@
 
 A GPU's libraries cache their plans per thread, so a network is best called from one thread only. The thread holds its
 owner only while it works; a painter that is no longer used can be collected, and the thread then ends.
+
+At the end of the process, each thread finishes what it is doing: a thread that is inside torch while the interpreter
+ends would abort the process.
 """
 
+import atexit
 import threading
 import weakref
 from collections.abc import Callable
 
 IDLE_SECONDS = 30.0  # after which an idle thread checks whether its owner still exists
+END_SECONDS = 60.0  # the longest wait for a thread at the end of the process
+ending = threading.Event()  # set at the end of the process
+running: dict[threading.Thread, threading.Condition] = {}  # the threads, and what wakes each
 
 
 class OnDemandThread:
@@ -28,15 +35,35 @@ class OnDemandThread:
         if self.thread is None:
             arguments = weakref.ref(self), self.changed
             self.thread = threading.Thread(target=run, args=arguments, name=self.name, daemon=True)
+            running[self.thread] = self.changed
             self.thread.start()
 
 
 def run(owner_ref: "weakref.ref[OnDemandThread]", changed: threading.Condition) -> None:
-    """Work until the owner has been collected."""
-    while (owner := owner_ref()) is not None:
+    """Work until the owner has been collected or the process ends."""
+    try:
+        work(owner_ref, changed)
+    finally:
+        running.pop(threading.current_thread(), None)
+
+
+def work(owner_ref: "weakref.ref[OnDemandThread]", changed: threading.Condition) -> None:
+    """See `run`."""
+    while not ending.is_set() and (owner := owner_ref()) is not None:
         with changed:
             if not owner.has_work():
                 del owner
-                changed.wait(IDLE_SECONDS)
+                if not ending.is_set():
+                    changed.wait(IDLE_SECONDS)
                 continue
         owner.work()
+
+
+@atexit.register
+def end_all() -> None:
+    """Wait until all threads have finished their current work."""
+    ending.set()
+    for thread, changed in list(running.items()):
+        with changed:
+            changed.notify_all()
+        thread.join(END_SECONDS)

@@ -1,10 +1,14 @@
 """A background thread that does all the work of its owner and ends with it."""
 
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 
-from tests.real import wait_for
+import pytest
+
+from tests.real import ROOT, wait_for
 from worker.engine.on_demand_thread import OnDemandThread
 
 
@@ -43,3 +47,31 @@ def test_the_thread_ends_with_its_owner(monkeypatch):
     assert wait_for(lambda: gc.collect() >= 0 and owner_ref() is None)
     thread.join(5)
     assert not thread.is_alive()
+
+
+EXIT_WHILE_WORKING = """
+import threading, torch
+from worker.engine.on_demand_thread import OnDemandThread
+
+began = threading.Event()
+
+def work():
+    began.set()
+    for _ in range(20):
+        torch.randn(300, 300) @ torch.randn(300, 300)
+    print("finished", flush=True)
+
+thread = OnDemandThread("step loop", lambda: not began.is_set() or {more}, work)
+with thread.changed:
+    thread.wake()
+began.wait()
+"""
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_process_that_ends_while_a_thread_is_inside_torch_waits_for_it(more):
+    """Otherwise it aborts now and then with `terminate called without an active exception`."""
+    for _ in range(3):
+        command = [sys.executable, "-c", EXIT_WHILE_WORKING.format(more=more)]
+        completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert (completed.returncode, completed.stderr) == (0, "") and "finished" in completed.stdout
