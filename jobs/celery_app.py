@@ -6,9 +6,11 @@ from typing import Any
 
 from celery import Celery
 
-from memo import BadSetup
+from memo import MemoError
 
 from .config import JobsConfig
+
+log = logging.getLogger(__name__)
 
 PAINT = "memoaized.paint"
 QUEUE = "paint"  # a worker on this queue serves every model; paint.NAME is the queue of one model
@@ -30,6 +32,8 @@ def create_celery(config: JobsConfig) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # for ever
+        broker_channel_error_retry=True,  # a Redis that refuses to write recovers like one that is down
         broker_transport_options={
             "visibility_timeout": VISIBILITY_SECONDS,
             "socket_connect_timeout": 3,
@@ -46,14 +50,20 @@ def queue_of(model: str) -> str:
     return f"{QUEUE}.{model}"
 
 
-def exit_on_bad_setup(receiver: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a receiver of a Celery signal so that BadSetup ends the process; Celery would log it and go on."""
+def exit_on_error(receiver: Callable[..., object]) -> Callable[..., None]:
+    """Wrap a receiver of a Celery signal so that any error ends the process; Celery would log it and go on.
+
+    A worker that is only half started would take messages and do nothing about them.
+    """
 
     def receive(**arguments: Any) -> None:
         try:
             receiver(**arguments)
-        except BadSetup as error:
+        except MemoError as error:
             raise SystemExit(f"this worker cannot start: {error}") from error
+        except Exception as error:  # of any library
+            log.exception("starting failed")
+            raise SystemExit(f"this worker cannot start: {type(error).__name__}: {error}") from error
 
     return receive
 

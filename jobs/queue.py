@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
+from redis import RedisError
 
 from jobs.store.job_store import JobStore, open_job_store
 from jobs.store.snapshots import FINISHED
@@ -96,7 +97,7 @@ def notify_worker(celery: Celery, model: str) -> None:
     """Tell a worker that a painting of this model waits; an extra message does no harm. Raises Unavailable."""
     try:
         celery.send_task(PAINT, [model], queue=queue_of(model))
-    except OperationalError as error:
+    except (KombuError, RedisError) as error:
         raise Unavailable(f"the queue does not take messages: {error}") from error
 
 

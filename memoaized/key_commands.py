@@ -87,7 +87,7 @@ def open_api_keys(data: Path, environment: Mapping[str, str]) -> "ApiKeys":
     is_named = {"JOBS_REDIS", "JOBS_REDIS_FILE"} & set(environment)
     url = JobsConfig.from_env(environment).redis if is_named else read_redis_url(data.resolve() / "run")
     job_store = open_job_store(url)
-    job_store.connection.ping()
+    job_store.connection.check()
     return ApiKeys(job_store.connection)
 
 

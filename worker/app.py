@@ -15,7 +15,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from jobs.celery_app import PAINT, QUEUE, create_celery, exit_on_bad_setup, log_to_stderr, queue_of, queues_of
+from jobs.celery_app import PAINT, QUEUE, create_celery, exit_on_error, log_to_stderr, queue_of, queues_of
 from jobs.config import JobsConfig
 from jobs.models import Catalogue, Model
 from jobs.queue import notify_worker, open_webhooks
@@ -120,15 +120,15 @@ def connect_painting(
         notify = partial(notify_worker, app)
         lease_keeper = LeaseKeeper(runner, notify, queues.listen, slots=options.slots, name=name, facts=facts)
         runners.append(runner)
-        worker_ready.connect(queues.mark_running, weak=False)
-        worker_ready.connect(lambda **_: lease_keeper.start(), weak=False)
+        worker_ready.connect(exit_on_error(queues.mark_running), weak=False)
+        worker_ready.connect(exit_on_error(lambda **_: lease_keeper.start()), weak=False)
         deliverer = Deliverer(open_webhooks(job_store, jobs), memory)
-        worker_ready.connect(lambda **_: deliverer.start(), weak=False)
+        worker_ready.connect(exit_on_error(lambda **_: deliverer.start()), weak=False)
         worker_shutting_down.connect(lambda **_: runner.closing.set(), weak=False)
         worker_shutdown.connect(lambda **_: lease_keeper.stop(), weak=False)
         worker_shutdown.connect(lambda **_: deliverer.stop(), weak=False)
 
-    worker_init.connect(exit_on_bad_setup(open_runner), weak=False)
+    worker_init.connect(exit_on_error(open_runner), weak=False)
 
 
 class ModelQueues:

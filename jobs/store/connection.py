@@ -11,6 +11,7 @@ from memo import Unavailable
 PREFIX = "memoaized:"
 MAX_CONNECTIONS = 64  # of one process; beyond that, threads wait for each other's
 POOL_WAIT_SECONDS = 10
+CHECK_SECONDS = 60  # for which the key of a check stays
 KEPT_SECONDS = 7 * 24 * 3600  # for which finished jobs are kept
 
 
@@ -30,10 +31,10 @@ class Connection:
 
         return run
 
-    def ping(self) -> None:
-        """Raise Unavailable unless Redis answers."""
+    def check(self) -> None:
+        """Raise Unavailable unless Redis answers and takes writes: a full one still answers to a ping."""
         with redis_errors():
-            self.redis.ping()
+            self.redis.set(self.prefix + "checked", 1, ex=CHECK_SECONDS)
 
     def close(self) -> None:
         """Close the connections of the pool."""
@@ -47,9 +48,14 @@ def encodable(text: str) -> str:
 
 @contextlib.contextmanager
 def redis_errors() -> Iterator[None]:
-    """Translate the errors of redis-py to Unavailable."""
+    """Translate the errors of redis-py to Unavailable.
+
+    A Redis that refuses to write (OOM, MISCONF, READONLY) recovers like one that is down.
+    """
     try:
         yield
+    except redis.ResponseError as error:
+        raise Unavailable(f"the queue does not answer as it should: {error}") from error
     except redis.RedisError as error:
         raise Unavailable(f"the queue does not answer: {error}") from error
 

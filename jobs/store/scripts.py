@@ -30,6 +30,7 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   webhook:<id>                hash    one delivery
   webhooks-of:<painting>      set     deliveries that are due when this painting ends
   keys, key-names, scopes, web-secret   people's API keys (jobs/api_keys.py)
+  checked                     string  written to see whether Redis takes writes
 Every change of a painting is published on the channel painting:<id>.
 """
 

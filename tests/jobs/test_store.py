@@ -461,7 +461,7 @@ def test_entries_of_the_backlog_stay_until_they_are_removed(job_store):
 def test_a_redis_that_is_down_raises_unavailable(unused_port, recipe):
     job_store: JobStore = open_job_store(f"redis://127.0.0.1:{unused_port}/0")
     for call in (
-        job_store.connection.ping,
+        job_store.connection.check,
         lambda: job_store.jobs.find("x"),
         lambda: job_store.claims.claim("x"),
         lambda: job_store.submissions.open_job(recipe, reason="", scope="", joinable=True),

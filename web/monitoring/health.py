@@ -15,7 +15,7 @@ bp = Blueprint("health", __name__)
 def health() -> ResponseReturnValue:
     """200 if a job can be served, else 503. The index may be down, since painting works without it."""
     services = {
-        "queue": check(job_store().connection.ping),
+        "queue": check(job_store().connection.check),
         "workers": check(lambda: require_worker(job_store().heartbeats.workers())),
         "store": check(memory().store.check),
         "index": check(memory().index.count),
