@@ -5,7 +5,7 @@ adapters separately, because they run in different threads; a pipeline that pain
 Knows weights; neither recipes nor queues.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import torch
 from diffusers.utils.peft_utils import delete_adapter_layers, set_weights_and_activate_adapters
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from jobs.models import ADAPTERS, adapter_digest, split_adapter
 from memo import BadSetup
 
+DORA = ("dora_scale", "lora_magnitude_vector")  # parts of names in files of DoRA adapters, which loaders wear as LoRA
 NETWORK, TEXT_ENCODERS = "unet", ("text_encoder", "text_encoder_2")  # parts of a pipeline
 MATCHING_AXES = {"A.weight": 1, "B.weight": 0}  # the axis of each low-rank matrix that must match its layer's weight
 
@@ -29,7 +30,7 @@ class Adapters:
 
     def __init__(self, pipe: Any, folder: Path) -> None:
         self.pipe, self.folder = pipe, folder / ADAPTERS
-        self.active: dict[str, str] = {}  # adapter by part
+        self.active: dict[str, str | None] = {}  # adapter by part; None: the last switch failed
         self.loaded: set[tuple[str, str]] = set()  # (part, digest of the file)
 
     def set_network(self, adapter: str) -> None:
@@ -47,6 +48,7 @@ class Adapters:
         """Switch a part to this adapter; with "" it computes as if no adapter had ever been loaded."""
         if self.active.get(part, "") == adapter:
             return
+        self.active[part] = None
         network = getattr(self.pipe, part)
         name, weight, digest = split_adapter(adapter)
         if name and (part, digest) not in self.loaded:
@@ -59,21 +61,40 @@ class Adapters:
         path = self.folder / f"{name}.safetensors"
         options = {"unet_config": self.pipe.unet.config} if hasattr(self.pipe, TEXT_ENCODERS[1]) else {}
         with errors_naming(path):
-            check_unchanged(path, digest)
+            check_file(path, digest)
             state, alphas = self.pipe.lora_state_dict(str(self.folder), weight_name=path.name, **options)[:2]
             if not any(key.startswith((NETWORK + ".", TEXT_ENCODERS[0])) for key in state):
                 raise ValueError("it holds no weights for this kind of model")
-            if any(key.startswith(part + ".") for key in state):
+            network = getattr(self.pipe, part)
+            try:
                 self.load_weights(part, state, alphas, digest)
+                self.check_all_loaded(part, state, digest)
+            except Exception:  # after any error, no half-loaded adapter may stay
+                remove_adapter(network, digest)
+                raise
         self.loaded.add((part, digest))
 
     def load_weights(self, part: str, state: Any, alphas: Any, name: str) -> None:
-        """Load the state into one part with diffusers' own loaders."""
+        """Load the state into one part with diffusers' own loaders, if it has weights for this part."""
         network = getattr(self.pipe, part)
+        if not any(key.startswith(part + ".") for key in state):
+            return
         if part == NETWORK:
             self.pipe.load_lora_into_unet(state, alphas, network, adapter_name=name)
         else:
             self.pipe.load_lora_into_text_encoder(state, alphas, network, prefix=part, adapter_name=name)
+
+    def check_all_loaded(self, part: str, state: Mapping[str, Tensor], digest: str) -> None:
+        """Raise ValueError if this part has no place for some of its layers, or the model none for whole parts.
+
+        Layers of other parts are checked when those are loaded.
+        """
+        layers = layer_names(state)
+        own = sum(layer.startswith(part + ".") for layer in layers)
+        others = [name for name in (NETWORK, *TEXT_ENCODERS) if name != part and getattr(self.pipe, name, None)]
+        others_layers = sum(layer.startswith(tuple(f"{name}." for name in others)) for layer in layers)
+        missing = own - count_loaded([getattr(self.pipe, part)], digest)
+        check_count(others_layers + own - max(0, missing), len(layers))
 
 
 class PipelineAdapters:
@@ -103,7 +124,7 @@ class PipelineAdapters:
         path = self.folder / f"{name}.safetensors"
         source = {"weight_name": path.name, "local_files_only": True}
         with errors_naming(path):
-            check_unchanged(path, digest)
+            check_file(path, digest)
             result = self.pipe.lora_state_dict(str(self.folder), **source)
             state = result[0] if isinstance(result, tuple) else result
             self.check_layers(state)
@@ -128,17 +149,13 @@ class PipelineAdapters:
 
     def check_all_loaded(self, state: Mapping[str, Tensor], digest: str) -> None:
         """Raise ValueError if diffusers skipped layers of the file that the model does not have."""
-        file_layers = {key.rpartition("lora")[0] for key in state}
-        layers = [layer for network in self.networks.values() for layer in network.modules()]
-        loaded = sum(isinstance(layer, LoraLayer) and digest in layer.scaling for layer in layers)
-        if loaded < len(file_layers):
-            raise ValueError(f"this model has only {loaded} of its {len(file_layers)} layers")
+        layers = layer_names(state)
+        check_count(min(len(layers), count_loaded(self.networks.values(), digest)), len(layers))
 
     def remove(self, digest: str) -> None:
         """Delete an adapter's layers from all networks."""
         for network in self.networks.values():
-            set_weights_and_activate_adapters(network, [], [])
-            delete_adapter_layers(network, digest)
+            remove_adapter(network, digest)
 
 
 def pipeline_adapters(pipe: Any, folder: Path) -> PipelineAdapters | None:
@@ -146,10 +163,43 @@ def pipeline_adapters(pipe: Any, folder: Path) -> PipelineAdapters | None:
     return PipelineAdapters(pipe, folder) if hasattr(pipe, "load_lora_weights") else None
 
 
-def check_unchanged(path: Path, digest: str) -> None:
-    """Raise ValueError if the file no longer has this digest, or OSError if it is missing."""
+def layer_names(state: Mapping[str, Tensor]) -> set[str]:
+    """The layers that a file is for, each by the part of its weights' names before "lora"."""
+    return {key.rpartition("lora")[0] for key in state}
+
+
+def count_loaded(networks: Iterable[nn.Module], digest: str) -> int:
+    """The number of layers that an adapter was loaded into."""
+    layers = (layer for network in networks for layer in network.modules())
+    return sum(isinstance(layer, LoraLayer) and digest in layer.scaling for layer in layers)
+
+
+def check_count(loaded: int, total: int) -> None:
+    """Raise ValueError if layers of a file were left out, because the model does not have them."""
+    if loaded < total:
+        raise ValueError(f"this model has a place for {loaded} of its {total} layers")
+
+
+def remove_adapter(network: nn.Module, digest: str) -> None:
+    """Delete an adapter's layers from a network."""
+    set_weights_and_activate_adapters(network, [], [])
+    delete_adapter_layers(network, digest)
+
+
+def check_file(path: Path, digest: str) -> None:
+    """Raise ValueError if the file no longer has this digest, is a DoRA, or holds NaN or infinite weights.
+
+    Raises OSError if it is missing.
+    """
     if adapter_digest(path, path.stat().st_mtime_ns) != digest:
         raise ValueError("the file has changed since the picture was requested")
+    with safe_open(path, "pt") as file:
+        names = list(file.keys())
+        if any(part in name for name in names for part in DORA):
+            raise ValueError("it is a DoRA, which cannot be used: convert or train it as a plain LoRA")
+        for name in names:
+            if not torch.isfinite(file.get_tensor(name).float()).all():
+                raise ValueError(f"its {name} holds weights that are not finite")
 
 
 @contextmanager

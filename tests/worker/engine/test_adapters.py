@@ -145,9 +145,9 @@ def test_the_weight_scales_the_effect_of_an_adapter(one_thread, catalogue, name)
 
 BLOCK = "transformer.transformer_blocks"
 UNFIT = {  # files that diffusers would load in part, or that would change the network itself: (layer, width, message)
-    "for another network": ("unet.down_blocks.0.attn.to_q", 32, "has only 1 of its 2 layers"),
-    "deeper": (f"{BLOCK}.9.attn.to_q", 32, "has only 1 of its 2 layers"),
-    "a third encoder's": ("text_encoder_3.block.0.q", 32, "has only 1 of its 2 layers"),
+    "for another network": ("unet.down_blocks.0.attn.to_q", 32, "has a place for 1 of its 2 layers"),
+    "deeper": (f"{BLOCK}.9.attn.to_q", 32, "has a place for 1 of its 2 layers"),
+    "a third encoder's": ("text_encoder_3.block.0.q", 32, "has a place for 1 of its 2 layers"),
     "narrower": (f"{BLOCK}.0.attn.to_v", 16, "is for a layer of 16, not 32"),
     "wider, as control models are": (f"{BLOCK}.0.attn.to_v", 64, "is for a layer of 64, not 32"),
     "norms, as control models have": (f"{BLOCK}.0.attn.norm_q.weight", 16, "besides low-rank layers it holds"),
@@ -178,6 +178,71 @@ def test_an_unfit_file_is_named_and_leaves_no_trace(one_thread, catalogue, name,
             paint(painter, make_recipe(catalogue, name, adapter="unfit"))
         assert (paint(painter, make_recipe(catalogue, name, adapter=previous)) == before).all()
     assert (paint(painter, make_recipe(catalogue, name)) == plain).all()
+
+
+QUERY = "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+TEXT_QUERY = "text_model_encoder_layers_0_self_attn_q_proj"
+PARTLY_FITTING = {  # layers in kohya's names, and the number of them that the model has
+    "a renamed layer": (
+        [f"unet_{QUERY}", "unet_down_blocks_9_attentions_0_transformer_blocks_0_attn1_to_q"],
+        "1 of its 2",
+    ),
+    "a renamed layer of the text encoder": (
+        [f"te_{TEXT_QUERY}", f"te_{TEXT_QUERY.replace('0', '77')}"],
+        "1 of its 2",
+    ),
+    "a second text encoder": ([f"te2_{TEXT_QUERY}"], "0 of its 1"),
+    "a second text encoder besides": ([f"unet_{QUERY}", f"te_{TEXT_QUERY}", f"te2_{TEXT_QUERY}"], "2 of its 3"),
+}
+
+
+def kohya_weights(names):
+    """Low-rank weights under the names that kohya's trainer gives to layers."""
+    weights = {}
+    for name in names:
+        weights[f"lora_{name}.lora_down.weight"] = torch.ones(2, 32)
+        weights[f"lora_{name}.lora_up.weight"] = torch.ones(32, 2)
+        weights[f"lora_{name}.alpha"] = torch.tensor(1.0)
+    return weights
+
+
+@pytest.mark.parametrize("fault", PARTLY_FITTING)
+@pytest.mark.parametrize("name", ["sd"])
+def test_a_file_that_fits_partly_is_refused_with_the_numbers_of_layers(one_thread, catalogue, name, fault):
+    names, numbers = PARTLY_FITTING[fault]
+    painter = open_painter(catalogue.model(name), OPTIONS)
+    plain = paint(painter, make_recipe(catalogue, name))
+    save_file(kohya_weights(names), catalogue.model(name).folder / "adapters" / "partly.safetensors")
+    for _ in range(2):
+        with pytest.raises(BadSetup, match=f"partly.safetensors .*: this model has a place for {numbers} layers"):
+            paint(painter, make_recipe(catalogue, name, adapter="partly"))
+        assert (paint(painter, make_recipe(catalogue, name)) == plain).all()
+
+
+@pytest.mark.parametrize("name", ["sd"])
+def test_a_file_for_a_network_of_another_width_leaves_no_trace(one_thread, catalogue, name):
+    painter = open_painter(catalogue.model(name), OPTIONS)
+    plain = paint(painter, make_recipe(catalogue, name))
+    weights = {
+        key: value.repeat(2, 2)[:, :64]
+        for key, value in kohya_weights([f"unet_{QUERY}"]).items()
+        if "lora_" in key[5:]
+    }
+    save_file(weights, catalogue.model(name).folder / "adapters" / "wide.safetensors")
+    for _ in range(2):
+        with pytest.raises(BadSetup, match="wide.safetensors cannot be used with this model"):
+            paint(painter, make_recipe(catalogue, name, adapter="wide"))
+        assert (paint(painter, make_recipe(catalogue, name)) == plain).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("sd", f"lora_unet_{QUERY}.dora_scale"), ("sd3", f"{BLOCK}.0.attn.to_q.lora_magnitude_vector")]
+)
+def test_a_dora_is_refused_by_name(catalogue, name, key):
+    layer = kohya_weights([f"unet_{QUERY}"]) if name == "sd" else low_rank_weights(f"{BLOCK}.0.attn.to_q", 32)
+    save_file(layer | {key: torch.ones(32, 1)}, catalogue.model(name).folder / "adapters" / "dora.safetensors")
+    with pytest.raises(BadSetup, match="dora.safetensors .*: it is a DoRA, which cannot be used"):
+        paint(open_painter(catalogue.model(name), OPTIONS), make_recipe(catalogue, name, adapter="dora"))
 
 
 def test_the_recipe_names_the_weight_and_the_file(catalogue):
