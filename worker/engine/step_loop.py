@@ -22,6 +22,7 @@ from .batch_size import BatchSizes
 from .denoiser import Conditioning
 from .energy import Meter
 from .on_demand_thread import OnDemandThread
+from .overflow import Overflow, sound_rows
 from .samplers import StepTable, advance
 
 log = logging.getLogger(__name__)
@@ -271,10 +272,15 @@ class StepLoop:
         if paintings[0].shape == self.usual_shape and not paintings[0].reproducible:
             self.batch_sizes.record_step(len(paintings), seconds)
         row_joules = joules / sum(len(painting.conditioning) for painting in paintings)
+        sound = sound_rows(torch.maximum(latents.abs(), denoised.abs()))
         for number, painting in enumerate(paintings):
             painting.joules += row_joules * len(painting.conditioning)
             painting.latents, painting.denoised = latents[number], denoised[number]
-            self.finish_step(painting, seconds)
+            if sound[number]:
+                self.finish_step(painting, seconds)
+            else:
+                self.last_error = Overflow(f"at step {painting.step + 1}")
+                fail(painting, self.last_error)
 
     def finish_step(self, painting: Painting, seconds: float) -> None:
         """Count a step that took so many seconds, and report it; after the last step, send the latents."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from diffusers import StableDiffusionUpscalePipeline
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from memo import BadSetup
 
 from .device import Device
+from .overflow import Overflow, all_finite
 
 SCALES = (2, 4)
 CONFIG, WEIGHTS, DESCRIPTION = "config.json", "model.safetensors", "model.json"
@@ -32,6 +34,7 @@ DECODED_TILE = 256  # side in px of the small picture's part that a pipeline dec
 KERNEL_REACH = 2  # px of the small picture that the bicubic kernel reaches to each side
 FAMILY = "stable-diffusion-upscale"
 SIZE_MULTIPLE = 8  # the pipeline takes pictures whose sides are multiples of this
+WHEN_ENLARGED = "while the picture was enlarged"
 STEPS, GUIDANCE, NOISE = 75, 9.0, 20  # the pipeline's own defaults
 CPU_FLOAT32 = Device("cpu", torch.float32)
 
@@ -45,7 +48,7 @@ class Upscaler(Protocol):
     scale: int
 
     def __call__(self, picture: Image.Image, *, prompt: str = "", seed: int = 0) -> Image.Image:
-        """The enlarged RGB picture of an RGB picture of any size."""
+        """The enlarged RGB picture of an RGB picture of any size. Raises Overflow."""
 
 
 class NetworkUpscaler:
@@ -70,7 +73,10 @@ class NetworkUpscaler:
 
     def enlarge(self, pixels: Tensor, tile: "Tile") -> Any:
         """A tile of the enlarged picture as (h, w, 3) bytes."""
-        output = self.network(pixels[:, :, tile.input_rows, tile.input_columns] / 127.5 - 1)[0].clamp(-1, 1)
+        output = self.network(pixels[:, :, tile.input_rows, tile.input_columns] / 127.5 - 1)[0]
+        if not all_finite(output):
+            raise Overflow(WHEN_ENLARGED)
+        output = output.clamp(-1, 1)
         rows, columns = tile.crop(self.scale)
         return ((output[:, rows, columns] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
@@ -182,9 +188,12 @@ class PipelineUpscaler:
         """See Upscaler."""
         noise = torch.Generator("cpu").manual_seed(seed)
         with self.lock:
-            result = self.pipe(prompt, image=pad_picture(picture.convert("RGB")), generator=noise, **self.settings)
+            padded = pad_picture(picture.convert("RGB"))
+            pixels = self.pipe(prompt, image=padded, generator=noise, output_type="np", **self.settings).images
+        if not np.isfinite(pixels).all():
+            raise Overflow(WHEN_ENLARGED)
         size = (self.scale * picture.width, self.scale * picture.height)
-        image: Image.Image = result.images[0].convert("RGB").crop((0, 0, *size))
+        image: Image.Image = VaeImageProcessor.numpy_to_pil(pixels)[0].convert("RGB").crop((0, 0, *size))
         return image
 
 

@@ -32,6 +32,7 @@ from worker.engine.device import Device, check_memory, count_weights, open_devic
 from worker.engine.energy import open_meter
 from worker.engine.latent_preview import LatentPreview
 from worker.engine.latents import decode, encode, patch_size, pixels_per_position
+from worker.engine.overflow import Overflow, all_finite, repeat_in_float32
 from worker.engine.samplers import StepTables
 from worker.engine.step_loop import TIMED_STEPS, Painting, Step, StepLoop, time_steps
 from worker.engine.upscaler import Upscaler, open_model_upscaler
@@ -40,7 +41,7 @@ from worker.stickers.sheet import sheet_latents
 from .conditioning import Conditioner, open_conditioner
 from .families import SafetyChecker, open_family
 from .pipelines import open_pipeline
-from .port import ANY_TURN, OnStep, Painter, PainterOptions, Progress, TooLarge, Turn
+from .port import ANY_TURN, OnStep, Painter, PainterOptions, Progress, TooLarge, Turn, remedy_for_overflow
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +81,17 @@ class DiffusionPainter:
         self.loop = self.make_loop(BatchSizes({}, options.slots))
         self.patch = patch_size(unet.in_channels, model.vae)
         self.pixels_per_position = pixels_per_position(model.vae, self.patch)
+        repeat_in_float32(model.vae)
         self.preview, self.decoder = LatentPreview(model.vae, self.patch), Decoder(self.decode)
 
     @torch.inference_mode()
     def __call__(
         self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
     ) -> Image.Image:
-        """See Painter. If the model paints another size, the picture is scaled to the recipe's."""
+        """See Painter. If the model paints another size, the picture is scaled to the recipe's. Raises Overflow."""
         painting = self.make_painting(recipe)
+        if not all(map(all_finite, painting.conditioning.tensors())):
+            raise Overflow("while the prompt was read", remedy_for_overflow(recipe, self.torch_device))
         painting.user, painting.rank = turn.user, turn.rank
         sheets, notes = painting.conditioning.sheets, painting.conditioning.notes
         base = torch.zeros(()) if sheets is None else sheet_latents(sheets[:1])
@@ -101,9 +105,14 @@ class DiffusionPainter:
 
         try:
             latents = base.to(self.torch_device.name) + self.loop.paint(painting, report)[None]
-            image = to_image(self.decoder(latents, reproducible=painting.reproducible))
+            decoded = self.decoder(latents, reproducible=painting.reproducible)
         except torch.OutOfMemoryError as error:
             raise TooLarge(recipe, self.device, error) from error
+        except Overflow as error:
+            raise Overflow(error.when, remedy_for_overflow(recipe, self.torch_device)) from error
+        if not all_finite(decoded):
+            raise Overflow("while the picture was decoded", remedy_for_overflow(recipe, self.torch_device))
+        image = to_image(decoded)
         if self.safety_checker is not None:
             self.safety_checker(image, recipe)
         return scale_to_recipe(image, recipe, self.upscaler)

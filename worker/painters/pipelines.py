@@ -9,13 +9,16 @@ import math
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from jobs.models import IMAGE_TO_IMAGE_PIPELINES
@@ -24,10 +27,11 @@ from worker.engine.adapters import PipelineAdapters, pipeline_adapters
 from worker.engine.device import Device
 from worker.engine.energy import open_meter
 from worker.engine.on_demand_thread import OnDemandThread
+from worker.engine.overflow import Overflow, OverflowWatch, repeat_in_float32
 from worker.engine.samplers import make_scheduler
 from worker.engine.text_encoder import explain_unread, find_unread
 
-from .port import ANY_TURN, OnStep, PainterOptions, Progress, TooLarge, Turn
+from .port import ANY_TURN, OnStep, PainterOptions, Progress, TooLarge, Turn, remedy_for_overflow
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,11 @@ class PipelineRequest:
     cancelled: bool = False
     notes: tuple[str, ...] = ()  # what the picture leaves out of the prompt, in words
     messages: "queue.SimpleQueue[Progress | Image.Image | Exception]" = field(default_factory=queue.SimpleQueue)
+
+    def fail(self, error: Exception) -> None:
+        """Cancel the request and raise the error in its caller's thread."""
+        self.cancelled = True
+        self.messages.put(error)
 
     @property
     def batch_key(self) -> tuple[object, ...]:
@@ -77,6 +86,9 @@ class PipelinePainter:
         self.is_flow = isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
         self.size_multiple = size_multiple(pipe) if "height" in self.parameters else 1
         self.image_to_image = image_to_image_pipeline(pipe)
+        self.watch = OverflowWatch(getattr(pipe, "transformer", None) or getattr(pipe, "unet", None))
+        if getattr(pipe, "vae", None) is not None:
+            repeat_in_float32(pipe.vae)
         self.waiting: list[PipelineRequest] = []
         self.batch_size = 0
         self.thread = OnDemandThread("pipeline", lambda: self.waiting, self.paint_next)
@@ -201,8 +213,8 @@ class PipelinePainter:
             self.paint(requests[start : start + half])
 
     @torch.inference_mode()
-    def run_pipeline(self, requests: list[PipelineRequest]) -> list[Image.Image]:
-        """The RGB images of requests with equal settings, in one call of the pipeline; raises AllCancelled."""
+    def run_pipeline(self, requests: list[PipelineRequest]) -> list[Image.Image | Overflow]:
+        """The RGB image or the error of each request, all of equal settings, in one call; raises AllCancelled."""
         recipe = requests[0].recipe
         if self.adapters is not None:
             self.adapters.set_adapter(recipe.adapter)
@@ -216,9 +228,26 @@ class PipelinePainter:
             pipe = self.image_to_image
             arguments |= {"image": [request.init_image for request in requests], "strength": recipe.strength}
         with self.meter.measure() as joules_used:
-            pipe.progress_bar = lambda iterable=None, total=None: ProgressBar(requests, iterable, total, joules_used)
-            images: list[Image.Image] = pipe(**arguments, **self.extra_arguments, output_type="pil").images
-        return [image.convert("RGB") for image in images]
+            pipe.progress_bar = partial(ProgressBar, requests, joules_used, self.fail_overflowed)
+            images = pipe(**arguments, **self.extra_arguments, output_type="np").images
+        return [self.to_image(request, image) for request, image in zip(requests, images, strict=True)]
+
+    def fail_overflowed(self, requests: list[PipelineRequest], step: int) -> None:
+        """Fail the requests whose numbers overflowed at this step."""
+        for number in self.watch.take(len(requests)):
+            if not requests[number].cancelled:
+                requests[number].fail(self.overflow(requests[number], f"at step {step}"))
+
+    def overflow(self, request: PipelineRequest, when: str) -> Overflow:
+        """The error of a request whose numbers overflowed."""
+        return Overflow(when, remedy_for_overflow(request.recipe, self.device))
+
+    def to_image(self, request: PipelineRequest, pixels: NDArray[np.float32]) -> Image.Image | Overflow:
+        """The picture of pixels (height, width, channels) in 0…1, rounded as diffusers does, or its error."""
+        if not np.isfinite(pixels).all():
+            return self.overflow(request, "while the picture was decoded")
+        image: Image.Image = VaeImageProcessor.numpy_to_pil(pixels)[0].convert("RGB")
+        return image
 
     def explain_unread(self, prompt: str) -> tuple[str, ...]:
         """A note on what not even the tokenizer with the longest texts reads of a prompt."""
@@ -261,11 +290,12 @@ class ProgressBar:
     def __init__(
         self,
         requests: list[PipelineRequest],
-        iterable: Iterable[Any] | None,
-        total: int | None,
         joules_used: Callable[[], float],
+        check_step: Callable[[list[PipelineRequest], int], None],
+        iterable: Iterable[Any] | None = None,
+        total: int | None = None,
     ) -> None:
-        self.requests, self.iterable, self.joules_used = requests, iterable, joules_used
+        self.requests, self.iterable, self.joules_used, self.check_step = requests, iterable, joules_used, check_step
         self.step = 0 if total is None else max(0, requests[0].recipe.steps - total)  # image to image skips some
 
     def __enter__(self) -> "ProgressBar":
@@ -280,8 +310,9 @@ class ProgressBar:
             self.update()
 
     def update(self, steps: int = 1) -> None:
-        """Count finished steps and report them to all requests; raises AllCancelled."""
+        """Count finished steps, check and report them to all requests; raises AllCancelled."""
         self.step += steps
+        self.check_step(self.requests, self.step)
         joules = self.joules_used() / len(self.requests)
         for request in self.requests:
             request.messages.put(Progress(self.step, joules=joules, notes=request.notes))

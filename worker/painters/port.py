@@ -31,6 +31,16 @@ class TooLarge(Exception):
         )
 
 
+def remedy_for_overflow(recipe: Recipe, device: object) -> str:
+    """What a user or operator can do about numbers that overflowed on this device; "" if nothing is known."""
+    if recipe.adapter:
+        name, _, weight = recipe.adapter.partition("@")[0].partition(":")
+        return f"the adapter {name} at weight {weight} may be too strong or damaged; lower its weight or leave it out"
+    if "float16" in str(device):  # bfloat16 is in it, too
+        return f"the model may not be made for {device}; WORKER_DTYPE=float32 has room for larger numbers"
+    return "weights of the model may be damaged; add the model again"
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """The user of a painting, and its rank among that user's waiting paintings: the lowest goes first."""
