@@ -1,8 +1,10 @@
 """Test that no job is lost while services fail: several workers paint, and every service fails in turn.
 
-Every few seconds a worker is killed and started again; the store and the index fail for some seconds each, and Redis
-is restarted. At the end every job must be final, no job may have two pictures, every picture in the index must have
-its bytes, and after `reindex` every picture in the store must be in the index.
+Every few seconds a worker is killed and started again; the store and the index fail for some seconds each; Redis
+refuses to write, and is restarted. Some jobs are poison: they kill each worker that paints them, beside innocent ones
+in other slots. At the end every job must be final, every innocent job done and every poison job failed, no job may
+have two pictures, every picture in the index must have its bytes, and after `reindex` every picture in the store must
+be in the index.
 """
 
 import argparse
@@ -12,11 +14,11 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.fleet import Fleet, start_fleet, submit
+from bench.fleet import POISON, Fleet, start_fleet, submit
 from jobs.job import Job, State
 from jobs.queue import Queue
 from memo import Memory, Unavailable
@@ -25,12 +27,14 @@ from memoaized.reindex import re_embed
 
 Action = Callable[[], None]
 
-JOBS, WORKERS = 500, 3
+JOBS, WORKERS, SLOTS = 500, 3, 4
+POISON_JOBS = 3
 STEPS, STEP_SECONDS = 20, 0.02
 KILL_SECONDS = 4.0  # between two kills of a worker
 OUTAGE_SECONDS = 5.0  # of the store and of the index
+REFUSAL_SECONDS = 10.0  # for which Redis refuses to write
 TIMEOUT = 600.0  # seconds for all jobs to finish
-OUTAGES_AT = (0.1, 0.3, 0.5)  # shares of finished jobs at which the store, the index and Redis fail
+OUTAGES_AT = (0.1, 0.25, 0.4, 0.5)  # shares of finished jobs: the store, the index, Redis' writes and Redis fail
 HELD_BACK = 0.25  # share of the jobs submitted after the last outage; else a fast fleet may finish before it
 
 
@@ -55,37 +59,50 @@ def measure(folder: Path, text_folder: Path, total: int, workers: int) -> dict[s
     """Run the fleet and the outages; returns the results by name."""
     started = time.monotonic()
     with start_fleet(folder, text_folder, step_seconds=STEP_SECONDS) as fleet:
+        fleet.environment["WORKER_SLOTS"] = str(SLOTS)
         names = [f"worker-{number}" for number in range(1, workers + 1)]
         for name in names:
             fleet.start(name)
         queue, memory = fleet.open_queue(), fleet.open_memory()
-        jobs = [submit(queue, str(number), STEPS) for number in range(total - int(HELD_BACK * total))]
+        prompts = make_prompts(total)
+        jobs = [submit(queue, prompt, STEPS) for prompt in prompts[: total - int(HELD_BACK * total)]]
         wait_for_first_job(queue, jobs)
         chaos = Chaos(fleet, names)
-        finished = wait_for_all(queue, jobs, total, chaos)
+        finished = wait_for_all(queue, jobs, prompts, chaos)
         wait_for_backlog(queue)
         results: dict[str, Any] = {"jobs": total, "lost": total - len(finished), **count_faults(memory, finished)}
         fleet.end(*names)
         results["orphans"] = count_orphans(memory)
         last = max((job.finished or 0.0 for job in finished), default=0.0)
-        results |= {"kills": chaos.kills, "ended_after_last_outage_s": round(last - chaos.last_outage, 1)}
+        results |= {
+            "kills": chaos.kills,
+            "deaths": chaos.deaths,
+            "ended_after_last_outage_s": round(last - chaos.last_outage, 1),
+        }
         results |= {"seconds": round(time.monotonic() - started, 1)}
         return results
+
+
+def make_prompts(total: int) -> list[str]:
+    """A name for each job; those of the poison jobs are spread over the first half."""
+    places = {number * total // (2 * POISON_JOBS) + 5 for number in range(POISON_JOBS)}
+    return [f"{POISON} {number}" if number in places else str(number) for number in range(total)]
 
 
 class Chaos:
     """Kills workers and causes outages, each at its time."""
 
     def __init__(self, fleet: Fleet, names: list[str]) -> None:
-        self.fleet, self.names, self.kills = fleet, names, 0
+        self.fleet, self.names, self.kills, self.deaths = fleet, names, 0, 0
         self.random = random.Random(1)
         self.moved_pictures = fleet.pictures.with_name("away")
         self.last_outage = 0.0  # seconds since 1970
         self.started, self.next_kill = time.monotonic(), KILL_SECONDS
-        self.outages: list[tuple[float, Action, Action]] = [
-            (OUTAGES_AT[0], self.break_store, self.restore_store),
-            (OUTAGES_AT[1], lambda: fleet.kill("index"), lambda: fleet.start("index")),
-            (OUTAGES_AT[2], self.restart_redis, lambda: None),
+        self.outages: list[tuple[float, Action, Action, float]] = [
+            (OUTAGES_AT[0], self.break_store, self.restore_store, OUTAGE_SECONDS),
+            (OUTAGES_AT[1], lambda: fleet.kill("index"), lambda: fleet.start("index"), OUTAGE_SECONDS),
+            (OUTAGES_AT[2], lambda: fleet.limit_redis("1"), lambda: fleet.limit_redis("0"), REFUSAL_SECONDS),
+            (OUTAGES_AT[3], self.restart_redis, lambda: None, OUTAGE_SECONDS),
         ]
         self.restore_due: tuple[float, Action] | None = None  # when and how the current outage ends
 
@@ -96,15 +113,24 @@ class Chaos:
             self.restore_due[1]()
             self.restore_due = None
         elif not self.restore_due and self.outages and self.outages[0][0] <= finished:
-            _, fail, restore = self.outages.pop(0)
+            _, fail, restore, seconds = self.outages.pop(0)
             fail()
-            self.restore_due = passed + OUTAGE_SECONDS, restore
+            self.restore_due = passed + seconds, restore
+        self.restart_poisoned()
         if passed >= self.next_kill:
             self.next_kill = passed + KILL_SECONDS
             name = self.random.choice(self.names)
             self.fleet.kill(name)
             self.fleet.start(name)
             self.kills += 1
+
+    def restart_poisoned(self) -> None:
+        """Start the workers again that a poison job has killed, as `memoaized up` would."""
+        for name in self.names:
+            if not self.fleet.processes[name].is_running:
+                self.fleet.close(name)
+                self.fleet.start(name)
+                self.deaths += 1
 
     def break_store(self) -> None:
         """Replace the folder of pictures with a file, so that no picture can be written or read."""
@@ -133,18 +159,19 @@ def wait_for_first_job(queue: Queue, jobs: list[Job]) -> None:
         time.sleep(0.1)
 
 
-def wait_for_all(queue: Queue, jobs: list[Job], total: int, chaos: Chaos) -> list[Job]:
-    """Wait until `total` jobs have finished, or for TIMEOUT; returns the finished ones.
+def wait_for_all(queue: Queue, jobs: list[Job], prompts: Sequence[str], chaos: Chaos) -> list[Job]:
+    """Wait until a job for each prompt has finished, or for TIMEOUT; returns the finished ones.
 
     Submits the remaining jobs after the last outage. Raises RuntimeError if not all outages have happened.
     """
     deadline = time.monotonic() + TIMEOUT
     finished: dict[str, Job] = {}
+    total = len(prompts)
     while (len(finished) < total or chaos.restore_due) and time.monotonic() < deadline:
         time.sleep(0.2)
         chaos.act(len(finished) / total)
         if not chaos.outages:
-            jobs += [submit(queue, str(number), STEPS) for number in range(len(jobs), total)]
+            jobs += [submit(queue, prompt, STEPS) for prompt in prompts[len(jobs) :]]
         for job in jobs:
             if job.id not in finished and (current := find_job(queue, job.id)) and current.state.final:
                 finished[job.id] = current
@@ -179,11 +206,18 @@ def count_faults(memory: Memory, finished: list[Job]) -> dict[str, int]:
     return {
         "done": states[State.DONE],
         "failed": states[State.FAILED],
+        "innocent_failed": sum(job.state is State.FAILED and not is_poison(job) for job in finished),
+        "poison_failed": sum(job.state is State.FAILED and is_poison(job) for job in finished),
         "done_without_bytes": sum(object_name(job.recipe.key) not in stored for job in done),
         "painted_twice": len(stored - {object_name(key) for key in keys}),
         "index_without_bytes": sum(object_name(key) not in stored for key in indexed),
         "unindexed": len(stored - {object_name(key) for key in indexed}),
     }
+
+
+def is_poison(job: Job) -> bool:
+    """Whether this job kills its workers."""
+    return POISON in job.recipe.prompt
 
 
 def count_orphans(memory: Memory) -> int:

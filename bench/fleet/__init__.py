@@ -24,6 +24,7 @@ from memoaized.redis_server import find_redis, plan_redis
 from memoaized.up import free_port, responds_ok
 
 MODELS = Path(__file__).parents[2] / "models"
+POISON = "poison"  # a prompt with this word kills the worker that paints it
 START_TIMEOUT = 60.0  # seconds
 
 
@@ -118,6 +119,11 @@ class Fleet:
             if time.monotonic() > deadline or not self.processes[name].is_running:
                 raise RuntimeError(f"{name} did not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.02)
+
+    def limit_redis(self, maxmemory: str) -> None:
+        """Set how much memory Redis may use: with "1" it refuses to write, with "0" it takes all that it needs."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.config_set("maxmemory", maxmemory)
 
     def redis_answers(self) -> bool:
         """Whether Redis is up and has loaded its data."""

@@ -1,10 +1,12 @@
 """A worker whose painter sleeps for the time of each step and then returns two colours; all else is real."""
 
 import os
+import signal
 import time
 
 from PIL import Image
 
+from bench.fleet import POISON
 from jobs.config import JobsConfig
 from memo import MemoConfig, Recipe
 from worker.app import create_worker
@@ -13,7 +15,7 @@ from worker.painters.port import ANY_TURN, OnStep, Progress, Turn
 
 
 class Sleeper:
-    """A painter whose steps all take `step_seconds`."""
+    """A painter whose steps all take `step_seconds`, and which some prompts kill with its process."""
 
     device = "asleep"
     metered = False
@@ -33,6 +35,8 @@ class Sleeper:
         for step in range(1, recipe.steps + 1):
             due = started + step * self.step_seconds  # from the start, so that a report does not delay the next step
             time.sleep(max(0.0, due - time.monotonic()))
+            if POISON in recipe.prompt and step > recipe.steps // 2:
+                os.kill(os.getpid(), signal.SIGKILL)
             on_step(Progress(step))
         picture = Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
         picture.paste("white" if recipe.key[0] < "8" else "black", (0, 0, 8, 8))  # a flat colour counts as a fault

@@ -25,9 +25,11 @@ def test_every_number_of_workers_is_measured(tmp_path):
 @pytest.mark.timeout(300)
 def test_a_small_chaos_run_loses_no_job(tmp_path, monkeypatch):
     monkeypatch.setattr(chaos, "OUTAGE_SECONDS", 2.0)
+    monkeypatch.setattr(chaos, "REFUSAL_SECONDS", 4.0)
+    monkeypatch.setattr(chaos, "POISON_JOBS", 1)
     results = chaos.measure(tmp_path, TEXT, 60, 3)
-    expected = {"jobs": 60, "lost": 0, "done": 60, "failed": 0, "done_without_bytes": 0, "painted_twice": 0}
-    assert results | expected == results
+    expected = {"jobs": 60, "lost": 0, "done": 59, "innocent_failed": 0, "poison_failed": 1}
+    assert results | expected | {"done_without_bytes": 0, "painted_twice": 0} == results
     assert (results["index_without_bytes"], results["orphans"]) == (0, 0) and results["kills"] >= 1
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 import redis as redis_py
 
+from bench.fleet import submit
 from jobs.celery_app import create_celery
 from jobs.config import JobsConfig
 from jobs.events import Events
@@ -74,7 +75,7 @@ def test_a_redis_that_refuses_to_write_counts_as_unavailable_until_it_writes_aga
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_worker_waits_while_redis_refuses_to_write_and_then_paints(own_redis, queue, recipe, tmp_path, kind):
+def test_a_worker_waits_while_redis_refuses_to_write_and_then_paints(own_redis, queue, tmp_path, kind):
     environment = {
         "PATH": "/usr/bin:/bin",
         "JOBS_REDIS": own_redis.url,
@@ -94,8 +95,8 @@ def test_a_worker_waits_while_redis_refuses_to_write_and_then_paints(own_redis, 
         with refusing(own_redis, kind):
             for _ in range(20):
                 assert not wait_for_end(worker, 0.4), (tmp_path / "log").read_text()[-3000:]
-        job = queue.submit(recipe, reason="", scope="shared")
-        assert finished(queue, job.id, 60).state == "done", (tmp_path / "log").read_text()[-3000:]
+        ended = finished(queue, submit(queue, "after the outage", 2).id, 60)
+        assert ended.state == "done", (ended.error, (tmp_path / "log").read_text()[-3000:])
     finally:
         worker.terminate()
         worker.wait(20)
