@@ -42,3 +42,15 @@ def test_a_worker_for_an_unknown_model_ends_and_names_it(tiny_models, redis_url)
     )
     assert completed.returncode != 0
     assert "there is no model 'none'" in completed.stderr and "stickers, slow" in completed.stderr
+
+
+def test_a_worker_whose_start_fails_unexpectedly_ends_with_the_reason(redis_url, tmp_path):
+    """Otherwise it would live on and take messages, with nothing to answer them."""
+    command = [sys.executable, "-m", "celery", "--app", "bench.fleet.sleeper:app", "--quiet", "worker"]
+    settings = {"BENCH_STEP_SECONDS": "soon", "WORKER_SLOTS": "1", "MEMO_STORE": f"file:{tmp_path}"}
+    environment = {"PATH": "/usr/bin:/bin", "JOBS_REDIS": redis_url, "JOBS_MODELS": str(ROOT / "models"), **settings}
+    completed = subprocess.run(
+        [*command, "--pool", "threads"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert completed.returncode not in (0, None)
+    assert "this worker cannot start: ValueError: could not convert string to float: 'soon'" in completed.stderr

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from jobs.celery_app import exit_on_error
 from jobs.models import Catalogue
 from memo import BadSetup
 from tests.real import wait_for
@@ -84,3 +85,12 @@ def test_replaced_weights_are_freed(catalogue, name, monkeypatch):
     replace_model(catalogue, name)
     painters(name)
     assert wait_for(lambda: gc.collect() >= 0 and network() is None)
+
+
+@pytest.mark.parametrize("fault", [BadSetup("no model"), OSError(30, "read-only"), IndexError("list index")])
+def test_whatever_fails_at_the_start_ends_the_process_with_the_reason(fault):
+    def fail(**_):
+        raise fault
+
+    with pytest.raises(SystemExit, match="this worker cannot start: .*(no model|read-only|list index)"):
+        exit_on_error(fail)(sender=None)
