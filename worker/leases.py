@@ -85,6 +85,8 @@ class LeaseKeeper:
             self.models = self.list_models()
         try:
             self.renew()
+            for model in self.runner.release_left():
+                self.notify(model)
             if time.monotonic() >= self.patient_until:
                 for model in job_store.claims.requeue_expired():
                     self.notify(model)

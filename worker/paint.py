@@ -54,6 +54,7 @@ class PaintingRunner:
         self.joules = 0.0  # spent on finished pictures
         self.painter_states: Callable[[], dict[str, dict[str, float]]] = dict
         self.models: Sequence[str] = ()  # models that this worker serves besides the one of a message
+        self.left: list[Claim] = []  # claims of paintings that ended while the queue did not answer
         self.unserved: list[str] = []  # models whose message came while this worker was closing
         self.faulty: set[str] = set()  # paintings that failed unexpectedly since the last success
         self.give_up: Callable[[], None] = self.closing.set  # ends this worker, so that a new one is started
@@ -106,7 +107,7 @@ class PaintingRunner:
         return {**counts, "painters": self.painter_states()}
 
     def paint_claimed(self, claim: Claim) -> str:
-        """Paint; if the queue stops answering, the lease runs out and some worker tries again."""
+        """Paint; if the queue stops answering, the claim is released once it answers again, or its lease runs out."""
         painting = claim.painting
         alone = " alone, because a worker died while painting it" if claim.suspect else ""
         log.info("painting %s%s: %r, attempt %d", painting, alone, claim.recipe.prompt, claim.attempt)
@@ -114,13 +115,26 @@ class PaintingRunner:
         try:
             return self.attempt(claim)
         except Unavailable as error:
-            log.warning("painting %s will be tried again when its lease runs out: %s", painting, error)
+            log.warning("painting %s will be tried again when the queue answers: %s", painting, error)
+            self.left.append(claim)
             return "left"
         finally:
             self.claims.pop(painting, None)
             self.last_sign.pop(painting, None)
             with self.painting_over:
                 self.painting_over.notify_all()
+
+    def release_left(self) -> list[str]:
+        """Put paintings that were left during an outage of the queue back into it; returns their models.
+
+        So they do not count as killers of their worker. Raises Unavailable.
+        """
+        released = []
+        while self.left:
+            if self.job_store.claims.release(self.left[0]):
+                released.append(self.left[0].recipe.model)
+            del self.left[0]
+        return released
 
     def attempt(self, claim: Claim) -> str:
         """Paint, and handle every error but Unavailable, which is raised while the queue does not answer."""

@@ -209,6 +209,20 @@ def test_after_an_outage_other_workers_may_renew_their_leases_first(
     assert notified == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
 
 
+def test_a_painting_whose_end_could_not_be_reported_is_no_suspect(
+    lease_keeper, runner, job_store, recipe, notified, monkeypatch
+):
+    """After an outage of the queue it goes back at once, and the attempt does not count."""
+    job = job_store.submissions.open_job(recipe, reason="", scope="shared")
+    with monkeypatch.context() as patched:
+        patched.setattr(job_store.progress, "complete", Mock(side_effect=Unavailable("Redis is full")))
+        assert runner.paint(recipe.model) == "left"
+    lease_keeper.keep_leases()
+    assert notified == ["stickers"] and job_store.jobs.find(job.id).state is State.QUEUED
+    claim = job_store.claims.claim(recipe.model)
+    assert (claim.attempt, claim.suspect) == (1, False) and runner.left == []
+
+
 def test_a_hanging_painting_is_left_to_other_workers(
     lease_keeper, runner, job_store, recipe, notified, monkeypatch, caplog
 ):
