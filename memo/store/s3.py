@@ -5,6 +5,7 @@ Conditional writes need a server that honours `If-None-Match: *` on PUT, as Amaz
 """
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from memo.errors import BadSetup, Forgotten, Unavailable
 
 from .port import PNG
 
+PROBES, PROBE = "check/", bytes(range(256))  # prefix and bytes of the object that tries the store
 CONFLICT_WAITS = (0.1, 0.5, 2.0)  # seconds after each refused attempt to write
 
 
@@ -43,48 +45,63 @@ class S3Store:
         """`linker` is the client that signs links, for an endpoint that users reach; None makes no links."""
         self.linker = linker
         self.client, self.bucket = client, location.bucket
-        self.proven = False  # whether an object that this process wrote was read back
+        self.is_proven = False  # whether an object that this process wrote came back unaltered
         self.prefix = location.prefix and location.prefix.rstrip("/") + "/"
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
-        """See Store. `If-None-Match: *` makes the server refuse a second writer.
-
-        It answers 412 if the object exists. 409 means that another request is under way and that nothing was stored.
-        """
-        for wait in CONFLICT_WAITS:
-            try:
-                self.write(name, data, content_type, IfNoneMatch="*")
-                return True
-            except ClientError as error:
-                if status(error) == 412:
-                    return False
-                conflict = error
-            time.sleep(wait)
-        raise Unavailable(f"the picture store refused to write {name}: {conflict}") from conflict
+        """See Store. `If-None-Match: *` makes the server refuse a second writer: it answers 412."""
+        try:
+            self.write(name, data, content_type, IfNoneMatch="*")
+        except ClientError as error:
+            if status(error) == 412:
+                return False
+            raise
+        return True
 
     def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
         """See Store."""
         self.write(name, data, content_type)
 
     def write(self, name: str, data: bytes, content_type: str, **conditions: str) -> None:
-        """Send an object. Raises Unavailable, and ClientError for a condition that does not hold."""
+        """Send an object. Raises Unavailable, and ClientError for a condition that does not hold.
+
+        The server answers 409 when another request is under way and nothing was stored.
+        """
+        for wait in CONFLICT_WAITS:
+            try:
+                self.prove()
+                return self.send(name, data, content_type, **conditions)
+            except ClientError as error:
+                if status(error) != 409:
+                    raise
+                conflict = error
+            time.sleep(wait)
+        raise Unavailable(f"the picture store refused to write {name}: {conflict}") from conflict
+
+    def send(self, name: str, data: bytes, content_type: str, **conditions: str) -> None:
+        """See `write`."""
         with translate_errors():
             self.client.put_object(
                 Bucket=self.bucket, Key=self.prefix + name, Body=data, ContentType=content_type, **conditions
             )
-        if not self.proven:
-            self.prove(name, data)
 
-    def prove(self, name: str, data: bytes) -> None:
-        """Compare the first object that this process wrote, which some servers and proxies alter; else delete it."""
+    def prove(self) -> None:
+        """Once in a process, raise Unavailable if an object comes back altered: some servers and proxies alter them.
+
+        The name is random, so that no other process writes or reads this object.
+        """
+        if self.is_proven:
+            return
+        name = PROBES + secrets.token_hex(8)
+        self.send(name, PROBE, "application/octet-stream")
         stored = self.get(name)
-        if stored != data:
-            self.delete(name)
+        self.delete(name)
+        if stored != PROBE:
             raise Unavailable(
-                f"the picture store altered {name}: {len(data)} bytes were sent and {len(stored)} stored, which "
+                f"the picture store alters objects: of {len(PROBE)} bytes sent, {len(stored)} were stored, which "
                 f"begin {stored[:12]!r}. Check the server and the proxies before it"
             )
-        self.proven = True
+        self.is_proven = True
 
     def get(self, name: str) -> bytes:
         """See Store."""
@@ -125,8 +142,8 @@ class S3Store:
                 Bucket=self.bucket, Prefix=self.prefix + prefix
             )
             for page in pages:
-                for entry in page.get("Contents", []):
-                    yield entry["Key"].removeprefix(self.prefix)
+                names = [entry["Key"].removeprefix(self.prefix) for entry in page.get("Contents", [])]
+                yield from (name for name in names if not name.startswith(PROBES))
 
     def link(self, name: str, seconds: int) -> str | None:
         """See Store. A presigned GET URL; None for an endpoint of our own network, unless a public one is set."""

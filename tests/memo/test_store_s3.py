@@ -112,21 +112,24 @@ def test_a_server_that_does_not_know_aws_chunked_stores_the_bytes_as_they_are(se
     assert server.objects == {"/pictures/ab/one.png": data} and store.get("ab/one.png") == data
 
 
-def test_a_store_that_alters_the_first_object_is_not_used(server):
+def test_a_store_that_alters_objects_is_not_used(server):
     store = store_at(server)
     server.alter = lambda data: b"7538\r\n" + data
-    with pytest.raises(Unavailable, match=r"altered ab/one.png: 4 bytes were sent and 10 stored"):
+    with pytest.raises(Unavailable, match=r"of 256 bytes sent, 262 were stored"):
         store.put("ab/one.png", b"four")
     assert server.objects == {}
     server.alter = bytes
     assert store.put("ab/one.png", b"four")
 
 
-def test_a_conflicting_write_is_sent_again(server, monkeypatch):
+@pytest.mark.parametrize("method", ["put", "replace"])
+def test_a_conflicting_write_is_sent_again(server, monkeypatch, method):
     monkeypatch.setattr("memo.store.s3.CONFLICT_WAITS", (0, 0, 0))
-    server.conflicts = 2
-    assert store_at(server).put("ab/one.png", b"bytes")
-    assert server.objects == {"/pictures/ab/one.png": b"bytes"} and server.puts == 3
+    store = store_at(server)
+    assert store.put("ab/zero.png", b"bytes")
+    server.conflicts, server.puts = 2, 0
+    getattr(store, method)("ab/one.png", b"bytes")
+    assert server.objects["/pictures/ab/one.png"] == b"bytes" and server.puts == 3
 
 
 def test_a_write_that_stays_in_conflict_is_an_outage_and_not_taken_for_stored(server, monkeypatch):
