@@ -415,7 +415,7 @@ def test_a_picture_and_its_job_keep_the_notes_of_its_painter(runner, job_store, 
     def painter(recipe, on_step, init_image=None, turn=None):
         for step in range(1, recipe.steps + 1):
             on_step(Progress(step, notes=("it leaves out the whale",)))
-        return Image.new("RGB", (64, 64))
+        return two_colours(recipe)
 
     painter.device, painter.metered = "test", True
     runner.painters = lambda name: painter
