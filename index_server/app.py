@@ -14,6 +14,7 @@ import argparse
 import atexit
 import hmac
 import json
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,8 @@ from . import (
     open_collections,
 )
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # as all other processes
+LOG_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 API_VERSION = "1.20.0"  # of Qdrant; clients warn when theirs is more than one minor version away
 LARGEST_BODY = 32 * 2**20
 THREADS = 8
@@ -274,6 +277,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m index_server.app", description="The embedded vector index.")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=LOG_TIME_FORMAT)
+    logging.getLogger("waitress").setLevel(logging.WARNING)  # it logs every client that leaves
     app = create()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     connections = {"connection_limit": 500, "asyncore_use_poll": True}

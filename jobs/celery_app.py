@@ -71,10 +71,3 @@ def exit_on_error(receiver: Callable[..., object]) -> Callable[..., None]:
 def queues_of(worker: Any) -> set[str]:
     """The names of the queues that a worker takes messages from."""
     return set(worker.app.amqp.queues.consume_from)
-
-
-def log_to_stderr(**_: Any) -> None:
-    """Log to stderr, one line per event instead of Celery's formats; from chatty libraries only warnings."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for chatty in ("celery", "httpx", "kombu", "amqp"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

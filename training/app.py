@@ -6,8 +6,9 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown
 
-from jobs.celery_app import create_celery, log_to_stderr, queues_of
+from jobs.celery_app import create_celery, queues_of
 from jobs.config import JobsConfig
+from jobs.log_lines import log_to_stderr
 from jobs.store.job_store import open_job_store
 
 from .runs import TRAIN_QUEUE, TRAIN_TASK, OrphanRequeuer, TrainingRunner, TrainingStore, send_training

@@ -8,13 +8,14 @@ import argparse
 import ast
 import importlib.util
 import inspect
-import logging
 import tokenize
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from jobs.log_lines import log_to_stderr
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -122,7 +123,7 @@ def from_arguments(knobs_class: type[T], doc: str | None, arguments: list[str] |
 
     `doc` is the text above the options in `--help`; `arguments` replace those of the process.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    log_to_stderr()
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for knob in inspect_knobs(knobs_class):
         add_option(parser, knob)

@@ -22,6 +22,7 @@ from waitress.wasyncore import close_all, loop
 from waitress.wasyncore import dispatcher as AsyncDispatcher
 
 from jobs.config import JobsConfig
+from jobs.log_lines import log_to_stderr
 from jobs.models import Catalogue
 from jobs.queue import open_queue
 from memo import MemoConfig, open_memory
@@ -109,9 +110,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
 
 def create() -> Flask:
     """The application, configured by the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("httpx", "waitress"):  # they log every request, and every client that leaves
-        logging.getLogger(name).setLevel(logging.WARNING)
+    log_to_stderr()
     jobs = JobsConfig.from_env(os.environ)
     memory = open_memory(MemoConfig.from_env(os.environ))
     web = WebConfig.from_env(os.environ)

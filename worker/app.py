@@ -15,8 +15,9 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from jobs.celery_app import PAINT, QUEUE, create_celery, exit_on_error, log_to_stderr, queue_of, queues_of
+from jobs.celery_app import PAINT, QUEUE, create_celery, exit_on_error, queue_of, queues_of
 from jobs.config import JobsConfig
+from jobs.log_lines import log_to_stderr
 from jobs.models import Catalogue, Model
 from jobs.queue import notify_worker, open_webhooks
 from jobs.store.job_store import open_job_store

@@ -1,5 +1,6 @@
 """A worker serves the models of its queues, and new ones without a restart."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ def test_a_model_added_later_is_served_without_a_restart(tmp_path, tiny_models):
     with running_stack(tmp_path / "data", models) as stack:
         worker_lines = [line for line in stack.lines if line.startswith("worker-1")]
         assert "loading the model stickers" in worker_lines[0]  # as its first line: nothing slow may come before it
+        assert re.match(r"worker-1 +\| \d{4}-\d\d-\d\dT[\d:]{8}[+-]\d{4} INFO worker\.app: ", worker_lines[0])
         write_tiny_model(tmp_path, name="new", seed=1)
         (tmp_path / "new").rename(models / "new")
         done = finish(stack, submit(stack, "a red fox", model="new", steps=2))
