@@ -6,6 +6,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ def logging_untouched() -> Iterator[None]:
         root.removeHandler(handler)
 
 
+# ONNX Runtime reads it when it is imported. Otherwise it writes a device id to ~/.cache and reports to Microsoft.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 with logging_untouched():
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)  # it logs every node

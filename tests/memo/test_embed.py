@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,10 +85,20 @@ def test_encoding_a_prompt_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_onnx_runtime_leaves_no_trace_at_home(tmp_path):
+@pytest.mark.parametrize("module", ["memo.onnx_embedder", "memo.judge.learned", "training.quantize"])
+def test_onnx_runtime_leaves_no_trace_at_home(tmp_path, module):
     """Its telemetry is silent where CI is set."""
     silent = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(tmp_path)}
-    command = "import memo.onnx_embedder, memo.judge.learned, onnxruntime"
+    command = f"import {module}, onnxruntime"
     subprocess.run([sys.executable, "-c", command], env=environment, cwd=ROOT, check=True, timeout=120)
     assert not (tmp_path / ".cache" / "Microsoft").exists()
+
+
+def test_every_module_that_imports_onnx_runtime_has_switched_its_telemetry_off():
+    files = [file for room in ("memo", "worker", "training", "web") for file in (ROOT / room).rglob("*.py")]
+    parts = [re.split(r"^ *(?:import|from) onnxruntime", file.read_text(), flags=re.M) for file in files]
+    before_imports = [part[0] for part in parts if len(part) > 1]
+    assert len(before_imports) == 3
+    for text in before_imports:
+        assert re.search(r'^os.environ\["ORT_DISABLE_TELEMETRY"\]|^from memo.onnx_embedder import', text, re.M)
