@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,20 @@ def test_copied_files_exist_and_are_not_ignored_by_docker(dockerfile: Path) -> N
     for source in copied_paths(dockerfile):
         assert (compose.REPOSITORY / source).exists(), source
         assert f"!{source}" in ignored
+
+
+def test_an_installed_memoaized_has_every_package_and_data_file():
+    """Images install it; the development environment imports from the repository, where nothing can be missing."""
+    setuptools = tomllib.loads((compose.REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {package.partition(".")[0] for package in setuptools["packages"]}
+    tracked = subprocess.run(["git", "ls-files", *rooms], cwd=compose.REPOSITORY, capture_output=True, text=True)
+    files = [Path(line) for line in tracked.stdout.splitlines()]
+    modules, data = [[f for f in files if (f.suffix == ".py") is kind] for kind in (True, False)]
+    assert {".".join(file.parent.parts) for file in modules} == set(setuptools["packages"])
+    patterns = [
+        f"{name.replace('.', '/')}/{glob}" for name, globs in setuptools["package-data"].items() for glob in globs
+    ]
+    assert data and [file for file in data if not any(file.match(pattern) for pattern in patterns)] == []
 
 
 def test_the_build_context_holds_only_files_that_are_copied() -> None:
