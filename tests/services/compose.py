@@ -90,10 +90,19 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     return pairs
 
 
+def stages(dockerfile: Path) -> list[list[tuple[str, str]]]:
+    """Return the instructions of each stage, each from its FROM on."""
+    parts: list[list[tuple[str, str]]] = []
+    for word, rest in instructions(dockerfile):
+        if word == "FROM":
+            parts.append([])
+        if parts:
+            parts[-1].append((word, rest))
+    return parts
+
+
 def last_stage(dockerfile: Path) -> list[tuple[str, str]]:
-    pairs = instructions(dockerfile)
-    start = max(position for position, (word, _) in enumerate(pairs) if word == "FROM")
-    return pairs[start:]
+    return stages(dockerfile)[-1]
 
 
 def image_environment(dockerfile: Path) -> dict[str, str]:

@@ -80,6 +80,7 @@ def test_the_images_that_we_build_carry_our_version() -> None:
     version = tomllib.loads((compose.REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     built = {service["image"] for service in SERVICES.values() if "build" in service}
     assert built == {f"memoaized-web:{version}", f"memoaized-worker:{version}"}
+    assert compose.services_without_gpu()["worker"]["image"] == f"memoaized-worker:{version}-cpu"
 
 
 def test_qdrant_and_its_client_are_of_the_same_minor_version() -> None:
