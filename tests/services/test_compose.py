@@ -68,6 +68,7 @@ def test_workers_reserve_a_gpu_unless_the_cpu_file_removes_it() -> None:
 
 def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports", "hostname"} & SERVICES["worker"].keys()
+    assert SERVICES["worker"]["scale"] == "1" and compose.services({"WORKERS": "3"})["worker"]["scale"] == "3"
     assert SERVICES["worker"]["volumes"] == ["compiled:/opt/memoaized/compiled"]  # a cache, which workers can share
 
 
