@@ -136,3 +136,9 @@ def dockerfile_of(service: Mapping[str, Any]) -> Path:
 def seconds(duration: str) -> int:
     """Return the seconds of a duration such as 1m30s."""
     return sum(int(number) * {"s": 1, "m": 60}[unit] for number, unit in re.findall(r"(\d+)([ms])", duration))
+
+
+def bytes_of(size: str) -> int:
+    """Return the bytes of a size such as 16g, 1gb or 3Gi."""
+    number, unit = re.fullmatch(r"(\d+)([kmg])[bi]?", size.lower()).groups()  # type: ignore[union-attr]
+    return int(number) * 1024 ** ("kmg".index(unit) + 1)

@@ -178,6 +178,26 @@ def test_redis_persists_everything_and_evicts_nothing() -> None:
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
 
 
+@pytest.mark.parametrize("name", ["web", "worker", "redis", "index"])
+def test_a_service_that_can_grow_has_a_limit_of_memory(name: str) -> None:
+    assert compose.bytes_of(SERVICES[name]["mem_limit"]) >= 2 * 2**30
+    assert compose.services_without_gpu()[name]["mem_limit"] == SERVICES[name]["mem_limit"]
+
+
+def test_redis_refuses_writes_before_it_reaches_its_limit_of_memory() -> None:
+    """Redis that the kernel ends would load the same data again, and be ended again."""
+    words = SERVICES["redis"]["command"]
+    most = compose.bytes_of(words[words.index("--maxmemory") + 1])
+    assert 2 * most <= compose.bytes_of(SERVICES["redis"]["mem_limit"])  # rewriting the file may copy all of it
+
+
+def test_another_store_can_be_named_without_changing_the_file() -> None:
+    named = compose.services({"MEMO_STORE": "s3://mine?region=eu-west-1&public=https://pictures.example.org"})
+    for name in ("web", "worker"):
+        assert SERVICES[name]["environment"]["MEMO_STORE"].startswith("s3://pictures?endpoint=http://store:9000&")
+        assert named[name]["environment"]["MEMO_STORE"].startswith("s3://mine?")
+
+
 @pytest.mark.parametrize("name", ["web", "worker"])
 def test_the_command_equals_the_documented_one_and_that_of_the_image(name: str) -> None:
     documented = (compose.REPOSITORY / "docs" / "architecture.md").read_text()
