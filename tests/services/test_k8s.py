@@ -102,6 +102,21 @@ def test_web_and_worker_run_the_commands_of_the_compose_file():
         [container] = find_manifest("Deployment", name)["spec"]["template"]["spec"]["containers"]
         assert container["command"][: len(services[name]["command"])] == services[name]["command"]
         assert container["image"] == services[name]["image"]
+        assert compose.bytes_of(container["resources"]["limits"]["memory"]) == compose.bytes_of(
+            services[name]["mem_limit"]
+        )
+
+
+def test_the_images_of_all_manifests_can_be_taken_from_a_registry():
+    named = {image["name"] for image in yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["images"]}
+    deployments = [find_manifest("Deployment", name) for name in ("web", "worker")]
+    containers = [manifest["spec"]["template"]["spec"]["containers"][0] for manifest in deployments]
+    assert {container["image"].partition(":")[0] for container in containers} == named
+
+
+def test_the_stores_bucket_is_the_one_that_the_script_is_told_to_create():
+    bucket = find_manifest("ConfigMap")["data"]["MEMO_STORE"].removeprefix("s3://").partition("?")[0]
+    assert f"make-bucket.sh http://127.0.0.1:9000 {bucket}\n" in (ROOT / "docs" / "deploy.md").read_text()
 
 
 def test_workers_serve_the_queue_of_an_existing_model_and_are_scaled_by_its_length():
