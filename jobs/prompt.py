@@ -1,4 +1,4 @@
-"""Reads the prompt of a request: takes off what chat models write around it, and draws from choices.
+"""Reads the prompt of a request: removes what chat models write around it, and picks among alternatives at random.
 
 Chat models answer with "Of course! Here is a prompt:", fences and bold type, and prompt tools write `{red|blue}` and
 `__colour__`. A painter would draw all of that. Notes say in words what was changed. Every pattern reads its text in
@@ -12,7 +12,7 @@ from random import Random
 from memo.errors import shorten
 from memo.recipe import bound, tidy
 
-LONGEST_LIST = 3  # things named in one note
+MAX_LISTED = 3  # items listed in one note
 FEWEST_QUOTED_WORDS = 3  # in quotation marks around a whole prompt; fewer words are lettering: "OPEN"
 FENCE, END_OF_THOUGHT = "```", "</think>"
 TAG = "<prompt>", "</prompt>"
@@ -52,37 +52,37 @@ CLOSING = re.compile(  # what they say after it
     re.I,
 )
 CLOSING_SENTENCE = re.compile(rf"(?<=[.!?\"”] )(?:{CLOSING.pattern})", re.I)
-BRACES = re.compile(r"(?<!\\)\{([^{}]*+)\}")
-WEIGHT = re.compile(r"\s*(\d{1,6}(?:\.\d{1,6})?)::")
-PICKS = re.compile(r"\s*(\d{1,2})\$\$")
+CHOICES = re.compile(r"(?<!\\)\{([^{}]*+)\}")  # {red|blue}
+WEIGHT = re.compile(r"\s*(\d{1,6}(?:\.\d{1,6})?)::")  # {3::red|blue}
+COUNT = re.compile(r"\s*(\d{1,2})\$\$")  # {2$$red|blue|green}
 WILDCARD = re.compile(r"(?<![^\W_])__([a-z0-9](?:[\w/*-]{0,60}[a-z0-9*])?)__(?![^\W_])", re.I)
-SWITCH = re.compile(r"(?<!\\)\[([^][]*+)\]")
+BRACKETS = re.compile(r"(?<!\\)\[([^][]*+)\]")  # [red|blue], [red:blue:0.5]
 
 
 def read_prompt(field: str, text: object) -> tuple[str, tuple[str, ...]]:
-    """The prompt as it is kept, and notes on what was taken off or is read in another way. Raises BadRecipe."""
+    """The prompt as a recipe keeps it, and notes on what was removed or is read as plain words. Raises BadRecipe."""
     if not isinstance(text, str):
         return tidy(field, text), ()
-    taken: list[str] = []
-    plain = take_off_marks(take_out_of_json(take_off_frame(bound(field, text), taken), taken), taken)
-    bare = take_off_words(take_off_negative(plain, taken), taken)
-    words, wildcards = replace_wildcards(tidy(field, take_off_quotes(bare, taken)))
+    removed: list[str] = []
+    plain = strip_markdown(unwrap_json(unwrap(bound(field, text), removed), removed), removed)
+    bare = strip_chat(drop_negative_prompt(plain, removed), removed)
+    words, wildcard_notes = replace_wildcards(tidy(field, strip_quotes(bare, removed)))
     if not words:
         return tidy(field, text), ()
-    notes = [f"{field}: taken off as no part of it: {name_things(taken)}"] if taken else []
-    return words, (*notes, *(f"{field}: {note}" for note in (*wildcards, *explain_switches(words))))
+    notes = [f"{field}: removed {list_first(removed)}"] if removed else []
+    return words, (*notes, *(f"{field}: {note}" for note in (*wildcard_notes, *explain_brackets(words))))
 
 
-def take_off_frame(text: str, taken: list[str]) -> str:
-    """The text after a model's thoughts, and the one inside the first code fence if there is one."""
+def unwrap(text: str, removed: list[str]) -> str:
+    """The text after a model's thoughts, inside its `<prompt>` tags, and inside the first code fence."""
     thought, end, text = text.rpartition(END_OF_THOUGHT)
     if end and text.strip():
-        taken.append("the model's thoughts")
+        removed.append("the model's thoughts")
     elif end:
         text = thought
     if TAG[0] in text and TAG[1] in text:
         text = text.partition(TAG[0])[2].partition(TAG[1])[0]
-        taken.append("the tags around it")
+        removed.append("the tags around it")
     before, fence, rest = text.partition(FENCE)
     if not fence:
         return text
@@ -92,13 +92,13 @@ def take_off_frame(text: str, taken: list[str]) -> str:
         inside = code
     if not inside.strip():
         return text
-    taken += [shorten(words) for words in (" ".join(before.split()), " ".join(after.split())) if words]
-    taken.append("the code fence")
+    removed += [shorten(words) for words in (" ".join(before.split()), " ".join(after.split())) if words]
+    removed.append("the code fence")
     return inside
 
 
-def take_out_of_json(text: str, taken: list[str]) -> str:
-    """The prompt in a JSON object; any other text as it is."""
+def unwrap_json(text: str, removed: list[str]) -> str:
+    """The prompt in a JSON object; any other text unchanged."""
     if not text.strip().startswith("{"):
         return text
     try:
@@ -107,12 +107,12 @@ def take_out_of_json(text: str, taken: list[str]) -> str:
         return text
     if not isinstance(prompt, str) or not prompt.strip():
         return text
-    taken.append("the JSON around it")
+    removed.append("the JSON around it")
     return prompt
 
 
-def take_off_marks(text: str, taken: list[str]) -> str:
-    """The text without Markdown's marks: bold and italic type, code, headings, quotations and lists."""
+def strip_markdown(text: str, removed: list[str]) -> str:
+    """The text without Markdown's marks for bold and italic type, code, headings, quotations and lists."""
     lines = [line.strip() for line in text.splitlines()]
     plain = "\n".join(LINE_MARK.sub("", line, count=1) if LINE_MARK.match(line) else line for line in lines if line)
     if plain.count("**") > 1:
@@ -123,56 +123,56 @@ def take_off_marks(text: str, taken: list[str]) -> str:
         lambda match: match[1] or match[2], BOLD.sub(lambda match: match[1] if " " in match[1] else match[0], plain)
     )
     if len(plain) < len("\n".join(filter(None, lines))):
-        taken.append("the marks of Markdown")
+        removed.append("Markdown marks")
     return plain
 
 
-def take_off_negative(text: str, taken: list[str]) -> str:
-    """The text without a negative prompt on lines of its own, which has a field of its own."""
+def drop_negative_prompt(text: str, removed: list[str]) -> str:
+    """The text without a negative prompt on lines of its own; it belongs in the field `negative_prompt`."""
     lines = text.split("\n")
-    for row, line in enumerate(lines[1:], 1):
+    for index, line in enumerate(lines[1:], 1):
         if line.lower().startswith(NEGATIVE):
-            taken.append(f"{shorten(' '.join(lines[row:]))} (send it as negative_prompt)")
-            return "\n".join(lines[:row])
+            removed.append(f"{shorten(' '.join(lines[index:]))} (send it as negative_prompt)")
+            return "\n".join(lines[:index])
     return text
 
 
-def take_off_words(text: str, taken: list[str]) -> str:
+def strip_chat(text: str, removed: list[str]) -> str:
     """The text without what a chat model says before and after a prompt."""
-    labels = [row for row, line in enumerate(text.split("\n")) if LABEL.match(f"{line}\n")]
+    labels = [index for index, line in enumerate(text.split("\n")) if LABEL.match(f"{line}\n")]
     if labels and labels[0]:
         lines = text.split("\n")
-        taken.append(shorten(" ".join(lines[: labels[0]])))
+        removed.append(shorten(" ".join(lines[: labels[0]])))
         text = "\n".join(lines[labels[0] :])
     for opening in OPENINGS:
         match = opening.match(text)
         if match and text[match.end() :].strip():
-            taken.append(shorten(match[0].strip()))
+            removed.append(shorten(match[0].strip()))
             text = text[match.end() :]
     lines = text.split("\n")
     while len(lines) > 1 and CLOSING.match(lines[-1]):
-        taken.append(shorten(lines.pop()))
+        removed.append(shorten(lines.pop()))
     if match := CLOSING_SENTENCE.search(lines[-1]):
-        taken.append(shorten(lines[-1][match.start() :]))
+        removed.append(shorten(lines[-1][match.start() :]))
         lines[-1] = lines[-1][: match.start()]
     return "\n".join(lines)
 
 
-def take_off_quotes(text: str, taken: list[str]) -> str:
-    """The text without quotation marks around all of it, which would ask for lettering."""
+def strip_quotes(text: str, removed: list[str]) -> str:
+    """The text without quotation marks around all of it, which would make models draw lettering."""
     text = text.strip()
     quoted = QUOTED.fullmatch(text)
     words = "".join(filter(None, quoted.group("a", "b", "c", "d", "e", "f"))) if quoted else ""
     if len(words.split()) < FEWEST_QUOTED_WORDS:
         return text
-    taken.append("the quotation marks around it")
+    removed.append("the quotation marks around it")
     return words
 
 
-def name_things(things: list[str]) -> str:
-    """The first of some things as a phrase."""
-    more = f" and {len(things) - LONGEST_LIST} more" if len(things) > LONGEST_LIST else ""
-    return ", ".join(things[:LONGEST_LIST]) + more
+def list_first(items: list[str]) -> str:
+    """The first MAX_LISTED items as a phrase, with the number of the others."""
+    more = f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return ", ".join(items[:MAX_LISTED]) + more
 
 
 def replace_wildcards(prompt: str) -> tuple[str, list[str]]:
@@ -180,22 +180,24 @@ def replace_wildcards(prompt: str) -> tuple[str, list[str]]:
     names = WILDCARD.findall(prompt)
     if not names:
         return prompt, []
-    sent = name_things([f"__{name}__" for name in dict.fromkeys(names)])
-    note = f"this server has no lists of words, so that {sent} is read as it is spelled"
+    wildcards = list_first([f"__{name}__" for name in dict.fromkeys(names)])
+    note = f"this server has no wildcard files, so it reads {wildcards} as plain words"
     return " ".join(WILDCARD.sub(lambda match: " ".join(re.split(r"[_/*-]+", match[1])), prompt).split()), [note]
 
 
-def explain_switches(prompt: str) -> list[str]:
-    """A note on words that would take turns while AUTOMATIC1111 paints: `[red|blue]`, `[red:blue:0.5]`."""
-    switches = [match[0] for match in SWITCH.finditer(prompt) if "|" in match[1] or match[1].count(":") > 1]
-    return [f"all words of {name_things(switches)} are read: they do not take turns here"] if switches else []
+def explain_brackets(prompt: str) -> list[str]:
+    """A note on words that AUTOMATIC1111 would switch between while it paints: `[red|blue]`, `[red:blue:0.5]`."""
+    brackets = [match[0] for match in BRACKETS.finditer(prompt) if "|" in match[1] or match[1].count(":") > 1]
+    if not brackets:
+        return []
+    return [f"this server does not switch words while it paints, so it reads all words of {list_first(brackets)}"]
 
 
 def draw_choices(prompt: str, random: Random) -> tuple[str, tuple[str, ...]]:
-    """The prompt with one of the choices in each `{red|blue}`, and notes on what was drawn.
+    """The prompt with one of the choices in each `{red|blue}`, and notes on which were chosen.
 
     The syntax is that of https://github.com/adieyal/sd-dynamic-prompts and ComfyUI: choices may be nested, have a
-    weight (`{3::red|blue}`) or ask for several (`{2$$red|blue|green}`). `\\{` is a plain brace.
+    weight (`{3::red|blue}`), or stand for several of them (`{2$$red|blue|green}`). `\\{` is a plain brace.
     """
     draws: list[str] = []
 
@@ -207,21 +209,21 @@ def draw_choices(prompt: str, random: Random) -> tuple[str, tuple[str, ...]]:
         return drawn
 
     drawn = prompt
-    while (next_drawn := BRACES.sub(draw, drawn)) != drawn:
+    while (next_drawn := CHOICES.sub(draw, drawn)) != drawn:
         drawn = next_drawn
-    return (" ".join(drawn.split()), (f"drawn for this picture: {name_things(draws)}",)) if draws else (prompt, ())
+    return (" ".join(drawn.split()), (f"chosen at random: {list_first(draws)}",)) if draws else (prompt, ())
 
 
 def draw_from(choices: str, random: Random) -> str:
-    """One of the choices between bars, or as many as they ask for, joined by commas."""
-    picks = PICKS.match(choices)
-    options = (choices[picks.end() :] if picks else choices).split("|")
+    """One of the choices between bars, or several joined by commas if the text begins with their number and `$$`."""
+    counted = COUNT.match(choices)
+    options = (choices[counted.end() :] if counted else choices).split("|")
     weights = [float(weight[1]) if (weight := WEIGHT.match(option)) else 1.0 for option in options]
     words = [WEIGHT.sub("", option, count=1).strip() for option in options]
-    count = min(int(picks[1]), len(words)) if picks else 1
+    count = min(int(counted[1]), len(words)) if counted else 1
     drawn: list[int] = []
     for _ in range(count):
-        left = [row for row in range(len(words)) if row not in drawn]
-        chances = [weights[row] for row in left]
+        left = [index for index in range(len(words)) if index not in drawn]
+        chances = [weights[index] for index in left]
         drawn.append(random.choices(left, chances if any(chances) else None)[0])
-    return ", ".join(words[row] for row in drawn)
+    return ", ".join(words[index] for index in drawn)

@@ -76,7 +76,7 @@ ORDINARY = [
 def test_what_a_chat_model_writes_around_a_prompt_comes_off_and_a_note_says_so(reply):
     prompt, [note] = read_prompt("prompt", reply)
     assert prompt == FOX
-    assert note.startswith("prompt: taken off as no part of it: ")
+    assert note.startswith("prompt: removed ")
 
 
 @pytest.mark.parametrize("prompt", ORDINARY)
@@ -109,7 +109,7 @@ def test_words_that_take_turns_elsewhere_are_named(prompt):
 def test_one_of_several_choices_is_drawn_and_named():
     drawn = {draw_choices("a {red|blue} fox", Random(seed)) for seed in range(20)}
     assert {prompt for prompt, _ in drawn} == {"a red fox", "a blue fox"}
-    assert ("drawn for this picture: 'red' from {red|blue}",) in {notes for _, notes in drawn}
+    assert ("chosen at random: 'red' from {red|blue}",) in {notes for _, notes in drawn}
 
 
 def test_the_same_seed_draws_the_same_choice():
