@@ -46,7 +46,8 @@ class ApiKeys:
         """
         if not NAME.fullmatch(name) or not SCOPE.fullmatch(scope or name):
             raise BadSetup(
-                f"the name {name!r} or scope {scope!r} cannot be used: write at most 64 letters, digits and . _ @ -"
+                f"the name {name!r} or scope {scope!r} cannot be used: write at most 64 letters, digits and . _ @ -,"
+                " and begin with a letter or digit"
             )
         if role not in ROLES:
             raise BadSetup(f"{role!r} is not a role: choose one of {', '.join(ROLES)}")
@@ -60,7 +61,10 @@ class ApiKeys:
         return record, key
 
     def complete_scope(self, name: str) -> str:
-        """The full name of a scope: its end is random, so that nobody can guess the keys of pictures in it."""
+        """The full name of a scope, whose random end keeps the keys of its pictures from being guessed.
+
+        `shared` and full names are returned as they are.
+        """
         if name == SHARED or re.search(r"\.[0-9a-f]{16}$", name):
             return name
         with redis_errors():
@@ -97,8 +101,8 @@ class ApiKeys:
             pipe.execute()
         return True
 
-    def secret(self) -> str:
-        """The secret that signs sessions, the same for all web processes; generated on first use."""
+    def signing_secret(self) -> str:
+        """The secret that signs sessions and links, the same for all web processes; generated on first use."""
         with redis_errors():
             self.redis.set(self.prefix + "web-secret", secrets.token_hex(32), nx=True)
             return str(self.redis.get(self.prefix + "web-secret"))

@@ -51,4 +51,4 @@ def read_token(token: str) -> tuple[str, OutputFormat]:
 
 def token_serializer() -> URLSafeTimedSerializer:
     """The signer of links; all web processes share its secret."""
-    return URLSafeTimedSerializer(current_app.secret_key or api_keys().secret(), salt="links to pictures")
+    return URLSafeTimedSerializer(current_app.secret_key or api_keys().signing_secret(), salt="links to pictures")

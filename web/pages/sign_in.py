@@ -24,7 +24,7 @@ from web.extensions import api_keys
 bp = Blueprint("sign_in", __name__)
 
 SESSION_DAYS = 30
-LONGEST_TARGET = 2000  # characters; reading an address takes the square of the number of its accents
+LONGEST_TARGET = 2000  # characters; `urlsplit` takes time quadratic in the number of combining accents
 
 
 @bp.get("/sign-in")
@@ -93,7 +93,7 @@ def signed_in() -> bool:
 def csrf_token() -> str:
     """The session's token. Raises Unavailable when the secret that signs sessions cannot be read."""
     if not current_app.secret_key:
-        api_keys().secret()
+        api_keys().signing_secret()
     return str(generate_csrf())
 
 
@@ -115,7 +115,7 @@ class KeySessions(SecureCookieSessionInterface):
         """See SecureCookieSessionInterface; the secret is read on first use."""
         if not app.secret_key:
             try:
-                app.secret_key = api_keys().secret()
+                app.secret_key = api_keys().signing_secret()
             except Unavailable:
                 return None  # without the secret nobody is signed in
         return super().get_signing_serializer(app)
