@@ -19,10 +19,7 @@ log = logging.getLogger(__name__)
 
 STEP_LOOP_FAMILIES = ("stable-diffusion", "stable-diffusion-xl")  # families that the step loop can paint with
 PIPELINE = "pipeline"  # the family of every other model that diffusers has a pipeline for
-IMAGE_TO_IMAGE_PIPELINES = (
-    "StableDiffusion3Pipeline",
-    "FluxPipeline",
-)  # have an image-to-image twin
+IMAGE_TO_IMAGE_PIPELINES = ("StableDiffusion3Pipeline", "FluxPipeline")  # those with an image-to-image twin
 REMOTE_FAMILIES = ("huggingface-inference", "bedrock")  # families that are painted by another service
 CHUNK_BYTES = 2**24  # read at once
 DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "lcm")  # lcm needs a model distilled for it
@@ -35,7 +32,7 @@ PUBLIC_FIELDS = (  # of a model, in the API
     *("adapters", "image_to_image", "negative_prompts"),
 )
 FORMER_FIELDS = {"span": "size_range", "negatives": "negative_prompts", "least_gib": "min_gib"}  # of model.json
-PASSED_OVER = "°™©®℠℃℉№^`´¨¯¸˚¦"  # signs that may stand in a prompt and draw nothing
+IGNORED_SYMBOLS = "°™©®℠℃℉№^`´¨¯¸˚¦"  # symbols that are allowed in a prompt, although models ignore them
 WITHOUT_KARRAS = ("ddim", "lcm")  # samplers that do not place their steps by sigmas
 
 
@@ -131,13 +128,13 @@ class Catalogue:
         """The public fields of each model, JSON-able, the default one first."""
         return [{name: getattr(model, name) for name in PUBLIC_FIELDS} for model in self.models().values()]
 
-    def recipe(self, wanted: Mapping[str, object]) -> Recipe:
-        """A recipe with the model's defaults filled in; raises BadRecipe for what the model cannot paint."""
+    def recipe(self, fields: Mapping[str, object]) -> Recipe:
+        """The recipe with these fields and the model's defaults; raises BadRecipe for what the model cannot paint."""
         models = self.models()
-        name = wanted.get("model", next(iter(models)))
+        name = fields.get("model", next(iter(models)))
         check_choice("model", name, tuple(models))
         model = models[str(name)]
-        recipe = from_mapping({**model.defaults, **wanted, "model": name, "revision": model.revision})
+        recipe = from_mapping({**model.defaults, **fields, "model": name, "revision": model.revision})
         check_recipe(recipe, model)
         return replace(recipe, adapter=complete_adapter(recipe.adapter, model)) if recipe.adapter else recipe
 
@@ -156,8 +153,10 @@ def check_recipe(recipe: Recipe, model: Model) -> None:
     if recipe.init_image and not model.image_to_image:
         raise BadRecipe("init_image", recipe.init_image, f"{model.name} cannot start from a picture: leave it out")
     if recipe.negative_prompt and ignores_negative_prompts(recipe.guidance_scale, model):
-        why = "it needs a guidance_scale above 1" if model.negative_prompts else f"{model.name} supports none"
-        raise BadRecipe("negative_prompt", recipe.negative_prompt, f"{why}: leave it out")
+        remedy = "it has an effect only with a guidance_scale above 1: raise that, or leave it out"
+        if not model.negative_prompts:
+            remedy = f"{model.name} supports none: leave it out"
+        raise BadRecipe("negative_prompt", recipe.negative_prompt, remedy)
     for field in ("prompt", "negative_prompt"):
         check_script(field, getattr(recipe, field), model)
 
@@ -196,7 +195,7 @@ def painted_size(recipe: Recipe, side: int, size_range: tuple[int, int, int] | N
 
 
 def complete_adapter(adapter: str, model: Model) -> str:
-    """NAME or NAME:WEIGHT as NAME:WEIGHT@DIGEST, which names the exact file; raises BadRecipe."""
+    """Complete NAME or NAME:WEIGHT to NAME:WEIGHT@DIGEST, which names the exact file; raises BadRecipe."""
     if not model.adapters:
         raise BadRecipe("adapter", adapter, f"{model.name} has no adapters: leave it out")
     name, weight, digest = read_adapter(adapter)
@@ -233,8 +232,8 @@ def split_adapter(adapter: str) -> tuple[str, float, str]:
 
 
 @lru_cache(maxsize=256)
-def adapter_digest(path: Path, changed: int) -> str:
-    """16 hex digits of a file's hash, cached until the file changes."""
+def adapter_digest(path: Path, modified_ns: int) -> str:
+    """16 hex digits of a file's hash, cached until its time of modification changes."""
     return revision([path])
 
 
@@ -265,7 +264,7 @@ def check_script(field: str, text: str, model: Model) -> None:
     if not model.script:
         return
     for character in text:
-        if unicodedata.category(character) in ("So", "Sk", "Cn", "Co", "Cf") and character not in PASSED_OVER:
+        if unicodedata.category(character) in ("So", "Sk", "Cn", "Co", "Cf") and character not in IGNORED_SYMBOLS:
             name = unicodedata.name(character, f"U+{ord(character):04X}").lower()
             raise BadRecipe(field, text, f"{model.name} reads words, not symbols: write {name!r} instead")
         if character.isalpha() and not unicodedata.name(character, "").startswith(model.script):
