@@ -12,9 +12,9 @@ from .config import JobsConfig
 
 log = logging.getLogger(__name__)
 
-PAINT = "memoaized.paint"
+PAINT = "memoaized.paint"  # the name of the only task
 QUEUE = "paint"  # a worker on this queue serves every model; paint.NAME is the queue of one model
-VISIBILITY_SECONDS = 24 * 3600  # leases return the paintings of dead workers long before
+VISIBILITY_SECONDS = 24 * 3600  # until Redis redelivers an unacknowledged message; leases requeue paintings earlier
 
 
 def create_celery(config: JobsConfig) -> Celery:

@@ -19,11 +19,11 @@ class JobsConfig:
 
     redis: str = "redis://127.0.0.1:6379/0"
     models: str = "models"
-    webhook_secret: str | None = None  # whsec_…, signs webhooks; without one none are sent
+    webhook_secret: str | None = None  # whsec_…, signs webhooks; needed to send any
     webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may reach besides public ones
 
     def __post_init__(self) -> None:
-        _ = Receivers(self.webhook_allow)
+        _ = Receivers(self.webhook_allow)  # raises BadSetup if it is malformed
         if self.webhook_secret:
             read_secret(self.webhook_secret)
         if not self.redis.startswith(("redis://", "rediss://", "unix://")):
@@ -31,7 +31,7 @@ class JobsConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "JobsConfig":
-        """The fields that the environment sets."""
+        """The settings in the environment; raises BadSetup."""
         return cls(**read_settings(cls, "JOBS_", env))
 
     @property
