@@ -55,7 +55,7 @@ class Job:
     step: int = 0
     position: int | None = None  # paintings before this one in the queue
     seconds_left: float | None = None  # of painting, while it runs, at the present pace
-    message: str = ""  # a sentence that says what a running painting waits for while it takes no steps
+    message: str = ""  # a clause that says what a running painting waits for while it takes no steps
     previewed: int | None = None  # the step of the last preview, while it runs
     error: str | None = None
     notes: tuple[str, ...] = ()  # what is done differently from what the request says, in words
@@ -63,7 +63,7 @@ class Job:
     match: MemoryMatch | None = None
     user: str = ""  # the name of the user; "" if it is unknown
     scope: str = SHARED  # the memory that it belongs to; users of other scopes never see it
-    random_seed: bool = False  # the seed was drawn here: the user gave none
+    random_seed: bool = False  # whether the server drew the seed, because the user gave none
     always_paint: bool = False  # the user wanted a new painting, whatever was remembered or under way
     waiters: int = 1  # jobs that wait for the same painting, this one included
 
@@ -83,7 +83,7 @@ class Claim:
     scope: str
     attempt: int
     user: str = ""  # the hash of the user whose turn it was
-    rank: float = 0.0  # its place among the paintings of this user: the lowest goes first
+    rank: float = 0.0  # orders the paintings of this user: the lowest goes first
     fault: str = ""  # why an earlier attempt failed, if its worker could report it
     suspect: bool = False  # a worker died while painting it, perhaps because of it: it is painted alone
 

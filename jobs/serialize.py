@@ -13,7 +13,7 @@ from memo import Picture, to_text
 from .job import Job, MemoryMatch, Origin, State
 
 HORDE_STATES = {State.DONE: "ok", State.FAILED: "faulted", State.CANCELLED: "cancelled"}
-ORIGINS = {Origin.MEMORY: "from memory", Origin.JOINED: "painted for several", Origin.PAINTED: "painted"}
+ORIGINS = {Origin.MEMORY: "from memory", Origin.JOINED: "painted for several requests", Origin.PAINTED: "painted"}
 JOB_FIELDS = (
     *("id", "state", "origin", "reason", "step", "position", "seconds_left", "message", "error"),
     *("created", "started", "finished"),

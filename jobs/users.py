@@ -1,4 +1,4 @@
-"""What Redis keeps of each user: preferences, and tasks, which are groups of jobs with a name."""
+"""What Redis keeps for each user: preferences, and tasks, which are named groups of jobs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ class Task:
     begun: float  # seconds since 1970
     jobs: tuple[str, ...] = ()
     whole: bool = False
-    stopped: bool = False  # the user wants no more of its jobs
+    stopped: bool = False  # whether the user has interrupted it, so that no more jobs are created
 
 
 class UserRecords:
@@ -29,7 +29,7 @@ class UserRecords:
         self.redis, self.prefix = connection.redis, connection.prefix
 
     def preferences(self, user: str) -> dict[str, str]:
-        """All preferences of this user."""
+        """All preferences of this user, which are kept for another PREFERENCES_SECONDS."""
         name = self.prefix + "preferences:" + hash_name(user)
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
