@@ -33,7 +33,7 @@ class Queue:
         self.job_store, self.celery, self.events = job_store, celery, events
         self.webhooks = webhooks or Webhooks(job_store)
         self.user_records = UserRecords(job_store.connection)
-        self.shared_job = SingleFlight(job_store.jobs.find)  # hundreds may watch one job; one read serves them all
+        self.find_job = SingleFlight(job_store.jobs.find)  # hundreds may watch one job; one read serves them all
 
     def submit(self, recipe: Recipe, **options: Any) -> Job:
         """Record a job, with the options of `Submissions.open_job`, and notify a worker.
@@ -70,16 +70,14 @@ class Queue:
                 if self.events.stopping.is_set():
                     return
                 changed.clear()
-                snapshot = self.shared_job(job)
+                snapshot = self.find_job(job)
 
     def watch_finished(
         self, since: str, *, heartbeat: float = HEARTBEAT_SECONDS
     ) -> Iterator[tuple[str, Picture] | None]:
-        """Yield every picture finished after the entry `since`, until `events` is stopped.
+        """Yield every picture finished after the stream entry `since`, with the id of its own entry.
 
-        None stands for `heartbeat` quiet seconds.
-
-        Each comes with the id of its entry, as from `Snapshots.finished_pictures`.
+        Yields None after `heartbeat` quiet seconds; ends when `events` is stopped.
         """
         with self.events.watch(FINISHED) as changed:
             while True:
