@@ -43,6 +43,6 @@ class Backlog:
         return [(init_image, scope) for init_image, scope in map(json.loads, old)]
 
     def drop_init_image(self, init_image: str, scope: str) -> None:
-        """Stop watching this init image until it is touched again."""
+        """Take this init image off the list until it is touched again."""
         with redis_errors():
             self.redis.zrem(self.prefix + "init-images", json.dumps([init_image, scope]))

@@ -20,7 +20,7 @@ class Heartbeats:
         self.redis, self.prefix = connection.redis, connection.prefix
 
     def beat(self, worker: str, facts: Mapping[str, object]) -> None:
-        """Note that this worker is alive, with what it says about itself."""
+        """Note that this worker is alive, with what it says about itself, and count its batch sizes."""
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hset(self.prefix + "workers", worker, dump({**facts, "seen": now()}))

@@ -6,7 +6,7 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   jobs:scope:<scope>          zset    those of one scope, the same
   jobs:user:<user>            zset    those of one user, the same
   painting:<id>               hash    one piece of work: state, recipe, progress, token, waiters
-  wish:<scope>:<key>          string  the painting that will fulfil this wish, while it is queued or running
+  wish:<scope>:<key>          string  the painting of a wish (a recipe without a seed), while it is queued or running
   picture:<key>               set     jobs and paintings that led to this picture, as job:<id> and painting:<id>
   queued                      zset    paintings that wait, by rank: when they were asked for, sooner if urgent
   queued:model:<model>        zset    those for one model, the same

@@ -52,7 +52,7 @@ class Statistics:
             return int(self.redis.zcard(self.prefix + "queued:model:" + model))
 
     def waiting(self, model: str) -> tuple[int, float]:
-        """How many paintings wait for this model, and for how many seconds the oldest has."""
+        """How many paintings wait for this model, and how many seconds the oldest has waited."""
         return self.count_waiting(model), self.longest_wait(model)
 
     def count_queued(self) -> int:

@@ -27,7 +27,7 @@ from .statistics import cost_class, this_minute
 
 PRIORITY_SECONDS = 60.0  # seconds of waiting that one degree of priority is worth
 LIST_LENGTH = 1000  # jobs on each list of recent ones
-LOOKUP_WATTS = 10.0  # of the core that looks up; assumed, as wherever nothing is measured
+LOOKUP_WATTS = 10.0  # assumed power of the core that searches memory, which nothing measures
 JOINED_REASON = "the same picture is already being painted for another request"
 
 
@@ -53,9 +53,10 @@ class Submissions:
         priority: int = 0,
         notes: Sequence[str] = (),
     ) -> Job:
-        """Record a job and its painting, or join the painting of the same wish; draws the seed of a wish.
+        """Record a job and its painting, or join a painting of the same wish.
 
-        `priority` orders what one user waits for: a degree more is worth PRIORITY_SECONDS of waiting.
+        A recipe without a seed gets a random one. `priority` orders the jobs of one user: each degree counts like
+        PRIORITY_SECONDS of waiting.
         """
         job, painting, created = secrets.token_hex(16), secrets.token_hex(16), now()
         seeded = recipe if recipe.seed is not None else replace(recipe, seed=draw_seed())
@@ -137,7 +138,7 @@ class Submissions:
         return job_from_memory(job, fields)
 
     def cancel(self, job: str) -> bool:
-        """Cancel a job, and say whether this call did; its painting goes on while others wait for it."""
+        """Cancel a job; returns whether this call did. Its painting goes on while other jobs wait for it."""
         return bool(self.run_cancel(job, now(), KEPT_SECONDS))
 
     def forget(self, key: str) -> None:
@@ -157,8 +158,8 @@ class Submissions:
 
     def painting_of(self, name: str) -> str:
         """The painting that job:<id> or painting:<id> is about; "" for a job that memory answered."""
-        kind, _, number = name.partition(":")
-        return number if kind == "painting" else self.redis.hget(self.prefix + name, "painting") or ""
+        kind, _, painting = name.partition(":")
+        return painting if kind == "painting" else self.redis.hget(self.prefix + name, "painting") or ""
 
 
 def draw_seed() -> int:
