@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 PERIOD = 1.0  # seconds between two checks for due deliveries
 THREADS = 4  # deliveries of one worker at once, so that one slow receiver does not keep all others waiting
-QUALITY = 95  # of pictures as WebP
+QUALITY = 95  # of the WebP files in deliveries, 1 to 100
 
 
 class Deliverer:

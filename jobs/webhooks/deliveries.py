@@ -69,7 +69,7 @@ class Webhook:
     url: str
     job: str
     form: str = NATIVE  # or HORDE
-    links: Mapping[str, str] = field(default_factory=dict)  # absolute, native: self, picture, image
+    links: Mapping[str, str] = field(default_factory=dict)  # native: absolute URLs of self, picture and image
     request: str = ""  # Horde: the id of the whole request
     img: str = ""  # Horde: the picture's URL; "" sends the picture itself
 

@@ -23,7 +23,7 @@ from memo import BadRecipe, BadSetup
 SECONDS = 10.0  # for a whole delivery, except resolving the name
 LONGEST_URL = 2000  # characters
 DEFAULT_PORTS = {"http": 80, "https": 443}
-LOWEST_OTHER_PORT = 1024  # below are mail, shells and other services
+LOWEST_OTHER_PORT = 1024  # ports below it, except 80 and 443, belong to mail, shells and other services
 CHUNK = 64 * 1024  # bytes written at once
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, section 2.4
 SPECIAL = tuple(  # IANA special-purpose networks that older `ipaddress` modules take for global
