@@ -59,9 +59,9 @@ def create_app(
 
 
 def trust_proxies(app: Flask, count: int) -> None:
-    """Take what the client used from the X-Forwarded headers that this many reverse proxies set.
+    """Trust the X-Forwarded headers that this many reverse proxies set.
 
-    That is its address, and the scheme, the port and the path prefix under which it reached the outermost proxy.
+    They give the client's address, and the scheme, port and path prefix under which it reached the outermost proxy.
     """
     if count:
         trusted = dict.fromkeys(("x_for", "x_proto", "x_port", "x_prefix"), count)

@@ -13,14 +13,17 @@ KEY_MODES = ("auto", "required", "off")
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """Each field is the variable WEB_<NAME>, or WEB_<NAME>_FILE for secrets."""
+    """Each field is read from the variable WEB_<NAME>, or for secrets from the file that WEB_<NAME>_FILE names.
+
+    Raises BadSetup for a malformed one.
+    """
 
     keys: str = "auto"  # auto: required unless server and client are both on this machine
-    secret: str | None = None  # signs sessions; without one, a random secret is kept with the API keys
-    proxies: str = "0"  # reverse proxies in front, trusted to report the client's address and https
+    secret: str | None = None  # signs sessions and links; without one, a random secret is kept with the API keys
+    proxies: str = "0"  # the number of reverse proxies in front, trusted to report the client's address and scheme
     rate: str = "120/minute"  # requests for pictures per key; "" for no limit
     daily: str = "1000"  # pictures per key in 24 hours; "" for no limit
-    queue_cap: str = "1000"  # paintings that may wait
+    queue_cap: str = "1000"  # paintings that may wait at once; further ones are refused
     streams: str = "30"  # event streams that one user may hold open on one web process; "" for no limit
     limits: str = ""  # URL of the Redis that counts requests; "" for that of JOBS_REDIS
 
