@@ -7,8 +7,9 @@ from memo import BadRecipe
 from web.json_body import to_switch
 
 SCRIPT = "memoaized"  # the script whose argument is the memory policy
-SWITCHES = ("enabled", "enable", "is_enabled", "active", "ad_tab_enable")  # of a unit: a tab of ControlNet and others
-MODELS = ("ad_model",)  # of a unit that does nothing without a model
+# A unit is one tab of an extension such as ControlNet, sent as an object. Its fields that matter here:
+SWITCHES = ("enabled", "enable", "is_enabled", "active", "ad_tab_enable")  # whether it is on
+MODELS = ("ad_model",)  # its model, without which it does nothing
 
 
 def read_policy(scripts: Mapping[str, Any]) -> str:
@@ -26,7 +27,7 @@ def read_memory_policy(values: Any) -> str:
     """The policy in the arguments of the script; "" without one. Raises BadRecipe."""
     policies = [policy for policy in map(policy_of, arguments_of(values)) if policy]
     if len(policies) > 1:
-        raise BadRecipe(f"alwayson_scripts.{SCRIPT}", values, "send one memory policy")
+        raise BadRecipe(f"alwayson_scripts.{SCRIPT}", values, "send only one memory policy")
     return policies[0] if policies else ""
 
 
@@ -49,8 +50,8 @@ def arguments_of(values: Any) -> list[Any]:
 def is_off(values: Any) -> bool:
     """Whether a script does nothing with these arguments.
 
-    Some scripts begin with switches of their own; if the first is off, the script is. The others are lists of units,
-    and are off if each unit is.
+    The arguments may begin with on/off switches: if the first is off, so is the script. All other arguments are
+    units: the script is off if every unit is.
     """
     arguments = [argument for argument in arguments_of(values) if argument is not None]
     if not arguments or to_switch(arguments[0]) is False:

@@ -24,7 +24,7 @@ NEGATIVE = "Negative prompt:"
 def read_texts(data: bytes) -> dict[str, str]:
     """The texts in an image file, by name; raises BadRecipe if it is not a picture, or its parameters are too long.
 
-    Where there are no parameters, the EXIF comment holds them.
+    If there is no text named `parameters`, the EXIF comment takes its place.
     """
     try:
         texts = file_texts.read_texts(data)
@@ -61,7 +61,7 @@ def read_prompts(lines: Sequence[str]) -> dict[str, str]:
 
 
 def read_painted_prompts(texts: Mapping[str, str]) -> dict[str, str]:
-    """The prompts as a picture of this server holds them, whatever they contain; {} for pictures of others."""
+    """The exact prompts from the recipe in a picture that this server painted; {} for other pictures."""
     try:
         recipe = from_text(texts.get(RECIPE_CHUNK, ""))
     except BadKey:
