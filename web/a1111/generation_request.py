@@ -285,7 +285,7 @@ def read_adapter(kind: str, text: str) -> str:
     name, *weights = text.split(":")
     tag = f"<{kind}:{text}>"
     if kind.lower() == "hypernet" or not name.strip():
-        raise BadRecipe("prompt", tag, "only <lora:NAME:WEIGHT> is supported: remove it")
+        raise BadRecipe("prompt", tag, "this tag is not supported: remove it, or write <lora:NAME:WEIGHT>")
     numbers = {to_number(weight) for weight in weights} or {1}
     weight = numbers.pop()
     if numbers or isinstance(weight, str):
@@ -364,11 +364,8 @@ def read_init_images(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
         if abs(image.width * height - image.height * width) <= max(image.size) * max(width, height) / 100:
             return png
         if mode == FILL:
-            raise BadRecipe(
-                "resize_mode",
-                mode,
-                f"borders cannot be filled: send 0 to stretch it, {CROP} to crop it",
-            )
+            remedy = f"borders cannot be filled: send {JUST_RESIZE} to stretch the picture, or {CROP} to crop it"
+            raise BadRecipe("resize_mode", mode, remedy)
         return stretch(image, min(width, LARGEST_KEPT), min(height, LARGEST_KEPT))
 
 

@@ -243,7 +243,7 @@ def options() -> ResponseReturnValue:
 
 @bp.post("/options")
 def set_options() -> ResponseReturnValue:
-    """Choose a checkpoint for the user's later requests. Options without a choice must keep their value."""
+    """Choose a checkpoint for the user's later requests; raises BadRecipe for a value that this server lacks."""
     body = read_object()
     generation_request.refuse(body, generation_request.REFUSED_SETTINGS)
     if checkpoint := body.get(CHECKPOINT):
