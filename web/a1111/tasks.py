@@ -44,7 +44,7 @@ def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
     jobs, _ = run_once(
         run_name,
         lambda: create_jobs(name, a1111_request),
-        reuse=jobs_that_answer,
+        reuse=find_reusable_jobs,
         kept_seconds=KEPT_SECONDS,
         lease_seconds=WAIT_SECONDS,  # creating a hundred jobs may take long
     )
@@ -60,7 +60,7 @@ def fingerprint_of(a1111_request: A1111Request) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def jobs_that_answer(ids: list[str]) -> list[Job] | None:
+def find_reusable_jobs(ids: list[str]) -> list[Job] | None:
     """The jobs of an earlier request, or None if the task has to be painted again.
 
     It has to if a job is gone, or if one failed or was cancelled and none is under way any more.
@@ -154,7 +154,7 @@ def explain_waiting(jobs: Sequence[Job]) -> str | None:
         if job.message:
             return job.message
         if job.state is State.QUEUED and job.position:
-            return f"{job.position} paintings are ahead in the queue"
+            return f"{job.position} painting{'s are' if job.position > 1 else ' is'} ahead in the queue"
     return None
 
 
