@@ -67,7 +67,8 @@ def savings(job: Job) -> tuple[float, float]:
 def seconds_until_done(jobs: Sequence[Job]) -> float:
     """Seconds until the last of these jobs is done; 0 if nothing is known about them.
 
-    It is estimated as if paintings ran one after the other, as fast as past ones or the running one of these jobs.
+    The estimate assumes that paintings run one after the other, and that each takes the mean time of such paintings,
+    or as long as the slowest of these jobs if none was counted.
     """
     pace = max((seconds_at_this_pace(job) for job in jobs), default=0.0)
     running = max((job.seconds_left or 0.0 for job in jobs), default=0.0)
@@ -76,12 +77,12 @@ def seconds_until_done(jobs: Sequence[Job]) -> float:
 
 
 def seconds_at_this_pace(job: Job) -> float:
-    """The duration of the whole painting, from the time that its remaining steps need; 0 if that is not known."""
+    """Seconds for the whole painting, extrapolated from the time for its remaining steps; 0 if that is unknown."""
     return (job.seconds_left or 0.0) * job.recipe.steps / max(1, job.recipe.steps - job.step)
 
 
 def mean_seconds(job: Job, default: float) -> float:
-    """The mean duration of such paintings; the default if none was counted yet."""
+    """The mean seconds of paintings like this job's; the default if none was counted yet."""
     return job_store().statistics.mean_cost(Picture(recipe=job.recipe, created=0.0, seconds=default))[0]
 
 
