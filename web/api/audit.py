@@ -1,7 +1,7 @@
 """How good the answers from memory are: user feedback, audits, the labels they produce, and the statistics.
 
 Anybody may report an answer as wrong. An audit labels a random sample of answers, and only audits count towards the
-published false-hit rate: the answers that people complain about are no random sample.
+published false-hit rate: the answers that people complain about are not a random sample.
 """
 
 import json

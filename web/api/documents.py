@@ -22,6 +22,13 @@ PictureKey = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Text = Annotated[str, Field(max_length=LONGEST_PROMPT)]
 Prompt = Annotated[str, Field(min_length=1, max_length=LONGEST_PROMPT, pattern=r"\S")]
 SideLength = Annotated[int, Field(ge=SIDE.start, le=SIDE.stop - 1, multiple_of=8, description="pixels")]
+InitImage = Annotated[
+    str, Field(pattern="^([0-9a-f]{32})?$", description="an upload's id, or a picture's key; empty for none")
+]
+Priority = Annotated[
+    int,
+    Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY, description="orders this user's jobs; the highest goes first"),
+]
 Timestamp = Annotated[float, Field(description="seconds since 1970")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[
@@ -35,7 +42,7 @@ class JobBody(TypedDict, total=False):
     prompt: Required[Prompt]
     negative_prompt: Text | None
     model: Annotated[str | None, Field(description="a name from /api/v1/models; by default the first")]
-    adapter: Annotated[str | None, Field(description="one of the model's adapters")]
+    adapter: Annotated[str | None, Field(description="NAME or NAME:WEIGHT of one of the model's adapters")]
     width: SideLength | None
     height: SideLength | None
     steps: Annotated[int, Field(ge=STEPS.start, le=STEPS.stop - 1)] | None
@@ -43,14 +50,14 @@ class JobBody(TypedDict, total=False):
     sampler: Annotated[str, enum(SAMPLERS)] | None
     schedule: Annotated[str, enum(SCHEDULES)] | None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, description="random by default")] | None
-    mode: Annotated[str, enum(MODES)] | None
-    init_image: Annotated[str, Field(pattern="^([0-9a-f]{32})?$", description="an upload or a picture's key")] | None
+    mode: Annotated[str, enum(MODES), Field(description="reproducible: the same bits whatever else runs")] | None
+    init_image: InitImage | None
     strength: Strength | None
     memo: Annotated[str, enum(POLICIES), Field(description="the memory policy; by default auto")] | None
     count: Annotated[int, Field(ge=1, le=MAX_PICTURES)] | None
-    user: Annotated[str, Field(max_length=LONGEST_USER)] | None
-    priority: Annotated[int, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)] | None
-    webhook: Annotated[str, Field(max_length=LONGEST_URL, description="a URL to notify at the end")] | None
+    user: Annotated[str, Field(max_length=LONGEST_USER, description="who asks; by default the key's name")] | None
+    priority: Priority | None
+    webhook: Annotated[str, Field(max_length=LONGEST_URL, description="a URL to notify when the job is final")] | None
 
 
 class LabelBody(TypedDict):
@@ -101,7 +108,7 @@ class PictureDocument(RecipeDocument):
     seconds: Annotated[float, Field(description="the painting time")]
     device: str
     joules: float
-    metered: Annotated[bool, Field(description="whether the joules were measured or estimated")]
+    metered: Annotated[bool, Field(description="whether the joules were measured; otherwise they are an estimate")]
     recipe_text: Annotated[str, Field(description="the whole recipe; `memoaized key show` reads it")]
     links: PictureLinks
     score: NotRequired[Annotated[float, Field(description="in a search: the cosine similarity")]]
@@ -170,7 +177,7 @@ class ModelDocument(TypedDict):
     licence: str
     sizes: list[int]
     size_range: Annotated[
-        list[int] | None, Field(description="smallest side, largest side and step, if it paints any size between")
+        list[int] | None, Field(description="smallest side, largest side and step in pixels; null: only `sizes`")
     ]
     samplers: list[str]
     schedules: list[str]
