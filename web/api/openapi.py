@@ -31,7 +31,7 @@ ERRORS = {
     401: "An API key is required.",
     403: "This user, or the page that sent the request, may not do that.",
     404: "What the path names does not exist, or this user may not see it.",
-    409: "This is not possible in the present state.",
+    409: "The job's state does not allow this, or the same request is still being processed.",
     413: "The body is too large.",
     415: "The body must be JSON.",
     416: "The file has no such range.",

@@ -42,12 +42,14 @@ LIMIT = Parameter(
 )
 BEFORE = Parameter("before", {"type": "number"}, "the `next` of the previous page")
 NEAR = Parameter(
-    "near", {"type": "string"}, f"search by meaning, nearest pictures first; up to {LONGEST_SEARCH} characters"
+    "near", {"type": "string"}, f"up to {LONGEST_SEARCH} characters to search for by meaning, nearest pictures first"
 )
 MODEL = Parameter("model", {"type": "string"}, "only pictures painted by this model")
 MINE = Parameter("mine", FLAG, "1: only the pictures that this user received in the last seven days")
-FORMAT = Parameter("format", {"type": "string", "enum": list(FORMATS), "default": "png"}, "of the file")
-QUALITY = Parameter("quality", {"type": "integer", "minimum": 1, "maximum": 100}, "of WebP; lossless by default")
+FORMAT = Parameter("format", {"type": "string", "enum": list(FORMATS), "default": "png"}, "the file format")
+QUALITY = Parameter(
+    "quality", {"type": "integer", "minimum": 1, "maximum": 100}, "the quality of a WebP file; lossless by default"
+)
 REDIRECT = Parameter("redirect", FLAG, "1: redirect to the PNG in the store, if the store serves files itself")
 IDEMPOTENCY_KEY = Parameter(
     HEADER,
@@ -64,7 +66,7 @@ FIRST_PICTURE = {"key": "$response.body#/pictures/0/key"}
 PICTURE_LINKS = dict.fromkeys(("get_picture", "get_image", "post_feedback", "delete_delete_picture"), FIRST_PICTURE)
 CREATED_JOBS = {
     status: DocumentedResponse(
-        description, JobDocument | JobsDocument, headers={"Location": "the first job"}, links=JOB_LINKS
+        description, JobDocument | JobsDocument, headers={"Location": "the first job's URL"}, links=JOB_LINKS
     )
     for status, description in (
         (200, "Every picture came from memory."),
@@ -73,7 +75,7 @@ CREATED_JOBS = {
 }
 CREATED_JOB = {status: replace(response, document=JobDocument) for status, response in CREATED_JOBS.items()}
 FOREVER = "private, max-age=31536000, immutable"
-FILE_HEADERS = {"ETag": "of the file", "Cache-Control": "the file never changes"}
+FILE_HEADERS = {"ETag": "identifies the file", "Cache-Control": "allows caching it for a year: it never changes"}
 
 
 @bp.post("/jobs")
@@ -177,7 +179,7 @@ def list_pictures() -> ResponseReturnValue:
 
 
 def search(words: str, count: int, keys: Collection[str] | None) -> list[SearchResult]:
-    """The pictures nearest in meaning, and among these keys unless they are None."""
+    """The pictures nearest in meaning; only those with these keys, unless `keys` is None."""
     limit = count if keys is None else SEARCHED_FOR_OWN
     model = request.args.get("model", "")
     results = memory().search(words, scope=current_user().scope, limit=limit, model=model)
@@ -204,7 +206,7 @@ def picture(key: str) -> ResponseReturnValue:
             "The part that the header Range names.", media_types=("image/png", "image/webp"), headers=FILE_HEADERS
         ),
         302: DocumentedResponse(
-            "The PNG is at Location, for an hour.", media_types=("text/html",), headers={"Location": "of the PNG"}
+            "The PNG is at Location, for an hour.", media_types=("text/html",), headers={"Location": "the PNG's URL"}
         ),
         304: DocumentedResponse("If-None-Match shows that the client has the file already.", headers=FILE_HEADERS),
     },
