@@ -72,7 +72,7 @@ def authenticate() -> ResponseReturnValue | None:
     """Set the user of this request, if it needs a key or sends one.
 
     Without a valid key, a page redirects to the sign-in form and everything else is refused with 401. Where no key is
-    needed, other text than a key is ignored: many clients must send something, such as `any`.
+    needed, text that is not a key is ignored: many clients must send some text, such as `any`.
     """
     if request.endpoint in PUBLIC_ENDPOINTS:
         return None
@@ -173,7 +173,9 @@ def ask_for_key(sent_key: str | None) -> ResponseReturnValue:
     fault = "no key was sent" if sent_key is None else "this key is not valid"
     parameters: dict[str, str | None] = {"realm": REALM, **({"error": "invalid_token"} if sent_key else {})}
     reason = f" ({why})" if (why := why_keys_required()) else ""
-    remedy = f"send the header `Authorization: Bearer KEY`, or sign in{reason}" if keys_required() else "send none"
+    remedy = "send no key, since none is needed"
+    if keys_required():
+        remedy = f"send the header `Authorization: Bearer KEY`, or sign in{reason}"
     raise Unauthorized(
         f"{fault}: {remedy}",
         www_authenticate=WWWAuthenticate("bearer", parameters),
