@@ -74,9 +74,9 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {  # harmless values, and w
     "params.tiling": ((False,), "tiling"),
     "params.transparent": ((False,), "transparency"),
     "params.clip_skip": ((0, 1), "clip skip"),
-    "params.special": (({}, ""), "special field"),
+    "params.special": (({}, ""), "special settings"),
     "params.workflow": (("",), "workflows"),
-    "params.extra_texts": (([],), "second text"),
+    "params.extra_texts": (([],), "extra texts"),
 }
 
 

@@ -226,7 +226,7 @@ def format_error(status: int, title: str, detail: str, more: Mapping[str, Any]) 
 
 
 def code_of_field(field: str, value: str, fix: str) -> str:
-    """The dialect's error code for an invalid field. Only a prompt that holds no words is missing."""
+    """The dialect's error code for an invalid field. MissingPrompt is only for a prompt without any words."""
     if field == "prompt" and value[:1] in ("'", '"') and len(value) > len("''"):
         return "InvalidPromptSize" if fix.startswith("shorten") else "BadRequest"
     return FIELD_CODES.get(field, "BadRequest")
