@@ -9,8 +9,8 @@ from flask import abort, request
 
 from memo import BadRecipe
 
-HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # of a surrogate pair; the only way to send a half
-MAX_LEVELS = 32  # of objects and lists in each other
+HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped half of a surrogate pair: JSON can hold one in no other way
+MAX_LEVELS = 32  # of nested objects and lists
 MAX_DIGITS = 1000  # of a whole number
 NUMBER = re.compile(r"\s*[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})\s*", re.ASCII)
 ON, OFF = ("true", "1", "on"), ("false", "0", "off", "")
@@ -35,48 +35,48 @@ def read_object() -> dict[str, object]:
 
 
 def refuse_half_pairs(body: Mapping[str, object]) -> None:
-    """Raise BadRecipe for a field with half of a surrogate pair, which is no character and cannot be stored."""
+    """Raise BadRecipe for a field with half of a surrogate pair, which is not a character and cannot be stored."""
     for name, value in body.items():
         try:
             json.dumps([name, value], ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            remedy = "remove the half of a surrogate pair: it is no character"
+            remedy = "remove the half of a surrogate pair: it is not a character"
             raise BadRecipe(name, value, remedy) from error
 
 
 def parse_json(text: str) -> object:
-    """The JSON value; raises ValueError, also for NaN and Infinity, which are no JSON, and for deep nesting.
+    """The JSON value; raises ValueError, also for NaN and Infinity, which JSON does not have, and for deep nesting.
 
-    What passes can be written as text again without exceeding Python's limits.
+    A value that passes can be written as JSON again without exceeding Python's limits.
     """
     try:
         value = json.loads(text, parse_constant=refuse_constant, parse_int=parse_whole)
     except RecursionError:
-        raise ValueError(f"it nests more than {MAX_LEVELS} objects and lists") from None
+        raise ValueError(f"objects and lists are nested more than {MAX_LEVELS} levels deep") from None
     check_levels(value)
     return value
 
 
 def refuse_constant(name: str) -> None:
     """Raise ValueError for NaN, Infinity or -Infinity."""
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def parse_whole(text: str) -> int:
     """The digits as an int; raises ValueError for too many of them."""
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number has {len(text)} digits; at most {MAX_DIGITS} are read")
+        raise ValueError(f"a number has {len(text)} digits; at most {MAX_DIGITS} are allowed")
     return int(text)
 
 
 def check_levels(value: object) -> None:
-    """Raise ValueError for too many objects and lists in each other."""
+    """Raise ValueError for objects and lists that are nested too deeply."""
     level = [value]
     for _ in range(MAX_LEVELS + 1):
         level = [inner for outer in level for inner in parts_of(outer)]
         if not level:
             return
-    raise ValueError(f"it nests more than {MAX_LEVELS} objects and lists")
+    raise ValueError(f"objects and lists are nested more than {MAX_LEVELS} levels deep")
 
 
 def parts_of(value: object) -> list[Any]:
@@ -92,6 +92,6 @@ def to_number(value: Any) -> Any:
 
 
 def to_switch(value: Any) -> Any:
-    """Text or a number that stands for true or false as such; anything else unchanged."""
+    """True or False for text or a number that means it, such as "on" or 0; anything else unchanged."""
     text = str(to_number(value)).strip().casefold() if isinstance(value, str | int | float) else None
     return value if isinstance(value, bool) or text is None else SWITCHES.get(text, value)
