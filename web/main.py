@@ -36,8 +36,10 @@ log = logging.getLogger("web")  # __name__ is "__main__" here
 THREADS = 400  # each answers one request or holds one event stream
 MOST_CONNECTIONS = 4000
 MOST_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
-HEADER_SECONDS, BODY_SECONDS, IDLE_SECONDS = 20.0, 300.0, 60.0
-LARGEST_REQUEST = 64 * 2**20  # bytes; above all limits of the application, which explains its own
+HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
+BODY_SECONDS = 300.0  # for the whole request to arrive, from its first byte
+IDLE_SECONDS = 60.0  # between two requests of a connection
+LARGEST_REQUEST = 64 * 2**20  # bytes; more than any limit of the application, whose errors say what to do
 GRACE_SECONDS = 30.0
 
 
@@ -130,7 +132,7 @@ def open_server(app: Flask, host: str, port: int) -> WebServer:
         cleanup_interval=1,
         channel_request_lookahead=1,  # notices that a client has gone while its request is being answered
         max_request_body_size=LARGEST_REQUEST,
-        clear_untrusted_proxy_headers=False,  # `create_app` trusts WEB_PROXIES of them
+        clear_untrusted_proxy_headers=False,  # `create_app` decides by WEB_PROXIES which ones to trust
         log_socket_errors=False,  # clients that go away are nothing unusual
         ident=None,
     )
@@ -147,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m web.main", description="Serves pages, API and dialects.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--grace", type=float, default=GRACE_SECONDS, help="seconds to end running requests")
+    parser.add_argument("--grace", type=float, default=GRACE_SECONDS, help="seconds for running requests to finish")
     options = parser.parse_args()
     allow_many_files()
     app = create()
