@@ -33,7 +33,7 @@ IGNORED = ("quality", "moderation", "style", "input_fidelity", "safety_identifie
 ONLY_FOR_EDITS = ("strength", "input_fidelity")
 NUMBERS = ("seed", "num_inference_steps", "guidance_scale", "strength", "n", "output_compression", "partial_images")
 WHOLE_NUMBERS = {"n": (1, 10), "output_compression": (0, BEST_QUALITY), "partial_images": (0, 3)}
-TEXTS = ("prompt", "negative_prompt", "model", "user", "safety_identifier")  # are read as they are sent
+TEXTS = ("prompt", "negative_prompt", "model", "user", "safety_identifier")  # fields that are never converted
 SIZE = re.compile(r"([1-9]\d{0,3}) ?[x×*] ?([1-9]\d{0,3})", re.ASCII)
 FIELDS = (
     *SAME_NAME,
@@ -200,7 +200,7 @@ def choose_size(size: object, model: Model, catalogue: Catalogue) -> tuple[int, 
     else:
         return width, height, None, ""
     side = min((side for side in model.sizes if side >= width), default=max(model.sizes))
-    return side, side, (width, height), f"painted in {side}x{side} and scaled to {width}x{height}"
+    return side, side, (width, height), f"painted at {side}x{side} and scaled to {width}x{height}"
 
 
 def read_size(size: object) -> tuple[int, int]:

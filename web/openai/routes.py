@@ -43,7 +43,7 @@ NO_USAGE = {
     "output_tokens": 0,
     "total_tokens": 0,
 }
-DIALECT_NAMES = {
+DIALECT_NAMES = {  # native: dialect
     "steps": "num_inference_steps",
     "memo": "memo.policy",
     "count": "n",
@@ -61,7 +61,7 @@ CODES = {
     503: "unavailable",
 }
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-JOB_ERRORS = {
+JOB_ERRORS = {  # status and code
     State.FAILED: (500, "painting_failed"),
     State.CANCELLED: (409, "cancelled"),
     State.QUEUED: (503, "still_waiting"),
