@@ -41,7 +41,7 @@ def page() -> ResponseReturnValue:
 
 @bp.post("/")
 def submit() -> ResponseReturnValue:
-    """Request the pictures, without JavaScript."""
+    """Request the pictures; only browsers without JavaScript submit the form here."""
     form = request.form.to_dict()
     try:
         form |= uploaded_init_image()

@@ -87,7 +87,7 @@ def picture_messages(since: str, filter: GalleryFilter) -> Iterator[str]:
 
     It ends when the queue does not respond.
     """
-    yield "retry: 1000\nevent: ready\ndata: true\n\n"  # a page to which this does not get through polls instead
+    yield "retry: 1000\nevent: ready\ndata: true\n\n"  # a page that does not receive this polls instead
     try:
         for pictures in watch_pictures(since, filter):
             for event_id, picture in pictures:

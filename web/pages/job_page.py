@@ -40,7 +40,7 @@ def card(job_id: str) -> ResponseReturnValue:
 
 @bp.post("/<job_id>/cancel")
 def cancel(job_id: str) -> ResponseReturnValue:
-    """Cancel the job, without JavaScript."""
+    """Cancel the job; browsers with JavaScript call the API instead."""
     return redirect_to_job(cancel_job(job_id))
 
 
