@@ -91,11 +91,11 @@ def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
             seed = (seed + number) % (LARGEST_SEED + 1)
         jobs.append(create_job(draw_prompts(request, seed), picture_keys(jobs)))
     if request.webhook:
-        notify(jobs[start:], request.webhook)
+        register_webhooks(jobs[start:], request.webhook)
 
 
 def draw_prompts(request: PictureRequest, seed: int | None) -> PictureRequest:
-    """The request for one picture, with this seed and one choice in place of `{red|blue}`; the seed draws it, too."""
+    """The request for one picture with this seed, which also decides the choice that replaces `{red|blue}`."""
     random = Random(seed)
     drawn = {field: draw_choices(getattr(request.recipe, field), random) for field in PROMPTS}
     notes = (*request.notes, *(note for _, field_notes in drawn.values() for note in field_notes))
@@ -103,8 +103,8 @@ def draw_prompts(request: PictureRequest, seed: int | None) -> PictureRequest:
     return replace(request, recipe=replace(request.recipe, seed=seed, **prompts), notes=notes)
 
 
-def notify(jobs: Collection[Job], url: str) -> None:
-    """Have the URL notified when each of these jobs is final. Raises Unavailable."""
+def register_webhooks(jobs: Collection[Job], url: str) -> None:
+    """Register a webhook for each of these jobs: the URL is notified when the job is final. Raises Unavailable."""
     for job in jobs:
         links = {
             "self": url_for("api.job", job_id=job.id, _external=True),
@@ -218,9 +218,16 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
     notes = read_prompts(settings)
     recipe = resolve_init_image(catalogue.recipe(settings))
     webhook = check_webhook(options[WEBHOOK])
-    scope = current_user().scope
-    asked = (options[MEMO], count, options[USER], priority)
-    return PictureRequest(recipe, *asked, scope, webhook, notes)
+    return PictureRequest(
+        recipe,
+        options[MEMO],
+        count,
+        options[USER],
+        priority,
+        scope=current_user().scope,
+        webhook=webhook,
+        notes=notes,
+    )
 
 
 def read_prompts(settings: dict[str, object]) -> tuple[str, ...]:
@@ -234,7 +241,7 @@ def read_prompts(settings: dict[str, object]) -> tuple[str, ...]:
 
 
 def fold_seed(seed: object) -> tuple[object, str]:
-    """A seed that a recipe can hold, and a note if that is another one: clients of some dialects draw 63 or 64 bits.
+    """A seed that a recipe can hold, and a note if it differs from the one sent: some clients draw 63 or 64 bits.
 
     Larger numbers and other values are returned unchanged, to be refused.
     """
@@ -245,7 +252,7 @@ def fold_seed(seed: object) -> tuple[object, str]:
 
 
 def check_user(name: object, user: str) -> None:
-    """Raise BadRecipe if `name` is no user's name, or not the name of this user; admins may name anybody."""
+    """Raise BadRecipe if `name` is not a valid user name, or not this user's; admins may name anybody."""
     if not isinstance(name, str) or len(name) > LONGEST_USER:
         raise BadRecipe(USER, name, f"it must be text of at most {LONGEST_USER} characters")
     if name != user and not current_user().admin:
