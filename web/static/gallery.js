@@ -2,8 +2,8 @@
 
 import { call, fetchPage } from "./api.js";
 
-const POLL_MS = 1500; // used if event streams do not get through
-const SILENCE_MS = 5000; // without the first event before polling: a proxy may hold them back
+const POLL_MS = 1500; // between two requests, if event streams do not get through
+const SILENCE_MS = 5000; // to wait for the first event before polling: a proxy may hold events back
 
 /** @param {HTMLElement} gallery */
 export function setUp(gallery) {

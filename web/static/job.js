@@ -126,7 +126,8 @@ function progressText(job) {
   if (job.state === "running" && job.step) return `Step ${job.step} of ${job.steps}${timeLeft(job.seconds_left)}`;
   if (job.state === "running") return job.message ? `${job.message[0].toUpperCase()}${job.message.slice(1)}${timeLeft(job.seconds_left)}` : "Getting ready";
   if (job.position === null) return "Waiting for a worker";
-  return job.position === 0 ? "Next in line" : `${job.position} ahead of yours`;
+  if (job.position === 0) return "Next in line";
+  return `${job.position} ${job.position === 1 ? "picture" : "pictures"} ahead of yours`;
 }
 
 /** @param {number | null} seconds */

@@ -6,7 +6,7 @@ import { call, Problem } from "./api.js";
 
 const FINAL = new Set(["done", "failed", "cancelled"]);
 const MAX_FAILURES = 3; // failed connections before polling
-const SILENCE_MS = 5000; // without a first event before polling: a proxy may hold them back
+const SILENCE_MS = 5000; // to wait for the first event before polling: a proxy may hold events back
 const POLL_MS = 1000;
 const MAX_STREAMS = 2; // per page: a browser opens at most six connections to a server, and pages need some too
 
