@@ -1,4 +1,4 @@
-"""Work that workers do later: pictures to index once the index is back, old init images to remove."""
+"""Work that workers do later: pictures to index once the index is back, and old initial images to remove."""
 
 import json
 
@@ -32,17 +32,17 @@ class Backlog:
             self.redis.xdel(self.prefix + "unindexed", entry)
 
     def touch_init_image(self, init_image: str, scope: str) -> None:
-        """Note that this init image was uploaded or used just now."""
+        """Note that this initial image was uploaded or used just now."""
         with redis_errors():
             self.redis.zadd(self.prefix + "init-images", {json.dumps([init_image, scope]): now()})
 
     def old_init_images(self) -> list[tuple[str, str]]:
-        """Init images, as (name, scope), that nobody has used for longer than finished jobs are kept."""
+        """Initial images, as (name, scope), that nobody has used for longer than KEPT_SECONDS."""
         with redis_errors():
             old = self.redis.zrangebyscore(self.prefix + "init-images", "-inf", now() - KEPT_SECONDS, 0, BATCH)
         return [(init_image, scope) for init_image, scope in map(json.loads, old)]
 
     def drop_init_image(self, init_image: str, scope: str) -> None:
-        """Take this init image off the list until it is touched again."""
+        """Take this initial image off the list until it is touched again."""
         with redis_errors():
             self.redis.zrem(self.prefix + "init-images", json.dumps([init_image, scope]))

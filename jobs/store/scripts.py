@@ -20,8 +20,8 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   counts:minute:<minute>      hash    the same for one minute since 1970
   costs                       hash    seconds, joules and number of paintings of one model, size and number of steps
   unindexed                   stream  pictures that are kept and not indexed yet
-  init-images                 zset    init images, by the time they were last used
-  request:<name>              string  what a request that may be sent twice has led to
+  init-images                 zset    initial images, by the time they were last used
+  request:<name>              string  the reservation, and then the jobs, of a request that may be sent twice
   group:<id>                  string  the jobs that one request asked for, and facts about it
   preferences:<user>          hash    what a user prefers (jobs/users.py)
   task:<user>:<name>          hash    jobs under a name that the user chose (jobs/users.py)
@@ -175,7 +175,7 @@ return {redis.call('ZRANK', prefix..'queued', id), redis.call('HGETALL', p)}
 
 # ARGV: prefix, JSON of {job, picture key, cost_class, seconds and joules of this picture, lookup_seconds,
 # lookup_joules}. Records a job that memory answered. It saved the mean cost of such paintings, or of this one if none
-# was counted, less the cost of the look-up; never less than zero.
+# was counted, less the cost of the lookup; never less than zero.
 REMEMBER = (
     RECORD
     + """

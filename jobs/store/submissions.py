@@ -116,9 +116,9 @@ class Submissions:
         seconds: float = 0.0,
         notes: Sequence[str] = (),
     ) -> Job:
-        """Record a job that memory answered after a look-up of some seconds.
+        """Record a job that memory answered after a lookup of `seconds`.
 
-        It saved the mean cost of such paintings, or of this one if none was counted, less the cost of the look-up.
+        It saved the mean cost of such paintings, or of this one if none was counted, less the cost of the lookup.
         """
         job, picture = secrets.token_hex(16), match.picture
         memory_match = asdict(MemoryMatch(prompt=picture.recipe.prompt, score=match.score, how=match.how))
