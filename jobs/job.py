@@ -58,7 +58,7 @@ class Job:
     message: str = ""  # a clause that says what a running painting waits for while it takes no steps
     previewed: int | None = None  # the step of the last preview, while it runs
     error: str | None = None
-    notes: tuple[str, ...] = ()  # what is done differently from what the request says, in words
+    notes: tuple[str, ...] = ()  # how the picture departs from the request, in words
     picture: Picture | None = None
     match: MemoryMatch | None = None
     user: str = ""  # the name of the user; "" if it is unknown

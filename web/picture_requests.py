@@ -44,7 +44,7 @@ class PictureRequest:
     priority: int = 0  # orders the jobs of one user
     scope: str = SHARED  # the memory that is searched and that keeps the new pictures
     webhook: str = ""  # the URL that is notified when a job is final; "" for none
-    notes: tuple[str, ...] = ()  # what is done differently from what the request says, in words
+    notes: tuple[str, ...] = ()  # how the picture departs from the request, in words
 
 
 def request_pictures(body: Mapping[str, object], count: int = 0) -> list[Job]:
@@ -231,7 +231,7 @@ def read_request(body: Mapping[str, object], catalogue: Catalogue, user: str = "
 
 
 def read_prompts(settings: dict[str, object]) -> tuple[str, ...]:
-    """Replace the prompts by what is kept of them; returns notes on what was changed. Raises BadRecipe."""
+    """Replace the prompts by those that the recipe will keep; returns notes on the changes. Raises BadRecipe."""
     notes: tuple[str, ...] = ()
     for field in PROMPTS:
         if field in settings:

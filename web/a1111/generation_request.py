@@ -142,7 +142,7 @@ class A1111Request:
     task: str = ""  # the client's own name for the request
     init_image: bytes | None = None  # the file of the initial image
     preferred_model: str = ""  # the model that later requests use, too; "" for no change
-    notes: tuple[str, ...] = ()  # what is done differently, in words
+    notes: tuple[str, ...] = ()  # how the pictures depart from the request, in words
 
 
 def read_request(

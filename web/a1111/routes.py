@@ -176,7 +176,7 @@ def info(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def memo_parameters(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:
-    """This server's extension: the origin of each picture, the reason, and what was done differently."""
+    """This server's extension: the origin and reason of each picture, and how they depart from the request."""
     notes = list(dict.fromkeys((*a1111_request.notes, *(note for job in jobs for note in job.notes))))
     origins = {"Memo origins": [job.origin for job in jobs], "Memo reasons": [job.reason for job in jobs]}
     return {**origins, **({"Memo notes": notes} if notes else {})}

@@ -152,7 +152,7 @@ class JobDocument(TypedDict):
     position: Annotated[int | None, Field(description="how many paintings are ahead of it")]
     seconds_left: float | None
     message: str
-    notes: Annotated[list[str], Field(description="what is done differently from what the request says")]
+    notes: Annotated[list[str], Field(description="how the picture departs from the request, in words")]
     error: str | None
     created: Timestamp
     started: Timestamp | None

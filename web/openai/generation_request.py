@@ -61,7 +61,7 @@ class ImagesRequest:
     stream: bool = False
     partial_images: int = 0
     user: str = ""  # the name that the client gives its own user
-    notes: tuple[str, ...] = ()  # what was ignored or done differently, in words
+    notes: tuple[str, ...] = ()  # what is ignored, and how the pictures depart from the request, in words
 
 
 def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edit: bool = False) -> ImagesRequest:
