@@ -68,10 +68,10 @@ class Deliverer:
         try:
             self.deliver(delivery)
         except (Undelivered, MemoError) as error:
-            self.put_off(delivery, str(error), hopeless=isinstance(error, Undelivered) and error.hopeless)
+            self.retry_or_give_up(delivery, str(error), hopeless=isinstance(error, Undelivered) and error.hopeless)
         except Exception as error:  # an unexpected fault must not end the thread: it is logged and tried again
             log.exception("webhook %s failed", delivery.id)
-            self.put_off(delivery, repr(error))
+            self.retry_or_give_up(delivery, repr(error))
         else:
             self.webhooks.remove(delivery)
         return True
@@ -102,8 +102,8 @@ class Deliverer:
             return base64.b64encode(write_webp(without_scope(self.memory.image(job.picture.key)), QUALITY)).decode()
         return ""
 
-    def put_off(self, delivery: Delivery, why: str, *, hopeless: bool = False) -> None:
-        """Schedule another attempt, unless that is hopeless."""
+    def retry_or_give_up(self, delivery: Delivery, why: str, *, hopeless: bool = False) -> None:
+        """Schedule another attempt; give the delivery up if that is hopeless, or after the last attempt."""
         if hopeless:
             self.webhooks.remove(delivery)
             wait = None
