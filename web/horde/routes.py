@@ -78,10 +78,10 @@ def generate() -> ResponseReturnValue:
         for job in jobs if webhook else ():
             img = link_to(job.key, OUTPUT, long=True) if horde_request.as_url else ""
             queue().webhooks.add(job, Webhook(url=webhook, job=job.id, form=HORDE, request=request_id, img=img))
-    return accepted(request_id, horde_request, jobs), 202
+    return accepted_document(request_id, horde_request, jobs), 202
 
 
-def accepted(request_id: str, horde_request: HordeRequest, jobs: Sequence[Job]) -> dict[str, Any]:
+def accepted_document(request_id: str, horde_request: HordeRequest, jobs: Sequence[Job]) -> dict[str, Any]:
     """The response to a valid request."""
     notes = dict.fromkeys(note for job in jobs for note in job.notes)
     warnings = [*horde_request.warnings, *(warning("PromptChanged", note) for note in notes)]
