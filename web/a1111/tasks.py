@@ -63,7 +63,7 @@ def fingerprint_of(a1111_request: A1111Request) -> str:
 def find_reusable_jobs(ids: list[str]) -> list[Job] | None:
     """The jobs of an earlier request, or None if the task has to be painted again.
 
-    It has to if a job is gone, or if one failed or was cancelled and none is under way any more.
+    It has to be if a job no longer exists, or if one failed or was cancelled and none is still under way.
     """
     jobs = job_store().jobs.find_all(ids)
     under_way = any(not job.state.final for job in jobs)
