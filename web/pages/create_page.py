@@ -69,7 +69,10 @@ def too_large(error: RequestEntityTooLarge) -> ResponseReturnValue:
 
 
 def uploaded_init_image() -> dict[str, str]:
-    """The picture uploaded with the form, kept, as the field `init_image`; empty without one. Raises BadRecipe."""
+    """Store the picture uploaded with the form; returns it as the field `init_image`, or {} without a picture.
+
+    Raises BadRecipe.
+    """
     file = request.files.get("image")
     data = file.read() if file else b""
     if len(data) > LARGEST_UPLOAD:

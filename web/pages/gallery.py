@@ -77,7 +77,7 @@ def new_pictures() -> ResponseReturnValue:
     filter = read_filter()
     since = read_event_id(request.args.get("since"))
     finished = job_store().jobs.finished_pictures(since)
-    pictures = [picture for _, picture in select(finished, filter)]
+    pictures = [picture for _, picture in filter_finished(finished, filter)]
     next_url = url_for("gallery.new_pictures", **filter.query(since=finished[-1][0] if finished else since))
     return {"tiles": render_tiles(list(reversed(pictures))), "next": next_url}
 
@@ -113,7 +113,7 @@ def watch_pictures(since: str, filter: GalleryFilter) -> Iterator[list[FinishedP
             yield []
             continue
         next_check = time.monotonic() + pause
-        yield select(pending, filter)
+        yield filter_finished(pending, filter)
         pending = []
 
 
@@ -137,7 +137,7 @@ def search(filter: GalleryFilter) -> list[Picture]:
     return [picture for picture in pictures if keys is None or picture.key in keys]
 
 
-def select(finished: Sequence[FinishedPicture], filter: GalleryFilter) -> list[FinishedPicture]:
+def filter_finished(finished: Sequence[FinishedPicture], filter: GalleryFilter) -> list[FinishedPicture]:
     """The new pictures that this gallery shows."""
     scope = current_user().scope
     visible = [

@@ -62,7 +62,11 @@ def redirect_to_job(job: Job) -> ResponseReturnValue:
 
 
 def card_values(job: Job) -> dict[str, Any]:
-    """The values for the template of a job's card: the job, how many others wait, and what it saved."""
+    """The values for the template of a job's card.
+
+    `others` jobs wait for the same painting, `waiting` paintings wait for the same model, and `saved` holds the
+    seconds and joules that an answer from memory saved; None for other jobs.
+    """
     waiting = job_store().statistics.count_waiting(job.recipe.model) if job.position is not None else 0
     saved = job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else None
     return {"job": job_document(job), "others": job.waiters - 1, "waiting": waiting, "saved": saved}
