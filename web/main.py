@@ -139,7 +139,7 @@ def open_server(app: Flask, host: str, port: int) -> WebServer:
 
 
 def allow_many_files() -> None:
-    """Raise the limit on open files, usually 1,024, to what the system allows: every connection is one."""
+    """Raise the limit on open files, usually 1,024, to what the system allows: each connection needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
