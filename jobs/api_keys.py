@@ -42,7 +42,7 @@ class ApiKeys:
     def add(self, name: str, *, role: str = "user", scope: str = "", daily: int | None = None) -> tuple[ApiKey, str]:
         """Create a key; returns its record and the key itself, which is not kept. Raises BadSetup.
 
-        Without a scope the key gets a memory of its own, which a later key of the same name gets again.
+        Without a scope the key gets a private memory; a later key of the same name gets the same one.
         """
         if not NAME.fullmatch(name) or not SCOPE.fullmatch(scope or name):
             raise BadSetup(

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 STEP_LOOP_FAMILIES = ("stable-diffusion", "stable-diffusion-xl")  # families that the step loop can paint with
 PIPELINE = "pipeline"  # the family of every other model that diffusers has a pipeline for
 IMAGE_TO_IMAGE_PIPELINES = ("StableDiffusion3Pipeline", "FluxPipeline")  # those with an image-to-image twin
-REMOTE_FAMILIES = ("huggingface-inference", "bedrock")  # families that are painted by another service
+REMOTE_FAMILIES = ("huggingface-inference", "bedrock")  # families whose models run on another service
 CHUNK_BYTES = 2**24  # read at once
 DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "lcm")  # lcm needs a model distilled for it
 MAX_LCM_STEPS = 50
