@@ -18,7 +18,7 @@ class JobsConfig:
     """
 
     redis: str = "redis://127.0.0.1:6379/0"
-    models: str = "models"
+    models: str = "models"  # the folder of models
     webhook_secret: str | None = None  # whsec_…, signs webhooks; needed to send any
     webhook_allow: str = ""  # hosts and networks, separated by commas, that webhooks may reach besides public ones
 

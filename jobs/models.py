@@ -63,7 +63,10 @@ class Model:
 
 
 class Catalogue:
-    """The models of a folder, read again at each call, so that a new model needs no restart."""
+    """The models of a folder, read again at each call, so that a new model needs no restart.
+
+    `models`, `recipe` and `to_dicts` raise BadSetup if the folder has no usable model.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
