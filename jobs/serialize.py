@@ -68,5 +68,5 @@ def job_to_generation(job: Job, img: str) -> dict[str, Any]:
 
 
 def explain_origin(job: Job) -> str:
-    """How the job came by its picture, or why it has none, in words."""
+    """The job's error, or else the origin of its picture and the reason for it, in words."""
     return job.error or f"{ORIGINS[job.origin]}: {job.reason}"

@@ -149,7 +149,7 @@ def statistics() -> dict[str, Any]:
 
 
 def totals() -> dict[str, Any]:
-    """How many jobs were answered in which way, and the time and energy spent and saved."""
+    """How many jobs were answered in which way, the time saved, and the energy spent and saved."""
     counts = job_store().statistics.counts()
     jobs = sum(counts[origin] for origin in Origin)
     return {

@@ -20,7 +20,7 @@ from web.uploads import decode_base64
 
 NEGATIVE = "###"  # separates the prompt from the negative prompt
 MAX_WARNINGS = 10  # of unknown fields in one answer
-LARGEST_WEIGHT = 1000  # of a LoRA file; each model has a smaller limit of its own
+LARGEST_WEIGHT = 1000  # of a LoRA file; the native API allows only much smaller ones
 ANY_SEED = (None, -1)
 SAMPLERS = {
     "k_euler": "euler",

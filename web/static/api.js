@@ -7,7 +7,7 @@
  * @property {"painted"|"memory"|"joined"} origin
  * @property {number} step
  * @property {number} steps
- * @property {number|null} position how many jobs are ahead of it
+ * @property {number|null} position how many paintings are ahead of it
  * @property {string} message what the job is doing or waiting for, while it takes no steps
  * @property {number|null} seconds_left while it is being painted
  * @property {{self: string, events: string, preview?: string}} links
