@@ -26,7 +26,7 @@ DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "lcm")  # lcm need
 MAX_LCM_STEPS = 50
 ADAPTERS = "adapters"  # the subfolder of LoRA files
 ADAPTER_WEIGHTS = (-4.0, 4.0)  # smallest and largest
-MAX_ADAPTER_NAME = 170  # characters; with weight and digest, a recipe has place for 200
+MAX_ADAPTER_NAME = 170  # characters; a recipe holds 200, including the weight and digest
 PUBLIC_FIELDS = (  # of a model, in the API
     *("name", "revision", "title", "licence", "sizes", "size_range", "samplers", "schedules", "defaults"),
     *("adapters", "image_to_image", "negative_prompts"),
@@ -244,13 +244,13 @@ def adapter_fault(path: Path) -> str:
     """Why a file cannot be used as an adapter, with the fix; "" if it can."""
     name = path.stem
     if not path.is_file():
-        return "the link leads nowhere" if path.is_symlink() else "it is no file"
+        return "the link leads nowhere" if path.is_symlink() else "it is not a file"
     if not os.access(path, os.R_OK):
         return "this process may not read it"
     if name.startswith("."):
         return "its name begins with a dot, like companion files of macOS"
     if name != name.strip() or not name.isprintable() or {"@", ":"} & set(name):
-        return "rename it: a name holds no @, no colon, no invisible characters and no blanks at its ends"
+        return "rename it: its name must not contain @, colons, invisible characters, or blanks at its start or end"
     if len(name) > MAX_ADAPTER_NAME:
         return f"rename it: a name has at most {MAX_ADAPTER_NAME} characters, not {len(name)}"
     return ""

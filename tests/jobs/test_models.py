@@ -199,7 +199,7 @@ def test_an_adapter_whose_name_cannot_be_written_in_a_recipe_is_not_offered_and_
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("link", "the link leads nowhere"), ("folder", "it is no file"), ("fifo", "it is no file")]
+    ("kind", "reason"), [("link", "the link leads nowhere"), ("folder", "it is not a file"), ("fifo", "it is not a file")]
 )
 def test_a_broken_link_or_a_folder_is_not_offered_as_an_adapter(catalogue, adapters, kind, reason, caplog):
     make = {"link": lambda path: path.symlink_to(adapters / "gone"), "folder": Path.mkdir, "fifo": os.mkfifo}[kind]
