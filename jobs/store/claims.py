@@ -13,11 +13,11 @@ from .records import load_recipe
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 15.0
-DRAIN_SECONDS = 300.0  # for which a worker claims nothing because a suspect, to be painted alone, is next in turn
+DRAIN_SECONDS = 300.0  # for which a worker claims nothing while the next painting is a suspect, to be painted alone
 
 
 class Occupied(Exception):
-    """The worker must claim nothing now, because a suspect is to be painted alone. Try again when a painting ends."""
+    """The worker must not claim anything now, because a suspect must be painted alone; retry when a painting ends."""
 
 
 class Claims:

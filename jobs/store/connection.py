@@ -11,7 +11,7 @@ from memo import Unavailable
 PREFIX = "memoaized:"
 MAX_CONNECTIONS = 64  # of one process; beyond that, threads wait for each other's
 POOL_WAIT_SECONDS = 10
-CHECK_SECONDS = 60  # for which the key of a check stays
+CHECK_SECONDS = 60  # until the key that a check writes expires
 KEPT_SECONDS = 7 * 24 * 3600  # for which finished jobs are kept
 
 
