@@ -166,10 +166,10 @@ def test_a_field_under_its_former_name_is_refused(folder, former, value):
 
 
 UNUSABLE = {
-    "style@v2": "no @, no colon",
-    "a:b": "no @, no colon",
-    " x ": "no blanks at its ends",
-    "a\u200bb": "no invisible characters",
+    "style@v2": "must not contain @, colons",
+    "a:b": "must not contain @, colons",
+    " x ": "or blanks at its start or end",
+    "a\u200bb": "invisible characters",
     "n" * 201: "at most 170 characters, not 201",
     "._ink": "begins with a dot",
 }
@@ -199,7 +199,8 @@ def test_an_adapter_whose_name_cannot_be_written_in_a_recipe_is_not_offered_and_
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("link", "the link leads nowhere"), ("folder", "it is not a file"), ("fifo", "it is not a file")]
+    ("kind", "reason"),
+    [("link", "the link leads nowhere"), ("folder", "it is not a file"), ("fifo", "it is not a file")],
 )
 def test_a_broken_link_or_a_folder_is_not_offered_as_an_adapter(catalogue, adapters, kind, reason, caplog):
     make = {"link": lambda path: path.symlink_to(adapters / "gone"), "folder": Path.mkdir, "fifo": os.mkfifo}[kind]
