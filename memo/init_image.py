@@ -32,6 +32,6 @@ def init_image_name(data: bytes, scope: str) -> str:
     ).hexdigest()
 
 
-def init_image_object(name: str, scope: str) -> str:
+def init_image_object_name(name: str, scope: str) -> str:
     """The name of an initial picture in the store; other scopes cannot derive it."""
     return f"{INIT_IMAGES}{hashlib.blake2b(scope.encode(), digest_size=16).hexdigest()}/{name}.png"

@@ -16,11 +16,11 @@ from memo.store import CheckedStore, Store
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
 from .index import Index, IndexedPicture, Labels, PendingPaintings, SearchResult, to_indexed_picture
-from .init_image import init_image_name, init_image_object, read_init_image
+from .init_image import init_image_name, init_image_object_name, read_init_image
 from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .points import Neighbour
 from .recipe import Recipe, check_choice
-from .thumbnail import thumbnail_object, write_thumbnail
+from .thumbnail import thumbnail_object_name, write_thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -266,17 +266,17 @@ class Memory:
         """Keep an uploaded initial picture and return its name. Raises BadRecipe if it is not a readable picture."""
         png = read_init_image(data)
         name = init_image_name(png, scope)
-        self.store.put(init_image_object(name, scope), png)
+        self.store.put(init_image_object_name(name, scope), png)
         return name
 
     def has_init_image(self, name: str, scope: str = SHARED) -> bool:
         """Whether a scope has an initial picture of this name."""
-        return self.store.exists(init_image_object(name, scope))
+        return self.store.exists(init_image_object_name(name, scope))
 
     def init_image(self, name: str, scope: str = SHARED) -> bytes:
         """The PNG bytes of an initial picture; raises Forgotten."""
         try:
-            return self.store.get(init_image_object(name, scope))
+            return self.store.get(init_image_object_name(name, scope))
         except Forgotten as error:
             raise Forgotten(f"{name} is lost or damaged: upload the initial picture again") from error
 
@@ -296,7 +296,7 @@ class Memory:
 
     def thumbnail(self, key: str, scope: str | None = None) -> bytes:
         """The WebP bytes of a small copy, made on the first request and then kept; raises the same as `image`."""
-        name = thumbnail_object(key)
+        name = thumbnail_object_name(key)
         if not self.belongs(key, scope):
             raise Forgotten(key)
         try:
@@ -341,7 +341,7 @@ class Memory:
         self.forget_init_image(key)
         self.index.remove(key)
         self.store.delete(object_name(key))
-        self.store.delete(thumbnail_object(key))
+        self.store.delete(thumbnail_object_name(key))
 
     def forget_init_image(self, key: str) -> None:
         """Remove the initial picture of a picture, unless another picture or painting uses it."""
@@ -356,7 +356,7 @@ class Memory:
         """Remove an initial picture, unless a picture or painting uses it whose key is not in `ignored`."""
         collections = [points for points in (self.pending, self.index) if points]
         if not any(points.count_by_init_image(name, scope, ignored) for points in collections):
-            self.store.delete(init_image_object(name, scope))
+            self.store.delete(init_image_object_name(name, scope))
 
     def belongs(self, key: str, scope: str | None) -> bool:
         """Whether the index or the store has a picture with this key, in this scope if one is given.

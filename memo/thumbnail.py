@@ -20,6 +20,6 @@ def write_thumbnail(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def thumbnail_object(key: str) -> str:
+def thumbnail_object_name(key: str) -> str:
     """The name of a picture's thumbnail in the store; the key must be valid."""
     return f"{THUMBNAILS}{key[:2]}/{key}.webp"

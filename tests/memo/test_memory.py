@@ -10,10 +10,10 @@ from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
 from memo.index import PendingPaintings, open_index, open_sibling
-from memo.init_image import init_image_object
+from memo.init_image import init_image_object_name
 from memo.judge.port import Verdict
 from memo.memory import object_name
-from memo.thumbnail import thumbnail_object
+from memo.thumbnail import thumbnail_object_name
 from tests.real import ROOT, painted
 
 
@@ -285,11 +285,11 @@ def test_a_picture_whose_file_is_broken_is_not_answered_and_is_painted_anew(
 def test_a_broken_thumbnail_or_initial_image_is_made_again(memory, remember, recipe, store):
     picture = remember(recipe)
     thumbnail = memory.thumbnail(picture.key)
-    store.replace(thumbnail_object(picture.key), thumbnail[:20])
-    assert memory.thumbnail(picture.key) == store.get(thumbnail_object(picture.key)) == thumbnail
+    store.replace(thumbnail_object_name(picture.key), thumbnail[:20])
+    assert memory.thumbnail(picture.key) == store.get(thumbnail_object_name(picture.key)) == thumbnail
     name = memory.keep_init_image(memory.image(picture.key))
     whole = memory.init_image(name)
-    store.replace(init_image_object(name, "shared"), b"")
+    store.replace(init_image_object_name(name, "shared"), b"")
     assert not memory.has_init_image(name)
     memory.keep_init_image(memory.image(picture.key))
     assert memory.init_image(name) == whole
@@ -314,7 +314,7 @@ def test_a_thumbnail_is_made_once_and_deleted_with_its_picture(memory, recipe, r
     small = memory.thumbnail(picture.key, "mine")
     with Image.open(io.BytesIO(small)) as image:
         assert (image.format, image.size, image.info.get("xmp")) == ("WEBP", (384, 192), None)
-    assert sorted(memory.store.names()) == [object_name(picture.key), thumbnail_object(picture.key)]
+    assert sorted(memory.store.names()) == [object_name(picture.key), thumbnail_object_name(picture.key)]
     memory.store.delete(object_name(picture.key))
     assert memory.thumbnail(picture.key, "mine") == small  # the stored thumbnail, although its picture is gone
     with pytest.raises(Forgotten):

@@ -19,7 +19,7 @@ from memo.index import Index, Labels, open_index, open_sibling
 from memo.judge.feedback import Label
 from memo.memory import object_name
 from memo.points import open_client
-from memo.thumbnail import thumbnail_object
+from memo.thumbnail import thumbnail_object_name
 from memoaized.cli import main
 from memoaized.reindex import re_embed, serve_index
 from memoaized.up import DataFolderLock, free_port
@@ -247,7 +247,7 @@ def test_unreadable_files_are_reported_and_the_others_are_indexed(index_of: Inde
     for name, data in bad.items():
         store.put(name, data)
     store.put("note.txt", b"no picture")
-    store.put(thumbnail_object(filled[0].key), b"belongs to its picture")
+    store.put(thumbnail_object_name(filled[0].key), b"belongs to its picture")
     report = re_embed(NEW, index_of(NEW), store, lines.append)
     assert (report.pictures, report.unreadable) == (5, sorted(bad))
     assert all(any(line.startswith(f"unreadable: {name}: ") for line in lines) for name in bad)

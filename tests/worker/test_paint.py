@@ -14,7 +14,7 @@ from jobs.serialize import job_to_generation
 from jobs.store.job_store import open_job_store
 from memo import BadSetup, Unavailable, read_png
 from memo.index import open_index
-from memo.init_image import init_image_object
+from memo.init_image import init_image_object_name
 from tests.real import painted, two_colours, wait_for
 from worker.paint import MAX_ATTEMPTS
 from worker.painters.port import Progress, TooLarge
@@ -38,8 +38,8 @@ def test_a_damaged_initial_picture_fails_its_job_at_once_and_says_what_to_do(run
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
     name = memory.keep_init_image(file.getvalue())
-    memory.store.delete(init_image_object(name, "shared"))
-    memory.store.put(init_image_object(name, "shared"), file.getvalue()[:60] if kept == b"half" else kept)
+    memory.store.delete(init_image_object_name(name, "shared"))
+    memory.store.put(init_image_object_name(name, "shared"), file.getvalue()[:60] if kept == b"half" else kept)
     job = job_store.submissions.open_job(
         replace(recipe, steps=4, init_image=name), reason="", scope="shared", joinable=True
     )
