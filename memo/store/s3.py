@@ -21,7 +21,7 @@ from memo.errors import BadSetup, Forgotten, Unavailable
 
 from .port import PNG
 
-PROBES, PROBE = "check/", bytes(range(256))  # prefix and bytes of the object that tries the store
+PROBES, PROBE = "check/", bytes(range(256))  # prefix and bytes of the object that checks the server
 CONFLICT_WAITS = (0.1, 0.5, 2.0)  # seconds after each refused attempt to write
 
 
@@ -45,7 +45,7 @@ class S3Store:
         """`linker` is the client that signs links, for an endpoint that users reach; None makes no links."""
         self.linker = linker
         self.client, self.bucket = client, location.bucket
-        self.is_proven = False  # whether an object that this process wrote came back unaltered
+        self.is_verified = False  # whether an object that this process wrote came back unaltered
         self.prefix = location.prefix and location.prefix.rstrip("/") + "/"
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
@@ -69,7 +69,7 @@ class S3Store:
         """
         for wait in CONFLICT_WAITS:
             try:
-                self.prove()
+                self.verify()
                 return self.send(name, data, content_type, **conditions)
             except ClientError as error:
                 if status(error) != 409:
@@ -79,18 +79,18 @@ class S3Store:
         raise Unavailable(f"the picture store refused to write {name}: {conflict}") from conflict
 
     def send(self, name: str, data: bytes, content_type: str, **conditions: str) -> None:
-        """See `write`."""
+        """Send an object once. Raises as `write` does, and ClientError for a 409."""
         with translate_errors():
             self.client.put_object(
                 Bucket=self.bucket, Key=self.prefix + name, Body=data, ContentType=content_type, **conditions
             )
 
-    def prove(self) -> None:
-        """Once in a process, raise Unavailable if an object comes back altered: some servers and proxies alter them.
+    def verify(self) -> None:
+        """Write and read back a small object, once per process; raises Unavailable if it comes back altered.
 
-        The name is random, so that no other process writes or reads this object.
+        Some servers and proxies alter objects. The name is random, so that no other process writes or reads it.
         """
-        if self.is_proven:
+        if self.is_verified:
             return
         name = PROBES + secrets.token_hex(8)
         self.send(name, PROBE, "application/octet-stream")
@@ -101,7 +101,7 @@ class S3Store:
                 f"the picture store alters objects: of {len(PROBE)} bytes sent, {len(stored)} were stored, which "
                 f"begin {stored[:12]!r}. Check the server and the proxies before it"
             )
-        self.is_proven = True
+        self.is_verified = True
 
     def get(self, name: str) -> bytes:
         """See Store."""
