@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from jobs.models import ADAPTERS, adapter_digest, split_adapter
 from memo import BadSetup
 
-DORA = ("dora_scale", "lora_magnitude_vector")  # parts of names in files of DoRA adapters, which loaders wear as LoRA
+DORA = ("dora_scale", "lora_magnitude_vector")  # parts of weights' names in DoRA files, which loaders take for LoRA
 NETWORK, TEXT_ENCODERS = "unet", ("text_encoder", "text_encoder_2")  # parts of a pipeline
 MATCHING_AXES = {"A.weight": 1, "B.weight": 0}  # the axis of each low-rank matrix that must match its layer's weight
 
@@ -85,7 +85,7 @@ class Adapters:
             self.pipe.load_lora_into_text_encoder(state, alphas, network, prefix=part, adapter_name=name)
 
     def check_all_loaded(self, part: str, state: Mapping[str, Tensor], digest: str) -> None:
-        """Raise ValueError if this part has no place for some of its layers, or the model none for whole parts.
+        """Raise ValueError if the file has layers that this part lacks, or layers of parts that the model lacks.
 
         Layers of other parts are checked when those are loaded.
         """
@@ -137,18 +137,18 @@ class PipelineAdapters:
         self.loaded.add(digest)
 
     def check_layers(self, state: Mapping[str, Tensor]) -> None:
-        """Raise ValueError for a file that would change the networks themselves, or fail halfway through loading."""
+        """Raise ValueError for a file that would replace the networks' own weights, or fail while it is loaded."""
         layers = dict(nn.ModuleDict(self.networks).named_modules())
         for key, matrix in state.items():
             if "lora" not in key:
-                raise ValueError(f"besides low-rank layers it holds {key}")
+                raise ValueError(f"it holds {key}, which is not a low-rank layer")
             name, _, matrix_name = key.rpartition(".lora_")
             weight, axis = getattr(layers.get(name), "weight", None), MATCHING_AXES.get(matrix_name)
             if weight is not None and axis is not None and matrix.shape[axis] != weight.shape[axis]:
-                raise ValueError(f"its {key} is for a layer of {matrix.shape[axis]}, not {weight.shape[axis]}")
+                raise ValueError(f"its {key} is for a layer of size {matrix.shape[axis]}, not {weight.shape[axis]}")
 
     def check_all_loaded(self, state: Mapping[str, Tensor], digest: str) -> None:
-        """Raise ValueError if diffusers skipped layers of the file that the model does not have."""
+        """Raise ValueError if diffusers skipped layers of the file because the model lacks them."""
         layers = layer_names(state)
         check_count(min(len(layers), count_loaded(self.networks.values(), digest)), len(layers))
 
@@ -164,7 +164,7 @@ def pipeline_adapters(pipe: Any, folder: Path) -> PipelineAdapters | None:
 
 
 def layer_names(state: Mapping[str, Tensor]) -> set[str]:
-    """The layers that a file is for, each by the part of its weights' names before "lora"."""
+    """The names of the layers that a file is for: the part of each weight's name before "lora"."""
     return {key.rpartition("lora")[0] for key in state}
 
 
@@ -175,7 +175,7 @@ def count_loaded(networks: Iterable[nn.Module], digest: str) -> int:
 
 
 def check_count(loaded: int, total: int) -> None:
-    """Raise ValueError if layers of a file were left out, because the model does not have them."""
+    """Raise ValueError if not all layers of a file were loaded, because the model lacks the others."""
     if loaded < total:
         raise ValueError(f"this model has a place for {loaded} of its {total} layers")
 
@@ -204,7 +204,7 @@ def check_file(path: Path, digest: str) -> None:
 
 @contextmanager
 def errors_naming(path: Path) -> Iterator[None]:
-    """Turn any error of reading or loading the adapter file into BadSetup with its name."""
+    """Raise any error of reading or loading an adapter's file as BadSetup with the file's name."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

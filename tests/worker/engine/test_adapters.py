@@ -148,9 +148,9 @@ UNFIT = {  # files that diffusers would load in part, or that would change the n
     "for another network": ("unet.down_blocks.0.attn.to_q", 32, "has a place for 1 of its 2 layers"),
     "deeper": (f"{BLOCK}.9.attn.to_q", 32, "has a place for 1 of its 2 layers"),
     "a third encoder's": ("text_encoder_3.block.0.q", 32, "has a place for 1 of its 2 layers"),
-    "narrower": (f"{BLOCK}.0.attn.to_v", 16, "is for a layer of 16, not 32"),
-    "wider, as control models are": (f"{BLOCK}.0.attn.to_v", 64, "is for a layer of 64, not 32"),
-    "norms, as control models have": (f"{BLOCK}.0.attn.norm_q.weight", 16, "besides low-rank layers it holds"),
+    "narrower": (f"{BLOCK}.0.attn.to_v", 16, "is for a layer of size 16, not 32"),
+    "wider, as control models are": (f"{BLOCK}.0.attn.to_v", 64, "is for a layer of size 64, not 32"),
+    "norms, as control models have": (f"{BLOCK}.0.attn.norm_q.weight", 16, "which is not a low-rank layer"),
 }
 
 
