@@ -1,7 +1,7 @@
 """A background thread that starts with its first task and does all the work of one object.
 
-A GPU's libraries cache their plans per thread, so a network is best called from one thread only. The thread holds its
-owner only while it works; a painter that is no longer used can be collected, and the thread then ends.
+A GPU's libraries cache their plans per thread, so a network is best called from one thread only. The thread refers to
+its owner only while it works, so a painter that is no longer used can be garbage-collected; the thread then ends.
 
 At the end of the process, each thread finishes what it is doing: a thread that is inside torch while the interpreter
 ends would abort the process.

@@ -1,7 +1,7 @@
 """Finds numbers that overflowed in what networks compute, so that no picture is made of them.
 
-Weights that are no numbers, adapters that are far too strong, and half precision lead to infinite values or to NaN,
-which end as black pixels. Knows tensors and autoencoders; neither prompts nor queues.
+Weights that are NaN, adapters that are far too strong, and half precision lead to infinite values or NaN, which then
+become black pixels. Knows tensors and autoencoders; neither prompts nor queues.
 """
 
 import logging
@@ -15,7 +15,7 @@ from memo import MemoError
 
 log = logging.getLogger(__name__)
 
-LARGEST = 1e6  # of latents; the noisiest schedules begin with some thousands
+LARGEST = 1e6  # magnitude of a sound latent; the noisiest schedules begin with some thousands
 
 
 class Overflow(MemoError):
@@ -27,7 +27,7 @@ class Overflow(MemoError):
 
 
 def sound_rows(numbers: Tensor) -> list[bool]:
-    """For each row of (n, …), whether all its numbers are finite and of a usual size."""
+    """For each row of (n, …), whether all its numbers are finite and below LARGEST."""
     largest = numbers.detach().abs().flatten(1).amax(1).float()
     sound: list[bool] = (largest < LARGEST).tolist()  # False for NaN, too
     return sound
@@ -39,19 +39,19 @@ def all_finite(numbers: Tensor) -> bool:
 
 
 class OverflowWatch:
-    """Notes which rows of a network's output overflow, for pipelines, which call the network themselves."""
+    """Notes which rows of a network's output overflow, for pipelines, which call the network on their own."""
 
     def __init__(self, network: Any) -> None:
         self.bad_rows: set[int] = set()
         if network is not None:
-            network.register_forward_hook(self.look)
+            network.register_forward_hook(self.note_rows)
 
-    def look(self, _network: Any, _arguments: Any, output: Any) -> None:
+    def note_rows(self, _network: Any, _arguments: Any, output: Any) -> None:
         """Note the rows of one call that overflowed."""
         self.bad_rows |= {number for number, sound in enumerate(sound_rows(output[0])) if not sound}
 
     def take(self, count: int) -> set[int]:
-        """Numbers of the paintings, of `count`, whose rows overflowed since the last call.
+        """Which of `count` paintings, numbered from 0, have rows that overflowed since the last call.
 
         With guidance, the rows of all negative prompts come before those of all prompts.
         """

@@ -54,8 +54,8 @@ class Upscaler(Protocol):
 class NetworkUpscaler:
     """Enlarges with a small network on the CPU, in tiles whose margins cover the network's receptive field.
 
-    So tiles give the same picture as one pass, except for rounding: the order of sums depends on a tile's size, and
-    of 17 million values of noise 5 differed by one level of 255.
+    So tiles give the same picture as one pass, except for rounding: the order of sums depends on a tile's size. In a
+    picture of noise, 5 of 17 million values differed by one level of 255.
     """
 
     def __init__(self, network: "EnlargingNetwork", tile: int = TILE) -> None:
