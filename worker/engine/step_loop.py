@@ -122,13 +122,13 @@ class StepLoop:
         self.meter = meter or Meter(lambda: 0.0, measured=False)
         self.device, self.buckets = torch.device(device), sorted(buckets)
         self.reproducible_rows = reproducible_rows or 2 * batch_sizes.max_size
-        self.usual_shape: tuple[int, ...] | None = None  # whose steps `batch_sizes` times; by default the first shape
+        self.usual_shape: tuple[int, ...] | None = None  # the shape whose steps are timed; by default the first one
         self.waiting: list[Painting] = []
         self.active: list[Painting] = []
         self.thread = OnDemandThread("step loop", lambda: self.waiting or self.active, self.tick_or_fail)
         self.changed = self.thread.changed
         self.tick_seconds = 0.0  # duration of the last tick
-        self.last_error: Exception | None = None  # of a step, except for full memory
+        self.last_error: Exception | None = None  # the last error of a step, unless memory was full
 
     def paint(self, painting: Painting, on_step: OnLatentStep) -> Tensor:
         """The latents (channels, height, width). `on_step` is called after each step and may raise to cancel."""
@@ -200,7 +200,7 @@ class StepLoop:
         )
 
     def relative_area(self, painting: Painting) -> float:
-        """Its area in pictures of the usual size: roughly its share of a step's time and memory."""
+        """The area of a painting in pictures of the usual size: roughly its share of a step's time and memory."""
         return math.prod(painting.shape[1:]) / math.prod((self.usual_shape or painting.shape)[1:])
 
     def advance_or_fail(self, paintings: Sequence[Painting]) -> None:
@@ -283,7 +283,7 @@ class StepLoop:
                 fail(painting, self.last_error)
 
     def finish_step(self, painting: Painting, seconds: float) -> None:
-        """Count a step that took so many seconds, and report it; after the last step, send the latents."""
+        """Count a step that took `seconds` and report it; after the last step, send the latents."""
         painting.pending_noise = None
         painting.step += 1
         seconds_left = max(seconds, self.tick_seconds) * (len(painting.table) - painting.step)
