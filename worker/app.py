@@ -112,7 +112,7 @@ def connect_painting(
         job_store = open_job_store(jobs.redis)
         painters = Painters(queues.catalogue, load_painter or (lambda model: open_painter(model, options)))
         device = painters(queues.listen()[0]).device
-        memory = open_memory(replace(memo, judge="rules"))  # a worker matches no prompts: any judge will do
+        memory = open_memory(replace(memo, judge="rules"))  # a worker compares no prompts: the cheapest judge will do
         runner = PaintingRunner(job_store, memory, painters.for_recipe)
         runner.painter_states = painters.state
         runner.give_up = lambda: os.kill(os.getpid(), signal.SIGTERM)  # hands back its other paintings

@@ -1,7 +1,7 @@
-"""Looks at a painted picture before it is kept: one flat colour is no picture, unless the prompt asks for it.
+"""Checks a painted picture before it is kept: one flat colour does not count, unless the prompt asks for it.
 
-Overflowed numbers end as black pixels, and services send a black picture instead of one they refuse. Knows pictures
-and prompts; no models.
+Overflowed numbers become black pixels, and services send a black picture in place of one that they refuse. Knows
+pictures and prompts; no models.
 """
 
 import re
@@ -13,7 +13,7 @@ from memo.judge.english import COLOURS, INVISIBLE_WORDS, PHRASE_FILLERS, PREPOSI
 
 FLAT = 2  # levels of 255 between the darkest and the brightest pixel of a flat colour: JPEG files are not exact
 WORD = re.compile(r"[^\W\d_]+")
-PLAIN_WORDS = frozenset(  # prompts of these words alone, and of words that show no thing, can be a single colour
+PLAIN_WORDS = frozenset(  # a prompt of only these words, and words that name no thing, may ask for a single colour
     """plain solid blank empty flat uniform pure monochrome smooth clear nothing void background backdrop wallpaper
     canvas colour color coloured colored swatch texture surface paper screen square rectangle wall sky fog mist snow
     night dark darkness light bright pale deep thick dense overcast minimal minimalist minimalistic minimalism

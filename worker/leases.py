@@ -1,4 +1,4 @@
-"""What every worker does beside painting: it renews leases, and looks after queue, index and old init images.
+"""What every worker does besides painting: it renews leases, and looks after queue, index and old init images.
 
 Paintings of dead workers go back into the queue, pictures that had to wait for the index are indexed, and init images
 that nobody used are removed. Leases have a thread of their own, because the rest may take long: all files of a new
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 PERIOD = 4.0  # seconds; a lease lasts several of them
 SILENT_SECONDS = 3600.0  # after which a painting that reports nothing counts as hanging, and is left to other workers
 SWEEP_SECONDS = 300.0  # between two searches for paintings that ended unnoticed, such as cancelled ones
-UNNOTICED_SECONDS = 10.0  # a painting waits so long beside a free worker only if its message was lost
+UNNOTICED_SECONDS = 10.0  # a painting waits this long while a worker is free only if its message was lost
 
 
 class LeaseKeeper:
@@ -150,7 +150,7 @@ class LeaseKeeper:
             self.runner.memory.painting_ended(painting)
 
     def remove_unused_init_images(self) -> None:
-        """Remove old init images that no picture was painted from; others are deleted with the last such picture."""
+        """Remove old init images that no picture was painted from; the others are deleted with their last picture."""
         job_store = self.runner.job_store
         for init_image, scope in job_store.backlog.old_init_images():
             self.runner.memory.release_init_image(init_image, scope)

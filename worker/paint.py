@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
 PREVIEW_SECONDS = 0.7  # between two previews of a painting
 STORE_WAIT = 0.5, 5.0  # seconds before the store is tried again: the first wait, and the longest after doubling
-OCCUPIED_SECONDS = 1.0  # the longest wait before a thread that may claim nothing now asks again
+OCCUPIED_SECONDS = 1.0  # the longest that a thread waits after it was refused a claim
 MAX_FAILURES = 3  # paintings in a row that fail unexpectedly: then the worker is broken, not the paintings
 
 Result = TypeVar("Result")
@@ -107,7 +107,7 @@ class PaintingRunner:
         return {**counts, "painters": self.painter_states()}
 
     def paint_claimed(self, claim: Claim) -> str:
-        """Paint; if the queue stops answering, the claim is released once it answers again, or its lease runs out."""
+        """Paint; if the queue stops answering, the claim is released when it answers again or the lease runs out."""
         painting = claim.painting
         alone = " alone, because a worker died while painting it" if claim.suspect else ""
         log.info("painting %s%s: %r, attempt %d", painting, alone, claim.recipe.prompt, claim.attempt)
@@ -127,7 +127,7 @@ class PaintingRunner:
     def release_left(self) -> list[str]:
         """Put paintings that were left during an outage of the queue back into it; returns their models.
 
-        So they do not count as killers of their worker. Raises Unavailable.
+        So these attempts do not count as deaths of their worker. Raises Unavailable.
         """
         released = []
         while self.left:
@@ -153,7 +153,7 @@ class PaintingRunner:
             return self.fail(claim, str(error))
         except Exception as error:  # tried again, then shown to the user
             log.exception("painting %s failed", claim.painting)
-            self.suspect(claim.painting)
+            self.count_failure(claim.painting)
             return self.try_later(claim, f"{type(error).__name__}: {error}")
 
     def try_later(self, claim: Claim, error: str) -> str:
@@ -166,8 +166,8 @@ class PaintingRunner:
         )
         return "left"
 
-    def suspect(self, painting: str) -> None:
-        """End this worker if nothing succeeds on it any more, as after a fault of the GPU."""
+    def count_failure(self, painting: str) -> None:
+        """Count an unexpected failure; after MAX_FAILURES in a row, end this worker, since its GPU may be faulty."""
         self.faulty.add(painting)
         if len(self.faulty) >= MAX_FAILURES:
             log.critical("%d paintings in a row failed here: this worker ends, to be restarted", MAX_FAILURES)
@@ -218,7 +218,7 @@ class PaintingRunner:
             raise Stopped(answer)
 
     def paint_and_keep(self, claim: Claim) -> Picture | None:
-        """Paint and keep the picture; returns None if another worker has kept one of this key meanwhile."""
+        """Paint and keep the picture; returns None if another worker kept a picture with this key meanwhile."""
         picture, png = self.render(claim)
         return picture if self.wait_for_store(claim, lambda: self.memory.keep(picture, png)) else None
 
