@@ -225,7 +225,7 @@ class DiffusionPainter:
 
 
 def scale_to_recipe(image: Image.Image, recipe: Recipe, upscaler: Upscaler | None) -> Image.Image:
-    """The image in the recipe's size: if it is too small, upscaled once; the rest is resampled."""
+    """The image in the recipe's size: upscaled once if it is too small, then resampled if it does not fit."""
     if upscaler is not None and image.width < recipe.width:
         image = upscaler(image, prompt=recipe.prompt, seed=seed_of(recipe))
     size = (recipe.width, recipe.height)
@@ -235,7 +235,7 @@ def scale_to_recipe(image: Image.Image, recipe: Recipe, upscaler: Upscaler | Non
 def seed_of(recipe: Recipe) -> int:
     """The recipe's seed; raises BadSetup for a wish, which has none."""
     if recipe.seed is None:
-        raise BadSetup("a wish cannot be painted: draw a seed first")
+        raise BadSetup("a wish cannot be painted: choose a seed first")
     return recipe.seed
 
 
@@ -299,7 +299,7 @@ def load_own_model(description: dict[str, Any], folder: Path, device: Device) ->
 
 
 def weight_options(part: str, folder: Path) -> dict[str, Any]:
-    """Options of `from_pretrained`: local safetensors only, in float32; the fp16 variant if that is what exists."""
+    """Options of `from_pretrained`: local safetensors only, in float32; the fp16 variant if that is what is there."""
     options: dict[str, Any] = {
         "use_safetensors": True,
         "local_files_only": True,

@@ -250,7 +250,7 @@ class PipelinePainter:
         return image
 
     def explain_unread(self, prompt: str) -> tuple[str, ...]:
-        """A note on what not even the tokenizer with the longest texts reads of a prompt."""
+        """A note on the part of a prompt that even the text encoder with the highest limit does not read."""
         names = [name for name in ("tokenizer", "tokenizer_2", "tokenizer_3") if getattr(self.pipe, name, None)]
         limits = {name: self.prompt_length(getattr(self.pipe, name)) for name in names if "prompt" in self.parameters}
         if not limits:
@@ -259,7 +259,7 @@ class PipelinePainter:
         return explain_unread(find_unread(getattr(self.pipe, longest), prompt, limits[longest]), limits[longest])
 
     def prompt_length(self, tokenizer: Any) -> int:
-        """The number of tokens that the pipeline reads with a tokenizer: CLIP's own limit, or its argument for T5."""
+        """The number of tokens that a tokenizer passes on: CLIP's own limit, or for T5 the limit of the call."""
         limit = int(tokenizer.model_max_length)
         argument = self.parameters.get(PROMPT_LENGTH)
         chosen = self.extra_arguments.get(PROMPT_LENGTH, argument.default if argument else limit)
@@ -344,7 +344,7 @@ def open_pipeline(
 
 
 def image_to_image_pipeline(pipe: Any) -> Any:
-    """The image-to-image pipeline over the same parts; None if there is no known one."""
+    """The image-to-image pipeline over the same parts; None if we know of none."""
     name = type(pipe).__name__
     if name not in IMAGE_TO_IMAGE_PIPELINES:
         return None

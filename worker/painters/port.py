@@ -36,7 +36,7 @@ def remedy_for_overflow(recipe: Recipe, device: object) -> str:
     if recipe.adapter:
         name, _, weight = recipe.adapter.partition("@")[0].partition(":")
         return f"the adapter {name} at weight {weight} may be too strong or damaged; lower its weight or leave it out"
-    if "float16" in str(device):  # bfloat16 is in it, too
+    if "float16" in str(device):  # bfloat16, too
         return f"the model may not be made for {device}; WORKER_DTYPE=float32 has room for larger numbers"
     return "weights of the model may be damaged; add the model again"
 
@@ -63,7 +63,7 @@ class Painter(Protocol):
     metered: bool  # whether joules are measured rather than estimated
 
     def state(self) -> Mapping[str, float]:
-        """The current load for the workers' page and metrics: `batch_size`, `step_ms`, `gpu_mb` …"""
+        """The current load, for the page on workers and for metrics: `batch_size`, `step_ms`, `gpu_mb` …"""
 
     def __call__(
         self, recipe: Recipe, on_step: OnStep, init_image: Image.Image | None = None, turn: Turn = ANY_TURN
