@@ -42,7 +42,7 @@ NUMBERS = {
     "several": 3,
     "many": 4,
 }
-NUMBER_REACH = 4  # the number of a thing is searched in so many words before it
+NUMBER_REACH = 4  # a thing's number is looked for in this many words before it
 MAX_NAME_WORDS = 5
 MIN_MEANING = 0.62  # cosine similarity from which an unknown word counts as a thing, if the prompt names none
 MAX_NOTED = 8  # words in a note
