@@ -16,6 +16,7 @@ from jobs.models import ADAPTERS
 from memo import BadSetup
 
 AUTO = "auto"
+CGROUP = Path("/sys/fs/cgroup")  # of version 2: inside a container, the container's own
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,7 +42,7 @@ class Device:
         if self.cuda:
             reserve = torch.cuda.memory_reserved(self.name) - torch.cuda.memory_allocated(self.name)
             return int(torch.cuda.mem_get_info(self.name)[0]) + reserve
-        return int(psutil.virtual_memory().available)
+        return free_main_memory()
 
     def move(self, module: Any) -> Any:
         """The module moved to this device and dtype, in the memory layout that is fastest there."""
@@ -83,6 +84,22 @@ def check_gpu(name: str, gpu_count: int) -> str:
         )
         raise BadSetup(f"WORKER_DEVICE={name}: no such GPU, {reason}; WORKER_DEVICE=cpu paints on the CPU")
     return f"cuda:{number}"
+
+
+def free_main_memory(cgroup: Path = CGROUP) -> int:
+    """Free main memory in bytes, and at most what the container's limit leaves.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except OSError:
+        return free
+    if limit == "max":
+        return free
+    return min(free, int(limit) - int(used) + int(statistics["inactive_file"]))  # the kernel drops these files' pages
 
 
 def check_memory(model: str, weight_count: int, device: Device) -> None:

@@ -1,11 +1,13 @@
 """Devices: a GPU that is configured and missing is never silently replaced by the CPU."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from memo import BadSetup
-from worker.engine.device import Device, check_memory, count_weights, open_device
+from worker.engine.device import Device, check_memory, count_weights, free_main_memory, open_device
 
 
 def test_without_a_gpu_auto_means_the_cpu_in_float32(monkeypatch):
@@ -53,3 +55,13 @@ def test_weights_are_counted_once_and_without_adapters(tmp_path):
     save_file({"a": torch.zeros(3, 5).half()}, folder / "unet" / "model.fp16.safetensors")
     save_file({"a": torch.zeros(100)}, folder / "adapters" / "ink.safetensors")
     assert count_weights(folder) == 17
+
+
+@pytest.mark.parametrize(("limit", "free"), [("1048576", 1048576 - 700_000 + 200_000), ("max", None), (None, None)])
+def test_free_main_memory_is_what_the_containers_limit_leaves(tmp_path, monkeypatch, limit, free):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**40))
+    for name, text in {"memory.current": "700000\n", "memory.stat": "anon 500000\ninactive_file 200000\n"}.items():
+        (tmp_path / name).write_text(text)
+    if limit:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+    assert free_main_memory(tmp_path) == (free or 2**40)
