@@ -195,11 +195,12 @@ count(prefix, request.job.minute, {
 
 # ARGV: prefix, token, now, lease end, ttl of `served`, worker, seconds of draining, model, model … Claims the next
 # painting: the first one queued for the user with the fewest running paintings, and among such users for the one who
-# was served longest ago. A suspect, a painting whose worker died beside it, is painted alone: a worker that paints
-# others waits until they have ended. It waits for so many seconds, then paints others for as long, and so on: else
-# one painting that hangs would stop a whole worker. A worker that paints a suspect claims nothing else.
+# was served longest ago. A suspect is a painting during which a worker died; it is painted alone. If the next one is
+# a suspect, a busy worker claims nothing for the seconds of draining, so that its own paintings can end. Then it
+# claims others for as long, and so on: otherwise one painting that hangs would stop the whole worker. A worker that
+# paints a suspect claims nothing else.
 # Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt, '1' for a suspect}, nil when
-# nothing waits, or 'later' when the worker must wait for the end of its paintings.
+# nothing waits, or 'later' when the worker must wait for its paintings to end.
 CLAIM = (
     QUEUE
     + """
