@@ -1,4 +1,7 @@
-"""Runs one part: `python -m bench.fuzz pictures --count 20000 --seed 1`; exits with 1 if anything failed."""
+"""Runs one part: `python -m bench.fuzz pictures --count 20000 --seed 1`; exits with 1 if anything failed.
+
+Request bodies need a running fleet: see `python -m bench.fuzz.bodies`.
+"""
 
 import argparse
 import importlib

@@ -5,6 +5,8 @@ process. Each body is a valid one with a few fields replaced by hostile values, 
 """
 
 import argparse
+import base64
+import io
 import json
 import logging
 import tempfile
@@ -20,6 +22,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from bench.fleet import MODELS, start_fleet
 from jobs.models import Catalogue
@@ -71,19 +74,28 @@ class Dialect:
     forms: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
+def small_png() -> bytes:
+    """A picture of 8 × 8 pixels."""
+    file = io.BytesIO()
+    Image.radial_gradient("L").resize((8, 8)).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+PNG = small_png()
+PNG_TEXT = base64.b64encode(PNG).decode()
 SMALL = {"prompt": FOX, "width": 128, "height": 128, "steps": 2}
 DIALECTS = {
     "native": Dialect({"/api/v1/jobs": SMALL}, (*FIELDS, MEMO, COUNT, USER, PRIORITY, WEBHOOK)),
     "openai": Dialect(
         {"/v1/images/generations": {"prompt": FOX, "size": "128x128", "num_inference_steps": 2}},
         openai.FIELDS,
-        {"/v1/images/edits": {"prompt": FOX.encode(), "size": b"128x128", "image": b"iVBORw0KGgo="}},
+        {"/v1/images/edits": {"prompt": FOX.encode(), "size": b"128x128", "image": PNG}},
     ),
     "a1111": Dialect(
         {
             "/sdapi/v1/txt2img": SMALL,
-            "/sdapi/v1/img2img": {**SMALL, "init_images": ["iVBORw0KGgo="]},
-            "/sdapi/v1/png-info": {"image": "iVBORw0KGgo="},
+            "/sdapi/v1/img2img": {**SMALL, "init_images": [PNG_TEXT]},
+            "/sdapi/v1/png-info": {"image": PNG_TEXT},
             "/sdapi/v1/options": {"sd_model_checkpoint": "stickers"},
             "/internal/progress": {"id_task": "task(fox)"},
         },
@@ -177,6 +189,10 @@ VALUE = st.one_of(
     ),
     st.integers(1, 3000).map(lambda depth: nest(depth)),
 )
+USUAL = st.sampled_from(
+    (1, 2, 3, 8, 20, 64, 128, 0.5, 0, 7.5, -1, True, False, None, [], {}, "", "1", "128", "1.0", "true", "FALSE")
+    + ("stickers", "auto", "exact", "euler", "Euler a", "DDIM", "karras", "png", "b64_json", "url", "me", FOX)
+)
 HEADER = st.dictionaries(
     st.sampled_from(HEADERS), st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=300), max_size=1
 )
@@ -186,7 +202,12 @@ PARTS = st.lists(
             ("image", "image[]", "mask", "prompt", "n", "size", "seed", "stream", "memo", "user", "x", "")
         ),
         st.sampled_from((None, "", "fox.png", '../fox"\\.png', "a" * 3000)),
-        st.one_of(st.binary(max_size=60), TEXT.map(lambda text: text.encode(errors="surrogatepass"))),
+        st.one_of(
+            USUAL.map(lambda value: str(value).encode()),
+            st.just(PNG),
+            st.binary(max_size=60),
+            TEXT.map(lambda text: text.encode(errors="surrogatepass")),
+        ),
     ),
     max_size=5,
 )
@@ -199,8 +220,15 @@ def json_body(drawn: tuple[str, bytes], content_type: str, headers: Mapping[str,
 
 
 def changes(fields: Sequence[str]) -> st.SearchStrategy[dict[str, Any]]:
-    """Up to four fields with other values; a few are unknown, and the rest the dialect's."""
-    return st.dictionaries(st.one_of(*[st.sampled_from(sorted(fields))] * 6, TEXT), VALUE, min_size=1, max_size=4)
+    """Fields with other values: one or two with usual ones, the prompt alone, or up to four with hostile ones.
+
+    Only hostile values would be refused nearly always, and what comes after reading a request would not be tried.
+    """
+    known = st.sampled_from(sorted(fields))
+    usual = st.dictionaries(known, USUAL, min_size=1, max_size=2)
+    prompt = st.fixed_dictionaries({"prompt": TEXT})
+    hostile = st.dictionaries(st.one_of(*[known] * 6, TEXT), VALUE, min_size=1, max_size=4)
+    return st.one_of(usual, usual, prompt, hostile)
 
 
 def merge(valid: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
