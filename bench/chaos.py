@@ -1,10 +1,10 @@
 """Test that no job is lost while services fail: several workers paint, and every service fails in turn.
 
-Every few seconds a worker is killed and started again; the store and the index fail for some seconds each; Redis
-refuses to write, and is restarted. Some jobs are poison: they kill each worker that paints them, beside innocent ones
-in other slots. At the end every job must be final, every innocent job done and every poison job failed, no job may
-have two pictures, every picture in the index must have its bytes, and after `reindex` every picture in the store must
-be in the index.
+Every few seconds a worker is killed and started again; the store is away, answers writes with 409, and stores only
+halves of objects, for some seconds each; the index fails; Redis refuses to write, and is restarted. Some jobs are
+poison: they kill each worker that paints them, beside innocent ones in other slots. At the end every job must be
+final, every innocent job done and every poison job failed, no job may have two pictures, every picture in the index
+must have its bytes, and after `reindex` every picture in the store must be in the index.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.fleet import POISON, Fleet, start_fleet, submit
+from bench.fleet.faulty_store import Fault, FaultyStore, serve_faulty_store
 from jobs.job import Job, State
 from jobs.queue import Queue
 from memo import Memory, Unavailable
@@ -31,10 +32,13 @@ JOBS, WORKERS, SLOTS = 500, 3, 4
 POISON_JOBS = 3
 STEPS, STEP_SECONDS = 20, 0.02
 KILL_SECONDS = 4.0  # between two kills of a worker
-OUTAGE_SECONDS = 5.0  # of the store and of the index
+OUTAGE_SECONDS = 5.0  # of the store and of the index, at least
+STORE_FAILURES = 4  # requests that fail in each outage of the store, at least
 REFUSAL_SECONDS = 10.0  # for which Redis refuses to write
 TIMEOUT = 600.0  # seconds for all jobs to finish
-OUTAGES_AT = (0.1, 0.25, 0.4, 0.5)  # shares of finished jobs: the store, the index, Redis' writes and Redis fail
+# Shares of finished jobs at which the store is away, answers 409 and stores halves, and the index, Redis' writes and
+# Redis fail
+OUTAGES_AT = (0.05, 0.12, 0.19, 0.3, 0.4, 0.5)
 HELD_BACK = 0.25  # share of the jobs submitted after the last outage; else a fast fleet may finish before it
 
 
@@ -58,8 +62,11 @@ def main() -> None:
 def measure(folder: Path, text_folder: Path, total: int, workers: int) -> dict[str, Any]:
     """Run the fleet and the outages; returns the results by name."""
     started = time.monotonic()
-    with start_fleet(folder, text_folder, step_seconds=STEP_SECONDS) as fleet:
-        fleet.environment["WORKER_SLOTS"] = str(SLOTS)
+    with (
+        serve_faulty_store() as (store, settings),
+        start_fleet(folder, text_folder, step_seconds=STEP_SECONDS) as fleet,
+    ):
+        fleet.environment |= {**settings, "WORKER_SLOTS": str(SLOTS)}
         names = [f"worker-{number}" for number in range(1, workers + 1)]
         for name in names:
             fleet.start(name)
@@ -67,7 +74,7 @@ def measure(folder: Path, text_folder: Path, total: int, workers: int) -> dict[s
         prompts = make_prompts(total)
         jobs = [submit(queue, prompt, STEPS) for prompt in prompts[: total - int(HELD_BACK * total)]]
         wait_for_first_job(queue, jobs)
-        chaos = Chaos(fleet, names)
+        chaos = Chaos(fleet, store, names)
         finished = wait_for_all(queue, jobs, prompts, chaos)
         wait_for_backlog(queue)
         results: dict[str, Any] = {"jobs": total, "lost": total - len(finished), **count_faults(memory, finished)}
@@ -77,6 +84,7 @@ def measure(folder: Path, text_folder: Path, total: int, workers: int) -> dict[s
         results |= {
             "kills": chaos.kills,
             "deaths": chaos.deaths,
+            "store_failures": {fault.value: count for fault, count in store.failures.items()},
             "ended_after_last_outage_s": round(last - chaos.last_outage, 1),
         }
         results |= {"seconds": round(time.monotonic() - started, 1)}
@@ -92,24 +100,25 @@ def make_prompts(total: int) -> list[str]:
 class Chaos:
     """Kills workers and causes outages, each at its time."""
 
-    def __init__(self, fleet: Fleet, names: list[str]) -> None:
-        self.fleet, self.names, self.kills, self.deaths = fleet, names, 0, 0
+    def __init__(self, fleet: Fleet, store: FaultyStore, names: list[str]) -> None:
+        self.fleet, self.store, self.names, self.kills, self.deaths = fleet, store, names, 0, 0
         self.random = random.Random(1)
-        self.moved_pictures = fleet.pictures.with_name("away")
         self.last_outage = 0.0  # seconds since 1970
         self.started, self.next_kill = time.monotonic(), KILL_SECONDS
         self.outages: list[tuple[float, Action, Action, float]] = [
-            (OUTAGES_AT[0], self.break_store, self.restore_store, OUTAGE_SECONDS),
-            (OUTAGES_AT[1], lambda: fleet.kill("index"), lambda: fleet.start("index"), OUTAGE_SECONDS),
-            (OUTAGES_AT[2], lambda: fleet.limit_redis("1"), lambda: fleet.limit_redis("0"), REFUSAL_SECONDS),
-            (OUTAGES_AT[3], self.restart_redis, lambda: None, OUTAGE_SECONDS),
+            (OUTAGES_AT[0], lambda: self.break_store(Fault.AWAY), self.mend_store, OUTAGE_SECONDS),
+            (OUTAGES_AT[1], lambda: self.break_store(Fault.CONFLICT), self.mend_store, OUTAGE_SECONDS),
+            (OUTAGES_AT[2], lambda: self.break_store(Fault.HALF), self.mend_store, OUTAGE_SECONDS),
+            (OUTAGES_AT[3], lambda: fleet.kill("index"), lambda: fleet.start("index"), OUTAGE_SECONDS),
+            (OUTAGES_AT[4], lambda: fleet.limit_redis("1"), lambda: fleet.limit_redis("0"), REFUSAL_SECONDS),
+            (OUTAGES_AT[5], self.restart_redis, lambda: None, OUTAGE_SECONDS),
         ]
         self.restore_due: tuple[float, Action] | None = None  # when and how the current outage ends
 
     def act(self, finished: float) -> None:
         """Cause or end an outage and kill a worker, if they are due; `finished` is the share of finished jobs."""
         passed = time.monotonic() - self.started
-        if self.restore_due and self.restore_due[0] <= passed:
+        if self.restore_due and self.restore_due[0] <= passed and self.store_failed_enough():
             self.restore_due[1]()
             self.restore_due = None
         elif not self.restore_due and self.outages and self.outages[0][0] <= finished:
@@ -132,15 +141,17 @@ class Chaos:
                 self.fleet.start(name)
                 self.deaths += 1
 
-    def break_store(self) -> None:
-        """Replace the folder of pictures with a file, so that no picture can be written or read."""
-        self.fleet.pictures.rename(self.moved_pictures)
-        self.fleet.pictures.write_text("a file where the folder of pictures was")
+    def break_store(self, fault: Fault) -> None:
+        """Let the store fail in this way."""
+        self.store.fault = fault
 
-    def restore_store(self) -> None:
-        """Put the folder of pictures back."""
-        self.fleet.pictures.unlink()
-        self.moved_pictures.rename(self.fleet.pictures)
+    def store_failed_enough(self) -> bool:
+        """Whether workers have met the current fault of the store, if there is one."""
+        return self.store.fault is Fault.NONE or self.store.failures[self.store.fault] >= STORE_FAILURES
+
+    def mend_store(self) -> None:
+        """Let the store work again."""
+        self.store.fault = Fault.NONE
 
     def restart_redis(self) -> None:
         """Stop Redis with SIGTERM, as an upgrade would, and start it a second later."""
@@ -208,7 +219,7 @@ def count_faults(memory: Memory, finished: list[Job]) -> dict[str, int]:
         "failed": states[State.FAILED],
         "innocent_failed": sum(job.state is State.FAILED and not is_poison(job) for job in finished),
         "poison_failed": sum(job.state is State.FAILED and is_poison(job) for job in finished),
-        "done_without_bytes": sum(object_name(job.recipe.key) not in stored for job in done),
+        "done_without_bytes": sum(not memory.store.exists(object_name(job.recipe.key)) for job in done),
         "painted_twice": len(stored - {object_name(key) for key in keys}),
         "index_without_bytes": sum(object_name(key) not in stored for key in indexed),
         "unindexed": len(stored - {object_name(key) for key in indexed}),

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
-from memo.errors import BadPicture, Forgotten
+from memo.errors import BadPicture, Forgotten, Unavailable
 from memo.image_files.containers import split_png
 from memo.image_files.kinds import describe_file
 
@@ -27,18 +27,29 @@ class CheckedStore:
         self.read_whole: dict[str, None] = {}  # names of objects that were read whole, the oldest first
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
-        """See Store. Replaces a broken object."""
+        """See Store. Replaces a broken object. Raises Unavailable if the end of the data was not stored."""
         if self.store.put(name, data, content_type):
+            self.check_end(name, data)
             return True
         if self.is_whole(name):
             return False
         log.warning("replacing %s in the picture store, which was not a whole picture", name)
-        self.store.replace(name, data, content_type)
+        self.replace(name, data, content_type)
         return True
 
     def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
-        """See Store."""
+        """See Store. Raises Unavailable if the end of the data was not stored."""
         self.store.replace(name, data, content_type)
+        self.check_end(name, data)
+
+    def check_end(self, name: str, data: bytes) -> None:
+        """Raise Unavailable unless the store returns the end of what it says it has stored."""
+        try:
+            stored = self.store.tail(name, len(PNG_END))
+        except Forgotten:
+            stored = b""
+        if stored != data[-len(PNG_END) :]:
+            raise Unavailable(f"the picture store did not keep all {len(data)} bytes of {name}")
 
     def get(self, name: str) -> bytes:
         """See Store. Raises Forgotten for a broken object too."""
