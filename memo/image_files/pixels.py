@@ -61,7 +61,7 @@ def read_pixels(
         if enough and area(image) > LARGE:
             image.draft(None, (2 * enough, 2 * enough))  # does nothing except for JPEG
         if area(image) > MOST_PIXELS:
-            raise BadPicture(f"it has {image.width}×{image.height} px: scale it to at most {MOST_PIXELS:,} px")
+            raise BadPicture(f"it has {image.width}×{image.height} px: scale it to at most {MOST_PIXELS:,} px in all")
         return turn(flatten(reduce(eight_bits(image, data, kind), enough)), find_orientation(image, data, kind))
 
 

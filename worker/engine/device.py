@@ -108,7 +108,7 @@ def check_memory(model: str, weight_count: int, device: Device) -> None:
     if needed > free:
         needs, has, lacks = (f"{size / 2**30:.1f} GiB" for size in (needed, free, needed - free))
         raise BadSetup(
-            f"{model} needs {needs} on {device} for its weights alone, but {has} are free, {lacks} too few:"
+            f"{model} needs {needs} on {device} for its weights alone, but {has} are free, which is {lacks} too few:"
             " stop other programs that use the device, or choose a smaller model or a larger device"
         )
 

@@ -359,7 +359,7 @@ def extra_arguments_of(pipe: Any, description: Mapping[str, Any], folder: Path) 
         return {}
     tokens = description["tokens"]
     if PROMPT_LENGTH not in inspect.signature(pipe.__call__).parameters:
-        raise BadSetup(f"{folder}: tokens is {tokens!r}, but {type(pipe).__name__} takes none: leave it out")
+        raise BadSetup(f"{folder}: tokens is {tokens!r}, but {type(pipe).__name__} has no such limit: leave it out")
     return {PROMPT_LENGTH: tokens}
 
 

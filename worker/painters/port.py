@@ -37,7 +37,7 @@ def remedy_for_overflow(recipe: Recipe, device: object) -> str:
         name, _, weight = recipe.adapter.partition("@")[0].partition(":")
         return f"the adapter {name} at weight {weight} may be too strong or damaged; lower its weight or leave it out"
     if "float16" in str(device):  # bfloat16, too
-        return f"the model may not be made for {device}; WORKER_DTYPE=float32 has room for larger numbers"
+        return f"the model may not work with {device}; WORKER_DTYPE=float32 allows larger numbers"
     return "weights of the model may be damaged; add the model again"
 
 

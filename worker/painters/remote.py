@@ -162,7 +162,7 @@ def connect_hugging_face(description: Mapping[str, Any], options: PainterOptions
         try:
             return image.convert("RGB")  # decodes it
         except (OSError, SyntaxError, ValueError) as error:
-            raise RemoteRefused(f"the response holds no whole picture: {error}") from error
+            raise RemoteRefused(f"the response holds a damaged picture: {error}") from error
 
     return generate
 

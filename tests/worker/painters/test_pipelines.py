@@ -133,7 +133,7 @@ def test_a_model_can_limit_the_tokens_of_a_prompt(one_thread, tmp_path):
 
 def test_tokens_are_refused_for_a_pipeline_that_takes_none(tmp_path):
     write_ddpm(tmp_path)
-    with pytest.raises(BadSetup, match="tokens is 4, but DDPMPipeline takes none: leave it out"):
+    with pytest.raises(BadSetup, match="tokens is 4, but DDPMPipeline has no such limit: leave it out"):
         open_painter(add_fields(tmp_path / "ddpm", tokens=4).model("ddpm"), OPTIONS)
 
 
