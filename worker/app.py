@@ -164,7 +164,7 @@ class ModelQueues:
             if queue in self.queues.consume_from:
                 continue
             if self.is_running:
-                log.info("listening on the queue %s, too", queue)
+                log.info("now listening on the queue %s as well", queue)
                 self.control.add_consumer(queue, destination=[self.hostname])
             else:
                 self.queues.select_add(self.queues.new_missing(queue))

@@ -86,7 +86,7 @@ class PaintingRunner:
         try:
             claim = self.job_store.claims.claim(*models)
         except Unavailable as error:
-            log.warning("could not claim a painting of %s, which another worker will do: %s", models[0], error)
+            log.warning("could not claim a painting of %s, so another worker will: %s", models[0], error)
             return "nothing"
         if claim is None:
             return "nothing"
