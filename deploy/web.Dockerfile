@@ -27,6 +27,7 @@ RUN if [ -n "${TORCH_INDEX}" ]; then \
  && python requirements.py pyproject.toml gpu s3 > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --constraint torch.txt --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./
+COPY disk disk
 COPY memo memo
 COPY jobs jobs
 COPY worker worker
@@ -45,6 +46,7 @@ RUN python requirements.py pyproject.toml s3 > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --requirement requirements.txt \
  && python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None)'
 COPY README.md LICENSE NOTICE ./
+COPY disk disk
 COPY memo memo
 COPY jobs jobs
 COPY worker worker

@@ -27,6 +27,7 @@ RUN if [ -n "${TORCH_INDEX}" ]; then \
  && python requirements.py pyproject.toml gpu s3 > requirements.txt \
  && pip install --no-cache-dir --constraint constraints.txt --constraint torch.txt --requirement requirements.txt
 COPY README.md LICENSE NOTICE ./
+COPY disk disk
 COPY memo memo
 COPY jobs jobs
 COPY worker worker

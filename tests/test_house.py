@@ -13,29 +13,32 @@ import pytest
 
 from tests.real import ROOT
 
-ROOMS = ("memo", "jobs", "worker", "training", "web", "index_server", "memoaized")
+ROOMS = ("disk", "memo", "jobs", "worker", "training", "web", "index_server", "memoaized")
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 MAY_IMPORT = {  # the rooms that each room may import; lazy imports count
-    "memo": set(),
+    "disk": set(),
+    "memo": {"disk"},
     "jobs": {"memo"},
     "worker": {"memo", "jobs"},
     "web": {"memo", "jobs"},
-    "training": {"memo", "jobs", "worker"},
-    "index_server": set(),
-    "memoaized": {"memo", "jobs", "worker", "training", "index_server"},
+    "training": {"disk", "memo", "jobs", "worker"},
+    "index_server": {"disk"},
+    "memoaized": {"disk", "memo", "jobs", "worker", "training", "index_server"},
 }
 FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each folder may import
     "memo.image_files": {"memo"},
     "memo.judge": {"memo"},
-    "memo.store": {"memo", "memo.image_files"},
+    "memo.store": {"disk", "memo", "memo.image_files"},
     "jobs.store": {"jobs", "memo"},
     "jobs.webhooks": {"jobs", "jobs.store", "memo"},
     "worker.engine": {"memo", "jobs"},
     "worker.stickers": {"memo", "worker.engine"},
     "worker.painters": {"memo", "jobs", "worker.engine", "worker.stickers"},
-    "training": {"memo", "jobs"},
-    "training.judge": {"memo", "training", "worker.stickers"},
-    "training.pictures": {"memo", "jobs", "training", "worker.engine", "worker.painters", "worker.stickers"},
+    "training": {"disk", "memo", "jobs"},
+    "training.judge": {"disk", "memo", "training", "worker.stickers"},
+    "training.pictures": {
+        *("disk", "memo", "jobs", "training", "worker.engine", "worker.painters", "worker.stickers"),
+    },
     "training.scenes": {"memo", "training", "worker.stickers"},
     "web.a1111": {"memo", "jobs", "web"},
     "web.api": {"memo", "jobs", "web"},
@@ -45,6 +48,7 @@ FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each f
     "web.pages": {"memo", "jobs", "web", "web.api"},
 }
 BARRED = {  # the packages that each room must not import
+    "disk": {"flask", "celery", "redis", "torch", "numpy", "boto3", "qdrant_client", "qdrant_edge"},
     "memo": {"flask", "celery", "kombu", "redis", "diffusers", "torch", "transformers", "boto3", "qdrant_client"},
     "jobs": {"flask", "werkzeug", "waitress", "torch", "transformers", "diffusers", "boto3", "qdrant_client"},
     "worker": {"flask", "werkzeug", "waitress", "boto3", "qdrant_client"},

@@ -22,6 +22,6 @@ def test_the_index_server_which_imports_no_other_room_has_the_same_format():
 
 
 def test_no_other_file_configures_logging():
-    rooms = ("memo", "jobs", "worker", "training", "web", "index_server", "memoaized")
+    rooms = ("disk", "memo", "jobs", "worker", "training", "web", "index_server", "memoaized")
     files = {file for room in rooms for file in (ROOT / room).rglob("*.py") if "basicConfig(" in file.read_text()}
     assert files == {ROOT / "jobs/log_lines.py", ROOT / "index_server/app.py"}
