@@ -4,12 +4,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+from disk.disk_errors import explain
+from disk.durable_files import create_durably, create_folder, write_durably
 from memo.errors import Forgotten, Unavailable
 
 from .port import PNG
+
+T = TypeVar("T")
 
 
 class FolderStore:
@@ -23,20 +27,20 @@ class FolderStore:
 
     def put(self, name: str, data: bytes, content_type: str = PNG) -> bool:
         """See Store."""
-        return self.write(name, data, write_once)
+        return self.write(name, data, create_durably)
 
     def replace(self, name: str, data: bytes, content_type: str = PNG) -> None:
         """See Store."""
-        self.write(name, data, write_over)
+        self.write(name, data, write_durably)
 
-    def write(self, name: str, data: bytes, write_file: Callable[[Path, bytes], bool]) -> bool:
+    def write(self, name: str, data: bytes, write_file: Callable[[Path, bytes], T]) -> T:
         """Create an object's folder and write it with `write_file`; returns what that returns. Raises Unavailable."""
         path = self.path(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(path.parent)
             return write_file(path, data)
         except OSError as error:
-            raise Unavailable(f"cannot write {path}: {error}") from error
+            raise Unavailable(f"cannot write a picture: {explain(error, path)}") from error
 
     def get(self, name: str) -> bytes:
         """See Store."""
@@ -51,7 +55,7 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Forgotten(name) from None
         except OSError as error:
-            raise Unavailable(f"cannot read {self.path(name)}: {error}") from error
+            raise Unavailable(f"cannot read a picture: {explain(error, self.path(name))}") from error
 
     def exists(self, name: str) -> bool:
         """See Store."""
@@ -62,7 +66,7 @@ class FolderStore:
         try:
             self.path(name).unlink(missing_ok=True)
         except OSError as error:
-            raise Unavailable(f"cannot delete {self.path(name)}: {error}") from error
+            raise Unavailable(f"cannot delete a picture: {explain(error, self.path(name))}") from error
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See Store."""
@@ -83,7 +87,7 @@ class FolderStore:
             with tempfile.TemporaryFile(dir=self.root) as file:
                 file.write(b"writable")
         except OSError as error:
-            raise Unavailable(f"cannot write in {self.root}: {error}") from error
+            raise Unavailable(f"cannot write pictures: {explain(error, self.root)}") from error
 
     def path(self, name: str) -> Path:
         """The file of an object; raises Forgotten for a name that would lead out of the folder."""
@@ -96,50 +100,4 @@ class FolderStore:
 def raise_unless_missing(error: OSError) -> None:
     """Raise Unavailable for a folder that cannot be read, which must not count as empty; a missing one is empty."""
     if not isinstance(error, FileNotFoundError):
-        raise Unavailable(f"cannot list {error.filename}: {error}") from error
-
-
-def write_once(path: Path, data: bytes) -> bool:
-    """Create a file with all its data synced to disk; False if it exists. Raises OSError."""
-    if path.exists():
-        return False
-    try:
-        with written_beside(path, data) as part:
-            os.link(part, path)
-    except FileExistsError:
-        return False
-    sync_folder(path.parent)
-    return True
-
-
-def write_over(path: Path, data: bytes) -> bool:
-    """Replace a file by one with all its data synced to disk; returns True. Raises OSError."""
-    with written_beside(path, data) as part:
-        os.replace(part, path)
-    sync_folder(path.parent)
-    return True
-
-
-@contextmanager
-def written_beside(path: Path, data: bytes) -> Iterator[Path]:
-    """Yield a temporary file in the same folder with the data synced to disk; it is deleted afterwards."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync a folder's entries, so that a new name survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        raise Unavailable(f"cannot list pictures: {explain(error, error.filename)}") from error
