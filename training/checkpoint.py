@@ -5,7 +5,6 @@ state of the random generator, and a resumed run continues exactly as if it had 
 """
 
 import json
-import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from disk.durable_files import move_durably, write_durably
 from memo.errors import BadSetup
 from training import OnRow
 
@@ -44,7 +44,7 @@ def open_run(knobs: Any, *, state: str = STATE, may_change: Sequence[str] = MAY_
             raise BadSetup(f"{folder} holds a run with other knobs ({changed}); choose another folder or delete it")
         if changed:
             (folder / DATASET).unlink(missing_ok=True)
-    config.write_text(json.dumps(values, indent=2))
+    write_durably(config, json.dumps(values, indent=2))
     return folder
 
 
@@ -57,7 +57,7 @@ def difference(old: dict[str, Any], new: dict[str, Any], may_change: Sequence[st
 def save_state(
     folder: Path, *, step: int, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write the state atomically: a kill at any moment leaves either the old or the new file."""
+    """Write the state in one step: a kill or a power cut at any moment leaves either the old or the new file."""
     parts = {
         "step": step,
         "model": model.state_dict(),
@@ -65,7 +65,7 @@ def save_state(
         "optimizer": optimizer.state_dict(),
     }
     torch.save(parts, folder / f"{STATE}.new")
-    os.replace(folder / f"{STATE}.new", folder / STATE)
+    move_durably(folder / f"{STATE}.new", folder / STATE)
 
 
 def load_state(folder: Path, *, model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from disk.durable_files import write_durably
 from jobs.job import State
 from jobs.store.connection import Connection, redis_errors
 from memo import BadSetup, MemoError, Unavailable, now
@@ -63,7 +64,7 @@ def run_training(request: TrainingRequest, on_row: OnRow) -> Path:
     if not request.pack:
         return folder
     packing = load_module(PACKING)
-    (folder / PACKED).write_text(json.dumps({"model": request.pack["out"]}))
+    write_durably(folder / PACKED, json.dumps({"model": request.pack["out"]}))
     model: Path = packing.pack_model(from_json(packing.Knobs, request.pack))
     return model
 

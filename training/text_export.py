@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import shutil
 import tempfile
 import warnings
@@ -14,6 +13,7 @@ import torch
 import transformers
 from transformers import BertModel
 
+from disk.durable_files import move_durably
 from memo.minilm import SHA256, STATE_LAYERS, minilm_folder
 from memo.onnx_embedder import ONNX_NAME, digest, is_intact
 
@@ -55,7 +55,7 @@ def export_text_model(folder: Path) -> Path:
         facts = {"weights": SHA256, "layers": STATE_LAYERS, "onnx": digest(model.read_bytes())}
         manifest.write_text(json.dumps(facts))
         for file in (tokenizer, model, manifest):
-            os.replace(file, folder / file.name)
+            move_durably(file, folder / file.name)
     return path
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from disk.durable_files import write_durably
 from memo.judge.evaluation import figures, threshold
 from memo.judge.labelled_pairs import read_pairs
 from memo.judge.learned import CARD, Card, LearnedJudge, open_learned
@@ -135,7 +136,7 @@ def calibrate(logits: Sequence[float] | Numbers, labels: Sequence[int]) -> tuple
 
 def write_card(folder: Path, card: Card) -> None:
     """Write `judge.json`."""
-    (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n")
+    write_durably(folder / CARD, json.dumps(asdict(card), indent=2) + "\n")
 
 
 if __name__ == "__main__":

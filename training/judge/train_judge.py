@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from disk.durable_files import write_durably
 from memo.errors import BadSetup
 from memo.judge.evaluation import figures
 from memo.judge.labelled_pairs import Pair, read_pairs
@@ -91,7 +92,7 @@ def train(knobs: Knobs) -> Path:
     if knobs.begin:
         model.load_state_dict(torch.load(Path(knobs.begin) / WEIGHTS, weights_only=True))
     averaged = copy.deepcopy(model).requires_grad_(False)
-    (knobs.out / CONFIG).write_text(json.dumps(to_json(knobs), indent=2))
+    write_durably(knobs.out / CONFIG, json.dumps(to_json(knobs), indent=2))
     weights = sum(parameter.numel() for parameter in model.parameters())
     log.info(
         "%d checked pairs, %d by rule, %d held out; %d weights", len(checked), len(by_rule), len(held_out), weights

@@ -20,6 +20,7 @@ from diffusers import (
 )
 from PIL import Image
 
+from disk.durable_files import move_durably
 from memo.errors import BadSetup
 from training.knobs import from_arguments
 from worker.engine.text_encoder import TOKENS, open_text_encoder
@@ -173,7 +174,7 @@ def replace_folder(new_folder: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
-    new_folder.rename(target)
+    move_durably(new_folder, target)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -9,7 +9,6 @@ import copy
 import json
 import logging
 import math
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disk.durable_files import move_durably
 from memo.errors import BadSetup
 from training import OnRow
 from training.captioned_pictures import MIN_PICTURES, open_captioned_pictures
@@ -146,7 +146,7 @@ def open_small_pictures(
 def write_small_pictures(
     path: Path, large: NDArray[np.uint8], scale: int, vae: Any, pool: ThreadPoolExecutor
 ) -> None:
-    """Shrink all pictures and write them to a file; a kill leaves no half-written file of that name."""
+    """Shrink all pictures and write them to a file; neither a kill nor a power cut leaves half of it."""
     count, side = len(large), large.shape[1] // scale
     new = path.with_suffix(".new")
     small = np.lib.format.open_memmap(new, mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
@@ -156,7 +156,7 @@ def write_small_pictures(
 
     list(pool.map(shrink_part, range(0, count, BATCH_SIZE)))
     small.flush()
-    os.replace(new, path)
+    move_durably(new, path)
 
 
 @torch.no_grad()
