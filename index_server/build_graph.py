@@ -8,7 +8,7 @@ from pathlib import Path
 
 import qdrant_edge as edge
 
-from .collection import CONFIG_FILE
+from .collection_files import CONFIG_FILE
 from .request_bodies import shard_config
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,11 @@ from uuid import uuid4
 
 import qdrant_edge as edge
 
-from .errors import BadRequest, CannotStart, IndexServerError, NotFound, call_engine
+from disk.disk_errors import explain
+from disk.durable_files import sync_tree, write_durably
+
+from .collection_files import CONFIG_FILE, SHARD, load_shard, shard_folder
+from .errors import BadRequest, IndexServerError, NotFound, call_engine
 from .request_bodies import (
     MAX_VECTOR_VALUE,
     SCHEMAS,
@@ -40,13 +43,10 @@ from .request_bodies import (
     read_query_vector,
     read_search_params,
     read_text,
-    shard_config,
 )
 
 T = TypeVar("T")
 
-CONFIG_FILE, SHARD = "collection.json", "shard"
-TEMPORARY = ".half-"  # prefix of folders that are being created or deleted
 LAST_CHANGES = 64  # at most this many changes are replayed in a copy while writers wait
 
 log = logging.getLogger(__name__)
@@ -179,8 +179,8 @@ class Collection:
             try:
                 call_engine(self._shard.flush)
             except IndexServerError as error:
-                log.error("collection %s cannot be flushed to disk: %s", self.name, error)
-                self.flush_error = str(error)
+                self.flush_error = explain(error, self.path)
+                log.error("collection %s cannot be flushed to disk: %s", self.name, self.flush_error)
             else:
                 self.flush_error, self._unflushed = None, False
 
@@ -210,8 +210,7 @@ class Collection:
 
     def switch_to_copy(self, copy: Path) -> None:
         """Replay the recorded changes in a copy, and use the copy from then on, even after a crash."""
-        for path in (*copy.rglob("*"), copy):
-            fsync(path)
+        sync_tree(copy)
         shard = call_engine(lambda: edge.EdgeShard.load(str(copy)))
         try:
             done = self._replay(shard, 0, leave=LAST_CHANGES)
@@ -221,7 +220,7 @@ class Collection:
                 self._replay(shard, done)
                 call_engine(shard.flush)
                 config = {**self.config, SHARD: copy.name}
-                write_config(self.path, config)
+                write_durably(self.path / CONFIG_FILE, json.dumps(config))
                 self.config, self._changes = config, None
                 self._shard, shard = shard, previous_shard
         finally:
@@ -308,60 +307,7 @@ class Collection:
         return done
 
 
-# Files of a collection
-
-
 def open_collection(path: Path) -> Collection:
-    """Load one collection and delete abandoned copies; raises CannotStart when it cannot be read."""
-    try:
-        config = json.loads((path / CONFIG_FILE).read_text())
-        shard = shard_folder(path, config)
-        for copy in set(path.glob(f"{SHARD}*")) - {shard}:
-            shutil.rmtree(copy, ignore_errors=True)
-        return Collection(path, call_engine(lambda: edge.EdgeShard.load(str(shard))), config)
-    except (IndexServerError, OSError, ValueError) as error:
-        raise CannotStart(f"the collection in {path} cannot be read ({error}); move it away to start") from error
-
-
-def write_collection(path: Path, config: Json) -> None:
-    """Write the collection's files to a temporary folder, sync them, and move them to `path` in one step."""
-    temporary = new_temporary_folder(path.parent)
-    temporary.mkdir()
-    try:
-        shard = call_engine(lambda: edge.EdgeShard.create(str(temporary / SHARD), shard_config(config)))
-        call_engine(shard.close)
-        (temporary / CONFIG_FILE).write_text(json.dumps(config))
-        for file in (*temporary.rglob("*"), temporary):
-            fsync(file)
-        temporary.rename(path)
-        fsync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def new_temporary_folder(folder: Path) -> Path:
-    """Return a new path for files being created or deleted; the next start deletes what a crash leaves there."""
-    return folder / f"{TEMPORARY}{uuid4().hex}"
-
-
-def write_config(path: Path, config: Json) -> None:
-    """Replace the collection's configuration in one step."""
-    new = path / f"{CONFIG_FILE}.new"
-    new.write_text(json.dumps(config))
-    fsync(new)
-    new.replace(path / CONFIG_FILE)
-    fsync(path)
-
-
-def shard_folder(path: Path, config: Json) -> Path:
-    """Return the folder of the shard that is in use."""
-    return path / str(config.get(SHARD, SHARD))
-
-
-def fsync(path: Path) -> None:
-    """Sync a file's bytes, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Load one collection and delete abandoned copies. Raises CannotStart for a disk's error, else Damaged."""
+    shard, config = load_shard(path)
+    return Collection(path, shard, config)

@@ -1,6 +1,7 @@
 """The collections of one folder: created, opened, flushed and closed together, by a single owner."""
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -11,18 +12,16 @@ from reprlib import repr as shorten
 from threading import Event, Lock, Thread
 from typing import TextIO
 
-from .collection import (
-    CONFIG_FILE,
-    TEMPORARY,
-    Collection,
-    fsync,
-    new_temporary_folder,
-    open_collection,
-    write_collection,
-)
-from .errors import AlreadyExists, BadRequest, CannotStart, NotFound
+from disk.disk_errors import explain
+from disk.durable_files import sync
+
+from .collection import Collection, open_collection
+from .collection_files import CONFIG_FILE, SHARD, TEMPORARY, new_temporary_folder, set_aside, write_collection
+from .errors import AlreadyExists, BadRequest, CannotStart, Damaged, EngineFailure, NotFound
 from .graph import GRAPH_POINTS, GraphBuilder
 from .request_bodies import FLUSH_SECONDS, Json, read_collection_config
+
+log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 5.0  # a process that was told to end needs a moment to flush
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -38,18 +37,34 @@ def open_collections(
     """Lock `folder`, delete half-written files of a crash, and open every collection in the folder.
 
     Waits up to `lock_seconds` for a previous owner to leave, flushes every `flush_seconds`, and builds a graph where
-    `graph_points` are unindexed. Raises CannotStart when the folder stays locked or a collection cannot be read.
+    `graph_points` are unindexed. A damaged collection is set aside. Raises CannotStart when the folder stays locked,
+    the disk is full, or files may not be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as undo:
-        lock_file = undo.enter_context(lock_folder(folder, lock_seconds))
-        for unfinished in folder.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}"))
-        collections = Collections(folder, lock_file, {name: open_collection(folder / name) for name in names})
-        undo.pop_all()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            lock_file = undo.enter_context(lock_folder(folder, lock_seconds))
+            for unfinished in folder.glob(f"{TEMPORARY}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            collections = Collections(folder, lock_file, open_all(folder))
+            undo.pop_all()
+    except OSError as error:
+        raise CannotStart(f"cannot open the index: {explain(error, folder)}") from error
     collections.start_maintenance(flush_seconds, graph_points)
     return collections
+
+
+def open_all(folder: Path) -> dict[str, Collection]:
+    """Open every collection in the folder, by name; a damaged one is set aside and logged."""
+    opened = {}
+    for path in sorted({file.parent for file in (*folder.glob(f"*/{CONFIG_FILE}"), *folder.glob(f"*/{SHARD}*"))}):
+        if path.name.startswith("."):  # it was set aside earlier
+            continue
+        try:
+            opened[path.name] = open_collection(path)
+        except Damaged as error:
+            log.error("%s. It was moved to %s, and is created anew when it is needed", error, set_aside(path))
+    return opened
 
 
 class Collections:
@@ -83,7 +98,12 @@ class Collections:
         with self._adding_or_removing:
             if name in self._by_name:
                 raise AlreadyExists(f"Wrong input: Collection `{name}` already exists!")
-            write_collection(self._folder / name, config)
+            try:
+                write_collection(self._folder / name, config)
+            except OSError as error:
+                raise EngineFailure(
+                    f"collection `{name}` cannot be created: {explain(error, self._folder)}"
+                ) from error
             self._by_name[name] = open_collection(self._folder / name)
 
     def delete(self, name: str) -> bool:
@@ -94,7 +114,7 @@ class Collections:
             collection.close()
             deleted = new_temporary_folder(self._folder)
             (self._folder / name).rename(deleted)
-            fsync(self._folder)
+            sync(self._folder)
         shutil.rmtree(deleted)
         return True
 

@@ -5,7 +5,8 @@ IndexServerError
 ├── NotFound       no such collection or point
 ├── AlreadyExists  a collection of this name already exists
 ├── EngineFailure  the engine failed; the request may be correct
-└── CannotStart    a setting is missing, the folder is in use, or a collection in it cannot be read
+├── Damaged        the files of a collection cannot be read
+└── CannotStart    a setting is missing, the folder is in use, the disk is full, or files may not be read
 """
 
 from collections.abc import Callable
@@ -32,6 +33,10 @@ class AlreadyExists(IndexServerError):
 
 class EngineFailure(IndexServerError):
     """The engine failed."""
+
+
+class Damaged(IndexServerError):
+    """The files of a collection cannot be read."""
 
 
 class CannotStart(IndexServerError):

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+from disk.disk_errors import explain
+
 from .collection import Collection
 from .die_with_parent import tie_to_parent
 from .errors import EngineFailure, IndexServerError
@@ -91,4 +93,5 @@ class GraphBuilder:
         """Try this collection again only after RETRY_SECONDS; log the error unless the collection was closed."""
         self._failed_at[collection.path] = time.monotonic()
         if not (self._stop.is_set() or collection.closed):
-            log.error("collection %s goes on without a new graph: %s", collection.name, error)
+            reason = explain(error, collection.path)
+            log.error("collection %s goes on without a new graph: %s", collection.name, reason)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -489,16 +490,6 @@ def test_a_server_without_settings_does_not_start(tmp_path: Path) -> None:
     assert "set INDEX_SERVER_FOLDER" in (tmp_path / "folder.log").read_text()
 
 
-def test_a_collection_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
-    spoiled = tmp_path / "spoiled"
-    spoiled.mkdir()
-    (spoiled / "collection.json").write_text("{}")
-    with pytest.raises(CannotStart, match=f"the collection in {spoiled} cannot be read"):
-        open_collections(tmp_path)
-    shutil.rmtree(spoiled)
-    open_collections(tmp_path, lock_seconds=0).close()
-
-
 def write_until_killed(server: Server, acknowledged: list[int]) -> None:
     with connected(server.url) as client:
         try:
@@ -577,7 +568,7 @@ def test_a_failing_flush_is_reported_until_it_succeeds(tmp_path: Path, caplog: p
     segments.rename(tmp_path / "away")
     collections.get("kept").delete_points({"points": [1]})
     assert wait_for_status(app, 503) == "cannot flush to disk, see the log: kept"
-    assert "collection kept cannot be flushed to disk: Service internal error" in caplog.text
+    assert re.search("collection kept cannot be flushed to disk: .*Service internal error", caplog.text)
     assert collections.get("kept").info()["status"] == "red"
     (tmp_path / "away").rename(segments)
     assert wait_for_status(app, 200) == "all shards are ready"
