@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
+from disk.durable_files import move_durably
 from jobs.models import DEFAULT_SAMPLERS, PIPELINE, STEP_LOOP_FAMILIES, Catalogue
 from memo import BadSetup
 
@@ -310,7 +311,7 @@ def write_model_json(settings: Mapping[str, Any], models: Path) -> Path:
     try:
         (trial / name / "model.json").write_text(json.dumps(settings, indent=2) + "\n")
         Catalogue(trial).recipe({"prompt": "a picture"})
-        (trial / name).rename(models / name)
+        move_durably(trial / name, models / name)
     finally:
         shutil.rmtree(trial, ignore_errors=True)
     return models / name / "model.json"

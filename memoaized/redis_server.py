@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from disk.durable_files import write_durably
 from memo import BadSetup
 
 LONGEST_SOCKET = 100  # characters; sockaddr_un holds 107
@@ -108,7 +109,6 @@ def plan_redis(binary: RedisBinary, data: Path, run: Path, *, password: str, fre
         "loglevel warning",
     ]
     config = run / "redis.conf"
-    config.touch(mode=0o600)
-    config.write_text("\n".join(lines) + "\n")
+    write_durably(config, "\n".join(lines) + "\n", mode=0o600)
     url = f"unix://:{password}@{socket}?db=0" if use_socket else f"redis://:{password}@127.0.0.1:{free_port}/0"
     return RedisPlan([binary.path, str(config)], url, folder)

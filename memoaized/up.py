@@ -23,6 +23,7 @@ from pathlib import Path
 
 import redis
 
+from disk.durable_files import write_durably
 from jobs.webhooks.signature import generate_secret
 from memo import BadSetup
 from memo.onnx_embedder import ONNX_NAME, is_intact
@@ -32,6 +33,7 @@ from .redis_server import RedisPlan, find_redis, plan_redis
 
 LOOPBACK = "127.0.0.1"  # where everything listens, except web if --host is given
 WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # addresses that stand for all, and the loopback address of each
+PROCESSES = "processes.json"  # in the folder `run`: what the next start ends if this one is killed
 START_SECONDS = 180.0  # loading torch from a slow disk takes a minute
 MAX_DEATHS, DEATHS_SECONDS = 5, 60.0  # a worker that dies this often within this time ends everything
 
@@ -96,16 +98,25 @@ class DataFolderLock:
         self.lock.truncate(0)
         self.lock.write(str(os.getpid()))
         self.lock.flush()
-        record = self.data / "run" / "processes.json"
-        if record.exists():
-            ended = end_leftovers({name: tuple(pair) for name, pair in json.loads(record.read_text()).items()})
-            if ended:
-                print_line(f"ended processes of an earlier run: {', '.join(ended)}")
+        if ended := end_leftovers(read_processes(self.data / "run" / PROCESSES)):
+            print_line(f"ended processes of an earlier run: {', '.join(ended)}")
 
     def __exit__(self, *_: object) -> None:
-        (self.data / "run" / "processes.json").unlink(missing_ok=True)
+        (self.data / "run" / PROCESSES).unlink(missing_ok=True)
         self.lock.truncate(0)
         self.lock.close()
+
+
+def read_processes(record: Path) -> dict[str, tuple[int, float]]:
+    """Return pid and start time of each process of an earlier run, by name; none if the record cannot be read."""
+    try:
+        pairs = json.loads(record.read_text()).items()
+        return {name: (int(pid), float(started)) for name, (pid, started) in pairs if started is not None}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        print_line(f"ignoring {record}, which cannot be read: {error}")
+        return {}
 
 
 class Supervisor:
@@ -115,7 +126,7 @@ class Supervisor:
         self.options, self.data = options, data
         self.stopping = threading.Event()
         self.keys = environment.get("WEB_KEYS", "auto")
-        self.errors: dict[str, str] = {}  # the last MemoError that each child printed, by the child's name
+        self.errors: dict[str, str] = {}  # the last error of ours that each child printed, by the child's name
         self.width = max(len("worker-99"), 5)  # of the column of names
         self.redis = self.plan_redis(environment)
         self.children = self.plan_children(environment)
@@ -213,7 +224,7 @@ class Supervisor:
         child.start(self.log)
         alive = [(c.name, c.process.pid) for c in self.children if c.process and c.is_running]
         running = {name: (pid, started_at(pid)) for name, pid in alive}
-        (self.data / "run" / "processes.json").write_text(json.dumps(running))
+        write_durably(self.data / "run" / PROCESSES, json.dumps(running), mode=0o600)
 
     def wait_until_ready(self, what: str, ready: Callable[[], bool], *, interval: float) -> None:
         """Wait until ready; raises Shutdown after START_SECONDS, or when a child dies."""
@@ -264,7 +275,7 @@ class Supervisor:
 
     def log(self, name: str, line: str) -> None:
         """Print a child's line after the child's name."""
-        if line.startswith("memo.errors."):  # the last line of a traceback
+        if line.startswith(("memo.errors.", "index_server.errors.")):  # the last line of a traceback
             self.errors[name] = line.partition(": ")[2]
         print(f"{name:<{self.width}} | {line}", flush=True)
 
@@ -284,13 +295,13 @@ def print_line(line: str) -> None:
 
 
 def read_or_create_secret(path: Path, generate: Callable[[], str] = lambda: secrets.token_hex(24)) -> str:
-    """Return the secret in this file, which is generated on first use. Only the owner can read the file."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(handle, "w") as file:
-        file.write(secret := generate())
+    """Return the secret in this file. Only the owner can read the file.
+
+    It is generated on first use, and anew if the file is empty, which a power cut may leave behind.
+    """
+    secret = path.read_text().strip() if path.exists() else ""
+    if not secret:
+        write_durably(path, secret := generate(), mode=0o600)
     return secret
 
 
