@@ -220,10 +220,12 @@ def test_a_renewed_lease_keeps_the_painting(job_store, open_job):
 
 def test_unfinished_paintings_are_found_among_many(job_store, open_job):
     first, second, third = (open_job(prompt=prompt).painting for prompt in ("b", "c", "a"))
-    job_store.submissions.cancel(open_job(prompt="d").id)
-    for _ in range(2):
-        job_store.claims.claim("stickers")
-    assert job_store.jobs.unfinished([first, second, third, "unknown"]) == {first, second, third}
+    cancelled, ended = open_job(prompt="d"), job_store.claims.claim("stickers")
+    job_store.submissions.cancel(cancelled.id)
+    job_store.claims.claim("stickers")
+    job_store.progress.fail(ended, "no")
+    known = [first, second, third, cancelled.painting, "unknown"]
+    assert job_store.jobs.unfinished(known) == {first, second, third} - {ended.painting}
 
 
 def test_a_released_painting_keeps_its_position_and_its_attempts(job_store, open_job):
@@ -417,8 +419,8 @@ def test_savings_are_never_negative(job_store, recipe):
 
 def test_the_newest_jobs_come_first(job_store, open_job):
     jobs = [open_job(prompt=f"fox {number}").id for number in range(3)]
-    assert sorted(job.id for job in job_store.jobs.recent(3)) == sorted(jobs)
-    assert len(job_store.jobs.recent(2)) == 2
+    assert [job.id for job in job_store.jobs.recent(3)] == jobs[::-1]
+    assert [job.id for job in job_store.jobs.recent(2)] == jobs[:0:-1]
 
 
 def test_jobs_read_together_equal_jobs_read_one_by_one(job_store, open_job, recipe, monkeypatch):

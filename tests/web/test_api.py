@@ -165,7 +165,7 @@ def test_the_event_stream_follows_a_job_until_it_is_final(client, working):
 
 def test_jobs_are_listed_newest_first(client):
     ids = [client.post("/api/v1/jobs", json={**FOX, "prompt": f"fox {n}"}).json["id"] for n in ("one", "two")]
-    assert {job["id"] for job in client.get("/api/v1/jobs").json["jobs"]} == set(ids)
+    assert [job["id"] for job in client.get("/api/v1/jobs").json["jobs"]] == ids[::-1]
 
 
 def test_models_are_listed_with_their_sizes_and_defaults(client):
