@@ -57,8 +57,9 @@ class Knobs:
 def train(knobs: Knobs, *, on_row: OnRow | None = None) -> Path:
     """Train, or resume, to `knobs.steps`; returns the run folder, with the averaged model in `vae/`."""
     images = open_captioned_pictures(knobs.pairs).images
-    if len(images) < knobs.held_out + MIN_PICTURES:
-        raise BadSetup(f"{len(images)} pictures are too few with {knobs.held_out} held out; lower held_out")
+    if knobs.held_out < 1 or len(images) < knobs.held_out + MIN_PICTURES:
+        count = len(images)
+        raise BadSetup(f"held_out {knobs.held_out} of {count} pictures: hold out at least 1 and leave {MIN_PICTURES}")
     training_images, held_out_images = images[: -knobs.held_out], np.array(images[-knobs.held_out :])
     folder = open_run(knobs)
     model = build_autoencoder(knobs)

@@ -54,6 +54,12 @@ def test_the_autoencoder_learns(vae_knobs):
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
+@pytest.mark.parametrize("held_out", [-1, 0, 99])
+def test_an_autoencoder_needs_pictures_to_train_on_and_to_hold_out(vae_knobs, held_out):
+    with pytest.raises(BadSetup, match=f"held_out {held_out} of .* pictures: hold out at least 1 and leave"):
+        train_vae.train(replace(vae_knobs, held_out=held_out))
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_diffusion_model_learns_every_target_on_every_schedule(knobs, target, schedule):
