@@ -94,7 +94,10 @@ class S3Store:
             return
         name = PROBES + secrets.token_hex(8)
         self.send(name, PROBE, "application/octet-stream")
-        stored = self.get(name)
+        try:
+            stored = self.get(name)
+        except Forgotten as error:
+            raise Unavailable(f"the picture store returns none of what was written to it: {error}") from error
         self.delete(name)
         if stored != PROBE:
             raise Unavailable(
@@ -132,7 +135,7 @@ class S3Store:
 
     def delete(self, name: str) -> None:
         """See Store."""
-        with translate_errors(), contextlib.suppress(Forgotten):
+        with contextlib.suppress(Forgotten), translate_errors():
             self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
 
     def names(self, prefix: str = "") -> Iterator[str]:
@@ -179,7 +182,7 @@ def translate_errors() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if status(error) == 404:
+        if status(error) == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
             raise Forgotten(str(error)) from error
         if status(error) in (409, 412, 416):
             raise

@@ -28,6 +28,8 @@ class PlainServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), PlainHandler)
         self.objects: dict[str, bytes] = {}
         self.conflicts = self.puts = 0
+        self.is_forgetful = False
+        self.missing = b""  # the answer to requests for objects that do not exist
         self.alter: Callable[[bytes], bytes] = bytes
 
 
@@ -41,16 +43,17 @@ class PlainHandler(BaseHTTPRequestHandler):
         if self.server.conflicts:
             self.server.conflicts -= 1
             return self.answer(409, CONFLICT)
-        self.server.objects[self.path] = self.server.alter(data)
+        if not self.server.is_forgetful:
+            self.server.objects[self.path] = self.server.alter(data)
         return self.answer(200)
 
     def do_GET(self) -> None:
         data = self.server.objects.get(self.path)
-        self.answer(404 if data is None else 200, data or b"")
+        self.answer(404 if data is None else 200, self.server.missing if data is None else data)
 
     def do_DELETE(self) -> None:
-        self.server.objects.pop(self.path, None)
-        self.answer(204)
+        was_there = self.server.objects.pop(self.path, None) is not None
+        self.answer(204 if was_there else 404, b"" if was_there else self.server.missing)
 
     def read_body(self) -> bytes:
         if length := self.headers["Content-Length"]:
@@ -137,6 +140,24 @@ def test_a_write_that_stays_in_conflict_is_an_outage_and_not_taken_for_stored(se
     server.conflicts = 100
     with pytest.raises(Unavailable, match="ConditionalRequestConflict"):
         store_at(server).put("ab/one.png", b"bytes")
+
+
+def test_an_object_that_is_already_gone_can_be_deleted_on_servers_that_answer_404(server):
+    store_at(server).delete("ab/never.png")
+
+
+def test_a_bucket_that_disappears_does_not_count_as_lost_pictures(server):
+    server.missing = b"<Error><Code>NoSuchBucket</Code><Message>It does not exist.</Message></Error>"
+    store = store_at(server)
+    for call in (store.get, store.delete, lambda name: store.tail(name, 4)):
+        with pytest.raises(Unavailable, match="NoSuchBucket"):
+            call("ab/one.png")
+
+
+def test_a_store_that_does_not_return_what_was_written_is_not_used(server):
+    server.is_forgetful = True
+    with pytest.raises(Unavailable, match="returns none of what was written"):
+        store_at(server).put("ab/one.png", b"four")
 
 
 def test_links_name_the_public_endpoint_and_without_one_the_pictures_are_served_by_us(server):
