@@ -59,7 +59,10 @@ class FolderStore:
 
     def exists(self, name: str) -> bool:
         """See Store."""
-        return self.path(name).is_file()
+        try:
+            return self.path(name).is_file()
+        except OSError as error:
+            raise Unavailable(f"cannot read {self.path(name)}: {error}") from error
 
     def delete(self, name: str) -> None:
         """See Store."""

@@ -99,6 +99,17 @@ def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(tmp_path, monkey
         list(store.names())
 
 
+def test_a_file_that_may_not_be_looked_at_does_not_count_as_missing(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path)
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(Unavailable, match=r"cannot read .*one\.png.*Permission denied"):
+        store.exists("ab/one.png")
+
+
 def test_an_empty_store_lists_nothing_and_passes_its_check(any_store):
     assert list(any_store.names()) == []
     any_store.check()
