@@ -158,15 +158,19 @@ class Memory:
         except Unavailable as error:
             log.warning("recall without a judge: %s", error)
             return Recall(None, "the judge does not answer at the moment, so no remembered picture can be used")
-        judged = zip(verdicts, prompts.values(), strict=True)
+        judged, are_lost = zip(verdicts, prompts.values(), strict=True), False
         for verdict, points in sorted(judged, key=lambda pair: -pair[0].confidence):
             if not verdict.fits:
                 break
             usable = points if self.is_prompt_trusted(points[0], recipe, verdict) else ()
             if recall := next(filter(None, (use(point, recipe, verdict) for point in usable)), None):
                 return recall
+            are_lost = are_lost or any(
+                is_trusted(point.payload.get("wrong_for", ()), recipe, verdict) for point in usable
+            )
         if verdicts[0].fits:
-            return Recall(None, f"pictures of the remembered prompt {next(iter(prompts))!r} were marked as wrong")
+            fault = "are lost or damaged" if are_lost else "were marked as wrong"
+            return Recall(None, f"pictures of the remembered prompt {next(iter(prompts))!r} {fault}")
         return Recall(None, verdicts[0].reason)
 
     def is_prompt_trusted(self, point: Neighbour, recipe: Recipe, verdict: Verdict) -> bool:

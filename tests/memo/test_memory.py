@@ -257,6 +257,13 @@ def test_a_point_whose_bytes_are_missing_is_removed(memory, remember, recipe, ca
     assert picture.key in caplog.text
 
 
+def test_pictures_that_are_lost_are_not_called_wrong(memory, remember, recipe):
+    remember(replace(recipe, prompt="two owls"))
+    memory.store.delete(object_name(remember(recipe).key))
+    reason = memory.recall(replace(recipe, prompt="a red fox in snow")).reason
+    assert reason == "pictures of the remembered prompt 'a red fox in the snow' are lost or damaged"
+
+
 def test_a_store_that_is_suddenly_empty_does_not_empty_the_index(memory, remember, recipe, caplog):
     """The store's folder may just not be mounted."""
     picture = remember(recipe)
