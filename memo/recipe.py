@@ -26,8 +26,10 @@ MAX_MARKS = 30  # on one letter
 LETTERS = ("Lu", "Ll", "Lt", "Lo", "Nl", "Nd")
 INVISIBLE = re.compile(  # characters without visible effect, which are dropped; `unprintable` refuses others
     # https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
-    "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2060-\u2064\u206a-\u206f\u3164"
-    "\ufeff\uffa0\ufff9-\ufffc\U000e0000-\U000e001f]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufeff\uffa0\ufff0-\ufffc\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e001f]"
+    # selectors of a variant, except after an emoji, a sign or a letter that has variants
+    "|(?<![0-9#*\u00a9\u00ae\u0300-\U0010ffff])[\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
     # joiners shape emoji and the letters of some scripts, but have no effect beside Latin letters and spaces
     "|(?<![\u0300-\u1fff\u2100-\U0010ffff])[\u200c\u200d]|[\u200c\u200d](?![\u0300-\u1fff\u2100-\U0010ffff])"
     "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"  # tags, except after the flag that they change

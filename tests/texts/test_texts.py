@@ -230,8 +230,13 @@ def test_the_horde_names_the_first_unknown_fields_and_counts_the_rest(client):
     assert answer.status_code == 202 and len(warnings) <= 11 and "2990 more" in warnings[-1]["message"]
 
 
+MORE_INVISIBLE = (
+    "\u202a\u202c\u202e\u2066\u2068\u2069\u17b4\u180b\u180f\ufe00\ufe0f\ufff0\U0001bca0\U0001d173\U000e0100"
+)
+
+
 def test_an_invisible_character_is_dropped_from_every_prompt(client):
-    for sign in "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u061c\u180e\u2061\u034f\U000e0041":
+    for sign in "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u061c\u180e\u2061\u034f\U000e0041" + MORE_INVISIBLE:
         body = {"prompt": f"{sign}a red{sign} f{sign}ox", "negative_prompt": f"bl{sign}urry"}
         recipe = client.post("/api/v1/jobs", json=body).json["recipe"]
         assert (recipe["prompt"], recipe["negative_prompt"]) == ("a red fox", "blurry")
@@ -240,6 +245,7 @@ def test_an_invisible_character_is_dropped_from_every_prompt(client):
 
 def test_joiners_are_kept_where_they_make_an_emoji_or_a_letter():
     kept = ("👩\u200d🚀", "❤\ufe0f\u200d🔥", "می\u200cخواهم", "ක\u0dca\u200dෂ", "🏴\U000e0067\U000e0062\U000e007f")
+    kept += ("☺\ufe0f", "1\ufe0f\u20e3", "©\ufe0f", "葛\U000e0100")
     for text in kept:
         assert tidy("prompt", text) == text
     assert tidy("prompt", "a\u200d🚀 b\u200c c\U000e0061d") == "a🚀 b cd"
