@@ -130,6 +130,12 @@ TABLES = {
     "capital letters": "File, Caption\n" + "\n".join(NINE),
     "Hugging Face": "file_name,text\n" + "\n".join(NINE),
     "old line ends": "\r".join(["file,caption", *NINE]),
+    "bars": "file|caption\n" + "\n".join(row.replace(",", "|") for row in NINE),
+    "Excel's first line in capitals": "SEP=;\nfile;caption\n" + "\n".join(row.replace(",", ";") for row in NINE),
+    "blanks before quotes": "file, caption\n"
+    + "\n".join(f'"{row.replace(",", chr(34) + ", " + chr(34))}"' for row in NINE),
+    "an invisible mark": "\u200bfile,caption\n" + "\n".join(NINE),
+    "Windows paths": "file,caption\n" + "\n".join(f".\\{row}" for row in NINE),
     "JSON Lines": "\n".join(
         json.dumps({"file_name": row.split(",")[0], "text": row.split(",")[1], "width": 30}) for row in NINE
     ),
@@ -160,6 +166,11 @@ UNREADABLE = {
     "an open quote": (("file,caption", "0.png,one", '1.png,"two'), "utf-8", "cannot be read in row 2: .*quotes"),
     "a column twice": (("file,caption,text", "0.png,one,two"), "utf-8", "has the column caption twice; remove one"),
     "broken JSON": (('{"file": "0.png"}', '{"file"'), "utf-8", "cannot be read in row 2: it is no line of JSON"),
+    "JSON without lines": (('[{"file": "0.png", "caption": "a"}]',), "utf-8", "one object a line"),
+    "captions in a list": (('{"file": "0.png", "text": ["a", "b"]}',), "utf-8", r"row 1: .*'b'.* is no text"),
+    "half of a pair": (('{"file": "0.png", "text": "a \\ud83e"}',), "utf-8", "row 1: .* surrogate pair"),
+    "a workbook": (("PK\x03\x04",), "utf-8", r"is an archive \(ZIP\), not a table: save it as CSV in UTF-8"),
+    "a picture": (("GIF89a",), "utf-8", "is a GIF picture, not a table"),
     "a list in JSON": (('{"file": "0.png"}', "[1]"), "utf-8", "cannot be read in row 2: it is no JSON object"),
 }
 
