@@ -20,7 +20,7 @@ SIGNATURES = (  # WHATWG MIME Sniffing, section 6, and the formats' own specific
     ("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL "),
     ("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
     ("Photoshop", rb"8BPS"),
-    ("ICO", rb"\0\0[\x01\x02]\0"),
+    ("ICO", rb"\0\0[\x01\x02]\0(?!\0\0)"),  # a TGA picture begins alike
     ("GIMP", rb"gimp xcf "),
     ("SVG", rb"(?:\xef\xbb\xbf)?\s{0,99}(?:<\?xml[^>]{0,200}>\s{0,99})?(?:<!--[^>]{0,200}-->\s{0,99})?"
             rb"(?:<!DOCTYPE svg[^>]{0,200}>\s{0,99})?<svg"),
