@@ -13,7 +13,7 @@ HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped half of a surrogate p
 MAX_LEVELS = 32  # of nested objects and lists
 MAX_DIGITS = 1000  # of a whole number
 NUMBER = re.compile(r"\s*[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})\s*", re.ASCII)
-ON, OFF = ("true", "1", "on"), ("false", "0", "off", "")
+ON, OFF = ("true", "1", "on", "yes", "y", "t"), ("false", "0", "off", "no", "n", "f", "")  # as pydantic reads them
 SWITCHES = {**dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}
 
 

@@ -11,6 +11,7 @@ from .access import read_image
 from .auth import current_user
 from .extensions import job_store, memory
 
+URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5; Android writes it, and leaves out the padding
 WHITE_SPACE = b" \t\r\n"
 DATA_URL = re.compile(r"data:[\w/.+;=-]{0,200}?;base64,", re.I)
 
@@ -27,7 +28,8 @@ def decode_base64(field: str, text: object) -> bytes:
     start = DATA_URL.match(text)
     plain = text[start.end() :] if start else text
     try:
-        return base64.b64decode(plain.encode("ascii").translate(None, WHITE_SPACE), validate=True)
+        letters = plain.encode("ascii").translate(URL_SAFE, WHITE_SPACE)
+        return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRecipe(field, text[:40], f"send a picture in base64, not its address: {error}") from error
 

@@ -59,6 +59,12 @@ def horde(client: FlaskClient, **params: Any) -> Any:
         ({"n": 2.0}, "count", 2),
         ({"n": " 3 "}, "count", 3),
         ({"stream": "True"}, "stream", True),
+        ({"stream": 0}, "stream", False),
+        ({"stream": " yes"}, "stream", True),
+        ({"model": " stickers"}, "model", "stickers"),
+        ({"model": "DALL-E-3"}, "model", "stickers"),
+        ({"model": "GPT-Image-1"}, "as_url", False),
+        ({"image": [], "mask": {}}, "count", 1),
         ({"response_format": "B64_JSON"}, "as_url", False),
         ({"user": ""}, "user", ""),
         ({"model": "", "quality": "", "style": "", "background": ""}, "notes", ()),
@@ -68,9 +74,15 @@ def test_the_images_api_takes_usual_spellings(catalogue: Catalogue, sent: Any, f
     assert getattr(read_images_request({**IMAGES, **sent}, catalogue), field) == value
 
 
-@pytest.mark.parametrize("size", ["64X64", "64×64", " 64 x 64 ", "64*64"])
+@pytest.mark.parametrize(
+    "size", ["64X64", "64×64", " 64 x 64 ", "64*64", "64✕64", "64х64", "64px x 64PX", "64\u00a0x  64"]
+)
 def test_the_images_api_takes_a_size_with_any_sign_for_times(catalogue: Catalogue, size: str) -> None:
     assert read_images_request({**IMAGES, "size": size}, catalogue).body["width"] == 64
+
+
+def test_jpg_is_jpeg(catalogue: Catalogue) -> None:
+    assert read_images_request({**IMAGES, "output_format": "JPG"}, catalogue).output.format == "jpeg"
 
 
 @pytest.mark.parametrize("edit", [False, True])
@@ -172,6 +184,7 @@ UNIT = {"ad_model": "face.pt"}
         {"args": [True, False, {"ad_model": "None"}]},
         {"args": [{"ad_model": "face.pt", "ad_tab_enable": False}]},
         {"args": [{"enabled": "false"}, {"enabled": 0}, {"enable": "0"}, {"is_enabled": False}]},
+        {"args": [{"enabled": "no"}, {"enabled": "F"}, {"enabled": "n"}]},
         {"args": {"enabled": False}},
     ],
 )
@@ -199,7 +212,7 @@ def test_a_script_with_one_unit_that_is_on_is_refused(values: object) -> None:
         alwayson_scripts.read_policy({"ADetailer": values})
 
 
-@pytest.mark.parametrize("values", ["off", ["off"], {"memo": "off"}, {"args": [None, {"memo": "off"}]}])
+@pytest.mark.parametrize("values", ["off", ["off"], " OFF", {"memo": "Off"}, {"args": [None, {"memo": "off"}]}])
 def test_the_memory_policy_is_obeyed_however_it_is_wrapped(values: object) -> None:
     assert alwayson_scripts.read_policy({"memoAIzed": values}) == "off"
 
@@ -365,6 +378,12 @@ def test_a_text_that_is_no_picture_in_base64_is_refused(text: object) -> None:
 
 def test_a_picture_may_come_as_a_data_url_with_parameters() -> None:
     assert decode_base64("image", DATA_URL.decode()) == png()
+
+
+def test_a_picture_may_come_in_base64_for_addresses_and_without_padding() -> None:
+    for size in range(90, 95):
+        data = bytes(range(160, 160 + size))
+        assert decode_base64("image", base64.urlsafe_b64encode(data).decode().rstrip("=")) == data
 
 
 def test_query_parameters_with_thousands_of_digits_are_refused(client: FlaskClient) -> None:

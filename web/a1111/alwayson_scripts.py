@@ -36,7 +36,7 @@ def policy_of(argument: object) -> str:
     if isinstance(argument, Mapping) and not set(argument) - {"memo"}:
         argument = argument.get("memo")
     if argument is None or isinstance(argument, str):
-        return argument or ""
+        return (argument or "").strip().casefold()
     raise BadRecipe(f"alwayson_scripts.{SCRIPT}", argument, 'send an object such as {"args": [{"memo": "off"}]}')
 
 

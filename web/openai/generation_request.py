@@ -34,7 +34,7 @@ ONLY_FOR_EDITS = ("strength", "input_fidelity")
 NUMBERS = ("seed", "num_inference_steps", "guidance_scale", "strength", "n", "output_compression", "partial_images")
 WHOLE_NUMBERS = {"n": (1, 10), "output_compression": (0, BEST_QUALITY), "partial_images": (0, 3)}
 TEXTS = ("prompt", "negative_prompt", "model", "user", "safety_identifier")  # fields that are never converted
-SIZE = re.compile(r"([1-9]\d{0,3}) ?[x×*] ?([1-9]\d{0,3})", re.ASCII)
+SIZE = re.compile(r"([1-9]\d{0,3})\s*(?:px)?\s*[x×*✕✖⨯хｘ]\s*([1-9]\d{0,3})\s*(?:px)?")  # х, Cyrillic
 FIELDS = (
     *SAME_NAME,
     *RENAMED,
@@ -95,7 +95,7 @@ def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edi
 
 def is_empty(name: str, value: object) -> bool:
     """Whether a field counts as left out: many clients send every field of their form."""
-    return value is None or (value == "" and name != "prompt")
+    return value is None or (value in ("", [], {}) and name != "prompt")
 
 
 def tidy_value(name: str, value: Any) -> Any:
@@ -105,12 +105,16 @@ def tidy_value(name: str, value: Any) -> Any:
     """
     if name in NUMBERS:
         return to_number(value)
+    if name == "stream":
+        return to_switch(value)
+    if name == "model" and isinstance(value, str):
+        return value.strip()
     if not isinstance(value, str) or name in TEXTS:
         return value
     text = value.strip().casefold()
-    if name == "stream":
-        return to_switch(text) if text in ("true", "false") else value
-    return parse_memo(value) if name == "memo" else text
+    if name == "memo":
+        return parse_memo(value)
+    return "jpeg" if (name, text) == ("output_format", "jpg") else text
 
 
 def parse_memo(text: str) -> object:
@@ -161,7 +165,7 @@ def find_model(name: object, catalogue: Catalogue) -> tuple[Model, str]:
     default = next(iter(models.values()))
     if name is None or (isinstance(name, str) and name in models):
         return models.get(str(name), default), ""
-    if isinstance(name, str) and name.startswith(OPENAI_MODELS):
+    if isinstance(name, str) and name.casefold().startswith(OPENAI_MODELS):
         return default, f"{name} is not available: {default.name} paints instead"
     check_choice("model", name, tuple(models))
     return default, ""
@@ -169,7 +173,7 @@ def find_model(name: object, catalogue: Catalogue) -> tuple[Model, str]:
 
 def default_response_format(model: object) -> str:
     """The response format that clients of this model expect by default."""
-    return "b64_json" if str(model).startswith(BASE64_MODELS) else "url"
+    return "b64_json" if str(model).casefold().startswith(BASE64_MODELS) else "url"
 
 
 def read_policy(memo: object) -> dict[str, object]:
