@@ -120,10 +120,16 @@ OPPOSITE_PREFIXES = (  # of the same stem: "finished" and "unfinished", "upstrea
 
 # Signs: the words around them are the same
 
-EMOTICON = re.compile(r"(?<!\w)[:;]-?[()D]+(?!\w)")
+EMOTICON = re.compile(r"(?<!\w)(?:[:;]-?[()DOP]+|[()]+-?[:;])(?!\w)")
 OPERATOR = re.compile(r"(?<!\w)(?:\d+|[a-z])(?: ?([<>]=?|!=|=) ?| ([+*/-]) )(?=(?:\d+|[a-z])(?!\w))")  # 5 > 3, a = b
 NEGATIVE = re.compile(r"(?:(?<!\S)[-−]|\bminus )(\d+)")
 UNSIGNED = re.compile(r"(?<![\w.−-])(?<!\bminus )(\d+)")
+
+CAPITAL_MEANINGS = frozenset(  # words that mean another thing with a capital letter inside a sentence
+    """amazon apple august bath beetle china cork galaxy jaguar jersey job jordan march mercury mustang nice polish
+    reading turkey windows""".split()
+)
+CAPITALISED = re.compile(r"(?<![.!?:\"“] )(?<=\s)[A-Z][a-z]+")
 
 # Styles and media
 

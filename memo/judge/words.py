@@ -5,7 +5,19 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from .english import COLOURS, EMOTICON, NEGATIVE, NOT_STANDING, OPERATOR, PRAISE, REQUEST_PHRASE, STANDING, UNSIGNED
+from .english import (
+    CAPITAL_MEANINGS,
+    CAPITALISED,
+    COLOURS,
+    EMOTICON,
+    NEGATIVE,
+    NOT_STANDING,
+    OPERATOR,
+    PRAISE,
+    REQUEST_PHRASE,
+    STANDING,
+    UNSIGNED,
+)
 
 CACHED_PROMPTS = 1024  # a new prompt is compared with many remembered ones, so each would be split many times
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -92,11 +104,18 @@ def same_words(old: str, new: str) -> bool:
 
 
 def find_sign_conflict(old: str, new: str) -> str | None:
-    """The prompts have different emoticons or comparisons, or a number is negative in only one: ":)" and ":("."""
+    """The prompts differ in what `split_words` leaves out: emoticons, comparisons, a capital letter or a minus sign.
+
+    Only a capital letter that changes the meaning counts: "a Polish flag" and "a polish flag".
+    """
     for signs in (emoticons, operators):
         before, after = signs(old), signs(new)
         if before and after and before != after:
             return f"has the signs {' '.join(before)}, not {' '.join(after)}"
+    if word := find_capital(old, new):
+        return f"says {word.title()!r}, not {word!r}"
+    if word := find_capital(new, old):
+        return f"says {word!r}, not {word.title()!r}"
     if number := find_negative(old, new):
         return f"says -{number}, not {number}"
     if number := find_negative(new, old):
@@ -112,6 +131,15 @@ def emoticons(prompt: str) -> list[str]:
 def operators(prompt: str) -> list[str]:
     """The signs between numbers or single letters, in order."""
     return ["".join(parts) for parts in OPERATOR.findall(prompt.casefold())]
+
+
+def find_capital(prompt: str, other: str) -> str | None:
+    """A word that means another thing because it has a capital letter in the prompt and none in the other one."""
+    capitalised = CAPITALISED.findall(prompt)
+    if 2 * len(capitalised) >= len(prompt.split()):  # written Like a Title
+        return None
+    names = {word.casefold() for word in capitalised} & CAPITAL_MEANINGS
+    return min(names & set(WORD.findall(other)), default=None)
 
 
 def find_negative(prompt: str, other: str) -> str | None:

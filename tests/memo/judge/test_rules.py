@@ -176,6 +176,10 @@ VETOED = {
         ("3 + 2 = 5 on a board", "3 - 2 = 5 on a board", "has the signs + =, not - ="),
         ("30 degrees on a thermometer", "-30 degrees on a thermometer", "says 30, not -30"),
         ("minus 7 degrees, a lake", "7 degrees, a lake", "says -7, not 7"),
+        ("a face drawn as (:", "a face drawn as ):", "has the signs (:, not ):"),
+        ("a face drawn as :D", "a face drawn as :O", "has the signs :D, not :O"),
+        ("a map of Turkey", "a map of turkey", "says 'Turkey', not 'turkey'"),
+        ("a polish flag", "a Polish flag", "says 'polish', not 'Polish'"),
     ],
     "extra word": [
         ("a train", "a subway train", "does not mention 'subway'"),
@@ -322,6 +326,9 @@ ALLOWED = {
         ("a cat, please :)", "a cat, please"),
         ("-30 degrees on a thermometer", "a thermometer at minus 30 degrees"),
         ("a fox - 2 cubs", "a fox with 2 cubs"),
+        ("Turkey on a Table", "turkey on a table"),
+        ("A Red Fox", "a red fox"),
+        ("a fox in Snow", "a fox in snow"),
         ("a (fox:1.2) <lora:ink:1>", "a fox <lora:ink:0.8>"),
     ],
     "extra word": [
