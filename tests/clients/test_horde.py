@@ -317,8 +317,9 @@ def test_a_request_is_visible_only_to_its_user(guarded, job_store):
         call = getattr(client, method)
         answer = call(f"/api/v2/generate/{path}/{name}", headers=keys["bob"])
         assert (answer.status_code, answer.json["rc"]) == (404, "RequestNotFound")
-        unknown = call(f"/api/v2/generate/{path}/{uuid.uuid4()}", headers=keys["bob"])
-        assert answer.json == unknown.json
+        other = str(uuid.uuid4())
+        unknown = call(f"/api/v2/generate/{path}/{other}", headers=keys["bob"])
+        assert answer.text.replace(name, other) == unknown.text
         assert call(f"/api/v2/generate/{path}/{name}").status_code == 401
     assert not any(job.state.final for job in job_store.jobs.recent(9))
     assert client.get(f"/api/v2/generate/check/{name}", headers=keys["ada"]).status_code == 200
