@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -325,8 +326,14 @@ def test_until_reindexing_ends_the_new_embedder_is_refused_and_the_old_one_is_ac
         index_of("old").count()
 
 
-def test_checking_the_embedder_does_not_fail_while_the_index_is_down(unused_port):
-    open_index(f"http://127.0.0.1:{unused_port}", "pictures-new", DIMENSION).check_embedder()
+def test_an_index_that_is_down_has_its_embedder_checked_on_first_use(index_of: OpenIndex, recipe, monkeypatch):
+    index_of("old").add(picture(recipe, 1), vector(1))
+    new = index_of("new")
+    with monkeypatch.context() as outage:
+        outage.setattr(new, "count", Mock(side_effect=Unavailable("down")))
+        new.check_embedder()
+    with pytest.raises(OtherEmbedder):
+        new.add(picture(recipe, 2), vector(1))
 
 
 def test_every_key_is_listed_once(index_of: OpenIndex, recipe, monkeypatch):
