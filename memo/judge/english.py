@@ -109,6 +109,7 @@ OPPOSITES = exclusive_pairs("""
     leopard/leopards:tiger/tigers:lynx:jaguar/jaguars:panther/panthers:puma/pumas/cougar/cougars
     edible:inedible convex:concave symmetrical/symmetric:asymmetrical/asymmetric mature:immature active:inactive
     stalactite/stalactites:stalagmite/stalagmites ascending:descending converging:diverging waxing:waning
+    typical:atypical masculine:feminine
     assembled:disassembled/dismantled connected:disconnected carnivorous/carnivore:herbivorous/herbivore
     ogre/ogres:goblin/goblins:gnome/gnomes:zombie/zombies:dwarf/dwarfs/dwarves:troll/trolls:wizard/wizards
 """)
@@ -116,12 +117,14 @@ OPPOSITES = exclusive_pairs("""
 OPPOSITE_PREFIXES = (  # of the same stem: "finished" and "unfinished", "upstream" and "downstream"
     *(("", negation) for negation in ("un", "non", "mis", "anti", "counter")),
     *(("over", "under"), ("up", "down"), ("in", "out"), ("in", "ex"), ("in", "de"), ("ac", "de")),
+    *(("hyper", "hypo"), ("homo", "hetero"), ("east", "west"), ("north", "south")),
 )
 
 # Signs: the words around them are the same
 
 EMOTICON = re.compile(r"(?<!\w)(?:[:;]-?[()DOP]+|[()]+-?[:;])(?!\w)")
 OPERATOR = re.compile(r"(?<!\w)(?:\d+|[a-z])(?: ?([<>]=?|!=|=) ?| ([+*/-]) )(?=(?:\d+|[a-z])(?!\w))")  # 5 > 3, a = b
+FRACTION = re.compile(r"(?<![\w/.])\d+(?:/|' ?)\d+(?![\w/])")  # 3/4 and 5'6"
 NEGATIVE = re.compile(r"(?:(?<!\S)[-−]|\bminus )(\d+)")
 UNSIGNED = re.compile(r"(?<![\w.−-])(?<!\bminus )(\d+)")
 

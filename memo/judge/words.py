@@ -10,6 +10,7 @@ from .english import (
     CAPITALISED,
     COLOURS,
     EMOTICON,
+    FRACTION,
     NEGATIVE,
     NOT_STANDING,
     OPERATOR,
@@ -108,7 +109,7 @@ def find_sign_conflict(old: str, new: str) -> str | None:
 
     Only a capital letter that changes the meaning counts: "a Polish flag" and "a polish flag".
     """
-    for signs in (emoticons, operators):
+    for signs in (emoticons, operators, FRACTION.findall):
         before, after = signs(old), signs(new)
         if before and after and before != after:
             return f"has the signs {' '.join(before)}, not {' '.join(after)}"
