@@ -29,6 +29,7 @@ from memo.store import open_store
 from worker.config import AUTO, WorkerConfig
 from worker.engine.energy import nvml_counter
 
+from .redis_data import find_older_data
 from .redis_server import find_redis
 
 MIN_FREE_BYTES = 2 * 2**30  # on the disk of the data folder
@@ -59,7 +60,7 @@ def examine(data: Path, models: Path, environment: Mapping[str, str]) -> list[Fi
     return [
         Finding("python", describe_python()),
         *map(check_package, PACKAGES),
-        run_check("redis", lambda: describe_redis(environment)),
+        run_check("redis", lambda: describe_redis(data, environment)),
         run_check("text weights", lambda: f"{minilm_folder().parent.name}, sha256 as published"),
         run_check("text model", lambda: describe_text_model(data / "text")),
         run_check("picture models", lambda: list_picture_models(models)),
@@ -90,10 +91,11 @@ def describe_python() -> str:
     return f"{platform.python_version()} on {system}, {os.cpu_count()} cores"
 
 
-def describe_redis(environment: Mapping[str, str]) -> str:
-    """Return the Redis server that `memoaized up` would run; raises BadSetup without one."""
+def describe_redis(data: Path, environment: Mapping[str, str]) -> str:
+    """Return the Redis server that `memoaized up` would run; raises BadSetup without one that may read the data."""
     binary = find_redis(dict(environment))
-    return f"{binary.version} at {binary.path} (from {binary.source})"
+    older = find_older_data(binary.folder_in(data))
+    return f"{binary}{f'; it will start on a copy of the data of {older.name}' if older else ''}"
 
 
 def describe_text_model(folder: Path) -> str:

