@@ -1,11 +1,12 @@
 """Embeddings cached on disk are read back, the oldest are evicted, and a broken cache only costs time."""
 
 import multiprocessing
+import threading
 
 import numpy as np
 import pytest
 
-from memo.embedding_cache import EmbeddingCache, TextEmbedding
+from memo.embedding_cache import EmbeddingCache, TextEmbedding, text_key
 from memo.onnx_embedder import load_onnx, open_onnx
 from tests.real import ROOT
 
@@ -13,7 +14,9 @@ TEXT = ROOT / "var" / "text"
 
 
 def embedding(number: int, tokens: int = 5):
-    return TextEmbedding(np.full(384, number / 3, np.float32), np.full((tokens, 4, 384), number, np.float32))
+    vector = np.zeros(384, np.float32)
+    vector[number] = 1
+    return TextEmbedding(vector, np.full((tokens, 4, 384), number, np.float32))
 
 
 def matches(cached: TextEmbedding, number: int) -> bool:
@@ -83,3 +86,131 @@ def test_a_text_is_embedded_the_same_alone_and_in_a_batch(text):
     alone, together = model.states_of(text), model.states([text, "a much longer text than the other one"])[0]
     assert alone.shape == together.shape and len(alone) and np.allclose(alone, together, atol=1e-4)
     assert np.allclose(model([text])[0], model([text, "another"])[0], atol=1e-5)
+
+
+# Damage
+
+
+def filled(folder, count=20):
+    """Fill a cache in a process that ends well, and return its file."""
+    process = multiprocessing.get_context("spawn").Process(target=fill, args=(folder, count))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    return folder / "data.mdb"
+
+
+def fill(folder, count):
+    cache = EmbeddingCache(folder, 4, 384)
+    for number in range(count):
+        cache.put(f"text {number}", embedding(number))
+
+
+def read_all(folder, count=20):
+    """Read, embed and cache all texts in another process; returns its exit code and how many were cached before."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=use_all, args=(folder, count, results))
+    process.start()
+    process.join(60)
+    return process.exitcode, results.get(timeout=5) if process.exitcode == 0 else None
+
+
+def use_all(folder, count, results):
+    cache, known = EmbeddingCache(folder, 4, 384), 0
+    for number in range(count):
+        if (cached := cache.get(f"text {number}")) is None:
+            cache.put(f"text {number}", embedding(number))
+        else:
+            assert matches(cached, number)
+            known += 1
+    assert all(matches(cache.get(f"text {number}"), number) for number in range(count))
+    assert not cache.broken
+    results.put(known)
+
+
+def test_a_cache_whose_last_use_ended_well_is_kept(tmp_path):
+    filled(tmp_path / "cache")
+    assert read_all(tmp_path / "cache") == (0, 20)
+
+
+@pytest.mark.parametrize("bytes_left", [0, 100, 4096, 2 * 4096, 100_000])
+def test_a_file_that_lacks_pages_neither_kills_nor_stops_the_cache(tmp_path, bytes_left):
+    """Reading a page that the file lacks ends a process with SIGBUS."""
+    file = filled(tmp_path / "cache")
+    with file.open("r+b") as opened:
+        opened.truncate(bytes_left)
+    assert read_all(tmp_path / "cache") == (0, 0)
+
+
+@pytest.mark.parametrize("noise", [b"\0", b"\xff", b"\xbe\xef\xc0\xde"])
+def test_a_file_with_a_spoiled_header_neither_kills_nor_stops_the_cache(tmp_path, noise):
+    file = filled(tmp_path / "cache")
+    data = bytearray(file.read_bytes())
+    data[: 2 * 4096] = (noise * 8192)[:8192]
+    file.write_bytes(data)
+    assert read_all(tmp_path / "cache") == (0, 0)
+
+
+def test_an_entry_with_zeroed_pages_is_replaced_and_never_used(tmp_path):
+    file = filled(tmp_path / "cache")
+    data = bytearray(file.read_bytes())
+    place = data.index(embedding(7).vector.tobytes()[:200]) // 4096 * 4096
+    data[place : place + 4 * 4096] = bytes(4 * 4096)  # the pages of one entry, as they are if never written
+    file.write_bytes(data)
+    code, known = read_all(tmp_path / "cache")
+    assert code == 0 and 18 <= known < 20
+    assert read_all(tmp_path / "cache") == (0, 20)
+
+
+def test_an_entry_with_zeros_behind_its_page_header_is_replaced(tmp_path):
+    file = filled(tmp_path / "cache")
+    data = bytearray(file.read_bytes())
+    place = data.index(embedding(7).vector.tobytes()[:200])
+    data[place : place + 1500] = bytes(1500)
+    file.write_bytes(data)
+    assert read_all(tmp_path / "cache") == (0, 19)
+    assert read_all(tmp_path / "cache") == (0, 20)
+
+
+@pytest.mark.parametrize("vector", [np.zeros(384), np.full(384, np.nan), np.full(384, 1e9)], ids=["0", "nan", "1e9"])
+def test_a_vector_without_unit_length_is_never_returned(tmp_path, vector):
+    cache = EmbeddingCache(tmp_path, 4, 384)
+    cache.put("a", TextEmbedding(vector.astype(np.float32), embedding(1).states))
+    assert cache.get("a") is None
+
+
+def test_an_entry_of_another_text_is_never_returned(tmp_path, monkeypatch):
+    cache = EmbeddingCache(tmp_path, 4, 384)
+    cache.put("a", embedding(1))
+    with cache.environment().begin(write=True) as transaction:
+        transaction.put(text_key("b"), transaction.get(text_key("a"), db=cache.by_text), db=cache.by_text)
+    assert cache.get("b") is None and matches(cache.get("a"), 1)
+
+
+def test_a_cache_whose_last_user_was_killed_begins_anew(tmp_path):
+    filled(tmp_path / "cache")
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=use_until_killed, args=(tmp_path / "cache", ready))
+    process.start()
+    assert ready.wait(30)
+    assert read_all(tmp_path / "cache", 10) == (0, 10)  # another user beside it, which ends well
+    process.kill()
+    process.join()
+    assert read_all(tmp_path / "cache") == (0, 0)
+
+
+def use_until_killed(folder, ready):
+    cache = EmbeddingCache(folder, 4, 384)
+    assert cache.get("text 1") is not None
+    ready.set()
+    threading.Event().wait()
+
+
+def test_a_user_that_fails_to_open_the_cache_does_not_stop_others(tmp_path, monkeypatch):
+    first, second = EmbeddingCache(tmp_path / "cache", 4, 384), EmbeddingCache(tmp_path / "cache", 4, 384)
+    monkeypatch.setattr(first, "open_environment", lambda: (_ for _ in ()).throw(OSError(28, "No space left")))
+    assert first.get("a") is None and first.broken
+    second.put("a", embedding(1))
+    assert matches(second.get("a"), 1)
