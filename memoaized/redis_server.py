@@ -105,8 +105,8 @@ def plan_redis(
 ) -> RedisPlan:
     """Write the server's configuration (mode 600), mend its data, and return how to start and reach it.
 
-    Raises BadSetup for data that it may not read or that cannot be mended. The append-only file is synced every second. The server listens on a Unix socket, or on a loopback port when the
-    socket's path would be too long.
+    The append-only file is synced every second. The server listens on a Unix socket, or on a loopback port when the
+    socket's path would be too long. Raises BadSetup for data that it may not read or that cannot be mended.
     """
     folder = open_data_folder(binary.folder_in(data), print_line)
     mend_tail(folder, binary.path, print_line)
