@@ -28,7 +28,7 @@ class PlainServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), PlainHandler)
         self.objects: dict[str, bytes] = {}
         self.conflicts = self.puts = 0
-        self.is_forgetful = False
+        self.is_forgetful, self.missing_status = False, 404
         self.missing = b""  # the answer to requests for objects that do not exist
         self.alter: Callable[[bytes], bytes] = bytes
 
@@ -49,7 +49,10 @@ class PlainHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         data = self.server.objects.get(self.path)
-        self.answer(404 if data is None else 200, self.server.missing if data is None else data)
+        if data is None:
+            self.answer(self.server.missing_status, self.server.missing)
+        else:
+            self.answer(200, data)
 
     def do_DELETE(self) -> None:
         was_there = self.server.objects.pop(self.path, None) is not None
@@ -152,6 +155,12 @@ def test_a_bucket_that_disappears_does_not_count_as_lost_pictures(server):
     for call in (store.get, store.delete, lambda name: store.tail(name, 4)):
         with pytest.raises(Unavailable, match="NoSuchBucket"):
             call("ab/one.png")
+
+
+def test_a_clock_that_is_wrong_is_named(server):
+    server.missing, server.missing_status = b"<Error><Code>RequestTimeTooSkewed</Code></Error>", 403
+    with pytest.raises(Unavailable, match="RequestTimeTooSkewed"):
+        store_at(server).get("ab/one.png")
 
 
 def test_a_store_that_does_not_return_what_was_written_is_not_used(server):

@@ -110,6 +110,15 @@ def test_every_service_has_a_health_check_and_time_to_stop(name: str) -> None:
     assert compose.seconds(SERVICES[name]["stop_grace_period"]) >= 30
 
 
+@pytest.mark.parametrize("name", ["redis", "index", "store"])
+def test_a_service_is_soon_found_healthy(name: str) -> None:
+    assert compose.seconds(SERVICES[name]["healthcheck"]["start_interval"]) <= 5
+
+
+def test_a_start_leaves_no_anonymous_volume() -> None:
+    assert {"/data", "/tmp"} <= set(SERVICES["bucket"]["tmpfs"])
+
+
 @EVERY_SERVICE
 def test_a_service_starts_only_when_its_dependencies_are_ready(name: str) -> None:
     for other, dependency in SERVICES[name].get("depends_on", {}).items():

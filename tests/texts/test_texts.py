@@ -31,7 +31,7 @@ from web.horde import generation_request as horde
 from web.openai import generation_request as openai
 
 MEGABYTE = 2**20
-CPU_SECONDS = 1.0  # for a megabyte; what reads it again for each letter needs hours
+CPU_SECONDS = 10.0  # for a megabyte, on any machine; what reads it again for each letter needs hours
 MODELS = {
     "stickers": Model(
         name="stickers", revision="1" * 16, title="", licence="", folder=Path(), sizes=(64,), defaults={}
@@ -104,7 +104,7 @@ def cpu_limit() -> Iterator[Callable[[float], None]]:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_megabyte_of_any_text_is_read_or_refused_in_a_second(name, cpu_limit):
+def test_a_megabyte_of_any_text_is_read_or_refused_in_seconds(name, cpu_limit):
     for piece in PIECES:
         text = piece * (MEGABYTE // len(piece))
         cpu_limit(CPU_SECONDS)
@@ -113,7 +113,7 @@ def test_a_megabyte_of_any_text_is_read_or_refused_in_a_second(name, cpu_limit):
 
 
 @pytest.mark.parametrize("name", JUDGED)
-def test_the_longest_prompts_are_compared_in_a_second(name, cpu_limit):
+def test_the_longest_prompts_are_compared_in_seconds(name, cpu_limit):
     for piece in (*PIECES, "abcdefgh" * 24 + " ", "hgfedcba" * 24 + "ab "):
         old = (piece * LONGEST_PROMPT)[: LONGEST_PROMPT - 9]
         cpu_limit(CPU_SECONDS)
@@ -133,7 +133,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def test_a_small_file_that_unpacks_to_many_letters_is_read_in_a_second(client, cpu_limit):
+def test_a_small_file_that_unpacks_to_many_letters_is_read_in_seconds(client, cpu_limit):
     text = zlib.compress(b"a " * 65_000, 9)
     image = a_png(chunk(b"zTXt", b"parameters\0\0" + text))
     cpu_limit(CPU_SECONDS)

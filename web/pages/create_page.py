@@ -29,7 +29,7 @@ DECIMALS = ("guidance_scale", "strength")
 TEXTS = ("prompt", "negative_prompt", "model", "adapter", "sampler", "schedule", "mode", "init_image", "memo")
 FIELDS = (*TEXTS, *WHOLE_NUMBERS, *DECIMALS)
 ASPECT_RATIOS = ((3, 2), (2, 3), (16, 9), (9, 16))  # offered besides squares if a model paints such sizes
-TOO_LARGE = f"choose a picture of at most {LARGEST_UPLOAD // 2**20} MB to start from"
+TOO_LARGE = f"choose a picture of at most {LARGEST_UPLOAD // 2**20} MiB to start from"
 NEWEST_SHOWN = 12  # pictures below the form
 
 
