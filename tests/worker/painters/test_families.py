@@ -164,7 +164,7 @@ def with_changes(catalogue, tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"family": "stable-confusion"}, "stable-confusion.*none of stable-diffusion"),
+        ({"family": "stable-confusion"}, "stable-confusion.*not one of stable-diffusion"),
         ({}, "sd in .* cannot be loaded"),
     ],
 )
