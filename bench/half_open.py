@@ -7,6 +7,7 @@ the health check is timed, the page is loaded, jobs are painted, and event strea
 import argparse
 import http.client
 import json
+import multiprocessing
 import socket
 import tempfile
 import threading
@@ -89,21 +90,31 @@ class HalfOpenClients:
     """Connections that hold half a request until the block ends; `replaced` counts those that the server closed."""
 
     def __init__(self, address: str, count: int) -> None:
-        self.address, self.count, self.replaced = address, count, 0
-        self.stopping = threading.Event()
-        self.sockets: list[socket.socket] = []
-        self.thread = threading.Thread(target=self.replace_closed)
+        self.address, self.count = address, count
+        spawn = multiprocessing.get_context("spawn")
+        self.ready, self.stopping, self.closed = spawn.Event(), spawn.Event(), spawn.Value("i", 0)
+        self.process = spawn.Process(target=self.run)
 
     def __enter__(self) -> "HalfOpenClients":
-        self.sockets = [self.open(number) for number in range(self.count)]
-        self.thread.start()
+        self.process.start()
+        self.ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self.thread.join()
-        for connection in self.sockets:
-            connection.close()
+        self.process.join()
+
+    @property
+    def replaced(self) -> int:
+        """How many connections the server has closed, each of which was opened again."""
+        return int(self.closed.value)
+
+    def run(self) -> None:
+        """Hold the connections, in a process of their own: here they would delay the stopwatch."""
+        sockets = [self.open(number) for number in range(self.count)]
+        self.ready.set()
+        while not self.stopping.wait(1.0):
+            self.replace_closed(sockets)
 
     def open(self, number: int) -> socket.socket:
         """A new connection that has sent half of a request."""
@@ -112,14 +123,13 @@ class HalfOpenClients:
         connection.setblocking(False)
         return connection
 
-    def replace_closed(self) -> None:
-        """Once a second, open again what the server has closed."""
-        while not self.stopping.wait(1.0):
-            for number, connection in enumerate(self.sockets):
-                if is_closed(connection.recv):
-                    connection.close()
-                    self.sockets[number] = self.open(number)
-                    self.replaced += 1
+    def replace_closed(self, sockets: list[socket.socket]) -> None:
+        """Open again what the server has closed."""
+        for number, connection in enumerate(sockets):
+            if is_closed(connection.recv):
+                connection.close()
+                sockets[number] = self.open(number)
+                self.closed.value += 1
 
 
 def is_closed(receive: Callable[[int], bytes]) -> bool:

@@ -35,6 +35,7 @@ log = logging.getLogger("web")  # __name__ is "__main__" here
 
 THREADS = 400  # each answers one request or holds one event stream
 MOST_CONNECTIONS = 4000
+ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round visits all connections that there are
 MOST_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
 HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
 BODY_SECONDS = 300.0  # for the whole request to arrive, from its first byte
@@ -76,6 +77,14 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
     def __init__(self, app: Flask, **settings: object) -> None:
         super().__init__(app, **settings)
         self.stopping = threading.Event()
+
+    def handle_accept(self) -> None:
+        """Accept all connections that wait, up to a limit."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            before = len(self.active_channels)
+            super().handle_accept()
+            if len(self.active_channels) == before:
+                break
 
     def unready(self) -> Iterator[ClientConnection]:
         """The connections that wait for a request."""
