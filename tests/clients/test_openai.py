@@ -259,7 +259,7 @@ BAD = [
     ({"extra_body": {"memo": {"policy": "always"}}}, "memo.policy"),
     ({"extra_body": {"strength": 0.5}}, "strength"),
     ({"extra_body": {"colour": "red"}}, "colour"),
-    ({"extra_body": {"stream": "yes"}}, "stream"),
+    ({"extra_body": {"stream": "perhaps"}}, "stream"),
     ({"user": "x" * 129}, "user"),
 ]
 

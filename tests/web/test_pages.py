@@ -154,13 +154,13 @@ def test_a_picture_that_is_too_large_is_reported_at_its_field(
     monkeypatch.setattr(create_page, "LARGEST_UPLOAD", 10)
     answer = client.post("/", data={"prompt": PROMPT, "seed": "12", "image": (io.BytesIO(b"x" * 11), "x.png")})
     assert answer.status_code == 422 and 'aria-invalid="true"' in tag(answer.text, '<input id="image"')
-    assert "at most 16 MB" in answer.text and 'value="12"' in tag(answer.text, '<input id="seed"')
+    assert "at most 16 MiB" in answer.text and 'value="12"' in tag(answer.text, '<input id="seed"')
 
 
 def test_a_form_too_large_to_be_read_is_shown_again_with_the_reason(client: FlaskClient) -> None:
     form = b"x" * (LARGEST_BODIES["create.submit"] + 1)
     answer = client.post("/", data=form, content_type="multipart/form-data; boundary=x")
-    assert answer.status_code == 413 and "at most 16 MB" in answer.text and '<textarea id="prompt"' in answer.text
+    assert answer.status_code == 413 and "at most 16 MiB" in answer.text and '<textarea id="prompt"' in answer.text
 
 
 def test_a_hidden_field_is_shown_if_it_is_invalid(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
