@@ -39,7 +39,7 @@ def test_a_worker_has_as_many_paintings_under_way_as_it_has_slots(tmp_path, slot
     with start_fleet(tmp_path, TEXT, step_seconds=0.2) as fleet:
         fleet.environment |= {"WORKER_SLOTS": slots, "WORKER_DEVICE": "cpu"}
         queue = fleet.open_queue()
-        jobs = [submit(queue, f"slot {number}", 4) for number in range(4)]
+        jobs = [submit(queue, f"slot {number}", 15) for number in range(4)]  # long enough to be seen together
         fleet.start("worker-1")
         running_counts = set()
 
