@@ -61,7 +61,7 @@ def exit_on_error(receiver: Callable[..., object]) -> Callable[..., None]:
             receiver(**arguments)
         except MemoError as error:
             raise SystemExit(f"this worker cannot start: {error}") from error
-        except Exception as error:  # of any library
+        except Exception as error:  # receivers load models, with whose libraries anything may go wrong
             log.exception("starting failed")
             raise SystemExit(f"this worker cannot start: {type(error).__name__}: {error}") from error
 

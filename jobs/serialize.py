@@ -68,5 +68,5 @@ def job_to_generation(job: Job, img: str) -> dict[str, Any]:
 
 
 def explain_origin(job: Job) -> str:
-    """The job's error, or else the origin of its picture and the reason for it, in words."""
+    """Why the job failed, or else where its picture comes from and why: "painted: nothing similar"."""
     return job.error or f"{ORIGINS[job.origin]}: {job.reason}"

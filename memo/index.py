@@ -289,7 +289,7 @@ def in_scope(scope: str, model: str) -> Conditions:
 
 
 def to_payload(picture: Picture) -> dict[str, Any]:
-    """The fields of the recipe and the record in one dictionary, with two keys to filter by: of wish and settings."""
+    """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters."""
     recipe = picture.recipe
     keys = {"wish_key": recipe.wish.key, "settings_key": settings_key(recipe, picture.scope)}
     return {**asdict(recipe), **record(picture), **keys}

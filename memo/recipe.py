@@ -277,7 +277,7 @@ def read_side(field: str, value: object) -> int:
 
 
 def read_whole(field: str, value: object, least: int, most: int) -> int:
-    """The value as an int, even if it was written as 12.0, as many JSON writers do.
+    """Return the value as an int; accepts 12.0, which many JSON writers use for 12.
 
     Raises BadRecipe unless it is a whole number from `least` to `most`, both included.
     """

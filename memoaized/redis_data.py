@@ -65,7 +65,9 @@ def holds_data(folder: Path) -> bool:
 
 def version_of(folder: Path) -> tuple[str, int, int]:
     """Return make, major and minor version in the name of a folder."""
-    make, major, minor = FOLDER.fullmatch(folder.name).groups()  # type: ignore[union-attr]
+    name = FOLDER.fullmatch(folder.name)
+    assert name, f"{folder} is not named after a version of Redis"
+    make, major, minor = name.groups()
     return make, int(major), int(minor)
 
 
@@ -75,7 +77,7 @@ def is_older(folder: Path, other: Path) -> bool:
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """Copy a folder in one step; raises BadSetup if the disk is full or may not be written."""
+    """Copy a folder, all of it or nothing. Raises BadSetup if the disk is full or files may not be read."""
     copy = target.with_name(f"{COPYING}{target.name}")
     shutil.rmtree(copy, ignore_errors=True)
     try:

@@ -6,7 +6,7 @@ pictures and prompts; no models.
 
 import re
 
-from PIL import Image
+from PIL import Image, ImageStat
 
 from memo import MemoError, Recipe
 from memo.judge.english import COLOURS, INVISIBLE_WORDS, PHRASE_FILLERS, PREPOSITIONS
@@ -40,8 +40,7 @@ def check_picture(image: Image.Image, recipe: Recipe, init_image: Image.Image | 
 
 def is_flat(image: Image.Image) -> bool:
     """Whether all pixels have the same colour."""
-    bands = (band.getextrema() for band in image.convert("RGB").split())
-    return all(int(high) - int(low) <= FLAT for low, high in bands)  # type: ignore[arg-type]
+    return all(high - low <= FLAT for low, high in ImageStat.Stat(image.convert("RGB")).extrema)
 
 
 def asks_for_flat(prompt: str) -> bool:

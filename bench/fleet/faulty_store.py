@@ -28,7 +28,7 @@ class Fault(StrEnum):
     NONE = "none"
     AWAY = "away"  # every request is answered with 503
     CONFLICT = "conflict"  # every write is answered with 409, and nothing is stored
-    HALF = "half"  # half of each object is stored; every second write is answered as if all had been
+    HALF = "half"  # only half of each object is stored; writes are answered with 500 and 200 in turn
 
 
 class FaultyStore:

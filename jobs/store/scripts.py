@@ -345,9 +345,9 @@ return requeue(p, id, prefix)
 """
 )
 
-# ARGV: prefix, now, ttl. Puts paintings whose lease has run out back into the queue, and ends those that nobody waits
-# for. If their worker reported no fault, it died, and each painting that was under way on it becomes a suspect. The
-# attempt counts only for a painting that was alone there: of several, nobody knows which one is guilty.
+# ARGV: prefix, now, ttl. Looks for paintings whose lease has run out. Cancelled ones end; the others go back into the
+# queue. If the worker reported no fault, it died, and each of its paintings becomes a suspect. The attempt counts
+# only if the painting was alone on the worker: among several, any one may have killed it.
 # Returns {painting, model, '1' if its worker died, painting, model …} of those in the queue.
 REQUEUE_EXPIRED = (
     FINAL

@@ -1,4 +1,4 @@
-"""What a power cut leaves in the data folder of `memoaized up`, and how the next start deals with it."""
+"""`memoaized up` starts again after a power cut, whatever the cut left in the data folder."""
 
 import json
 import os

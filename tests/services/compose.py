@@ -140,5 +140,7 @@ def seconds(duration: str) -> int:
 
 def bytes_of(size: str) -> int:
     """Return the bytes of a size such as 16g, 1gb or 3Gi."""
-    number, unit = re.fullmatch(r"(\d+)([kmg])[bi]?", size.lower()).groups()  # type: ignore[union-attr]
+    parts = re.fullmatch(r"(\d+)([kmg])[bi]?", size.lower())
+    assert parts, f"{size} is no size"
+    number, unit = parts.groups()
     return int(number) * 1024 ** ("kmg".index(unit) + 1)
