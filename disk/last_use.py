@@ -12,7 +12,7 @@ IN_USE, ENDED_WELL = b"in use", b"ended well"
 class LastUse:
     """A lock file that all users of some files hold shared; its text says whether the last of them ended well.
 
-    A process that is killed does not change the text, and so does a power cut.
+    Neither a killed process nor a power cut can change the text to "ended well".
     """
 
     def __init__(self, path: Path) -> None:
