@@ -272,6 +272,13 @@ def count_points(name: str) -> Response:
     return result_response(collection(name).count(request_json()))
 
 
+@rest.post("/collections/<name>/points/flush")
+def flush_points(name: str) -> Response:
+    """Write all earlier changes to the disk. Qdrant has no such request: it flushes only by itself."""
+    collection(name).flush_now()
+    return completed_response()
+
+
 def main() -> None:
     """Serve on a port of 127.0.0.1 until SIGTERM, then flush and exit."""
     parser = argparse.ArgumentParser(prog="python -m index_server.app", description="The embedded vector index.")

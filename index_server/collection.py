@@ -17,7 +17,7 @@ from disk.disk_errors import explain
 from disk.durable_files import sync_tree, write_durably
 
 from .collection_files import CONFIG_FILE, SHARD, load_shard, shard_folder
-from .errors import BadRequest, IndexServerError, NotFound, call_engine
+from .errors import BadRequest, EngineFailure, IndexServerError, NotFound, call_engine
 from .request_bodies import (
     MAX_VECTOR_VALUE,
     SCHEMAS,
@@ -183,6 +183,12 @@ class Collection:
                 log.error("collection %s cannot be flushed to disk: %s", self.name, self.flush_error)
             else:
                 self.flush_error, self._unflushed = None, False
+
+    def flush_now(self) -> None:
+        """Write changes to the disk; raises EngineFailure if that fails. Qdrant has no such request."""
+        self.flush()
+        if self.flush_error:
+            raise EngineFailure(f"Service internal error: cannot flush: {self.flush_error}")
 
     @property
     def closed(self) -> bool:

@@ -50,6 +50,17 @@ class Recall:
     painting: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class IndexComparison:
+    """How many pictures the store has, and the keys of those that the index does not know."""
+
+    stored: int
+    missing: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"the index knows {self.stored - len(self.missing)} of {self.stored} pictures"
+
+
 Prompts = dict[str, list[Neighbour]]  # the points of each prompt; prompts and points nearest first
 UsePoint = Callable[[Neighbour, Recipe, Verdict], Recall | None]  # the recall that a point gives; None if unusable
 
@@ -258,6 +269,11 @@ class Memory:
         [vector] = self.embedder([picture.recipe.prompt])
         self.index.add(picture, vector, () if new else self.wrong_for(picture))
 
+    def compare_index(self) -> "IndexComparison":
+        """Compare the index with the store. Raises Unavailable."""
+        stored = {key for name in self.store.names() if (key := key_of_object(name))}
+        return IndexComparison(len(stored), frozenset(stored.difference(self.index.keys())))
+
     def prepare_embedding(self, recipe: Recipe) -> None:
         """Embed the prompt of a picture that is being painted, so that `index_picture` finds it in the cache."""
         self.embedder([recipe.prompt])
@@ -407,6 +423,15 @@ def is_trusted(wrong_for: Sequence[str], recipe: Recipe, verdict: Verdict | None
     if factor is None:
         return False
     return verdict is None or factor == 1 or verdict.confidence >= 1 - (1 - verdict.threshold) * factor
+
+
+def key_of_object(name: str) -> str | None:
+    """The key of the picture that the store keeps under a name; None for a thumbnail and other objects."""
+    key = name.rpartition("/")[2].removesuffix(".png")
+    try:
+        return key if object_name(key) == name else None
+    except BadKey:
+        return None
 
 
 def object_name(key: str) -> str:

@@ -123,6 +123,26 @@ class Points:
             where = models.Filter(must=must, must_not=has_id(ignored))
             return self.client.count(self.collection, where, exact=True).count
 
+    def known(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids that have a point."""
+        with self.created_collection():
+            where = [str(UUID(id)) for id in ids]
+            points = self.client.retrieve(self.collection, where, with_payload=False) if where else []
+        return {UUID(str(point.id)).hex for point in points}
+
+    def flush(self) -> bool:
+        """Write all points to the server's disk; False if this server cannot be asked to, as Qdrant's own cannot."""
+        if not self.rest:
+            return True
+        try:
+            with self.created_collection():
+                self.rest.send("POST", self.collection, "/flush", {})
+        except Unavailable as error:
+            if isinstance(error.__cause__, UnexpectedResponse) and error.__cause__.status_code in (404, 405):
+                return False
+            raise
+        return True
+
     def keys(self) -> Iterator[str]:
         """The ids of all points, 32 hex digits each, in no particular order."""
         offset: Any = None

@@ -1,8 +1,8 @@
 """What every worker does besides painting: it renews leases, and looks after queue, index and old init images.
 
-Paintings of dead workers go back into the queue, pictures that had to wait for the index are indexed, and init images
-that nobody used are removed. Leases have a thread of their own, because the rest may take long: all files of a new
-model are read, and a store may be slow.
+Paintings of dead workers go back into the queue, pictures that the index lacks are indexed, and init images that
+nobody used are removed. Leases have a thread of their own, because the rest may take long: all files of a new model
+are read, and a store may be slow. So has the index: after a loss, all pictures are read.
 """
 
 import logging
@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from jobs.store.claims import LEASE_SECONDS
-from memo import BadKey, Forgotten, MemoError, Unavailable
+from memo import MemoError, Unavailable
 
+from .index_keeper import IndexKeeper
 from .paint import PaintingRunner
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ UNNOTICED_SECONDS = 10.0  # a painting waits this long while a worker is free on
 
 
 class LeaseKeeper:
-    """Two background threads. `notify` wakes a worker for a model, `list_models` returns this worker's models."""
+    """Three background threads. `notify` wakes a worker for a model, `list_models` returns this worker's models."""
 
     def __init__(
         self,
@@ -44,9 +45,10 @@ class LeaseKeeper:
         self.hanging: set[str] = set()  # paintings that hang on this worker, each logged once
         self.swept_at = -SWEEP_SECONDS
         self.stopping = threading.Event()
+        self.index_keeper = IndexKeeper(runner.job_store, runner.memory, name, self.stopping)
         self.threads = [
             threading.Thread(target=self.run, args=(task,), name=task.__name__, daemon=True)
-            for task in (self.keep_leases, self.maintain)
+            for task in (self.keep_leases, self.maintain, self.keep_index)
         ]
 
     def start(self) -> None:
@@ -111,7 +113,6 @@ class LeaseKeeper:
         self.models = self.runner.models = self.list_models()
         for model in self.models:
             self.notify_of_unnoticed(model)
-        self.index_backlog()
         if time.monotonic() >= self.swept_at + SWEEP_SECONDS:
             self.sweep()
             self.swept_at = time.monotonic()
@@ -130,14 +131,9 @@ class LeaseKeeper:
             for _ in range(min(waiting, self.slots)):
                 self.notify(model)
 
-    def index_backlog(self) -> None:
-        """Index pictures that were kept while the index was down; entries of deleted pictures are removed."""
-        for entry, key in self.runner.job_store.backlog.unindexed():
-            try:
-                self.runner.memory.index_picture(self.runner.memory.picture(key))
-            except (Forgotten, BadKey) as error:
-                log.warning("backlog: %s cannot be indexed any more: %s", key, error)
-            self.runner.job_store.backlog.remove_unindexed(entry)
+    def keep_index(self) -> None:
+        """Compare the index with the store when that is due, and index what it lacks."""
+        self.index_keeper.run_round()
 
     def sweep(self) -> None:
         """Tell memory which of its paintings under way have ended, according to the job store."""

@@ -183,7 +183,6 @@ class PaintingRunner:
             self.memory.index_picture(picture, new=new_picture is not None)
         except Unavailable as error:
             log.warning("picture %s is kept and will be indexed later: %s", key, error)
-            self.job_store.backlog.add_unindexed(key)
         if not self.job_store.progress.complete(claim, picture):
             return "lost"
         self.memory.painting_ended(claim.painting)

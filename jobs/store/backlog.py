@@ -1,12 +1,25 @@
-"""Work that workers do later: pictures to index once the index is back, and old initial images to remove."""
+"""Work that workers do later: pictures that the index lacks or may lose, and old initial images to remove."""
 
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from memo import now
 
 from .connection import KEPT_SECONDS, Connection, redis_errors
 
-BATCH = 16  # entries handed out at once
+BATCH = 16  # initial images handed out at once
+INDEXED_AT_ONCE = 64  # pictures
+TURN_SECONDS = 60  # after which another worker may index the backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Unindexed:
+    """A picture that the index may lose, or does not know yet."""
+
+    entry: str  # the id in the stream, which begins with the time in milliseconds
+    key: str
+    is_missing: bool  # whether a comparison with the store found that the index does not know it
 
 
 class Backlog:
@@ -15,21 +28,59 @@ class Backlog:
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
 
-    def add_unindexed(self, key: str) -> None:
-        """Remember durably that this kept picture is not indexed yet."""
+    def add_missing(self, keys: Iterable[str], stored: int) -> None:
+        """Note that the index does not know these pictures, of all the pictures in the store."""
         with redis_errors():
-            self.redis.xadd(self.prefix + "unindexed", {"key": key})
+            pipe = self.redis.pipeline(transaction=True)
+            waiting = {fields["key"] for _, fields in self.redis.xrange(self.prefix + "unindexed")}
+            new = [key for key in keys if key not in waiting]
+            for key in new:
+                pipe.xadd(self.prefix + "unindexed", {"key": key, "missing": 1})
+            missing = sum(entry.is_missing for entry in self.unindexed(None)) + len(new)
+            pipe.hset(self.prefix + "index", mapping={"stored": stored, "missing": missing})
+            pipe.execute()
 
-    def unindexed(self) -> list[tuple[str, str]]:
-        """The oldest pictures that are not indexed, as (entry id, picture key)."""
+    def index_state(self) -> tuple[int, int]:
+        """The number of pictures in the store at the last comparison, and of those that are still not indexed."""
         with redis_errors():
-            entries = self.redis.xrange(self.prefix + "unindexed", count=BATCH)
-        return [(entry, fields["key"]) for entry, fields in entries]
+            stored, missing = self.redis.hmget(self.prefix + "index", ["stored", "missing"])
+        return int(stored or 0), max(0, int(missing or 0))
 
-    def remove_unindexed(self, entry: str) -> None:
-        """Remove the entry of a picture that has been indexed."""
+    def unindexed(self, count: int | None = INDEXED_AT_ONCE) -> list[Unindexed]:
+        """The oldest pictures that are not known to be on the index's disk; all of them for None."""
         with redis_errors():
-            self.redis.xdel(self.prefix + "unindexed", entry)
+            entries = self.redis.xrange(self.prefix + "unindexed", count=count)
+        return [Unindexed(entry, fields["key"], "missing" in fields) for entry, fields in entries]
+
+    def remove_unindexed(self, entries: Sequence[Unindexed]) -> None:
+        """Remove pictures that are on the index's disk, or cannot be indexed."""
+        if not entries:
+            return
+        with redis_errors():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.xdel(self.prefix + "unindexed", *(entry.entry for entry in entries))
+            if missing := sum(entry.is_missing for entry in entries):
+                pipe.hincrby(self.prefix + "index", "missing", -missing)
+            pipe.execute()
+
+    def seconds_old(self, entries: Sequence[Unindexed]) -> list[float]:
+        """The age of each entry, by the clock of Redis."""
+        with redis_errors():
+            seconds, microseconds = self.redis.time()
+        return [seconds + microseconds / 1e6 - int(entry.entry.partition("-")[0]) / 1e3 for entry in entries]
+
+    def take_turn(self, worker: str) -> bool:
+        """Whether this worker may index the backlog for the next TURN_SECONDS: one does it at a time."""
+        name = self.prefix + "indexing"
+        with redis_errors():
+            if self.redis.set(name, worker, ex=TURN_SECONDS, nx=True):
+                return True
+            return bool(self.redis.get(name) == worker and self.redis.expire(name, TURN_SECONDS))
+
+    def end_turn(self) -> None:
+        """Let another worker index the backlog."""
+        with redis_errors():
+            self.redis.delete(self.prefix + "indexing")
 
     def touch_init_image(self, init_image: str, scope: str) -> None:
         """Note that this initial image was uploaded or used just now."""

@@ -40,6 +40,7 @@ class ProgressReports:
         """End the painting with its kept picture and count its cost; False when the claim is lost."""
         cost = {"seconds": picture.seconds, "joules": picture.joules}
         counted = {
+            "key": picture.key,
             "cost_class": cost_class(picture.recipe),
             "minute": this_minute(),
             "counts": {**{f"{what}_spent": value for what, value in cost.items()}, "pictures": 1},

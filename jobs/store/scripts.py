@@ -19,7 +19,9 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   counts                      hash    totals since the beginning
   counts:minute:<minute>      hash    the same for one minute since 1970
   costs                       hash    seconds, joules and number of paintings of one model, size and number of steps
-  unindexed                   stream  pictures that are kept and not indexed yet
+  unindexed                   stream  pictures that are kept and not known to be on the index's disk
+  index                       hash    pictures in the store, and how many of them the index did not know
+  indexing                    string  the worker that indexes the pictures in `unindexed` now
   init-images                 zset    initial images, by the time they were last used
   request:<name>              string  the reservation, and then the jobs, of a request that may be sent twice
   group:<id>                  string  the jobs that one request asked for, and facts about it
@@ -297,7 +299,8 @@ return 1
 """
 
 # ARGV: prefix, JSON of {painting id, token, state, now, kept_seconds, fields}, and for a finished picture also of
-# {cost_class, minute, counts, costs}, which are counted. Returns 1, or 0 when the claim is lost.
+# {key, cost_class, minute, counts, costs}, which are counted. The picture stays in `unindexed` until it is known to
+# be on the index's disk. Returns 1, or 0 when the claim is lost.
 FINISH = (
     FINAL
     + COUNT
@@ -309,6 +312,7 @@ for field, value in pairs(ending.fields) do redis.call('HSET', p, field, value) 
 if ending.state == 'done' then
   redis.call('XADD', prefix..'finished', 'MAXLEN', 500, '*', 'picture', ending.fields.picture)
   redis.call('PUBLISH', prefix..'painting:finished', '')
+  redis.call('XADD', prefix..'unindexed', '*', 'key', ending.key)
   count(prefix, ending.minute, ending.counts)
   for what, cost in pairs(ending.costs) do
     redis.call('HINCRBYFLOAT', prefix..'costs', ending.cost_class..':'..what, cost)

@@ -452,12 +452,24 @@ def test_silent_workers_are_taken_off_the_list(job_store, monkeypatch):
 
 
 def test_entries_of_the_backlog_stay_until_they_are_removed(job_store):
-    job_store.backlog.add_unindexed("a" * 32)
-    job_store.backlog.add_unindexed("b" * 32)
-    [(entry, key), (_, other)] = job_store.backlog.unindexed()
-    assert (key, other) == ("a" * 32, "b" * 32)
-    job_store.backlog.remove_unindexed(entry)
-    assert [key for _, key in job_store.backlog.unindexed()] == ["b" * 32]
+    job_store.backlog.add_missing(["a" * 32, "b" * 32], stored=5)
+    first, second = job_store.backlog.unindexed()
+    assert (first.key, second.key, job_store.backlog.index_state()) == ("a" * 32, "b" * 32, (5, 2))
+    job_store.backlog.remove_unindexed([first])
+    assert job_store.backlog.unindexed() == [second] and job_store.backlog.index_state() == (5, 1)
+
+
+def test_a_picture_that_waits_to_be_indexed_is_counted_once(job_store):
+    for _ in range(2):
+        job_store.backlog.add_missing(["a" * 32], stored=1)
+    assert len(job_store.backlog.unindexed()) == 1 and job_store.backlog.index_state() == (1, 1)
+
+
+def test_one_worker_at_a_time_indexes_the_backlog(job_store):
+    assert job_store.backlog.take_turn("a") and job_store.backlog.take_turn("a")
+    assert not job_store.backlog.take_turn("b")
+    job_store.backlog.end_turn()
+    assert job_store.backlog.take_turn("b")
 
 
 def test_a_redis_that_is_down_raises_unavailable(unused_port, recipe):

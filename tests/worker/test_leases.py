@@ -13,7 +13,6 @@ from jobs.job import State
 from jobs.store.claims import LEASE_SECONDS
 from jobs.store.connection import KEPT_SECONDS
 from memo import Unavailable
-from memo.index import open_index
 from tests.real import painted, wait_for
 from worker.leases import SILENT_SECONDS, SWEEP_SECONDS, LeaseKeeper
 
@@ -72,23 +71,6 @@ def test_a_new_painting_waits_for_its_own_message(lease_keeper, job_store, recip
     run_both_rounds(lease_keeper)
     run_both_rounds(lease_keeper)
     assert notified == []
-
-
-def test_the_backlog_is_indexed_when_the_index_is_back(
-    lease_keeper, runner, job_store, memory, recipe, unused_port, caplog
-):
-    picture, png = painted(recipe)
-    memory.keep(picture, png)
-    job_store.backlog.add_unindexed(picture.key)
-    job_store.backlog.add_unindexed("f" * 32)
-    index, memory.index = memory.index, open_index(f"http://127.0.0.1:{unused_port}", "x", memory.embedder.dimension)
-    with pytest.raises(Exception, match="index"):
-        run_both_rounds(lease_keeper)
-    assert len(job_store.backlog.unindexed()) == 2
-    memory.index = index
-    run_both_rounds(lease_keeper)
-    assert memory.index.get(picture.key) == picture and job_store.backlog.unindexed() == []
-    assert "f" * 32 in caplog.text
 
 
 def test_an_init_image_that_nothing_has_used_for_long_is_removed(

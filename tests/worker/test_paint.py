@@ -246,7 +246,7 @@ def test_without_an_index_the_picture_is_stored_and_put_on_the_backlog(runner, j
     assert runner.paint(job.recipe.model) == "done"
     done = job_store.jobs.find(job.id)
     assert done.state is State.DONE and memory.has(done.picture.key)
-    assert [key for _, key in job_store.backlog.unindexed()] == [done.picture.key]
+    assert [entry.key for entry in job_store.backlog.unindexed()] == [done.picture.key]
 
 
 def test_nothing_is_lost_when_the_store_comes_back(runner, job_store, memory, job, monkeypatch):

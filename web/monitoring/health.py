@@ -18,11 +18,19 @@ def health() -> ResponseReturnValue:
         "queue": check(job_store().connection.check),
         "workers": check(lambda: require_worker(job_store().heartbeats.workers())),
         "store": check(memory().store.check),
-        "index": check(memory().index.count),
+        "index": check(require_complete_index),
     }
     healthy = all(services[name] == "ok" for name in ("queue", "workers", "store"))
     status = "ok" if all(state == "ok" for state in services.values()) else "degraded" if healthy else "unhealthy"
     return {"status": status, "services": services}, 200 if healthy else 503
+
+
+def require_complete_index() -> None:
+    """Raise Unavailable if the index does not answer, or lacks pictures that are being indexed."""
+    memory().index.count()
+    stored, missing = job_store().backlog.index_state()
+    if missing:
+        raise Unavailable(f"the index knows {stored - missing} of {stored} pictures; the others are being indexed")
 
 
 def check(service: Callable[[], object]) -> str:

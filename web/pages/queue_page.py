@@ -87,4 +87,7 @@ def queue_state() -> dict[str, Any]:
     waiting = {model["name"]: job_store().statistics.waiting(model["name"]) for model in models}
     rows = [{**model, "waiting": waiting[model["name"]][0], "age": waiting[model["name"]][1]} for model in models]
     workers = [{"name": name, **state} for name, state in sorted(job_store().heartbeats.workers().items())]
-    return {"models": rows, "workers": workers, "totals": totals(), "counts": job_store().statistics.counts()}
+    stored, missing = job_store().backlog.index_state()
+    index = {"known": stored - missing, "stored": stored, "missing": missing}
+    counts = job_store().statistics.counts()
+    return {"models": rows, "workers": workers, "totals": totals(), "counts": counts, "index": index}

@@ -1,0 +1,81 @@
+"""Keeps the index complete: nothing that the store has may be missing there for long.
+
+A picture that is done may be in the index's memory and not yet on its disk, and a power cut or an older copy of its
+folder loses it. So it stays in the backlog until the index has written it, and the index is compared with the store
+when a worker starts, and every hour.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from jobs.store.backlog import Unindexed
+from jobs.store.job_store import JobStore
+from memo import BadKey, Forgotten, Memory
+
+log = logging.getLogger(__name__)
+
+COMPARE_SECONDS = 3600.0  # between two comparisons
+RETRY_SECONDS = 60.0  # after a comparison that failed
+SETTLED_SECONDS = 60.0  # after which a server that cannot be asked to has flushed: Qdrant does so every five seconds
+
+
+class IndexKeeper:
+    """Indexes the backlog and compares the index with the store; `name` is this worker's."""
+
+    def __init__(self, job_store: JobStore, memory: Memory, name: str, stopping: threading.Event) -> None:
+        self.backlog, self.memory, self.name, self.stopping = job_store.backlog, memory, name, stopping
+        self.compare_at = 0.0  # time.monotonic() of the next comparison
+
+    def run_round(self) -> None:
+        """Do what is due, unless another worker does it now. Raises Unavailable."""
+        if not self.backlog.take_turn(self.name):
+            return
+        try:
+            if time.monotonic() >= self.compare_at:
+                self.compare()
+            while self.index_backlog() and not self.stopping.is_set():
+                self.backlog.take_turn(self.name)
+        finally:
+            self.backlog.end_turn()
+
+    def compare(self) -> None:
+        """Put every picture that the index does not know into the backlog."""
+        self.compare_at = time.monotonic() + RETRY_SECONDS
+        comparison = self.memory.compare_index()
+        if comparison.missing:
+            log.warning("%s; the others are being indexed", comparison)
+        else:
+            log.info("%s", comparison)
+        self.backlog.add_missing(comparison.missing, comparison.stored)
+        self.compare_at = time.monotonic() + COMPARE_SECONDS
+
+    def index_backlog(self) -> bool:
+        """Index the oldest pictures of the backlog that the index lacks, and remove those that are on its disk.
+
+        Returns whether there may be more to do now.
+        """
+        if not (entries := self.backlog.unindexed()):
+            return False
+        known = self.memory.index.known({entry.key for entry in entries})
+        lost = [entry for entry in entries if entry.key not in known and not self.index(entry.key)]
+        durable = self.find_durable(entries)
+        self.backlog.remove_unindexed([*durable, *(entry for entry in lost if entry not in durable)])
+        return bool(durable)
+
+    def index(self, key: str) -> bool:
+        """Index a picture; False if it was deleted or its file is damaged."""
+        try:
+            self.memory.index_picture(self.memory.picture(key))
+        except (Forgotten, BadKey) as error:
+            log.warning("backlog: %s cannot be indexed any more: %s", key, error)
+            return False
+        return True
+
+    def find_durable(self, entries: Sequence[Unindexed]) -> list[Unindexed]:
+        """Those of the entries, all indexed by now, that are on the index's disk."""
+        if self.memory.index.flush():
+            return list(entries)
+        ages = self.backlog.seconds_old(entries)
+        return [entry for entry, age in zip(entries, ages, strict=True) if age > SETTLED_SECONDS]
