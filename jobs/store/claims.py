@@ -2,9 +2,9 @@
 
 import logging
 import secrets
+import time
 
 from jobs.job import Claim
-from memo import now
 
 from . import scripts
 from .connection import KEPT_SECONDS, Connection
@@ -35,9 +35,8 @@ class Claims:
 
     def claim(self, *models: str) -> Claim | None:
         """Take the next painting of these models, users taking turns; None when none waits. Raises Occupied."""
-        token, moment = secrets.token_hex(16), now()
-        limits = moment + LEASE_SECONDS, KEPT_SECONDS, self.worker, DRAIN_SECONDS
-        reply = self.run_claim(token, moment, *limits, *models)
+        token = secrets.token_hex(16)
+        reply = self.run_claim(token, LEASE_SECONDS, KEPT_SECONDS, self.worker, DRAIN_SECONDS, *models)
         if reply is None:
             return None
         if reply == "later":
@@ -48,7 +47,7 @@ class Claims:
 
     def renew(self, claim: Claim) -> bool:
         """Extend the lease; False when the claim is lost."""
-        return bool(self.run_renew(claim.painting, claim.token, now() + LEASE_SECONDS))
+        return bool(self.run_renew(claim.painting, claim.token, LEASE_SECONDS))
 
     def release(self, claim: Claim) -> bool:
         """Put the painting back as if it had never been claimed; False when the claim is lost.
@@ -62,7 +61,7 @@ class Claims:
 
         Returns the model of each: the caller must notify a worker for it.
         """
-        requeued = self.run_requeue_expired(now(), KEPT_SECONDS)
+        requeued = self.run_requeue_expired(KEPT_SECONDS, self.worker, time.monotonic(), LEASE_SECONDS)
         paintings, models, died = requeued[0::3], requeued[1::3], requeued[2::3]
         for painting, worker_died in zip(paintings, died, strict=True):
             reason = "lost its worker and will be painted alone" if worker_died else "will be tried again"

@@ -4,10 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from memo import now
-
+from . import scripts
 from .connection import KEPT_SECONDS, Connection, redis_errors
-from .records import dump
+from .records import dump, pair_up
 from .statistics import count_this_minute
 
 SILENCE_SECONDS = 20.0  # after which a worker without a heartbeat counts as gone
@@ -18,13 +17,13 @@ class Heartbeats:
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
+        self.run_beat, self.run_workers = connection.script(scripts.BEAT), connection.script(scripts.WORKERS)
 
     def beat(self, worker: str, facts: Mapping[str, object]) -> None:
         """Note that this worker is alive, with what it says about itself, and count its batch sizes."""
+        self.run_beat(worker, dump(facts), KEPT_SECONDS)
         with redis_errors():
             pipe = self.redis.pipeline(transaction=True)
-            pipe.hset(self.prefix + "workers", worker, dump({**facts, "seen": now()}))
-            pipe.expire(self.prefix + "workers", KEPT_SECONDS)
             count_this_minute(pipe, self.prefix, sum_batch_sizes(facts))
             pipe.execute()
 
@@ -32,15 +31,12 @@ class Heartbeats:
         """Note that this worker has stopped."""
         with redis_errors():
             self.redis.hdel(self.prefix + "workers", worker)
+            self.redis.zrem(self.prefix + "workers:seen", worker)
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """What each living worker said last, by its name; workers that have gone silent are removed."""
-        with redis_errors():
-            facts = {name: json.loads(text) for name, text in self.redis.hgetall(self.prefix + "workers").items()}
-            silent = [name for name, fact in facts.items() if fact["seen"] < now() - SILENCE_SECONDS]
-            if silent:
-                self.redis.hdel(self.prefix + "workers", *silent)
-        return {name: fact for name, fact in facts.items() if name not in silent}
+        reply = pair_up(self.run_workers(SILENCE_SECONDS))
+        return {name: json.loads(facts) for name, facts in reply.items()}
 
 
 def sum_batch_sizes(facts: Mapping[str, Any]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from jobs.job import Claim, State
-from memo import Picture, now
+from memo import Picture
 
 from . import scripts
 from .connection import KEPT_SECONDS, Connection
@@ -64,7 +64,6 @@ class ProgressReports:
             "painting": claim.painting,
             "token": claim.token,
             "state": state.value,
-            "now": str(now()),
             "kept_seconds": KEPT_SECONDS,
             "fields": fields,
         }

@@ -16,6 +16,8 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   leases                      zset    paintings that run, by the time their lease ends
   finished                    stream  the last 500 pictures; each is announced on the channel painting:finished
   workers                     hash    what each worker said with its last heartbeat
+  workers:seen                zset    workers by the time of their last heartbeat
+  clocks                      hash    by worker: the clock of Redis and its own monotonic one, when it last looked
   counts                      hash    totals since the beginning
   counts:minute:<minute>      hash    the same for one minute since 1970
   costs                       hash    seconds, joules and number of paintings of one model, size and number of steps
@@ -34,6 +36,16 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   keys, key-names, scopes, web-secret   people's API keys (jobs/api_keys.py)
   checked                     string  written to see whether Redis takes writes
 Every change of a painting is published on the channel painting:<id>.
+
+Leases, silence and ages go by the clock of Redis (TIME), since the clocks of machines differ and may be set.
+"""
+
+# The time by the clock of Redis: seconds since 1970 as text, to the microsecond.
+CLOCK = """
+local function clock()
+  local time = redis.call('TIME')
+  return time[1]..'.'..string.format('%06d', time[2])
+end
 """
 
 # Functions on the hash `p` of a painting: put it into the queue at its rank, take it out, let a job join it.
@@ -195,7 +207,7 @@ count(prefix, request.job.minute, {
 """
 )
 
-# ARGV: prefix, token, now, lease end, ttl of `served`, worker, seconds of draining, model, model … Claims the next
+# ARGV: prefix, token, lease seconds, ttl of `served`, worker, seconds of draining, model, model … Claims the next
 # painting: the first one queued for the user with the fewest running paintings, and among such users for the one who
 # was served longest ago. A suspect is a painting during which a worker died; it is painted alone. If the next one is
 # a suspect, a busy worker claims nothing for the seconds of draining, so that its own paintings can end. Then it
@@ -204,9 +216,11 @@ count(prefix, request.job.minute, {
 # Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt, '1' for a suspect}, nil when
 # nothing waits, or 'later' when the worker must wait for its paintings to end.
 CLAIM = (
-    QUEUE
+    CLOCK
+    + QUEUE
     + """
-local prefix, token, now, worker, patience = ARGV[1], ARGV[2], ARGV[3], ARGV[6], tonumber(ARGV[7])
+local prefix, token, ttl, worker, patience = ARGV[1], ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local now = clock()
 local running, busy, isolated = {}, false, false
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
   local fields = redis.call('HMGET', prefix..'painting:'..id, 'user', 'worker', 'suspect')
@@ -226,7 +240,7 @@ local function sooner(a, b)
 end
 local function next_in_turn(sound_only)
   local best
-  for m = 8, #ARGV do
+  for m = 7, #ARGV do
     for _, user in ipairs(redis.call('SMEMBERS', prefix..'queued:users:'..ARGV[m])) do
       local id, rank = first_of(prefix..'queued:user:'..user..':'..ARGV[m], sound_only)
       local served = tonumber(redis.call('ZSCORE', prefix..'served', user) or 0)
@@ -254,10 +268,10 @@ local attempts = redis.call('HINCRBY', p, 'attempts', 1)
 redis.call('HSET', p, 'state', 'running', 'token', token, 'started', now, 'step', 0, 'user', user, 'worker', worker)
 redis.call('HDEL', p, 'had_company', 'drained_since')
 dequeue(p, id, prefix)
-redis.call('ZADD', prefix..'leases', ARGV[4], id)
+redis.call('ZADD', prefix..'leases', now + ARGV[3], id)
 redis.call('ZADD', prefix..'served', now, user)
-redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ARGV[5])
-redis.call('EXPIRE', prefix..'served', ARGV[5])
+redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ttl)
+redis.call('EXPIRE', prefix..'served', ttl)
 redis.call('PUBLISH', prefix..'painting:'..id, 'running')
 local fields = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault', 'suspect')
 return {id, fields[1], fields[2], attempts, user, fields[3], fields[4] or '', fields[5] or ''}
@@ -290,19 +304,23 @@ if redis.call('HGET', p, 'cancel') == '1' then return 'cancel' end
 return 'go on'
 """
 
-# ARGV: prefix, painting id, token, lease end. Returns 1, or 0 when the claim is lost.
-RENEW = """
+# ARGV: prefix, painting id, token, lease seconds. Returns 1, or 0 when the claim is lost.
+RENEW = (
+    CLOCK
+    + """
 local prefix, id = ARGV[1], ARGV[2]
 if redis.call('HGET', prefix..'painting:'..id, 'token') ~= ARGV[3] then return 0 end
-redis.call('ZADD', prefix..'leases', ARGV[4], id)
+redis.call('ZADD', prefix..'leases', clock() + ARGV[4], id)
 return 1
 """
+)
 
-# ARGV: prefix, JSON of {painting id, token, state, now, kept_seconds, fields}, and for a finished picture also of
+# ARGV: prefix, JSON of {painting id, token, state, kept_seconds, fields}, and for a finished picture also of
 # {key, cost_class, minute, counts, costs}, which are counted. The picture stays in `unindexed` until it is known to
 # be on the index's disk. Returns 1, or 0 when the claim is lost.
 FINISH = (
-    FINAL
+    CLOCK
+    + FINAL
     + COUNT
     + """
 local prefix, ending = ARGV[1], cjson.decode(ARGV[2])
@@ -318,7 +336,7 @@ if ending.state == 'done' then
     redis.call('HINCRBYFLOAT', prefix..'costs', ending.cost_class..':'..what, cost)
   end
 end
-final(p, id, prefix, ending.state, ending.now, ending.kept_seconds)
+final(p, id, prefix, ending.state, clock(), ending.kept_seconds)
 return 1
 """
 )
@@ -349,15 +367,51 @@ return requeue(p, id, prefix)
 """
 )
 
-# ARGV: prefix, now, ttl. Looks for paintings whose lease has run out. Cancelled ones end; the others go back into the
-# queue. If the worker reported no fault, it died, and each of its paintings becomes a suspect. The attempt counts
-# only if the painting was alone on the worker: among several, any one may have killed it.
+# Moves all leases by as much as the clock of Redis has jumped since this worker last looked, compared with the
+# worker's monotonic clock; `shifted` is the sum of all such moves, so that each jump moves the leases once. A lease
+# that ends later than a new one would (the clock was set back while no worker looked) ends like a new one.
+FOLLOW_CLOCK = """
+local function fields_of(hash)
+  local reply, fields = redis.call('HGETALL', hash), {}
+  for i = 1, #reply, 2 do fields[reply[i]] = reply[i + 1] end
+  return fields
+end
+local function follow_clock(prefix, now, worker, monotonic, lease_seconds)
+  local clocks, leases, jump = prefix..'clocks', prefix..'leases', 0
+  local shifted = tonumber(redis.call('HGET', clocks, 'shifted') or 0)
+  local last = redis.call('HGET', clocks, worker)
+  if last then
+    local at, monotonic_then, shifted_then = string.match(last, '(%S+) (%S+) (%S+)')
+    jump = (now - at) - (monotonic - monotonic_then) - (shifted - shifted_then)
+  end
+  if math.abs(jump) < 2 then jump = 0 end
+  local scores = redis.call('ZRANGE', leases, 0, -1, 'WITHSCORES')
+  for i = 1, #scores, 2 do
+    local ends = math.min(scores[i + 1] + jump, now + math.max(lease_seconds, 0) + 1)
+    if ends ~= tonumber(scores[i + 1]) then redis.call('ZADD', leases, ends, scores[i]) end
+  end
+  for other, seen in pairs(fields_of(clocks)) do
+    if other ~= 'shifted' and now - string.match(seen, '%S+') > 3600 then redis.call('HDEL', clocks, other) end
+  end
+  shifted = string.format('%.6f', shifted + jump)
+  redis.call('HSET', clocks, worker, now..' '..monotonic..' '..shifted, 'shifted', shifted)
+end
+"""
+
+# ARGV: prefix, ttl, worker, its monotonic clock, lease seconds. Looks for paintings whose lease has run out. Cancelled
+# ones end; the others go back into the queue. If the worker reported no fault, it died, and each of its paintings
+# becomes a suspect. The attempt counts only if the painting was alone on the worker: among several, any one may have
+# killed it.
 # Returns {painting, model, '1' if its worker died, painting, model …} of those in the queue.
 REQUEUE_EXPIRED = (
-    FINAL
+    CLOCK
+    + FINAL
     + REQUEUE
+    + FOLLOW_CLOCK
     + """
-local prefix, now, on_worker, requeued = ARGV[1], ARGV[2], {}, {}
+local prefix, now, on_worker, requeued = ARGV[1], clock(), {}, {}
+follow_clock(prefix, now, ARGV[3], ARGV[4], tonumber(ARGV[5]))
+redis.call('EXPIRE', prefix..'clocks', ARGV[2])
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
   local worker = redis.call('HGET', prefix..'painting:'..id, 'worker') or ''
   on_worker[worker] = on_worker[worker] or {}
@@ -378,7 +432,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix..'leases', 0, now)) do
   if fields[1] ~= 'running' then
     redis.call('ZREM', prefix..'leases', id)
   elseif fields[2] == '1' then
-    final(p, id, prefix, 'cancelled', now, ARGV[3])
+    final(p, id, prefix, 'cancelled', now, ARGV[2])
   else
     if died then blame(p, id, on_worker[fields[3]]) end
     for _, value in ipairs({id, requeue(p, id, prefix), died and '1' or ''}) do table.insert(requeued, value) end
@@ -388,11 +442,12 @@ return requeued
 """
 )
 
-# ARGV: prefix, job id, now, ttl. Returns 1 when this call cancelled the job.
+# ARGV: prefix, job id, ttl. Returns 1 when this call cancelled the job.
 CANCEL = (
-    FINAL
+    CLOCK
+    + FINAL
     + """
-local prefix, job, now = ARGV[1], ARGV[2], ARGV[3]
+local prefix, job, now = ARGV[1], ARGV[2], clock()
 local j = prefix..'job:'..job
 local id = redis.call('HGET', j, 'painting')
 if not id or id == '' or redis.call('HGET', j, 'cancelled') then return 0 end
@@ -407,10 +462,39 @@ if webhook then
 end
 if redis.call('HINCRBY', p, 'waiters', -1) <= 0 then
   redis.call('HSET', p, 'cancel', '1')
-  if state == 'queued' then final(p, id, prefix, 'cancelled', now, ARGV[4]) end
+  if state == 'queued' then final(p, id, prefix, 'cancelled', now, ARGV[3]) end
 end
 redis.call('PUBLISH', prefix..'painting:'..id, 'cancel')
 return 1
+"""
+)
+
+# ARGV: prefix, worker, facts as JSON, ttl. Notes a heartbeat. Those of a time to come are from before the clock was
+# set back, and count as of now.
+BEAT = (
+    CLOCK
+    + """
+local prefix, now = ARGV[1], clock()
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', prefix..'workers:seen', '('..now, '+inf')) do
+  redis.call('ZADD', prefix..'workers:seen', now, worker)
+end
+redis.call('HSET', prefix..'workers', ARGV[2], ARGV[3])
+redis.call('ZADD', prefix..'workers:seen', now, ARGV[2])
+redis.call('EXPIRE', prefix..'workers', ARGV[4])
+redis.call('EXPIRE', prefix..'workers:seen', ARGV[4])
+"""
+)
+
+# ARGV: prefix, seconds of silence. Removes the workers that have been silent for longer; returns {worker, facts, …}.
+WORKERS = (
+    CLOCK
+    + """
+local prefix = ARGV[1]
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', prefix..'workers:seen', '-inf', clock() - ARGV[2])) do
+  redis.call('HDEL', prefix..'workers', worker)
+  redis.call('ZREM', prefix..'workers:seen', worker)
+end
+return redis.call('HGETALL', prefix..'workers')
 """
 )
 

@@ -139,7 +139,7 @@ class Submissions:
 
     def cancel(self, job: str) -> bool:
         """Cancel a job; returns whether this call did. Its painting goes on while other jobs wait for it."""
-        return bool(self.run_cancel(job, now(), KEPT_SECONDS))
+        return bool(self.run_cancel(job, KEPT_SECONDS))
 
     def forget(self, key: str) -> None:
         """Remove the jobs and paintings that led to this picture, except paintings under way and their jobs."""

@@ -14,7 +14,8 @@ from jobs.job import Job
 from jobs.store.connection import redis_errors
 from jobs.store.job_store import JobStore
 from jobs.store.records import pair_up
-from memo import BadRecipe, now
+from jobs.store.scripts import CLOCK
+from memo import BadRecipe
 
 from .receivers import Receivers
 
@@ -22,44 +23,53 @@ RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0)  # before each further attempt
 LEASE_SECONDS = 60.0  # much longer than a delivery may take
 NATIVE, HORDE = "native", "horde"
 
-# ARGV: prefix, delivery id, job id, painting id ('' = none), now, webhook as JSON. The delivery waits for the
+# ARGV: prefix, delivery id, job id, painting id ('' = none), webhook as JSON. The delivery waits for the
 # painting while that is under way and the job is not cancelled; otherwise it is due now.
-KEEP = """
+KEEP = (
+    CLOCK
+    + """
 local prefix, id, job, painting = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-redis.call('HSET', prefix..'webhook:'..id, 'webhook', ARGV[6], 'attempts', 0)
+redis.call('HSET', prefix..'webhook:'..id, 'webhook', ARGV[5], 'attempts', 0)
 local state = painting ~= '' and redis.call('HGET', prefix..'painting:'..painting, 'state')
 local under_way = state == 'queued' or state == 'running'
 if under_way and not redis.call('HGET', prefix..'job:'..job, 'cancelled') then
   redis.call('SADD', prefix..'webhooks-of:'..painting, id)
   redis.call('HSET', prefix..'job:'..job, 'webhook', id)
 else
-  redis.call('ZADD', prefix..'webhooks', ARGV[5], id)
+  redis.call('ZADD', prefix..'webhooks', clock(), id)
 end
 """
+)
 
-# ARGV: prefix, now, lease end. Returns {id, field, value …} of the delivery that has been due longest, or nil.
-TAKE = """
-local prefix = ARGV[1]
+# ARGV: prefix, lease seconds. Returns {id, field, value …} of the delivery that has been due longest, or nil.
+TAKE = (
+    CLOCK
+    + """
+local prefix, now = ARGV[1], clock()
 while true do
-  local id = redis.call('ZRANGEBYSCORE', prefix..'webhooks', '-inf', ARGV[2], 'LIMIT', 0, 1)[1]
+  local id = redis.call('ZRANGEBYSCORE', prefix..'webhooks', '-inf', now, 'LIMIT', 0, 1)[1]
   if not id then return nil end
   local delivery = redis.call('HGETALL', prefix..'webhook:'..id)
   if #delivery > 0 then
-    redis.call('ZADD', prefix..'webhooks', ARGV[3], id)
+    redis.call('ZADD', prefix..'webhooks', now + ARGV[2], id)
     return {id, unpack(delivery)}
   end
   redis.call('ZREM', prefix..'webhooks', id)
 end
 """
+)
 
-# ARGV: prefix, delivery id, attempts so far, when it is due again. Does nothing if the delivery was made meanwhile.
-RETRY = """
+# ARGV: prefix, delivery id, attempts so far, seconds until it is due again. Does nothing if it was made meanwhile.
+RETRY = (
+    CLOCK
+    + """
 local prefix, id = ARGV[1], ARGV[2]
 if redis.call('EXISTS', prefix..'webhook:'..id) == 1 then
   redis.call('HSET', prefix..'webhook:'..id, 'attempts', ARGV[3])
-  redis.call('ZADD', prefix..'webhooks', ARGV[4], id)
+  redis.call('ZADD', prefix..'webhooks', clock() + ARGV[4], id)
 end
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +114,12 @@ class Webhooks:
         """Keep a delivery durably until the receiver has accepted it; returns its id."""
         delivery = secrets.token_hex(16)
         fields = {name: getattr(webhook, name) for name in webhook.__slots__}
-        self.run_keep(delivery, job.id, job.painting or "", now(), json.dumps(fields))
+        self.run_keep(delivery, job.id, job.painting or "", json.dumps(fields))
         return delivery
 
     def take_due(self) -> Delivery | None:
         """Take the delivery that has been due longest, for LEASE_SECONDS; None when none is due."""
-        moment = now()
-        if (reply := self.run_take(moment, moment + LEASE_SECONDS)) is None:
+        if (reply := self.run_take(LEASE_SECONDS)) is None:
             return None
         delivery, *fields = reply
         values = pair_up(fields)
@@ -130,5 +139,5 @@ class Webhooks:
             self.remove(delivery)
             return None
         wait = RETRY_SECONDS[delivery.attempts]
-        self.run_retry(delivery.id, delivery.attempts + 1, now() + wait)
+        self.run_retry(delivery.id, delivery.attempts + 1, wait)
         return wait
