@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from disk.disk_errors import explain
-from disk.durable_files import create_durably, create_folder, write_durably
+from disk.durable_files import create_durably, create_folder, sync, write_durably
 from memo.errors import Forgotten, Unavailable
 
 from .port import PNG
@@ -68,6 +68,8 @@ class FolderStore:
         """See Store."""
         try:
             self.path(name).unlink(missing_ok=True)
+            if self.path(name).parent.is_dir():
+                sync(self.path(name).parent)  # or a power cut would bring the picture back
         except OSError as error:
             raise Unavailable(f"cannot delete a picture: {explain(error, self.path(name))}") from error
 

@@ -274,3 +274,14 @@ def test_the_end_of_an_object_is_read_alone(any_store):
     assert any_store.tail("ab/one.png", 4) == b""
     with pytest.raises(Forgotten):
         any_store.tail("ab/never.png", 4)
+
+
+def test_a_deleted_picture_stays_deleted_after_a_power_cut(tmp_path, monkeypatch):
+    """The folder's entries are on the disk before the deletion is acknowledged."""
+    store = FolderStore(tmp_path)
+    store.put("ab/one.png", b"x")
+    synced = []
+    monkeypatch.setattr("memo.store.folder.sync", lambda path: synced.append((path, list(path.iterdir()))))
+    store.delete("ab/one.png")
+    assert synced == [(tmp_path / "ab", [])]
+    store.delete("cd/never.png")
