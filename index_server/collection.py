@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import qdrant_edge as edge
 
-from disk.disk_errors import explain
+from disk.disk_errors import explain, is_of_the_disk
 from disk.durable_files import sync_tree, write_durably
 
 from .collection_files import CONFIG_FILE, SHARD, load_shard, shard_folder
@@ -279,7 +279,12 @@ class Collection:
         with self._lock:
             shard = self._open_shard()
             self._unflushed = True
-            call_engine(lambda: shard.update(operation))
+            try:
+                call_engine(lambda: shard.update(operation))
+            except EngineFailure as error:
+                if is_of_the_disk(error):
+                    raise EngineFailure(f"cannot write to the index: {explain(error, self.path)}") from error
+                raise
             if self._changes is not None:
                 self._changes.append(operation)
 

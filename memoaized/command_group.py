@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from disk.disk_errors import explain
 from memo import MemoError
 
 ROOT = Path(__file__).parent.parent
@@ -19,5 +20,9 @@ class CommandGroup(click.Group):
         """Run the command; raises ClickException for MemoError and OSError."""
         try:
             return super().invoke(ctx)
-        except (MemoError, OSError) as error:
+        except MemoError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(
+                explain(error, error.filename or ctx.params.get("data") or Path.cwd())
+            ) from error

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import redis
 
+from disk.disk_errors import explain, is_of_the_disk
 from disk.durable_files import write_durably
 from jobs.webhooks.signature import generate_secret
 from memo import BadSetup
@@ -278,6 +279,8 @@ class Supervisor:
         """Print a child's line after the child's name."""
         if line.startswith(("memo.errors.", "index_server.errors.")):  # the last line of a traceback
             self.errors[name] = line.partition(": ")[2]
+        elif is_of_the_disk(RuntimeError(line)):  # the words of Redis for it
+            self.errors.setdefault(name, explain(RuntimeError(line), self.data))
         print(f"{name:<{self.width}} | {line}", flush=True)
 
 

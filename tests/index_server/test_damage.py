@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from index_server import CannotStart, open_collections
+from index_server import CannotStart, EngineFailure, open_collections
 from index_server.app import create_app
 
 KEY = {"api-key": "key"}
@@ -90,3 +90,17 @@ def test_a_disk_that_is_full_or_closed_stops_the_start_and_moves_nothing(folder,
             open_collections(folder)
     assert "move" not in str(stopped.value)
     assert counts(folder) == {"one": 1, "two": 1}
+
+
+def test_a_write_to_a_full_disk_says_so_with_the_path(folder, monkeypatch):
+    def fail(call):
+        raise EngineFailure("Service internal error: WAL: No space left on device (os error 28)")
+
+    app = create_app(folder, KEY["api-key"])
+    body = {"points": [{"id": 8, "vector": [1, 0, 0, 0]}]}
+    with monkeypatch.context() as patch:
+        patch.setattr("index_server.collection.call_engine", fail)
+        answer = app.test_client().put("/collections/one/points", json=body, headers=KEY)
+    assert f"the disk of {folder / 'one'} is full" in answer.json["status"]["error"]
+    assert app.test_client().put("/collections/one/points", json=body, headers=KEY).status_code == 200
+    app.extensions["collections"].close()

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from memo import BadSetup
 from memoaized import up
+from memoaized.cli import main
 from memoaized.redis_data import mend_tail
 from memoaized.redis_server import RedisBinary, find_redis, plan_redis
 from memoaized.up import DataFolderLock, Supervisor, UpOptions, read_or_create_secret, read_processes
@@ -246,3 +248,33 @@ def test_keys_of_users_are_known_to_a_newer_server(damaged, tmp_path):
     with redis.Redis.from_url(newer.url) as client:
         assert client.dbsize() == 50
     newer.stop()
+
+
+# A full disk, and files of somebody else
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device"), "the disk of {data} is full: free some space there"),
+        (PermissionError(13, "Permission denied", "{data}/run/lock"), "{data}/run/lock: Permission denied"),
+        (OSError(30, "Read-only file system", "{data}/run"), "mounted read-only"),
+    ],
+)
+def test_a_start_that_the_disk_refuses_names_it_and_the_path(tmp_path, monkeypatch, error, words):
+    if error.filename:
+        error.filename = error.filename.format(data=tmp_path)
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(up, "prepare_text_model", refuse)
+    result = CliRunner().invoke(main, ["up", "--port", str(up.free_port()), "--data", str(tmp_path)])
+    assert result.exit_code == 1 and words.format(data=tmp_path) in result.output
+    assert "Errno" not in result.output and "move" not in result.output
+
+
+def test_a_child_that_the_disk_stops_is_named_with_the_reason(data):
+    supervisor = Supervisor(UpOptions(data, 8000, 1, data), data, {})
+    supervisor.log("redis", "1:M # Can't open the append-only file: No space left on device")
+    assert supervisor.errors["redis"] == f"the disk of {data} is full: free some space there"
