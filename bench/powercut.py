@@ -1,0 +1,379 @@
+"""Pull the plug again and again, and count what is lost.
+
+The data folder of `memoaized up` is on an ext4 file system in a file, mounted by a loop device. While the product
+paints, takes uploads, labels and keys, and deletes pictures, all its processes are stopped and the file is copied
+until two copies are equal: that is what a power cut leaves. The product then starts on the copy, is compared with
+what it had acknowledged, and works on until the next cut. Needs root, since it mounts.
+
+Redis syncs its file every second, so the last second of jobs, labels and keys may be lost: `in_last_second` counts
+those apart. Nothing else may be lost.
+"""
+
+import argparse
+import contextlib
+import filecmp
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from jobs.api_keys import ApiKeys
+from jobs.store.connection import open_connection
+from memo import BadKey, read_png
+from memo.memory import key_of_object
+from memo.store import FolderStore
+from memoaized.redis_server import read_redis_url
+from memoaized.up import LOOPBACK, free_port
+
+MEGABYTES = 1024  # of the file system
+WORK_SECONDS = 4.0, 20.0  # from a start to the cut
+LAST_SECONDS = 1.5  # before a cut: Redis syncs every second, by a thread of its own
+INDEX_SECONDS = 120.0  # for the index to know every picture again
+START_SECONDS = 180.0
+JOB = {"width": 64, "height": 64, "steps": 2, "memo": "refresh"}
+
+
+def main() -> None:
+    """Print a table, or with --json one line; the exit status is 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", type=int, default=100)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--text-folder", type=Path, default=Path("var/text"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.exit(2, "bench.powercut mounts a file system, which only root may do: run it with sudo\n")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = PowerCuts(Path(folder), options.models.resolve(), random.Random(options.seed))
+        results = bench.run(options.text_folder, options.cuts)
+    lines = [json.dumps(results)] if options.json else [f"{name:24} {value}" for name, value in results.items()]
+    print("\n".join(lines))
+    sys.exit(any(results[name] for name in ("pictures_lost", "jobs_lost", "keys_lost", "doubles", "index_behind")))
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """What the product said it has, each with the time when it said so (time.monotonic)."""
+
+    jobs: dict[str, float] = field(default_factory=dict)
+    pictures: dict[str, float] = field(default_factory=dict)  # keys of finished pictures
+    belongings: dict[str, list[str]] = field(default_factory=dict)  # jobs and labels that go with a picture, by key
+    init_images: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, float] = field(default_factory=dict)  # the wanted prompts
+    keys: dict[str, float] = field(default_factory=dict)  # names of API keys
+    deleted: set[str] = field(default_factory=set)  # keys of pictures
+
+
+class PowerCuts:
+    """Runs the product on a file system in `folder`, cuts its power and counts."""
+
+    def __init__(self, folder: Path, models: Path, chance: random.Random) -> None:
+        self.folder, self.models, self.chance = folder, models, chance
+        self.image, self.data = folder / "disk.img", folder / "data"
+        self.url = ""
+        self.number = 0  # of things done, which names them
+        self.acknowledged = Acknowledged()
+        self.results: Counter[str] = Counter()
+
+    def run(self, text_folder: Path, cuts: int) -> dict[str, int]:
+        """Make a file system, and cut the power `cuts` times; returns the results by name."""
+        self.data.mkdir()
+        with self.image.open("wb") as file:
+            file.truncate(MEGABYTES * 2**20)
+        run_command("mkfs.ext4", "-q", "-F", str(self.image))
+        run_command("mount", "-o", "loop", str(self.image), str(self.data))
+        shutil.copytree(text_folder, self.data / "text")
+        os.sync()
+        product = self.start()
+        try:
+            for cut in range(cuts):
+                self.work(self.chance.uniform(*WORK_SECONDS))
+                moment = self.cut_power(product)
+                product = self.start()
+                self.results["cuts"] += 1
+                self.results["starts"] += product is not None
+                if product is None:
+                    break  # the folder stays for a look, but nothing more can be counted
+                self.count_losses(moment)
+                print(f"cut {cut + 1}: {dict(self.results)}", file=sys.stderr, flush=True)
+        finally:
+            self.end(product)
+        names = (
+            "cuts",
+            "starts",
+            "pictures_lost",
+            "jobs_lost",
+            "keys_lost",
+            "labels_lost",
+            "uploads_lost",
+            "doubles",
+        )
+        return {name: self.results[name] for name in (*names, "index_behind", "deleted_again", "in_last_second")}
+
+    def start(self) -> "subprocess.Popen[bytes] | None":
+        """Start the product; None if it does not become ready."""
+        port = free_port()
+        self.url = f"http://{LOOPBACK}:{port}"
+        command = [sys.executable, "-m", "memoaized.cli", "up", "--port", str(port), "--data", str(self.data)]
+        with (self.folder / "log").open("ab") as log:
+            product = subprocess.Popen([*command, "--models", str(self.models)], stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while product.poll() is None and time.monotonic() < deadline:
+            if self.send("GET", "/healthz"):
+                return product
+            time.sleep(0.3)
+        print((self.folder / "log").read_text(errors="replace")[-3000:], file=sys.stderr)
+        kill_tree(product.pid)
+        product.wait()
+        return None
+
+    def work(self, seconds: float) -> None:
+        """Use the product in all ways for some seconds, and note what it acknowledges."""
+        deeds = (self.submit, self.submit, self.upload, self.label, self.add_key, self.delete)
+        deadline, watched = time.monotonic() + seconds, list[str]()
+        while time.monotonic() < deadline:
+            if job := self.chance.choice(deeds)():
+                watched.append(job)
+            watched = [job for job in watched if not self.note_picture(job)]
+            time.sleep(self.chance.uniform(0, 0.3))
+
+    def submit(self) -> str | None:
+        """Submit a job; returns its id."""
+        self.number += 1
+        answer = self.send("POST", "/api/v1/jobs", {**JOB, "prompt": f"a red fox, number {self.number}"})
+        return self.note(self.acknowledged.jobs, answer and answer["id"])
+
+    def note_picture(self, job: str) -> bool:
+        """Note the picture of a job; False while it is not final."""
+        answer = self.send("GET", f"/api/v1/jobs/{job}")
+        if answer and answer["state"] == "done":
+            key = answer["picture"]["key"]
+            self.acknowledged.belongings.setdefault(key, []).append(job)
+            self.note(self.acknowledged.pictures, key)
+        return bool(answer) and answer["state"] in ("done", "failed", "cancelled")
+
+    def upload(self) -> None:
+        """Upload an initial picture of a colour of its own."""
+        self.number += 1
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), (self.number % 256, self.number // 256 % 256, 7)).save(file, "PNG")
+        answer = self.send("POST", "/api/v1/init-images", file.getvalue())
+        self.note(self.acknowledged.init_images, answer and answer["init_image"])
+
+    def label(self) -> None:
+        """Say that a picture is wrong for a prompt."""
+        self.number += 1
+        if keys := sorted(self.acknowledged.pictures):
+            prompt = f"a blue whale, number {self.number}"
+            body = {"right": False, "prompt": prompt}
+            key = self.chance.choice(keys)
+            answer = self.send("POST", f"/api/v1/pictures/{key}/feedback", body)
+            self.acknowledged.belongings.setdefault(key, []).append(prompt)
+            self.note(self.acknowledged.labels, prompt if answer is not None else None)
+
+    def add_key(self) -> None:
+        """Add an API key."""
+        self.number += 1
+        self.api_keys().add(f"user-{self.number}")
+        self.note(self.acknowledged.keys, f"user-{self.number}")
+
+    def delete(self) -> None:
+        """Delete a picture, one time in four."""
+        if (keys := sorted(self.acknowledged.pictures)) and self.chance.random() < 0.25:
+            key = self.chance.choice(keys)
+            del self.acknowledged.pictures[key]  # whether or not the answer arrives
+            for name in self.acknowledged.belongings.pop(key, ()):
+                self.acknowledged.jobs.pop(name, None)
+                self.acknowledged.labels.pop(name, None)
+            if self.send("DELETE", f"/api/v1/pictures/{key}") is not None:
+                self.acknowledged.deleted.add(key)
+
+    def api_keys(self) -> ApiKeys:
+        """The API keys of the running product."""
+        return ApiKeys(open_connection(read_redis_url(self.data / "run")))
+
+    def known_keys(self) -> set[str]:
+        """The names of all API keys."""
+        return {record.name for record in self.api_keys().all()}
+
+    def note(self, notes: dict[str, float], name: str | None) -> str | None:
+        """Note that something was acknowledged now; returns its name."""
+        if name:
+            notes[name] = time.monotonic()
+        return name
+
+    def cut_power(self, product: "subprocess.Popen[bytes] | None") -> float:
+        """Stop all processes, replace the disk by what it holds at this moment, and return the time of the cut."""
+        assert product is not None
+        moment = time.monotonic()
+        for process in tree_of(product.pid):
+            process.suspend()
+        copies = [self.folder / "copy-1.img", self.folder / "copy-2.img"]
+        copy_sparsely(self.image, copies[0])
+        while True:  # the system goes on writing what the processes wrote before
+            copy_sparsely(self.image, copies[1])
+            if filecmp.cmp(*copies, shallow=False):
+                break
+            copies.reverse()
+        self.end(product)
+        copies[0].replace(self.image)
+        copies[1].unlink()
+        run_command("mount", "-o", "loop", str(self.image), str(self.data))
+        return moment
+
+    def end(self, product: "subprocess.Popen[bytes] | None") -> None:
+        """Kill the product and unmount its disk."""
+        if product:
+            kill_tree(product.pid)
+            product.wait()
+        wait_for(lambda: subprocess.run(["umount", str(self.data)], capture_output=True).returncode == 0, 20)
+
+    def count_losses(self, moment: float) -> None:
+        """Compare the product with what it acknowledged before the cut, and forget what it lost."""
+        said = self.acknowledged
+        self.results["index_behind"] += self.wait_for_index()
+        stored = self.stored_keys()
+        self.results["pictures_lost"] += forget(said.pictures, lambda key: key in stored)
+        names = set(FolderStore(self.data / "pictures").names())
+        self.results["uploads_lost"] += forget(said.init_images, lambda name: any(name in each for each in names))
+        self.results["deleted_again"] += len(said.deleted & stored)
+        said.deleted -= stored
+        known = self.known_keys()
+        labels = self.labels()
+        checks: tuple[tuple[str, dict[str, float], Callable[[str], bool]], ...] = (
+            ("jobs_lost", said.jobs, lambda job: self.knows_job(job)),
+            ("keys_lost", said.keys, lambda name: name in known),
+            ("labels_lost", said.labels, lambda prompt: prompt in labels),
+        )
+        for name, notes, is_there in checks:
+            last = {each: at for each, at in notes.items() if at > moment - LAST_SECONDS}
+            self.results["in_last_second"] += (late := forget(last, is_there))
+            self.results[name] += forget(notes, is_there) - late
+        self.results["doubles"] += self.count_doubles()
+
+    def wait_for_index(self) -> int:
+        """Wait until the index knows every picture in the store; returns how many it still lacks in the end."""
+        lacking: set[str] = set()
+
+        def is_complete() -> bool:
+            nonlocal lacking
+            lacking = self.stored_keys() - self.indexed_keys()
+            return not lacking
+
+        wait_for(is_complete, INDEX_SECONDS)
+        return len(lacking)
+
+    def stored_keys(self) -> set[str]:
+        """The keys of all pictures in the store."""
+        names = FolderStore(self.data / "pictures").names()
+        return {key for name in names if (key := key_of_object(name))}
+
+    def indexed_keys(self) -> set[str]:
+        """The keys of all pictures in the gallery."""
+        keys, path = set[str](), "/api/v1/pictures?limit=100"
+        while answer := self.send("GET", path):
+            keys |= {picture["key"] for picture in answer["pictures"]}
+            if not answer["next"]:
+                break
+            path = f"/api/v1/pictures?limit=100&before={answer['next']}"
+        return keys
+
+    def labels(self) -> set[str]:
+        """The wanted prompts of all labels."""
+        with urllib.request.urlopen(f"{self.url}/api/v1/labels", timeout=30) as answer:
+            return {json.loads(line)["wanted"] for line in answer}
+
+    def knows_job(self, job: str) -> bool:
+        """Whether the product knows a job."""
+        return self.send("GET", f"/api/v1/jobs/{job}") is not None
+
+    def count_doubles(self) -> int:
+        """The number of pictures that were painted although there is one of the same job."""
+        prompts: Counter[str] = Counter()
+        for key in self.stored_keys():
+            try:
+                file = self.data / "pictures" / key[:2] / f"{key}.png"
+                prompts[read_png(file.read_bytes()).recipe.prompt] += 1
+            except (OSError, BadKey):
+                continue
+        return sum(count - 1 for count in prompts.values())
+
+    def send(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON answer to a request, {} for an empty one; None if it was refused or did not arrive."""
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        kind = "image/png" if isinstance(body, bytes) else "application/json"
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.loads(answer.read() or b"{}")
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
+
+
+def forget(notes: dict[str, float], is_there: Callable[[str], bool]) -> int:
+    """Remove the names of things that are not there; returns how many."""
+    lost = [name for name in notes if not is_there(name)]
+    for name in lost:
+        del notes[name]
+    return len(lost)
+
+
+def tree_of(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; it is stopped, so that it starts no new ones. Empty if it has ended."""
+    try:
+        root = psutil.Process(pid)
+        root.suspend()
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all its descendants."""
+    processes = tree_of(pid)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=3)
+
+
+def copy_sparsely(source: Path, target: Path) -> None:
+    """Copy a file without writing its holes."""
+    run_command("cp", "--sparse=always", str(source), str(target))
+
+
+def run_command(*command: str) -> None:
+    """Run a command; exits with its message if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether the condition becomes true within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+if __name__ == "__main__":
+    main()
