@@ -10,6 +10,10 @@ MemoError
     └── OtherEmbedder  the index holds vectors of another text model; also Unavailable until they are re-embedded
 """
 
+from collections.abc import Mapping
+from itertools import islice
+from reprlib import Repr
+
 
 class MemoError(Exception):
     """Base class of all errors that memo raises."""
@@ -54,6 +58,40 @@ class OtherEmbedder(BadSetup, Unavailable):
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """The value as one printable line of at most `limit` characters, for error messages."""
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    """The value as one printable line of at most `limit` characters, for error messages.
+
+    It takes bounded time: only the beginning of a long value is read.
+    """
+    if isinstance(value, str):
+        text = repr(value[: limit + 1])
+        text = text if value[: limit + 1].isprintable() else to_ascii(text)
+    else:
+        text = to_ascii(BEGINNINGS.repr(value))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def to_ascii(text: str) -> str:
+    """The text with escapes for all but ASCII."""
+    return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+class BeginningRepr(Repr):
+    """Writes the first items of a value, in their order; `reprlib` sorts all keys of a dictionary first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 4, 12, 12, 12
+        self.maxstring = self.maxlong = self.maxother = 200
+
+    def repr_dict(self, value: Mapping[object, object], level: int) -> str:  # type: ignore[override]
+        """See Repr."""
+        if level <= 0 and value:
+            return "{...}"
+        items = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(value[key], level - 1)}"
+            for key in islice(value, self.maxdict)
+        ]
+        return "{" + ", ".join(items + ["..."] * (len(value) > self.maxdict)) + "}"
+
+
+BEGINNINGS = BeginningRepr()
