@@ -147,7 +147,7 @@ def start_product(folder: Path, models: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "memoaized.cli", "up", "--port", address.partition(":")[2]]
     command += ["--data", str(folder), "--models", str(models)]
     with (folder / "log").open("w") as log:
-        product = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WEB_STREAMS": ""})
+        product = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WEB_LONG_REQUESTS": ""})
         try:
             wait_until(lambda: send_json(f"http://{address}/healthz") is not None)
             yield address

@@ -83,7 +83,7 @@ class BeginningRepr(Repr):
         self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 4, 12, 12, 12
         self.maxstring = self.maxlong = self.maxother = 200
 
-    def repr_dict(self, value: Mapping[object, object], level: int) -> str:  # type: ignore[override]
+    def repr_dict(self, value: Mapping[object, object], level: int) -> str:
         """See Repr."""
         if level <= 0 and value:
             return "{...}"

@@ -16,7 +16,7 @@ from memo.store import CheckedStore, Store
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
 from .index import Index, IndexedPicture, Labels, PendingPaintings, SearchResult, to_indexed_picture
-from .init_image import init_image_name, init_image_object_name, read_init_image
+from .init_image import init_image_name, init_image_object_name
 from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .points import Neighbour
 from .recipe import Recipe, check_choice
@@ -282,9 +282,8 @@ class Memory:
         """Whether the store holds all bytes of a picture."""
         return self.store.exists(object_name(key))
 
-    def keep_init_image(self, data: bytes, scope: str = SHARED) -> str:
-        """Keep an uploaded initial picture and return its name. Raises BadRecipe if it is not a readable picture."""
-        png = read_init_image(data)
+    def keep_init_image(self, png: bytes, scope: str = SHARED) -> str:
+        """Keep an initial picture as `read_init_image` returns it, and return its name."""
         name = init_image_name(png, scope)
         self.store.put(init_image_object_name(name, scope), png)
         return name

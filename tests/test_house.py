@@ -40,12 +40,13 @@ FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each f
         *("disk", "memo", "jobs", "training", "worker.engine", "worker.painters", "worker.stickers"),
     },
     "training.scenes": {"memo", "training", "worker.stickers"},
-    "web.a1111": {"memo", "jobs", "web"},
-    "web.api": {"memo", "jobs", "web"},
+    "web.a1111": {"memo", "jobs", "web", "web.limits"},
+    "web.api": {"memo", "jobs", "web", "web.limits"},
     "web.horde": {"memo", "jobs", "web"},
-    "web.monitoring": {"memo", "jobs", "web"},
-    "web.openai": {"memo", "jobs", "web", "web.api"},
-    "web.pages": {"memo", "jobs", "web", "web.api"},
+    "web.limits": {"memo", "jobs", "web"},
+    "web.monitoring": {"memo", "jobs", "web", "web.limits"},
+    "web.openai": {"memo", "jobs", "web", "web.api", "web.limits"},
+    "web.pages": {"memo", "jobs", "web", "web.api", "web.limits"},
 }
 BARRED = {  # the packages that each room must not import
     "disk": {"flask", "celery", "redis", "torch", "numpy", "boto3", "qdrant_client", "qdrant_edge"},

@@ -11,16 +11,17 @@ from jobs.models import Catalogue
 from jobs.queue import Queue
 from memo import Memory
 
-from . import a1111, api, auth, horde, limits, links, monitoring, openai, pages, problems, streams
+from . import a1111, api, auth, horde, links, monitoring, openai, pages, problems
 from .api import init_images
 from .config import WebConfig
+from .json_body import LARGEST_BODY
+from .limits import decoding, long_requests, rates
 from .pages import sign_in, template_filters
 
 BLUEPRINTS = (
     *(*pages.BLUEPRINTS, *api.BLUEPRINTS, *monitoring.BLUEPRINTS, links.bp),
     *(openai.bp, *a1111.BLUEPRINTS, horde.bp),
 )
-LARGEST_BODY = 64 * 1024  # bytes
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -43,7 +44,7 @@ def create_app(
     app.config.from_mapping(MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.config.from_mapping(flask_config)
     app.extensions.update(memory=memory, queue=queue, catalogue=catalogue, config=config)
-    app.extensions.update(api_keys=ApiKeys(queue.job_store.connection), streams=streams.create_streams(config))
+    app.extensions.update(api_keys=ApiKeys(queue.job_store.connection))
     problems.register(app)
     app.before_request(refuse_other_sites)
     app.before_request(init_images.allow_uploads)
@@ -53,7 +54,9 @@ def create_app(
         app.register_blueprint(blueprint)
     sign_in.register(app)
     template_filters.register(app)
-    limits.register(app, config, sign_in.bp)
+    rates.register(app, config, sign_in.bp)
+    long_requests.register(app, config)
+    decoding.register(app)
     trust_proxies(app, int(config.proxies))
     return app
 

@@ -24,14 +24,14 @@ class WebConfig:
     rate: str = "120/minute"  # requests for pictures per key; "" for no limit
     daily: str = "1000"  # pictures per key in 24 hours; "" for no limit
     queue_cap: str = "1000"  # paintings that may wait at once; further ones are refused
-    streams: str = "30"  # event streams that one user may hold open on one web process; "" for no limit
+    long_requests: str = "30"  # requests of one user that may stream or wait in one web process; "" for no limit
     limits: str = ""  # URL of the Redis that counts requests; "" for that of JOBS_REDIS
 
     def __post_init__(self) -> None:
         if self.keys not in KEY_MODES:
             raise BadSetup(f"WEB_KEYS={self.keys}: choose one of {', '.join(KEY_MODES)}")
         numbers = {"PROXIES": self.proxies, "QUEUE_CAP": self.queue_cap}
-        numbers |= {"DAILY": self.daily or "0", "STREAMS": self.streams or "0"}
+        numbers |= {"DAILY": self.daily or "0", "LONG_REQUESTS": self.long_requests or "0"}
         for name, value in numbers.items():
             if not (value.isascii() and value.isdigit() and len(value) < 10):
                 raise BadSetup(f"WEB_{name}={value}: it must be a whole number")

@@ -10,6 +10,9 @@ from flask import abort, request
 from memo import BadRecipe
 
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped half of a surrogate pair: JSON can hold one in no other way
+LARGEST_BODY = 64 * 1024  # bytes of a body without a picture, and of all but the picture in a larger one
+MOST_VALUES = LARGEST_BODY // 2  # in a body: a larger body may not hold more of them than one of this size
+LONGEST_SCALAR = 100  # characters of a text that is a number or a switch
 MAX_LEVELS = 32  # of nested objects and lists
 MAX_DIGITS = 1000  # of a whole number
 NUMBER = re.compile(r"\s*[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})\s*", re.ASCII)
@@ -17,13 +20,17 @@ ON, OFF = ("true", "1", "on", "yes", "y", "t"), ("false", "0", "off", "no", "n",
 SWITCHES = {**dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}
 
 
-def read_object() -> dict[str, object]:
-    """The body as a JSON object; aborts with 415 for another content type, with 400 for anything but an object."""
+def read_object(*pictures: str) -> dict[str, object]:
+    """The body as a JSON object; only the fields named in `pictures` may make it larger than LARGEST_BODY.
+
+    Aborts with 415 for another content type, with 400 for anything but an object, and with 413 for a large body that
+    holds more than a picture and its settings.
+    """
     if not request.is_json:
         abort(415, "send the request as JSON, with the header Content-Type: application/json")
     try:
-        data = request.get_data()
-        text = data.decode(json.detect_encoding(data))
+        text = decode_body()
+        check_count(text)
         body = parse_json(text)
     except ValueError as error:
         abort(400, f"the body is not valid JSON: {error}")
@@ -31,7 +38,28 @@ def read_object() -> dict[str, object]:
         abort(400, 'the body must be a JSON object such as {"prompt": "a red fox in the snow"}')
     if HALF_PAIR.search(text):
         refuse_half_pairs(body)
+    if len(text) > LARGEST_BODY:
+        check_rest({name: value for name, value in body.items() if name not in pictures})
     return body
+
+
+def decode_body() -> str:
+    """The body as text, of which the request keeps no copy; raises ValueError."""
+    data = request.get_data(cache=False)
+    return data.decode(json.detect_encoding(data))
+
+
+def check_count(text: str) -> None:
+    """Abort with 413 for JSON with too many values to be parsed: millions of them would stop all other threads."""
+    if len(text) > LARGEST_BODY and sum(map(text.count, ",[{")) > MOST_VALUES:
+        abort(413, f"the body holds over {MOST_VALUES:,} values: send one picture and its settings")
+
+
+def check_rest(rest: Mapping[str, object]) -> None:
+    """Abort with 413 if what a body holds beside its picture is too large."""
+    size = len(json.dumps(rest, ensure_ascii=False, separators=(",", ":")))
+    if size > LARGEST_BODY:
+        abort(413, f"the body holds {size:,} characters beside its picture: shorten them to {LARGEST_BODY:,}")
 
 
 def refuse_half_pairs(body: Mapping[str, object]) -> None:
@@ -86,12 +114,14 @@ def parts_of(value: object) -> list[Any]:
 
 def to_number(value: Any) -> Any:
     """Text as the number that it contains, and 2.0 as 2; anything else unchanged."""
-    if isinstance(value, str) and NUMBER.fullmatch(value):
+    if isinstance(value, str) and len(value) <= LONGEST_SCALAR and NUMBER.fullmatch(value):
         value = float(value) if "." in value else int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def to_switch(value: Any) -> Any:
     """True or False for text or a number that means it, such as "on" or 0; anything else unchanged."""
+    if isinstance(value, str) and len(value) > LONGEST_SCALAR:
+        return value
     text = str(to_number(value)).strip().casefold() if isinstance(value, str | int | float) else None
     return value if isinstance(value, bool) or text is None else SWITCHES.get(text, value)

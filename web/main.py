@@ -29,11 +29,13 @@ from memo import MemoConfig, open_memory
 
 from . import create_app
 from .config import WebConfig
-from .limits import storage_uri
+from .limits.long_requests import MOST_LONG
+from .limits.rates import storage_uri
 
 log = logging.getLogger("web")  # __name__ is "__main__" here
 
-THREADS = 400  # each answers one request or holds one event stream
+SHORT_THREADS = 100  # kept for requests that are answered at once
+THREADS = MOST_LONG + SHORT_THREADS  # each answers one request or holds one event stream
 MOST_CONNECTIONS = 4000
 ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round visits all connections that there are
 MOST_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed

@@ -20,7 +20,7 @@ from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
 
 from .auth import current_user
 from .extensions import catalogue, job_store, memory, queue
-from .limits import charge, check_queue_cap
+from .limits.rates import charge, check_queue_cap
 from .uploads import resolve_init_image
 
 PROMPTS = ("prompt", "negative_prompt")

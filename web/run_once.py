@@ -16,6 +16,8 @@ from jobs.job import Job
 
 from .access import find_job
 from .extensions import job_store
+from .limits.long_requests import hold_thread
+from .limits.rates import charge_request
 
 KEPT_SECONDS = 24 * 3600.0  # for which a name and its jobs are remembered
 LEASE_SECONDS = 60.0  # after which a request that has not created its jobs counts as dead
@@ -39,8 +41,9 @@ def run_once(
     """The jobs that `create` makes, or those of an earlier request of this name, and whether they are reused.
 
     `reuse` finds the jobs of the earlier request by their ids, or returns None to have new ones made; by default it
-    aborts with 404 when one is gone. If `create` raises, the name is free again. Raises NameTaken when the earlier
-    request had another fingerprint, and Unavailable; aborts with 409 when the earlier request takes too long.
+    aborts with 404 when one is gone. If `create` raises, the name is free again. A repetition counts towards the
+    user's rate. Raises NameTaken when the earlier request had another fingerprint, TooManyRequests and Unavailable;
+    aborts with 409 when the earlier request takes too long.
     """
     compare_and_set = job_store().requests.compare_and_set
     reservation = json.dumps({"fingerprint": fingerprint, "token": secrets.token_hex(8)})
@@ -76,11 +79,13 @@ def reserve_or_reuse(
             raise NameTaken
         if "jobs" in record:
             if (jobs := reuse(record["jobs"])) is not None:
+                charge_request()
                 return jobs
             expected = value
         elif time.monotonic() > deadline:
             abort(409, "the same request is being processed at the moment: send it again later")
         else:
+            hold_thread()
             time.sleep(POLL_SECONDS)
     return None
 

@@ -3,22 +3,51 @@
 import base64
 import binascii
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+from flask import request
+
 from memo import BadRecipe, Forgotten, Recipe
+from memo.init_image import read_init_image
 
 from .access import read_image
 from .auth import current_user
 from .extensions import job_store, memory
+from .json_body import LARGEST_BODY
+from .limits.decoding import upload_turn
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5; Android writes it, and leaves out the padding
 WHITE_SPACE = b" \t\r\n"
 DATA_URL = re.compile(r"data:[\w/.+;=-]{0,200}?;base64,", re.I)
 
 
+@contextmanager
+def large_body(limit: int, *, kept: bool = True) -> Iterator[None]:
+    """Allow a body of up to `limit` bytes. One with a picture is read when it is an upload's turn.
+
+    `kept` says whether the picture will be kept. Raises TooManyRequests or Unavailable.
+    """
+    request.max_content_length = limit
+    with upload_turn(kept=kept) if (request.content_length or 0) > LARGEST_BODY else nullcontext():
+        yield
+
+
+def read_upload(data: bytes) -> bytes:
+    """A PNG, JPEG or WebP picture as an initial image, a small PNG; raises BadRecipe."""
+    with upload_turn():
+        return read_init_image(data)
+
+
 def keep_upload(data: bytes) -> str:
     """Keep a PNG, JPEG or WebP picture and return the value of `init_image` that names it; raises BadRecipe."""
-    return touch(memory().keep_init_image(data, current_user().scope))
+    return keep_png(read_upload(data))
+
+
+def keep_png(png: bytes) -> str:
+    """Keep a picture that `read_upload` has read."""
+    return touch(memory().keep_init_image(png, current_user().scope))
 
 
 def decode_base64(field: str, text: object) -> bytes:
@@ -26,9 +55,8 @@ def decode_base64(field: str, text: object) -> bytes:
     if not isinstance(text, str) or not text:
         raise BadRecipe(field, text, "send a picture in base64")
     start = DATA_URL.match(text)
-    plain = text[start.end() :] if start else text
     try:
-        letters = plain.encode("ascii").translate(URL_SAFE, WHITE_SPACE)
+        letters = text.encode("ascii").translate(URL_SAFE, WHITE_SPACE)[start.end() if start else 0 :]
         return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRecipe(field, text[:40], f"send a picture in base64, not its address: {error}") from error

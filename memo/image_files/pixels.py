@@ -43,7 +43,7 @@ TURNS = {  # by EXIF orientation: what makes the picture upright (Exif 2.32, 4.6
 MOST_PIXELS = 2**27 + 2**26  # 200 megapixels: decoded, they take 0.8 GB
 LONGEST_SIDE = 2**16  # px, as in JPEG; a TIFF file of 7 kB may claim 48 × 3,000,000
 LARGE = 4096 * 4096  # pixels above which a picture is reduced before it is turned and flattened
-STRIP = 2**20  # pixels that are flattened and reduced at once
+STRIP = 2**17  # pixels that are flattened and reduced at once
 COPIES = {"WebP": 2}  # how many times a decoder holds all pixels, if that is more than once
 PNG_DEPTH = 24  # position of the byte of a PNG file that holds the number of bits per sample
 

@@ -10,7 +10,7 @@ from jobs.api_keys import ApiKeys
 from jobs.models import Catalogue
 from tests.real import serving
 from web.config import WebConfig
-from web.limits import storage_uri
+from web.limits.rates import storage_uri
 
 from .driving import QUICK, expect_picture, open_page, record_fault, submit
 from .test_access import serious_violations

@@ -24,7 +24,7 @@ from memo.picture import parameters
 from tests.real import ROOT, finished, serving, wait_for
 from web import links, run_once
 from web.config import WebConfig
-from web.limits import storage_uri
+from web.limits.rates import storage_uri
 from web.openai import retries
 from worker import paint
 from worker.painters.port import Progress

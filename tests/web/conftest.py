@@ -13,7 +13,7 @@ from jobs.models import Catalogue
 from jobs.queue import Queue
 from memo import Memory
 from web.config import WebConfig
-from web.limits import storage_uri
+from web.limits.rates import storage_uri
 
 Serve = Callable[..., Flask]
 ClientFor = Callable[..., FlaskClient]

@@ -212,14 +212,14 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> l
 
 
 def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, client_for: ClientFor) -> None:
-    app = serve(streams="3")
+    app = serve(long_requests="3")
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
     job = ada.post("/api/v1/jobs", json={"prompt": "a red fox", **SMALL}).json["links"]["events"]
     streams = [ada.get(path) for path in ("/gallery/events", "/gallery/events", job)]
     for path in ("/gallery/events", job):
         refused = ada.get(path)
         assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
-        assert "3 event streams" in refused.text
+        assert "at most 3 requests" in refused.text
     assert ada.head("/gallery/events").status_code == 429
     bobs_stream = bob.get("/gallery/events")
     assert bobs_stream.status_code == 200
@@ -227,11 +227,11 @@ def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, clien
         answer.close()
     with ada.head(job) as answer:  # a HEAD request, which opens a stream and sends nothing
         assert answer.status_code == 200
-    assert not app.extensions["streams"].open_streams
+    assert not app.extensions["long_requests"].by_user
 
 
 def test_without_keys_streams_are_counted_per_address(serve: Serve) -> None:
-    client = serve(keys="off", streams="1").test_client()
+    client = serve(keys="off", long_requests="1").test_client()
     stream = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": "10.0.0.7"})
     for address, status in (("10.0.0.7", 429), ("10.0.0.8", 200)):
         answer = client.get("/gallery/events", environ_overrides={"REMOTE_ADDR": address})

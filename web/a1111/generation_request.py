@@ -16,12 +16,12 @@ from PIL import Image
 
 from jobs.models import WITHOUT_KARRAS, Model, ignores_negative_prompts
 from memo import BadRecipe
-from memo.init_image import LARGEST_KEPT, read_init_image
+from memo.init_image import LARGEST_KEPT
 from memo.picture import A1111_SAMPLERS
 from memo.recipe import read_whole
 from web.json_body import to_number, to_switch
 from web.picture_requests import fold_seed
-from web.uploads import decode_base64
+from web.uploads import decode_base64, read_upload
 
 from .alwayson_scripts import is_off, read_policy
 
@@ -354,7 +354,7 @@ def read_init_images(body: Mapping[str, Any], width: Any, height: Any) -> bytes:
         raise BadRecipe("init_images", value, "send a list of exactly one picture, in base64")
     mode = read_whole("resize_mode", read_number(body, "resize_mode", JUST_RESIZE), JUST_RESIZE, LATENT)
     try:
-        png = read_init_image(decode_base64("init_images", images[0]))
+        png = read_upload(decode_base64("init_images", images[0]))
     except BadRecipe as error:
         raise BadRecipe("init_images", images[0], error.remedy) from error
     valid = all(isinstance(side, int) and 0 < side <= LARGEST_SIDE for side in (width, height))

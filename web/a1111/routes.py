@@ -19,7 +19,7 @@ from web import problems
 from web.access import cancel_job, read_image, seconds_until_done
 from web.extensions import catalogue
 from web.json_body import read_object
-from web.uploads import decode_base64
+from web.uploads import decode_base64, large_body
 
 from . import generation_request
 from .generation_request import A1111Request, checkpoint_title
@@ -81,22 +81,25 @@ NO_OPERATIONS = (  # POST requests that are accepted and do nothing
 @bp.post("/txt2img")
 def txt2img() -> ResponseReturnValue:
     """Create pictures for a prompt."""
-    return create_pictures(read_object(), img2img=False)
+    return create_pictures(read_request(read_object(), img2img=False))
 
 
 @bp.post("/img2img")
 def img2img() -> ResponseReturnValue:
     """Create pictures for a prompt that start from a picture."""
-    request.max_content_length = LARGEST_UPLOAD
-    return create_pictures(read_object(), img2img=True)
+    with large_body(LARGEST_UPLOAD):
+        a1111_request = read_request(read_object("init_images", "mask"), img2img=True)
+    return create_pictures(a1111_request)
 
 
-def create_pictures(body: Mapping[str, Any], *, img2img: bool) -> ResponseReturnValue:
+def read_request(body: Mapping[str, Any], *, img2img: bool) -> A1111Request:
+    """The checked request, with the user's choice of a model; raises BadRecipe."""
+    options = {"preferred_model": preferred_model(), "policy": request.headers.get(POLICY_HEADER, "").strip()}
+    return generation_request.read_request(body, models(), **options, img2img=img2img)
+
+
+def create_pictures(a1111_request: A1111Request) -> ResponseReturnValue:
     """The response when all jobs are final. After an interrupt it has only the finished pictures."""
-    policy = request.headers.get(POLICY_HEADER, "").strip()
-    a1111_request = generation_request.read_request(
-        body, models(), preferred_model=preferred_model(), policy=policy, img2img=img2img
-    )
     if a1111_request.preferred_model:
         user_records().keep_preferences(user_id(), {CHECKPOINT: a1111_request.preferred_model})
     jobs = wait_for_jobs(a1111_request)
@@ -314,8 +317,8 @@ def loras() -> ResponseReturnValue:
 @bp.post("/png-info")
 def png_info() -> ResponseReturnValue:
     """Read the settings in a picture, which is not kept."""
-    request.max_content_length = LARGEST_UPLOAD
-    texts = read_texts(decode_base64("image", read_object().get("image")))
+    with large_body(LARGEST_UPLOAD, kept=False):
+        texts = read_texts(decode_base64("image", read_object("image").get("image")))
     text = texts.pop(PARAMETERS_CHUNK, "")
     parameters = read_settings(text) | read_painted_prompts(texts) if text else {}
     return {"info": text, "items": texts, "parameters": parameters}

@@ -22,9 +22,10 @@ from web.access import cancel_job, find_job, read_preview, watch_job
 from web.auth import current_user
 from web.extensions import job_store
 from web.formats import OutputFormat, convert_preview
+from web.limits.long_requests import hold_thread
 from web.picture_requests import MAX_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
 from web.run_once import run_once
-from web.uploads import keep_upload
+from web.uploads import keep_png
 
 from .generation_request import A1111Request
 
@@ -35,9 +36,10 @@ CREATING_SECONDS = 60.0  # after which a task that has not created all its jobs 
 def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
     """The request's jobs, all of them final; aborts with 504 when that takes too long, and the jobs go on.
 
-    The same request under the name of one of the user's earlier tasks gets that task's jobs. Raises BadRecipe and
-    Unavailable.
+    The same request under the name of one of the user's earlier tasks gets that task's jobs. Raises BadRecipe,
+    Unavailable and TooManyRequests.
     """
+    hold_thread()
     name = a1111_request.task or f"task({secrets.token_hex(8)})"
     deadline = time.monotonic() + WAIT_SECONDS
     run_name = json.dumps(["a1111 task", user_id(), name, fingerprint_of(a1111_request)])
@@ -96,7 +98,7 @@ def check_request(a1111_request: A1111Request) -> PictureRequest:
     if not current_user().name:
         native["user"] = name_by_address()
     if a1111_request.init_image is not None:
-        native["init_image"] = keep_upload(a1111_request.init_image)
+        native["init_image"] = keep_png(a1111_request.init_image)
     try:
         return parse_request(native)
     except BadRecipe as error:

@@ -3,7 +3,7 @@
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
-from web.uploads import keep_upload
+from web.uploads import keep_upload, large_body
 
 from .documents import InitImageDocument
 from .openapi import DocumentedResponse, documented
@@ -31,7 +31,8 @@ def allow_uploads() -> None:
 )
 def upload() -> ResponseReturnValue:
     """Upload an initial image (PNG, JPEG or WebP) for later jobs, as the body or as the form field `image`."""
-    data = request.files["image"].read() if "image" in request.files else request.get_data()
-    if not data:
-        abort(400, "no picture was sent: send one as the body, or as the field `image` of a multipart form")
-    return {"init_image": keep_upload(data)}, 201
+    with large_body(LARGEST_UPLOAD):
+        data = request.files["image"].read() if "image" in request.files else request.get_data(cache=False)
+        if not data:
+            abort(400, "no picture was sent: send one as the body, or as the field `image` of a multipart form")
+        return {"init_image": keep_upload(data)}, 201

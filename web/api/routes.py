@@ -21,8 +21,8 @@ from web.auth import current_user
 from web.extensions import catalogue, memory, queue
 from web.idempotency import HEADER, LONGEST_KEY, run_idempotently
 from web.json_body import read_object
+from web.limits.long_requests import event_stream
 from web.picture_requests import COUNT, job_document, picture_document, request_pictures, request_variation
-from web.streams import event_stream
 
 from .documents import JobBody, JobDocument, JobsDocument, ModelsDocument, PictureDocument, PicturesDocument
 from .openapi import DocumentedResponse, Parameter, documented, ok

@@ -30,7 +30,7 @@ from web.formats import OutputFormat
 from web.json_body import read_object
 from web.links import link_to
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
-from web.uploads import keep_upload
+from web.uploads import keep_upload, large_body
 
 from .generation_request import DIALECT_NAMES, HordeRequest, read_request, warning
 
@@ -63,12 +63,11 @@ FIELD_CODES = {  # … and by field
 @bp.post("/generate/async")
 def generate() -> ResponseReturnValue:
     """Request pictures: 202 with the id of the request."""
-    request.max_content_length = LARGEST_REQUEST
-    horde_request = read_request(read_object(), catalogue().models())
-    webhook = picture_requests.check_webhook(horde_request.webhook)
-    init_image = {"init_image": keep_upload(horde_request.source)} if horde_request.source else {}
-    native = {**horde_request.native, **init_image}
-    picture_request = picture_requests.parse_request(native)
+    with large_body(LARGEST_REQUEST):
+        horde_request = read_request(read_object("source_image", "source_mask"), catalogue().models())
+        webhook = picture_requests.check_webhook(horde_request.webhook)
+        init_image = {"init_image": keep_upload(horde_request.source)} if horde_request.source else {}
+    picture_request = picture_requests.parse_request({**horde_request.native, **init_image})
     if horde_request.dry_run:
         return {"kudos": 0}
     request_id = str(uuid.uuid4())

@@ -17,7 +17,7 @@ from jobs.job import Origin
 from jobs.store.job_store import JobStore
 from web.auth import admin_required
 from web.extensions import catalogue, job_store
-from web.limits import count_limiter_errors
+from web.limits.rates import count_limiter_errors
 
 bp = Blueprint("metrics", __name__)
 

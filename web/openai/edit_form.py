@@ -4,7 +4,6 @@ from flask import abort, request
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from memo import BadRecipe
-from web.api.init_images import LARGEST_UPLOAD
 from web.uploads import decode_base64
 
 IMAGE_NAMES = ("image", "image[]", "image[0]")
@@ -17,7 +16,6 @@ def read_form() -> tuple[dict[str, object], bytes]:
     """The fields that are not empty, as text, and the picture; aborts with 415 for another body. Raises BadRecipe."""
     if request.mimetype != "multipart/form-data":
         abort(415, "send the picture and the fields as multipart/form-data")
-    request.max_content_length = LARGEST_UPLOAD
     parts = [(name, data) for name, data in read_parts() if data]
     for name in UNSUPPORTED:
         if name in dict(parts):
@@ -36,7 +34,7 @@ def read_parts() -> list[tuple[str, bytes]]:
     decoder = MultipartDecoder(request.mimetype_params.get("boundary", "").encode(), max_parts=request.max_form_parts)
     parts: list[tuple[str, bytearray]] = []
     try:
-        decoder.receive_data(request.get_data())
+        decoder.receive_data(request.get_data(cache=False))
         decoder.receive_data(None)
         while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
             if isinstance(event, Field | File):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flask import Blueprint, Response, request, stream_with_context
+from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin, State
@@ -19,14 +19,16 @@ from jobs.models import Model
 from jobs.serialize import match_to_dict
 from memo import MemoError, Picture
 from web.access import read_image, read_preview, savings, watch_job
+from web.api.init_images import LARGEST_UPLOAD
 from web.auth import current_user
 from web.extensions import catalogue
 from web.formats import OutputFormat, convert, convert_preview
 from web.json_body import read_object
+from web.limits.long_requests import event_stream, hold_thread
 from web.links import link_to
 from web.picture_requests import request_pictures
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
-from web.uploads import keep_upload
+from web.uploads import keep_upload, large_body
 
 from .edit_form import read_form
 from .generation_request import ImagesRequest, find_model, read_images_request
@@ -78,10 +80,15 @@ def generate() -> ResponseReturnValue:
 @bp.post("/images/edits")
 def edit() -> ResponseReturnValue:
     """Create pictures for a prompt that start from the form's `image`."""
-    fields, image = read_form()
+    with large_body(LARGEST_UPLOAD):
+        images_request = read_edit(*read_form())
+    return respond(images_request, "image_edit")
+
+
+def read_edit(fields: Mapping[str, object], image: bytes) -> ImagesRequest:
+    """The checked request, whose picture is kept; raises BadRecipe."""
     images_request = read_images_request(fields, catalogue(), edit=True)
-    body = {**images_request.body, "init_image": keep_upload(image)}
-    return respond(replace(images_request, body=body), "image_edit")
+    return replace(images_request, body={**images_request.body, "init_image": keep_upload(image)})
 
 
 @bp.get("/models")
@@ -104,13 +111,12 @@ def model_object(model: Model) -> dict[str, Any]:
 
 def respond(images_request: ImagesRequest, event_prefix: str) -> ResponseReturnValue:
     """The pictures of a request: all in one response, or as events whose names start with `event_prefix`."""
+    hold_thread()
     jobs = run_unless_repeated(
         [images_request.body, images_request.count, images_request.user], lambda: create_jobs(images_request)
     )
     if images_request.stream:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **memo_headers(jobs)}
-        messages = stream_with_context(events(images_request, jobs, event_prefix))
-        return Response(messages, mimetype="text/event-stream", headers=headers)
+        return event_stream(events(images_request, jobs, event_prefix), memo_headers(jobs))
     return wait_for_pictures(images_request, jobs)
 
 

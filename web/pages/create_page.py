@@ -15,6 +15,7 @@ from web.access import find_picture
 from web.api.init_images import LARGEST_UPLOAD
 from web.auth import current_user
 from web.extensions import catalogue, job_store, memory
+from web.limits.decoding import upload_turn
 from web.picture_requests import request_pictures
 from web.uploads import keep_upload
 
@@ -71,13 +72,15 @@ def too_large(error: RequestEntityTooLarge) -> ResponseReturnValue:
 def uploaded_init_image() -> dict[str, str]:
     """Store the picture uploaded with the form; returns it as the field `init_image`, or {} without a picture.
 
-    Raises BadRecipe.
+    Raises BadRecipe, TooManyRequests or Unavailable.
     """
-    file = request.files.get("image")
-    data = file.read() if file else b""
-    if len(data) > LARGEST_UPLOAD:
-        raise BadRecipe("image", f"{len(data)} bytes", TOO_LARGE)
-    return {"init_image": keep_upload(data)} if data else {}
+    if not (file := request.files.get("image")):
+        return {}
+    with upload_turn():
+        data = file.read()
+        if len(data) > LARGEST_UPLOAD:
+            raise BadRecipe("image", f"{len(data)} bytes", TOO_LARGE)
+        return {"init_image": keep_upload(data)} if data else {}
 
 
 def form_page(entered: Mapping[str, object], *, fault: BadRecipe | None = None, trouble: str | None = None) -> str:

@@ -15,7 +15,7 @@ from memo.recipe import drop_invisible
 from web.access import LONGEST_SEARCH, own_picture_keys
 from web.auth import current_user
 from web.extensions import catalogue, job_store, memory, queue
-from web.streams import event_stream
+from web.limits.long_requests import event_stream
 
 from .create_page import newest_event_id
 

@@ -14,12 +14,12 @@ from limits import RateLimitItem, parse, parse_many
 from limits.errors import StorageError
 from werkzeug.exceptions import TooManyRequests
 
+from jobs.api_keys import ApiKey
 from jobs.queue import Queue
 from memo import Unavailable
-
-from .auth import current_user
-from .config import WebConfig
-from .extensions import web_config
+from web.auth import current_user
+from web.config import WebConfig
+from web.extensions import web_config
 
 log = logging.getLogger(__name__)
 
@@ -75,16 +75,38 @@ def charge(pictures: int, *, dry_run: bool = False) -> None:
 
     Users without a key have no limits. Raises TooManyRequests.
     """
+    charge_request(dry_run=dry_run)
+    charge_daily("pictures", pictures, dry_run=dry_run)
+
+
+def charge_request(*, dry_run: bool = False) -> None:
+    """Count one request that writes, or repeats one that did, towards the user's rate; raises TooManyRequests."""
+    if limited := limited_key():
+        limits, key = limited
+        for limit in parse_many(rate) if (rate := web_config().rate) else ():
+            limits.spend(limit, f"requests of {key.name}", 1, dry_run=dry_run)
+
+
+def charge_upload() -> None:
+    """Count one upload: a key may upload as many pictures a day as it may request. Raises TooManyRequests."""
+    charge_request()
+    charge_daily("uploads", 1)
+
+
+def charge_daily(what: str, count: int, *, dry_run: bool = False) -> None:
+    """Count pictures or uploads towards the user's daily limit; raises TooManyRequests."""
+    if limited := limited_key():
+        limits, key = limited
+        daily = web_config().daily if key.daily is None else str(key.daily)
+        if daily:
+            limits.spend(parse(f"{daily}/day"), f"{what} of {key.name}", count, dry_run=dry_run)
+
+
+def limited_key() -> tuple[Limits, ApiKey] | None:
+    """The counter and the user's key; None for users without limits."""
     limits: Limits | None = current_app.extensions.get("limits")
     key = current_user().key
-    if limits is None or key is None:
-        return
-    config = web_config()
-    for limit in parse_many(config.rate) if config.rate else ():
-        limits.spend(limit, f"requests of {key.name}", 1, dry_run=dry_run)
-    daily = config.daily if key.daily is None else str(key.daily)
-    if daily:
-        limits.spend(parse(f"{daily}/day"), f"pictures of {key.name}", pictures, dry_run=dry_run)
+    return (limits, key) if limits and key else None
 
 
 def count_limiter_errors() -> int:

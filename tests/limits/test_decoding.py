@@ -1,0 +1,173 @@
+"""Reading uploads takes little memory, few are read at once, and each is charged before it is read."""
+
+import base64
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+from memo import BadRecipe, Picture, Recipe, Unavailable
+from memo.init_image import LARGEST_KEPT, read_init_image
+from tests.real import ROOT
+from web.limits.decoding import Gate
+
+Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
+
+MEASURE = """
+import re, sys
+from memo import BadRecipe
+from memo.init_image import read_init_image
+
+def figure(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
+
+read_init_image(open(sys.argv[1], "rb").read())
+data = open(sys.argv[2], "rb").read()
+open("/proc/self/clear_refs", "w").write("5")
+before = figure("VmRSS")
+try:
+    read_init_image(data)
+except BadRecipe as error:
+    print(error, file=sys.stderr)
+print(figure("VmHWM") - before)
+"""
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def megabytes(folder: Path, data: bytes) -> float:
+    """How much more memory a process has held while it read this upload, in MiB."""
+    small, file = folder / "small.png", folder / "upload"
+    small.write_bytes(encoded(Image.new("RGBA", (64, 64)), "PNG"))
+    file.write_bytes(data)
+    command = [sys.executable, "-c", MEASURE, str(small), str(file)]
+    return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "kind"),
+    [
+        ("RGBA", (4096, 4096), "PNG"),
+        ("RGBA", (4096, 3072), "PNG"),
+        ("P", (4096, 3072), "PNG"),
+        ("LA", (4096, 3072), "PNG"),
+        ("I;16", (4096, 3072), "PNG"),
+        ("RGB", (4096, 4096), "JPEG"),
+    ],
+)
+def test_an_upload_of_75_kb_takes_at_most_60_mb(tmp_path: Path, mode: str, size: tuple[int, int], kind: str) -> None:
+    options = {"transparency": 0} if mode == "P" else {}
+    assert megabytes(tmp_path, encoded(Image.new(mode, size), kind, **options)) <= 60
+
+
+@pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("JPEG", {"progressive": True})])
+def test_formats_whose_decoders_hold_more_take_at_most_120_mb(
+    tmp_path: Path, kind: str, options: dict[str, bool]
+) -> None:
+    for size in ((4096, 4096), (4096, 3072), (3072, 2048)):
+        assert megabytes(tmp_path, encoded(Image.new("RGB", size), kind, **options)) <= 120
+
+
+def test_a_photograph_of_12_megapixels_is_taken_and_a_larger_picture_is_refused_by_its_size() -> None:
+    photograph = read_init_image(encoded(Image.new("RGB", (4032, 3024), "#c60"), "PNG"))
+    assert Image.open(io.BytesIO(photograph)).size == (LARGEST_KEPT, 768)
+    with pytest.raises(BadRecipe, match=r"4096×4096 px: scale it to at most 12,582,912 px in all"):
+        read_init_image(encoded(Image.new("RGBA", (4096, 4096)), "PNG"))
+
+
+def test_a_picture_that_is_read_in_strips_keeps_its_colours() -> None:
+    """Each row has a colour and a transparency of its own, so that a strip at the wrong place would show."""
+    rows = np.arange(2500, dtype=np.uint16)
+    pixels = np.zeros((2500, 1000, 4), np.uint8)
+    pixels[..., 0], pixels[..., 1] = (rows // 16)[:, None], (rows % 256)[:, None]
+    pixels[..., 3] = np.where(rows % 2, 255, 128)[:, None]
+    image = Image.fromarray(pixels)
+    white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    white.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.LANCZOS)
+    read = Image.open(io.BytesIO(read_init_image(encoded(image, "PNG"))))
+    assert np.array_equal(np.asarray(read), np.asarray(white))
+
+
+# The gate
+
+
+UPLOADS: dict[str, Callable[[bytes], tuple[str, dict[str, Any]]]] = {
+    "native": lambda png: ("/api/v1/init-images", {"data": png, "content_type": "image/png"}),
+    "OpenAI": lambda png: ("/v1/images/edits", {"data": {"prompt": "a", "image": (io.BytesIO(png), "a.png")}}),
+    "AUTOMATIC1111": lambda png: ("/sdapi/v1/img2img", {"json": {"init_images": [base64.b64encode(png).decode()]}}),
+    "AI-Horde": lambda png: (
+        "/api/v2/generate/async",
+        {"json": {"prompt": "a", "source_image": base64.b64encode(png).decode()}},
+    ),
+    "form": lambda png: ("/", {"data": {"prompt": "a", "image": (io.BytesIO(png), "a.png")}}),
+}
+
+
+@pytest.mark.parametrize("dialect", UPLOADS)
+def test_an_upload_is_charged_before_it_is_decoded(
+    serve: Serve, client_for: ClientFor, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    monkeypatch.setattr("web.uploads.read_init_image", lambda data: decoded.append(data) or data)
+    ada = client_for(serve(), "ada", daily=0)
+    path, options = UPLOADS[dialect](encoded(Image.new("RGB", (64, 64)), "PNG"))
+    answer = ada.post(path, **options)
+    assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0
+    assert not decoded
+
+
+def test_a_painted_picture_that_another_starts_from_is_charged_before_it_is_decoded(
+    serve: Serve, client_for: ClientFor, remember: Callable[..., Picture], recipe: Recipe
+) -> None:
+    picture = remember(recipe)
+    ada = client_for(serve(), "ada", daily=0, scope="shared")
+    body = {"prompt": "a", "init_image": picture.key, "steps": 0}
+    assert ada.post("/api/v1/jobs", json=body).status_code == 429
+
+
+def test_two_uploads_are_read_at_once_and_only_one_of_a_user() -> None:
+    gate, inside = Gate(places=2), []
+
+    def read(user: str) -> int:
+        with gate.turn(user):
+            inside.append(user)
+            time.sleep(0.05)
+            now = sorted(inside)
+            inside.remove(user)
+        return len(now) if len(now) == len(set(now)) else 99
+
+    with ThreadPoolExecutor(9) as pool:
+        most = list(pool.map(read, ["ada", "bob", "carol"] * 3))
+    assert max(most) == 2
+
+
+def test_an_upload_that_gets_no_turn_is_refused_for_now() -> None:
+    gate = Gate(places=1)
+    with gate.turn("ada"), pytest.raises(Unavailable, match="try again later"), gate.turn("bob", seconds=0.01):
+        pass
+
+
+def test_a_request_that_waits_for_its_picture_has_left_the_gate(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.a1111.tasks.WAIT_SECONDS", 1.0)
+    noise = Image.effect_noise((300, 300), 100)
+    path, options = UPLOADS["AUTOMATIC1111"](encoded(noise, "PNG"))
+    entered: list[str] = []
+    monkeypatch.setattr("web.a1111.tasks.watch_job", lambda *_: entered.extend(app.extensions["gate"].inside) or ())
+    assert client.post(path, **options).status_code == 504
+    assert not entered

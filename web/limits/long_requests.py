@@ -1,0 +1,94 @@
+"""A limit on how many requests of one user may hold a thread for long: event streams, and waiting for pictures.
+
+The limit counts the requests of this process only. Together they may hold MOST_LONG threads; the others are kept for
+short requests, so that memory's answers and the health check go on whatever waits.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+from flask import Flask, Response, current_app, g, request, stream_with_context
+from werkzeug.exceptions import TooManyRequests
+
+from memo import Unavailable
+from web.auth import current_user
+from web.config import WebConfig
+
+MOST_LONG = 300  # long requests of all users at once
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+RETRY_SECONDS = 10
+
+
+class LongRequests:
+    """Counts the long requests of each user; `limit` None allows one user any number.
+
+    A request whose client is gone ends within seconds. Until then it holds its thread and counts for all users
+    together, but its own user may send as many new ones as the limit allows.
+    """
+
+    def __init__(self, limit: int | None, most: int = MOST_LONG) -> None:
+        self.limit, self.most, self.lock = limit, most, threading.Lock()
+        self.by_user = defaultdict[str, list[Callable[[], bool]]](list)  # whether each client is gone
+
+    def acquire(self, user: str, is_gone: Callable[[], bool]) -> None:
+        """Count another request of this user; raises TooManyRequests beyond the limit, Unavailable beyond `most`."""
+        with self.lock:
+            if self.limit is not None:
+                check_limit(self.by_user.get(user, []), self.limit)
+            if sum(map(len, self.by_user.values())) >= self.most:
+                raise Unavailable(f"{self.most} requests are streaming or waiting: poll instead, or try again later")
+            self.by_user[user].append(is_gone)
+
+    def release(self, user: str, is_gone: Callable[[], bool]) -> None:
+        """Stop counting one of this user's requests."""
+        with self.lock:
+            self.by_user[user].remove(is_gone)
+            if not self.by_user[user]:
+                del self.by_user[user]
+
+
+def check_limit(requests: list[Callable[[], bool]], limit: int) -> None:
+    """Raise TooManyRequests for a user who has `limit` requests, or twice as many with those whose client is gone."""
+    if len(requests) >= 2 * limit or sum(not is_gone() for is_gone in requests) >= limit:
+        raise TooManyRequests(
+            f"at most {limit} requests of one user may stream or wait at once: close one, or poll instead",
+            retry_after=RETRY_SECONDS,
+        )
+
+
+def register(app: Flask, config: WebConfig) -> None:
+    """Count long requests, each until its response is closed."""
+    app.extensions["long_requests"] = LongRequests(int(config.long_requests) if config.long_requests else None)
+    app.teardown_request(lambda _: g.pop("long_request", ExitStack()).close())
+
+
+def hold_thread() -> None:
+    """Count this request as a long one, once, until it ends; raises TooManyRequests or Unavailable."""
+    if "long_request" not in g:
+        requests: LongRequests = current_app.extensions["long_requests"]
+        user, is_gone = name_caller(), request.environ.get("waitress.client_disconnected", lambda: False)
+        requests.acquire(user, is_gone)
+        g.long_request = ExitStack()
+        g.long_request.callback(requests.release, user, is_gone)
+
+
+def event_stream(messages: Iterator[str], headers: Mapping[str, str] | None = None) -> Response:
+    """The messages as Server-Sent Events: a long request until the response is closed, even if nothing was sent."""
+    hold_thread()
+    more = headers or {}
+    response = Response(stream_with_context(messages), mimetype="text/event-stream", headers={**HEADERS, **more})
+    response.call_on_close(g.long_request.pop_all().close)  # the end of the request closes nothing then
+    return response
+
+
+def client_is_gone() -> bool:
+    """Whether the client has closed its connection, as far as the web server can tell."""
+    return bool(request.environ.get("waitress.client_disconnected", lambda: False)())
+
+
+def name_caller() -> str:
+    """The name under which this user's requests are counted; users without a key are told apart by their address."""
+    key = current_user().key
+    return f"key {key.name}" if key else f"address {request.remote_addr}"
