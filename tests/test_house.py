@@ -42,7 +42,7 @@ FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each f
     "training.scenes": {"memo", "training", "worker.stickers"},
     "web.a1111": {"memo", "jobs", "web", "web.limits"},
     "web.api": {"memo", "jobs", "web", "web.limits"},
-    "web.horde": {"memo", "jobs", "web"},
+    "web.horde": {"memo", "jobs", "web", "web.limits"},
     "web.limits": {"memo", "jobs", "web"},
     "web.monitoring": {"memo", "jobs", "web", "web.limits"},
     "web.openai": {"memo", "jobs", "web", "web.api", "web.limits"},

@@ -11,6 +11,7 @@ from memo.picture import without_scope
 
 from .extensions import api_keys, memory
 from .formats import MIME_TYPES, OutputFormat, convert
+from .limits.decoding import conversion_turn
 
 bp = Blueprint("links", __name__)
 
@@ -22,7 +23,8 @@ LONG_LINK_SECONDS = 7 * 24 * 3600  # of a link made before its picture is painte
 def file(token: str) -> ResponseReturnValue:
     """The picture that a link leads to; the link itself is the permission."""
     key, output = read_token(token)
-    data = io.BytesIO(convert(without_scope(memory().image(key)), output))
+    with conversion_turn():
+        data = io.BytesIO(convert(without_scope(memory().image(key)), output))
     name = f"{key}.{output.format}"
     response = send_file(data, output.mime_type, download_name=name, etag=False, conditional=True)
     response.headers["Cache-Control"] = f"private, max-age={LINK_SECONDS}, immutable"

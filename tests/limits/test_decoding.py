@@ -108,7 +108,10 @@ def test_a_picture_that_is_read_in_strips_keeps_its_colours() -> None:
 UPLOADS: dict[str, Callable[[bytes], tuple[str, dict[str, Any]]]] = {
     "native": lambda png: ("/api/v1/init-images", {"data": png, "content_type": "image/png"}),
     "OpenAI": lambda png: ("/v1/images/edits", {"data": {"prompt": "a", "image": (io.BytesIO(png), "a.png")}}),
-    "AUTOMATIC1111": lambda png: ("/sdapi/v1/img2img", {"json": {"init_images": [base64.b64encode(png).decode()]}}),
+    "AUTOMATIC1111": lambda png: (
+        "/sdapi/v1/img2img",
+        {"json": {"prompt": "a", "width": 64, "height": 64, "init_images": [base64.b64encode(png).decode()]}},
+    ),
     "AI-Horde": lambda png: (
         "/api/v2/generate/async",
         {"json": {"prompt": "a", "source_image": base64.b64encode(png).decode()}},
@@ -131,12 +134,17 @@ def test_an_upload_is_charged_before_it_is_decoded(
 
 
 def test_a_painted_picture_that_another_starts_from_is_charged_before_it_is_decoded(
-    serve: Serve, client_for: ClientFor, remember: Callable[..., Picture], recipe: Recipe
+    serve: Serve,
+    client_for: ClientFor,
+    remember: Callable[..., Picture],
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    picture = remember(recipe)
+    decoded: list[bytes] = []
+    monkeypatch.setattr("web.uploads.read_init_image", lambda data: decoded.append(data) or data)
     ada = client_for(serve(), "ada", daily=0, scope="shared")
-    body = {"prompt": "a", "init_image": picture.key, "steps": 0}
-    assert ada.post("/api/v1/jobs", json=body).status_code == 429
+    body = {"prompt": "a", "width": 64, "height": 64, "init_image": remember(recipe).key}
+    assert ada.post("/api/v1/jobs", json=body).status_code == 429 and not decoded
 
 
 def test_two_uploads_are_read_at_once_and_only_one_of_a_user() -> None:
@@ -168,6 +176,31 @@ def test_a_request_that_waits_for_its_picture_has_left_the_gate(
     noise = Image.effect_noise((300, 300), 100)
     path, options = UPLOADS["AUTOMATIC1111"](encoded(noise, "PNG"))
     entered: list[str] = []
-    monkeypatch.setattr("web.a1111.tasks.watch_job", lambda *_: entered.extend(app.extensions["gate"].inside) or ())
+    monkeypatch.setattr(
+        "web.a1111.tasks.watch_job", lambda *_: entered.extend(app.extensions["uploads"].inside) or ()
+    )
     assert client.post(path, **options).status_code == 504
     assert not entered
+
+
+def test_two_pictures_are_converted_at_once_and_only_one_for_a_user(
+    serve: Serve, remember: Callable[..., Picture], recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, picture, inside, most = serve(keys="off"), remember(recipe), [], []
+
+    def convert(png: bytes, quality: int | None) -> bytes:
+        inside.append(1)
+        time.sleep(0.05)
+        most.append(len(inside))
+        inside.pop()
+        return png
+
+    def download(number: int) -> int:
+        address = {"REMOTE_ADDR": f"10.0.0.{number % 3}"}
+        path = f"/api/v1/pictures/{picture.key}/image?format=webp"
+        return app.test_client().get(path, environ_overrides=address).status_code
+
+    monkeypatch.setattr("web.api.routes.write_webp", convert)
+    with ThreadPoolExecutor(9) as pool:
+        assert set(pool.map(download, range(9))) == {200}
+    assert max(most) == 2

@@ -21,6 +21,7 @@ from web.auth import current_user
 from web.extensions import catalogue, memory, queue
 from web.idempotency import HEADER, LONGEST_KEY, run_idempotently
 from web.json_body import read_object
+from web.limits.decoding import conversion_turn
 from web.limits.long_requests import event_stream
 from web.picture_requests import COUNT, job_document, picture_document, request_pictures, request_variation
 
@@ -226,7 +227,8 @@ def image(key: str) -> ResponseReturnValue:
     if format == "png" or request.if_none_match.contains(etag):
         data = png
     else:
-        data = write_webp(png, quality)
+        with conversion_turn():
+            data = write_webp(png, quality)
     response = send_file(io.BytesIO(data), f"image/{format}", download_name=name, etag=etag, conditional=True)
     response.headers["Cache-Control"] = FOREVER
     return response

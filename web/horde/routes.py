@@ -28,6 +28,7 @@ from web.auth import current_user
 from web.extensions import catalogue, job_store, queue
 from web.formats import OutputFormat
 from web.json_body import read_object
+from web.limits.decoding import conversion_turn
 from web.links import link_to
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
 from web.uploads import keep_upload, large_body
@@ -206,7 +207,8 @@ def image_value(job: Job, as_url: bool) -> str:
     if as_url:
         return link_to(job.key, OUTPUT)
     try:
-        return base64.b64encode(write_webp(access.read_image(job.key), QUALITY)).decode()
+        with conversion_turn():
+            return base64.b64encode(write_webp(access.read_image(job.key), QUALITY)).decode()
     except Forgotten:
         return ""
 

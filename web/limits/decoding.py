@@ -1,4 +1,7 @@
-"""A gate for uploads: few are read at once, since a small file may unpack to 60 MB, and each is charged before."""
+"""Gates for pictures: few uploads are read and few pictures converted at once, since each may take 60 MB or more.
+
+An upload is charged before it is read.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -11,8 +14,9 @@ from memo import Unavailable
 from .long_requests import hold_thread, name_caller
 from .rates import charge_upload
 
-PLACES = 2  # uploads that a process reads at once
-WAIT_SECONDS = 30.0
+PLACES = 2  # uploads that a process reads at once, and pictures that it converts
+WAIT_SECONDS = 30.0  # for a turn to read an upload
+PATIENCE_SECONDS = 300.0  # for a turn to convert a picture, which may have taken minutes to paint
 
 
 class Gate:
@@ -26,7 +30,7 @@ class Gate:
         """Wait for a place, and keep it; raises Unavailable when none is free in time."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.is_open_for(user), seconds):
-                raise Unavailable("too many pictures are being read at the moment: try again later")
+                raise Unavailable("too many pictures are being read or converted at the moment: try again later")
             self.inside.add(user)
         try:
             yield
@@ -41,8 +45,8 @@ class Gate:
 
 
 def register(app: Flask) -> None:
-    """Give the application its gate."""
-    app.extensions["gate"] = Gate()
+    """Give the application its gates."""
+    app.extensions.update(uploads=Gate(), conversions=Gate())
 
 
 @contextmanager
@@ -57,10 +61,19 @@ def upload_turn(*, kept: bool = True) -> Iterator[None]:
     if kept:
         charge_upload()
     hold_thread()
-    gate: Gate = current_app.extensions["gate"]
+    gate: Gate = current_app.extensions["uploads"]
     with gate.turn(name_caller()):
         g.has_turn = True
         try:
             yield
         finally:
             g.has_turn = False
+
+
+@contextmanager
+def conversion_turn() -> Iterator[None]:
+    """Wait for a turn to convert a picture to another format; raises TooManyRequests or Unavailable."""
+    hold_thread()
+    gate: Gate = current_app.extensions["conversions"]
+    with gate.turn(name_caller(), PATIENCE_SECONDS):
+        yield

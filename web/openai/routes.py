@@ -24,6 +24,7 @@ from web.auth import current_user
 from web.extensions import catalogue
 from web.formats import OutputFormat, convert, convert_preview
 from web.json_body import read_object
+from web.limits.decoding import conversion_turn
 from web.limits.long_requests import event_stream, hold_thread
 from web.links import link_to
 from web.picture_requests import request_pictures
@@ -185,7 +186,8 @@ def image_object(job: Job, images_request: ImagesRequest) -> dict[str, str]:
 
 def base64_image(picture: Picture, output: OutputFormat) -> str:
     """The file in base64."""
-    return base64.b64encode(convert(read_image(picture.key), output)).decode()
+    with conversion_turn():
+        return base64.b64encode(convert(read_image(picture.key), output)).decode()
 
 
 def memo_object(job: Job) -> dict[str, Any]:
