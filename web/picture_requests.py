@@ -167,7 +167,7 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
         return job_store().submissions.record_remembered(
             request.recipe, recall.match, recall.reason, user=request.user, seconds=seconds, notes=request.notes
         )
-    check_queue_cap(queue())
+    check_queue_cap(queue(), request.user)
     job = queue().submit(
         request.recipe,
         reason=recall.reason,

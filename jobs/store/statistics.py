@@ -1,13 +1,13 @@
 """Counts of jobs, costs and waiting paintings: since the beginning, minute by minute, and now."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from memo import Picture, Recipe, now
 
 from .connection import Connection, redis_errors
-from .records import read_number
+from .records import hash_name, read_number
 
 HISTORY_MINUTES = 26 * 60  # how long the counts of one minute are kept
 
@@ -59,6 +59,19 @@ class Statistics:
         """How many paintings wait, for any model."""
         with redis_errors():
             return int(self.redis.zcard(self.prefix + "queued"))
+
+    def count_queued_for(self, user: str, models: Collection[str]) -> tuple[int, int]:
+        """How many paintings of these models wait for a user, and how many other users wait for any."""
+        name = hash_name(user)
+        with redis_errors():
+            pipe = self.redis.pipeline(transaction=False)
+            for model in models:
+                pipe.zcard(f"{self.prefix}queued:user:{name}:{model}")
+            for model in models:
+                pipe.smembers(self.prefix + "queued:users:" + model)
+            replies = pipe.execute()
+        others = set[str]().union(*replies[len(models) :]) - {name}
+        return sum(replies[: len(models)]), len(others)
 
     def longest_wait(self, model: str) -> float:
         """Seconds that the oldest of the paintings at the head of a user's queue has waited; 0 when none waits."""

@@ -19,7 +19,7 @@ from jobs.queue import Queue
 from memo import Unavailable
 from web.auth import current_user
 from web.config import WebConfig
-from web.extensions import web_config
+from web.extensions import catalogue, web_config
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +115,19 @@ def count_limiter_errors() -> int:
     return limits.errors if limits else 0
 
 
-def check_queue_cap(queue: Queue) -> None:
-    """Raise Unavailable when the queue is full."""
-    if (waiting := queue.job_store.statistics.count_queued()) >= int(web_config().queue_cap):
-        raise Unavailable(f"the queue is full: {waiting} paintings are waiting; try again later")
+def check_queue_cap(queue: Queue, user: str) -> None:
+    """Raise Unavailable when the queue is full, unless a user with a key has less than their share of it.
+
+    The share is the same for all users for whom a painting waits.
+    """
+    cap, statistics = int(web_config().queue_cap), queue.job_store.statistics
+    if (waiting := statistics.count_queued()) < cap:
+        return
+    if (key := current_user().key) and key.name == user:
+        own, others = statistics.count_queued_for(user, catalogue().models())
+        if own < max(1, cap // (others + 1)):
+            return
+    raise Unavailable(f"the queue is full: {waiting} paintings are waiting; try again later")
 
 
 def storage_uri(redis: str) -> str:
