@@ -224,7 +224,7 @@ class Memory:
         """The ids of the paintings that the index lists as under way. Raises Unavailable."""
         return list(self.pending.keys()) if self.pending else []
 
-    def label(self, picture: Picture, wanted: str, *, right: bool, source: str) -> None:
+    def label(self, picture: Picture, wanted: str, *, right: bool, source: str, user: str = "") -> None:
         """Remember whether an answer from memory was right for the wanted prompt. Raises Unavailable."""
         if self.labels is None:
             raise Unavailable("this memory keeps no labels")
@@ -237,6 +237,7 @@ class Memory:
             source=source,
             created=now(),
             scope=picture.scope,
+            user=user,
         )
         self.labels.add(label, vector)
         self.index.mark_wrong(picture.key, self.wrong_for(picture))

@@ -49,6 +49,7 @@ def create_app(
     app.before_request(refuse_other_sites)
     app.before_request(init_images.allow_uploads)
     app.before_request(auth.authenticate)
+    app.before_request(rates.charge_writing)
     app.after_request(add_security_headers)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

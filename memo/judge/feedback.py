@@ -22,6 +22,7 @@ class Label:
     source: str  # "user", or "audit" for a sampled hit
     created: float  # seconds since 1970
     scope: str = "shared"
+    user: str = ""  # the name of who said so; "" if it is unknown
 
     @property
     def id(self) -> str:

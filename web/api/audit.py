@@ -16,6 +16,7 @@ from jobs.store.submissions import LIST_LENGTH
 from memo import BadRecipe, Picture
 from memo.judge.evaluation import wilson_interval
 from memo.judge.feedback import Label
+from memo.judge.words import same_words
 from memo.recipe import tidy
 from web.access import find_job, find_picture
 from web.auth import admin_required, current_user
@@ -28,6 +29,8 @@ from .openapi import DocumentedResponse, documented, ok
 
 bp = Blueprint("audit", __name__)
 
+USER = "user"  # the source of labels that are not of an audit
+MOST_LABELS = 20  # of one user for one picture: each makes the memory of its scope a little slower
 SAMPLE_SIZE = 6  # answers on one page
 LABEL_SOURCES = {"same meaning": "audit", "shows more": "audit of relaxed"}  # by how the answer matched
 
@@ -40,12 +43,12 @@ def label_job(job_id: str) -> ResponseReturnValue:
     if set(body) != {"right"} or not isinstance(body["right"], bool):
         raise BadRecipe("right", body.get("right"), 'send {"right": true} or {"right": false}')
     picture, prompt = answer_from_memory(job_id)
-    memory().label(picture, prompt, right=body["right"], source="user")
+    keep_label(picture, prompt, right=body["right"])
     return "", 204
 
 
 @bp.post("/api/v1/pictures/<key>/feedback")
-@documented({204: DocumentedResponse("The label is stored.")}, errors=(404,), body=FeedbackBody)
+@documented({204: DocumentedResponse("The label is stored.")}, errors=(404, 409), body=FeedbackBody)
 def feedback(key: str) -> ResponseReturnValue:
     """Say whether a picture is right for a prompt: {"right": false, "prompt": "a red fox"}.
 
@@ -61,7 +64,7 @@ def feedback(key: str) -> ResponseReturnValue:
     prompt = picture.recipe.prompt if body.get("prompt") is None else tidy("prompt", body["prompt"])
     if not prompt:
         raise BadRecipe("prompt", prompt, "describe the picture that you expected, or leave the field out")
-    memory().label(picture, prompt, right=bool(body["right"]), source="user")
+    keep_label(picture, prompt, right=bool(body["right"]))
     return "", 204
 
 
@@ -69,8 +72,22 @@ def feedback(key: str) -> ResponseReturnValue:
 def report_wrong(job_id: str) -> ResponseReturnValue:
     """Label an answer as wrong and paint the picture instead: the button on a job's page."""
     picture, prompt = answer_from_memory(job_id)
-    memory().label(picture, prompt, right=False, source="user")
+    keep_label(picture, prompt, right=False)
     return redirect(url_for("job.page", job_id=regenerate(find_job(job_id), current_user().name).id), 303)
+
+
+def keep_label(picture: Picture, prompt: str, *, right: bool) -> None:
+    """Keep a user's label; aborts with 409 if they have labelled the picture for MOST_LABELS other prompts."""
+    user, labels = current_user().name, memory().labels
+    kept = labels.of_picture(picture.key, picture.scope) if labels else ()
+    others = [
+        label
+        for label in kept
+        if label.source == USER and label.user == user and not same_words(label.wanted, prompt)
+    ]
+    if len(others) >= MOST_LABELS:
+        abort(409, f"you have labelled this picture for {MOST_LABELS} prompts, and no more are kept")
+    memory().label(picture, prompt, right=right, source=USER, user=user)
 
 
 @bp.get("/api/v1/labels")

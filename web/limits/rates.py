@@ -7,7 +7,7 @@ counts as eight.
 import logging
 import time
 
-from flask import Blueprint, Flask, current_app
+from flask import Blueprint, Flask, current_app, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from limits import RateLimitItem, parse, parse_many
@@ -25,6 +25,15 @@ log = logging.getLogger(__name__)
 
 SIGN_IN_RATE = "20/minute"  # for one address
 TIMEOUT_SECONDS = 3  # for the Redis that holds the counts
+WRITING_METHODS = ("POST", "PUT", "PATCH", "DELETE")
+CHARGED_WITH_PICTURES = (  # these count when their request has been checked, once for all of its pictures
+    *("api.create_job", "api.create_variation", "init_images.upload", "create.submit", "job.variation", "job.retry"),
+    *("openai.generate", "openai.edit", "a1111.txt2img", "a1111.img2img", "horde.generate"),
+)
+UNCHARGED = (  # these relieve the server, only read, or are limited by address
+    *("api.cancel_job", "job.cancel", "horde.cancel", "a1111.interrupt", "a1111.skip"),
+    *("internal.progress_of_task", "sign_in.submit", "sign_in.sign_out"),
+)
 
 
 class Limits:
@@ -68,6 +77,12 @@ def register(app: Flask, config: WebConfig, sign_in: Blueprint) -> None:
     if config.limits:
         app.extensions["limits"] = limits = Limits(app, config.limits)
         limits.limiter.limit(SIGN_IN_RATE, methods=["POST"])(sign_in)
+
+
+def charge_writing() -> None:
+    """Count a request that writes, unless it is charged with its pictures; raises TooManyRequests."""
+    if request.method in WRITING_METHODS and request.endpoint not in (*CHARGED_WITH_PICTURES, *UNCHARGED, None):
+        charge_request()
 
 
 def charge(pictures: int, *, dry_run: bool = False) -> None:
