@@ -111,7 +111,13 @@ def register_webhooks(jobs: Collection[Job], url: str) -> None:
             "picture": url_for("api.picture", key=job.key, _external=True),
             "image": url_for("api.image", key=job.key, _external=True),
         }
-        queue().webhooks.add(job, Webhook(url=url, job=job.id, links=links))
+        queue().webhooks.add(job, Webhook(url=url, job=job.id, links=links, key=key_id()))
+
+
+def key_id() -> str:
+    """The id of the user's API key; "" without one."""
+    key = current_user().key
+    return key.id if key else ""
 
 
 def check_webhook(url: object) -> str:

@@ -31,6 +31,10 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   task:<user>:<name>          hash    jobs under a name that the user chose (jobs/users.py)
   tasks:<user>                zset    a user's tasks under way, by the time they began
   webhooks                    zset    deliveries, by the time they are due (jobs/webhooks/deliveries.py)
+  webhooks-lanes              set     <user>:<receiver> of the deliveries that are due
+  webhooks-lane:<lane>        list    those of one user for one receiver
+  webhooks-taken              zset    those under way, by the time their lease ends
+  served:webhooks             zset    users and lanes by the time of their last delivery
   webhook:<id>                hash    one delivery
   webhooks-of:<painting>      set     deliveries that are due when this painting ends
   keys, key-names, scopes, web-secret   people's API keys (jobs/api_keys.py)

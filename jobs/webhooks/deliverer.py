@@ -20,7 +20,7 @@ from .signature import signature_headers
 log = logging.getLogger(__name__)
 
 PERIOD = 1.0  # seconds between two checks for due deliveries
-THREADS = 4  # deliveries of one worker at once, so that one slow receiver does not keep all others waiting
+THREADS = 8  # deliveries of one worker at once; four users can have slow receivers before anybody waits
 QUALITY = 95  # of the WebP files in deliveries, 1 to 100
 
 
@@ -83,7 +83,7 @@ class Deliverer:
         if job is None:
             raise Undelivered(f"job {webhook.job} is not kept any more", hopeless=True)
         body = json.dumps(self.payload(webhook, job)).encode()
-        signature = signature_headers(self.webhooks.secret or "", delivery.id, int(now()), body)
+        signature = signature_headers(self.webhooks.secret_of(webhook.key), delivery.id, int(now()), body)
         headers = {"Content-Type": "application/json", "User-Agent": "memoAIzed-webhook/1", **signature}
         self.webhooks.receivers.post(webhook.url, body, headers)
 

@@ -33,6 +33,15 @@ def read_secret(secret: str) -> bytes:
     return key
 
 
+def derive_secret(secret: str, key: str) -> str:
+    """The secret of one API key, by its id, derived from the server's by HMAC-SHA256.
+
+    Whoever can verify the deliveries to one key cannot sign those to another.
+    """
+    derived = hmac.new(read_secret(secret), f"webhooks of key {key}".encode(), hashlib.sha256).digest()
+    return PREFIX + base64.b64encode(derived).decode()
+
+
 def signature_headers(secret: str, delivery: str, timestamp: int, body: bytes) -> dict[str, str]:
     """The headers of a delivery made at this time, in seconds since 1970.
 

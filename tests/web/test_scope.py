@@ -190,6 +190,7 @@ BY_WORDS = {
 }
 # Bob's requests for the state that is kept per user, sent while Ada has a painting under way.
 PER_USER = {
+    "api.webhook_secret": lambda b: b.get("/api/v1/webhook-secret"),
     "a1111.progress": lambda b: b.get("/sdapi/v1/progress"),
     "a1111.interrupt": lambda b: b.post("/sdapi/v1/interrupt"),
     "a1111.skip": lambda b: b.post("/sdapi/v1/skip"),

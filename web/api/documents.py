@@ -240,6 +240,12 @@ class InitImageDocument(TypedDict):
     init_image: PictureKey
 
 
+class WebhookSecretDocument(TypedDict):
+    """The secret with which the deliveries to this API key are signed."""
+
+    secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/]+=*$")]
+
+
 class ProblemDocument(TypedDict):
     """What went wrong (RFC 9457)."""
 

@@ -23,9 +23,17 @@ from web.idempotency import HEADER, LONGEST_KEY, run_idempotently
 from web.json_body import read_object
 from web.limits.decoding import conversion_turn
 from web.limits.long_requests import event_stream
-from web.picture_requests import COUNT, job_document, picture_document, request_pictures, request_variation
+from web.picture_requests import COUNT, job_document, key_id, picture_document, request_pictures, request_variation
 
-from .documents import JobBody, JobDocument, JobsDocument, ModelsDocument, PictureDocument, PicturesDocument
+from .documents import (
+    JobBody,
+    JobDocument,
+    JobsDocument,
+    ModelsDocument,
+    PictureDocument,
+    PicturesDocument,
+    WebhookSecretDocument,
+)
 from .openapi import DocumentedResponse, Parameter, documented, ok
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
@@ -273,6 +281,16 @@ def delete_picture(key: str) -> ResponseReturnValue:
 def list_models() -> ResponseReturnValue:
     """List the available models, the default first."""
     return {"models": catalogue().to_dicts()}
+
+
+@bp.get("/webhook-secret")
+@documented(ok(WebhookSecretDocument, "The secret."), errors=(404,))
+def webhook_secret() -> ResponseReturnValue:
+    """Get the secret that verifies webhooks which were requested with this API key."""
+    secret = queue().webhooks.secret_of(key) if (key := key_id()) else ""
+    if not secret:
+        abort(404, "there is none: send an API key, and set JOBS_WEBHOOK_SECRET on this server")
+    return {"secret": secret}, {"Cache-Control": "no-store"}
 
 
 def read_limit() -> int:

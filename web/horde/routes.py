@@ -77,7 +77,9 @@ def generate() -> ResponseReturnValue:
         job_store().requests.keep_group(request_id, [job.id for job in jobs], {"as_url": horde_request.as_url})
         for job in jobs if webhook else ():
             img = link_to(job.key, OUTPUT, long=True) if horde_request.as_url else ""
-            queue().webhooks.add(job, Webhook(url=webhook, job=job.id, form=HORDE, request=request_id, img=img))
+            key = picture_requests.key_id()
+            hook = Webhook(url=webhook, job=job.id, form=HORDE, request=request_id, img=img, key=key)
+            queue().webhooks.add(job, hook)
     return accepted_document(request_id, horde_request, jobs), 202
 
 
