@@ -46,7 +46,8 @@ def take(webhooks: Webhooks) -> str | None:
 def test_a_receiver_that_never_answers_delays_no_other_user(webhooks: Webhooks, add: Callable[..., None]) -> None:
     add("ada", "slow.example", 16)
     add("bob", "quick.example")
-    assert [take(webhooks) for _ in range(3)] == ["ada to slow.example", "bob to quick.example", None]
+    assert {take(webhooks), take(webhooks)} == {"ada to slow.example", "bob to quick.example"}
+    assert take(webhooks) is None
 
 
 def test_a_receiver_that_never_answers_delays_no_other_receiver(webhooks: Webhooks, add: Callable[..., None]) -> None:

@@ -82,17 +82,18 @@ def test_an_unusable_upload_is_refused(data, message):
 
 
 def test_an_initial_image_is_found_only_in_its_own_scope(memory):
-    data = encoded(Image.new("RGB", (8, 8)))
-    name = memory.keep_init_image(data, "mine")
-    assert memory.has_init_image(name, "mine") and memory.init_image(name, "mine") == read_init_image(data)
-    assert not memory.has_init_image(name, "yours") and memory.keep_init_image(data, "yours") != name
+    png = read_init_image(encoded(Image.new("RGB", (8, 8))))
+    name = memory.keep_init_image(png, "mine")
+    assert memory.has_init_image(name, "mine") and memory.init_image(name, "mine") == png
+    assert not memory.has_init_image(name, "yours") and memory.keep_init_image(png, "yours") != name
     with pytest.raises(Forgotten):
         memory.init_image(name, "another")
 
 
 def test_the_same_picture_has_the_same_name_in_every_format(memory):
     image = Image.new("RGB", (8, 8), "#123")
-    assert memory.keep_init_image(encoded(image)) == memory.keep_init_image(encoded(image, "WEBP", lossless=True))
+    png, webp = encoded(image), encoded(image, "WEBP", lossless=True)
+    assert memory.keep_init_image(read_init_image(png)) == memory.keep_init_image(read_init_image(webp))
 
 
 def test_another_initial_image_or_strength_is_not_a_match(memory, remember):
