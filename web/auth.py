@@ -6,6 +6,7 @@ sign in is `web.pages.sign_in`.
 
 import functools
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -32,7 +33,10 @@ SESSION_KEY = "key"  # in the session: the id of the API key that the user signe
 PUBLIC_ENDPOINTS = (  # these never need a key
     *("static", "health.health", "sign_in.page", "sign_in.submit", "links.file", "horde.heartbeat"),
 )
-FORWARDING_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")  # added by a reverse proxy
+FORWARDING_HEADER = re.compile(  # names of headers that reverse proxies and content delivery networks add
+    r"via|cdn-loop|cf-.+|forwarded|x-forwarded(-.+)?|x-original-.+|(.+-)?(client|connecting|real|remote)-(ip|addr)",
+    re.IGNORECASE,
+)
 REALM = "memoAIzed"
 CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf_token"
 
@@ -109,7 +113,7 @@ def why_not_local() -> str:
     """
     if not is_loopback(request.environ.get("SERVER_NAME", "")):
         return "this server listens on more than its loopback address"
-    forwarded = any(name in request.headers for name in FORWARDING_HEADERS)
+    forwarded = any(FORWARDING_HEADER.fullmatch(name) for name in request.headers.keys())
     if forwarded or not is_loopback(request.environ.get("REMOTE_ADDR", "")):
         return "the request comes from another machine or through a proxy"
     if not is_loopback(host_name(request.host)):

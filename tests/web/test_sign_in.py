@@ -138,6 +138,11 @@ def test_auto_requires_no_key_under_a_local_host_name(app: Flask, host):
         {"X-Forwarded-For": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
         {"X-Real-IP": "127.0.0.1"},
+        *({name: "127.0.0.1"} for name in ("X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Remote-Addr")),
+        *({f"X-Forwarded-{name}": "https"} for name in ("Host", "Proto", "Port", "Server", "Prefix", "Ssl")),
+        {"Via": "1.1 proxy"},
+        {"CDN-Loop": "cloudflare"},
+        {"X-Original-Host": "example.com"},
     ],
 )
 def test_auto_requires_a_key_from_foreign_pages_and_proxies_and_says_why(app: Flask, serve, headers):
