@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+import psutil
 
 from memo import BadRecipe, BadSetup
 
@@ -29,6 +30,7 @@ GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291, section 2.4
 SPECIAL = tuple(  # IANA special-purpose networks that older `ipaddress` modules take for global
     map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20"))
 )
+WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # answers every machine at Azure, under a public address
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -227,13 +229,19 @@ def check_name(host: str) -> str:
 
 def read_address(host: str) -> Address | None:
     """The IP address that `host` spells out, also in the forms of inet_aton(3); None for a name."""
-    try:
-        return unmapped(ipaddress.ip_address(host))
-    except ValueError:
-        pass
+    if address := read_literal(host):
+        return unmapped(address)
     try:
         return ipaddress.IPv4Address(socket.inet_aton(host))
     except OSError:
+        return None
+
+
+def read_literal(text: str) -> Address | None:
+    """The address in its usual spelling; None for anything else."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
         return None
 
 
@@ -243,8 +251,16 @@ def unmapped(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is global unicast: neither private nor special in any way."""
+    """Whether the address is global unicast: neither private nor special in any way, nor this machine's own."""
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
+        return False
+    if address == WIRE_SERVER or address in own_addresses():
         return False
     special = any(address in network for network in SPECIAL)
     return address.is_global and not (special or address.is_multicast or address.is_reserved)
+
+
+def own_addresses() -> set[Address]:
+    """The addresses of this machine's network interfaces."""
+    found = (entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries)
+    return {address for address in map(read_literal, found) if address}

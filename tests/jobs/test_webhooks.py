@@ -12,7 +12,9 @@ import sys
 import threading
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import standardwebhooks
 from cryptography import x509
@@ -312,6 +314,7 @@ http://[fe80::1]/ http://[fe80::1%25lo]/ http://[fc00::1]/ http://[fd00:ec2::254
 http://93.184.216.34:22/ https://93.184.216.34:6/ http://93.184.216.34:0/ ftp://93.184.216.34/ file:///etc/passwd
 gopher://93.184.216.34/ //93.184.216.34/ http:///path http://me:you@93.184.216.34/ http://me@93.184.216.34/
 http://93.184.216.34:99999/ http://93.184.216.34:x/ https://пример.рф/ http://a_b\\c/ http://[::1
+http://168.63.129.16/ http://[::ffff:168.63.129.16]/ http://2822734096/
 """.split()
 
 
@@ -336,6 +339,15 @@ def test_a_name_of_this_machine_is_refused_when_it_is_resolved(host):
     with pytest.raises(Undelivered) as refused:
         Receivers().post(f"http://{host}:9/", b"{}", {})
     assert "127.0.0.1" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://93.184.216.34/", "http://[2606:2800:220:1::1]/"])
+def test_a_public_address_of_this_machine_itself_is_refused(monkeypatch, url):
+    own = {"eth0": [SimpleNamespace(address=address) for address in ("93.184.216.34", "2606:2800:220:1::1%eth0", "")]}
+    Receivers().check(url)
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: own)
+    with pytest.raises(BadRecipe, match="must be public"):
+        Receivers().check(url)
 
 
 def test_only_the_public_addresses_of_a_name_are_used(monkeypatch):
