@@ -49,6 +49,22 @@ def horde(client: FlaskClient, **params: Any) -> Any:
     return client.post("/api/v2/generate/async", json=body)
 
 
+NO_NAMES = ([], {}, [[]], {"a": {}}, ["stickers"], 7, True)
+MODEL_OF = {  # requests with this as the model's name, in each dialect
+    "/api/v1/jobs": lambda name: {**FOX, "model": name},
+    "/v1/images/generations": lambda name: {**IMAGES, "model": name},
+    "/api/v2/generate/async": lambda name: {**HORDE, "models": [name]},
+    "/sdapi/v1/txt2img": lambda name: {**FOX, "override_settings": {"sd_model_checkpoint": name}},
+    "/sdapi/v1/options": lambda name: {"sd_model_checkpoint": name},
+}
+
+
+@pytest.mark.parametrize("path", MODEL_OF)
+@pytest.mark.parametrize("name", NO_NAMES, ids=json.dumps)
+def test_a_model_that_is_no_name_is_refused_in_every_dialect(client: FlaskClient, path: str, name: object) -> None:
+    assert client.post(path, json=MODEL_OF[path](name)).status_code in (400, 404, 422)
+
+
 # OpenAI
 
 
