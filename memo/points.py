@@ -7,8 +7,8 @@ in memory for tests. A collection is created on first use, so that a process can
 import contextlib
 import hashlib
 import json
+import logging
 import threading
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from .errors import BadSetup, OtherEmbedder, Unavailable
-from .qdrant_rest import Json, find_in_memory, open_rest
+from .qdrant_rest import API_KEY, Json, find_in_memory, open_rest
 from .recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 Vector = npt.NDArray[np.float32]  # (dimension,)
 Conditions = list[models.Condition]
@@ -107,6 +109,12 @@ class Points:
                 self.rest.send("POST", self.collection, "/delete?wait=true", {"points": [str(UUID(id))]})
             else:
                 self.client.delete(self.collection, [str(UUID(id))], wait=True)
+
+    def check(self) -> None:
+        """Search for any point, and ask a server whether it is ready, which it is not while it cannot write."""
+        self.query(np.eye(1, self.dimension, dtype=np.float32)[0], [], 1, ())
+        if self.rest:
+            self.rest.check_ready()
 
     def count(self) -> int:
         """The number of points."""
@@ -208,7 +216,8 @@ def translate_errors() -> Iterator[None]:
     except ResponseHandlingException as error:
         raise Unavailable(f"the index does not answer: {error}") from error
     except UnexpectedResponse as error:
-        raise Unavailable(f"the index refused the request: {error}") from error
+        log.warning("the index refused a request: %s", error)
+        raise Unavailable(f"the index refused the request: it answered {error.status_code}") from error
     except ApiException as error:
         raise Unavailable(f"the index failed: {error}") from error
 
@@ -259,15 +268,10 @@ def neighbour_of(point: Json) -> Neighbour:
 def open_client(url: str, api_key: str | None) -> QdrantClient:
     """The client for `memory:` or an http(s) URL; connects on first use. Raises BadSetup for other URLs."""
     if url == "memory:":
-        return create_client(location=":memory:")
+        return QdrantClient(location=":memory:")
     if url.startswith(("http://", "https://")):
         port = 443 if url.startswith("https://") else 6333  # if the URL names none
-        return create_client(url=url, port=port, api_key=api_key, timeout=TIMEOUT, check_compatibility=False)
+        # Given as `api_key`, it would warn of a key over plain http, which is meant for private networks.
+        headers = {API_KEY: api_key} if api_key else {}
+        return QdrantClient(url=url, port=port, headers=headers, timeout=TIMEOUT, check_compatibility=False)
     raise BadSetup(f"the index {url!r} is neither memory: nor an http URL of a Qdrant server")
-
-
-def create_client(**options: Any) -> QdrantClient:
-    """A client that does not warn of an API key over plain http, which is meant for private networks."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
-        return QdrantClient(**options)

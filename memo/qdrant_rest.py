@@ -20,6 +20,7 @@ from .errors import Unavailable
 
 Json = dict[str, Any]
 
+API_KEY = "api-key"  # the header that carries it
 CONNECTIONS = 8  # kept open; more are opened as needed
 
 
@@ -32,7 +33,7 @@ class RestClient:
         self.path = (parts.path or "").rstrip("/")
         base = parts._replace(port=parts.port or port, path=None).url
         self.pool = connection_from_url(base, maxsize=CONNECTIONS, timeout=timeout)
-        self.headers = {"content-type": "application/json", **({"api-key": api_key} if api_key else {})}
+        self.headers = {"content-type": "application/json", **({API_KEY: api_key} if api_key else {})}
 
     def __call__(self, collection: str, endpoint: str, body: Json) -> list[Json]:
         """The points that `query` or `scroll` finds; raises UnexpectedResponse, or Unavailable without an answer."""
@@ -59,6 +60,15 @@ class RestClient:
             raise Unavailable(f"the index gave a malformed answer: {result!r}")
         return result
 
+    def check_ready(self) -> None:
+        """Raise Unavailable unless the server says that it is ready."""
+        try:
+            answer = self.pool.urlopen("GET", f"{self.path}/readyz", headers=self.headers, retries=False)
+        except HTTPError as error:
+            raise Unavailable(f"the index does not answer: {error}") from error
+        if answer.status != 200:
+            raise Unavailable(f"the index is not ready: {answer.data.decode(errors='replace')[:200]}")
+
     def send_once(self, method: str, path: str, data: str) -> BaseHTTPResponse:
         """Send the request without retries."""
         return self.pool.urlopen(method, path, body=data, headers=self.headers, retries=False)
@@ -69,7 +79,8 @@ def open_rest(client: QdrantClient) -> RestClient | None:
     options = client.init_options
     if not options["url"]:
         return None
-    return RestClient(options["url"], options["port"], options["api_key"], options["timeout"])
+    api_key = (options["headers"] or {}).get(API_KEY)
+    return RestClient(options["url"], options["port"], api_key, options["timeout"])
 
 
 def find_in_memory(client: QdrantClient, collection: str, endpoint: str, body: Json) -> list[Json]:

@@ -212,6 +212,21 @@ def test_a_wrong_api_key_makes_the_index_unavailable(index_server):
         index.count()
 
 
+def test_an_error_of_the_index_does_not_quote_its_answer(index_server, recipe):
+    index = open_index(index_server.url, "pictures", DIMENSION, api_key="wrong")
+    with pytest.raises(Unavailable) as error:
+        index.newest("shared", 1, None)
+    assert str(error.value) == "the index refused the request: it answered 401"
+
+
+def test_the_check_of_the_index_searches_and_asks_the_server(index_server, monkeypatch):
+    index = open_index(index_server.url, f"test-{uuid.uuid4().hex}", DIMENSION, api_key=index_server.key)
+    pool, send, calls = index.rest.pool, index.rest.pool.urlopen, []
+    monkeypatch.setattr(pool, "urlopen", lambda *sent, **more: calls.append(sent[:2]) or send(*sent, **more))
+    index.check()
+    assert calls == [("POST", f"/collections/{index.collection}/points/query"), ("GET", "/readyz")]
+
+
 def test_a_dropped_collection_is_created_again(index_server, recipe):
     index = open_index(index_server.url, f"test-{uuid.uuid4().hex}", DIMENSION, api_key=index_server.key)
     index.add(picture(recipe, 1), vector(1))

@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from qdrant_client import QdrantClient
@@ -107,13 +108,28 @@ def test_an_unreachable_server_is_unavailable():
         rest_client(port)("a", "query", {})
 
 
-@pytest.mark.filterwarnings("ignore:Api key is used")
 def test_the_rest_client_uses_the_same_server_as_qdrant_client():
-    options = {"api_key": "k", "timeout": 3, "check_compatibility": False}
+    options = {"timeout": 3, "check_compatibility": False}
     assert open_rest(QdrantClient(url="http://127.0.0.1", **options)).pool.port == 6333
     with_port = open_rest(QdrantClient(url="https://127.0.0.1:7/x", **options))
     assert (with_port.pool.scheme, with_port.pool.port, with_port.path) == ("https", 7, "/x")
     assert open_rest(QdrantClient(location=":memory:")) is None
+
+
+def test_a_key_over_plain_http_gives_no_warning_in_any_thread():
+    """A filter of warnings would hold for all threads of the process, and while several set one, for ever."""
+    client = open_client("http://127.0.0.1", "secret")
+    assert open_rest(client).headers["api-key"] == "secret"
+    assert client.http.points_api.api_client._client.headers["api-key"] == "secret"
+
+
+def test_a_server_that_is_not_ready_is_unavailable(monkeypatch):
+    answers = [SimpleNamespace(status=200, data=b"ok"), SimpleNamespace(status=503, data=b"cannot flush to disk")]
+    rest = rest_client(1)
+    monkeypatch.setattr(rest.pool, "urlopen", lambda *_, **__: answers.pop(0))
+    rest.check_ready()
+    with pytest.raises(Unavailable, match="not ready: cannot flush to disk"):
+        rest.check_ready()
 
 
 @pytest.mark.parametrize(
