@@ -1,6 +1,7 @@
 """How the web reaches the workers: it submits jobs here and watches them, and needs no Celery itself."""
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,18 +78,21 @@ class Queue:
     ) -> Iterator[tuple[str, Picture] | None]:
         """Yield every picture finished after the stream entry `since`, with the id of its own entry.
 
-        Yields None after `heartbeat` quiet seconds; ends when `events` is stopped.
+        Yields None every `heartbeat` seconds, whatever else happens; ends when `events` is stopped.
         """
+        next_beat = time.monotonic() + heartbeat
         with self.events.watch(FINISHED) as changed:
             while True:
                 for entry, picture in self.job_store.jobs.finished_pictures(since):
                     yield entry, picture
                     since = entry
-                if not changed.wait(heartbeat):
-                    yield None
+                changed.wait(max(0.0, next_beat - time.monotonic()))
                 if self.events.stopping.is_set():
                     return
                 changed.clear()
+                if time.monotonic() >= next_beat:
+                    next_beat = time.monotonic() + heartbeat
+                    yield None
 
 
 def notify_worker(celery: Celery, model: str) -> None:

@@ -77,13 +77,18 @@ class Snapshots:
             states = zip(paintings, pipe.execute(), strict=True)
         return {painting for painting, state in states if state in (State.QUEUED, State.RUNNING)}
 
-    def finished_pictures(self, since: str | None = None) -> list[tuple[str, Picture]]:
-        """Pictures finished after the stream entry `since`, oldest first, each with its entry's id.
-
-        Without `since` only the last one.
-        """
-        stream = self.prefix + FINISHED
+    def finished_pictures(self, since: str) -> list[tuple[str, Picture]]:
+        """Pictures finished after the stream entry `since`, oldest first, each with its entry's id."""
         with redis_errors():
-            entries = self.redis.xrange(stream, f"({since}") if since else self.redis.xrevrange(stream, count=1)
+            entries = self.redis.xrange(self.prefix + FINISHED, f"({since}")
         pictures = ((entry, load_picture(fields["picture"])) for entry, fields in entries)
         return [(entry, picture) for entry, picture in pictures if picture]
+
+    def latest_entry(self) -> str:
+        """An id after which the stream of finished pictures goes on from now, whether or not one was finished yet.
+
+        It is made from Redis' clock, so that it does not tell when somebody's picture was finished.
+        """
+        with redis_errors():
+            seconds, microseconds = self.redis.time()
+        return f"{seconds}{microseconds // 1000:03d}-0"

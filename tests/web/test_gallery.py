@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -120,14 +121,14 @@ def test_a_finished_picture_arrives_as_an_event(client: FlaskClient, queue: Queu
     name, event, data, *_ = next(chunks).decode().split("\n")
     answer.close()
     assert event == "event: picture" and shown_keys(json.loads(data.removeprefix("data: "))) == [key]
-    assert name.removeprefix("id: ") == queue.job_store.jobs.finished_pictures()[0][0]
+    assert name.removeprefix("id: ") == queue.job_store.jobs.finished_pictures("0-0")[0][0]
 
 
 def test_a_client_that_reconnects_gets_the_events_it_missed(
     client: FlaskClient, queue: Queue, working: PaintingRunner
 ) -> None:
     paint(client, queue, "a green apple")
-    last = queue.job_store.jobs.finished_pictures()[0][0]
+    last = queue.job_store.jobs.finished_pictures("0-0")[0][0]
     key = paint(client, queue, "a blue boat")
     answer = client.get("/gallery/events?since=0-0", headers={"Last-Event-ID": last})
     chunks = iter(answer.response)
@@ -162,16 +163,32 @@ def finish(job_store: JobStore, recipe: Recipe, *, scope: str = SHARED, user: st
     return picture.key
 
 
-def test_a_stream_sends_a_comment_for_a_picture_that_is_not_shown(
+def test_nothing_that_a_gallery_gets_tells_when_a_picture_of_another_scope_is_finished(
+    client: FlaskClient, job_store: JobStore, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither comments, which come by the clock alone, nor the addresses of the stream and of the next pictures."""
+    monkeypatch.setattr(gallery, "HEARTBEAT_SECONDS", 0.3)
+    answer, started = client.get("/gallery/events?since=0-0"), time.monotonic()
+    next(answer.response)
+    for _ in range(5):
+        finish(job_store, recipe, scope="alice")
+    [entry] = job_store.connection.redis.xrevrange(job_store.connection.prefix + "finished", count=1)
+    comments = [next(answer.response) for _ in range(2)]
+    answer.close()
+    assert comments == [b": still here\n\n"] * 2 and 0.6 <= time.monotonic() - started < 5
+    assert client.get("/gallery/new?since=0-0").json["next"] == "/gallery/new?since=0-0"
+    assert entry[0] not in client.get("/gallery").text + client.get("/").text
+
+
+def test_a_new_picture_is_sent_at_once_between_two_comments(
     client: FlaskClient, job_store: JobStore, recipe: Recipe
 ) -> None:
-    """The server notices that a window was closed only when it writes."""
     finish(job_store, recipe, scope="alice")
-    key = finish(job_store, recipe)
+    key, started = finish(job_store, recipe), time.monotonic()
     answer = client.get("/gallery/events?since=0-0")
-    _, comment, event = (next(answer.response) for _ in range(3))
+    _, event = (next(answer.response) for _ in range(2))
     answer.close()
-    assert comment == b": still here\n\n" and key in event.decode()
+    assert key in event.decode() and time.monotonic() - started < gallery.HEARTBEAT_SECONDS / 2
 
 
 def test_the_users_jobs_are_read_once_for_many_new_pictures_and_none_is_missed(

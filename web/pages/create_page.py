@@ -142,7 +142,7 @@ def newest_pictures() -> Sequence[Picture] | None:
 def newest_event_id() -> str:
     """The id after which to follow the stream of finished pictures; "" while the queue does not respond."""
     try:
-        return next((event_id for event_id, _ in job_store().jobs.finished_pictures()), "0-0")
+        return job_store().jobs.latest_entry()
     except Unavailable:
         return ""
 

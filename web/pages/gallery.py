@@ -76,8 +76,8 @@ def new_pictures() -> ResponseReturnValue:
     """New pictures as JSON, for browsers that event streams do not reach: tiles, and the address of the next ones."""
     filter = read_filter()
     since = read_event_id(request.args.get("since"))
-    finished = job_store().jobs.finished_pictures(since)
-    pictures = [picture for _, picture in filter_finished(finished, filter)]
+    finished = filter_finished(job_store().jobs.finished_pictures(since), filter)
+    pictures = [picture for _, picture in finished]
     next_url = url_for("gallery.new_pictures", **filter.query(since=finished[-1][0] if finished else since))
     return {"tiles": render_tiles(list(reversed(pictures))), "next": next_url}
 
@@ -85,7 +85,8 @@ def new_pictures() -> ResponseReturnValue:
 def picture_messages(since: str, filter: GalleryFilter) -> Iterator[str]:
     """One message per picture, and comments in between: only writing reveals that a client is gone.
 
-    It ends when the queue does not respond.
+    Comments are sent by the clock alone, so that they tell nothing of pictures that are not shown. It ends when the
+    queue does not respond.
     """
     yield "retry: 1000\nevent: ready\ndata: true\n\n"  # a page that does not receive this polls instead
     try:
@@ -108,13 +109,14 @@ def watch_pictures(since: str, filter: GalleryFilter) -> Iterator[list[FinishedP
     pending: list[FinishedPicture] = []
     next_check = 0.0
     for finished in queue().watch_finished(since, heartbeat=pause or HEARTBEAT_SECONDS):
-        pending += [finished] if finished else []
-        if not pending or time.monotonic() < next_check:
+        pending += [finished] if finished and is_candidate(finished[1], filter) else []
+        if pending and time.monotonic() >= next_check:
+            next_check = time.monotonic() + pause
+            if shown := filter_finished(pending, filter):
+                yield shown
+            pending = []
+        if finished is None:
             yield []
-            continue
-        next_check = time.monotonic() + pause
-        yield filter_finished(pending, filter)
-        pending = []
 
 
 def page_of_pictures(filter: GalleryFilter, before: float | None) -> tuple[list[Picture], float | None]:
@@ -139,14 +141,14 @@ def search(filter: GalleryFilter) -> list[Picture]:
 
 def filter_finished(finished: Sequence[FinishedPicture], filter: GalleryFilter) -> list[FinishedPicture]:
     """The new pictures that this gallery shows."""
-    scope = current_user().scope
-    visible = [
-        (event_id, picture)
-        for event_id, picture in finished
-        if picture.scope == scope and filter.model in ("", picture.recipe.model)
-    ]
+    visible = [(event_id, picture) for event_id, picture in finished if is_candidate(picture, filter)]
     keys = own_picture_keys() if filter.mine and visible else None
     return [(event_id, picture) for event_id, picture in visible if keys is None or picture.key in keys]
+
+
+def is_candidate(picture: Picture, filter: GalleryFilter) -> bool:
+    """Whether the gallery shows this picture, unless it shows only the user's own."""
+    return picture.scope == current_user().scope and filter.model in ("", picture.recipe.model)
 
 
 def read_filter() -> GalleryFilter:
