@@ -355,22 +355,37 @@ class Memory:
         return [result for result in results if result.cosine >= MIN_SEARCH_COSINE]
 
     def forget(self, key: str, scope: str | None = None) -> None:
-        """Remove a picture, its thumbnail, and its initial picture if no other uses it; raises Forgotten."""
+        """Remove a picture, its thumbnail, and what no other picture needs; raises Forgotten.
+
+        That is its initial picture, and the labels of its prompt. The picture itself goes last, so that a removal
+        that fails halfway can be repeated.
+        """
         if not self.belongs(key, scope):
             raise Forgotten(key)
-        self.forget_init_image(key)
+        if picture := self.find_picture(key):
+            self.forget_words(picture)
+            if picture.recipe.init_image:
+                self.release_init_image(picture.recipe.init_image, picture.scope, [key])
+        self.store.delete(thumbnail_object_name(key))
         self.index.remove(key)
         self.store.delete(object_name(key))
-        self.store.delete(thumbnail_object_name(key))
 
-    def forget_init_image(self, key: str) -> None:
-        """Remove the initial picture of a picture, unless another picture or painting uses it."""
+    def find_picture(self, key: str) -> Picture | None:
+        """The picture from the index, or else from its bytes; None if neither has it whole. Raises Unavailable."""
         try:
-            picture = self.index.get(key) or self.picture(key)
+            return self.index.get(key) or self.picture(key)
         except (Forgotten, BadKey):
+            return None
+
+    def forget_words(self, picture: Picture) -> None:
+        """Remove the labels of a picture's prompt, unless the scope has another picture of the same prompt."""
+        prompt, scope = picture.recipe.prompt, picture.scope
+        [vector] = self.embedder([prompt])
+        nearest = [result.picture for result in self.index.search(vector, scope, NEAREST)]
+        if any(other.recipe.prompt == prompt and other.key != picture.key for other in nearest):
             return
-        if picture.recipe.init_image:
-            self.release_init_image(picture.recipe.init_image, picture.scope, [key])
+        for label in self.labels.of_prompt(prompt, scope) if self.labels else ():
+            self.labels.remove(label.id)
 
     def release_init_image(self, name: str, scope: str = SHARED, ignored: Collection[str] = ()) -> None:
         """Remove an initial picture, unless a picture or painting uses it whose key is not in `ignored`."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from flask import abort
 
 from jobs.job import Job, Origin
-from memo import Picture
+from memo import Forgotten, Picture
 from memo.picture import without_scope
 
 from .auth import current_user
@@ -103,9 +103,18 @@ def read_thumbnail(key: str) -> bytes:
 
 
 def delete_picture(key: str) -> None:
-    """Delete one of the user's pictures and the jobs that led to it; raises Forgotten or BadKey."""
-    memory().forget(key, current_user().visible_scope)
-    job_store().submissions.forget(key)
+    """Delete one of the user's pictures and the jobs that led to it; raises BadKey, or Forgotten if there is neither.
+
+    A deletion that failed halfway is finished by repeating it.
+    """
+    scope = current_user().visible_scope
+    try:
+        memory().forget(key, scope)
+    except Forgotten:
+        if not job_store().submissions.forget(key, scope):
+            raise
+    else:
+        job_store().submissions.forget(key, scope)
 
 
 def own_picture_keys() -> set[str]:

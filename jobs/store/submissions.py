@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jobs.job import Job, MemoryMatch, Origin, State
-from memo import Match, Recipe, now
+from memo import Match, Picture, Recipe, now
 from memo.picture import key_in
 
 from . import scripts
@@ -19,7 +19,6 @@ from .records import (
     hash_name,
     job_from_memory,
     job_from_painting,
-    load_picture,
     pair_up,
 )
 from .snapshots import FINISHED, Snapshots
@@ -141,25 +140,43 @@ class Submissions:
         """Cancel a job; returns whether this call did. Its painting goes on while other jobs wait for it."""
         return bool(self.run_cancel(job, KEPT_SECONDS))
 
-    def forget(self, key: str) -> None:
-        """Remove the jobs and paintings that led to this picture, except paintings under way and their jobs."""
+    def forget(self, key: str, scope: str | None = None) -> bool:
+        """Remove the jobs and paintings that led to this picture, except paintings under way and their jobs.
+
+        Those of other scopes stay, if a scope is given. Returns whether there was anything to remove.
+        """
         stream, linked = self.prefix + FINISHED, self.prefix + "picture:" + key
         with redis_errors():
-            paintings = {name: self.painting_of(name) for name in self.redis.smembers(linked)}
-            unfinished = self.snapshots.unfinished(list(set(paintings.values())))
+            paintings = {name: self.painting_of(name, scope) for name in self.redis.smembers(linked)}
+            theirs = {name: painting for name, painting in paintings.items() if painting is not None}
+            unfinished = self.snapshots.unfinished(list(set(theirs.values())))
+            names = [name for name, painting in theirs.items() if painting not in unfinished]
+            finished = self.snapshots.finished_pictures("0-0")
+            entries = [entry for entry, picture in finished if is_it(picture, key, scope)]
             pipe = self.redis.pipeline(transaction=True)
-            for name in (name for name, painting in paintings.items() if painting not in unfinished):
+            for name in names:
                 pipe.delete(self.prefix + name)
                 pipe.srem(linked, name)
-            for entry, fields in self.redis.xrange(stream):
-                if (picture := load_picture(fields["picture"])) and picture.key == key:
-                    pipe.xdel(stream, entry)
+            for entry in entries:
+                pipe.xdel(stream, entry)
             pipe.execute()
+        return bool(names or entries)
 
-    def painting_of(self, name: str) -> str:
-        """The painting that job:<id> or painting:<id> is about; "" for a job that memory answered."""
+    def painting_of(self, name: str, scope: str | None) -> str | None:
+        """The painting that job:<id> or painting:<id> is about; "" for a job that memory answered.
+
+        None if it belongs to another scope than the given one.
+        """
         kind, _, painting = name.partition(":")
-        return painting if kind == "painting" else self.redis.hget(self.prefix + name, "painting") or ""
+        owner, of_job = self.redis.hmget(self.prefix + name, "scope", "painting")
+        if scope not in (None, owner):
+            return None
+        return painting if kind == "painting" else of_job or ""
+
+
+def is_it(picture: Picture, key: str, scope: str | None) -> bool:
+    """Whether this is the picture with this key, and of this scope if one is given."""
+    return picture.key == key and scope in (None, picture.scope)
 
 
 def draw_seed() -> int:

@@ -7,12 +7,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from jobs.job import State
-from memo import read_png
+from memo import Unavailable, read_png
 from memoaized import recipe_lookup
 from tests.real import ROOT, finished, wait_for
 from web.api import routes
@@ -109,6 +110,41 @@ def test_deleting_a_picture_removes_its_jobs_and_no_others(client, queue, workin
     assert [job["id"] for job in client.get("/api/v1/jobs").json["jobs"]] == [remaining.id]
     assert FOX["prompt"] not in client.get(f"/jobs?id={deleted.id}&id={remaining.id}").text
     assert client.get(f"/jobs?id={deleted.id}").status_code == 404
+
+
+def test_a_deletion_that_failed_halfway_is_finished_by_repeating_it(client, queue, working, job_store, monkeypatch):
+    job = paint(client, queue)
+    url = f"/api/v1/pictures/{job.picture.key}"
+    with monkeypatch.context() as outage:
+        outage.setattr(job_store.submissions, "forget", Mock(side_effect=Unavailable("the queue does not answer")))
+        assert client.delete(url).status_code == 503 and client.get(url).status_code == 404
+    assert client.get(f"/api/v1/jobs/{job.id}").status_code == 200
+    assert [client.delete(url).status_code for _ in range(2)] == [204, 404]
+    assert client.get(f"/api/v1/jobs/{job.id}").status_code == 404
+    assert job_store.jobs.finished_pictures("0-0") == []
+
+
+@pytest.mark.parametrize("step", ["labels.remove", "index.remove", "store.delete"])
+def test_a_deletion_can_fail_at_any_step_and_be_repeated(client, queue, working, memory, monkeypatch, step):
+    key, (part, method) = paint(client, queue).picture.key, step.split(".")
+    client.post(f"/api/v1/pictures/{key}/feedback", json={"right": False, "prompt": "a grey wolf"})
+    client.get(f"/api/v1/pictures/{key}/thumbnail").close()
+    with monkeypatch.context() as outage:
+        outage.setattr(getattr(memory, part), method, Mock(side_effect=Unavailable("away")))
+        assert client.delete(f"/api/v1/pictures/{key}").status_code == 503
+    assert client.delete(f"/api/v1/pictures/{key}").status_code == 204
+    assert list(memory.store.names()) == [] and list(memory.labels.all()) == []
+
+
+def test_the_last_picture_of_a_prompt_takes_the_reports_about_it_along(client, queue, working, memory):
+    first, second = (paint(client, queue, seed=seed).picture.key for seed in (1, 2))
+    other = paint(client, queue, prompt="two dogs").picture.key
+    for key in (first, other):
+        client.post(f"/api/v1/pictures/{key}/feedback", json={"right": False, "prompt": "a grey wolf"})
+    client.delete(f"/api/v1/pictures/{first}")
+    assert {label.key for label in memory.labels.all()} == {first, other}  # it still warns of the second picture
+    client.delete(f"/api/v1/pictures/{second}")
+    assert {label.key for label in memory.labels.all()} == {other}
 
 
 def test_a_thumbnail_is_small_and_has_an_etag(client, queue, working):

@@ -331,6 +331,14 @@ def test_the_same_recipe_and_seed_is_another_picture_in_another_scope(world, que
     assert memory.has(world.picture.key) and not memory.has(his.key)
 
 
+def test_nobody_can_delete_the_jobs_of_another_users_picture_that_is_deleted_already(world, memory, queue):
+    memory.forget(world.picture.key)
+    assert world.bob.delete(f"/api/v1/pictures/{world.picture.key}").status_code == 404
+    assert queue.job_store.jobs.find(world.done.id) and queue.job_store.jobs.find(world.answered.id)
+    assert world.ada.delete(f"/api/v1/pictures/{world.picture.key}").status_code == 204
+    assert not queue.job_store.jobs.find(world.done.id) and not queue.job_store.jobs.find(world.answered.id)
+
+
 def test_nobody_can_start_from_another_users_picture(world, worker):
     for init_image in (world.picture.key, world.init_image):
         answer = world.bob.post("/api/v1/jobs", json={**FOX, "init_image": init_image})
