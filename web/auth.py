@@ -31,7 +31,7 @@ LONGEST_NAME = 128  # characters
 VISITOR = "visitor"  # the cookie that recognizes a browser
 SESSION_KEY = "key"  # in the session: the id of the API key that the user signed in with
 PUBLIC_ENDPOINTS = (  # these never need a key
-    *("static", "health.health", "sign_in.page", "sign_in.submit", "links.file", "horde.heartbeat"),
+    *("static", "health.health", "health.ready", "sign_in.page", "sign_in.submit", "links.file", "horde.heartbeat"),
 )
 FORWARDING_HEADER = re.compile(  # names of headers that reverse proxies and content delivery networks add
     r"via|cdn-loop|cf-.+|forwarded|x-forwarded(-.+)?|x-original-.+|(.+-)?(client|connecting|real|remote)-(ip|addr)",

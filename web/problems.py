@@ -59,7 +59,7 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """An error in the dialect's own format, as a page for people, or else as a problem document."""
     if error_format := error_format_of(request.path):
         return error_format(status, title, detail, more)
-    if not request.path.startswith("/api/") and request.path != "/healthz" and prefers_html():
+    if not request.path.startswith("/api/") and request.path not in ("/healthz", "/readyz") and prefers_html():
         return Response(render_template("problem.html", status=status, title=title, detail=detail), status)
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return Response(current_app.json.dumps(document), status, content_type="application/problem+json")

@@ -220,6 +220,7 @@ OWN_TESTS = {  # endpoints that a test of their own covers
 NO_USER_DATA = {  # endpoints that hold no user's data
     "static",
     "health.health",
+    "health.ready",
     "sign_in.page",
     "sign_in.submit",
     "sign_in.sign_out",

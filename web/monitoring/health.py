@@ -1,4 +1,4 @@
-"""GET /healthz: whether a job can be served now, and the state of each service."""
+"""GET /healthz: whether a job can be served now; GET /readyz: whether this process can answer. Both name services."""
 
 from collections.abc import Callable, Mapping
 
@@ -25,9 +25,17 @@ def health() -> ResponseReturnValue:
     return {"status": status, "services": services}, 200 if healthy else 503
 
 
+@bp.get("/readyz")
+def ready() -> ResponseReturnValue:
+    """200 if keys can be checked, jobs recorded and pictures served, else 503. It needs no worker."""
+    services = {"queue": check(job_store().connection.check), "store": check(memory().store.check)}
+    is_ready = all(state == "ok" for state in services.values())
+    return {"status": "ready" if is_ready else "not ready", "services": services}, 200 if is_ready else 503
+
+
 def require_complete_index() -> None:
-    """Raise Unavailable if the index does not answer, or lacks pictures that are being indexed."""
-    memory().index.count()
+    """Raise Unavailable if the index cannot search or write, or lacks pictures that are being indexed."""
+    memory().index.check()
     stored, missing = job_store().backlog.index_state()
     if missing:
         raise Unavailable(f"the index knows {stored - missing} of {stored} pictures; the others are being indexed")
