@@ -9,6 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from jobs.api_keys import ApiKeys
 from jobs.models import Catalogue
 from jobs.queue import Queue
+from jobs.sessions import Sessions
 from memo import Memory
 
 from . import a1111, api, auth, horde, links, monitoring, openai, pages, problems
@@ -44,7 +45,8 @@ def create_app(
     app.config.from_mapping(MAX_CONTENT_LENGTH=LARGEST_BODY)
     app.config.from_mapping(flask_config)
     app.extensions.update(memory=memory, queue=queue, catalogue=catalogue, config=config)
-    app.extensions.update(api_keys=ApiKeys(queue.job_store.connection))
+    connection = queue.job_store.connection
+    app.extensions.update(api_keys=ApiKeys(connection), sessions=Sessions(connection))
     problems.register(app)
     app.before_request(refuse_other_sites)
     app.before_request(init_images.allow_uploads)
@@ -75,13 +77,18 @@ def trust_proxies(app: Flask, count: int) -> None:
 
 def refuse_other_sites() -> None:
     """Abort with 403 when a page of another site makes a browser change something here."""
-    if request.method in ("POST", "PUT", "PATCH", "DELETE"):
-        if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-            abort(403, "requests from pages of other sites are refused")
+    if request.method in ("POST", "PUT", "PATCH", "DELETE") and auth.is_cross_site():
+        abort(403, auth.CROSS_SITE)
 
 
 def add_security_headers(response: Response) -> Response:
-    """Set the security headers of every response (https://owasp.org/www-project-secure-headers/)."""
+    """Set the security headers of every response (https://owasp.org/www-project-secure-headers/).
+
+    Browsers must not store what only one user may see, or they would show it after that user has signed out. Pictures
+    have headers of their own.
+    """
+    if auth.is_private():
+        response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")

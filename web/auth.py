@@ -22,14 +22,14 @@ from jobs.api_keys import PREFIX as KEY_PREFIX
 from jobs.api_keys import ApiKey
 from memo import SHARED
 
-from .extensions import api_keys, web_config
+from .extensions import api_keys, sessions, web_config
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LONGEST_NAME = 128  # characters
 VISITOR = "visitor"  # the cookie that recognizes a browser
-SESSION_KEY = "key"  # in the session: the id of the API key that the user signed in with
+SESSION_ID = "id"  # in the cookie of a signed-in browser: the id of its session, which Redis knows
 PUBLIC_ENDPOINTS = (  # these never need a key
     *("static", "health.health", "health.ready", "sign_in.page", "sign_in.submit", "links.file", "horde.heartbeat"),
 )
@@ -37,6 +37,8 @@ FORWARDING_HEADER = re.compile(  # names of headers that reverse proxies and con
     r"via|cdn-loop|cf-.+|forwarded|x-forwarded(-.+)?|x-original-.+|(.+-)?(client|connecting|real|remote)-(ip|addr)",
     re.IGNORECASE,
 )
+DEFAULT_PORT = re.compile(r":(80|443)$")
+CROSS_SITE = "requests from pages of other sites are refused"
 REALM = "memoAIzed"
 CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf_token"
 
@@ -69,7 +71,7 @@ def current_user() -> User:
 
 def visitor() -> str:
     """The name in this browser's visitor cookie, or ""."""
-    return request.cookies.get(VISITOR, "")[:LONGEST_NAME]
+    return request.cookies.get(cookie_name(VISITOR), "")[:LONGEST_NAME]
 
 
 def authenticate() -> ResponseReturnValue | None:
@@ -139,6 +141,40 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def is_cross_site() -> bool:
+    """Whether a page of another site made a browser send this request.
+
+    Browsers say so in Sec-Fetch-Site, but not to hosts without https, and Safari only since 16.4. Where it is
+    missing, Origin must be this host, if it is there: programs send neither.
+    """
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site in ("cross-site", "same-site")
+    origin = request.headers.get("Origin")
+    return origin is not None and not is_this_host(origin)
+
+
+def is_this_host(origin: str) -> bool:
+    """Whether an origin, such as https://example.com, is the host that this request addresses."""
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return DEFAULT_PORT.sub("", host.lower()) == DEFAULT_PORT.sub("", request.host.lower())
+
+
+def is_private() -> bool:
+    """Whether the response may show what only its user may see."""
+    return request.endpoint != "static" and (g.get("user") is not None or keys_required())
+
+
+def cookie_name(name: str) -> str:
+    """The full name of a cookie. Over https, browsers let no other host of the domain set one with this prefix.
+
+    https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
+    """
+    return f"__Host-{name}" if request.is_secure else name
+
+
 def read_sent_key() -> str | None:
     """The key in the headers: a bearer token (RFC 6750), the password of Basic (RFC 7617), or `apikey`."""
     credentials = request.authorization
@@ -150,9 +186,17 @@ def read_sent_key() -> str | None:
 
 
 def signed_in_key() -> ApiKey | None:
-    """The key that this browser signed in with; None if nobody signed in or the key was removed since."""
-    key_id: str | None = session.get(SESSION_KEY)
-    return api_keys().find_by_id(key_id) if key_id else None
+    """The key that this browser signed in with; None if nobody did, or signed out, or the key was removed since."""
+    session_id: str | None = session.get(SESSION_ID)
+    return sessions().find(session_id) if session_id else None
+
+
+def is_still_permitted() -> bool:
+    """Whether the key and the session that this request came with are still valid. Raises Unavailable."""
+    key = current_user().key
+    if key is None:
+        return True
+    return (api_keys().find_by_id(key.id) if read_sent_key() else signed_in_key()) is not None
 
 
 def check_csrf_token() -> None:

@@ -5,6 +5,7 @@ from flask import current_app
 from jobs.api_keys import ApiKeys
 from jobs.models import Catalogue
 from jobs.queue import Queue
+from jobs.sessions import Sessions
 from jobs.store.job_store import JobStore
 from memo import Memory
 
@@ -38,6 +39,12 @@ def api_keys() -> ApiKeys:
     """The API keys that this server accepts."""
     keys: ApiKeys = current_app.extensions["api_keys"]
     return keys
+
+
+def sessions() -> Sessions:
+    """The sessions of browsers in which somebody signed in."""
+    sessions: Sessions = current_app.extensions["sessions"]
+    return sessions
 
 
 def web_config() -> WebConfig:

@@ -38,6 +38,7 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   webhook:<id>                hash    one delivery
   webhooks-of:<painting>      set     deliveries that are due when this painting ends
   keys, key-names, scopes, web-secret   people's API keys (jobs/api_keys.py)
+  session:<hash>              string  the id of the API key that a session was opened with (jobs/sessions.py)
   checked                     string  written to see whether Redis takes writes
 Every change of a painting is published on the channel painting:<id>.
 
@@ -510,4 +511,14 @@ local held = redis.call('GET', name) or ''
 if held ~= ARGV[5] then return held end
 if ARGV[3] == '' then redis.call('DEL', name) else redis.call('SET', name, ARGV[3], 'PX', ARGV[4]) end
 return nil
+"""
+
+# ARGV: prefix, hash of a session's id, seconds that it lasts. Returns the record of the session's key, or nil. It is
+# renewed once a day, so that most requests write nothing; while Redis takes no writes, it is not.
+FIND_SESSION = """
+local name, seconds = ARGV[1]..'session:'..ARGV[2], tonumber(ARGV[3])
+local key = redis.call('GET', name)
+if not key then return nil end
+if redis.call('TTL', name) < seconds - 86400 then redis.pcall('EXPIRE', name, seconds) end
+return redis.call('HGET', ARGV[1]..'keys', key)
 """

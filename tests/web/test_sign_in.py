@@ -210,6 +210,25 @@ def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(signed_in, gu
     assert "Secure" in browser.post("/sign-in", data=form, base_url="https://localhost").headers["Set-Cookie"]
 
 
+def test_over_https_no_other_host_of_the_domain_can_set_our_cookies(guarded, keys):
+    _, key = keys.add("ada")
+    secure, browser = {"base_url": "https://localhost"}, guarded.test_client()
+    assert sign_in(browser, key, **secure).headers["Set-Cookie"].startswith("__Host-session=")
+    page = browser.get("/", **secure)
+    cookies = {text.split("=")[0]: text for text in page.headers.getlist("Set-Cookie")}
+    assert page.status_code == 200 and set(cookies) == {"__Host-session", "__Host-visitor"}
+    for cookie in cookies.values():
+        assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookie.split("; ")) and "Domain" not in cookie
+
+
+def test_a_browser_stores_nothing_that_it_could_show_after_signing_out(signed_in, app):
+    for path in ("/", "/gallery", "/api/v1/jobs", "/api/v1/pictures", "/jobs/0", "/sign-in", "/gallery/new"):
+        assert signed_in.get(path).headers["Cache-Control"] == "no-store", path
+    assert app.test_client().get("/gallery").headers.get("Cache-Control") is None
+    with signed_in.get("/static/style.css") as file:
+        assert file.headers["Cache-Control"] == "no-cache"
+
+
 def test_https_reported_by_a_trusted_proxy_makes_the_cookie_secure(serve, keys):
     headers = {"X-Forwarded-Proto": "https"}
     for proxies, secure in (("0", False), ("1", True)):
@@ -223,6 +242,74 @@ def test_a_session_lasts_until_sign_out(signed_in):
     token = re.search(TOKEN, page.text)[1]
     assert signed_in.post("/sign-out", data={"csrf_token": token}).location == "/sign-in"
     assert signed_in.get("/api/v1/jobs").status_code == 401
+
+
+def test_signing_out_ends_every_copy_of_the_cookie(signed_in, guarded):
+    copy = guarded.test_client()
+    copy.set_cookie("session", signed_in.get_cookie("session").value)
+    assert copy.get("/api/v1/jobs").status_code == 200
+    signed_in.post("/sign-out", data={"csrf_token": re.search(TOKEN, signed_in.get("/").text)[1]})
+    assert copy.get("/api/v1/jobs").status_code == 401
+
+
+def test_signing_out_in_one_browser_leaves_the_others_signed_in(signed_in, guarded, keys):
+    _, key = keys.add("grace")
+    browsers = [guarded.test_client() for _ in range(2)]
+    for browser in browsers:
+        sign_in(browser, key)
+    browsers[0].post("/sign-out", data={"csrf_token": re.search(TOKEN, browsers[0].get("/").text)[1]})
+    assert [browser.get("/api/v1/jobs").status_code for browser in (*browsers, signed_in)] == [401, 200, 200]
+
+
+def sign_in(browser, key, **options):
+    token = re.search(FIELD, browser.get("/sign-in", **options).text)[1]
+    return browser.post("/sign-in", data={"key": key, "csrf_token": token}, **options)
+
+
+def test_what_redis_holds_opens_no_session(signed_in, guarded, keys, job_store):
+    """Whoever reads its files knows the secret that signs cookies, and still has no session's id."""
+    redis, prefix = job_store.connection.redis, job_store.connection.prefix
+    [session] = [name.removeprefix(prefix + "session:") for name in redis.keys(prefix + "session:*")]
+    signer = guarded.session_interface.get_signing_serializer(guarded)
+    for value in (session, *redis.hkeys(prefix + "keys")):
+        forger = guarded.test_client()
+        forger.set_cookie("session", signer.dumps({"id": value, "key": value}))
+        assert forger.get("/api/v1/jobs").status_code == 401
+
+
+def test_a_session_ends_thirty_days_after_it_was_last_used(signed_in, job_store):
+    redis, prefix = job_store.connection.redis, job_store.connection.prefix
+    [session] = redis.keys(prefix + "session:*")
+    redis.expire(session, 5 * 86400)
+    assert signed_in.get("/api/v1/jobs").status_code == 200 and redis.ttl(session) > 29 * 86400
+    redis.delete(session)
+    assert signed_in.get("/api/v1/jobs").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/gallery/events", "/api/v1/jobs/JOB/events"])
+@pytest.mark.parametrize("end", ["key removed", "signed out"])
+def test_an_open_stream_ends_with_its_key_and_with_its_session(signed_in, keys, job_store, monkeypatch, path, end):
+    monkeypatch.setattr("web.streams.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("web.pages.gallery.HEARTBEAT_SECONDS", 0.2)
+    token = re.search(TOKEN, signed_in.get("/").text)[1]
+    job = signed_in.post("/api/v1/jobs", json=FOX, headers={"X-CSRF-Token": token}).json["id"]
+    stream = signed_in.get(path.replace("JOB", job))
+    next(stream.response)
+    if end == "key removed":
+        keys.remove("ada")
+    else:
+        signed_in.post("/sign-out", data={"csrf_token": token})
+    job_store.submissions.cancel(job)  # news, which must not arrive
+    assert list(stream.response) == []
+    stream.close()
+
+
+def test_a_stream_goes_on_while_its_key_is_valid(guarded, client_for, monkeypatch):
+    monkeypatch.setattr("web.streams.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("web.pages.gallery.HEARTBEAT_SECONDS", 0.1)
+    stream = client_for(guarded, "ada").get("/gallery/events")
+    assert [next(stream.response) for _ in range(3)][1:] == [b": still here\n\n"] * 2
+    stream.close()
 
 
 def test_removing_a_key_ends_its_sessions(signed_in, keys):
@@ -254,6 +341,51 @@ def test_another_site_cannot_use_a_session(signed_in, guarded):
     assert signed_in.post("/api/v1/jobs", json=FOX, headers={"X-CSRF-Token": token}).status_code == 202
     assert signed_in.post("/", data={**FOX, "csrf_token": token}).status_code == 303
     assert guarded.test_client().post("/sign-in", data={"key": "x"}).status_code == 403
+
+
+CHANGES = [
+    ("/", {"data": FOX}),
+    ("/api/v1/jobs", {"json": FOX}),
+    ("/api/v1/init-images", {"data": b"x", "content_type": "text/plain"}),
+    ("/v1/images/edits", {"data": {"prompt": "a fox"}}),
+    ("/sdapi/v1/interrupt", {}),
+]
+FOREIGN_ORIGINS = ("http://evil.example", "null", "http://localhost.evil.example", "http://localhost:81", "http://[")
+
+
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
+@pytest.mark.parametrize(("path", "body"), CHANGES, ids=[path for path, _ in CHANGES])
+def test_a_page_of_another_site_changes_nothing_even_if_the_browser_sends_no_sec_fetch_site(app, path, body, origin):
+    client = app.test_client()
+    assert client.post(path, **body, headers={"Origin": origin}).status_code == 403
+    for headers in ({"Origin": "http://localhost"}, {"Origin": origin, "Sec-Fetch-Site": "same-origin"}, {}):
+        assert client.post(path, **body, headers=headers).status_code != 403
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("memo.example:8443", "https://memo.example:8443", 200),
+        ("memo.example", "https://memo.example", 200),
+        ("memo.example:443", "https://Memo.example", 200),
+        ("memo.example:8443", "https://memo.example", 403),
+    ],
+)
+def test_an_origin_is_compared_with_the_host_and_port_that_the_request_addresses(serve, host, origin, status):
+    client = serve(keys="off").test_client()
+    answer = client.post("/sdapi/v1/interrupt", headers={"Host": host, "Origin": origin})
+    assert answer.status_code == status
+
+
+def test_a_page_of_another_site_holds_no_stream_open(app):
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://x.example"},
+    ):
+        assert app.test_client().get("/gallery/events", headers=headers).status_code == 403
+    with app.test_client().get("/gallery/events", headers={"Sec-Fetch-Site": "same-origin"}) as answer:
+        assert answer.status_code == 200
 
 
 def test_a_request_with_a_key_needs_no_csrf_token(guarded, client_for):

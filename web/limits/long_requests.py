@@ -5,20 +5,22 @@ short requests, so that memory's answers and the health check go on whatever wai
 """
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
-from flask import Flask, Response, current_app, g, request, stream_with_context
+from flask import Flask, Response, abort, current_app, g, request, stream_with_context
 from werkzeug.exceptions import TooManyRequests
 
 from memo import Unavailable
-from web.auth import current_user
+from web.auth import CROSS_SITE, current_user, is_cross_site, is_still_permitted
 from web.config import WebConfig
 
 MOST_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 RETRY_SECONDS = 10
+RECHECK_SECONDS = 1.0  # after which the next message of a stream needs its user's key to be looked up again
 
 
 class LongRequests:
@@ -75,12 +77,31 @@ def hold_thread() -> None:
 
 
 def event_stream(messages: Iterator[str], headers: Mapping[str, str] | None = None) -> Response:
-    """The messages as Server-Sent Events: a long request until the response is closed, even if nothing was sent."""
+    """The messages as Server-Sent Events: a long request until the response is closed, even if nothing was sent.
+
+    Aborts with 403 if a page of another site asks for it, which could not read it, but could use up the limit.
+    """
+    if is_cross_site():
+        abort(403, CROSS_SITE)
     hold_thread()
-    more = headers or {}
-    response = Response(stream_with_context(messages), mimetype="text/event-stream", headers={**HEADERS, **more})
+    body = stream_with_context(while_permitted(messages))
+    response = Response(body, mimetype="text/event-stream", headers={**HEADERS, **(headers or {})})
     response.call_on_close(g.long_request.pop_all().close)  # the end of the request closes nothing then
     return response
+
+
+def while_permitted(messages: Iterator[str]) -> Iterator[str]:
+    """The messages until the user's key is removed or their session ends, or until that cannot be looked up."""
+    checked = time.monotonic()
+    for message in messages:
+        if time.monotonic() - checked >= RECHECK_SECONDS:
+            try:
+                if not is_still_permitted():
+                    return
+            except Unavailable:
+                return
+            checked = time.monotonic()
+        yield message
 
 
 def client_is_gone() -> bool:

@@ -10,20 +10,21 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
+from jobs.sessions import SESSION_SECONDS
 from memo import Unavailable
 from web.auth import (
     CSRF_FIELD,
-    SESSION_KEY,
+    SESSION_ID,
     check_csrf_token,
+    cookie_name,
     current_user,
     keys_required,
     why_keys_required,
 )
-from web.extensions import api_keys
+from web.extensions import api_keys, sessions
 
 bp = Blueprint("sign_in", __name__)
 
-SESSION_DAYS = 30
 LONGEST_TARGET = 2000  # characters; `urlsplit` needs four times as long for twice as many accents
 
 
@@ -44,9 +45,9 @@ def submit() -> ResponseReturnValue:
     key = api_keys().find(request.form.get("key", "").strip())
     if key is None:
         return sign_in_form(target, invalid=True), 401
-    session.clear()  # an attacker may have prepared the old session
+    end_session()  # an attacker may have prepared the old one
     session.permanent = True
-    session[SESSION_KEY] = key.id
+    session[SESSION_ID] = sessions().begin(key)
     return redirect(target, 303)
 
 
@@ -57,9 +58,16 @@ def sign_in_form(target: str, *, invalid: bool = False) -> str:
 
 @bp.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """End this browser's session."""
-    session.clear()
+    """End this browser's session, and with it every copy of its cookie."""
+    end_session()
     return redirect(url_for("sign_in.page"), 303)
+
+
+def end_session() -> None:
+    """End the session that this browser's cookie names, if any, and empty the cookie. Raises Unavailable."""
+    if session_id := session.get(SESSION_ID):
+        sessions().end(session_id)
+    session.clear()
 
 
 def local_target(target: str) -> str:
@@ -77,7 +85,7 @@ def register(app: Flask) -> None:
     app.config.from_mapping(
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_HTTPONLY=True,
-        PERMANENT_SESSION_LIFETIME=timedelta(days=SESSION_DAYS),
+        PERMANENT_SESSION_LIFETIME=timedelta(seconds=SESSION_SECONDS),
         WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a form may stay open overnight
     )
     app.jinja_env.globals.update(
@@ -87,7 +95,7 @@ def register(app: Flask) -> None:
 
 def signed_in() -> bool:
     """Whether this page is shown to a user who signed in with this browser."""
-    return SESSION_KEY in session and current_user().key is not None
+    return SESSION_ID in session and current_user().key is not None
 
 
 def csrf_token() -> str:
@@ -119,6 +127,10 @@ class KeySessions(SecureCookieSessionInterface):
             except Unavailable:
                 return None  # without the secret nobody is signed in
         return super().get_signing_serializer(app)
+
+    def get_cookie_name(self, app: Flask) -> str:
+        """See SessionInterface."""
+        return cookie_name(super().get_cookie_name(app))
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """See SessionInterface."""
