@@ -10,17 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PRIVATE = 0o600  # the mode of a file that only its owner may read
 PART = ".part-"  # prefix of files that are being written; a power cut may leave some behind
 
 
-def write_durably(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+def write_durably(path: Path, data: bytes | str, *, mode: int = PRIVATE) -> None:
     """Create or replace a file in one step. Raises OSError."""
     with written_beside(path, data, mode=mode) as part:
         os.replace(part, path)
     sync(path.parent)
 
 
-def create_durably(path: Path, data: bytes | str, *, mode: int = 0o644) -> bool:
+def create_durably(path: Path, data: bytes | str, *, mode: int = PRIVATE) -> bool:
     """Create a file in one step; False, and no change, if the path exists. Raises OSError."""
     if path.exists():
         return False
@@ -49,7 +50,7 @@ def written_beside(path: Path, data: bytes | str, *, mode: int) -> Iterator[Path
         part.unlink(missing_ok=True)
 
 
-def create_folder(path: Path, *, mode: int = 0o755) -> None:
+def create_folder(path: Path, *, mode: int = 0o700) -> None:
     """Create a folder and the missing ones above it, so that they survive a power cut. Raises OSError."""
     if path.is_dir():
         return

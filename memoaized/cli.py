@@ -10,6 +10,7 @@ from .command_group import FOLDER, ROOT, CommandGroup
 from .judge_commands import judge
 from .key_commands import key
 from .model_commands import model
+from .private_folder import close_new_files
 from .train_commands import train
 
 
@@ -18,6 +19,7 @@ from .train_commands import train
 @click.pass_context
 def main(context: click.Context) -> None:
     """Recycling for AI images."""
+    close_new_files(context.invoked_subcommand)
     context.obj = os.environ
 
 

@@ -30,6 +30,7 @@ from memo import BadSetup
 from memo.onnx_embedder import ONNX_NAME, is_intact
 
 from .child_processes import ChildProcess, end_leftovers, started_at, wait_until
+from .private_folder import close_folder
 from .redis_server import RedisPlan, find_redis, plan_redis
 
 LOOPBACK = "127.0.0.1"  # where everything listens, except web if --host is given
@@ -68,8 +69,8 @@ def up(options: UpOptions, environment: Mapping[str, str]) -> int:
     """Run everything until it is stopped, and return the exit status. Raises BadSetup when it cannot start."""
     data = options.data.resolve()
     for folder in (data, data / "run", data / "secrets"):
-        folder.mkdir(parents=True, exist_ok=True)
-    (data / "secrets").chmod(0o700)
+        if note := close_folder(folder):
+            print_line(note)
     with DataFolderLock(data):
         check_port(options.host, options.port)
         prepare_text_model(data / "text")

@@ -77,6 +77,13 @@ def test_deleting_twice_is_not_an_error(any_store):
     assert not any_store.exists("ab/one.png")
 
 
+def test_only_its_owner_may_read_a_picture_in_a_folder(tmp_path):
+    FolderStore(tmp_path / "pictures").put("ab/one.png", b"bytes")
+    FolderStore(tmp_path / "pictures").replace("ab/two.png", b"bytes")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "pictures", *tmp_path.rglob("*"))}
+    assert modes == {"pictures": 0o700, "ab": 0o700, "one.png": 0o600, "two.png": 0o600}
+
+
 def test_names_are_listed_by_prefix(any_store):
     for name in ("ab/one.png", "ab/two.png", "cd/three.png"):
         any_store.put(name, b"x")

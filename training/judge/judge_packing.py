@@ -136,7 +136,7 @@ def calibrate(logits: Sequence[float] | Numbers, labels: Sequence[int]) -> tuple
 
 def write_card(folder: Path, card: Card) -> None:
     """Write `judge.json`."""
-    write_durably(folder / CARD, json.dumps(asdict(card), indent=2) + "\n")
+    write_durably(folder / CARD, json.dumps(asdict(card), indent=2) + "\n", mode=0o644)
 
 
 if __name__ == "__main__":
