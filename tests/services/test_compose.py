@@ -187,7 +187,13 @@ def test_redis_persists_everything_and_evicts_nothing() -> None:
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "redis", "index"])
+@EVERY_SERVICE
+def test_every_service_has_limits_of_memory_and_of_processes(name: str) -> None:
+    assert compose.bytes_of(SERVICES[name]["mem_limit"]) >= 2**28
+    assert 600 <= SERVICES[name]["pids_limit"] <= 4096  # web has 400 threads
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "redis", "index", "store"])
 def test_a_service_that_can_grow_has_a_limit_of_memory(name: str) -> None:
     assert compose.bytes_of(SERVICES[name]["mem_limit"]) >= 2 * 2**30
     assert compose.services_without_gpu()[name]["mem_limit"] == SERVICES[name]["mem_limit"]
