@@ -7,6 +7,7 @@ PORT ?= 8000
 DATA ?= var
 WORKERS ?= 1
 JOBS ?= 2
+TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -54,6 +55,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the dependencies (once; torch is the largest)"
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) torch)
 	$(PIP) -e '.[gpu,s3]'
 	@touch $@
 
