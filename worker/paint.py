@@ -110,7 +110,7 @@ class PaintingRunner:
         """Paint; if the queue stops answering, the claim is released when it answers again or the lease runs out."""
         painting = claim.painting
         alone = " alone, because a worker died while painting it" if claim.suspect else ""
-        log.info("painting %s%s: %r, attempt %d", painting, alone, claim.recipe.prompt, claim.attempt)
+        log.info("painting %s%s, attempt %d", painting, alone, claim.attempt)  # prompts are their users' own business
         self.claims[painting], self.last_sign[painting] = claim, time.monotonic()
         try:
             return self.attempt(claim)
