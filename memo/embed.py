@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .errors import BadSetup
 from .onnx_embedder import open_onnx
+from .picture import SHARED
 
 Vectors = npt.NDArray[np.float32]
 
@@ -23,11 +24,17 @@ class Embedder(Protocol):
     name: str
     dimension: int
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, shape (len(texts), dimension)."""
+    def __call__(self, texts: Sequence[str], scope: str = SHARED) -> Vectors:
+        """Unit vectors, shape (len(texts), dimension).
 
-    def begin(self, text: str) -> Callable[[], Vectors]:
+        A text that was embedded before takes less time in the same scope only: nobody can hear what others wrote.
+        """
+
+    def begin(self, text: str, scope: str = SHARED) -> Callable[[], Vectors]:
         """Start embedding a text in the background; the returned function waits for its unit vector (dimension,)."""
+
+    def forget(self, text: str, scope: str) -> None:
+        """Drop what is cached of a text in a scope."""
 
 
 class HubEmbedder:
@@ -37,14 +44,17 @@ class HubEmbedder:
         self.model, self.name = model, name
         self.dimension = int(model.get_embedding_dimension())
 
-    def __call__(self, texts: Sequence[str]) -> Vectors:
+    def __call__(self, texts: Sequence[str], scope: str = SHARED) -> Vectors:
         """See Embedder."""
         vectors = self.model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
 
-    def begin(self, text: str) -> Callable[[], Vectors]:
+    def begin(self, text: str, scope: str = SHARED) -> Callable[[], Vectors]:
         """See Embedder. Embeds only when the returned function is called, since nothing caches an unused vector."""
         return lambda: self([text])[0]
+
+    def forget(self, text: str, scope: str) -> None:
+        """See Embedder. Nothing is cached."""
 
 
 def open_embedder(spec: str, folder: Path, embedding_cache: Path | None = None) -> Embedder:

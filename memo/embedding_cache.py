@@ -27,6 +27,8 @@ import numpy.typing as npt
 from disk.disk_errors import explain
 from disk.last_use import LastUse
 
+from .picture import SHARED
+
 log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
@@ -48,7 +50,7 @@ class TextEmbedding:
 
 
 class EmbeddingCache:
-    """Embeddings by text in one LMDB environment; states are stored as float16."""
+    """Embeddings by scope and text in one LMDB environment; states are stored as float16."""
 
     def __init__(self, folder: Path, layers: int, dimension: int, megabytes: int = MEGABYTES) -> None:
         self.folder, self.layers, self.dimension, self.megabytes = folder, layers, dimension, megabytes
@@ -57,9 +59,9 @@ class EmbeddingCache:
         self.broken = False
         self.use = LastUse(folder.with_name(f"{folder.name}.lock"))
 
-    def get(self, text: str) -> TextEmbedding | None:
+    def get(self, text: str, scope: str = SHARED) -> TextEmbedding | None:
         """The cached embedding of a text; None if there is none, or if the cache failed."""
-        key = text_key(text)
+        key = text_key(text, scope)
         try:
             with self.environment().begin() as transaction:
                 entry = transaction.get(key, db=self.by_text)
@@ -86,9 +88,10 @@ class EmbeddingCache:
             return None
         return TextEmbedding(vector.copy(), states.reshape(-1, self.layers, self.dimension).astype(np.float32))
 
-    def put(self, text: str, embedding: TextEmbedding) -> None:
+    def put(self, text: str, embedding: TextEmbedding, scope: str = SHARED) -> None:
         """Cache the embedding of a text; the oldest entries are dropped if the cache is full."""
-        key, values = text_key(text), embedding.vector.tobytes() + embedding.states.astype(np.float16).tobytes()
+        values = embedding.vector.tobytes() + embedding.states.astype(np.float16).tobytes()
+        key = text_key(text, scope)
         value = checksum_of(key, values) + values
         try:
             for _ in range(TRIES):
@@ -109,6 +112,15 @@ class EmbeddingCache:
                 number = (last + 1).to_bytes(NUMBER_BYTES, "big")
                 transaction.put(number, key, db=self.by_age)
                 transaction.put(key, number + value, db=self.by_text)
+
+    def forget(self, text: str, scope: str) -> None:
+        """Drop the embedding of a text."""
+        try:
+            with self.environment().begin(write=True) as transaction:
+                if entry := transaction.pop(text_key(text, scope), db=self.by_text):
+                    transaction.delete(entry[:NUMBER_BYTES], db=self.by_age)
+        except (lmdb.Error, OSError) as error:
+            self.give_up(error)
 
     def evict_oldest(self) -> None:
         """Drop the oldest EVICTED_SHARE of the entries, at least one."""
@@ -183,6 +195,7 @@ def end_use(environment: Any, use: LastUse) -> None:
         use.end()
 
 
-def text_key(text: str) -> bytes:
-    """16 bytes that identify a text."""
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+def text_key(text: str, scope: str = SHARED) -> bytes:
+    """16 bytes that identify a text in a scope, so that no scope can hear by the time what another one has read."""
+    scope_key = hashlib.blake2b(scope.encode(), digest_size=32).digest()
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=scope_key).digest()

@@ -111,7 +111,7 @@ class Memory:
         if policy == "exact":
             reason = "the policy 'exact' accepts only the same words, which were not painted before"
             return self.find_exact(*query) or Recall(None, reason)
-        vector = self.embedder.begin(recipe.prompt)
+        vector = self.embedder.begin(recipe.prompt, scope)
         return self.find_exact(*query) or self.find_by_meaning(*query, policy, vector)
 
     def find_exact(self, recipe: Recipe, scope: str, seen: Collection[str]) -> Recall | None:
@@ -165,7 +165,7 @@ class Memory:
         if not prompts:
             return None
         try:
-            verdicts = self.judge(recipe.prompt, list(prompts))
+            verdicts = self.judge(recipe.prompt, list(prompts), scope_of_points(prompts))
         except Unavailable as error:
             log.warning("recall without a judge: %s", error)
             return Recall(None, "the judge does not answer at the moment, so no remembered picture can be used")
@@ -206,7 +206,7 @@ class Memory:
         if self.pending is None:
             return
         try:
-            [vector] = self.embedder([recipe.prompt])
+            [vector] = self.embedder([recipe.prompt], scope)
             self.pending.add(painting, recipe, scope, vector)
         except Unavailable as error:
             log.warning("painting %s cannot be joined by meaning: %s", painting, error)
@@ -228,7 +228,7 @@ class Memory:
         """Remember whether an answer from memory was right for the wanted prompt. Raises Unavailable."""
         if self.labels is None:
             raise Unavailable("this memory keeps no labels")
-        [vector] = self.embedder([wanted])
+        [vector] = self.embedder([wanted], picture.scope)
         label = Label(
             key=picture.key,
             remembered=picture.recipe.prompt,
@@ -267,7 +267,7 @@ class Memory:
 
         Nobody has seen a `new` picture yet, so its labels need not be read.
         """
-        [vector] = self.embedder([picture.recipe.prompt])
+        [vector] = self.embedder([picture.recipe.prompt], picture.scope)
         self.index.add(picture, vector, () if new else self.wrong_for(picture))
 
     def compare_index(self) -> "IndexComparison":
@@ -275,9 +275,9 @@ class Memory:
         stored = {key for name in self.store.names() if (key := key_of_object(name))}
         return IndexComparison(len(stored), frozenset(stored.difference(self.index.keys())))
 
-    def prepare_embedding(self, recipe: Recipe) -> None:
+    def prepare_embedding(self, recipe: Recipe, scope: str) -> None:
         """Embed the prompt of a picture that is being painted, so that `index_picture` finds it in the cache."""
-        self.embedder([recipe.prompt])
+        self.embedder([recipe.prompt], scope)
 
     def has(self, key: str) -> bool:
         """Whether the store holds all bytes of a picture."""
@@ -350,15 +350,15 @@ class Memory:
 
     def search(self, words: str, *, scope: str = SHARED, limit: int, model: str = "") -> list[SearchResult]:
         """Pictures whose prompts are near the words in meaning, nearest first. Raises Unavailable."""
-        [vector] = self.embedder([words])
+        [vector] = self.embedder([words], scope)
         results = self.index.search(vector, scope, limit, model=model)
         return [result for result in results if result.cosine >= MIN_SEARCH_COSINE]
 
     def forget(self, key: str, scope: str | None = None) -> None:
         """Remove a picture, its thumbnail, and what no other picture needs; raises Forgotten.
 
-        That is its initial picture, and the labels of its prompt. The picture itself goes last, so that a removal
-        that fails halfway can be repeated.
+        That is its initial picture, and the labels and the embedding of its prompt. The picture itself goes last, so
+        that a removal that fails halfway can be repeated.
         """
         if not self.belongs(key, scope):
             raise Forgotten(key)
@@ -378,14 +378,15 @@ class Memory:
             return None
 
     def forget_words(self, picture: Picture) -> None:
-        """Remove the labels of a picture's prompt, unless the scope has another picture of the same prompt."""
+        """Remove labels and embedding of a picture's prompt, unless the scope has another picture of this prompt."""
         prompt, scope = picture.recipe.prompt, picture.scope
-        [vector] = self.embedder([prompt])
+        [vector] = self.embedder([prompt], scope)
         nearest = [result.picture for result in self.index.search(vector, scope, NEAREST)]
         if any(other.recipe.prompt == prompt and other.key != picture.key for other in nearest):
             return
         for label in self.labels.of_prompt(prompt, scope) if self.labels else ():
             self.labels.remove(label.id)
+        self.embedder.forget(prompt, scope)
 
     def release_init_image(self, name: str, scope: str = SHARED, ignored: Collection[str] = ()) -> None:
         """Remove an initial picture, unless a picture or painting uses it whose key is not in `ignored`."""
@@ -421,6 +422,11 @@ def group_by_prompt(points: Iterable[Neighbour]) -> Prompts:
         if point.cosine >= MIN_COSINE:
             prompts.setdefault(point.prompt, []).append(point)
     return prompts
+
+
+def scope_of_points(prompts: Prompts) -> str:
+    """The scope of all these points."""
+    return str(next(iter(prompts.values()))[0].payload["scope"])
 
 
 def take(prompts: Prompts, count: int) -> Prompts:

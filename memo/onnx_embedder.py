@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .embedding_cache import EmbeddingCache, TextEmbedding
 from .errors import BadSetup
 from .minilm import DIMENSION, SHA256, STATE_LAYERS
+from .picture import SHARED
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,16 +44,22 @@ class OnnxEmbedder:
         self.count_tokens = lru_cache(CACHED_WORDS)(self.count_tokens_uncached)
         self.background = ThreadPoolExecutor(THREADS, "embedder")
 
-    def __call__(self, texts: Sequence[str]) -> Floats:
+    def __call__(self, texts: Sequence[str], scope: str = SHARED) -> Floats:
         """See Embedder."""
         if len(texts) == 1:
-            return self.embed(texts[0]).vector[None]
+            return self.embed(texts[0], scope).vector[None]
         return self.run(texts, "embedding")[0] if texts else np.zeros((0, self.dimension), np.float32)
 
-    def begin(self, text: str) -> Callable[[], Floats]:
+    def begin(self, text: str, scope: str = SHARED) -> Callable[[], Floats]:
         """See Embedder."""
-        embedding = self.background.submit(self.embed, text)
+        embedding = self.background.submit(self.embed, text, scope)
         return lambda: embedding.result().vector
+
+    def forget(self, text: str, scope: str) -> None:
+        """See Embedder. Other processes may keep it in memory until they have embedded CACHED_TEXTS more."""
+        if self.cache:
+            self.cache.forget(text, scope)
+        self.embed.cache_clear()  # of all texts, since single ones cannot be dropped
 
     def states(self, texts: Sequence[str]) -> list[Floats]:
         """The hidden states of STATE_LAYERS of each text (tokens, layers, 384), without the special tokens.
@@ -64,17 +71,17 @@ class OnnxEmbedder:
         states, mask = self.run(texts, "states")
         return [row if len(row) else self.states(["."])[0] for row in strip_special_tokens(states, mask)]
 
-    def states_of(self, text: str) -> Floats:
-        """The hidden states of one text, which are cached."""
-        return self.embed(text).states
+    def states_of(self, text: str, scope: str = SHARED) -> Floats:
+        """The hidden states of one text, which are cached for its scope."""
+        return self.embed(text, scope).states
 
-    def embed_or_load(self, text: str) -> TextEmbedding:
+    def embed_or_load(self, text: str, scope: str) -> TextEmbedding:
         """The embedding of a text, from the cache on disk or else computed; `embed` keeps recent ones in memory."""
-        embedding = self.cache.get(text) if self.cache else None
+        embedding = self.cache.get(text, scope) if self.cache else None
         if embedding is None:
             embedding = self.compute(text)
             if self.cache:
-                self.cache.put(text, embedding)
+                self.cache.put(text, embedding, scope)
         return embedding
 
     def compute(self, text: str) -> TextEmbedding:

@@ -295,7 +295,7 @@ class Reporter:
         if answer != "go on":
             raise Stopped(answer)
         if progress.step == 1:
-            self.memory.prepare_embedding(self.claim.recipe)  # while the next steps are painted
+            self.memory.prepare_embedding(self.claim.recipe, self.claim.scope)  # while the next steps are painted
 
     def preview(self, progress: Progress) -> str:
         """A preview in base64; "" while the last one is new enough, and for the last step."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from memo.errors import BadSetup
+from memo.picture import SHARED
 
 from .port import Verdict
 from .rules import decide_by_rules
@@ -22,7 +23,7 @@ class CrossEncoderJudge:
     def __init__(self, model: Any, name: str) -> None:
         self.model, self.name = model, f"cross-encoder:{name}"
 
-    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+    def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
         """See Judge."""
         confidences = self.confidences(wanted, remembered)
         pairs = zip(remembered, confidences, strict=True)

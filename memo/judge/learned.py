@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from memo.errors import BadSetup
 from memo.onnx_embedder import OnnxEmbedder
+from memo.picture import SHARED
 
 from .port import Verdict
 from .rules import decide_by_rules
@@ -60,14 +62,15 @@ class LearnedJudge:
         self.networks, self.text, self.card = networks, text, card
         self.name = "learned-" + hashlib.blake2b("".join(card.files.values()).encode(), digest_size=4).hexdigest()
 
-    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+    def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
         """See Judge."""
         corrected = {old: self.correct(old, wanted) for old in remembered}
         settled = {old: verdict for old in remembered if (verdict := self.decide_by_rules(*corrected[old]))}
         if any(verdict.fits for verdict in settled.values()):
             return [settled.get(old) or not_judged(old) for old in remembered]
         undecided = [old for old in remembered if old not in settled]
-        confidences = self.judge_until_one_fits([corrected[old] for old in undecided])
+        states = partial(self.text.states_of, scope=scope)
+        confidences = self.judge_until_one_fits([corrected[old] for old in undecided], states)
         confidence_of = dict(zip(undecided, confidences, strict=True))
         return [settled.get(old) or self.verdict(old, confidence_of[old]) for old in remembered]
 
@@ -83,30 +86,30 @@ class LearnedJudge:
         reason = find_rare_word_conflict(old, wanted, self.text.count_tokens)
         return Verdict(False, f"the remembered prompt {old!r} {reason}", 0.0) if reason else None
 
-    def judge_until_one_fits(self, pairs: Sequence[PromptPair]) -> list[float | None]:
+    def judge_until_one_fits(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float | None]:
         """The probability of each pair, nearest first; None for pairs that were skipped.
 
         The pairs after the first few are judged only if none of the first fits.
         """
-        confidences = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES])
+        confidences = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES], states)
         if any(confidence is not None and confidence >= self.card.threshold for confidence in confidences):
             return [*confidences, *(None for _ in pairs[FIRST_CANDIDATES:])]
-        return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:])]
+        return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:], states)]
 
-    def judge_most_hopeful(self, pairs: Sequence[PromptPair]) -> list[float | None]:
+    def judge_most_hopeful(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float | None]:
         """The probability of the pair that the first network prefers, and of all others if that one does not fit.
 
         None stands for pairs that were skipped.
         """
         if not pairs:
             return []
-        first_logits = run_network(self.networks[0], network_inputs(pairs, self.text.states_of))
+        first_logits = run_network(self.networks[0], network_inputs(pairs, states))
         best = int(first_logits.argmax())
         confidences: list[float | None] = [None] * len(pairs)
-        confidence = self.card.probability(self.mean(first_logits, pairs, [best], self.text.states_of)[best])
+        confidence = self.card.probability(self.mean(first_logits, pairs, [best], states)[best])
         if confidence < self.card.threshold:
             others = [row for row in range(len(pairs)) if row != best]
-            means = self.mean(first_logits, pairs, others, self.text.states_of)
+            means = self.mean(first_logits, pairs, others, states)
             confidences = [self.card.probability(logit) for logit in means]
         confidences[best] = confidence
         return confidences

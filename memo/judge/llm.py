@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from memo.errors import BadSetup, Unavailable
+from memo.picture import SHARED
 
 from .port import Verdict
 from .rules import decide_by_rules
@@ -33,7 +34,7 @@ class LanguageJudge:
     def __init__(self, name: str, ask: Ask) -> None:
         self.name, self.ask = name, ask
 
-    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+    def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
         """See Judge."""
         verdicts = [decide_by_rules(old, wanted) for old in remembered]
         undecided = [old for old, verdict in zip(remembered, verdicts, strict=True) if not verdict]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from memo.picture import SHARED
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -24,5 +26,8 @@ class Judge(Protocol):
 
     name: str
 
-    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
-        """One verdict for each remembered prompt, in order; raises Unavailable when the judge cannot be reached."""
+    def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
+        """One verdict for each remembered prompt, in order; raises Unavailable when the judge cannot be reached.
+
+        What the judge has read before saves time in the same scope only.
+        """

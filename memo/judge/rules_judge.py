@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from memo.picture import SHARED
+
 from .port import Verdict
 from .rules import decide_by_rules
 from .words import explain_difference, visible_words
@@ -12,7 +14,7 @@ class RulesJudge:
 
     name = "rules"
 
-    def __call__(self, wanted: str, remembered: Sequence[str]) -> list[Verdict]:
+    def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
         """See Judge."""
         return [self.judge_one(old, wanted) for old in remembered]
 

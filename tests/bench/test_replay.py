@@ -36,7 +36,7 @@ class Credulous:
 
     name = "credulous"
 
-    def __call__(self, wanted, remembered):
+    def __call__(self, wanted, remembered, scope):
         return [Verdict(True, "why not", 1.0) for _ in remembered]
 
 

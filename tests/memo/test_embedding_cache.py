@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -86,6 +87,56 @@ def test_a_text_is_embedded_the_same_alone_and_in_a_batch(text):
     alone, together = model.states_of(text), model.states([text, "a much longer text than the other one"])[0]
     assert alone.shape == together.shape and len(alone) and np.allclose(alone, together, atol=1e-4)
     assert np.allclose(model([text])[0], model([text, "another"])[0], atol=1e-5)
+
+
+# Scopes
+
+
+def test_nobody_can_tell_by_the_time_what_another_scope_has_read(tmp_path):
+    """Forty readings of twenty texts that Ada has read and twenty that nobody has: their ranks tell nothing."""
+    model = open_onnx(TEXT, tmp_path)
+    texts = [f"{colour} {thing} in the snow" for colour in COLOURS for thing in THINGS]
+    known, unknown = texts[::2], texts[1::2]
+    for text in known:
+        model([text], "ada")
+    for forget in (lambda: None, model.embed.cache_clear):  # from the memory of the process, then from the disk
+        forget()
+        hers = [seconds_to_read(model, text, "ada") for text in known]
+        forget()
+        seconds = {text: seconds_to_read(model, text, "bob") for text in texts}
+        assert abs(rank_sum([seconds[text] for text in known], [seconds[text] for text in unknown])) < 4
+        assert rank_sum(hers, [seconds[text] for text in unknown]) < -4  # the test would hear a difference
+        for text in texts:
+            model.forget(text, "bob")
+    load_onnx.cache_clear()
+
+
+COLOURS = ("red", "blue", "green", "white", "black")
+THINGS = ("fox", "cat", "dog", "car", "owl", "boat", "tree", "cup")
+
+
+def seconds_to_read(model, text, scope):
+    started = time.perf_counter()
+    model([text], scope)
+    return time.perf_counter() - started
+
+
+def rank_sum(first, second):
+    """Standard deviations by which the first sample's ranks differ from chance (Wilcoxon 1945, rank sum)."""
+    below = sum(a < b for a in first for b in second)
+    m, n = len(first), len(second)
+    return (m * n / 2 - below) / (m * n * (m + n + 1) / 12) ** 0.5
+
+
+def test_a_forgotten_text_is_on_no_disk_and_in_no_memory(tmp_path):
+    model = open_onnx(TEXT, tmp_path)
+    model(["a red fox"], "ada"), model(["a red fox"], "bob")
+    model.forget("a red fox", "ada")
+    assert model.cache.get("a red fox", "ada") is None and model.cache.get("a red fox", "bob") is not None
+    assert model.embed.cache_info().currsize == 0
+    with model.cache.environment().begin() as transaction:
+        assert [transaction.stat(part)["entries"] for part in (model.cache.by_text, model.cache.by_age)] == [1, 1]
+    load_onnx.cache_clear()
 
 
 # Damage

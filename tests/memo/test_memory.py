@@ -45,7 +45,7 @@ class FixedJudge:
     def __init__(self, verdicts):
         self.verdicts, self.questions = verdicts, []
 
-    def __call__(self, wanted, remembered):
+    def __call__(self, wanted, remembered, scope):
         self.questions.append((wanted, tuple(remembered)))
         if isinstance(self.verdicts, Exception):
             raise self.verdicts
@@ -106,7 +106,7 @@ class UnawaitedEmbedder:
     def __init__(self):
         self.texts = []
 
-    def begin(self, text):
+    def begin(self, text, scope):
         self.texts.append(text)
         return lambda: pytest.fail("waited")
 

@@ -33,7 +33,7 @@ class NoiseEmbedder:
     def __init__(self, name: str, dimension: int = 8) -> None:
         self.name, self.dimension = name, dimension
 
-    def __call__(self, texts):
+    def __call__(self, texts, scope="shared"):
         seeds = [sha256(f"{self.name} {self.dimension} {text}".encode()).digest() for text in texts]
         vectors = np.array(
             [np.random.default_rng(list(seed)).normal(size=self.dimension) for seed in seeds], np.float32

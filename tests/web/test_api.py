@@ -147,6 +147,16 @@ def test_the_last_picture_of_a_prompt_takes_the_reports_about_it_along(client, q
     assert {label.key for label in memory.labels.all()} == {other}
 
 
+def test_a_deleted_pictures_prompt_leaves_the_cache_of_embeddings(client, queue, working, memory, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(memory.embedder, "forget", lambda *text: forgotten.append(text))
+    first, second = (paint(client, queue, seed=seed).picture.key for seed in (1, 2))
+    client.delete(f"/api/v1/pictures/{first}")
+    assert forgotten == []
+    client.delete(f"/api/v1/pictures/{second}")
+    assert forgotten == [(FOX["prompt"], "shared")]
+
+
 def test_a_thumbnail_is_small_and_has_an_etag(client, queue, working):
     url = f"/api/v1/pictures/{paint(client, queue).picture.key}/thumbnail"
     small = client.get(url)

@@ -340,6 +340,15 @@ def test_nobody_can_delete_the_jobs_of_another_users_picture_that_is_deleted_alr
     assert not queue.job_store.jobs.find(world.done.id) and not queue.job_store.jobs.find(world.answered.id)
 
 
+def test_recalls_and_searches_read_texts_for_the_scope_of_their_user_only(world, memory, monkeypatch):
+    """So that the time they take tells nothing of others."""
+    scopes, read = set(), memory.embedder.embed_or_load
+    monkeypatch.setattr(memory.embedder, "embed", lambda text, scope: scopes.add(scope) or read(text, scope))
+    for call in ("api.list_pictures", "api.create_job", "gallery.gallery"):
+        BY_WORDS[call](world.bob, world)
+    assert {scope.partition(".")[0] for scope in scopes} == {"bob"}
+
+
 def test_nobody_can_start_from_another_users_picture(world, worker):
     for init_image in (world.picture.key, world.init_image):
         answer = world.bob.post("/api/v1/jobs", json={**FOX, "init_image": init_image})

@@ -72,7 +72,7 @@ class ConstantJudge:
     def __init__(self, confidence):
         self.confidence = confidence
 
-    def __call__(self, wanted, remembered):
+    def __call__(self, wanted, remembered, scope):
         return [Verdict(True, "so", self.confidence, 0.9) for _ in remembered]
 
 
