@@ -13,6 +13,6 @@ def name_visitor(response: Response) -> Response:
     """Name a browser that has no name yet, so that "Another one" never shows it the same picture twice."""
     if not visitor():
         name = secrets.token_hex(16)
-        options = {"secure": request.is_secure, "httponly": True, "samesite": "Lax"}
-        response.set_cookie(cookie_name(VISITOR), name, max_age=COOKIE_SECONDS, **options)
+        full_name, secure = cookie_name(VISITOR), request.is_secure
+        response.set_cookie(full_name, name, COOKIE_SECONDS, secure=secure, httponly=True, samesite="Lax")
     return response
