@@ -192,6 +192,7 @@ def test_off_requires_no_key_anywhere(serve):
     client = serve(keys="off").test_client()
     assert client.get("/metrics", environ_overrides={"SERVER_NAME": "0.0.0.0"}).status_code == 200
     assert client.get("/sign-in").status_code == 302
+    assert client.post("/sign-out").status_code == 303
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/audit", "/api/v1/labels", "/api/v1/stats"])

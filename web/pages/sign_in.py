@@ -67,7 +67,8 @@ def end_session() -> None:
     """End the session that this browser's cookie names, if any, and empty the cookie. Raises Unavailable."""
     if session_id := session.get(SESSION_ID):
         sessions().end(session_id)
-    session.clear()
+    if session:  # there is none to be cleared where no key is required
+        session.clear()
 
 
 def local_target(target: str) -> str:
