@@ -155,9 +155,8 @@ def read_request(
     refuse(body, REFUSED)
     settings = read_mapping(body, "override_settings")
     refuse(settings, REFUSED_SETTINGS, "override_settings.")
-    checkpoint = settings.get("sd_model_checkpoint") or ""
-    default = models.get(preferred_model, next(iter(models.values())))
-    model = find_model(checkpoint, models) if checkpoint else default
+    chosen = read_checkpoint(settings, models)
+    model = chosen or models.get(preferred_model, next(iter(models.values())))
     width, height = read_size(body, model)
     seed, seed_note = read_seed(body)
     native = {
@@ -173,7 +172,7 @@ def read_request(
     }
     if ignores_negative_prompts(native["guidance_scale"], model):
         native["negative_prompt"] = ""  # it has no effect in AUTOMATIC1111 either
-    becomes_preferred = checkpoint and not read_switch(body, "override_settings_restore_afterwards")
+    becomes_preferred = chosen and not read_switch(body, "override_settings_restore_afterwards")
     batch_size, count = read_counts(body)
     return A1111Request(
         native={**native, **({"strength": read_strength(body)} if img2img else {})},
@@ -232,6 +231,12 @@ def read_mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
 def checkpoint_title(model: Model) -> str:
     """The title of a checkpoint as AUTOMATIC1111 writes it: its name and the start of its hash."""
     return f"{model.name} [{model.revision[:10]}]"
+
+
+def read_checkpoint(settings: Mapping[str, Any], models: Mapping[str, Model]) -> Model | None:
+    """The model that the settings choose; None if they choose none. Raises BadRecipe."""
+    checkpoint = settings.get("sd_model_checkpoint")
+    return None if checkpoint in (None, "") else find_model(checkpoint, models)
 
 
 def find_model(checkpoint: object, models: Mapping[str, Model]) -> Model:

@@ -249,8 +249,7 @@ def set_options() -> ResponseReturnValue:
     """Choose a checkpoint for the user's later requests; raises BadRecipe for a value that this server lacks."""
     body = read_object()
     generation_request.refuse(body, generation_request.REFUSED_SETTINGS)
-    if checkpoint := body.get(CHECKPOINT):
-        model = generation_request.find_model(checkpoint, models())
+    if model := generation_request.read_checkpoint(body, models()):
         user_records().keep_preferences(user_id(), {CHECKPOINT: model.name})
     return jsonify(None)
 

@@ -95,7 +95,9 @@ def read_images_request(body: Mapping[str, object], catalogue: Catalogue, *, edi
 
 def is_empty(name: str, value: object) -> bool:
     """Whether a field counts as left out: many clients send every field of their form."""
-    return value is None or (value in ("", [], {}) and name != "prompt")
+    if name in TEXTS:
+        return value is None or (value == "" and name != "prompt")
+    return value is None or value in ("", [], {})
 
 
 def tidy_value(name: str, value: Any) -> Any:
