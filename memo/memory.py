@@ -225,7 +225,10 @@ class Memory:
         return list(self.pending.keys()) if self.pending else []
 
     def label(self, picture: Picture, wanted: str, *, right: bool, source: str, user: str = "") -> None:
-        """Remember whether an answer from memory was right for the wanted prompt. Raises Unavailable."""
+        """Remember whether an answer from memory was right for the wanted prompt. Raises Unavailable.
+
+        It is on the disk then: nothing but the index holds labels, and no comparison could bring one back.
+        """
         if self.labels is None:
             raise Unavailable("this memory keeps no labels")
         [vector] = self.embedder([wanted], picture.scope)
@@ -241,6 +244,8 @@ class Memory:
         )
         self.labels.add(label, vector)
         self.index.mark_wrong(picture.key, self.wrong_for(picture))
+        self.labels.flush()
+        self.index.flush()
 
     def wrong_for(self, picture: Picture) -> list[str]:
         """The prompts for which a picture was marked wrong. Raises Unavailable."""
@@ -384,8 +389,9 @@ class Memory:
         nearest = [result.picture for result in self.index.search(vector, scope, NEAREST)]
         if any(other.recipe.prompt == prompt and other.key != picture.key for other in nearest):
             return
-        for label in self.labels.of_prompt(prompt, scope) if self.labels else ():
-            self.labels.remove(label.id)
+        if self.labels:
+            for label in self.labels.of_prompt(prompt, scope):
+                self.labels.remove(label.id)
         self.embedder.forget(prompt, scope)
 
     def release_init_image(self, name: str, scope: str = SHARED, ignored: Collection[str] = ()) -> None:
