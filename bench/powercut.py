@@ -1,12 +1,12 @@
 """Pull the plug again and again, and count what is lost.
 
 The data folder of `memoaized up` is on an ext4 file system in a file, mounted by a loop device. While the product
-paints, takes uploads, labels and keys, and deletes pictures, all its processes are stopped and the file is copied
-until two copies are equal: that is what a power cut leaves. The product then starts on the copy, is compared with
-what it had acknowledged, and works on until the next cut. Needs root, since it mounts.
+paints, takes uploads, labels and keys, calls webhooks and deletes pictures, all its processes are stopped and the
+file is copied until two copies are equal: that is what a power cut leaves. The product then starts on the copy, is
+compared with what it had acknowledged, and works on until the next cut. Needs root, since it mounts.
 
-Redis syncs its file every second, so the last second of jobs, labels and keys may be lost: `in_last_second` counts
-those apart. Nothing else may be lost.
+Redis syncs its file every second, so jobs and keys of the last second may be lost: `in_last_second` counts those
+apart, and `oldest_lost_ms` is the age of the oldest of them at the cut. Nothing else may be lost.
 """
 
 import argparse
@@ -20,12 +20,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,12 @@ MEGABYTES = 1024  # of the file system
 WORK_SECONDS = 4.0, 20.0  # from a start to the cut
 LAST_SECONDS = 1.5  # before a cut: Redis syncs every second, by a thread of its own
 INDEX_SECONDS = 120.0  # for the index to know every picture again
+WEBHOOK_SECONDS = 180.0  # after the last cut, for all webhooks to arrive; the second attempt is minutes later
 START_SECONDS = 180.0
+LOSSES = (  # what the results count that must be 0
+    *("pictures_lost", "jobs_lost", "keys_lost", "labels_lost", "uploads_lost", "webhooks_lost"),
+    *("deletions_lost", "doubles", "index_behind"),
+)
 JOB = {"width": 64, "height": 64, "steps": 2, "memo": "refresh"}
 
 
@@ -64,7 +71,7 @@ def main() -> None:
         results = bench.run(options.text_folder, options.cuts)
     lines = [json.dumps(results)] if options.json else [f"{name:24} {value}" for name, value in results.items()]
     print("\n".join(lines))
-    sys.exit(any(results[name] for name in ("pictures_lost", "jobs_lost", "keys_lost", "doubles", "index_behind")))
+    sys.exit(results["starts"] < results["cuts"] or any(results[name] for name in LOSSES))
 
 
 @dataclass(slots=True)
@@ -76,8 +83,29 @@ class Acknowledged:
     belongings: dict[str, list[str]] = field(default_factory=dict)  # jobs and labels that go with a picture, by key
     init_images: dict[str, float] = field(default_factory=dict)
     labels: dict[str, float] = field(default_factory=dict)  # the wanted prompts
+    webhooks: dict[str, float] = field(default_factory=dict)  # jobs whose end was to be reported
     keys: dict[str, float] = field(default_factory=dict)  # names of API keys
     deleted: set[str] = field(default_factory=set)  # keys of pictures
+
+
+class Receiver:
+    """Takes webhooks and remembers the jobs that they are about."""
+
+    def __init__(self) -> None:
+        self.jobs = jobs = set[str]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                jobs.add(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["id"])
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing of requests."""
+
+        self.server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self.url = f"http://{LOOPBACK}:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 class PowerCuts:
@@ -87,6 +115,7 @@ class PowerCuts:
         self.folder, self.models, self.chance = folder, models, chance
         self.image, self.data = folder / "disk.img", folder / "data"
         self.url = ""
+        self.receiver = Receiver()
         self.number = 0  # of things done, which names them
         self.acknowledged = Acknowledged()
         self.results: Counter[str] = Counter()
@@ -112,27 +141,22 @@ class PowerCuts:
                     break  # the folder stays for a look, but nothing more can be counted
                 self.count_losses(moment)
                 print(f"cut {cut + 1}: {dict(self.results)}", file=sys.stderr, flush=True)
+            self.results["webhooks_lost"] = self.count_webhooks_lost()
         finally:
             self.end(product)
-        names = (
-            "cuts",
-            "starts",
-            "pictures_lost",
-            "jobs_lost",
-            "keys_lost",
-            "labels_lost",
-            "uploads_lost",
-            "doubles",
-        )
-        return {name: self.results[name] for name in (*names, "index_behind", "deleted_again", "in_last_second")}
+            self.receiver.server.shutdown()
+        return {name: self.results[name] for name in ("cuts", "starts", *LOSSES, "in_last_second", "oldest_lost_ms")}
 
     def start(self) -> "subprocess.Popen[bytes] | None":
         """Start the product; None if it does not become ready."""
         port = free_port()
         self.url = f"http://{LOOPBACK}:{port}"
         command = [sys.executable, "-m", "memoaized.cli", "up", "--port", str(port), "--data", str(self.data)]
+        environment = {**os.environ, "JOBS_WEBHOOK_ALLOW": LOOPBACK}
         with (self.folder / "log").open("ab") as log:
-            product = subprocess.Popen([*command, "--models", str(self.models)], stdout=log, stderr=log)
+            product = subprocess.Popen(
+                [*command, "--models", str(self.models)], stdout=log, stderr=log, env=environment
+            )
         deadline = time.monotonic() + START_SECONDS
         while product.poll() is None and time.monotonic() < deadline:
             if self.send("GET", "/healthz"):
@@ -154,9 +178,12 @@ class PowerCuts:
             time.sleep(self.chance.uniform(0, 0.3))
 
     def submit(self) -> str | None:
-        """Submit a job; returns its id."""
+        """Submit a job, every second one with a webhook; returns its id."""
         self.number += 1
-        answer = self.send("POST", "/api/v1/jobs", {**JOB, "prompt": f"a red fox, number {self.number}"})
+        webhook = {"webhook": self.receiver.url} if self.number % 2 else {}
+        answer = self.send("POST", "/api/v1/jobs", {**JOB, **webhook, "prompt": f"a red fox, number {self.number}"})
+        if webhook:
+            self.note(self.acknowledged.webhooks, answer and answer["id"])
         return self.note(self.acknowledged.jobs, answer and answer["id"])
 
     def note_picture(self, job: str) -> bool:
@@ -200,6 +227,7 @@ class PowerCuts:
             del self.acknowledged.pictures[key]  # whether or not the answer arrives
             for name in self.acknowledged.belongings.pop(key, ()):
                 self.acknowledged.jobs.pop(name, None)
+                self.acknowledged.webhooks.pop(name, None)
                 self.acknowledged.labels.pop(name, None)
             if self.send("DELETE", f"/api/v1/pictures/{key}") is not None:
                 self.acknowledged.deleted.add(key)
@@ -224,16 +252,15 @@ class PowerCuts:
         moment = time.monotonic()
         for process in tree_of(product.pid):
             process.suspend()
-        copies = [self.folder / "copy-1.img", self.folder / "copy-2.img"]
-        copy_sparsely(self.image, copies[0])
-        while True:  # the system goes on writing what the processes wrote before
-            copy_sparsely(self.image, copies[1])
-            if filecmp.cmp(*copies, shallow=False):
-                break
-            copies.reverse()
+        first, second = self.folder / "copy-1.img", self.folder / "copy-2.img"
+        copy_sparsely(self.image, first)
+        copy_sparsely(self.image, second)
+        while not filecmp.cmp(first, second, shallow=False):  # the system goes on writing what was written before
+            first, second = second, first
+            copy_sparsely(self.image, second)
         self.end(product)
-        copies[0].replace(self.image)
-        copies[1].unlink()
+        first.replace(self.image)
+        second.unlink()
         run_command("mount", "-o", "loop", str(self.image), str(self.data))
         return moment
 
@@ -249,10 +276,11 @@ class PowerCuts:
         said = self.acknowledged
         self.results["index_behind"] += self.wait_for_index()
         stored = self.stored_keys()
-        self.results["pictures_lost"] += forget(said.pictures, lambda key: key in stored)
+        self.results["pictures_lost"] += len(forget(said.pictures, lambda key: key in stored))
         names = set(FolderStore(self.data / "pictures").names())
-        self.results["uploads_lost"] += forget(said.init_images, lambda name: any(name in each for each in names))
-        self.results["deleted_again"] += len(said.deleted & stored)
+        lost_uploads = forget(said.init_images, lambda name: any(name in each for each in names))
+        self.results["uploads_lost"] += len(lost_uploads)
+        self.results["deletions_lost"] += len(said.deleted & stored)
         said.deleted -= stored
         known = self.known_keys()
         labels = self.labels()
@@ -262,10 +290,22 @@ class PowerCuts:
             ("labels_lost", said.labels, lambda prompt: prompt in labels),
         )
         for name, notes, is_there in checks:
-            last = {each: at for each, at in notes.items() if at > moment - LAST_SECONDS}
-            self.results["in_last_second"] += (late := forget(last, is_there))
-            self.results[name] += forget(notes, is_there) - late
+            self.count_lost(name, notes, is_there, moment)
+        forget(said.webhooks, lambda job: job in said.jobs and said.webhooks[job] < moment - LAST_SECONDS)
         self.results["doubles"] += self.count_doubles()
+
+    def count_lost(self, name: str, notes: dict[str, float], is_there: Callable[[str], bool], moment: float) -> None:
+        """Count what is gone under a name of the results, and jobs and keys of the last second apart."""
+        ages = [moment - acknowledged for acknowledged in forget(notes, is_there)]
+        late = [age for age in ages if age < LAST_SECONDS and name in ("jobs_lost", "keys_lost")]
+        self.results[name] += len(ages) - len(late)
+        self.results["in_last_second"] += len(late)
+        self.results["oldest_lost_ms"] = max([self.results["oldest_lost_ms"], *(round(1000 * age) for age in late)])
+
+    def count_webhooks_lost(self) -> int:
+        """Wait for the webhooks of all jobs that are kept; returns how many do not come."""
+        wait_for(lambda: self.receiver.jobs.issuperset(self.acknowledged.webhooks), WEBHOOK_SECONDS)
+        return len(self.acknowledged.webhooks.keys() - self.receiver.jobs)
 
     def wait_for_index(self) -> int:
         """Wait until the index knows every picture in the store; returns how many it still lacks in the end."""
@@ -326,12 +366,9 @@ class PowerCuts:
             return None
 
 
-def forget(notes: dict[str, float], is_there: Callable[[str], bool]) -> int:
-    """Remove the names of things that are not there; returns how many."""
-    lost = [name for name in notes if not is_there(name)]
-    for name in lost:
-        del notes[name]
-    return len(lost)
+def forget(notes: dict[str, float], is_there: Callable[[str], bool]) -> list[float]:
+    """Remove the names of things that are not there; returns when each was acknowledged."""
+    return [notes.pop(name) for name in list(notes) if not is_there(name)]
 
 
 def tree_of(pid: int) -> list[psutil.Process]:
