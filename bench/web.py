@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,13 +141,14 @@ def find_paraphrases(
 
 
 @contextmanager
-def start_product(folder: Path, models: Path) -> Iterator[str]:
-    """Run `memoaized up` with the folder; yields host:port."""
+def start_product(folder: Path, models: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run `memoaized up` with the folder, and with settings as environment variables; yields host:port."""
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "memoaized.cli", "up", "--port", address.partition(":")[2]]
     command += ["--data", str(folder), "--models", str(models)]
+    environment = {**os.environ, "WEB_LONG_REQUESTS": "", **(settings or {})}
     with (folder / "log").open("w") as log:
-        product = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "WEB_LONG_REQUESTS": ""})
+        product = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             wait_until(lambda: send_json(f"http://{address}/healthz") is not None)
             yield address

@@ -1,0 +1,265 @@
+"""What a greedy user costs the others, with the embedded parts: `memoaized up` with a key of a low quota.
+
+The greedy user sends the slowest request of every dialect 60 times at once. Meanwhile the health check is timed, and
+so are another user's answers from memory. Then the greedy user sends the largest uploads, 20 at once, while the
+memory of the web process is watched.
+"""
+
+import argparse
+import base64
+import http.client
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from bench.half_open import CHECK_SECONDS, percentile
+from bench.hit import wait_until
+from bench.web import ANSWER_SECONDS, MODELS, start_product
+from jobs.api_keys import ApiKeys
+from jobs.store.connection import open_connection
+from memoaized.redis_server import read_redis_url
+
+AT_ONCE = 60
+UPLOADS_AT_ONCE = 20
+DAILY = 30  # pictures a day of the greedy user
+PROMPT, STEPS = "a castle at sunset", 150
+SIDES = 4096, 3072  # px of the largest upload
+OFF = {"memo": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request."""
+
+    path: str
+    body: bytes | None  # None for GET
+    kind: str = "application/json"
+
+
+def main() -> None:
+    """Print a table, or with --json one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=15.0, help="for which the requests of a dialect go on")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_product(Path(folder), MODELS, {"WEB_KEYS": "required", "WEB_LONG_REQUESTS": "30"}) as address,
+    ):
+        figures = measure(Path(folder), address, options.seconds)
+    print(
+        json.dumps(figures) if options.json else "\n".join(f"{name:<40} {value}" for name, value in figures.items())
+    )
+
+
+def measure(folder: Path, address: str, seconds: float) -> dict[str, Any]:
+    """Milliseconds of the others' requests beside each kind of greedy ones, the answers to those, and MiB of web."""
+    api_keys = ApiKeys(open_connection(read_redis_url(folder / "run")))
+    (_, greedy), (_, other) = api_keys.add("greedy", daily=DAILY), api_keys.add("other")
+    wait_until(lambda: send(address, other, jobs({"prompt": "a red fox in the snow"})) == 200)  # from memory
+    web = find_web(folder)
+    figures: dict[str, Any] = {}
+    with timed(figures, "alone", address, other):
+        time.sleep(seconds)
+    for name, request in slow_requests().items():
+        with timed(figures, name, address, other), GreedyUser(address, greedy, [request] * AT_ONCE) as user:
+            time.sleep(seconds)
+        figures |= {f"{name}: {count} answered": status for status, count in user.statuses.items()}
+    figures["web MiB before"] = round(web.memory_info().rss / 2**20)
+    for name, requests in largest_uploads().items():
+        with highest_memory(figures, name, web), GreedyUser(address, greedy, requests) as user:
+            user.wait()
+        figures[f"{name}: answers"] = dict(user.statuses)
+    return figures
+
+
+def slow_requests() -> dict[str, Request]:
+    """The slowest request of each dialect."""
+    photo = base64.b64encode(noise_png(900, 900)).decode()
+    policy = {"alwayson_scripts": {"memoaized": {"args": [OFF]}}}
+    images = {"prompt": PROMPT, "num_inference_steps": STEPS, **OFF}
+    return {
+        "native": jobs({"prompt": PROMPT, "steps": STEPS, **OFF}),
+        "openai": json_request("/v1/images/generations", images),
+        "openai streams": json_request("/v1/images/generations", {**images, "stream": True}),
+        "a1111": json_request("/sdapi/v1/txt2img", {"prompt": PROMPT, "steps": STEPS, **policy}),
+        "a1111 img2img": json_request("/sdapi/v1/img2img", {"prompt": PROMPT, "init_images": [photo], **policy}),
+        "horde": json_request("/api/v2/generate/async", {"prompt": PROMPT, "source_image": photo}),
+        "gallery events": Request("/gallery/events", None),
+    }
+
+
+def largest_uploads() -> dict[str, list[Request]]:
+    """The largest uploads of each dialect: noise, which is large as a file, and one colour, which is a small file."""
+    files = [noise_png(2300, 2300), flat_png(*SIDES)]
+    texts = [base64.b64encode(file).decode() for file in files]
+    a1111 = [{"prompt": PROMPT, "init_images": [text]} for text in texts]
+    horde = [{"prompt": PROMPT, "source_image": texts[1]}]
+    return {
+        "native uploads": several(Request("/api/v1/init-images", file, "image/png") for file in files),
+        "a1111 uploads": several(json_request("/sdapi/v1/img2img", body) for body in a1111),
+        "horde uploads": several(json_request("/api/v2/generate/async", body) for body in horde),
+        "png-info": several(json_request("/sdapi/v1/png-info", {"image": text}) for text in texts),
+    }
+
+
+def several(requests: Iterable[Request]) -> list[Request]:
+    """The requests in turn, UPLOADS_AT_ONCE in all."""
+    return list(itertools.islice(itertools.cycle(requests), UPLOADS_AT_ONCE))
+
+
+def json_request(path: str, body: object) -> Request:
+    """A POST of JSON."""
+    return Request(path, json.dumps(body).encode())
+
+
+def jobs(body: object) -> Request:
+    """A request for a picture by the native API."""
+    return json_request("/api/v1/jobs", body)
+
+
+def noise_png(width: int, height: int) -> bytes:
+    """A PNG file of coloured noise: some 3 bytes a pixel."""
+    return png(Image.frombytes("RGB", (width, height), os.urandom(3 * width * height)))
+
+
+def flat_png(width: int, height: int) -> bytes:
+    """A small PNG file of many pixels of one transparent colour."""
+    return png(Image.new("RGBA", (width, height), (200, 30, 30, 128)))
+
+
+def png(image: Image.Image) -> bytes:
+    """The image as a PNG file."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def send(address: str, key: str, request: Request, *, until: Callable[[], bool] = lambda: False) -> int:
+    """The status of the answer, which is read until it ends or `until` is true; 0 if none came."""
+    method, headers = ("GET", {}) if request.body is None else ("POST", {"Content-Type": request.kind})
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
+    try:
+        connection.request(method, request.path, request.body, {"Authorization": f"Bearer {key}", **headers})
+        answer = connection.getresponse()
+        while not until() and answer.read1(65536):
+            pass
+        return answer.status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+@contextmanager
+def timed(figures: dict[str, Any], name: str, address: str, key: str) -> Iterator[None]:
+    """Time health checks and answers from memory during the block; raises RuntimeError if one is refused."""
+    requests = {"healthz": Request("/healthz", None), "hit": jobs({"prompt": "a red fox in the snow"})}
+    times: dict[str, list[float]] = {what: [] for what in requests}
+    refused, ended = list[int](), threading.Event()
+
+    def ask(what: str) -> None:
+        while not ended.wait(CHECK_SECONDS if what == "healthz" else 10 * CHECK_SECONDS):
+            started = time.perf_counter()
+            status = send(address, key, requests[what])
+            times[what].append(1000 * (time.perf_counter() - started))
+            if status != 200:
+                refused.append(status)
+
+    threads = [threading.Thread(target=ask, args=(what,)) for what in requests]
+    for thread in threads:
+        thread.start()
+    yield
+    ended.set()
+    for thread in threads:
+        thread.join()
+    figures |= {f"{name}: {what} p99 ms": percentile(taken, 99) for what, taken in times.items()}
+    if refused:
+        figures[f"{name}: others refused"] = Counter(refused)
+
+
+class GreedyUser:
+    """Sends requests at once, in a process of its own: here they would delay the stopwatch.
+
+    `statuses` counts the answers.
+    """
+
+    def __init__(self, address: str, key: str, requests: Sequence[Request]) -> None:
+        self.address, self.key, self.requests = address, key, requests
+        spawn = multiprocessing.get_context("spawn")
+        self.stopping, self.results = spawn.Event(), spawn.SimpleQueue()
+        self.process = spawn.Process(target=self.run)
+        self.statuses: Counter[int] = Counter()
+
+    def __enter__(self) -> "GreedyUser":
+        self.process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for the answers."""
+        if not self.statuses:
+            self.statuses = Counter(self.results.get())
+            self.process.join()
+
+    def run(self) -> None:
+        """Send each request by a thread of its own; those that are under way when the time is over are given up."""
+        statuses = [0] * len(self.requests)
+
+        def send_one(number: int) -> None:
+            statuses[number] = send(self.address, self.key, self.requests[number], until=self.stopping.is_set)
+
+        threads = [threading.Thread(target=send_one, args=(number,), daemon=True) for number in range(len(statuses))]
+        for thread in threads:
+            thread.start()
+        while not self.stopping.wait(0.2) and any(thread.is_alive() for thread in threads):
+            pass
+        self.results.put(statuses)
+
+
+def find_web(folder: Path) -> psutil.Process:
+    """The web process of the product that runs in the folder."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "web.main" in command and str(folder) in " ".join(process.environ().values()):
+            return process
+    raise RuntimeError("the web process was not found")
+
+
+@contextmanager
+def highest_memory(figures: dict[str, Any], name: str, process: psutil.Process) -> Iterator[None]:
+    """Note the most MiB that a process holds during the block, looking every 5 ms."""
+    ended, most = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal most
+        while not ended.wait(0.005):
+            most = max(most, process.memory_info().rss)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+    figures[f"{name}: web MiB at most"] = round(most / 2**20)
+
+
+if __name__ == "__main__":
+    main()
