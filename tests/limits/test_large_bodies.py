@@ -28,7 +28,7 @@ def test_a_large_value_is_shortened_in_a_moment(value: object) -> None:
     started = time.thread_time()
     text = shorten(value)
     assert len(text) <= 80 and text.endswith(("…", "...]"))
-    assert time.thread_time() - started < 0.01
+    assert time.thread_time() - started < 0.1
 
 
 @pytest.mark.parametrize(
