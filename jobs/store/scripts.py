@@ -403,10 +403,10 @@ local function follow_clock(prefix, now, worker, monotonic, lease_seconds)
 end
 """
 
-# ARGV: prefix, ttl, worker, its monotonic clock, lease seconds. Looks for paintings whose lease has run out. Cancelled
-# ones end; the others go back into the queue. If the worker reported no fault, it died, and each of its paintings
-# becomes a suspect. The attempt counts only if the painting was alone on the worker: among several, any one may have
-# killed it.
+# ARGV: prefix, ttl, worker, its monotonic clock, lease seconds. Looks for paintings whose lease has run out.
+# Cancelled ones end; the others go back into the queue. If the worker reported no fault, it died, and each of its
+# paintings becomes a suspect. The attempt counts only if the painting was alone on the worker: among several, any one
+# may have killed it.
 # Returns {painting, model, '1' if its worker died, painting, model …} of those in the queue.
 REQUEUE_EXPIRED = (
     CLOCK
