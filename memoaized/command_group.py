@@ -23,6 +23,4 @@ class CommandGroup(click.Group):
         except MemoError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            raise click.ClickException(
-                explain(error, error.filename or ctx.params.get("data") or Path.cwd())
-            ) from error
+            raise click.ClickException(explain(error, error.filename or Path.cwd())) from error

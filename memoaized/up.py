@@ -67,7 +67,14 @@ class Shutdown(Exception):
 
 def up(options: UpOptions, environment: Mapping[str, str]) -> int:
     """Run everything until it is stopped, and return the exit status. Raises BadSetup when it cannot start."""
-    data = options.data.resolve()
+    try:
+        return run_in(options.data.resolve(), options, environment)
+    except OSError as error:
+        raise BadSetup(explain(error, error.filename or options.data.resolve())) from error
+
+
+def run_in(data: Path, options: UpOptions, environment: Mapping[str, str]) -> int:
+    """Run everything with a data folder; raises BadSetup and OSError."""
     for folder in (data, data / "run", data / "secrets"):
         if note := close_folder(folder):
             print_line(note)
