@@ -26,7 +26,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ LOSSES = (  # what the results count that must be 0
     *("pictures_lost", "jobs_lost", "keys_lost", "labels_lost", "uploads_lost", "webhooks_lost"),
     *("deletions_lost", "doubles", "index_behind"),
 )
-JOB = {"width": 64, "height": 64, "steps": 2, "memo": "refresh"}
+JOB = {"width": 128, "height": 128, "steps": 2, "memo": "refresh"}
 
 
 def main() -> None:
@@ -107,6 +107,11 @@ class Receiver:
         self.url = f"http://{LOOPBACK}:{self.server.server_port}/"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def close(self) -> None:
+        """Stop."""
+        self.server.shutdown()
+        self.server.server_close()
+
 
 class PowerCuts:
     """Runs the product on a file system in `folder`, cuts its power and counts."""
@@ -119,6 +124,7 @@ class PowerCuts:
         self.number = 0  # of things done, which names them
         self.acknowledged = Acknowledged()
         self.results: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # of all that was acknowledged, by kind
 
     def run(self, text_folder: Path, cuts: int) -> dict[str, int]:
         """Make a file system, and cut the power `cuts` times; returns the results by name."""
@@ -144,8 +150,10 @@ class PowerCuts:
             self.results["webhooks_lost"] = self.count_webhooks_lost()
         finally:
             self.end(product)
-            self.receiver.server.shutdown()
-        return {name: self.results[name] for name in ("cuts", "starts", *LOSSES, "in_last_second", "oldest_lost_ms")}
+            self.receiver.close()
+        names = ("cuts", "starts", *LOSSES, "in_last_second", "oldest_lost_ms")
+        said = {f"{name}_acknowledged": count for name, count in self.counts.items()}
+        return {**{name: self.results[name] for name in names}, **said}
 
     def start(self) -> "subprocess.Popen[bytes] | None":
         """Start the product; None if it does not become ready."""
@@ -242,8 +250,10 @@ class PowerCuts:
 
     def note(self, notes: dict[str, float], name: str | None) -> str | None:
         """Note that something was acknowledged now; returns its name."""
-        if name:
+        if name and name not in notes:
             notes[name] = time.monotonic()
+            kind = next(kind.name for kind in fields(Acknowledged) if getattr(self.acknowledged, kind.name) is notes)
+            self.counts[kind] += 1
         return name
 
     def cut_power(self, product: "subprocess.Popen[bytes] | None") -> float:
@@ -355,14 +365,21 @@ class PowerCuts:
         return sum(count - 1 for count in prompts.values())
 
     def send(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON answer to a request, {} for an empty one; None if it was refused or did not arrive."""
+        """The JSON answer to a request, {} for an empty one; None if what it names is not there, or no answer came.
+
+        Raises RuntimeError if the request is refused: the bench would measure nothing.
+        """
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         kind = "image/png" if isinstance(body, bytes) else "application/json"
         request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.loads(answer.read() or b"{}")
-        except (urllib.error.URLError, OSError, ValueError):
+        except urllib.error.HTTPError as error:
+            if error.code in (404, 503):
+                return None
+            raise RuntimeError(f"{method} {path} was refused: {error.read().decode()}") from error
+        except (OSError, ValueError):
             return None
 
 

@@ -39,12 +39,24 @@ def test_losses_of_the_last_second_are_counted_apart(tmp_path, monkeypatch):
     counted = {name: bench.results[name] for name in ("pictures_lost", "jobs_lost", "in_last_second", "index_behind")}
     assert counted == {"pictures_lost": 1, "jobs_lost": 1, "in_last_second": 1, "index_behind": 2}
     assert bench.results["oldest_lost_ms"] == 750 and bench.acknowledged.webhooks == {"kept": cut - 20}
+    bench.receiver.close()
+
+
+def test_what_is_acknowledged_is_counted_by_its_kind_and_a_refused_request_ends_the_bench(tmp_path, monkeypatch):
+    bench = PowerCuts(tmp_path, tmp_path, random.Random(1))
+    bench.note(bench.acknowledged.keys, "ada")
+    bench.note(bench.acknowledged.keys, "ada")
+    bench.url = bench.receiver.url.rstrip("/")  # which knows no GET
+    assert bench.counts == {"keys": 1}
+    with pytest.raises(RuntimeError, match="GET /healthz was refused"):
+        bench.send("GET", "/healthz")
+    bench.receiver.close()
 
 
 def test_a_webhook_that_came_is_not_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(powercut, "WEBHOOK_SECONDS", 0)
     bench = PowerCuts(tmp_path, tmp_path, random.Random(1))
     bench.acknowledged.webhooks = {"came": 1.0, "lost": 2.0}
-    urllib.request.urlopen(urllib.request.Request(bench.receiver.url, b'{"id": "came"}'), timeout=10)
+    urllib.request.urlopen(urllib.request.Request(bench.receiver.url, b'{"id": "came"}'), timeout=10).close()
     assert bench.count_webhooks_lost() == 1
-    bench.receiver.server.shutdown()
+    bench.receiver.close()
