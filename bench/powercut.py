@@ -347,7 +347,7 @@ class PowerCuts:
     def labels(self) -> set[str]:
         """The wanted prompts of all labels."""
         with urllib.request.urlopen(f"{self.url}/api/v1/labels", timeout=30) as answer:
-            return {json.loads(line)["wanted"] for line in answer}
+            return {json.loads(line)["b"] for line in answer}
 
     def knows_job(self, job: str) -> bool:
         """Whether the product knows a job."""
@@ -376,7 +376,7 @@ class PowerCuts:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
-            if error.code in (404, 503):
+            if error.code in (404, 409, 503):  # 409: a user may label a picture only so often
                 return None
             raise RuntimeError(f"{method} {path} was refused: {error.read().decode()}") from error
         except (OSError, ValueError):
