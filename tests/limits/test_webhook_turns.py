@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from jobs.queue import Queue
 from jobs.store.job_store import JobStore
-from jobs.webhooks.deliveries import LEASE_SECONDS, MOST_UNDER_WAY, Webhook, Webhooks
+from jobs.webhooks.deliveries import MOST_UNDER_WAY, Webhook, Webhooks
 from jobs.webhooks.receivers import Receivers
 from jobs.webhooks.signature import derive_secret, generate_secret, signature_headers
 from memo import Recipe

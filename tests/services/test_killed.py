@@ -10,7 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from jobs.store.connection import open_connection
 from memo import read_png
+from memoaized.redis_server import read_redis_url
 from memoaized.up import responds_ok
 from tests.real import alive, running_stack, wait_for
 
@@ -63,28 +65,30 @@ def two_workers(tmp_path_factory, tiny_models):
         yield stack
 
 
-def workers_by_prompt(stack) -> dict[str, str]:
-    """Return the worker that painted each prompt, by the log."""
-    lines = [line for line in stack.lines if "painting" in line and ", attempt " in line]
-    return {line.split("'")[1]: line.split("|")[0].strip() for line in lines}
+def attempts(stack, job: dict) -> list[tuple[str, str]]:
+    """Return the worker and the number of each attempt at a job, by the log."""
+    connection = open_connection(read_redis_url(stack.data / "run"))
+    painting = connection.redis.hget(f"{connection.prefix}job:{job['id']}", "painting")
+    connection.redis.close()
+    lines = [line for line in stack.lines if f"painting {painting}" in line and ", attempt " in line]
+    return [(line.split("|")[0].strip(), line.rsplit("attempt ", 1)[1]) for line in lines]
 
 
 def test_two_workers_share_the_load(two_workers):
     wait_for(lambda: two_workers.lines and "workers" in call(two_workers, "GET", "/healthz")["services"])
     jobs = [submit(two_workers, f"load {number}", steps=20, **SLOW) for number in range(6)]
     assert [finish(two_workers, job)["state"] for job in jobs] == ["done"] * 6
-    assert {workers_by_prompt(two_workers)[f"load {number}"] for number in range(6)} == {"worker-1", "worker-2"}
+    assert {attempts(two_workers, job)[0][0] for job in jobs} == {"worker-1", "worker-2"}
 
 
 def test_a_job_whose_worker_is_killed_is_done_once_by_another(two_workers):
     job = submit(two_workers, "killed in the middle", steps=50, **SLOW)
     wait_for(lambda: find_job(two_workers, job)["step"] > 2)
-    victim = workers_by_prompt(two_workers)["killed in the middle"]
+    [(victim, _)] = attempts(two_workers, job)
     os.kill(child_pids(two_workers)[victim], signal.SIGKILL)
     done = finish(two_workers, job)
     assert done["state"] == "done" and done["picture"]["prompt"] == "killed in the middle"
-    attempts = [line for line in two_workers.lines if "'killed in the middle', attempt" in line]
-    assert [line.rsplit("attempt ", 1)[1] for line in attempts] == ["1", "2"]
+    assert [number for _, number in attempts(two_workers, job)] == ["1", "2"]
     listed = call(two_workers, "GET", "/api/v1/pictures?limit=100")["pictures"]
     assert [picture["prompt"] for picture in listed].count("killed in the middle") == 1
     wait_for(lambda: any(f"{victim} ended with status -9; restarting it" in line for line in two_workers.lines))
