@@ -18,6 +18,7 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   workers                     hash    what each worker said with its last heartbeat
   workers:seen                zset    workers by the time of their last heartbeat
   clocks                      hash    by worker: the clock of Redis and its own monotonic one, when it last looked
+  quiet-until                 string  the time until which no lease runs out, since a clock was set
   counts                      hash    totals since the beginning
   counts:minute:<minute>      hash    the same for one minute since 1970
   costs                       hash    seconds, joules and number of paintings of one model, size and number of steps
@@ -45,11 +46,17 @@ Every change of a painting is published on the channel painting:<id>.
 Leases, silence and ages go by the clock of Redis (TIME), since the clocks of machines differ and may be set.
 """
 
-# The time by the clock of Redis: seconds since 1970 as text, to the microsecond.
+# The time by the clock of Redis: seconds since 1970 as text, to the microsecond. Times to come in a sorted set of
+# events are from before the clock was set back, and count as now.
 CLOCK = """
 local function clock()
   local time = redis.call('TIME')
   return time[1]..'.'..string.format('%06d', time[2])
+end
+local function count_as_now(set, now)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', set, '('..now, '+inf')) do
+    redis.call('ZADD', set, now, member)
+  end
 end
 """
 
@@ -226,6 +233,7 @@ CLAIM = (
     + """
 local prefix, token, ttl, worker, patience = ARGV[1], ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local now = clock()
+count_as_now(prefix..'served', now)
 local running, busy, isolated = {}, false, false
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
   local fields = redis.call('HMGET', prefix..'painting:'..id, 'user', 'worker', 'suspect')
@@ -372,34 +380,25 @@ return requeue(p, id, prefix)
 """
 )
 
-# Moves all leases by as much as the clock of Redis has jumped since this worker last looked, compared with the
-# worker's monotonic clock; `shifted` is the sum of all such moves, so that each jump moves the leases once. A lease
-# that ends later than a new one would (the clock was set back while no worker looked) ends like a new one.
+# Whether this worker may take leases for run out now. If the clock of Redis has gone on by more than the worker's
+# monotonic clock since it last looked, the clock was set forward or the machine was suspended, and nobody's lease is
+# taken for run out until every worker has had the time to renew its own. A lease that ends later than a new one would
+# (the clock was set back) ends like a new one.
 FOLLOW_CLOCK = """
-local function fields_of(hash)
-  local reply, fields = redis.call('HGETALL', hash), {}
-  for i = 1, #reply, 2 do fields[reply[i]] = reply[i + 1] end
-  return fields
-end
 local function follow_clock(prefix, now, worker, monotonic, lease_seconds)
-  local clocks, leases, jump = prefix..'clocks', prefix..'leases', 0
-  local shifted = tonumber(redis.call('HGET', clocks, 'shifted') or 0)
+  local clocks, quiet, latest = prefix..'clocks', prefix..'quiet-until', now + math.max(lease_seconds, 0) + 1
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix..'leases', '('..latest, '+inf')) do
+    redis.call('ZADD', prefix..'leases', latest, id)
+  end
+  local quiet_until = math.min(redis.call('GET', quiet) or 0, latest)
   local last = redis.call('HGET', clocks, worker)
   if last then
-    local at, monotonic_then, shifted_then = string.match(last, '(%S+) (%S+) (%S+)')
-    jump = (now - at) - (monotonic - monotonic_then) - (shifted - shifted_then)
+    local at, monotonic_then = string.match(last, '(%S+) (%S+)')
+    if (now - at) - (monotonic - monotonic_then) >= 2 then quiet_until = latest end
   end
-  if math.abs(jump) < 2 then jump = 0 end
-  local scores = redis.call('ZRANGE', leases, 0, -1, 'WITHSCORES')
-  for i = 1, #scores, 2 do
-    local ends = math.min(scores[i + 1] + jump, now + math.max(lease_seconds, 0) + 1)
-    if ends ~= tonumber(scores[i + 1]) then redis.call('ZADD', leases, ends, scores[i]) end
-  end
-  for other, seen in pairs(fields_of(clocks)) do
-    if other ~= 'shifted' and now - string.match(seen, '%S+') > 3600 then redis.call('HDEL', clocks, other) end
-  end
-  shifted = string.format('%.6f', shifted + jump)
-  redis.call('HSET', clocks, worker, now..' '..monotonic..' '..shifted, 'shifted', shifted)
+  redis.call('HSET', clocks, worker, now..' '..monotonic)
+  redis.call('SET', quiet, quiet_until, 'EX', 3600)
+  return tonumber(now) >= quiet_until
 end
 """
 
@@ -415,8 +414,9 @@ REQUEUE_EXPIRED = (
     + FOLLOW_CLOCK
     + """
 local prefix, now, on_worker, requeued = ARGV[1], clock(), {}, {}
-follow_clock(prefix, now, ARGV[3], ARGV[4], tonumber(ARGV[5]))
+local may_requeue = follow_clock(prefix, now, ARGV[3], ARGV[4], tonumber(ARGV[5]))
 redis.call('EXPIRE', prefix..'clocks', ARGV[2])
+if not may_requeue then return requeued end
 for _, id in ipairs(redis.call('ZRANGE', prefix..'leases', 0, -1)) do
   local worker = redis.call('HGET', prefix..'painting:'..id, 'worker') or ''
   on_worker[worker] = on_worker[worker] or {}
@@ -474,15 +474,12 @@ return 1
 """
 )
 
-# ARGV: prefix, worker, facts as JSON, ttl. Notes a heartbeat. Those of a time to come are from before the clock was
-# set back, and count as of now.
+# ARGV: prefix, worker, facts as JSON, ttl. Notes a heartbeat.
 BEAT = (
     CLOCK
     + """
 local prefix, now = ARGV[1], clock()
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', prefix..'workers:seen', '('..now, '+inf')) do
-  redis.call('ZADD', prefix..'workers:seen', now, worker)
-end
+count_as_now(prefix..'workers:seen', now)
 redis.call('HSET', prefix..'workers', ARGV[2], ARGV[3])
 redis.call('ZADD', prefix..'workers:seen', now, ARGV[2])
 redis.call('EXPIRE', prefix..'workers', ARGV[4])
@@ -495,9 +492,9 @@ WORKERS = (
     CLOCK
     + """
 local prefix = ARGV[1]
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', prefix..'workers:seen', '-inf', clock() - ARGV[2])) do
-  redis.call('HDEL', prefix..'workers', worker)
-  redis.call('ZREM', prefix..'workers:seen', worker)
+redis.call('ZREMRANGEBYSCORE', prefix..'workers:seen', '-inf', clock() - ARGV[2])
+for _, worker in ipairs(redis.call('HKEYS', prefix..'workers')) do
+  if not redis.call('ZSCORE', prefix..'workers:seen', worker) then redis.call('HDEL', prefix..'workers', worker) end
 end
 return redis.call('HGETALL', prefix..'workers')
 """

@@ -46,9 +46,10 @@ def set_redis_ahead(job_store, seconds):
         for member, score in redis.zrange(PREFIX + name, 0, -1, withscores=True):
             redis.zadd(PREFIX + name, {member: score - seconds})
     for worker, text in redis.hgetall(PREFIX + "clocks").items():
-        if worker != "shifted":
-            at, *others = text.split()
-            redis.hset(PREFIX + "clocks", worker, " ".join([f"{float(at) - seconds:.6f}", *others]))
+        at, monotonic = text.split()
+        redis.hset(PREFIX + "clocks", worker, f"{float(at) - seconds:.6f} {monotonic}")
+    if quiet_until := redis.get(PREFIX + "quiet-until"):
+        redis.set(PREFIX + "quiet-until", float(quiet_until) - seconds)
 
 
 @pytest.mark.parametrize("seconds", [20, 3600, -20, -3600])
@@ -90,12 +91,56 @@ def test_a_jump_of_the_clock_of_redis_while_painting_costs_no_attempt(
     set_redis_ahead(job_store, seconds)
     assert other_worker.claims.requeue_expired() == []
     assert job_store.claims.requeue_expired() == []
-    redis = job_store.connection.redis
-    left = redis.zscore(PREFIX + "leases", job.painting) - time.time()
-    assert claims.LEASE_SECONDS - 2 < left <= claims.LEASE_SECONDS + 2
     assert job_store.claims.renew(claim) and other_worker.claims.requeue_expired() == []
+    left = job_store.connection.redis.zscore(PREFIX + "leases", job.painting) - time.time()
+    assert claims.LEASE_SECONDS - 2 < left <= claims.LEASE_SECONDS + 2
     picture, _ = painted(claim.recipe, seed=claim.recipe.seed)
     assert job_store.progress.complete(claim, picture)
+
+
+@pytest.mark.parametrize("seconds", [20, 3600])
+def test_a_worker_that_was_suspended_takes_nothing_from_the_others_however_often_it_looks(
+    claimed, job_store, other_worker, monkeypatch, seconds
+):
+    _, claim = claimed
+    real, behind = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: real() - behind)
+    for behind in (0.0, seconds, seconds):
+        assert other_worker.claims.requeue_expired() == []
+        normal, behind = behind, 0.0
+        assert job_store.claims.requeue_expired() == [] and job_store.claims.renew(claim)
+        behind = normal
+    assert job_store.claims.renew(claim) and claim.attempt == 1
+
+
+def test_a_dead_workers_painting_is_taken_back_a_lease_after_the_clock_jumped(claimed, job_store, monkeypatch):
+    monkeypatch.setattr(claims, "LEASE_SECONDS", -0.5)  # plus a second: it has run out half a second later
+    job_store.claims.requeue_expired()
+    set_redis_ahead(job_store, 3600)
+    assert job_store.claims.requeue_expired() == []
+    time.sleep(1.2)
+    assert job_store.claims.requeue_expired() == ["stickers"]
+
+
+def test_a_user_served_before_the_clock_was_set_back_does_not_wait_for_all_others(job_store, recipe):
+    for number in range(6):
+        user, prompt = ("ada", "bob")[number % 2], f"fox {number}"
+        job_store.submissions.open_job(replace(recipe, prompt=prompt), reason="", scope="shared", user=user)
+
+    def paint_next():
+        claim = job_store.claims.claim("stickers")
+        job_store.progress.fail(claim, "x")
+        return claim.user
+
+    first, redis = paint_next(), job_store.connection.redis
+    redis.zadd(PREFIX + "served", {first: time.time() + 3600})
+    assert paint_next() != first and paint_next() == first
+
+
+def test_a_worker_without_a_time_of_its_last_heartbeat_is_gone(job_store):
+    job_store.connection.redis.hset(PREFIX + "workers", "of an older version", "{}")
+    job_store.heartbeats.beat("here", {})
+    assert set(job_store.heartbeats.workers()) == {"here"}
 
 
 def test_a_clock_that_was_set_back_while_nobody_looked_delays_a_dead_workers_painting_by_one_lease(
