@@ -54,6 +54,7 @@ TAKE = (
     + """
 local prefix, now, most = ARGV[1], clock(), tonumber(ARGV[3])
 local due, taken, served = prefix..'webhooks', prefix..'webhooks-taken', prefix..'served:webhooks'
+count_as_now(served, now)
 local function lane_of(id) return redis.call('HGET', prefix..'webhook:'..id, 'lane') or ':' end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1000)) do
   redis.call('ZREM', due, id)
@@ -61,6 +62,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 10
   redis.call('SADD', prefix..'webhooks-lanes', lane_of(id))
 end
 redis.call('ZREMRANGEBYSCORE', taken, '-inf', now)
+redis.call('ZREMRANGEBYSCORE', taken, '('..now + ARGV[2], '+inf')  -- from before the clock was set back
 redis.call('ZREMRANGEBYSCORE', served, '-inf', now - ARGV[4])
 local busy = {}
 for _, id in ipairs(redis.call('ZRANGE', taken, 0, -1)) do
