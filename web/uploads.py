@@ -34,9 +34,12 @@ def large_body(limit: int, *, kept: bool = True) -> Iterator[None]:
         yield
 
 
-def read_upload(data: bytes) -> bytes:
-    """A PNG, JPEG or WebP picture as an initial image, a small PNG; raises BadRecipe."""
-    with upload_turn():
+def read_upload(data: bytes, *, is_ours: bool = False) -> bytes:
+    """A PNG, JPEG or WebP picture as an initial image, a small PNG; raises BadRecipe.
+
+    A picture that is ours was painted here, and is no upload for which its user would be charged.
+    """
+    with upload_turn(kept=not is_ours):
         return read_init_image(data)
 
 
@@ -78,7 +81,8 @@ def resolve_init_image(recipe: Recipe) -> Recipe:
     if memory().has_init_image(recipe.init_image, current_user().scope):
         return replace(recipe, init_image=touch(recipe.init_image))
     try:
-        return replace(recipe, init_image=keep_upload(read_image(recipe.init_image)))
+        picture = read_image(recipe.init_image)
+        return replace(recipe, init_image=keep_png(read_upload(picture, is_ours=True)))
     except Forgotten as error:
         remedy = "upload the image first, or name a remembered picture by its key"
         raise BadRecipe("init_image", recipe.init_image, remedy) from error

@@ -51,18 +51,18 @@ def register(app: Flask) -> None:
 
 @contextmanager
 def upload_turn(*, kept: bool = True) -> Iterator[None]:
-    """Charge the user for an upload if it will be `kept`, and wait for a turn to read it.
+    """Wait for a turn to read an upload, and charge the user for it if it will be `kept`.
 
     A turn inside a turn is the same one. Raises TooManyRequests or Unavailable.
     """
     if g.get("has_turn"):
         yield
         return
-    if kept:
-        charge_upload()
     hold_thread()
     gate: Gate = current_app.extensions["uploads"]
     with gate.turn(name_caller()):
+        if kept:
+            charge_upload()
         g.has_turn = True
         try:
             yield

@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 SIGN_IN_RATE = "20/minute"  # for one address
 TIMEOUT_SECONDS = 3  # for the Redis that holds the counts
 WRITING_METHODS = ("POST", "PUT", "PATCH", "DELETE")
+UPLOAD = "init_images.upload"
 CHARGED_WITH_PICTURES = (  # these count when their request has been checked, once for all of its pictures
-    *("api.create_job", "api.create_variation", "init_images.upload", "create.submit", "job.variation", "job.retry"),
+    *("api.create_job", "api.create_variation", UPLOAD, "create.submit", "job.variation", "job.retry"),
     *("openai.generate", "openai.edit", "a1111.txt2img", "a1111.img2img", "horde.generate"),
 )
 UNCHARGED = (  # these relieve the server, only read, or are limited by address
@@ -103,8 +104,12 @@ def charge_request(*, dry_run: bool = False) -> None:
 
 
 def charge_upload() -> None:
-    """Count one upload: a key may upload as many pictures a day as it may request. Raises TooManyRequests."""
-    charge_request()
+    """Count one upload: a key may upload as many pictures a day as it may request. Raises TooManyRequests.
+
+    A request for pictures counts towards the rate by its pictures.
+    """
+    if request.endpoint == UPLOAD:
+        charge_request()
     charge_daily("uploads", 1)
 
 
