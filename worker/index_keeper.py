@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from jobs.store.backlog import Unindexed
 from jobs.store.job_store import JobStore
-from memo import BadKey, Forgotten, Memory
+from memo import BadKey, Forgotten, Memory, Picture, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +59,28 @@ class IndexKeeper:
         if not (entries := self.backlog.unindexed()):
             return False
         known = self.memory.index.known({entry.key for entry in entries})
-        lost = [entry for entry in entries if entry.key not in known and not self.index(entry.key)]
-        durable = self.find_durable(entries)
+        lost, unreadable = list[Unindexed](), list[Unindexed]()
+        for entry in (entry for entry in entries if entry.key not in known):
+            try:
+                picture = self.memory.picture(entry.key)
+            except (Forgotten, BadKey) as error:
+                log.warning("backlog: %s cannot be indexed any more: %s", entry.key, error)
+                lost.append(entry)
+            except Unavailable as error:
+                log.warning("backlog: %s cannot be read now and comes last: %s", entry.key, error)
+                unreadable.append(entry)
+            else:
+                self.index(picture)
+        durable = self.find_durable([entry for entry in entries if entry not in unreadable])
         self.backlog.remove_unindexed([*durable, *(entry for entry in lost if entry not in durable)])
+        self.backlog.postpone(unreadable)
         return bool(durable)
 
-    def index(self, key: str) -> bool:
-        """Index a picture; False if it was deleted or its file is damaged."""
-        try:
-            self.memory.index_picture(self.memory.picture(key))
-        except (Forgotten, BadKey) as error:
-            log.warning("backlog: %s cannot be indexed any more: %s", key, error)
-            return False
-        return True
+    def index(self, picture: Picture) -> None:
+        """Index a picture, unless it is deleted meanwhile: a deletion removes it from the index before the store."""
+        self.memory.index_picture(picture)
+        if not self.memory.has(picture.key):
+            self.memory.index.remove(picture.key)
 
     def find_durable(self, entries: Sequence[Unindexed]) -> list[Unindexed]:
         """Those of the entries, all indexed by now, that are on the index's disk."""

@@ -63,6 +63,18 @@ class Backlog:
                 pipe.hincrby(self.prefix + "index", "missing", -missing)
             pipe.execute()
 
+    def postpone(self, entries: Sequence[Unindexed]) -> None:
+        """Move pictures to the end of the backlog."""
+        if not entries:
+            return
+        with redis_errors():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.xdel(self.prefix + "unindexed", *(entry.entry for entry in entries))
+            for entry in entries:
+                missing = {"missing": 1} if entry.is_missing else {}
+                pipe.xadd(self.prefix + "unindexed", {"key": entry.key, **missing})
+            pipe.execute()
+
     def seconds_old(self, entries: Sequence[Unindexed]) -> list[float]:
         """The age of each entry, by the clock of Redis."""
         with redis_errors():

@@ -182,3 +182,39 @@ def test_two_workers_do_not_index_the_same_pictures(index_keeper, job_store, mem
     index_keeper.run_round()
     other.run_round()
     assert memory.index.count() == 1 and not memory.compare_index().missing
+
+
+def test_a_picture_that_cannot_be_read_does_not_hold_up_the_others(
+    index_keeper, job_store, memory, keep, monkeypatch
+):
+    pictures = [keep(seed) for seed in range(3)]
+    real = memory.store.get
+
+    def get(name):
+        if pictures[0].key in name:
+            raise Unavailable("input/output error")
+        return real(name)
+
+    monkeypatch.setattr(memory.store, "get", get)
+    job_store.backlog.add_missing([picture.key for picture in pictures], stored=3)
+    index_keeper.compare_at = float("inf")
+    index_keeper.run_round()
+    assert [memory.index.get(picture.key) is not None for picture in pictures] == [False, True, True]
+    assert keys(job_store) == [pictures[0].key] and job_store.backlog.index_state() == (3, 1)
+    monkeypatch.undo()
+    index_keeper.run_round()
+    assert memory.index.get(pictures[0].key) and keys(job_store) == [] and job_store.backlog.index_state() == (3, 0)
+
+
+def test_a_picture_deleted_while_it_is_indexed_leaves_no_words(index_keeper, job_store, memory, keep, monkeypatch):
+    picture, real = keep(1), memory.index_picture
+
+    def index_picture(picture):
+        memory.forget(picture.key)
+        real(picture)
+
+    monkeypatch.setattr(memory, "index_picture", index_picture)
+    job_store.backlog.add_missing([picture.key], stored=1)
+    index_keeper.compare_at = float("inf")
+    index_keeper.run_round()
+    assert memory.index.get(picture.key) is None and keys(job_store) == []
