@@ -60,7 +60,7 @@ class Points:
     def __init__(self, client: QdrantClient, collection: str, dimension: int) -> None:
         self.client, self.collection, self.dimension = client, collection, dimension
         self.rest = open_rest(client)
-        self.is_created = False
+        self.is_created, self.can_flush = False, True
         self.lock = threading.Lock()
 
     def upsert(self, *points: tuple[str, Vector, dict[str, Any]]) -> None:
@@ -140,15 +140,18 @@ class Points:
 
     def flush(self) -> bool:
         """Write all points to the server's disk; False if this server cannot be asked to, as Qdrant's own cannot."""
-        if not self.rest:
-            return True
+        if not self.rest or not self.can_flush:
+            return self.can_flush
         try:
             with self.created_collection():
                 self.rest.send("POST", self.collection, "/flush", {})
         except Unavailable as error:
-            if isinstance(error.__cause__, UnexpectedResponse) and error.__cause__.status_code in (404, 405):
-                return False
-            raise
+            if not is_unknown(error):
+                raise
+            with translate_errors():
+                self.is_created = self.client.collection_exists(self.collection)
+            self.can_flush = not self.is_created  # it is the request that the server does not know
+            return False
         return True
 
     def keys(self) -> Iterator[str]:
@@ -242,6 +245,11 @@ def field_equals(name: str, value: Any) -> models.Condition:
 def has_id(ids: Collection[str]) -> Conditions | None:
     """The condition that a point has one of these ids; None for no ids."""
     return [models.HasIdCondition(has_id=[str(UUID(id)) for id in ids])] if ids else None
+
+
+def is_unknown(error: Exception) -> bool:
+    """Whether a server answered that it does not know what was asked for."""
+    return isinstance(error.__cause__, UnexpectedResponse) and error.__cause__.status_code in (404, 405)
 
 
 def settings_key(recipe: Recipe, scope: str) -> str:
