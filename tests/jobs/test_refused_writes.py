@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -20,6 +21,7 @@ REFUSALS = {  # what makes Redis refuse, and what ends that
     "full": ({"maxmemory": "1"}, {"maxmemory": "0"}),
     "a replica": ({"replicaof": "127.0.0.1 1"}, {"replicaof": "no one"}),
     "too few replicas": ({"min-replicas-to-write": "3"}, {"min-replicas-to-write": "0"}),
+    "a failed snapshot": ({"save": "3600 1", "bgsave": "fails"}, {"save": ""}),  # MISCONF
 }
 
 
@@ -45,7 +47,21 @@ def refusing(server, kind):
 
 def configure(client, settings):
     for name, value in settings.items():
-        client.execute_command("REPLICAOF", *value.split()) if name == "replicaof" else client.config_set(name, value)
+        if name == "replicaof":
+            client.execute_command("REPLICAOF", *value.split())
+        elif name == "bgsave":
+            fail_to_save(client)
+        else:
+            client.config_set(name, value)
+
+
+def fail_to_save(client):
+    """Let a snapshot fail: a folder is where its file belongs."""
+    (Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"] / "in the way").mkdir(
+        parents=True, exist_ok=True
+    )
+    client.bgsave()
+    wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
 
 
 @pytest.fixture
