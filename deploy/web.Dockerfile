@@ -63,6 +63,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp memoaized 
 USER 10001:10001
 WORKDIR /opt/memoaized
 ENV HOME=/tmp \
+    MALLOC_ARENA_MAX=2 \
     MEMO_EMBEDDING_CACHE=/opt/memoaized/embeddings \
     MEMO_TEXT_FOLDER=/opt/memoaized/text \
     ORT_DISABLE_TELEMETRY=1 \

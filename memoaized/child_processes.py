@@ -1,25 +1,34 @@
 """Child processes of `memoaized up`: they end when it dies, and their output is forwarded."""
 
+import contextlib
+import os
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 from index_server.die_with_parent import tie_to_parent
 
+NICENESS = 10  # of processes in the background
+
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A process that `memoaized up` runs. A replaceable one is restarted when it dies; any other ends everything."""
+    """A process that `memoaized up` runs. A replaceable one is restarted when it dies; any other ends everything.
+
+    One in the background has the CPU only while the others leave it.
+    """
 
     name: str
     command: list[str]
     environment: Mapping[str, str]
     grace: float  # seconds between SIGTERM and SIGKILL
     replaceable: bool = False
+    in_background: bool = False
     process: subprocess.Popen[str] | None = None
     deaths: list[float] = field(default_factory=list)  # times of recent deaths, by time.monotonic()
 
@@ -38,6 +47,8 @@ class ChildProcess:
             errors="replace",
             start_new_session=True,
         )
+        if self.in_background:
+            lower_priority(self.process.pid)
         threading.Thread(target=forward_lines, args=(self.name, self.process, log), daemon=True).start()
 
     @property
@@ -59,6 +70,13 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def lower_priority(pid: int) -> None:
+    """Lower the priority of a process and of its session, among which Linux shares the CPU first (sched(7))."""
+    with contextlib.suppress(OSError):  # it has ended, or this system has no such priorities
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS))
 
 
 def forward_lines(name: str, process: subprocess.Popen[str], log: Callable[[str, str], None]) -> None:

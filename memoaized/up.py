@@ -33,6 +33,8 @@ from .child_processes import ChildProcess, end_leftovers, started_at, wait_until
 from .private_folder import close_folder
 from .redis_server import RedisPlan, find_redis, plan_redis
 
+# glibc keeps freed memory in an arena for each core and eight more; the threads of web read large pictures in turn
+WEB_ALLOCATION = {"MALLOC_ARENA_MAX": "2"}
 LOOPBACK = "127.0.0.1"  # where everything listens, except web if --host is given
 WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # addresses that stand for all, and the loopback address of each
 PROCESSES = "processes.json"  # in the folder `run`: what the next start ends if this one is killed
@@ -165,8 +167,11 @@ class Supervisor:
         return [
             ChildProcess("redis", self.redis.command, env, grace=10),
             ChildProcess("index", index, env, grace=10),
-            ChildProcess("web", web, env, grace=8),
-            *(ChildProcess(name, [*worker, f"{name}@%h"], env, grace=20, replaceable=True) for name in names),
+            ChildProcess("web", web, {**env, **WEB_ALLOCATION}, grace=8),
+            *(
+                ChildProcess(name, [*worker, f"{name}@%h"], env, grace=20, replaceable=True, in_background=True)
+                for name in names
+            ),
         ]
 
     def environment(self, environment: Mapping[str, str], index_port: int) -> dict[str, str]:
