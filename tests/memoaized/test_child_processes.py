@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from memoaized.child_processes import ChildProcess, end_leftovers, started_at, wait_until
+from memoaized.child_processes import NICENESS, ChildProcess, end_leftovers, started_at, wait_until
 from tests.real import alive, wait_for
 
 
@@ -89,3 +89,10 @@ def test_only_the_recorded_processes_of_an_earlier_run_are_ended(start):
 def test_waiting_ends_with_success_or_at_the_time_limit():
     assert wait_until(lambda: True, seconds=1, interval=0.01, check=lambda: None)
     assert not wait_until(lambda: False, seconds=0.05, interval=0.01, check=lambda: None)
+
+
+def test_a_process_in_the_background_and_its_threads_have_a_low_priority(start, lines):
+    code = "import os, threading; threading.Thread(target=lambda: print(os.getpriority(os.PRIO_PROCESS, 0))).start()"
+    start(python_process(f"import time; time.sleep(0.3); {code}; time.sleep(30)", in_background=True))
+    wait_for(lambda: lines)
+    assert lines == [str(NICENESS)]

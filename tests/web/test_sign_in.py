@@ -290,7 +290,7 @@ def test_a_session_ends_thirty_days_after_it_was_last_used(signed_in, job_store)
 @pytest.mark.parametrize("path", ["/gallery/events", "/api/v1/jobs/JOB/events"])
 @pytest.mark.parametrize("end", ["key removed", "signed out"])
 def test_an_open_stream_ends_with_its_key_and_with_its_session(signed_in, keys, job_store, monkeypatch, path, end):
-    monkeypatch.setattr("web.streams.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("web.limits.long_requests.RECHECK_SECONDS", 0.0)
     monkeypatch.setattr("web.pages.gallery.HEARTBEAT_SECONDS", 0.2)
     token = re.search(TOKEN, signed_in.get("/").text)[1]
     job = signed_in.post("/api/v1/jobs", json=FOX, headers={"X-CSRF-Token": token}).json["id"]
@@ -306,7 +306,7 @@ def test_an_open_stream_ends_with_its_key_and_with_its_session(signed_in, keys, 
 
 
 def test_a_stream_goes_on_while_its_key_is_valid(guarded, client_for, monkeypatch):
-    monkeypatch.setattr("web.streams.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("web.limits.long_requests.RECHECK_SECONDS", 0.0)
     monkeypatch.setattr("web.pages.gallery.HEARTBEAT_SECONDS", 0.1)
     stream = client_for(guarded, "ada").get("/gallery/events")
     assert [next(stream.response) for _ in range(3)][1:] == [b": still here\n\n"] * 2
