@@ -17,6 +17,7 @@ from .auth import current_user
 from .extensions import job_store, memory
 from .json_body import LARGEST_BODY
 from .limits.decoding import upload_turn
+from .limits.rates import charge
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5; Android writes it, and leaves out the padding
 WHITE_SPACE = b" \t\r\n"
@@ -35,10 +36,12 @@ def large_body(limit: int, *, kept: bool = True) -> Iterator[None]:
 
 
 def read_upload(data: bytes, *, is_ours: bool = False) -> bytes:
-    """A PNG, JPEG or WebP picture as an initial image, a small PNG; raises BadRecipe.
+    """A PNG, JPEG or WebP picture as an initial image, a small PNG; raises BadRecipe or TooManyRequests.
 
-    A picture that is ours was painted here, and is no upload for which its user would be charged.
+    A picture that is ours was painted here: it is no upload that counts, but is read only while the quota lasts.
     """
+    if is_ours:
+        charge(1, dry_run=True)
     with upload_turn(kept=not is_ours):
         return read_init_image(data)
 

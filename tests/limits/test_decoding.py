@@ -133,7 +133,7 @@ def test_an_upload_is_charged_before_it_is_decoded(
     assert not decoded
 
 
-def test_a_painted_picture_that_another_starts_from_is_charged_before_it_is_decoded(
+def test_a_painted_picture_that_another_starts_from_is_decoded_only_within_the_quota(
     serve: Serve,
     client_for: ClientFor,
     remember: Callable[..., Picture],
@@ -145,6 +145,22 @@ def test_a_painted_picture_that_another_starts_from_is_charged_before_it_is_deco
     ada = client_for(serve(), "ada", daily=0, scope="shared")
     body = {"prompt": "a", "width": 64, "height": 64, "init_image": remember(recipe).key}
     assert ada.post("/api/v1/jobs", json=body).status_code == 429 and not decoded
+
+
+def test_what_is_refused_before_it_is_read_counts_for_nothing(serve: Serve, client_for: ClientFor) -> None:
+    ada = client_for(app := serve(rate="2/hour", long_requests="1"), "ada")
+    file = encoded(Image.new("RGB", (64, 64)), "PNG")
+    with ada.get("/gallery/events"):
+        assert [ada.post("/api/v1/init-images", data=file).status_code for _ in range(3)] == [429] * 3
+    assert not app.extensions["long_requests"].by_user
+    assert [ada.post("/api/v1/init-images", data=file).status_code for _ in range(3)] == [201, 201, 429]
+
+
+def test_a_request_for_a_picture_that_starts_from_an_upload_counts_once(serve: Serve, client_for: ClientFor) -> None:
+    ada = client_for(serve(rate="2/hour"), "ada")
+    source = base64.b64encode(encoded(Image.new("RGB", (64, 64)), "PNG")).decode()
+    body = {"prompt": "a red fox", "params": {"width": 64, "height": 64}, "source_image": source}
+    assert [ada.post("/api/v2/generate/async", json=body).status_code for _ in range(3)] == [202, 202, 429]
 
 
 def test_two_uploads_are_read_at_once_and_only_one_of_a_user() -> None:

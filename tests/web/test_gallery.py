@@ -236,7 +236,7 @@ def test_the_limit_on_open_streams_counts_all_kinds_together(serve: Serve, clien
     for path in ("/gallery/events", job):
         refused = ada.get(path)
         assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
-        assert "at most 3 requests" in refused.text
+        assert "at most 3 may stream or wait at once" in refused.text
     assert ada.head("/gallery/events").status_code == 429
     bobs_stream = bob.get("/gallery/events")
     assert bobs_stream.status_code == 200

@@ -55,7 +55,7 @@ def check_limit(requests: list[Callable[[], bool]], limit: int) -> None:
     """Raise TooManyRequests for a user who has `limit` requests, or twice as many with those whose client is gone."""
     if len(requests) >= 2 * limit or sum(not is_gone() for is_gone in requests) >= limit:
         raise TooManyRequests(
-            f"at most {limit} requests of one user may stream or wait at once: close one, or poll instead",
+            f"of one user's requests, at most {limit} may stream or wait at once: close one, or poll instead",
             retry_after=RETRY_SECONDS,
         )
 
