@@ -22,7 +22,7 @@ from .signature import derive_secret
 
 RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0)  # before each further attempt; after the last there is none
 MOST_UNDER_WAY = 2  # deliveries of one user at once, all workers together
-TURN_SECONDS = 3600  # for which a user's last turn is remembered
+TURN_SECONDS = 3600  # how long a user's last turn is remembered
 LEASE_SECONDS = 60.0  # much longer than a delivery may take
 NATIVE, HORDE = "native", "horde"
 
@@ -62,7 +62,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 10
   redis.call('SADD', prefix..'webhooks-lanes', lane_of(id))
 end
 redis.call('ZREMRANGEBYSCORE', taken, '-inf', now)
-redis.call('ZREMRANGEBYSCORE', taken, '('..now + ARGV[2], '+inf')  -- from before the clock was set back
+redis.call('ZREMRANGEBYSCORE', taken, now + ARGV[2] + 1, '+inf')  -- from before the clock was set back
 redis.call('ZREMRANGEBYSCORE', served, '-inf', now - ARGV[4])
 local busy = {}
 for _, id in ipairs(redis.call('ZRANGE', taken, 0, -1)) do
