@@ -9,8 +9,8 @@ from memo import now
 from .connection import KEPT_SECONDS, Connection, redis_errors
 
 BATCH = 16  # initial images handed out at once
-INDEXED_AT_ONCE = 64  # pictures
-TURN_SECONDS = 60  # after which another worker may index the backlog
+INDEXED_AT_ONCE = 64  # pictures of the backlog
+TURN_SECONDS = 60  # how long one worker alone may index the backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class Backlog:
     def add_missing(self, keys: Iterable[str], stored: int) -> None:
         """Note that the index does not know these pictures, of all the pictures in the store."""
         with redis_errors():
+            waiting = self.unindexed(None)
+            new = set(keys).difference(entry.key for entry in waiting)
+            missing = sum(entry.is_missing for entry in waiting) + len(new)
             pipe = self.redis.pipeline(transaction=True)
-            waiting = {fields["key"] for _, fields in self.redis.xrange(self.prefix + "unindexed")}
-            new = [key for key in keys if key not in waiting]
             for key in new:
                 pipe.xadd(self.prefix + "unindexed", {"key": key, "missing": 1})
-            missing = sum(entry.is_missing for entry in self.unindexed(None)) + len(new)
             pipe.hset(self.prefix + "index", mapping={"stored": stored, "missing": missing})
             pipe.execute()
 
