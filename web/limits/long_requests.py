@@ -20,7 +20,7 @@ from web.config import WebConfig
 MOST_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 RETRY_SECONDS = 10
-RECHECK_SECONDS = 1.0  # after which the next message of a stream needs its user's key to be looked up again
+RECHECK_SECONDS = 1.0  # a stream looks its user's key up again before a message, at most this often
 
 
 class LongRequests:
@@ -70,7 +70,7 @@ def hold_thread() -> None:
     """Count this request as a long one, once, until it ends; raises TooManyRequests or Unavailable."""
     if "long_request" not in g:
         requests: LongRequests = current_app.extensions["long_requests"]
-        user, is_gone = name_caller(), request.environ.get("waitress.client_disconnected", lambda: False)
+        user, is_gone = name_caller(), disconnection_check()
         requests.acquire(user, is_gone)
         g.long_request = ExitStack()
         g.long_request.callback(requests.release, user, is_gone)
@@ -106,7 +106,13 @@ def while_permitted(messages: Iterator[str]) -> Iterator[str]:
 
 def client_is_gone() -> bool:
     """Whether the client has closed its connection, as far as the web server can tell."""
-    return bool(request.environ.get("waitress.client_disconnected", lambda: False)())
+    return disconnection_check()()
+
+
+def disconnection_check() -> Callable[[], bool]:
+    """Waitress' function that tells whether the client is gone, for any thread; with other servers nobody ever is."""
+    check: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
+    return check
 
 
 def name_caller() -> str:
