@@ -42,10 +42,10 @@ from memo.store import FolderStore
 from memoaized.redis_server import read_redis_url
 from memoaized.up import LOOPBACK, free_port
 
-MEGABYTES = 1024  # of the file system
-WORK_SECONDS = 4.0, 20.0  # from a start to the cut
+MEBIBYTES = 1024  # size of the file system
+WORK_SECONDS = 4.0, 20.0  # at least and at most, from a start to the cut
 LAST_SECONDS = 1.5  # before a cut: Redis syncs every second, by a thread of its own
-INDEX_SECONDS = 120.0  # for the index to know every picture again
+INDEX_SECONDS = 120.0  # how long the index may take to know every picture again
 WEBHOOK_SECONDS = 180.0  # after the last cut, for all webhooks to arrive; the second attempt is minutes later
 START_SECONDS = 180.0
 LOSSES = (  # what the results count that must be 0
@@ -130,7 +130,7 @@ class PowerCuts:
         """Make a file system, and cut the power `cuts` times; returns the results by name."""
         self.data.mkdir()
         with self.image.open("wb") as file:
-            file.truncate(MEGABYTES * 2**20)
+            file.truncate(MEBIBYTES * 2**20)
         run_command("mkfs.ext4", "-q", "-F", str(self.image))
         run_command("mount", "-o", "loop", str(self.image), str(self.data))
         shutil.copytree(text_folder, self.data / "text")
@@ -350,11 +350,11 @@ class PowerCuts:
             return {json.loads(line)["b"] for line in answer}
 
     def knows_job(self, job: str) -> bool:
-        """Whether the product knows a job."""
+        """Whether the product still has a job."""
         return self.send("GET", f"/api/v1/jobs/{job}") is not None
 
     def count_doubles(self) -> int:
-        """The number of pictures that were painted although there is one of the same job."""
+        """How many pictures are one too many: each job asks for one picture, with a prompt of its own."""
         prompts: Counter[str] = Counter()
         for key in self.stored_keys():
             try:

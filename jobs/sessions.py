@@ -11,8 +11,8 @@ from jobs.api_keys import ApiKey, digest
 from jobs.store import scripts
 from jobs.store.connection import Connection, redis_errors
 
-BYTES = 32  # of randomness in an id
-SESSION_SECONDS = 30 * 24 * 3600  # that a session lasts after it was last used
+BYTES = 32  # random bytes in an id
+SESSION_SECONDS = 30 * 24 * 3600  # how long a session lasts after its last use
 
 
 class Sessions:

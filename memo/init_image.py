@@ -10,7 +10,7 @@ from .image_files import read_pixels
 
 LARGEST_UPLOAD = 4096  # px, the longer side
 LARGEST_KEPT = 1024  # px, to which the longer side of an upload is scaled down
-ENOUGH = 1280  # px, which the longer side keeps until then
+ENOUGH = 1280  # px, to which the longer side may be reduced while it is decoded
 MOST_UPLOADED = 4096 * 3072  # pixels, as in a photograph of 12 megapixels: decoded, they take 50 MB
 INIT_IMAGES = "starts/"  # prefix of the names of initial pictures in the store
 

@@ -362,8 +362,8 @@ class Memory:
     def forget(self, key: str, scope: str | None = None) -> None:
         """Remove a picture, its thumbnail, and what no other picture needs; raises Forgotten.
 
-        That is its initial picture, and the labels and the embedding of its prompt. The picture itself goes last, so
-        that a removal that fails halfway can be repeated.
+        Its initial picture goes, too, and so do the labels and the embedding of its prompt. The picture's own file is
+        deleted last, so that a removal that fails halfway can be repeated.
         """
         if not self.belongs(key, scope):
             raise Forgotten(key)

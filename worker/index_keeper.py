@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 COMPARE_SECONDS = 3600.0  # between two comparisons
 RETRY_SECONDS = 60.0  # after a comparison that failed
-SETTLED_SECONDS = 60.0  # after which a server that cannot be asked to has flushed: Qdrant does so every five seconds
+SETTLED_SECONDS = 60.0  # by then a server that takes no flush request has flushed; Qdrant does every 5 s
 
 
 class IndexKeeper:

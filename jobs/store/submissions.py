@@ -152,7 +152,7 @@ class Submissions:
             unfinished = self.snapshots.unfinished(list(set(theirs.values())))
             names = [name for name, painting in theirs.items() if painting not in unfinished]
             finished = self.snapshots.finished_pictures("0-0")
-            entries = [entry for entry, picture in finished if is_it(picture, key, scope)]
+            entries = [entry for entry, picture in finished if matches(picture, key, scope)]
             pipe = self.redis.pipeline(transaction=True)
             for name in names:
                 pipe.delete(self.prefix + name)
@@ -174,8 +174,8 @@ class Submissions:
         return painting if kind == "painting" else of_job or ""
 
 
-def is_it(picture: Picture, key: str, scope: str | None) -> bool:
-    """Whether this is the picture with this key, and of this scope if one is given."""
+def matches(picture: Picture, key: str, scope: str | None) -> bool:
+    """Whether a picture has this key, and this scope if one is given."""
     return picture.key == key and scope in (None, picture.scope)
 
 

@@ -251,7 +251,7 @@ def unmapped(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is global unicast: neither private nor special in any way, nor this machine's own."""
+    """Whether the address is public: neither private nor reserved, and not one of this machine's own."""
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     if address == WIRE_SERVER or address in own_addresses():

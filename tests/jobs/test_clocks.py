@@ -1,4 +1,4 @@
-"""Clocks of machines differ and are set: leases, silence and webhooks go by that of Redis, and follow its jumps."""
+"""Leases, silence and webhooks go by the clock of Redis; neither wrong clocks nor clocks that are set do harm."""
 
 import time
 from dataclasses import replace

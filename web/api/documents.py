@@ -241,7 +241,7 @@ class InitImageDocument(TypedDict):
 
 
 class WebhookSecretDocument(TypedDict):
-    """The secret with which the deliveries to this API key are signed."""
+    """The secret that signs the webhooks of this API key."""
 
     secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/]+=*$")]
 

@@ -15,19 +15,19 @@ from .long_requests import hold_thread, name_caller
 from .rates import charge_upload
 
 PLACES = 2  # uploads that a process reads at once, and pictures that it converts
-WAIT_SECONDS = 30.0  # for a turn to read an upload
-PATIENCE_SECONDS = 300.0  # for a turn to convert a picture, which may have taken minutes to paint
+WAIT_SECONDS = 30.0  # how long an upload may wait to be read
+PATIENCE_SECONDS = 300.0  # how long a picture may wait to be converted; painting it may have taken minutes
 
 
 class Gate:
-    """Lets a few users through at once; one user has one place, so that others need not wait for all of theirs."""
+    """Lets a few users through at once, each with one request, so that nobody waits for all requests of another."""
 
     def __init__(self, places: int = PLACES) -> None:
         self.places, self.inside, self.changed = places, set[str](), threading.Condition()
 
     @contextmanager
     def turn(self, user: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
-        """Wait for a place, and keep it; raises Unavailable when none is free in time."""
+        """Hold a place during the block, once one is free; raises Unavailable if that takes too long."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.is_open_for(user), seconds):
                 raise Unavailable("too many pictures are being read or converted at the moment: try again later")
