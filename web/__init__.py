@@ -16,7 +16,7 @@ from . import a1111, api, auth, horde, links, monitoring, openai, pages, problem
 from .api import init_images
 from .config import WebConfig
 from .json_body import LARGEST_BODY
-from .limits import decoding, long_requests, rates
+from .limits import gates, long_requests, rates
 from .pages import sign_in, template_filters
 
 BLUEPRINTS = (
@@ -59,7 +59,7 @@ def create_app(
     template_filters.register(app)
     rates.register(app, config, sign_in.bp)
     long_requests.register(app, config)
-    decoding.register(app)
+    gates.register(app)
     trust_proxies(app, int(config.proxies))
     return app
 

@@ -11,7 +11,7 @@ from memo.picture import without_scope
 
 from .extensions import api_keys, memory
 from .formats import MIME_TYPES, OutputFormat, convert
-from .limits.decoding import conversion_turn
+from .limits.gates import conversion_turn
 
 bp = Blueprint("links", __name__)
 

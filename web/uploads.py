@@ -16,7 +16,7 @@ from .access import read_image
 from .auth import current_user
 from .extensions import job_store, memory
 from .json_body import LARGEST_BODY
-from .limits.decoding import upload_turn
+from .limits.gates import upload_turn
 from .limits.rates import charge
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5; Android writes it, and leaves out the padding

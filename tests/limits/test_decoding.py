@@ -19,7 +19,7 @@ from PIL import Image
 from memo import BadRecipe, Picture, Recipe, Unavailable
 from memo.init_image import LARGEST_KEPT, read_init_image
 from tests.real import ROOT
-from web.limits.decoding import Gate
+from web.limits.gates import Gate
 
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
 

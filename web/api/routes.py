@@ -21,7 +21,7 @@ from web.auth import current_user
 from web.extensions import catalogue, memory, queue
 from web.idempotency import HEADER, LONGEST_KEY, run_idempotently
 from web.json_body import read_object
-from web.limits.decoding import conversion_turn
+from web.limits.gates import conversion_turn
 from web.limits.long_requests import event_stream
 from web.picture_requests import COUNT, job_document, key_id, picture_document, request_pictures, request_variation
 

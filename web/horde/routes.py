@@ -28,7 +28,7 @@ from web.auth import current_user
 from web.extensions import catalogue, job_store, queue
 from web.formats import OutputFormat
 from web.json_body import read_object
-from web.limits.decoding import conversion_turn
+from web.limits.gates import conversion_turn
 from web.links import link_to
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
 from web.uploads import keep_upload, large_body

@@ -24,7 +24,7 @@ from web.auth import current_user
 from web.extensions import catalogue
 from web.formats import OutputFormat, convert, convert_preview
 from web.json_body import read_object
-from web.limits.decoding import conversion_turn
+from web.limits.gates import conversion_turn
 from web.limits.long_requests import event_stream, hold_thread
 from web.links import link_to
 from web.picture_requests import request_pictures

@@ -15,7 +15,7 @@ from web.access import find_picture
 from web.api.init_images import LARGEST_UPLOAD
 from web.auth import current_user
 from web.extensions import catalogue, job_store, memory
-from web.limits.decoding import upload_turn
+from web.limits.gates import upload_turn
 from web.picture_requests import request_pictures
 from web.uploads import keep_upload
 
