@@ -16,7 +16,7 @@ from . import a1111, api, auth, horde, links, monitoring, openai, pages, problem
 from .api import init_images
 from .config import WebConfig
 from .json_body import LARGEST_BODY
-from .limits import gates, long_requests, rates
+from .limits import concurrency, gates, long_requests, rates
 from .pages import sign_in, template_filters
 
 BLUEPRINTS = (
@@ -51,6 +51,7 @@ def create_app(
     app.before_request(refuse_other_sites)
     app.before_request(init_images.allow_uploads)
     app.before_request(auth.authenticate)
+    concurrency.register(app)
     app.before_request(rates.charge_writing)
     app.after_request(add_security_headers)
     for blueprint in BLUEPRINTS:

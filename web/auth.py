@@ -69,6 +69,12 @@ def current_user() -> User:
     return user or User(visitor(), SHARED, admin=True)
 
 
+def name_caller() -> str:
+    """The name under which this user's requests are counted; users without a key are told apart by their address."""
+    key = current_user().key
+    return f"key {key.name}" if key else f"address {request.remote_addr}"
+
+
 def visitor() -> str:
     """The name in this browser's visitor cookie, or ""."""
     return request.cookies.get(cookie_name(VISITOR), "")[:LONGEST_NAME]

@@ -16,6 +16,7 @@ from jobs.job import Job
 
 from .access import find_job
 from .extensions import job_store
+from .limits.concurrency import without_permit
 from .limits.long_requests import hold_thread
 from .limits.rates import charge_request
 
@@ -86,7 +87,8 @@ def reserve_or_reuse(
             abort(409, "the same request is being processed at the moment: send it again later")
         else:
             hold_thread()
-            time.sleep(POLL_SECONDS)
+            with without_permit():
+                time.sleep(POLL_SECONDS)
     return None
 
 

@@ -5,13 +5,15 @@ An upload is charged before it is read.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from flask import Flask, current_app, g
 
 from memo import Unavailable
+from web.auth import name_caller
 
-from .long_requests import hold_thread, name_caller
+from .concurrency import without_permit
+from .long_requests import hold_thread
 from .rates import charge_upload
 
 PLACES = 2  # uploads that a process reads at once, and pictures that it converts
@@ -58,9 +60,7 @@ def upload_turn(*, kept: bool = True) -> Iterator[None]:
     if g.get("has_turn"):
         yield
         return
-    hold_thread()
-    gate: Gate = current_app.extensions["uploads"]
-    with gate.turn(name_caller()):
+    with turn_at("uploads", WAIT_SECONDS):
         if kept:
             charge_upload()
         g.has_turn = True
@@ -73,7 +73,16 @@ def upload_turn(*, kept: bool = True) -> Iterator[None]:
 @contextmanager
 def conversion_turn() -> Iterator[None]:
     """Wait for a turn to convert a picture to another format; raises TooManyRequests or Unavailable."""
+    with turn_at("conversions", PATIENCE_SECONDS):
+        yield
+
+
+@contextmanager
+def turn_at(name: str, seconds: float) -> Iterator[None]:
+    """Wait for a place behind a gate of this application, and hold it during the block."""
     hold_thread()
-    gate: Gate = current_app.extensions["conversions"]
-    with gate.turn(name_caller(), PATIENCE_SECONDS):
+    gate: Gate = current_app.extensions[name]
+    with ExitStack() as place:
+        with without_permit():
+            place.enter_context(gate.turn(name_caller(), seconds))
         yield

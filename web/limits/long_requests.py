@@ -14,8 +14,10 @@ from flask import Flask, Response, abort, current_app, g, request, stream_with_c
 from werkzeug.exceptions import TooManyRequests
 
 from memo import Unavailable
-from web.auth import CROSS_SITE, current_user, is_cross_site, is_still_permitted
+from web.auth import CROSS_SITE, is_cross_site, is_still_permitted, name_caller
 from web.config import WebConfig
+
+from .concurrency import give_back_permit, take_permit
 
 MOST_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -93,7 +95,7 @@ def event_stream(messages: Iterator[str], headers: Mapping[str, str] | None = No
 def while_permitted(messages: Iterator[str]) -> Iterator[str]:
     """The messages until the user's key is removed or their session ends, or until that cannot be looked up."""
     checked = time.monotonic()
-    for message in messages:
+    for message in each_with_permit(messages):
         if time.monotonic() - checked >= RECHECK_SECONDS:
             try:
                 if not is_still_permitted():
@@ -101,6 +103,19 @@ def while_permitted(messages: Iterator[str]) -> Iterator[str]:
             except Unavailable:
                 return
             checked = time.monotonic()
+        yield message
+
+
+def each_with_permit(messages: Iterator[str]) -> Iterator[str]:
+    """The messages, each made with a permit; it is given back while a message is sent, or waited for."""
+    while True:
+        take_permit()
+        try:
+            message = next(messages, None)
+        finally:
+            give_back_permit()
+        if message is None:
+            return
         yield message
 
 
@@ -113,9 +128,3 @@ def disconnection_check() -> Callable[[], bool]:
     """Waitress' function that tells whether the client is gone, for any thread; with other servers nobody ever is."""
     check: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
     return check
-
-
-def name_caller() -> str:
-    """The name under which this user's requests are counted; users without a key are told apart by their address."""
-    key = current_user().key
-    return f"key {key.name}" if key else f"address {request.remote_addr}"

@@ -1,0 +1,157 @@
+"""A few requests of one user are worked on at once; the others wait, and nobody else waits for them."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from jobs.queue import Queue
+from memo import Memory
+from tests.real import wait_for
+from web.limits import concurrency
+from web.limits.concurrency import MOST_WAITING, PERMITS, ConcurrencyLimit, without_permit
+from web.openai import routes
+
+Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
+MODELS = "/api/v1/models"
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(PERMITS + MOST_WAITING + 1) as pool:
+        yield pool
+
+
+class Work:
+    """A view that goes on until it may end, and counts how many of it are running."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.running, self.most, self.lock, self.may_end = 0, 0, threading.Lock(), threading.Event()
+        app.view_functions["api.list_models"] = self.run
+
+    def run(self) -> dict[str, object]:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        assert self.may_end.wait(20)
+        with self.lock:
+            self.running -= 1
+        return {}
+
+
+@pytest.fixture
+def work(serve: Serve, pool: ThreadPoolExecutor) -> Iterator[Work]:
+    work = Work(serve())
+    yield work
+    work.may_end.set()  # also after a failure, so that the pool can end
+
+
+def get_often(pool: ThreadPoolExecutor, client: FlaskClient, times: int) -> list[Future[int]]:
+    """The statuses of as many requests at once."""
+    return [pool.submit(lambda: client.get(MODELS).status_code) for _ in range(times)]
+
+
+def test_a_few_requests_of_one_user_are_worked_on_at_once(
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor
+) -> None:
+    app = work.app
+    ada, bob = client_for(app, "ada"), client_for(app, "bob")
+    of_ada = get_often(pool, ada, 20)
+    wait_for(lambda: work.running == PERMITS and app.extensions["concurrency"].by_user["key ada"].count == 20)
+    of_bob = get_often(pool, bob, 1)
+    wait_for(lambda: work.running == PERMITS + 1)  # bob waits for nobody
+    assert ada.get("/healthz").status_code in (200, 503) and ada.get("/readyz").status_code == 200
+    work.may_end.set()
+    assert {answer.result() for answer in of_ada + of_bob} == {200}
+    assert work.most == PERMITS + 1 and not app.extensions["concurrency"].by_user
+
+
+def test_beyond_a_number_that_waits_requests_are_refused(
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor
+) -> None:
+    app = work.app
+    ada, bob = client_for(app, "ada"), client_for(app, "bob")
+    taken = get_often(pool, ada, PERMITS + MOST_WAITING)
+    wait_for(lambda: app.extensions["concurrency"].by_user["key ada"].count == PERMITS + MOST_WAITING)
+    refused = ada.get(MODELS)
+    assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
+    assert bob.get("/api/v1/jobs").status_code == 200
+    work.may_end.set()
+    assert {answer.result() for answer in taken} == {200}
+
+
+def test_requests_that_wait_for_pictures_have_no_permit(
+    serve: Serve, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "WAIT_SECONDS", 3.0)
+    ada = client_for(app := serve(), "ada")
+    body = {"prompt": "a red fox in the snow", "size": "64x64", "memo": {"policy": "off"}}
+    waiting = [pool.submit(ada.post, "/v1/images/generations", json=body) for _ in range(PERMITS)]
+    wait_for(lambda: len(app.extensions["long_requests"].by_user["key ada"]) == PERMITS)
+    started = time.monotonic()
+    assert ada.get(MODELS).status_code == 200
+    assert time.monotonic() - started < 2
+    assert {answer.result().status_code for answer in waiting} == {503}
+
+
+@pytest.mark.parametrize("path", ["/gallery/events", "/api/v1/jobs/JOB/events"])
+def test_open_streams_have_no_permit(
+    serve: Serve, client_for: ClientFor, pool: ThreadPoolExecutor, queue: Queue, path: str
+) -> None:
+    ada = client_for(app := serve(), "ada")
+    job = ada.post("/api/v1/jobs", json={"prompt": "a red fox", "width": 64, "height": 64}).json["id"]
+
+    def read_some() -> int:
+        with ada.get(path.replace("JOB", job)) as stream:
+            return len(list(itertools.islice(stream.response, 4)))
+
+    streams = [pool.submit(read_some) for _ in range(PERMITS)]
+    wait_for(lambda: len(queue.events.watchers) == 1 and len(*queue.events.watchers.values()) == PERMITS)
+    started = time.monotonic()
+    assert ada.get(MODELS).status_code == 200
+    assert time.monotonic() - started < 2
+    queue.events.stop()  # ends the streams
+    assert all(stream.result() for stream in streams)
+    assert not app.extensions["concurrency"].by_user
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_wait_the_request_has_its_permit_again(
+    serve: Serve, client_for: ClientFor, memory: Memory, fails: bool
+) -> None:
+    ada = client_for(app := serve(), "ada")
+    limit: ConcurrencyLimit = app.extensions["concurrency"]
+    seen = []
+
+    def view() -> str:
+        with without_permit():
+            seen.append("key ada" in limit.by_user)
+        seen.append("key ada" in limit.by_user)
+        if fails:
+            raise ValueError
+        return ""
+
+    app.view_functions["api.list_models"] = view
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    assert ada.get(MODELS).status_code == (500 if fails else 200)
+    assert seen == [False, True] and not limit.by_user
+
+
+def test_what_is_waited_for_comes_without_a_permit(serve: Serve, client_for: ClientFor) -> None:
+    ada = client_for(app := serve(), "ada")
+    limit: ConcurrencyLimit = app.extensions["concurrency"]
+
+    def items() -> Iterator[bool]:
+        yield "key ada" in limit.by_user
+
+    def view() -> dict[str, object]:
+        return {"items": [(item, "key ada" in limit.by_user) for item in concurrency.waiting(items())]}
+
+    app.view_functions["api.list_models"] = view
+    assert ada.get(MODELS).json == {"items": [[False, True]]}
