@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from jobs.store.backlog import Unindexed
+from jobs.store.backlog import INDEXED_AT_ONCE, Unindexed
 from jobs.store.job_store import JobStore
 from memo import BadKey, Forgotten, Memory, Picture, Unavailable
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 COMPARE_SECONDS = 3600.0  # between two comparisons
 RETRY_SECONDS = 60.0  # after a comparison that failed
+FLUSH_SECONDS = 60.0  # between two flushes for new pictures; the embedded index answers nothing meanwhile
 SETTLED_SECONDS = 60.0  # by then a server that takes no flush request has flushed; Qdrant does every 5 s
 
 
@@ -27,6 +28,7 @@ class IndexKeeper:
     def __init__(self, job_store: JobStore, memory: Memory, name: str, stopping: threading.Event) -> None:
         self.backlog, self.memory, self.name, self.stopping = job_store.backlog, memory, name, stopping
         self.compare_at = 0.0  # time.monotonic() of the next comparison
+        self.flush_at = 0.0  # time.monotonic() of the next flush for new pictures
 
     def run_round(self) -> None:
         """Do what is due, unless another worker does it now. Raises Unavailable."""
@@ -84,7 +86,13 @@ class IndexKeeper:
 
     def find_durable(self, entries: Sequence[Unindexed]) -> list[Unindexed]:
         """Those of the entries, all indexed by now, that are on the index's disk."""
-        if self.memory.index.flush():
+        if self.is_flush_due(entries) and self.memory.index.flush():
+            self.flush_at = time.monotonic() + FLUSH_SECONDS
             return list(entries)
         ages = self.backlog.seconds_old(entries)
         return [entry for entry, age in zip(entries, ages, strict=True) if age > SETTLED_SECONDS]
+
+    def is_flush_due(self, entries: Sequence[Unindexed]) -> bool:
+        """Whether to flush now: a few new pictures wait for the next time, but not those that were missing."""
+        is_urgent = len(entries) >= INDEXED_AT_ONCE or any(entry.is_missing for entry in entries)
+        return bool(entries) and (is_urgent or time.monotonic() >= self.flush_at)

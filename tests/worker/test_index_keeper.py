@@ -218,3 +218,26 @@ def test_a_picture_deleted_while_it_is_indexed_leaves_no_words(index_keeper, job
     index_keeper.compare_at = float("inf")
     index_keeper.run_round()
     assert memory.index.get(picture.key) is None and keys(job_store) == []
+
+
+def test_new_pictures_wait_for_the_next_flush_but_those_that_were_missing_do_not(
+    index_keeper, job_store, memory, keep, monkeypatch
+):
+    flushes = []
+    monkeypatch.setattr(memory.index, "flush", lambda: flushes.append(1) or True)
+    index_keeper.compare_at = float("inf")
+    first, second, missing = keep(1), keep(2), keep(3)
+    add = job_store.backlog.redis.xadd
+    add(job_store.backlog.prefix + "unindexed", {"key": first.key})
+    index_keeper.run_round()
+    assert (len(flushes), keys(job_store)) == (1, [])
+    add(job_store.backlog.prefix + "unindexed", {"key": second.key})
+    index_keeper.run_round()
+    assert (len(flushes), keys(job_store)) == (1, [second.key]) and memory.index.get(second.key) == second
+    job_store.backlog.add_missing([missing.key], stored=3)
+    index_keeper.run_round()
+    assert (len(flushes), keys(job_store)) == (2, [])
+    add(job_store.backlog.prefix + "unindexed", {"key": second.key})
+    monkeypatch.setattr(index_keeper, "flush_at", 0.0)
+    index_keeper.run_round()
+    assert (len(flushes), keys(job_store)) == (3, [])
