@@ -2,6 +2,7 @@
 
 import base64
 import io
+import random
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from memo import BadRecipe, Picture, Recipe, Unavailable
 from memo.init_image import LARGEST_KEPT, read_init_image
 from tests.real import ROOT
 from web.limits.gates import Gate
+from web.uploads import PART, decode_base64
 
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
 
@@ -220,3 +222,12 @@ def test_two_pictures_are_converted_at_once_and_only_one_for_a_user(
     with ThreadPoolExecutor(9) as pool:
         assert set(pool.map(download, range(9))) == {200}
     assert max(most) == 2
+
+
+def test_large_base64_is_decoded_in_parts_as_in_one() -> None:
+    data = random.Random(1).randbytes(PART * 2 + 1)
+    text = base64.b64encode(data).decode()
+    assert decode_base64("image", text) == decode_base64("image", text.rstrip("=")) == data
+    for broken in (text[:PART] + "==" + text[PART:], text[:PART] + "*" + text[PART + 1 :], text + "A"):
+        with pytest.raises(BadRecipe, match="send a picture in base64"):
+            decode_base64("image", broken)
