@@ -87,13 +87,13 @@ def test_beyond_a_number_that_waits_requests_are_refused(
 
 
 def test_requests_that_wait_for_pictures_have_no_permit(
-    serve: Serve, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, client_for: ClientFor, pool: ThreadPoolExecutor, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routes, "WAIT_SECONDS", 3.0)
-    ada = client_for(app := serve(), "ada")
-    body = {"prompt": "a red fox in the snow", "size": "64x64", "memo": {"policy": "off"}}
-    waiting = [pool.submit(ada.post, "/v1/images/generations", json=body) for _ in range(PERMITS)]
-    wait_for(lambda: len(app.extensions["long_requests"].by_user["key ada"]) == PERMITS)
+    ada = client_for(serve(), "ada")
+    bodies = [{"prompt": prompt, "size": "64x64"} for prompt in ("a red fox", "a castle", "a teapot")]
+    waiting = [pool.submit(ada.post, "/v1/images/generations", json=body) for body in bodies]
+    wait_for(lambda: len(queue.events.watchers) == PERMITS)
     started = time.monotonic()
     assert ada.get(MODELS).status_code == 200
     assert time.monotonic() - started < 2

@@ -1,7 +1,7 @@
 """A limit on how many requests of one user are worked on at once; the others wait for a permit.
 
 Threads share one interpreter: without this limit, sixty requests of one user would slow down everybody else's. A
-request gives its permit back while it waits for something, such as a painting, and when only its stream goes on.
+request gives its permit back while it waits for something, such as a painting or the next message of a stream.
 """
 
 import threading
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, current_app, g, request
 from werkzeug.exceptions import TooManyRequests
 
 from web.auth import PUBLIC_ENDPOINTS, name_caller
@@ -63,13 +63,12 @@ class ConcurrencyLimit:
 
 
 def register(app: Flask) -> None:
-    """Let each request have a permit until its response is ready; those that need no key need none.
+    """Let each request have a permit until it ends; those that need no key need none.
 
     Expects that the user is known by then.
     """
     app.extensions["concurrency"] = ConcurrencyLimit()
     app.before_request(wait_for_permit)
-    app.after_request(end_work)
     app.teardown_request(lambda _: give_back_permit())
 
 
@@ -81,20 +80,15 @@ def wait_for_permit() -> None:
 
 
 def take_permit() -> None:
-    """Wait for a permit of this user, which the request has from now on."""
-    g.permit = ExitStack()
-    g.permit.enter_context(concurrency().permit(name_caller()))
+    """Wait for a permit of this user, which the request has from now on, unless it has one."""
+    if "permit" not in g:
+        g.permit = ExitStack()
+        g.permit.enter_context(concurrency().permit(name_caller()))
 
 
 def give_back_permit() -> None:
     """Let another request of this user have this one's permit, if it has one."""
     g.pop("permit", ExitStack()).close()
-
-
-def end_work(response: Response) -> Response:
-    """Give the permit back, since only sending the response is left."""
-    give_back_permit()
-    return response
 
 
 @contextmanager
