@@ -172,10 +172,14 @@ def end_of_command(data: bytes, start: int) -> int | None:
     return place
 
 
-def has_command_after(file: Path, start: int) -> bool:
-    """Whether a whole command begins after this place."""
+def has_command_after(file: Path, intact: int) -> bool:
+    """Whether a whole command begins behind the damage.
+
+    What is intact ends before a transaction whose end is missing, so that whole commands may stand before the damage.
+    """
     data = file.read_bytes()
-    places = (found.start() for found in COMMAND.finditer(data, start + 1))
+    damage = end_of_commands(data, intact)
+    places = (found.start() for found in COMMAND.finditer(data, damage + 1))
     return any(end_of_command(data, place) is not None for place in places)
 
 

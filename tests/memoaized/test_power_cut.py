@@ -109,9 +109,14 @@ def half_a_page_of_noise(data):
     return data + b"\xff*3\r\n$3\r\nSET\r\n$90"
 
 
+def cut_in_a_transaction(data):
+    begin, command = b"*1\r\n$5\r\nMULTI\r\n", b"*3\r\n$3\r\nSET\r\n$4\r\nlost\r\n$1\r\n1\r\n"
+    return data + begin + 2 * command + command[:-5]
+
+
 DAMAGED_ENDS = (
     *(zeros_at_the_end, cut_in_a_command, zeros_in_the_last_command, cut_in_an_earlier_command),
-    half_a_page_of_noise,
+    *(half_a_page_of_noise, cut_in_a_transaction),
 )
 
 
@@ -132,7 +137,12 @@ def test_a_damaged_end_is_cut_and_redis_starts(damaged, damage, with_checker, mo
     with redis.Redis.from_url(server.url) as client:
         kept = client.dbsize()
     server.stop()
-    assert kept == {zeros_at_the_end: 50, cut_in_an_earlier_command: 40, half_a_page_of_noise: 50}.get(damage, 49)
+    assert kept == {
+        zeros_at_the_end: 50,
+        cut_in_an_earlier_command: 40,
+        half_a_page_of_noise: 50,
+        cut_in_a_transaction: 50,
+    }.get(damage, 49)
     mend_tail(server.plan.folder, server.plan.command[0], print)
     assert capsys.readouterr().out == ""
 
