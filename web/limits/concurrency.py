@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 1
 PERMITS = 3
+MOST_SECONDS = 2.0  # to wait for a permit: it takes longer only if the others wait for a service that hangs
 MOST_WAITING = 70  # of the threads that are kept for short requests
 
 
@@ -38,14 +39,16 @@ class ConcurrencyLimit:
 
     @contextmanager
     def permit(self, user: str) -> Iterator[None]:
-        """Hold a permit during the block, once one is free."""
+        """Hold a permit during the block, once one is free; without one after MOST_SECONDS."""
         with self.lock:
             requests = self.by_user.setdefault(user, UserRequests())
             requests.count += 1
+        is_held = requests.permits.acquire(timeout=MOST_SECONDS)
         try:
-            with requests.permits:
-                yield
+            yield
         finally:
+            if is_held:
+                requests.permits.release()
             with self.lock:
                 requests.count -= 1
                 if not requests.count:

@@ -5,7 +5,7 @@ An upload is charged before it is read.
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from flask import Flask, current_app, g
 
@@ -82,7 +82,5 @@ def turn_at(name: str, seconds: float) -> Iterator[None]:
     """Wait for a place behind a gate of this application, and hold it during the block."""
     hold_thread()
     gate: Gate = current_app.extensions[name]
-    with ExitStack() as place:
-        with without_permit():
-            place.enter_context(gate.turn(name_caller(), seconds))
+    with without_permit(), gate.turn(name_caller(), seconds):  # the gate limits what is worked on, too
         yield
