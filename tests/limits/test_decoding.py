@@ -227,7 +227,8 @@ def test_two_pictures_are_converted_at_once_and_only_one_for_a_user(
 def test_large_base64_is_decoded_in_parts_as_in_one() -> None:
     data = random.Random(1).randbytes(PART * 2 + 1)
     text = base64.b64encode(data).decode()
-    assert decode_base64("image", text) == decode_base64("image", text.rstrip("=")) == data
+    for padding in ("", "=", "==", "==="):
+        assert decode_base64("image", text.rstrip("=") + padding) == data
     for broken in (text[:PART] + "==" + text[PART:], text[:PART] + "*" + text[PART + 1 :], text + "A"):
         with pytest.raises(BadRecipe, match="send a picture in base64"):
             decode_base64("image", broken)
