@@ -52,10 +52,11 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class IndexComparison:
-    """How many pictures the store has, and the keys of those that the index does not know."""
+    """How many pictures the store has, the keys that the index lacks, and those that only the index knows."""
 
     stored: int
     missing: frozenset[str]
+    surplus: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"the index knows {self.stored - len(self.missing)} of {self.stored} pictures"
@@ -277,8 +278,17 @@ class Memory:
 
     def compare_index(self) -> "IndexComparison":
         """Compare the index with the store. Raises Unavailable."""
+        indexed = set(self.index.keys())  # before the store's: a new picture is stored first
         stored = {key for name in self.store.names() if (key := key_of_object(name))}
-        return IndexComparison(len(stored), frozenset(stored.difference(self.index.keys())))
+        missing = {key for key in stored - indexed if not self.index.get(key)}
+        return IndexComparison(len(stored), frozenset(missing), frozenset(indexed - stored))
+
+    def remove_surplus(self, comparison: "IndexComparison") -> None:
+        """Remove the points of pictures that the store does not have, unless the whole store is empty."""
+        surplus = comparison.surplus if comparison.stored else ()
+        for key in surplus:
+            if not self.has(key):
+                self.index.remove(key)
 
     def prepare_embedding(self, recipe: Recipe, scope: str) -> None:
         """Embed the prompt of a picture that is being painted, so that `index_picture` finds it in the cache."""
@@ -374,6 +384,7 @@ class Memory:
         self.store.delete(thumbnail_object_name(key))
         self.index.remove(key)
         self.store.delete(object_name(key))
+        self.index.remove(key)  # again: while its file was there, a worker may have indexed it
 
     def find_picture(self, key: str) -> Picture | None:
         """The picture from the index, or else from its bytes; None if neither has it whole. Raises Unavailable."""
@@ -392,6 +403,7 @@ class Memory:
         if self.labels:
             for label in self.labels.of_prompt(prompt, scope):
                 self.labels.remove(label.id)
+            self.labels.flush()
         self.embedder.forget(prompt, scope)
 
     def release_init_image(self, name: str, scope: str = SHARED, ignored: Collection[str] = ()) -> None:

@@ -43,7 +43,7 @@ class IndexKeeper:
             self.backlog.end_turn()
 
     def compare(self) -> None:
-        """Put every picture that the index does not know into the backlog."""
+        """Put pictures that the index lacks into the backlog, and remove those that the store does not have."""
         self.compare_at = time.monotonic() + RETRY_SECONDS
         comparison = self.memory.compare_index()
         if comparison.missing:
@@ -51,6 +51,7 @@ class IndexKeeper:
         else:
             log.info("%s", comparison)
         self.backlog.add_missing(comparison.missing, comparison.stored)
+        self.memory.remove_surplus(comparison)
         self.compare_at = time.monotonic() + COMPARE_SECONDS
 
     def index_backlog(self) -> bool:
@@ -86,7 +87,9 @@ class IndexKeeper:
 
     def find_durable(self, entries: Sequence[Unindexed]) -> list[Unindexed]:
         """Those of the entries, all indexed by now, that are on the index's disk."""
-        if self.is_flush_due(entries) and self.memory.index.flush():
+        if not self.is_flush_due(entries):
+            return []
+        if self.memory.index.flush():
             self.flush_at = time.monotonic() + FLUSH_SECONDS
             return list(entries)
         ages = self.backlog.seconds_old(entries)

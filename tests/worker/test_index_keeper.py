@@ -2,12 +2,15 @@
 
 import shutil
 import threading
+import time
 
 import pytest
 
 from index_server.app import collections_of, create_app
+from jobs.store.backlog import INDEXED_AT_ONCE
 from memo import Unavailable
 from memo.index import open_index
+from memo.memory import object_name
 from memoaized.reindex import serve_index
 from tests.real import painted
 from worker.index_keeper import IndexKeeper
@@ -241,3 +244,48 @@ def test_new_pictures_wait_for_the_next_flush_but_those_that_were_missing_do_not
     monkeypatch.setattr(index_keeper, "flush_at", 0.0)
     index_keeper.run_round()
     assert (len(flushes), keys(job_store)) == (3, [])
+
+
+def test_more_pictures_than_one_batch_leave_the_backlog_only_with_a_flush(
+    index_keeper, job_store, memory, keep, monkeypatch
+):
+    flushed = set()
+    monkeypatch.setattr(memory.index, "flush", lambda: flushed.update(memory.index.keys()) or True)
+    index_keeper.compare_at = float("inf")
+    old = int((time.time() - 3600) * 1000)  # older than a server that takes no flush request is given
+    for number in range(INDEXED_AT_ONCE + 2):
+        entry = {"key": keep(number).key}
+        job_store.backlog.redis.xadd(job_store.backlog.prefix + "unindexed", entry, id=f"{old + number}-0")
+    index_keeper.run_round()
+    assert len(flushed) == INDEXED_AT_ONCE and len(keys(job_store)) == 2
+    assert not flushed.intersection(keys(job_store)) and memory.index.count() == INDEXED_AT_ONCE + 2
+
+
+def test_a_deleted_picture_that_the_index_still_knows_is_removed_by_the_comparison(
+    index_keeper, memory, store, remember, recipe
+):
+    deleted, kept = remember(recipe), remember(recipe, seed=2)
+    store.delete(object_name(deleted.key))  # as a power cut leaves it, after which the index has an older state
+    index_keeper.run_round()
+    assert memory.index.get(deleted.key) is None and memory.index.get(kept.key) == kept
+
+
+def test_an_empty_store_takes_nothing_from_the_index(index_keeper, memory, store, remember, recipe):
+    picture = remember(recipe)
+    store.delete(object_name(picture.key))
+    index_keeper.run_round()
+    assert memory.index.get(picture.key) == picture
+
+
+def test_a_picture_that_is_indexed_while_it_is_deleted_goes(memory, store, remember, recipe, monkeypatch):
+    picture = remember(recipe)
+    delete = store.delete
+
+    def index_and_delete(name):
+        if name == object_name(picture.key):
+            memory.index_picture(picture)
+        delete(name)
+
+    monkeypatch.setattr(store, "delete", index_and_delete)
+    memory.forget(picture.key)
+    assert memory.index.get(picture.key) is None
