@@ -318,16 +318,17 @@ class PowerCuts:
         return len(self.acknowledged.webhooks.keys() - self.receiver.jobs)
 
     def wait_for_index(self) -> int:
-        """Wait until the index knows every picture in the store; returns how many it still lacks in the end."""
-        lacking: set[str] = set()
+        """Wait until the index knows the pictures in the store and no deleted ones; returns how many are wrong."""
+        wrong: set[str] = set()
 
         def is_complete() -> bool:
-            nonlocal lacking
-            lacking = self.stored_keys() - self.indexed_keys()
-            return not lacking
+            nonlocal wrong
+            indexed = self.indexed_keys()
+            wrong = (self.stored_keys() - indexed) | (self.acknowledged.deleted & indexed)
+            return not wrong
 
         wait_for(is_complete, INDEX_SECONDS)
-        return len(lacking)
+        return len(wrong)
 
     def stored_keys(self) -> set[str]:
         """The keys of all pictures in the store."""
