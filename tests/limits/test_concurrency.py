@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from jobs.queue import Queue
-from memo import Memory
+from memo import BadRecipe, Memory
 from tests.real import wait_for
 from web.limits import concurrency
 from web.limits.concurrency import MOST_WAITING, PERMITS, ConcurrencyLimit, without_permit
@@ -155,3 +155,31 @@ def test_what_is_waited_for_comes_without_a_permit(serve: Serve, client_for: Cli
 
     app.view_functions["api.list_models"] = view
     assert ada.get(MODELS).json == {"items": [[False, True]]}
+
+
+def test_requests_behind_a_service_that_hangs_go_on_without_a_permit(
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "MOST_SECONDS", 0.1)
+    ada = client_for(work.app, "ada")
+    hanging = get_often(pool, ada, PERMITS)
+    wait_for(lambda: work.running == PERMITS)
+    assert ada.get("/api/v1/jobs").status_code == 200
+    work.may_end.set()
+    assert {answer.result() for answer in hanging} == {200}
+    assert not work.app.extensions["concurrency"].by_user
+
+
+def test_an_upload_needs_no_permit_while_it_is_read(
+    work: Work, client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit: ConcurrencyLimit = work.app.extensions["concurrency"]
+    seen = []
+
+    def read(data: bytes) -> bytes:
+        seen.append(dict(limit.by_user))
+        raise BadRecipe("image", "it", "send another one")
+
+    monkeypatch.setattr("web.uploads.read_init_image", read)
+    assert client_for(work.app, "ada").post("/api/v1/init-images", data=b"a picture").status_code == 422
+    assert seen == [{}]
