@@ -14,7 +14,7 @@ from jobs.queue import Queue
 from memo import BadRecipe, Memory
 from tests.real import wait_for
 from web.limits import concurrency
-from web.limits.concurrency import MOST_WAITING, PERMITS, ConcurrencyLimit, without_permit
+from web.limits.concurrency import MOST_WAITING, PERMITS, ConcurrencyLimit, UserPermits, without_permit
 from web.openai import routes
 
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
@@ -58,12 +58,13 @@ def get_often(pool: ThreadPoolExecutor, client: FlaskClient, times: int) -> list
 
 
 def test_a_few_requests_of_one_user_are_worked_on_at_once(
-    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(concurrency, "MOST_SECONDS", 60.0)
     app = work.app
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
     of_ada = get_often(pool, ada, 20)
-    wait_for(lambda: work.running == PERMITS and app.extensions["concurrency"].by_user["key ada"].count == 20)
+    wait_for(lambda: work.running == PERMITS and app.extensions["concurrency"].by_user["key ada"].requests == 20)
     of_bob = get_often(pool, bob, 1)
     wait_for(lambda: work.running == PERMITS + 1)  # bob waits for nobody
     assert ada.get("/healthz").status_code in (200, 503) and ada.get("/readyz").status_code == 200
@@ -78,7 +79,7 @@ def test_beyond_a_number_that_waits_requests_are_refused(
     app = work.app
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
     taken = get_often(pool, ada, PERMITS + MOST_WAITING)
-    wait_for(lambda: app.extensions["concurrency"].by_user["key ada"].count == PERMITS + MOST_WAITING)
+    wait_for(lambda: app.extensions["concurrency"].by_user["key ada"].requests == PERMITS + MOST_WAITING)
     refused = ada.get(MODELS)
     assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
     assert bob.get("/api/v1/jobs").status_code == 200
@@ -157,10 +158,9 @@ def test_what_is_waited_for_comes_without_a_permit(serve: Serve, client_for: Cli
     assert ada.get(MODELS).json == {"items": [[False, True]]}
 
 
-def test_requests_behind_a_service_that_hangs_go_on_without_a_permit(
-    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+def test_a_request_behind_others_that_hang_goes_on_soon(
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor
 ) -> None:
-    monkeypatch.setattr(concurrency, "MOST_SECONDS", 0.1)
     ada = client_for(work.app, "ada")
     hanging = get_often(pool, ada, PERMITS)
     wait_for(lambda: work.running == PERMITS)
@@ -168,6 +168,38 @@ def test_requests_behind_a_service_that_hangs_go_on_without_a_permit(
     work.may_end.set()
     assert {answer.result() for answer in hanging} == {200}
     assert not work.app.extensions["concurrency"].by_user
+
+
+def test_a_long_queue_is_not_let_go_all_at_once(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(concurrency, "MOST_SECONDS", 0.5)
+    limit, running, most, lock = ConcurrencyLimit(), 0, 0, threading.Lock()
+
+    def work_a_little() -> None:
+        nonlocal running, most
+        with limit.permit("ada"):
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.1)
+            with lock:
+                running -= 1
+
+    for done in [pool.submit(work_a_little) for _ in range(40)]:  # takes 1.3 s
+        done.result()
+    assert most == PERMITS and not limit.by_user
+
+
+def test_a_permit_that_was_passed_on_is_not_given_back_twice(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "MOST_SECONDS", 0.05)
+    permits = UserPermits()
+    expired = [permits.take() for _ in range(PERMITS)]
+    current = [permits.take() for _ in range(PERMITS)]  # as the first ones expire
+    monkeypatch.setattr(concurrency, "MOST_SECONDS", 60.0)
+    for permit in expired:
+        permits.give_back(permit)
+    assert list(permits.held) == current
 
 
 def test_an_upload_needs_no_permit_while_it_is_read(

@@ -5,9 +5,9 @@ request gives its permit back while it waits for something, such as a painting o
 """
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from flask import Flask, current_app, g, request
@@ -19,54 +19,80 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 1
 PERMITS = 3
-MOST_SECONDS = 2.0  # to wait for a permit: it takes longer only if the others wait for a service that hangs
-MOST_WAITING = 70  # of the threads that are kept for short requests
+MOST_SECONDS = 0.5  # a permit is held: a request that takes longer waits for a service, such as the store
+MOST_WAITING = 70  # requests of one user; each holds one of the threads kept for short requests
 
 
-@dataclass(slots=True)
-class UserRequests:
-    """The requests of one user that have a permit or wait for one."""
+class UserPermits:
+    """The permits of one user. One that is held for MOST_SECONDS is passed on, and its holder goes on without it."""
 
-    permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(PERMITS))
-    count: int = 0
+    def __init__(self) -> None:
+        self.changed, self.held = threading.Condition(), dict[object, float]()  # each since when, the oldest first
+        self.requests = 0  # that have a permit or wait for one; under the lock of the limit
+
+    def take(self) -> object:
+        """Wait for a permit."""
+        permit = object()
+        with self.changed:
+            while len(self.held) >= PERMITS and not self.drop_expired():
+                self.changed.wait(MOST_SECONDS - self.longest_held())
+            self.held[permit] = time.monotonic()
+        return permit
+
+    def drop_expired(self) -> bool:
+        """Whether the permit that is held longest had expired; it is free then."""
+        if is_expired := self.longest_held() >= MOST_SECONDS:
+            del self.held[next(iter(self.held))]
+        return is_expired
+
+    def longest_held(self) -> float:
+        """For how many seconds the oldest permit has been held."""
+        return time.monotonic() - next(iter(self.held.values()))
+
+    def give_back(self, permit: object) -> None:
+        """Let the next request have the permit, unless it was passed on already."""
+        with self.changed:
+            if self.held.pop(permit, None) is not None:
+                self.changed.notify()
 
 
 class ConcurrencyLimit:
     """Gives each user a few permits."""
 
     def __init__(self) -> None:
-        self.lock, self.by_user = threading.Lock(), dict[str, UserRequests]()
+        self.lock, self.by_user = threading.Lock(), dict[str, UserPermits]()
 
     @contextmanager
     def permit(self, user: str) -> Iterator[None]:
-        """Hold a permit during the block, once one is free; without one after MOST_SECONDS."""
+        """Hold a permit during the block, once one is free."""
         with self.lock:
-            requests = self.by_user.setdefault(user, UserRequests())
-            requests.count += 1
-        is_held = requests.permits.acquire(timeout=MOST_SECONDS)
+            permits = self.by_user.setdefault(user, UserPermits())
+            permits.requests += 1
         try:
-            yield
+            permit = permits.take()
+            try:
+                yield
+            finally:
+                permits.give_back(permit)
         finally:
-            if is_held:
-                requests.permits.release()
             with self.lock:
-                requests.count -= 1
-                if not requests.count:
+                permits.requests -= 1
+                if not permits.requests:
                     del self.by_user[user]
 
     def check(self, user: str) -> None:
         """Raise TooManyRequests if too many of this user's requests wait for a permit."""
         with self.lock:
-            requests = self.by_user.get(user)
-            if requests and requests.count >= PERMITS + MOST_WAITING:
+            permits = self.by_user.get(user)
+            if permits and permits.requests >= PERMITS + MOST_WAITING:
                 raise TooManyRequests(
-                    f"{requests.count} of your requests are being answered: wait for them first",
+                    f"{permits.requests} of your requests are being answered: wait for them first",
                     retry_after=RETRY_SECONDS,
                 )
 
 
 def register(app: Flask) -> None:
-    """Let each request have a permit until it ends; those that need no key need none.
+    """Let each request have a permit until it ends; public endpoints need none.
 
     Expects that the user is known by then.
     """

@@ -82,5 +82,5 @@ def turn_at(name: str, seconds: float) -> Iterator[None]:
     """Wait for a place behind a gate of this application, and hold it during the block."""
     hold_thread()
     gate: Gate = current_app.extensions[name]
-    with without_permit(), gate.turn(name_caller(), seconds):  # the gate limits what is worked on, too
+    with without_permit(), gate.turn(name_caller(), seconds):  # the gate itself limits the work
         yield
