@@ -21,6 +21,7 @@ FOLDER = re.compile(r"(redis|valkey)-(\d+)\.(\d+)")
 COPYING = ".copying-"  # prefix of a folder that is being copied for a newer server
 COMMAND = re.compile(rb"\*(\d{1,7})\r\n")
 ARGUMENT = re.compile(rb"\$(\d{1,9})\r\n")
+MULTI = b"*1\r\n$5\r\nMULTI\r\n"  # begins a transaction
 LONGEST_COMMENT = 1024  # bytes; Redis writes lines such as "#TS:1700000000" between commands
 
 
@@ -175,10 +176,10 @@ def end_of_command(data: bytes, start: int) -> int | None:
 def has_command_after(file: Path, intact: int) -> bool:
     """Whether a whole command begins behind the damage.
 
-    What is intact ends before a transaction whose end is missing, so that whole commands may stand before the damage.
+    `intact` ends before an unfinished transaction: whole commands of it may come before the damage.
     """
     data = file.read_bytes()
-    damage = end_of_commands(data, intact)
+    damage = end_of_commands(data, intact) if data.startswith(MULTI, intact) else intact
     places = (found.start() for found in COMMAND.finditer(data, damage + 1))
     return any(end_of_command(data, place) is not None for place in places)
 
