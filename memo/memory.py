@@ -29,6 +29,7 @@ CANDIDATES = 5  # the judge decides on this many of the nearest prompts
 MIN_COSINE = 0.5  # prompts below it are not judged: of 1,759 true pairs none was below 0.57
 MIN_SEARCH_COSINE = 0.28  # pictures below it are of no use in a search for a word or two
 NEAREST = 20  # points read to find the candidates: many may share one prompt
+MOST_SURPLUS = 100  # pictures that the index may know and the store not; many more suggest a wrong store
 LINK_SECONDS = 3600  # how long a link into the store works
 
 
@@ -278,15 +279,22 @@ class Memory:
 
     def compare_index(self) -> "IndexComparison":
         """Compare the index with the store. Raises Unavailable."""
-        indexed = set(self.index.keys())  # before the store's: a new picture is stored first
+        indexed = set(
+            self.index.keys()
+        )  # listed first: what is stored and indexed in between would look like surplus
         stored = {key for name in self.store.names() if (key := key_of_object(name))}
-        missing = {key for key in stored - indexed if not self.index.get(key)}
-        return IndexComparison(len(stored), frozenset(missing), frozenset(indexed - stored))
+        return IndexComparison(len(stored), frozenset(stored - indexed), frozenset(indexed - stored))
 
     def remove_surplus(self, comparison: "IndexComparison") -> None:
-        """Remove the points of pictures that the store does not have, unless the whole store is empty."""
-        surplus = comparison.surplus if comparison.stored else ()
-        for key in surplus:
+        """Remove the points of pictures that the store does not have, unless it seems to be the wrong store."""
+        if len(comparison.surplus) > max(MOST_SURPLUS, comparison.stored // 10) or not comparison.stored:
+            if comparison.surplus:
+                found = (
+                    f"{len(comparison.surplus)} pictures, of which the store has none, and {comparison.stored} others"
+                )
+                log.error("the index knows %s: is MEMO_STORE right?", found)
+            return
+        for key in comparison.surplus:
             if not self.has(key):
                 self.index.remove(key)
 
@@ -385,6 +393,8 @@ class Memory:
         self.index.remove(key)
         self.store.delete(object_name(key))
         self.index.remove(key)  # again: while its file was there, a worker may have indexed it
+        if not any(map(key_of_object, self.store.names())):
+            self.index.flush()  # an empty store looks like a wrong one, from which no comparison removes anything
 
     def find_picture(self, key: str) -> Picture | None:
         """The picture from the index, or else from its bytes; None if neither has it whole. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""Keeps the index complete: nothing that the store has may be missing there for long.
+"""Keeps the index complete: what the store has is not missing there for long, and what it lacks does not stay.
 
 A picture that is done may be in the index's memory and not yet on its disk, and a power cut or an older copy of its
 folder loses it. So it stays in the backlog until the index has written it, and the index is compared with the store
@@ -80,7 +80,7 @@ class IndexKeeper:
         return bool(durable)
 
     def index(self, picture: Picture) -> None:
-        """Index a picture, unless it is deleted meanwhile: a deletion removes it from the index before the store."""
+        """Index a picture, and remove it again if it was deleted meanwhile."""
         self.memory.index_picture(picture)
         if not self.memory.has(picture.key):
             self.memory.index.remove(picture.key)
@@ -96,6 +96,6 @@ class IndexKeeper:
         return [entry for entry, age in zip(entries, ages, strict=True) if age > SETTLED_SECONDS]
 
     def is_flush_due(self, entries: Sequence[Unindexed]) -> bool:
-        """Whether to flush now: a few new pictures wait for the next time, but not those that were missing."""
+        """Whether to flush now: for a whole batch and for missing pictures, but for a few new ones only now and then."""
         is_urgent = len(entries) >= INDEXED_AT_ONCE or any(entry.is_missing for entry in entries)
         return bool(entries) and (is_urgent or time.monotonic() >= self.flush_at)

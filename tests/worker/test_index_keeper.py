@@ -10,7 +10,7 @@ from index_server.app import collections_of, create_app
 from jobs.store.backlog import INDEXED_AT_ONCE
 from memo import Unavailable
 from memo.index import open_index
-from memo.memory import object_name
+from memo.memory import IndexComparison, object_name
 from memoaized.reindex import serve_index
 from tests.real import painted
 from worker.index_keeper import IndexKeeper
@@ -270,11 +270,37 @@ def test_a_deleted_picture_that_the_index_still_knows_is_removed_by_the_comparis
     assert memory.index.get(deleted.key) is None and memory.index.get(kept.key) == kept
 
 
-def test_an_empty_store_takes_nothing_from_the_index(index_keeper, memory, store, remember, recipe):
-    picture = remember(recipe)
-    store.delete(object_name(picture.key))
+@pytest.mark.parametrize("stored", [0, 1])
+def test_an_almost_empty_store_takes_nothing_from_the_index(
+    index_keeper, memory, store, keep, remember, recipe, stored, monkeypatch, caplog
+):
+    monkeypatch.setattr("memo.memory.MOST_SURPLUS", 1)
+    pictures = [remember(recipe, seed=seed) for seed in (1, 2)]
+    for picture in pictures:
+        store.delete(object_name(picture.key))
+    for number in range(stored):
+        keep(10 + number)
     index_keeper.run_round()
+    assert all(memory.index.get(picture.key) == picture for picture in pictures)
+    assert "is MEMO_STORE right?" in caplog.text
+
+
+def test_a_picture_that_is_stored_while_the_index_is_compared_stays(memory, keep, remember, recipe):
+    remember(recipe)
+    picture = keep(2)
+    memory.index_picture(picture)
+    memory.remove_surplus(IndexComparison(2, frozenset(), frozenset({picture.key})))
     assert memory.index.get(picture.key) == picture
+
+
+def test_the_deletion_of_the_last_picture_is_on_the_disk(memory, remember, recipe, monkeypatch):
+    flushes = []
+    first, last = remember(recipe), remember(recipe, seed=2)
+    monkeypatch.setattr(memory.index, "flush", lambda: flushes.append(1) or True)
+    memory.forget(first.key)
+    assert not flushes
+    memory.forget(last.key)
+    assert flushes
 
 
 def test_a_picture_that_is_indexed_while_it_is_deleted_goes(memory, store, remember, recipe, monkeypatch):
