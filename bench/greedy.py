@@ -233,7 +233,7 @@ class GreedyUser:
 
     def run(self) -> None:
         """Send each request by a thread of its own; those that are under way when the time is over are given up."""
-        os.nice(19)  # a client has a machine of its own, and takes no time from the server's
+        os.nice(19)  # real clients run on other machines: these must take no time from the server
         statuses = [0] * len(self.requests)
 
         def send_one(number: int) -> None:

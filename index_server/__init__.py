@@ -10,8 +10,9 @@ Facts about qdrant-edge-py 0.9 that shape the code (https://pypi.org/project/qdr
 * Loading a shard a second time fails and also spoils the first owner's flush: the folder is locked before any load.
 * Every call holds Python's GIL: one lock per collection costs nothing, and makes closing safe in all versions.
 * A float of more than 15 digits in a payload may come back with another last digit; the payload index is exact.
-* The log survives the death of the process but not a power cut: flushing limits that loss. It also holds the GIL, for
-  0.01 s on an idle disk and 0.25 s beside uploads, so it is rare: what was lost is indexed again at the start.
+* The log survives the death of the process but not a power cut: flushing limits that loss. A flush holds the
+  GIL, for 0.01 s on an idle disk and 0.25 s while uploads are written, so it is rare: a worker finds what was lost by
+  comparing the index with the store.
 * The engine builds no HNSW graph by itself, and `optimize()` holds the GIL while it runs: a separate process builds
   the graph in a copy (`graph.py`). Points added later are compared one by one.
 """

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 PointId = int | str | UUID
 T = TypeVar("T")
 
-FLUSH_SECONDS = 120.0  # a flush stops all requests: for 0.25 s beside uploads
+FLUSH_SECONDS = 120.0  # a flush stops all requests: for 0.25 s while uploads are written
 DISTANCES = {"Cosine": edge.Distance.Cosine, "Dot": edge.Distance.Dot, "Euclid": edge.Distance.Euclid}
 DATATYPES = {
     "float32": edge.VectorStorageDatatype.Float32,
