@@ -279,20 +279,16 @@ class Memory:
 
     def compare_index(self) -> "IndexComparison":
         """Compare the index with the store. Raises Unavailable."""
-        indexed = set(
-            self.index.keys()
-        )  # listed first: what is stored and indexed in between would look like surplus
+        indexed = set(self.index.keys())  # listed first, or what is stored in between would look like surplus
         stored = {key for name in self.store.names() if (key := key_of_object(name))}
         return IndexComparison(len(stored), frozenset(stored - indexed), frozenset(indexed - stored))
 
     def remove_surplus(self, comparison: "IndexComparison") -> None:
         """Remove the points of pictures that the store does not have, unless it seems to be the wrong store."""
-        if len(comparison.surplus) > max(MOST_SURPLUS, comparison.stored // 10) or not comparison.stored:
-            if comparison.surplus:
-                found = (
-                    f"{len(comparison.surplus)} pictures, of which the store has none, and {comparison.stored} others"
-                )
-                log.error("the index knows %s: is MEMO_STORE right?", found)
+        most = max(MOST_SURPLUS, comparison.stored // 10) if comparison.stored else 0
+        if len(comparison.surplus) > most:
+            found = len(comparison.surplus)
+            log.error("the index knows %d pictures that the store does not have: is MEMO_STORE right?", found)
             return
         for key in comparison.surplus:
             if not self.has(key):

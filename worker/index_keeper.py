@@ -96,6 +96,6 @@ class IndexKeeper:
         return [entry for entry, age in zip(entries, ages, strict=True) if age > SETTLED_SECONDS]
 
     def is_flush_due(self, entries: Sequence[Unindexed]) -> bool:
-        """Whether to flush now: for a whole batch and for missing pictures, but for a few new ones only now and then."""
+        """Whether to flush now: for a whole batch and for missing pictures; for a few new ones only now and then."""
         is_urgent = len(entries) >= INDEXED_AT_ONCE or any(entry.is_missing for entry in entries)
         return bool(entries) and (is_urgent or time.monotonic() >= self.flush_at)
