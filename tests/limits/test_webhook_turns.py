@@ -10,10 +10,12 @@ from flask.testing import FlaskClient
 
 from jobs.queue import Queue
 from jobs.store.job_store import JobStore
+from jobs.webhooks.deliverer import Deliverer
 from jobs.webhooks.deliveries import MOST_UNDER_WAY, Webhook, Webhooks
 from jobs.webhooks.receivers import Receivers
 from jobs.webhooks.signature import derive_secret, generate_secret, signature_headers
-from memo import Recipe
+from memo import Memory, Recipe
+from tests.real import wait_for
 
 SECRET = generate_secret()
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
@@ -109,3 +111,23 @@ def test_a_user_gets_the_secret_of_their_own_key(serve: Serve, client_for: Clien
     assert len({*secrets, SECRET}) == 3 and answers[0].headers["Cache-Control"] == "no-store"
     [ada_key] = [key for key in app.extensions["api_keys"].all() if key.name == "ada"]
     assert queue.webhooks.secret_of(ada_key.id) == secrets[0]
+
+
+def test_a_delivery_is_signed_with_the_secret_of_its_users_key(
+    serve: Serve, client_for: ClientFor, queue: Queue, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.webhooks = Webhooks(queue.job_store, SECRET, Receivers("127.0.0.0/8"))
+    sent: list[tuple[bytes, dict[str, str]]] = []
+    monkeypatch.setattr(queue.webhooks.receivers, "post", lambda url, body, headers: sent.append((body, headers)))
+    app = serve()
+    ada, bob = client_for(app, "ada"), client_for(app, "bob")
+    job = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "webhook": "http://127.0.0.1:9/hook"}
+    created = ada.post("/api/v1/jobs", json=job).json["id"]
+    assert ada.delete(f"/api/v1/jobs/{created}").status_code == 200  # final, so that its webhook is due
+    wait_for(Deliverer(queue.webhooks, memory, threads=1).deliver_next)
+    [(body, headers)] = sent
+    own, others = (client.get("/api/v1/webhook-secret").json["secret"] for client in (ada, bob))
+    assert standardwebhooks.Webhook(own).verify(body, headers)["id"] == created
+    for wrong in (others, SECRET):
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            standardwebhooks.Webhook(wrong).verify(body, headers)
