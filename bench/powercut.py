@@ -318,7 +318,7 @@ class PowerCuts:
         return len(self.acknowledged.webhooks.keys() - self.receiver.jobs)
 
     def wait_for_index(self) -> int:
-        """Wait until the index knows the pictures in the store and no deleted ones; returns how many are wrong."""
+        """Wait until the index lists every stored picture and no deleted one; return how many are still wrong."""
         wrong: set[str] = set()
 
         def is_complete() -> bool:
@@ -355,7 +355,7 @@ class PowerCuts:
         return self.send("GET", f"/api/v1/jobs/{job}") is not None
 
     def count_doubles(self) -> int:
-        """How many pictures are one too many: each job asks for one picture, with a prompt of its own."""
+        """Count the surplus pictures. Each job has its own prompt and asks for one picture."""
         prompts: Counter[str] = Counter()
         for key in self.stored_keys():
             try:

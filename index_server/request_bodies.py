@@ -17,7 +17,7 @@ Json = dict[str, Any]
 PointId = int | str | UUID
 T = TypeVar("T")
 
-FLUSH_SECONDS = 120.0  # a flush stops all requests: for 0.25 s while uploads are written
+FLUSH_SECONDS = 120.0  # a flush blocks all requests, for 0.25 s if the disk is busy with uploads
 DISTANCES = {"Cosine": edge.Distance.Cosine, "Dot": edge.Distance.Dot, "Euclid": edge.Distance.Euclid}
 DATATYPES = {
     "float32": edge.VectorStorageDatatype.Float32,

@@ -27,7 +27,7 @@ class Embedder(Protocol):
     def __call__(self, texts: Sequence[str], scope: str = SHARED) -> Vectors:
         """Unit vectors, shape (len(texts), dimension).
 
-        A text that was embedded before takes less time in the same scope only, so that time tells nothing of others.
+        Embedding a text again is faster only within its own scope. So timing does not reveal what other users wrote.
         """
 
     def begin(self, text: str, scope: str = SHARED) -> Callable[[], Vectors]:

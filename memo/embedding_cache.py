@@ -196,6 +196,6 @@ def end_use(environment: Any, use: LastUse) -> None:
 
 
 def text_key(text: str, scope: str = SHARED) -> bytes:
-    """16 bytes that identify a text in a scope; scopes share no entries, so that time tells nothing of others."""
+    """16 bytes that identify a text in a scope. Scopes share no entries, so timing reveals nothing about others."""
     scope_key = hashlib.blake2b(scope.encode(), digest_size=32).digest()
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16, key=scope_key).digest()

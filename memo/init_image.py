@@ -10,15 +10,15 @@ from .image_files import read_pixels
 
 LARGEST_UPLOAD = 4096  # px, the longer side
 LARGEST_KEPT = 1024  # px, to which the longer side of an upload is scaled down
-ENOUGH = 1280  # px, to which the longer side may be reduced while it is decoded
-MOST_UPLOADED = 4096 * 3072  # pixels, as in a photograph of 12 megapixels: decoded, they take 50 MB
+ENOUGH = 1280  # px: a larger upload may be scaled down to this, on its longer side, while it is being decoded
+MAX_UPLOADED = 4096 * 3072  # pixels, as in a photograph of 12 megapixels: decoded, they take 50 MB
 INIT_IMAGES = "starts/"  # prefix of the names of initial pictures in the store
 
 
 def read_init_image(data: bytes) -> bytes:
     """An upload as PNG bytes: upright, RGB, without metadata, at most LARGEST_KEPT px a side. Raises BadRecipe."""
     try:
-        upright = read_pixels(data, longest=LARGEST_UPLOAD, most=MOST_UPLOADED, fit=ENOUGH)
+        upright = read_pixels(data, longest=LARGEST_UPLOAD, most=MAX_UPLOADED, fit=ENOUGH)
     except BadPicture as error:
         raise BadRecipe("image", f"{len(data)} bytes", str(error)) from error
     upright.thumbnail((LARGEST_KEPT, LARGEST_KEPT), Image.Resampling.LANCZOS)

@@ -29,7 +29,7 @@ CANDIDATES = 5  # the judge decides on this many of the nearest prompts
 MIN_COSINE = 0.5  # prompts below it are not judged: of 1,759 true pairs none was below 0.57
 MIN_SEARCH_COSINE = 0.28  # pictures below it are of no use in a search for a word or two
 NEAREST = 20  # points read to find the candidates: many may share one prompt
-MOST_SURPLUS = 100  # pictures that the index may know and the store not; many more suggest a wrong store
+MAX_SURPLUS = 100  # pictures that only the index knows; if there are more, MEMO_STORE probably names the wrong store
 LINK_SECONDS = 3600  # how long a link into the store works
 
 
@@ -53,7 +53,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class IndexComparison:
-    """How many pictures the store has, the keys that the index lacks, and those that only the index knows."""
+    """The number of stored pictures, the keys missing from the index, and the keys that only the index has."""
 
     stored: int
     missing: frozenset[str]
@@ -279,13 +279,13 @@ class Memory:
 
     def compare_index(self) -> "IndexComparison":
         """Compare the index with the store. Raises Unavailable."""
-        indexed = set(self.index.keys())  # listed first, or what is stored in between would look like surplus
+        indexed = set(self.index.keys())  # read before the store, or a new picture could look like surplus
         stored = {key for name in self.store.names() if (key := key_of_object(name))}
         return IndexComparison(len(stored), frozenset(stored - indexed), frozenset(indexed - stored))
 
     def remove_surplus(self, comparison: "IndexComparison") -> None:
-        """Remove the points of pictures that the store does not have, unless it seems to be the wrong store."""
-        most = max(MOST_SURPLUS, comparison.stored // 10) if comparison.stored else 0
+        """Remove points whose pictures are not in the store. If there are too many, log an error and remove none."""
+        most = max(MAX_SURPLUS, comparison.stored // 10) if comparison.stored else 0
         if len(comparison.surplus) > most:
             found = len(comparison.surplus)
             log.error("the index knows %d pictures that the store does not have: is MEMO_STORE right?", found)
@@ -388,9 +388,9 @@ class Memory:
         self.store.delete(thumbnail_object_name(key))
         self.index.remove(key)
         self.store.delete(object_name(key))
-        self.index.remove(key)  # again: while its file was there, a worker may have indexed it
+        self.index.remove(key)  # again, because a worker may have indexed it before its file was deleted
         if not any(map(key_of_object, self.store.names())):
-            self.index.flush()  # an empty store looks like a wrong one, from which no comparison removes anything
+            self.index.flush()  # later comparisons remove nothing while the store is empty
 
     def find_picture(self, key: str) -> Picture | None:
         """The picture from the index, or else from its bytes; None if neither has it whole. Raises Unavailable."""

@@ -174,9 +174,9 @@ def end_of_command(data: bytes, start: int) -> int | None:
 
 
 def has_command_after(file: Path, intact: int) -> bool:
-    """Whether a whole command begins behind the damage.
+    """Whether the damage is followed by a complete command.
 
-    `intact` ends before an unfinished transaction: whole commands of it may come before the damage.
+    If the file ends within a transaction, `intact` is where the transaction begins, and its commands do not count.
     """
     data = file.read_bytes()
     damage = end_of_commands(data, intact) if data.startswith(MULTI, intact) else intact

@@ -11,7 +11,7 @@ from memo.picture import without_scope
 
 from .auth import current_user
 from .extensions import job_store, memory, queue
-from .limits.concurrency import waiting
+from .limits.concurrency import wait_without_permit
 from .limits.long_requests import client_is_gone
 
 MAX_OWN_JOBS = 1000  # the newest jobs of a user that are searched for their pictures
@@ -41,7 +41,7 @@ def recent_jobs(limit: int) -> list[Job]:
 def watch_job(job: Job, seconds: float) -> Iterator[Job]:
     """Yield the job at every change, until it is final, its client is gone, or this many seconds have passed."""
     deadline = time.monotonic() + seconds
-    for snapshot in waiting(queue().watch(job.id, heartbeat=1.0)):
+    for snapshot in wait_without_permit(queue().watch(job.id, heartbeat=1.0)):
         if snapshot:
             yield snapshot
         if time.monotonic() > deadline or client_is_gone():

@@ -11,7 +11,7 @@ from memo import BadRecipe
 
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # an escaped half of a surrogate pair: JSON can hold one in no other way
 LARGEST_BODY = 64 * 1024  # bytes of a body without a picture, and of all but the picture in a larger one
-MOST_VALUES = LARGEST_BODY // 2  # in a body: a larger body may not hold more of them than one of this size
+MAX_VALUES = LARGEST_BODY // 2  # in a body: a larger body may not hold more of them than one of this size
 LONGEST_SCALAR = 100  # characters of a text that is a number or a switch
 MAX_LEVELS = 32  # of nested objects and lists
 MAX_DIGITS = 1000  # of a whole number
@@ -51,8 +51,8 @@ def decode_body() -> str:
 
 def check_count(text: str) -> None:
     """Abort with 413 for JSON with too many values to be parsed: millions of them would stop all other threads."""
-    if len(text) > LARGEST_BODY and sum(map(text.count, ",[{")) > MOST_VALUES:
-        abort(413, f"the body holds over {MOST_VALUES:,} values: send one picture and its settings")
+    if len(text) > LARGEST_BODY and sum(map(text.count, ",[{")) > MAX_VALUES:
+        abort(413, f"the body holds over {MAX_VALUES:,} values: send one picture and its settings")
 
 
 def check_rest(rest: Mapping[str, object]) -> None:

@@ -31,17 +31,17 @@ from memo import MemoConfig, open_memory
 
 from . import create_app
 from .config import WebConfig
-from .limits.long_requests import MOST_LONG
+from .limits.long_requests import MAX_LONG
 from .limits.rates import storage_uri
 
 log = logging.getLogger("web")  # __name__ is "__main__" here
 
 SHORT_THREADS = 100  # kept for requests that are answered at once
-THREADS = MOST_LONG + SHORT_THREADS  # each answers one request or holds one event stream
-MOST_CONNECTIONS = 4000
-READ_AT_ONCE = 2**17  # bytes of a connection; after each read the thread waits for the interpreter
+THREADS = MAX_LONG + SHORT_THREADS  # each answers one request or holds one event stream
+MAX_CLIENT_CONNECTIONS = 4000
+READ_AT_ONCE = 2**17  # bytes per read; large reads are fewer, and each one may wait for other threads
 ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round visits all connections that there are
-MOST_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
+MAX_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
 HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
 BODY_SECONDS = 300.0  # for the whole request to arrive, from its first byte
 IDLE_SECONDS = 60.0  # between two requests of a connection
@@ -99,7 +99,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
     def maintenance(self, now: float) -> None:
         """Close connections whose request is late, and the oldest if too many are unready."""
         waiting = sorted(self.unready(), key=lambda connection: connection.deadline())
-        excess = len(waiting) - MOST_UNREADY
+        excess = len(waiting) - MAX_UNREADY
         for rank, connection in enumerate(waiting):
             if rank < excess or connection.deadline() < now:
                 connection.will_close = True
@@ -143,7 +143,7 @@ def open_server(app: Flask, host: str, port: int) -> WebServer:
         port=port,
         server_name=host,  # by which `auth` knows that only this machine can send requests
         threads=THREADS,
-        connection_limit=MOST_CONNECTIONS,
+        connection_limit=MAX_CLIENT_CONNECTIONS,
         recv_bytes=READ_AT_ONCE,
         cleanup_interval=1,
         channel_request_lookahead=1,  # notices that a client has gone while its request is being answered
@@ -160,8 +160,8 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def spare_garbage_collections() -> None:
-    """Exempt what exists by now from garbage collection: looking through it stops all threads for 0.2 s each time."""
+def freeze_startup_objects() -> None:
+    """Exclude all existing objects from garbage collection. Scanning them would pause every thread for 0.2 s."""
     gc.collect()
     gc.freeze()
 
@@ -176,7 +176,7 @@ def main() -> None:
     allow_many_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create()
-    spare_garbage_collections()
+    freeze_startup_objects()
     server = open_server(app, options.host, options.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

@@ -20,7 +20,7 @@ from .limits.rates import charge
 
 URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5; Android writes it, and leaves out the padding
 WHITE_SPACE = b" \t\r\n"
-PART = 2**18  # letters of base64 that are decoded at once, which takes about a millisecond
+PART = 2**18  # base64 characters decoded per call, which takes about a millisecond
 DATA_URL = re.compile(r"data:[\w/.+;=-]{0,200}?;base64,", re.I)
 
 
@@ -69,7 +69,7 @@ def decode_base64(field: str, text: object) -> bytes:
 
 
 def decode_letters(letters: bytes) -> bytes:
-    """The bytes of base64 without its padding; raises ValueError. Other threads run between its parts."""
+    """Decode base64 that has no padding; raises ValueError. It is decoded in parts so that other threads can run."""
     if b"=" in letters:
         raise ValueError("padding is only allowed at the end")
     letters += b"=" * (-len(letters) % 4)

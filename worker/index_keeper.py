@@ -1,4 +1,4 @@
-"""Keeps the index complete: what the store has is not missing there for long, and what it lacks does not stay.
+"""Keeps index and store in step: adds missing pictures to the index, and removes those that were deleted.
 
 A picture that is done may be in the index's memory and not yet on its disk, and a power cut or an older copy of its
 folder loses it. So it stays in the backlog until the index has written it, and the index is compared with the store
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 COMPARE_SECONDS = 3600.0  # between two comparisons
 RETRY_SECONDS = 60.0  # after a comparison that failed
-FLUSH_SECONDS = 60.0  # between two flushes for new pictures; the embedded index answers nothing meanwhile
+FLUSH_SECONDS = 60.0  # between flushes for new pictures; the embedded index cannot answer requests during a flush
 SETTLED_SECONDS = 60.0  # by then a server that takes no flush request has flushed; Qdrant does every 5 s
 
 
@@ -28,7 +28,7 @@ class IndexKeeper:
     def __init__(self, job_store: JobStore, memory: Memory, name: str, stopping: threading.Event) -> None:
         self.backlog, self.memory, self.name, self.stopping = job_store.backlog, memory, name, stopping
         self.compare_at = 0.0  # time.monotonic() of the next comparison
-        self.flush_at = 0.0  # time.monotonic() of the next flush for new pictures
+        self.flush_at = 0.0  # earliest time.monotonic() of the next flush for new pictures
 
     def run_round(self) -> None:
         """Do what is due, unless another worker does it now. Raises Unavailable."""
@@ -43,7 +43,7 @@ class IndexKeeper:
             self.backlog.end_turn()
 
     def compare(self) -> None:
-        """Put pictures that the index lacks into the backlog, and remove those that the store does not have."""
+        """Queue pictures that are missing from the index, and remove points whose pictures are not in the store."""
         self.compare_at = time.monotonic() + RETRY_SECONDS
         comparison = self.memory.compare_index()
         if comparison.missing:
@@ -96,6 +96,6 @@ class IndexKeeper:
         return [entry for entry, age in zip(entries, ages, strict=True) if age > SETTLED_SECONDS]
 
     def is_flush_due(self, entries: Sequence[Unindexed]) -> bool:
-        """Whether to flush now: for a whole batch and for missing pictures; for a few new ones only now and then."""
+        """Whether to flush now. Full batches and missing pictures never wait; a few new ones do."""
         is_urgent = len(entries) >= INDEXED_AT_ONCE or any(entry.is_missing for entry in entries)
         return bool(entries) and (is_urgent or time.monotonic() >= self.flush_at)

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 LIMIT = 1.0  # seconds of processor time for one reader and one case
-MOST_SHOWN = 20  # failures in a report
+MAX_SHOWN = 20  # failures in a report
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Report:
             f"{self.cases} cases, {len(self.failures)} failures, slowest {self.slowest:.3f} s ({self.slowest_case})",
             f"accepted: {accepted or 'none'}",
         ]
-        return "\n".join([*lines, *self.failures[:MOST_SHOWN]])
+        return "\n".join([*lines, *self.failures[:MAX_SHOWN]])
 
 
 def fuzz(part: Part, count: int, *, seed: int, first: int = 0) -> Report:

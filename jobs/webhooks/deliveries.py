@@ -21,7 +21,7 @@ from .receivers import Receivers, read_url
 from .signature import derive_secret
 
 RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0)  # before each further attempt; after the last there is none
-MOST_UNDER_WAY = 2  # deliveries of one user at once, all workers together
+MAX_UNDER_WAY = 2  # deliveries of one user at once, all workers together
 TURN_SECONDS = 3600  # how long a user's last turn is remembered
 LEASE_SECONDS = 60.0  # much longer than a delivery may take
 NATIVE, HORDE = "native", "horde"
@@ -175,7 +175,7 @@ class Webhooks:
 
     def take_due(self) -> Delivery | None:
         """Take the delivery whose turn it is, for LEASE_SECONDS; None when none is due whose receiver is free."""
-        if (reply := self.run_take(LEASE_SECONDS, MOST_UNDER_WAY, TURN_SECONDS)) is None:
+        if (reply := self.run_take(LEASE_SECONDS, MAX_UNDER_WAY, TURN_SECONDS)) is None:
             return None
         delivery, *fields = reply
         values = pair_up(fields)

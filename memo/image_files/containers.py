@@ -16,18 +16,18 @@ CHUNK_ENDS = 12  # bytes of a PNG chunk besides its body: length, type and check
 SOI, EOI, SOS, APP0, APP1, ADOBE, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE  # JPEG, table B.1
 WITHOUT_BODY = {0x01, *range(0xD0, 0xD8), SOI, EOI}  # markers that no length follows
 START_OF_SCAN = b"\xff\xda"  # cannot occur in a scan's own data, where \xff is always followed by \0
-MOST_CHUNKS = 100_000  # a PNG of 500 MB with the usual chunks of 8 KB has 64,000
-MOST_SEGMENTS = 10_000
-MOST_SCANS = 40  # progressive files usually have ten; a decoder goes over all pixels again for each scan
+MAX_CHUNKS = 100_000  # a PNG of 500 MB with the usual chunks of 8 KB has 64,000
+MAX_SEGMENTS = 10_000
+MAX_SCANS = 40  # progressive files usually have ten; a decoder goes over all pixels again for each scan
 
 
 def split_png(data: bytes) -> Iterator[tuple[bytes, slice]]:
     """The type and the byte range of each complete chunk (https://www.w3.org/TR/png-3/#5Chunk-layout).
 
-    Raises BadPicture after MOST_CHUNKS.
+    Raises BadPicture after MAX_CHUNKS.
     """
     start, kind = len(PNG_SIGNATURE), b""
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if not data.startswith(PNG_SIGNATURE) or start + CHUNK_ENDS > len(data) or kind == b"IEND":
             return
         length, kind = struct.unpack_from(">I4s", data, start)
@@ -36,7 +36,7 @@ def split_png(data: bytes) -> Iterator[tuple[bytes, slice]]:
             return
         yield kind, slice(start, stop)
         start = stop
-    raise BadPicture(f"it has over {MOST_CHUNKS:,} chunks: save it again as PNG")
+    raise BadPicture(f"it has over {MAX_CHUNKS:,} chunks: save it again as PNG")
 
 
 def png_body(data: bytes, place: slice) -> bytes:
@@ -62,10 +62,10 @@ def strip_png(data: bytes) -> bytes:
 def split_jpeg(data: bytes) -> Iterator[tuple[int, slice]]:
     """The marker and the byte range of each segment before the first scan (ITU-T T.81, B.1).
 
-    Raises BadPicture after MOST_SEGMENTS.
+    Raises BadPicture after MAX_SEGMENTS.
     """
     start = 0
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         start = data.find(b"\xff", start)
         if start < 0 or start + 4 > len(data):
             return
@@ -78,28 +78,28 @@ def split_jpeg(data: bytes) -> Iterator[tuple[int, slice]]:
         stop = start + 2 if marker in WITHOUT_BODY else start + 2 + max(2, length)
         yield marker, slice(start, stop)
         start = stop
-    raise BadPicture(f"it has over {MOST_SEGMENTS:,} segments: save it again as JPEG")
+    raise BadPicture(f"it has over {MAX_SEGMENTS:,} segments: save it again as JPEG")
 
 
 def strip_jpeg(data: bytes) -> bytes:
-    """The file without metadata; raises BadPicture after MOST_SCANS."""
+    """The file without metadata; raises BadPicture after MAX_SCANS."""
     kept, end = [], 0
     for marker, place in split_jpeg(data):
         end = place.stop
         if marker in (APP0, ADOBE) or not APP0 <= marker <= APP15 and marker != COM:
             kept.append(data[place])
-    if data.count(START_OF_SCAN, end) > MOST_SCANS:
-        raise BadPicture(f"it is a JPEG picture with over {MOST_SCANS} scans: save it again as JPEG")
+    if data.count(START_OF_SCAN, end) > MAX_SCANS:
+        raise BadPicture(f"it is a JPEG picture with over {MAX_SCANS} scans: save it again as JPEG")
     return b"".join([*kept, data[end:]])
 
 
 def split_webp(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The type and the body of each chunk (RFC 9649, 2.3); raises BadPicture after MOST_CHUNKS."""
+    """The type and the body of each chunk (RFC 9649, 2.3); raises BadPicture after MAX_CHUNKS."""
     start = 12
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if start + 8 > len(data):
             return
         kind, length = struct.unpack_from("<4sI", data, start)
         yield kind, data[start + 8 : start + 8 + length]
         start += 8 + length + length % 2
-    raise BadPicture(f"it has over {MOST_CHUNKS:,} chunks: save it again as WebP")
+    raise BadPicture(f"it has over {MAX_CHUNKS:,} chunks: save it again as WebP")

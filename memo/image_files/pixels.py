@@ -40,7 +40,7 @@ TURNS = {  # by EXIF orientation: what makes the picture upright (Exif 2.32, 4.6
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-MOST_PIXELS = 2**27 + 2**26  # 200 megapixels: decoded, they take 0.8 GB
+MAX_PIXELS = 2**27 + 2**26  # 200 megapixels: decoded, they take 0.8 GB
 LONGEST_SIDE = 2**16  # px, as in JPEG; a TIFF file of 7 kB may claim 48 × 3,000,000
 LARGE = 4096 * 4096  # pixels above which a picture is reduced before it is turned and flattened
 STRIP = 2**17  # pixels that are flattened and reduced at once
@@ -54,7 +54,7 @@ def read_pixels(
     kinds: tuple[str, ...] = UPLOADS,
     longest: int = LONGEST_SIDE,
     shortest: int = 0,
-    most: int = MOST_PIXELS,
+    most: int = MAX_PIXELS,
     enough: int = 0,
     fit: int = 0,
 ) -> Image.Image:

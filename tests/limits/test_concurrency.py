@@ -14,7 +14,7 @@ from jobs.queue import Queue
 from memo import BadRecipe, Memory
 from tests.real import wait_for
 from web.limits import concurrency
-from web.limits.concurrency import MOST_WAITING, PERMITS, ConcurrencyLimit, UserPermits, without_permit
+from web.limits.concurrency import MAX_WAITING, PERMITS, ConcurrencyLimit, UserPermits, without_permit
 from web.openai import routes
 
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
@@ -23,7 +23,7 @@ MODELS = "/api/v1/models"
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(PERMITS + MOST_WAITING + 1) as pool:
+    with ThreadPoolExecutor(PERMITS + MAX_WAITING + 1) as pool:
         yield pool
 
 
@@ -49,7 +49,7 @@ class Work:
 def work(serve: Serve, pool: ThreadPoolExecutor) -> Iterator[Work]:
     work = Work(serve())
     yield work
-    work.may_end.set()  # also after a failure, so that the pool can end
+    work.may_end.set()  # even if the test failed, or the pool would never shut down
 
 
 def get_often(pool: ThreadPoolExecutor, client: FlaskClient, times: int) -> list[Future[int]]:
@@ -60,7 +60,7 @@ def get_often(pool: ThreadPoolExecutor, client: FlaskClient, times: int) -> list
 def test_a_few_requests_of_one_user_are_worked_on_at_once(
     work: Work, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(concurrency, "MOST_SECONDS", 60.0)
+    monkeypatch.setattr(concurrency, "MAX_HOLD_SECONDS", 60.0)
     app = work.app
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
     of_ada = get_often(pool, ada, 20)
@@ -78,8 +78,8 @@ def test_beyond_a_number_that_waits_requests_are_refused(
 ) -> None:
     app = work.app
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
-    taken = get_often(pool, ada, PERMITS + MOST_WAITING)
-    wait_for(lambda: app.extensions["concurrency"].by_user["key ada"].requests == PERMITS + MOST_WAITING)
+    taken = get_often(pool, ada, PERMITS + MAX_WAITING)
+    wait_for(lambda: app.extensions["concurrency"].by_user["key ada"].requests == PERMITS + MAX_WAITING)
     refused = ada.get(MODELS)
     assert refused.status_code == 429 and int(refused.headers["Retry-After"]) > 0
     assert bob.get("/api/v1/jobs").status_code == 200
@@ -152,7 +152,7 @@ def test_what_is_waited_for_comes_without_a_permit(serve: Serve, client_for: Cli
         yield "key ada" in limit.by_user
 
     def view() -> dict[str, object]:
-        return {"items": [(item, "key ada" in limit.by_user) for item in concurrency.waiting(items())]}
+        return {"items": [(item, "key ada" in limit.by_user) for item in concurrency.wait_without_permit(items())]}
 
     app.view_functions["api.list_models"] = view
     assert ada.get(MODELS).json == {"items": [[False, True]]}
@@ -171,7 +171,7 @@ def test_a_request_behind_others_that_hang_goes_on_soon(
 
 
 def test_a_long_queue_is_not_let_go_all_at_once(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(concurrency, "MAX_HOLD_SECONDS", 0.5)
     limit, running, most, lock = ConcurrencyLimit(), 0, 0, threading.Lock()
 
     def work_a_little() -> None:
@@ -192,11 +192,11 @@ def test_a_long_queue_is_not_let_go_all_at_once(pool: ThreadPoolExecutor, monkey
 def test_a_permit_that_was_passed_on_is_not_given_back_twice(
     pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(concurrency, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(concurrency, "MAX_HOLD_SECONDS", 0.05)
     permits = UserPermits()
     expired = [permits.take() for _ in range(PERMITS)]
     current = [permits.take() for _ in range(PERMITS)]  # as the first ones expire
-    monkeypatch.setattr(concurrency, "MOST_SECONDS", 60.0)
+    monkeypatch.setattr(concurrency, "MAX_HOLD_SECONDS", 60.0)
     for permit in expired:
         permits.give_back(permit)
     assert list(permits.held) == current

@@ -17,7 +17,7 @@ from memo import Unavailable
 from tests.real import wait_for
 from web import main
 from web.a1111 import tasks
-from web.limits.long_requests import MOST_LONG, LongRequests
+from web.limits.long_requests import MAX_LONG, LongRequests
 from web.openai import routes
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
@@ -121,4 +121,4 @@ def test_threads_are_kept_for_short_requests_whoever_waits() -> None:
         requests.acquire(name, lambda: False)
     with pytest.raises(Unavailable, match="3 requests are streaming or waiting"):
         requests.acquire("dan", lambda: False)
-    assert main.THREADS - MOST_LONG >= 100
+    assert main.THREADS - MAX_LONG >= 100

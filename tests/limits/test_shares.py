@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from memo import Picture, Recipe
-from web.api.audit import MOST_LABELS
+from web.api.audit import MAX_LABELS
 from web.limits.rates import CHARGED_WITH_PICTURES, UNCHARGED
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}
@@ -82,5 +82,5 @@ def test_the_labels_of_a_user_for_one_picture_are_limited(
     def label(client: FlaskClient, number: int, *, right: bool = False) -> int:
         return client.post(path, json={"right": right, "prompt": f"a wolf of {number} years"}).status_code
 
-    assert [label(ada, number) for number in range(MOST_LABELS + 1)] == [204] * MOST_LABELS + [409]
+    assert [label(ada, number) for number in range(MAX_LABELS + 1)] == [204] * MAX_LABELS + [409]
     assert label(ada, 3, right=True) == 204 and label(bob, 99) == 204

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from jobs.queue import Queue
 from jobs.store.job_store import JobStore
 from jobs.webhooks.deliverer import Deliverer
-from jobs.webhooks.deliveries import MOST_UNDER_WAY, Webhook, Webhooks
+from jobs.webhooks.deliveries import MAX_UNDER_WAY, Webhook, Webhooks
 from jobs.webhooks.receivers import Receivers
 from jobs.webhooks.signature import derive_secret, generate_secret, signature_headers
 from memo import Memory, Recipe
@@ -61,7 +61,7 @@ def test_a_receiver_that_never_answers_delays_no_other_receiver(webhooks: Webhoo
 def test_a_user_with_many_receivers_leaves_threads_to_others(webhooks: Webhooks, add: Callable[..., None]) -> None:
     for number in range(16):
         add("ada", f"slow-{number}.example")
-    assert [take(webhooks) is None for _ in range(3)] == [False] * MOST_UNDER_WAY + [True]
+    assert [take(webhooks) is None for _ in range(3)] == [False] * MAX_UNDER_WAY + [True]
 
 
 def test_users_take_turns(webhooks: Webhooks, add: Callable[..., None]) -> None:

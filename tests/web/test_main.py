@@ -123,7 +123,7 @@ def test_a_slow_upload_within_its_time_is_answered(server):
 
 
 def test_the_oldest_of_too_many_unready_connections_are_closed(server, monkeypatch):
-    monkeypatch.setattr(main, "MOST_UNREADY", 5)
+    monkeypatch.setattr(main, "MAX_UNREADY", 5)
     with ExitStack() as stack:
         connections = []
         for _ in range(8):

@@ -341,7 +341,7 @@ def test_nobody_can_delete_the_jobs_of_another_users_picture_that_is_deleted_alr
 
 
 def test_recalls_and_searches_read_texts_for_the_scope_of_their_user_only(world, memory, monkeypatch):
-    """So that the time they take tells nothing of others."""
+    """Otherwise their timing would reveal what other users do."""
     scopes, read = set(), memory.embedder.embed_or_load
     monkeypatch.setattr(memory.embedder, "embed", lambda text, scope: scopes.add(scope) or read(text, scope))
     for call in ("api.list_pictures", "api.create_job", "gallery.gallery"):

@@ -274,7 +274,7 @@ def test_a_deleted_picture_that_the_index_still_knows_is_removed_by_the_comparis
 def test_an_almost_empty_store_takes_nothing_from_the_index(
     index_keeper, memory, store, keep, remember, recipe, stored, monkeypatch, caplog
 ):
-    monkeypatch.setattr("memo.memory.MOST_SURPLUS", 1)
+    monkeypatch.setattr("memo.memory.MAX_SURPLUS", 1)
     pictures = [remember(recipe, seed=seed) for seed in (1, 2)]
     for picture in pictures:
         store.delete(object_name(picture.key))

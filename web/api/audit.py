@@ -30,7 +30,7 @@ from .openapi import DocumentedResponse, documented, ok
 bp = Blueprint("audit", __name__)
 
 USER = "user"  # the source of labels that are not of an audit
-MOST_LABELS = 20  # of one user for one picture: each makes the memory of its scope a little slower
+MAX_LABELS = 20  # of one user for one picture: each makes the memory of its scope a little slower
 SAMPLE_SIZE = 6  # answers on one page
 LABEL_SOURCES = {"same meaning": "audit", "shows more": "audit of relaxed"}  # by how the answer matched
 
@@ -77,7 +77,7 @@ def report_wrong(job_id: str) -> ResponseReturnValue:
 
 
 def keep_label(picture: Picture, prompt: str, *, right: bool) -> None:
-    """Keep a user's label; aborts with 409 if they have labelled the picture for MOST_LABELS other prompts."""
+    """Keep a user's label; aborts with 409 if they have labelled the picture for MAX_LABELS other prompts."""
     user, labels = current_user().name, memory().labels
     kept = labels.of_picture(picture.key, picture.scope) if labels else ()
     others = [
@@ -85,8 +85,8 @@ def keep_label(picture: Picture, prompt: str, *, right: bool) -> None:
         for label in kept
         if label.source == USER and label.user == user and not same_words(label.wanted, prompt)
     ]
-    if len(others) >= MOST_LABELS:
-        abort(409, f"you have labelled this picture for {MOST_LABELS} prompts, and no more are kept")
+    if len(others) >= MAX_LABELS:
+        abort(409, f"you have labelled this picture for {MAX_LABELS} prompts, and no more are kept")
     memory().label(picture, prompt, right=right, source=USER, user=user)
 
 

@@ -1,7 +1,7 @@
-"""A limit on how many requests of one user are worked on at once; the others wait for a permit.
+"""Limits how many requests of one user run at the same time. A request needs a permit; without one, it waits.
 
-Threads share one interpreter: without this limit, sixty requests of one user would slow down everybody else's. A
-request gives its permit back while it waits for something, such as a painting or the next message of a stream.
+All threads share one Python interpreter. Without this limit, sixty requests of one user would slow down everybody
+else. A request gives its permit back while it waits, for example for a painting or the next message of a stream.
 """
 
 import threading
@@ -19,52 +19,55 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 1
 PERMITS = 3
-MOST_SECONDS = 0.5  # a permit is held: a request that takes longer waits for a service, such as the store
-MOST_WAITING = 70  # requests of one user; each holds one of the threads kept for short requests
+MAX_HOLD_SECONDS = 0.5  # after this, a permit goes to the next request: the holder is probably waiting for a service
+MAX_WAITING = 70  # waiting requests per user; each occupies a thread, and 100 are reserved for short requests
 
 
 class UserPermits:
-    """The permits of one user. One that is held for MOST_SECONDS is passed on, and its holder goes on without it."""
+    """The permits of one user. After MAX_HOLD_SECONDS, the next request gets the permit."""
 
     def __init__(self) -> None:
-        self.changed, self.held = threading.Condition(), dict[object, float]()  # each since when, the oldest first
-        self.requests = 0  # that have a permit or wait for one; under the lock of the limit
+        self.changed, self.held = (
+            threading.Condition(),
+            dict[object, float](),
+        )  # when each permit was taken, oldest first
+        self.requests = 0  # with a permit or waiting for one; guarded by ConcurrencyLimit.lock
 
     def take(self) -> object:
         """Wait for a permit."""
         permit = object()
         with self.changed:
             while len(self.held) >= PERMITS and not self.drop_expired():
-                self.changed.wait(MOST_SECONDS - self.longest_held())
+                self.changed.wait(MAX_HOLD_SECONDS - self.longest_held())
             self.held[permit] = time.monotonic()
         return permit
 
     def drop_expired(self) -> bool:
-        """Whether the permit that is held longest had expired; it is free then."""
-        if is_expired := self.longest_held() >= MOST_SECONDS:
+        """Free the oldest permit if it has expired; return whether it had."""
+        if is_expired := self.longest_held() >= MAX_HOLD_SECONDS:
             del self.held[next(iter(self.held))]
         return is_expired
 
     def longest_held(self) -> float:
-        """For how many seconds the oldest permit has been held."""
+        """The age of the oldest permit, in seconds."""
         return time.monotonic() - next(iter(self.held.values()))
 
     def give_back(self, permit: object) -> None:
-        """Let the next request have the permit, unless it was passed on already."""
+        """Return the permit and wake the next request. An expired permit is ignored."""
         with self.changed:
             if self.held.pop(permit, None) is not None:
                 self.changed.notify()
 
 
 class ConcurrencyLimit:
-    """Gives each user a few permits."""
+    """The permits of all users."""
 
     def __init__(self) -> None:
         self.lock, self.by_user = threading.Lock(), dict[str, UserPermits]()
 
     @contextmanager
     def permit(self, user: str) -> Iterator[None]:
-        """Hold a permit during the block, once one is free."""
+        """Wait for a permit and hold it during the block."""
         with self.lock:
             permits = self.by_user.setdefault(user, UserPermits())
             permits.requests += 1
@@ -81,10 +84,10 @@ class ConcurrencyLimit:
                     del self.by_user[user]
 
     def check(self, user: str) -> None:
-        """Raise TooManyRequests if too many of this user's requests wait for a permit."""
+        """Raise TooManyRequests if this user already has the maximum number of requests running and waiting."""
         with self.lock:
             permits = self.by_user.get(user)
-            if permits and permits.requests >= PERMITS + MOST_WAITING:
+            if permits and permits.requests >= PERMITS + MAX_WAITING:
                 raise TooManyRequests(
                     f"{permits.requests} of your requests are being answered: wait for them first",
                     retry_after=RETRY_SECONDS,
@@ -92,9 +95,9 @@ class ConcurrencyLimit:
 
 
 def register(app: Flask) -> None:
-    """Let each request have a permit until it ends; public endpoints need none.
+    """Make each request take a permit, except those to public endpoints.
 
-    Expects that the user is known by then.
+    Call this after authentication has been registered, because permits are counted per user.
     """
     app.extensions["concurrency"] = ConcurrencyLimit()
     app.before_request(wait_for_permit)
@@ -102,27 +105,27 @@ def register(app: Flask) -> None:
 
 
 def wait_for_permit() -> None:
-    """Wait until this request may be worked on; raises TooManyRequests if too many of its user's wait already."""
+    """Wait for a permit before the request is handled; raises TooManyRequests if the user's queue is full."""
     if request.endpoint not in PUBLIC_ENDPOINTS:
         concurrency().check(name_caller())
         take_permit()
 
 
 def take_permit() -> None:
-    """Wait for a permit of this user, which the request has from now on, unless it has one."""
+    """Take a permit for the current request, waiting if necessary. Does nothing if it already has one."""
     if "permit" not in g:
         g.permit = ExitStack()
         g.permit.enter_context(concurrency().permit(name_caller()))
 
 
 def give_back_permit() -> None:
-    """Let another request of this user have this one's permit, if it has one."""
+    """Give the current request's permit back, if it has one."""
     g.pop("permit", ExitStack()).close()
 
 
 @contextmanager
 def without_permit() -> Iterator[None]:
-    """Let another request of this user have this one's permit during the block, if it has one."""
+    """Give the permit back for the duration of the block, and take one again afterwards."""
     had_permit = "permit" in g
     give_back_permit()
     try:
@@ -132,8 +135,8 @@ def without_permit() -> Iterator[None]:
             take_permit()
 
 
-def waiting(items: Iterable[T]) -> Iterator[T]:
-    """The items, each waited for without a permit."""
+def wait_without_permit(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items; while waiting for the next one, the request has no permit."""
     iterator = iter(items)
     while True:
         with without_permit():
@@ -145,6 +148,6 @@ def waiting(items: Iterable[T]) -> Iterator[T]:
 
 
 def concurrency() -> ConcurrencyLimit:
-    """The limit of this application."""
+    """The permits of the current application."""
     limit: ConcurrencyLimit = current_app.extensions["concurrency"]
     return limit

@@ -22,14 +22,14 @@ PATIENCE_SECONDS = 300.0  # how long a picture may wait to be converted; paintin
 
 
 class Gate:
-    """Lets a few users through at once, each with one request, so that nobody waits for all requests of another."""
+    """Admits a few users at a time, with one request each. So one user's many requests cannot block the others."""
 
     def __init__(self, places: int = PLACES) -> None:
         self.places, self.inside, self.changed = places, set[str](), threading.Condition()
 
     @contextmanager
     def turn(self, user: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
-        """Hold a place during the block, once one is free; raises Unavailable if that takes too long."""
+        """Wait for a place and hold it during the block; raises Unavailable after this many seconds."""
         with self.changed:
             if not self.changed.wait_for(lambda: self.is_open_for(user), seconds):
                 raise Unavailable("too many pictures are being read or converted at the moment: try again later")
@@ -79,8 +79,8 @@ def conversion_turn() -> Iterator[None]:
 
 @contextmanager
 def turn_at(name: str, seconds: float) -> Iterator[None]:
-    """Wait for a place behind a gate of this application, and hold it during the block."""
+    """Wait at the gate of this name, then hold a place during the block. Raises TooManyRequests or Unavailable."""
     hold_thread()
     gate: Gate = current_app.extensions[name]
-    with without_permit(), gate.turn(name_caller(), seconds):  # the gate itself limits the work
+    with without_permit(), gate.turn(name_caller(), seconds):  # no permit: the gate already limits the load
         yield

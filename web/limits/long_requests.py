@@ -1,6 +1,6 @@
 """A limit on how many requests of one user may hold a thread for long: event streams, and waiting for pictures.
 
-The limit counts the requests of this process only. Together they may hold MOST_LONG threads; the others are kept for
+The limit counts the requests of this process only. Together they may hold MAX_LONG threads; the others are kept for
 short requests, so that memory's answers and the health check go on whatever waits.
 """
 
@@ -19,7 +19,7 @@ from web.config import WebConfig
 
 from .concurrency import give_back_permit, take_permit
 
-MOST_LONG = 300  # long requests of all users at once
+MAX_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 RETRY_SECONDS = 10
 RECHECK_SECONDS = 1.0  # a stream looks its user's key up again before a message, at most this often
@@ -32,7 +32,7 @@ class LongRequests:
     together, but its own user may send as many new ones as the limit allows.
     """
 
-    def __init__(self, limit: int | None, most: int = MOST_LONG) -> None:
+    def __init__(self, limit: int | None, most: int = MAX_LONG) -> None:
         self.limit, self.most, self.lock = limit, most, threading.Lock()
         self.by_user = defaultdict[str, list[Callable[[], bool]]](list)  # whether each client is gone
 
@@ -107,7 +107,7 @@ def while_permitted(messages: Iterator[str]) -> Iterator[str]:
 
 
 def each_with_permit(messages: Iterator[str]) -> Iterator[str]:
-    """The messages, each made with a permit; it is given back while a message is sent, or waited for."""
+    """Yield the messages. The request holds a permit only while it creates one, not while it waits or sends."""
     while True:
         take_permit()
         try:
