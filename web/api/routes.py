@@ -21,7 +21,6 @@ from web.auth import current_user
 from web.extensions import catalogue, memory, queue
 from web.idempotency import HEADER, LONGEST_KEY, run_idempotently
 from web.json_body import read_object
-from web.limits.concurrency import wait_without_permit
 from web.limits.gates import conversion_turn
 from web.limits.long_requests import event_stream
 from web.picture_requests import COUNT, job_document, key_id, picture_document, request_pictures, request_variation
@@ -163,7 +162,7 @@ def events(job_id: str) -> ResponseReturnValue:
 def job_messages(job_id: str) -> Iterator[str]:
     """One message per change, and a comment while nothing changes. It ends when the queue does not respond."""
     try:
-        for snapshot in wait_without_permit(queue().watch(job_id)):
+        for snapshot in queue().watch(job_id):
             yield f"event: job\ndata: {json.dumps(job_document(snapshot))}\n\n" if snapshot else ": still here\n\n"
     except Unavailable as error:
         yield f": {error}\n\n"

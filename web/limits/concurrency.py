@@ -1,7 +1,7 @@
 """Limits how many requests of one user run at the same time. A request needs a permit; without one, it waits.
 
 All threads share one Python interpreter. Without this limit, sixty requests of one user would slow down everybody
-else. A request gives its permit back while it waits, for example for a painting or the next message of a stream.
+else. A request gives its permit back while it waits, for example for a painting. An event stream has none.
 """
 
 import threading

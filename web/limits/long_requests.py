@@ -17,7 +17,7 @@ from memo import Unavailable
 from web.auth import CROSS_SITE, is_cross_site, is_still_permitted, name_caller
 from web.config import WebConfig
 
-from .concurrency import give_back_permit, take_permit
+from .concurrency import give_back_permit
 
 MAX_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -86,6 +86,7 @@ def event_stream(messages: Iterator[str], headers: Mapping[str, str] | None = No
     if is_cross_site():
         abort(403, CROSS_SITE)
     hold_thread()
+    give_back_permit()  # one change of a job wakes all its streams: other requests would wait behind them
     body = stream_with_context(while_permitted(messages))
     response = Response(body, mimetype="text/event-stream", headers={**HEADERS, **(headers or {})})
     response.call_on_close(g.long_request.pop_all().close)  # the end of the request closes nothing then
@@ -95,7 +96,7 @@ def event_stream(messages: Iterator[str], headers: Mapping[str, str] | None = No
 def while_permitted(messages: Iterator[str]) -> Iterator[str]:
     """The messages until the user's key is removed or their session ends, or until that cannot be looked up."""
     checked = time.monotonic()
-    for message in each_with_permit(messages):
+    for message in messages:
         if time.monotonic() - checked >= RECHECK_SECONDS:
             try:
                 if not is_still_permitted():
@@ -103,19 +104,6 @@ def while_permitted(messages: Iterator[str]) -> Iterator[str]:
             except Unavailable:
                 return
             checked = time.monotonic()
-        yield message
-
-
-def each_with_permit(messages: Iterator[str]) -> Iterator[str]:
-    """Yield the messages. The request holds a permit only while it creates one, not while it waits or sends."""
-    while True:
-        take_permit()
-        try:
-            message = next(messages, None)
-        finally:
-            give_back_permit()
-        if message is None:
-            return
         yield message
 
 

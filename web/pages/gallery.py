@@ -15,7 +15,6 @@ from memo.recipe import drop_invisible
 from web.access import LONGEST_SEARCH, own_picture_keys
 from web.auth import current_user
 from web.extensions import catalogue, job_store, memory, queue
-from web.limits.concurrency import wait_without_permit
 from web.limits.long_requests import event_stream
 
 from .create_page import newest_event_id
@@ -109,7 +108,7 @@ def watch_pictures(since: str, filter: GalleryFilter) -> Iterator[list[FinishedP
     pause = OWN_SECONDS if filter.mine else 0.0
     pending: list[FinishedPicture] = []
     next_check = 0.0
-    for finished in wait_without_permit(queue().watch_finished(since, heartbeat=pause or HEARTBEAT_SECONDS)):
+    for finished in queue().watch_finished(since, heartbeat=pause or HEARTBEAT_SECONDS):
         pending += [finished] if finished and is_candidate(finished[1], filter) else []
         if pending and time.monotonic() >= next_check:
             next_check = time.monotonic() + pause
