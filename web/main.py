@@ -36,7 +36,7 @@ from .limits.rates import storage_uri
 
 log = logging.getLogger("web")  # __name__ is "__main__" here
 
-SHORT_THREADS = 100  # kept for requests that are answered at once
+SHORT_THREADS = 300  # kept for requests that are answered at once
 THREADS = MAX_LONG + SHORT_THREADS  # each answers one request or holds one event stream
 MAX_CLIENT_CONNECTIONS = 4000
 READ_AT_ONCE = 2**17  # bytes per read; large reads are fewer, and each one may wait for other threads

@@ -14,9 +14,10 @@ from jobs.queue import Queue
 from memo import BadRecipe, Memory
 from tests.real import wait_for
 from web.limits import concurrency
-from web.limits.concurrency import MAX_WAITING, PERMITS, ConcurrencyLimit, UserPermits, without_permit
+from web.limits.concurrency import PERMITS, ConcurrencyLimit, UserPermits, without_permit
 from web.openai import routes
 
+MAX_WAITING = 40  # fewer than in the product, so that each request of a test gets a thread
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
 MODELS = "/api/v1/models"
 
@@ -74,8 +75,9 @@ def test_a_few_requests_of_one_user_are_worked_on_at_once(
 
 
 def test_beyond_a_number_that_waits_requests_are_refused(
-    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(concurrency, "MAX_WAITING", MAX_WAITING)
     app = work.app
     ada, bob = client_for(app, "ada"), client_for(app, "bob")
     taken = get_often(pool, ada, PERMITS + MAX_WAITING)

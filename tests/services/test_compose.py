@@ -190,7 +190,7 @@ def test_redis_persists_everything_and_evicts_nothing() -> None:
 @EVERY_SERVICE
 def test_every_service_has_limits_of_memory_and_of_processes(name: str) -> None:
     assert compose.bytes_of(SERVICES[name]["mem_limit"]) >= 2**28
-    assert 600 <= SERVICES[name]["pids_limit"] <= 4096  # web has 400 threads
+    assert 800 <= SERVICES[name]["pids_limit"] <= 4096  # web has 600 threads
 
 
 @pytest.mark.parametrize("name", ["web", "worker", "redis", "index", "store"])

@@ -20,7 +20,7 @@ T = TypeVar("T")
 RETRY_SECONDS = 1
 PERMITS = 3
 MAX_HOLD_SECONDS = 0.5  # after this, a permit goes to the next request: the holder is probably waiting for a service
-MAX_WAITING = 70  # waiting requests per user; each occupies a thread, and 100 are reserved for short requests
+MAX_WAITING = 250  # waiting requests per user; each occupies a thread, and 300 are reserved for short requests
 
 
 class UserPermits:
