@@ -40,6 +40,8 @@ SHORT_THREADS = 300  # kept for requests that are answered at once
 THREADS = MAX_LONG + SHORT_THREADS  # each answers one request or holds one event stream
 MAX_CLIENT_CONNECTIONS = 4000
 READ_AT_ONCE = 2**17  # bytes per read; large reads are fewer, and each one may wait for other threads
+HEADERS_AT_ONCE = 2**13  # the same before the headers have arrived
+BODIES_A_ROUND = 4  # connections whose body is read in one round; all others are read in every round
 ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round visits all connections that there are
 MAX_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
 HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
@@ -56,6 +58,15 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.request_started = self.creation_time
+
+    def handle_read_event(self) -> None:
+        """Read some bytes, or leave a body for the next round if this one has read enough of them."""
+        if self.request is None or self.server.may_read_body(self):
+            super().handle_read_event()
+
+    def recv(self, size: int) -> bytes:
+        """Read up to `size` bytes, or fewer while it is unknown whether a body follows."""
+        return bytes(super().recv(HEADERS_AT_ONCE if self.request is None else size))
 
     def received(self, data: bytes) -> bool:
         """Parse the bytes; a request starts with its first byte."""
@@ -83,6 +94,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
     def __init__(self, app: Flask, **settings: object) -> None:
         super().__init__(app, **settings)
         self.stopping = threading.Event()
+        self.bodies_read = 0  # in this round
 
     def handle_accept(self) -> None:
         """Accept all connections that wait, up to a limit."""
@@ -91,6 +103,13 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
             super().handle_accept()
             if len(self.active_channels) == before:
                 break
+
+    def may_read_body(self, connection: ClientConnection) -> bool:
+        """Whether this round may read a body. If so, the connection goes to the end of the next round."""
+        self.bodies_read += 1
+        if is_allowed := self.bodies_read <= BODIES_A_ROUND:
+            self._map[connection._fileno] = self._map.pop(connection._fileno)
+        return is_allowed
 
     def unready(self) -> Iterator[ClientConnection]:
         """The connections that wait for a request."""
@@ -110,17 +129,22 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
             self.stopping.set()
             self.pull_trigger()
 
+    def run_round(self, timeout: float) -> None:
+        """Serve all connections that are ready, once; wait up to `timeout` seconds for one."""
+        self.bodies_read = 0
+        loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+
     def serve(self, end_streams: Callable[[], None], grace: float) -> None:
         """Answer requests until `stop`, then let those that are running end for up to `grace` seconds."""
         while not self.stopping.is_set():
-            loop(timeout=1.0, use_poll=True, map=self._map, count=1)
+            self.run_round(timeout=1.0)
         AsyncDispatcher.close(self)  # the listening socket only: another process can take over the port
         end_streams()
         deadline = time.monotonic() + grace
         while self.active_channels and time.monotonic() < deadline:
             for connection in self.unready():
                 connection.will_close = True
-            loop(timeout=0.1, use_poll=True, map=self._map, count=1)
+            self.run_round(timeout=0.1)
         self.task_dispatcher.shutdown(timeout=1)
         close_all(self._map)
 

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 import pytest
 from flask import Flask, Response, request
 
-from tests.real import free_port
+from tests.real import free_port, wait_for
 from web import main
 
 HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: here\r\nX-Half"
@@ -161,3 +161,34 @@ def test_a_client_that_goes_away_is_noticed(server):
     with closing(server.send(b"GET /left HTTP/1.1\r\nHost: here\r\n\r\n")):
         time.sleep(0.2)
     assert server.get("/left-at") == "noticed"
+
+
+def test_a_round_reads_a_few_bodies_each_in_turn_and_every_short_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this, a short request waits while each of sixty uploads is read once."""
+    monkeypatch.setattr(main, "READ_AT_ONCE", 10_000)
+    server = main.open_server(small_app(threading.Event()), "127.0.0.1", port := free_port())
+    running, body = Running(port, server, threading.Thread()), 50_000
+    header = f"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: {body}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        stack.callback(main.close_all, server._map)
+        stack.callback(server.task_dispatcher.shutdown)
+        uploads = [stack.enter_context(closing(running.send(header + b"x" * body))) for _ in range(10)]
+        wait_for(lambda: server.run_round(0.1) or len(server.active_channels) == len(uploads))
+        server.run_round(0.1)  # reads the headers
+        channels = list(server.active_channels.values())
+        short = stack.enter_context(closing(running.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")))
+        first = received(channels)
+        assert max(first) < main.HEADERS_AT_ONCE
+        for number in range(1, 6):
+            server.run_round(0.1)
+            assert sum(received(channels)) - sum(first) == 10_000 * main.BODIES_A_ROUND * number
+        assert all(later - before == 20_000 for later, before in zip(received(channels), first, strict=True))
+        read_until(short, b"here")
+        wait_for(lambda: server.run_round(0.1) or not any(channel.request for channel in channels))
+        for upload in uploads:
+            read_until(upload, f"\r\n\r\n{body}".encode())
+
+
+def received(channels: list[main.ClientConnection]) -> list[int]:
+    """How many bytes of its body each of these has received."""
+    return [channel.request.body_bytes_received for channel in channels]
