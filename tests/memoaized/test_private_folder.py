@@ -1,13 +1,16 @@
 """Other users of the machine can read nothing of the data folder, which holds secrets and private pictures."""
 
 import os
+import socket
 import stat
 import subprocess
 
 import httpx
 import pytest
 
+from memo import BadSetup
 from memoaized.private_folder import close_folder
+from memoaized.up import UpOptions, run_in
 from tests.real import ROOT, wait_for
 
 
@@ -31,6 +34,13 @@ def test_an_existing_data_folder_is_closed_and_the_log_says_so(tmp_path, open_mo
 def test_a_folder_of_all_users_stays_as_it_is_and_the_log_says_so(tmp_path):
     tmp_path.chmod(0o1777)
     assert "--data" in close_folder(tmp_path) and mode(tmp_path) == 0o1777
+
+
+def test_a_start_closes_an_existing_data_folder_before_it_does_anything_else(tmp_path, capsys):
+    (data := tmp_path / "data").mkdir(mode=0o755)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadSetup):
+        run_in(data, UpOptions(data, taken.getsockname()[1], 1, tmp_path), {})
+    assert mode(data) == 0o700 and f"{data}" in capsys.readouterr().out
 
 
 def test_everything_that_runs_writes_files_that_only_its_user_can_read(live_stack):

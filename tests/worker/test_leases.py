@@ -132,6 +132,14 @@ def test_heartbeats_begin_at_the_start_and_at_the_end_the_worker_is_taken_off_th
     assert job_store.heartbeats.workers() == {} and notified == ["stickers"]
 
 
+def test_a_started_worker_indexes_pictures_that_the_index_lost(lease_keeper, memory, recipe):
+    picture, png = painted(recipe)
+    memory.keep(picture, png)
+    lease_keeper.start()
+    wait_for(lambda: memory.index.get(picture.key) == picture)
+    lease_keeper.stop()
+
+
 @pytest.mark.parametrize("fault", [Unavailable("the queue does not answer"), FileNotFoundError("a model was moved")])
 @pytest.mark.parametrize("task", ["renew", "list_models"])
 def test_no_error_ends_the_lease_keeper(runner, job_store, notified, monkeypatch, caplog, task, fault):
