@@ -109,7 +109,7 @@ def measure(decide: Decide, pairs: Sequence[Pair]) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     point = threshold(np.asarray(scores, float), np.asarray([pair.y for pair in pairs]), 0.01)
     decided = [score >= point if fit is None else fit for score, fit in zip(scores, fits, strict=True)]
-    results = figures(scores, decided, [pair.y for pair in pairs], [pair.kind for pair in pairs])
+    results = figures(scores, decided, pairs)
     return {**results, "pairs_per_second": round(len(pairs) / seconds, 1)}
 
 

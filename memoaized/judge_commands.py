@@ -37,9 +37,9 @@ def judge() -> None:
 @click.option("--text-folder", default="var/text", show_default=True, type=FOLDER, help="The exported text model.")
 @click.option("--scores", type=FILE, help="Write the pairs with `score` and `fits` here, as JSON lines.")
 def pairs(file: Path, spec: str, text_folder: Path, scores: Path | None) -> None:
-    """Judge the pairs in FILE and print figures for each kind of pair, then all figures as one line of JSON.
+    """Judge the pairs in FILE and print figures by kind and by source, then all figures as one line of JSON.
 
-    Each line of FILE is {"a": remembered prompt, "b": new prompt, "y": 0 or 1, "kind": text}.
+    Each line of FILE is {"a": remembered prompt, "b": new prompt, "y": 0 or 1, "kind": text, "source": text}.
     """
     labelled = read_pairs(file)
     chosen_judge = open_judge(spec, text_folder)
@@ -54,16 +54,15 @@ def pairs(file: Path, spec: str, text_folder: Path, scores: Path | None) -> None
                     "b": pair.b,
                     "y": pair.y,
                     "kind": pair.kind,
+                    "source": pair.source,
                     "score": round(score, 6),
                     "fits": fits,
                 }
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
     values, verdicts = zip(*results, strict=True)
-    measured: dict[str, Any] = figures(
-        values, verdicts, [pair.y for pair in labelled], [pair.kind for pair in labelled]
-    )
-    for kind, kind_figures in measured["kinds"].items():
-        click.echo(f"{kind:24} {kind_figures}")
+    measured: dict[str, Any] = figures(values, verdicts, labelled)
+    for name, group_figures in [*measured["kinds"].items(), *measured["sources"].items()]:
+        click.echo(f"{name:24} {group_figures}")
     speed = {"pairs_per_second": round(len(labelled) / seconds, 1)}
     click.echo(json.dumps({"judge": chosen_judge.name, **measured, **speed}))
 

@@ -1,4 +1,4 @@
-"""Measures how good a judge is: its hit rates, overall and by kind, and the area under the ROC curve."""
+"""Measures how good a judge is: hit rates, precision and the area under the ROC curve, by kind and by source."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .labelled_pairs import Pair
 from .learned import LearnedJudge
 from .port import Judge
 
 Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Decisions = NDArray[np.bool_]
 
 
 def score_pairs(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
@@ -21,14 +24,14 @@ def score_pairs(judge: Judge, pairs: Sequence[tuple[str, str]]) -> list[tuple[fl
     return [(verdict.confidence, verdict.fits) for verdict in verdicts]
 
 
-def threshold(scores: Floats, y: NDArray[np.int64], share: float) -> float:
+def threshold(scores: Floats, y: Labels, share: float) -> float:
     """The lowest threshold at which at most this share of the near misses (y = 0) passes."""
     misses = np.sort(scores[y == 0])[::-1]
     allowed = int(share * len(misses))
     return float(np.nextafter(misses[allowed], np.inf)) if allowed < len(misses) else -np.inf
 
 
-def auc(scores: Floats, y: NDArray[np.int64]) -> float:
+def auc(scores: Floats, y: Labels) -> float:
     """The area under the ROC curve: the chance that a true pair scores above a near miss; ties count half."""
     order = np.argsort(scores, kind="stable")
     _, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
@@ -39,35 +42,63 @@ def auc(scores: Floats, y: NDArray[np.int64]) -> float:
     return float((ranks[y == 1].sum() - true * (true + 1) / 2) / (true * (len(y) - true)))
 
 
-def figures(
-    scores: Sequence[float], fits: Sequence[bool], labels: Sequence[int], kinds: Sequence[str]
-) -> dict[str, Any]:
-    """The shares of true and false hits, overall and by kind, as a JSON-able dictionary.
+def figures(scores: Sequence[float], fits: Sequence[bool], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The shares of true and false hits: overall, by kind and by source, as a JSON-able dictionary.
 
-    `true_hit` and `false_hit` follow the judge's decisions; `true_hit_at_1pct` and `true_hit_at_5pct` are measured
-    where 1 % and 5 % of all near misses pass. A figure is None where there is nothing to measure it on.
+    `true_hit`, `false_hit` and `precision_at_point`, the share of hits that are true, follow the judge's decisions.
+    `true_hit_at_1pct` and `true_hit_at_5pct` are measured where 1 % and 5 % of the near misses pass: of all near
+    misses for a kind, and of its own near misses for a source. A figure is None where there is nothing to measure.
+    Pairs without a source are in no source's figures.
     """
     values, passed = np.asarray(scores, float), np.asarray(fits, bool)
-    y, kind = np.asarray(labels), np.asarray(kinds)
-    has_both = len(set(labels)) == 2  # true pairs and near misses
-    low, high = (threshold(values, y, part) if has_both else np.inf for part in (0.01, 0.05))
-
-    def measure(rows: NDArray[np.bool_]) -> dict[str, Any]:
-        true, false = rows & (y == 1), rows & (y == 0)
-        return {
-            "pairs": int(rows.sum()),
-            "true_hit": share(passed[true]),
-            "false_hit": share(passed[false]),
-            "true_hit_at_1pct": share(values[true] >= low) if has_both else None,
-            "true_hit_at_5pct": share(values[true] >= high) if has_both else None,
-        }
-
-    by_kind = {name: measure(kind == name) for name in sorted(set(kinds))}
-    overall = measure(np.ones(len(y), bool))
-    return {**overall, "auc": round(auc(values, y), 4) if has_both else None, "kinds": by_kind}
+    y = np.asarray([pair.y for pair in pairs])
+    low, high = points(values, y)
+    kinds = {
+        kind: hit_shares(values[rows], passed[rows], y[rows], low, high)
+        for kind, rows in group_rows([pair.kind for pair in pairs])
+    }
+    sources = {
+        source: overall_figures(values[rows], passed[rows], y[rows])
+        for source, rows in group_rows([pair.source for pair in pairs])
+        if source
+    }
+    return {**overall_figures(values, passed, y), "kinds": kinds, "sources": sources}
 
 
-def share(passed: NDArray[np.bool_]) -> float | None:
+def group_rows(names: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Each name, in alphabetical order, with the rows that have it."""
+    array = np.asarray(names)
+    return [(name, array == name) for name in sorted(set(names))]
+
+
+def points(scores: Floats, y: Labels) -> tuple[float | None, float | None]:
+    """The thresholds at which 1 % and 5 % of the near misses pass; None without true pairs or near misses."""
+    if len(np.unique(y)) < 2:
+        return None, None
+    return threshold(scores, y, 0.01), threshold(scores, y, 0.05)
+
+
+def overall_figures(scores: Floats, passed: Decisions, y: Labels) -> dict[str, Any]:
+    """The hit shares of these pairs, with their precision and the area under the curve."""
+    return {
+        **hit_shares(scores, passed, y, *points(scores, y)),
+        "precision_at_point": share(y[passed] == 1),
+        "auc": round(auc(scores, y), 4) if len(np.unique(y)) == 2 else None,
+    }
+
+
+def hit_shares(scores: Floats, passed: Decisions, y: Labels, low: float | None, high: float | None) -> dict[str, Any]:
+    """The number of pairs, the shares of true and false hits, and those of true hits at two thresholds."""
+    return {
+        "pairs": len(y),
+        "true_hit": share(passed[y == 1]),
+        "false_hit": share(passed[y == 0]),
+        "true_hit_at_1pct": None if low is None else share(scores[y == 1] >= low),
+        "true_hit_at_5pct": None if high is None else share(scores[y == 1] >= high),
+    }
+
+
+def share(passed: Decisions) -> float | None:
     """The share of true values, to four digits; None for an empty array."""
     return round(float(passed.mean()), 4) if len(passed) else None
 

@@ -19,6 +19,7 @@ class Pair:
     y: int
     kind: str = ""
     group: str = ""
+    source: str = ""  # where the pair comes from
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -37,7 +38,8 @@ def parse_pair(path: Path, number: int, line: str) -> Pair:
     """The pair in one line; raises BadSetup."""
     try:
         row = json.loads(line)
-        pair = Pair(row["a"], row["b"], row["y"], str(row.get("kind", "")), str(row.get("group", number)))
+        kind, group, source = (str(row.get(key, "")) for key in ("kind", "group", "source"))
+        pair = Pair(row["a"], row["b"], row["y"], kind, group or str(number), source)
         good = isinstance(pair.a, str) and isinstance(pair.b, str) and pair.y in (0, 1)
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False

@@ -9,8 +9,8 @@ from memoaized.cli import main
 from tests.real import ROOT
 
 PAIRS = [
-    {"a": "a red fox", "b": "please draw a red fox", "y": 1, "kind": "politeness"},
-    {"a": "a red fox", "b": "a blue fox", "y": 0, "kind": "colour"},
+    {"a": "a red fox", "b": "please draw a red fox", "y": 1, "kind": "politeness", "source": "written"},
+    {"a": "a red fox", "b": "a blue fox", "y": 0, "kind": "colour", "source": "written"},
     {"a": "two dogs", "b": "three dogs", "y": 0, "kind": "count"},
 ]
 
@@ -37,7 +37,8 @@ def test_the_last_line_is_json_with_the_figures(run_judge, judge):
     assert (figures["true_hit_at_1pct"], figures["true_hit_at_5pct"]) == (1.0, 1.0)
     assert figures["kinds"]["colour"]["false_hit"] == 0.0 and figures["pairs_per_second"] > 0
     assert figures["judge"].startswith(judge)
-    assert [line.split()[0] for line in kinds] == ["colour", "count", "politeness"]
+    assert figures["precision_at_point"] == 1.0 and figures["sources"]["written"]["pairs"] == 2
+    assert [line.split()[0] for line in kinds] == ["colour", "count", "politeness", "written"]
 
 
 def test_scores_are_written_with_the_pairs(run_judge, tmp_path):

@@ -100,7 +100,7 @@ def pack_judge(knobs: Knobs) -> dict[str, Any]:
     card = replace(calibrated, threshold=point, hopeless=hopeless, certain=certain)
     write_card(knobs.out, card)
     scores = LearnedJudge(judge.networks, judge.text, card).scores(texts)
-    return figures(scores, [score >= point for score in scores], labels, [pair.kind for pair in pairs])
+    return figures(scores, [score >= point for score in scores], pairs)
 
 
 def running_means(judge: LearnedJudge, texts: Sequence[tuple[str, str]]) -> Numbers:

@@ -237,7 +237,7 @@ def compute_logits(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateSto
 def evaluate(model: nn.Module, pairs: Sequence[Pair], cache: TokenStateStore) -> dict[str, float]:
     """The figures of `memo.judge.evaluation` for the network, which accepts pairs with a logit above 0."""
     scores = compute_logits(model, pairs, cache)
-    return figures(scores, [score > 0 for score in scores], [pair.y for pair in pairs], [pair.kind for pair in pairs])
+    return figures(scores, [score > 0 for score in scores], pairs)
 
 
 if __name__ == "__main__":

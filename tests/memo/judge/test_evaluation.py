@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from memo.judge.evaluation import auc, figures, share, threshold, wilson_interval
+from memo.judge.labelled_pairs import Pair
 
 HUNDRED = [row / 100 for row in range(100)]
+
+
+def labelled(labels, kinds, sources=None):
+    """Pairs of which only label, kind and source matter."""
+    sources = sources or [""] * len(labels)
+    return [Pair("a", "b", y, kind, "", source) for y, kind, source in zip(labels, kinds, sources, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -56,19 +63,19 @@ def test_the_auc_is_the_share_of_correctly_ordered_pairs_and_ties_count_half(tru
 
 
 def test_decisions_and_operating_points_are_counted_separately():
+    pairs = labelled([1, 1, 1, 1, 0, 0, 0], ["colour", "colour", "number", "number", "colour", "number", "number"])
     measured = figures(
-        scores=[0.9, 0.6, 0.4, 0.3, 0.7, 0.1, 0.2],
-        fits=[True, False, True, False, True, False, False],
-        labels=[1, 1, 1, 1, 0, 0, 0],
-        kinds=["colour", "colour", "number", "number", "colour", "number", "number"],
+        scores=[0.9, 0.6, 0.4, 0.3, 0.7, 0.1, 0.2], fits=[True, False, True, False, True, False, False], pairs=pairs
     )
     kinds = measured.pop("kinds")
+    assert measured.pop("sources") == {}
     assert measured == {
         "pairs": 7,
         "true_hit": 0.5,
         "false_hit": 0.3333,
         "true_hit_at_1pct": 0.25,
         "true_hit_at_5pct": 0.25,
+        "precision_at_point": 0.6667,
         "auc": 0.75,
     }
     assert list(kinds) == ["colour", "number"]
@@ -88,16 +95,35 @@ def test_decisions_and_operating_points_are_counted_separately():
     }
 
 
+def test_each_source_has_figures_of_its_own_and_its_own_near_misses_set_its_points():
+    """In the second source every near miss scores above every pair of the first."""
+    pairs = labelled([1, 1, 0, 0, 1, 0, 1], [""] * 7, ["one", "one", "one", "one", "two", "two", ""])
+    measured = figures([0.5, 0.3, 0.2, 0.1, 0.9, 0.8, 0.7], [True, False, False, False, True, True, True], pairs)
+    one, two = measured["sources"]["one"], measured["sources"]["two"]
+    assert list(measured["sources"]) == ["one", "two"]
+    assert one == {
+        "pairs": 4,
+        "true_hit": 0.5,
+        "false_hit": 0.0,
+        "true_hit_at_1pct": 1.0,
+        "true_hit_at_5pct": 1.0,
+        "precision_at_point": 1.0,
+        "auc": 1.0,
+    }
+    assert (two["precision_at_point"], two["auc"]) == (0.5, 1.0)
+    assert (measured["true_hit_at_1pct"], measured["precision_at_point"]) == (0.25, 0.75)
+
+
 def test_one_and_five_per_cent_refer_to_all_near_misses():
     true = [0.995, 0.985, 0.955, 0.945]
-    measured = figures([*HUNDRED, *true], [False] * 104, [0] * 100 + [1] * 4, ["a"] * 50 + ["b"] * 54)
+    measured = figures([*HUNDRED, *true], [False] * 104, labelled([0] * 100 + [1] * 4, ["a"] * 50 + ["b"] * 54))
     assert (measured["true_hit_at_1pct"], measured["true_hit_at_5pct"]) == (0.5, 1.0)
     assert measured["kinds"]["a"]["true_hit_at_5pct"] is None and measured["kinds"]["b"]["true_hit_at_5pct"] == 1.0
 
 
 @pytest.mark.parametrize(("label", "present", "absent"), [(1, "true_hit", "false_hit"), (0, "false_hit", "true_hit")])
 def test_figures_that_need_both_labels_are_none_without_them(label, present, absent):
-    measured = figures([0.9, 0.1], [True, False], [label, label], ["", ""])
+    measured = figures([0.9, 0.1], [True, False], labelled([label, label], ["", ""]))
     assert measured[present] == measured["kinds"][""][present] == 0.5
     for name in (absent, "true_hit_at_1pct", "true_hit_at_5pct"):
         assert measured[name] is None and measured["kinds"][""][name] is None
