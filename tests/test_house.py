@@ -35,7 +35,8 @@ FOLDER_MAY_IMPORT = {  # the rooms, and the folders of its own room, that each f
     "worker.stickers": {"memo", "worker.engine"},
     "worker.painters": {"memo", "jobs", "worker.engine", "worker.stickers"},
     "training": {"disk", "memo", "jobs"},
-    "training.judge": {"disk", "memo", "training", "worker.stickers"},
+    "training.judge": {"disk", "memo", "training", "training.pairs", "worker.stickers"},
+    "training.pairs": {"disk", "memo", "training"},
     "training.pictures": {
         *("disk", "memo", "jobs", "training", "worker.engine", "worker.painters", "worker.stickers"),
     },
