@@ -1,0 +1,243 @@
+"""Split the judge's pairs: `python -m training.pairs.splits --data FOLDER --out FOLDER`.
+
+Judges are trained on `train`, chosen by `dev`, and measured on `test`, which is looked at once. A split depends only
+on hashes of names. No text occurs in two splits: pairs that would bring it there are left out.
+"""
+
+import gzip
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from disk.durable_files import write_durably
+from memo.errors import BadSetup
+from training.knobs import from_arguments
+
+from .pair_sources import (
+    AUTHORED_FILES,
+    CHECKED_CAPTIONS,
+    EVALUATION_ONLY,
+    authored_pairs,
+    caption_pair,
+    public_pairs,
+    read_rows,
+    real_pair,
+    relaxed_pairs,
+)
+from .relation_pair import RELATIONS, RelationPair, words_only
+
+SALT = "memoaized-judge-1"  # another one gives other splits
+SPLITS = ("train", "dev", "test")
+Placed = list[tuple[str, RelationPair]]  # each pair with its split
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """Where the pairs are, and where the splits go."""
+
+    data: Path  # has the folders judge, reuse and traces
+    out: Path = Path("var/judge/pairs")  # gets the folders train, dev and test, and summary.md
+
+
+def split(knobs: Knobs) -> str:
+    """Write the splits; returns the tables of `summary.md`. Raises BadSetup if the data cannot be read."""
+    try:
+        placed, leaks = drop_leaks(place_all(knobs.data))
+    except OSError as error:
+        raise BadSetup(f"the pairs cannot be read: {error}") from error
+    except (ValueError, KeyError) as error:
+        raise BadSetup(f"a line of a file in {knobs.data} is not as expected: {error!r}") from error
+    placed, repeats = drop_repeats(placed)
+    write_splits(placed, knobs.out)
+    text = summarize(placed, {"text of a more protected set": leaks, "repeated or contradictory": repeats})
+    write_durably(knobs.out / "summary.md", text)
+    return text
+
+
+# Places
+
+
+def place_all(data: Path) -> Placed:
+    """Every pair with its split."""
+    judge, reuse = data / "judge", data / "reuse"
+    authored = [
+        pair
+        for file in AUTHORED_FILES
+        for group in read_rows(judge / "authored" / f"{file}.jsonl")
+        for pair in authored_pairs(group, file)
+    ]
+    relaxed = [pair for group in read_rows(judge / "authored" / "relaxed.jsonl") for pair in relaxed_pairs(group)]
+    real = [real_pair(row) for row in read_rows(judge / "real" / "pairs.jsonl")]
+    public = {path.stem: list(public_pairs(read_rows(path))) for path in sorted((judge / "public").glob("*.jsonl"))}
+    by_photo = [pair for name in ("cxc_sits", "cxc_sts", "vsr") for pair in public[name]]
+    by_text = [pair for name in ("colorswap", "snli_becel", "stsb_captions") for pair in public[name]]
+    return [
+        *(("dev", caption_pair(row)) for row in read_rows(reuse / "dev.jsonl")),
+        *place_by_text([caption_pair(row) for row in read_rows(reuse / "train.jsonl")], dev=0, test=0.1),
+        *place_by_text([*authored, *relaxed], dev=0.1, test=0.1),
+        *place_by_text(real, dev=0.2, test=0.2, links=texts_by_caller(real, data / "traces")),
+        *place_by_photo(by_photo, dev=0.1, test=0.1),
+        *place_by_text(by_text, dev=0.05, test=0.05),
+        *place_by_text([*public["sick"], *public["winoground_t2i"]], dev=0.5, test=0.5),
+    ]
+
+
+def place_by_text(pairs: list[RelationPair], *, dev: float, test: float, links: Iterable[list[str]] = ()) -> Placed:
+    """Keep pairs together that share a group or a text, or whose texts are listed together in `links`."""
+    components = Components()
+    for pair in pairs:
+        components.join([f"group {pair.group}", *(f"text {text}" for text in pair.texts)])
+    for texts in links:
+        components.join([f"text {text}" for text in texts])
+    return [(choose_split(components.root(f"group {pair.group}"), dev, test), pair) for pair in pairs]
+
+
+def place_by_photo(pairs: list[RelationPair], *, dev: float, test: float) -> Placed:
+    """Place the photos, and leave out pairs whose two photos are in different splits.
+
+    They connect nearly all photos with each other, so whole components would end up in one split.
+    """
+    placed = []
+    for pair in pairs:
+        photos = pair.group.removeprefix("coco:").split("+")
+        splits = {choose_split(f"coco:{photo}", dev, test) for photo in photos}
+        if len(splits) == 1:
+            placed.append((splits.pop(), pair))
+    return placed
+
+
+def texts_by_caller(pairs: list[RelationPair], traces: Path) -> Iterator[list[str]]:
+    """The texts of these pairs that each caller of the traces sent: a caller's prompts are edits of one another."""
+    known = {text for pair in pairs for text in pair.texts}
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in sorted(traces.glob("*.tsv.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            next(lines)  # the header
+            for line in lines:
+                _, caller, prompt, *_ = line.rstrip("\n").split("\t")
+                if not caller.startswith("one-") and (text := words_only(prompt)) in known:
+                    texts[path.name, caller].append(text)
+    yield from texts.values()
+
+
+def choose_split(name: str, dev: float, test: float) -> str:
+    """The split of everything under a name; `dev` and `test` are the shares of these splits."""
+    digest = hashlib.sha256(f"{SALT}:{name}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < test:
+        return "test"
+    return "dev" if position < test + dev else "train"
+
+
+class Components:
+    """Sets of names that belong together (union-find). The root of a set is its smallest name."""
+
+    def __init__(self) -> None:
+        self.parent: dict[str, str] = {}
+
+    def root(self, name: str) -> str:
+        """The root of the set that holds this name."""
+        self.parent.setdefault(name, name)
+        while self.parent[name] != name:
+            self.parent[name] = self.parent[self.parent[name]]
+            name = self.parent[name]
+        return name
+
+    def join(self, names: Iterable[str]) -> None:
+        """Unite the sets of these names."""
+        roots = sorted({self.root(name) for name in names})
+        for root in roots[1:]:
+            self.parent[root] = roots[0]
+
+
+# What is left out
+
+
+def drop_leaks(placed: Placed) -> tuple[Placed, Counter[str]]:
+    """Leave out pairs with a text of a more protected set; returns also how many of each source were left out."""
+    taken: set[str] = set()
+    kept: Placed = []
+    dropped: Counter[str] = Counter()
+    for rank in range(5):
+        candidates = [(name, pair) for name, pair in placed if protection(name, pair) == rank]
+        clean = [(name, pair) for name, pair in candidates if taken.isdisjoint(pair.texts)]
+        dropped.update(pair.source for _, pair in candidates)
+        dropped.subtract(pair.source for _, pair in clean)
+        kept += clean
+        taken.update(text for _, pair in clean for text in pair.texts)
+    return kept, +dropped
+
+
+def protection(name: str, pair: RelationPair) -> int:
+    """The rank of a pair: 0 for the given dev set, then test, dev, train, and sets for evaluation only."""
+    if pair.source in EVALUATION_ONLY:
+        return 4
+    return 0 if is_given(name, pair) else 1 + ("test", "dev", "train").index(name)
+
+
+def is_given(name: str, pair: RelationPair) -> bool:
+    """Whether the pair belongs to the given dev set of captions, which stays as it is."""
+    return name == "dev" and pair.source in CHECKED_CAPTIONS
+
+
+def drop_repeats(placed: Placed) -> tuple[Placed, Counter[str]]:
+    """Keep one of the pairs with the same two texts, and none if they contradict each other or both texts are one.
+
+    Returns also how many of each source were left out.
+    """
+    by_texts: dict[tuple[str, str], Placed] = defaultdict(list)
+    for name, pair in placed:
+        by_texts[pair.texts].append((name, pair))
+    kept: Placed = []
+    dropped: Counter[str] = Counter()
+    for (text, other), items in by_texts.items():
+        agreed = any(all(relation in pair.possible for _, pair in items) for relation in RELATIONS)
+        count = len(items) if is_given(*items[0]) else 1 if agreed and text != other else 0
+        kept += items[:count]
+        dropped.update(pair.source for _, pair in items[count:])
+    return kept, dropped
+
+
+# Files
+
+
+def write_splits(placed: Placed, out: Path) -> None:
+    """Write a file for each split and each kind of source."""
+    lines: dict[Path, list[str]] = defaultdict(list)
+    for name, pair in placed:
+        lines[out / name / f"{file_name(pair.source)}.jsonl"].append(json.dumps(pair.to_dict(), ensure_ascii=False))
+    for path, content in lines.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, "\n".join(content) + "\n")
+
+
+def file_name(source: str) -> str:
+    """The name of the file that holds the pairs of a source."""
+    if source in CHECKED_CAPTIONS:
+        return "captions"
+    return "authored" if source.startswith("authored") else source
+
+
+def summarize(placed: Placed, dropped: dict[str, Counter[str]]) -> str:
+    """Tables of how many pairs and groups each split has, and what was left out."""
+    rows = ["| source | relations | train | dev | test |", "|---|---|---:|---:|---:|"]
+    rows += table_rows(Counter(((pair.source, pair.possible), name) for name, pair in placed))
+    rows += ["", "| source | groups in train | dev | test |", "|---|---:|---:|---:|"]
+    groups = {(pair.source, name, pair.group) for name, pair in placed}
+    rows += table_rows(Counter(((source,), name) for source, name, _ in groups))
+    for reason, counts in dropped.items():
+        rows += ["", f"Left out, {reason}: " + ", ".join(f"{source} {n}" for source, n in sorted(counts.items()))]
+    return "\n".join(rows) + "\n"
+
+
+def table_rows(counts: Counter[tuple[tuple[str, ...], str]]) -> Iterator[str]:
+    """One row for each name, with its count in each split."""
+    for key in sorted({key for key, _ in counts}):
+        yield "| " + " | ".join([*key, *(str(counts[key, name]) for name in SPLITS)]) + " |"
+
+
+if __name__ == "__main__":
+    print(split(from_arguments(Knobs, __doc__)))
