@@ -1,1 +1,1 @@
-"""The judge's labelled pairs: where they come from, and which of them a judge may be trained on."""
+"""Reads the judge's labelled pairs and splits them into train, dev and test."""

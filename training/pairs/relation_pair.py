@@ -1,12 +1,12 @@
-"""Labelled pairs of prompts, with every relation that the two prompts may have.
+"""A labelled pair of prompts. The label says how the picture of the remembered prompt relates to the new prompt.
 
-    S   same: the picture of the remembered prompt is right for the new one, and the other way round
-    M   more: it is right for the new prompt, and shows harmless things that the prompt does not mention
-    L   less: it lacks something that the new prompt asks for
-    D   different: anything else, such as a picture with surprising extras
+    S   same: the two prompts ask for the same picture
+    M   more: the picture fits, and also shows harmless extras
+    L   less: the picture lacks something that the new prompt asks for
+    D   different: the picture is wrong in another way, for example because of surprising extras
 
-Most sources say less than one relation: of two captions that people found unlike, nobody knows whether one shows
-less or something else.
+Many data sets do not tell these four apart. If people only marked two captions as dissimilar, the relation may be
+M, L or D. So a pair lists all relations that are possible.
 """
 
 import re
@@ -14,54 +14,50 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 RELATIONS = "SMLD"
-MIRROR = {
-    "S": "S",
-    "M": "L",
-    "L": "MD",
-    "D": "LD",
-}  # after a swap; what was lacking may be a harmless or an odd extra
+# The possible relations after swapping the two prompts. What was missing becomes an extra, harmless (M) or not (D).
+MIRROR = {"S": "S", "M": "L", "L": "MD", "D": "LD"}
 
 
 @dataclass(frozen=True, slots=True)
 class RelationPair:
-    """One ordered pair: `a` is the remembered prompt and `b` the new one."""
+    """A remembered prompt `a`, a new prompt `b`, and what is known about their relation."""
 
     a: str
     b: str
-    possible: str  # the relations it may have, in the order of RELATIONS
+    possible: str  # all relations that the pair may have, in the order of RELATIONS
     kind: str
     source: str
-    group: str  # pairs of one group share texts
-    share: int | None = None  # how much of the picture the two share, 0 (nothing) to 3 (nearly all); None if unknown
+    group: str  # pairs with texts in common have the same group
+    share: int | None = None  # how similar the two pictures are, from 0 (unrelated) to 3 (nearly identical)
 
     @property
     def relation(self) -> str | None:
-        """The relation, if only one is possible."""
+        """The relation, or None if several are possible."""
         return self.possible if len(self.possible) == 1 else None
 
     @property
     def y(self) -> int | None:
-        """1 if the prompts mean the same, 0 if they do not, None if that is unknown."""
+        """1 if the prompts ask for the same picture, 0 if they do not, None if that is unknown."""
         if self.possible == "S":
             return 1
         return None if "S" in self.possible else 0
 
     @property
     def texts(self) -> tuple[str, str]:
-        """The words of both prompts."""
+        """Both prompts, reduced to their words."""
         return words_only(self.a), words_only(self.b)
 
     def to_dict(self) -> dict[str, Any]:
-        """The pair as a line of a JSON file holds it; `memoaized judge` reads `a`, `b`, `y`, `kind` and `source`."""
+        """The pair as a JSON object, in a format that `memoaized judge` can read."""
         return {"a": self.a, "b": self.b, "y": self.y, "relation": self.relation, **asdict(self)}
 
 
 def mirrored(possible: str) -> str:
-    """The relations of (b, a) if (a, b) has one of `possible`."""
+    """The possible relations after swapping the two prompts."""
     reachable = "".join(MIRROR[relation] for relation in possible)
     return "".join(relation for relation in RELATIONS if relation in reachable)
 
 
 def words_only(text: str) -> str:
-    """The words in lower case, so that prompts with other punctuation count as the same text."""
+    """The lower-case words of a text. Texts that differ only in punctuation or case become equal."""
     return " ".join(re.findall(r"\w+", text.lower()))

@@ -1,7 +1,8 @@
-"""Split the judge's pairs: `python -m training.pairs.splits --data FOLDER --out FOLDER`.
+"""Split the judge's pairs into train, dev and test: `python -m training.pairs.splits --data FOLDER --out FOLDER`.
 
-Judges are trained on `train`, chosen by `dev`, and measured on `test`, which is looked at once. A split depends only
-on hashes of names. No text occurs in two splits: pairs that would bring it there are left out.
+Judges are trained on `train` and compared on `dev`. The final figures come from `test`, which is used only once.
+Hashes of names decide the split, so the result is always the same. A text never occurs in two splits: pairs that
+would violate this are left out.
 """
 
 import gzip
@@ -29,21 +30,21 @@ from .pair_sources import (
 )
 from .relation_pair import RELATIONS, RelationPair, words_only
 
-SALT = "memoaized-judge-1"  # another one gives other splits
+SALT = "memoaized-judge-1"  # changing it changes all splits
 SPLITS = ("train", "dev", "test")
-Placed = list[tuple[str, RelationPair]]  # each pair with its split
+Placed = list[tuple[str, RelationPair]]  # (split, pair)
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """Where the pairs are, and where the splits go."""
+    """Input and output folders."""
 
-    data: Path  # has the folders judge, reuse and traces
-    out: Path = Path("var/judge/pairs")  # gets the folders train, dev and test, and summary.md
+    data: Path  # contains the folders judge, reuse and traces
+    out: Path = Path("var/judge/pairs")  # receives the folders train, dev and test, and summary.md
 
 
 def split(knobs: Knobs) -> str:
-    """Write the splits; returns the tables of `summary.md`. Raises BadSetup if the data cannot be read."""
+    """Write the splits and `summary.md`; return the summary. Raises BadSetup if the data cannot be read."""
     try:
         placed, leaks = drop_leaks(place_all(knobs.data))
     except OSError as error:
@@ -57,11 +58,11 @@ def split(knobs: Knobs) -> str:
     return text
 
 
-# Places
+# Assigning splits
 
 
 def place_all(data: Path) -> Placed:
-    """Every pair with its split."""
+    """Read all pairs and assign each one to a split."""
     judge, reuse = data / "judge", data / "reuse"
     authored = [
         pair
@@ -86,7 +87,10 @@ def place_all(data: Path) -> Placed:
 
 
 def place_by_text(pairs: list[RelationPair], *, dev: float, test: float, links: Iterable[list[str]] = ()) -> Placed:
-    """Keep pairs together that share a group or a text, or whose texts are listed together in `links`."""
+    """Assign connected pairs to the same split.
+
+    Pairs are connected if they share a group or a text, or if their texts appear together in `links`.
+    """
     components = Components()
     for pair in pairs:
         components.join([f"group {pair.group}", *(f"text {text}" for text in pair.texts)])
@@ -96,9 +100,9 @@ def place_by_text(pairs: list[RelationPair], *, dev: float, test: float, links: 
 
 
 def place_by_photo(pairs: list[RelationPair], *, dev: float, test: float) -> Placed:
-    """Place the photos, and leave out pairs whose two photos are in different splits.
+    """Assign photos to splits, and leave out pairs whose two photos are in different splits.
 
-    They connect nearly all photos with each other, so whole components would end up in one split.
+    `place_by_text` would put nearly all pairs into one split, because these pairs connect nearly all photos.
     """
     placed = []
     for pair in pairs:
@@ -110,21 +114,21 @@ def place_by_photo(pairs: list[RelationPair], *, dev: float, test: float) -> Pla
 
 
 def texts_by_caller(pairs: list[RelationPair], traces: Path) -> Iterator[list[str]]:
-    """The texts of these pairs that each caller of the traces sent: a caller's prompts are edits of one another."""
-    known = {text for pair in pairs for text in pair.texts}
+    """For each caller in the traces, the texts of these pairs that they sent: people often edit their own prompts."""
+    pair_texts = {text for pair in pairs for text in pair.texts}
     texts: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in sorted(traces.glob("*.tsv.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            next(lines)  # the header
+            next(lines)  # skip the header
             for line in lines:
                 _, caller, prompt, *_ = line.rstrip("\n").split("\t")
-                if not caller.startswith("one-") and (text := words_only(prompt)) in known:
+                if not caller.startswith("one-") and (text := words_only(prompt)) in pair_texts:
                     texts[path.name, caller].append(text)
     yield from texts.values()
 
 
 def choose_split(name: str, dev: float, test: float) -> str:
-    """The split of everything under a name; `dev` and `test` are the shares of these splits."""
+    """Choose a split by the hash of a name; `dev` and `test` are the fractions that go to these splits."""
     digest = hashlib.sha256(f"{SALT}:{name}".encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     if position < test:
@@ -133,13 +137,13 @@ def choose_split(name: str, dev: float, test: float) -> str:
 
 
 class Components:
-    """Sets of names that belong together (union-find). The root of a set is its smallest name."""
+    """Groups connected names (union-find). The smallest name of a group is its root."""
 
     def __init__(self) -> None:
         self.parent: dict[str, str] = {}
 
     def root(self, name: str) -> str:
-        """The root of the set that holds this name."""
+        """The root of the group that contains this name."""
         self.parent.setdefault(name, name)
         while self.parent[name] != name:
             self.parent[name] = self.parent[self.parent[name]]
@@ -147,17 +151,17 @@ class Components:
         return name
 
     def join(self, names: Iterable[str]) -> None:
-        """Unite the sets of these names."""
+        """Merge the groups of these names."""
         roots = sorted({self.root(name) for name in names})
         for root in roots[1:]:
             self.parent[root] = roots[0]
 
 
-# What is left out
+# Leaving out pairs
 
 
 def drop_leaks(placed: Placed) -> tuple[Placed, Counter[str]]:
-    """Leave out pairs with a text of a more protected set; returns also how many of each source were left out."""
+    """Leave out pairs that have a text of a more protected split. Also return how many were left out, by source."""
     taken: set[str] = set()
     kept: Placed = []
     dropped: Counter[str] = Counter()
@@ -172,21 +176,21 @@ def drop_leaks(placed: Placed) -> tuple[Placed, Counter[str]]:
 
 
 def protection(name: str, pair: RelationPair) -> int:
-    """The rank of a pair: 0 for the given dev set, then test, dev, train, and sets for evaluation only."""
+    """How protected a pair is; 0 is the most protected: the given dev set, test, dev, train, evaluation-only sets."""
     if pair.source in EVALUATION_ONLY:
         return 4
     return 0 if is_given(name, pair) else 1 + ("test", "dev", "train").index(name)
 
 
 def is_given(name: str, pair: RelationPair) -> bool:
-    """Whether the pair belongs to the given dev set of captions, which stays as it is."""
+    """Whether the pair belongs to the existing dev set of captions, which must stay unchanged."""
     return name == "dev" and pair.source in CHECKED_CAPTIONS
 
 
 def drop_repeats(placed: Placed) -> tuple[Placed, Counter[str]]:
-    """Keep one of the pairs with the same two texts, and none if they contradict each other or both texts are one.
+    """Keep only one copy of repeated pairs. Also return how many pairs were left out, by source.
 
-    Returns also how many of each source were left out.
+    If the copies contradict each other, none is kept. A pair of two identical texts is left out as well.
     """
     by_texts: dict[tuple[str, str], Placed] = defaultdict(list)
     for name, pair in placed:
@@ -205,7 +209,7 @@ def drop_repeats(placed: Placed) -> tuple[Placed, Counter[str]]:
 
 
 def write_splits(placed: Placed, out: Path) -> None:
-    """Write a file for each split and each kind of source."""
+    """Write one file per split and kind of source."""
     lines: dict[Path, list[str]] = defaultdict(list)
     for name, pair in placed:
         lines[out / name / f"{file_name(pair.source)}.jsonl"].append(json.dumps(pair.to_dict(), ensure_ascii=False))
@@ -215,14 +219,14 @@ def write_splits(placed: Placed, out: Path) -> None:
 
 
 def file_name(source: str) -> str:
-    """The name of the file that holds the pairs of a source."""
+    """The file that the pairs of a source are written to, without its ending."""
     if source in CHECKED_CAPTIONS:
         return "captions"
     return "authored" if source.startswith("authored") else source
 
 
 def summarize(placed: Placed, dropped: dict[str, Counter[str]]) -> str:
-    """Tables of how many pairs and groups each split has, and what was left out."""
+    """Markdown tables that count the pairs and groups of each split, and the pairs that were left out."""
     rows = ["| source | relations | train | dev | test |", "|---|---|---:|---:|---:|"]
     rows += table_rows(Counter(((pair.source, pair.possible), name) for name, pair in placed))
     rows += ["", "| source | groups in train | dev | test |", "|---|---:|---:|---:|"]
@@ -234,7 +238,7 @@ def summarize(placed: Placed, dropped: dict[str, Counter[str]]) -> str:
 
 
 def table_rows(counts: Counter[tuple[tuple[str, ...], str]]) -> Iterator[str]:
-    """One row for each name, with its count in each split."""
+    """Markdown rows with the counts of each split."""
     for key in sorted({key for key, _ in counts}):
         yield "| " + " | ".join([*key, *(str(counts[key, name]) for name in SPLITS)]) + " |"
 
