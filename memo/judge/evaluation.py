@@ -46,9 +46,8 @@ def figures(scores: Sequence[float], fits: Sequence[bool], pairs: Sequence[Pair]
     """The shares of true and false hits: overall, by kind and by source, as a JSON-able dictionary.
 
     `true_hit`, `false_hit` and `precision_at_point`, the share of hits that are true, follow the judge's decisions.
-    `true_hit_at_1pct` and `true_hit_at_5pct` are measured where 1 % and 5 % of the near misses pass: of all near
-    misses for a kind, and of its own near misses for a source. A figure is None where there is nothing to measure.
-    Pairs without a source are in no source's figures.
+    `true_hit_at_1pct` and `true_hit_at_5pct` use thresholds at which 1 % and 5 % of the near misses pass. For a kind
+    these are all near misses, for a source only its own. A figure without any pairs to measure it on is None.
     """
     values, passed = np.asarray(scores, float), np.asarray(fits, bool)
     y = np.asarray([pair.y for pair in pairs])
@@ -66,7 +65,7 @@ def figures(scores: Sequence[float], fits: Sequence[bool], pairs: Sequence[Pair]
 
 
 def group_rows(names: Sequence[str]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Each name, in alphabetical order, with the rows that have it."""
+    """The different names in alphabetical order, each with a mask of its rows."""
     array = np.asarray(names)
     return [(name, array == name) for name in sorted(set(names))]
 
@@ -79,7 +78,7 @@ def points(scores: Floats, y: Labels) -> tuple[float | None, float | None]:
 
 
 def overall_figures(scores: Floats, passed: Decisions, y: Labels) -> dict[str, Any]:
-    """The hit shares of these pairs, with their precision and the area under the curve."""
+    """Hit rates, precision and AUC of these pairs."""
     return {
         **hit_shares(scores, passed, y, *points(scores, y)),
         "precision_at_point": share(y[passed] == 1),
@@ -88,7 +87,7 @@ def overall_figures(scores: Floats, passed: Decisions, y: Labels) -> dict[str, A
 
 
 def hit_shares(scores: Floats, passed: Decisions, y: Labels, low: float | None, high: float | None) -> dict[str, Any]:
-    """The number of pairs, the shares of true and false hits, and those of true hits at two thresholds."""
+    """The number of pairs, the true and false hit rates, and the true hit rates at two thresholds."""
     return {
         "pairs": len(y),
         "true_hit": share(passed[y == 1]),
