@@ -36,12 +36,12 @@ from .limits.rates import storage_uri
 
 log = logging.getLogger("web")  # __name__ is "__main__" here
 
-SHORT_THREADS = 300  # kept for requests that are answered at once
+SHORT_THREADS = 300  # reserved for short requests, so that long ones cannot use up all threads
 THREADS = MAX_LONG + SHORT_THREADS  # each answers one request or holds one event stream
 MAX_CLIENT_CONNECTIONS = 4000
 READ_AT_ONCE = 2**17  # bytes per read; large reads are fewer, and each one may wait for other threads
-HEADERS_AT_ONCE = 2**13  # the same before the headers have arrived
-BODIES_A_ROUND = 4  # connections whose body is read in one round; all others are read in every round
+FIRST_READ = 2**13  # bytes per read until the headers are complete
+MAX_BODIES_PER_ROUND = 4  # request bodies read in one round of the main loop; headers are always read
 ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round visits all connections that there are
 MAX_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
 HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
@@ -60,13 +60,13 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
         self.request_started = self.creation_time
 
     def handle_read_event(self) -> None:
-        """Read some bytes, or leave a body for the next round if this one has read enough of them."""
+        """Read from the connection. If this round has read enough bodies already, a body waits for a later round."""
         if self.request is None or self.server.may_read_body(self):
             super().handle_read_event()
 
     def recv(self, size: int) -> bytes:
-        """Read up to `size` bytes, or fewer while it is unknown whether a body follows."""
-        return bytes(super().recv(HEADERS_AT_ONCE if self.request is None else size))
+        """Read up to `size` bytes, but only a few until the headers are complete."""
+        return bytes(super().recv(FIRST_READ if self.request is None else size))
 
     def received(self, data: bytes) -> bool:
         """Parse the bytes; a request starts with its first byte."""
@@ -94,7 +94,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
     def __init__(self, app: Flask, **settings: object) -> None:
         super().__init__(app, **settings)
         self.stopping = threading.Event()
-        self.bodies_read = 0  # in this round
+        self.bodies_read = 0  # in the current round of the main loop
 
     def handle_accept(self) -> None:
         """Accept all connections that wait, up to a limit."""
@@ -105,9 +105,9 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
                 break
 
     def may_read_body(self, connection: ClientConnection) -> bool:
-        """Whether this round may read a body. If so, the connection goes to the end of the next round."""
+        """Whether the body of this connection may be read now. If so, the other connections come first next time."""
         self.bodies_read += 1
-        if is_allowed := self.bodies_read <= BODIES_A_ROUND:
+        if is_allowed := self.bodies_read <= MAX_BODIES_PER_ROUND:
             self._map[connection._fileno] = self._map.pop(connection._fileno)
         return is_allowed
 
@@ -130,7 +130,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
             self.pull_trigger()
 
     def run_round(self, timeout: float) -> None:
-        """Serve all connections that are ready, once; wait up to `timeout` seconds for one."""
+        """Run the main loop once: wait up to `timeout` seconds, then serve every connection that is ready."""
         self.bodies_read = 0
         loop(timeout=timeout, use_poll=True, map=self._map, count=1)
 

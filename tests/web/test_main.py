@@ -178,10 +178,10 @@ def test_a_round_reads_a_few_bodies_each_in_turn_and_every_short_request(monkeyp
         channels = list(server.active_channels.values())
         short = stack.enter_context(closing(running.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")))
         first = received(channels)
-        assert max(first) < main.HEADERS_AT_ONCE
+        assert max(first) < main.FIRST_READ
         for number in range(1, 6):
             server.run_round(0.1)
-            assert sum(received(channels)) - sum(first) == 10_000 * main.BODIES_A_ROUND * number
+            assert sum(received(channels)) - sum(first) == 10_000 * main.MAX_BODIES_PER_ROUND * number
         assert all(later - before == 20_000 for later, before in zip(received(channels), first, strict=True))
         read_until(short, b"here")
         wait_for(lambda: server.run_round(0.1) or not any(channel.request for channel in channels))

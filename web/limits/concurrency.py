@@ -19,19 +19,17 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 1
 PERMITS = 3
-MAX_HOLD_SECONDS = 0.5  # after this, a permit goes to the next request: the holder is probably waiting for a service
-MAX_WAITING = 250  # waiting requests per user; each occupies a thread, and 300 are reserved for short requests
+MAX_HOLD_SECONDS = 0.5  # a request that takes longer is probably waiting for a service, so it loses its permit
+MAX_WAITING = 250  # per user; each waiting request occupies one of the 300 threads for short requests
 
 
 class UserPermits:
     """The permits of one user. After MAX_HOLD_SECONDS, the next request gets the permit."""
 
     def __init__(self) -> None:
-        self.changed, self.held = (
-            threading.Condition(),
-            dict[object, float](),
-        )  # when each permit was taken, oldest first
-        self.requests = 0  # with a permit or waiting for one; guarded by ConcurrencyLimit.lock
+        self.changed = threading.Condition()
+        self.held = dict[object, float]()  # permit -> the time when it was taken; the oldest is first
+        self.requests = 0  # requests that have a permit or wait for one; protected by ConcurrencyLimit.lock
 
     def take(self) -> object:
         """Wait for a permit."""
@@ -67,7 +65,7 @@ class ConcurrencyLimit:
 
     @contextmanager
     def permit(self, user: str) -> Iterator[None]:
-        """Wait for a permit and hold it during the block."""
+        """Wait for a permit, and return it at the end of the `with` block."""
         with self.lock:
             permits = self.by_user.setdefault(user, UserPermits())
             permits.requests += 1
@@ -125,7 +123,7 @@ def give_back_permit() -> None:
 
 @contextmanager
 def without_permit() -> Iterator[None]:
-    """Give the permit back for the duration of the block, and take one again afterwards."""
+    """Run the `with` block without a permit, then wait for a new one."""
     had_permit = "permit" in g
     give_back_permit()
     try:
@@ -136,7 +134,7 @@ def without_permit() -> Iterator[None]:
 
 
 def wait_without_permit(items: Iterable[T]) -> Iterator[T]:
-    """Yield the items; while waiting for the next one, the request has no permit."""
+    """Yield the items. The request has no permit while it waits for the next item."""
     iterator = iter(items)
     while True:
         with without_permit():

@@ -86,7 +86,7 @@ def event_stream(messages: Iterator[str], headers: Mapping[str, str] | None = No
     if is_cross_site():
         abort(403, CROSS_SITE)
     hold_thread()
-    give_back_permit()  # one change of a job wakes all its streams: other requests would wait behind them
+    give_back_permit()  # streams need none; otherwise many streams of one job would hold up other requests
     body = stream_with_context(while_permitted(messages))
     response = Response(body, mimetype="text/event-stream", headers={**HEADERS, **(headers or {})})
     response.call_on_close(g.long_request.pop_all().close)  # the end of the request closes nothing then
