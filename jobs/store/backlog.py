@@ -32,7 +32,8 @@ class Backlog:
         """Note that the index does not know these pictures, of all the pictures in the store."""
         with redis_errors():
             waiting = self.unindexed(None)
-            new = set(keys).difference(entry.key for entry in waiting)
+            known = {entry.key for entry in waiting}
+            new = [key for key in dict.fromkeys(keys) if key not in known]
             missing = sum(entry.is_missing for entry in waiting) + len(new)
             pipe = self.redis.pipeline(transaction=True)
             for key in new:
