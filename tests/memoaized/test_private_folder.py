@@ -37,7 +37,8 @@ def test_a_folder_of_all_users_stays_as_it_is_and_the_log_says_so(tmp_path):
 
 
 def test_a_start_closes_an_existing_data_folder_before_it_does_anything_else(tmp_path, capsys):
-    (data := tmp_path / "data").mkdir(mode=0o755)
+    (data := tmp_path / "data").mkdir()
+    data.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadSetup):
         run_in(data, UpOptions(data, taken.getsockname()[1], 1, tmp_path), {})
     assert mode(data) == 0o700 and f"{data}" in capsys.readouterr().out
