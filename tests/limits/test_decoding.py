@@ -2,9 +2,11 @@
 
 import base64
 import io
+import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from memo import BadRecipe, Picture, Recipe, Unavailable
 from memo.init_image import LARGEST_KEPT, read_init_image
 from tests.real import ROOT
 from web.limits.gates import Gate
-from web.uploads import PART, decode_base64
+from web.uploads import NICENESS, PART, decode_base64
 
 Serve, ClientFor = Callable[..., Flask], Callable[..., FlaskClient]
 
@@ -133,6 +135,23 @@ def test_an_upload_is_charged_before_it_is_decoded(
     answer = ada.post(path, **options)
     assert answer.status_code == 429 and int(answer.headers["Retry-After"]) > 0
     assert not decoded
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of single threads")
+def test_an_upload_is_read_at_a_lower_priority_than_requests_are_answered(
+    serve: Serve, client_for: ClientFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    readers: list[int] = []
+    monkeypatch.setattr(
+        "web.uploads.read_init_image", lambda data: readers.append(niceness()) or read_init_image(data)
+    )
+    ada, before = client_for(serve(), "ada"), niceness()
+    file = encoded(Image.new("RGB", (64, 64)), "PNG")
+    assert ada.post("/api/v1/init-images", data=file).status_code == 201
+    assert before < readers[0] == NICENESS and niceness() == before
 
 
 def test_a_painted_picture_that_another_starts_from_is_decoded_only_within_the_quota(
