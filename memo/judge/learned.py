@@ -40,6 +40,7 @@ class Card:
 
     `false_hits` is the share of false hits for which `threshold` was chosen. If the mean of the first one, two, …
     networks is below the respective entry of `hopeless` or above that of `certain`, the next network is not run.
+    Means are weighted; without `weights`, all networks count alike.
     """
 
     files: Mapping[str, str]
@@ -49,6 +50,12 @@ class Card:
     false_hits: float
     hopeless: Sequence[float] = ()
     certain: Sequence[float] = ()
+    weights: Sequence[float] = ()
+
+    def shares(self) -> list[float]:
+        """The share of the second, third, … network in the mean of all networks up to it."""
+        weights = self.weights or [1.0] * len(self.files)
+        return [weight / sum(weights[: row + 1]) for row, weight in enumerate(weights)][1:]
 
     def probability(self, logit: float) -> float:
         """The calibrated probability that the picture of one prompt is right for the other."""
@@ -103,7 +110,7 @@ class LearnedJudge:
         """
         if not pairs:
             return []
-        first_logits = run_network(self.networks[0], network_inputs(pairs, states))
+        first_logits = run_network(self.networks[0], pairs, states)
         best = int(first_logits.argmax())
         confidences: list[float | None] = [None] * len(pairs)
         confidence = self.card.probability(self.mean(first_logits, pairs, [best], states)[best])
@@ -129,7 +136,7 @@ class LearnedJudge:
         """The mean logit of the networks that were run on each pair, before calibration."""
         if not pairs:
             return []
-        first_logits = run_network(self.networks[0], network_inputs(pairs, states))
+        first_logits = run_network(self.networks[0], pairs, states)
         return [float(value) for value in self.mean(first_logits, pairs, range(len(pairs)), states)]
 
     def mean(
@@ -140,13 +147,13 @@ class LearnedJudge:
         The networks run one after another, and skip a pair as soon as its mean so far is hopeless or certain.
         """
         means, card = first_logits.copy(), self.card
-        following = zip(self.networks[1:], card.hopeless, card.certain, strict=True)
-        for count, (network, hopeless, certain) in enumerate(following, 2):
+        following = zip(self.networks[1:], card.shares(), card.hopeless, card.certain, strict=True)
+        for network, share, hopeless, certain in following:
             rows = [row for row in rows if hopeless <= means[row] <= certain]
             if not rows:
                 break
-            logits = run_network(network, network_inputs([pairs[row] for row in rows], states))
-            means[rows] += (logits - means[rows]) / count
+            logits = run_network(network, [pairs[row] for row in rows], states)
+            means[rows] += (logits - means[rows]) * share
         return means
 
     def batch_logits(self, pairs: Sequence[PromptPair]) -> list[float]:
@@ -177,10 +184,15 @@ def not_judged(old: str) -> Verdict:
     return Verdict(False, f"the remembered prompt {old!r} was not judged, since another one fits", 0.0)
 
 
-def run_network(network: Any, inputs: Mapping[str, Any]) -> Floats:
-    """The logits of one network, shape (pairs,)."""
-    logits: Floats = network.run(None, inputs)[0]
-    return logits.copy()
+def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates) -> Floats:
+    """The logits of one network, shape (pairs,).
+
+    A network that has more outputs than the logit is quantized so that its results depend on what else is in the same
+    run. It gets one pair at a time, so that a pair always has the same score.
+    """
+    alone = len(network.get_outputs()) > 1
+    parts = [[pair] for pair in pairs] if alone else [pairs]
+    return np.concatenate([network.run(["logit"], network_inputs(part, states))[0] for part in parts])
 
 
 def network_inputs(pairs: Sequence[PromptPair], states: ReadStates) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Calibrate and pack trained judges: `python -m training.judge.judge_packing --runs var/judge/one var/judge/two`.
+"""Calibrate and pack trained judges: `python -m training.judge.judge_packing --runs var/judge/one,var/judge/two`.
 
-Writes one ONNX file for each network, and `judge.json` with their digests, the calibration and the operating point.
-Both are fitted on pairs that no network was trained on (`--chosen-by`).
+Writes one ONNX file for each network, and `judge.json` with their digests and weights, the calibration and the
+operating point, which are fitted on pairs that no network was trained on (`--chosen-by`).
 """
 
 import hashlib
@@ -9,49 +9,52 @@ import json
 import logging
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from disk.durable_files import write_durably
 from memo.judge.evaluation import figures, threshold
-from memo.judge.labelled_pairs import read_pairs
+from memo.judge.labelled_pairs import Pair, read_pairs
 from memo.judge.learned import CARD, Card, LearnedJudge, open_learned
 from memo.minilm import DIMENSION, STATE_LAYERS
 from memo.onnx_embedder import open_onnx
 from training.knobs import from_arguments
-from training.quantize import quantize
+from training.quantize import quantize, quantize_per_run
 
+from .calibration import Calibration, Measured, calibrate, cross_fit
 from .token_states import TokenStateReader
 from .train_judge import CONFIG, WEIGHTS, build_network
+from .train_relations import build_relation_network, kind_of
 
 log = logging.getLogger(__name__)
 
-Numbers = npt.NDArray[np.floating]
-
 WIDE_FALSE_HITS = 0.05  # false hits at the wide operating point; pairs refused there need no further network
-UNREACHABLE = 1e9  # a mean logit that no pair has
+PRECISE_KINDS = ("real",)  # kinds of pairs for which `precision` holds
 MAX_LOST = 0.005  # share of the pairs accepted at the wide point that each network may refuse early
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """Which runs to pack, and the pairs that set the operating point."""
+    """Which runs to pack, and the pairs that set weights and operating point."""
 
     runs: tuple[str, ...] = ("var/judge/one",)
-    chosen_by: Path = Path("data/reuse/dev.jsonl")
-    false_hits: float = 0.01  # share of the near misses in that file that may pass
+    kept: tuple[str, ...] = ()  # networks in `out`, for example judge-1.onnx, that come before those of the runs
+    chosen_by: tuple[str, ...] = ("data/reuse/dev.jsonl",)  # files of pairs
+    most: int = 2000  # pairs of each kind to use
+    false_hits: float = 0.01  # share of the near misses of each kind that may pass
+    precision: float = 0.95  # least share of true pairs among the real pairs that pass
     text: Path = Path("var/text")  # the exported text model
     out: Path = Path("memo/judge/weights")
 
 
-def export_onnx(model: nn.Module, path: Path) -> None:
+def export_onnx(model: nn.Module, path: Path, outputs: Sequence[str]) -> None:
     """Trace a network with dynamic numbers of texts, tokens and pairs, and write it to `path`."""
     torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel has no ONNX form
     states, lengths = torch.randn(3, 9, len(STATE_LAYERS), DIMENSION), torch.tensor([[7], [9], [6]])
@@ -66,72 +69,108 @@ def export_onnx(model: nn.Module, path: Path) -> None:
             dynamo=False,
             opset_version=18,
             input_names=["states", "real", "a", "b"],
-            output_names=["logit"],
-            dynamic_axes={"states": texts, "real": texts, "a": pairs, "b": pairs, "logit": pairs},
+            output_names=list(outputs),
+            dynamic_axes={"states": texts, "real": texts, "a": pairs, "b": pairs, **dict.fromkeys(outputs, pairs)},
         )
 
 
 def pack_judge(knobs: Knobs) -> dict[str, Any]:
-    """Export, calibrate and choose the operating point; returns the figures on the pairs of `knobs.chosen_by`."""
+    """Export, calibrate and choose the operating point.
+
+    Returns the figures on the pairs of `chosen_by`: each half of them is measured with what was fitted on the other.
+    """
+    files = {name: digest(knobs.out / name) for name in knobs.kept} | export_networks(knobs)
+    even = [1 / len(files)] * len(files)
+    write_card(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, weights=even))
+    judge = open_learned(knobs.out, open_onnx(knobs.text))
+    pairs = sample_kinds([pair for path in knobs.chosen_by for pair in read_pairs(Path(path))], knobs.most)
+    measured = measure(judge, pairs)
+    options = knobs.false_hits, knobs.precision, PRECISE_KINDS
+    fitted = calibrate(measured, *options)
+    lower, upper = decision_bounds(measured, fitted)
+    card = Card(
+        files,
+        fitted.slope,
+        fitted.offset,
+        fitted.threshold,
+        knobs.false_hits,
+        lower,
+        upper,
+        [float(weight) for weight in fitted.weights],
+    )
+    write_card(knobs.out, card)
+    scores, fits = cross_fit(measured, *options)
+    by_kind = [replace(pair, source=str(kind)) for pair, kind in zip(pairs, measured.kinds, strict=True)]
+    return figures(list(scores), list(fits), by_kind)
+
+
+def export_networks(knobs: Knobs) -> dict[str, str]:
+    """Write the network of each run; returns the digest of each file."""
     knobs.out.mkdir(parents=True, exist_ok=True)
     files, reader = {}, TokenStateReader()
-    for number, run in enumerate(knobs.runs, 1):
+    for number, run in enumerate(knobs.runs, len(knobs.kept) + 1):
         config = json.loads((Path(run) / CONFIG).read_text())
-        model = build_network(config["network"], config["width"], reader)
-        model.load_state_dict(torch.load(Path(run) / WEIGHTS, weights_only=True))
         path = knobs.out / f"judge-{number}.onnx"
-        export_onnx(model, path)
-        quantize(path)
-        files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    lower, upper = [-UNREACHABLE] * (len(files) - 1), [UNREACHABLE] * (len(files) - 1)
-    write_card(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits, lower, upper))
-    pairs = read_pairs(knobs.chosen_by)
-    texts = [(pair.a, pair.b) for pair in pairs]
-    labels = [pair.y for pair in pairs]
-    judge = open_learned(knobs.out, open_onnx(knobs.text))
-    means = running_means(judge, texts)
-    slope, offset = calibrate(means[-1], labels)
-    calibrated = replace(judge.card, slope=slope, offset=offset)
-    scores = LearnedJudge(judge.networks, judge.text, calibrated).scores(texts)
-    point = float(threshold(np.array(scores), np.array(labels), knobs.false_hits))
-    undecided = [row for row, (old, new) in enumerate(texts) if judge.decide_by_rules(old, new) is None]
-    wide = threshold(means[-1], np.array(labels), WIDE_FALSE_HITS)
-    hopeless, certain = decision_bounds(means[:, undecided], wide, (math.log(point / (1 - point)) - offset) / slope)
-    card = replace(calibrated, threshold=point, hopeless=hopeless, certain=certain)
-    write_card(knobs.out, card)
-    scores = LearnedJudge(judge.networks, judge.text, card).scores(texts)
-    return figures(scores, [score >= point for score in scores], pairs)
+        weights = torch.load(Path(run) / WEIGHTS, weights_only=True)
+        if "network" in config:
+            model = build_network(config["network"], config["width"], reader)
+            model.load_state_dict(weights)
+            export_onnx(model, path, ["logit"])
+            quantize(path)
+        else:
+            model = build_relation_network(reader)
+            model.load_state_dict(weights)
+            export_onnx(model, path, ["logit", "relation", "share"])
+            quantize_per_run(path)
+        files[path.name] = digest(path)
+    return files
 
 
-def running_means(judge: LearnedJudge, texts: Sequence[tuple[str, str]]) -> Numbers:
-    """Mean logits of the first network, the first two, … and all networks: (networks, pairs)."""
-    unbounded = replace(judge.card, hopeless=(), certain=())
-    each = [LearnedJudge([network], judge.text, unbounded).batch_logits(texts) for network in judge.networks]
-    return np.asarray(np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None])
+def digest(path: Path) -> str:
+    """The sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def decision_bounds(means: Numbers, wide: float, point: float) -> tuple[list[float], list[float]]:
+def sample_kinds(pairs: Sequence[Pair], most: int) -> list[Pair]:
+    """Up to `most` pairs of each kind, always the same ones."""
+    kinds: dict[str, list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=lambda pair: hashlib.sha256(f"{pair.a}|{pair.b}".encode()).digest()):
+        if len(kinds[kind_of(pair.source)]) < most:
+            kinds[kind_of(pair.source)].append(pair)
+    return [pair for kind in sorted(kinds) for pair in kinds[kind]]
+
+
+def measure(judge: LearnedJudge, pairs: Sequence[Pair]) -> Measured:
+    """What each network and the rules say of these pairs."""
+    texts = [judge.correct(pair.a, pair.b) for pair in pairs]
+    verdicts = [judge.decide_by_rules(old, new) for old, new in texts]
+    alone = replace(judge.card, hopeless=(), certain=(), weights=(1.0,))
+    logits = [LearnedJudge([network], judge.text, alone).batch_logits(texts) for network in judge.networks]
+    return Measured(
+        np.array(logits),
+        np.array([pair.y for pair in pairs]),
+        np.array([kind_of(pair.source) for pair in pairs]),
+        np.array([pair.group for pair in pairs]),
+        np.array([verdict is not None and not verdict.fits for verdict in verdicts]),
+        np.array([verdict is not None and verdict.fits for verdict in verdicts]),
+    )
+
+
+def decision_bounds(measured: Measured, fitted: Calibration) -> tuple[list[float], list[float]]:
     """(lower, upper): the next network runs only if the mean logit of the networks so far lies between these.
 
-    A share of MAX_LOST of the pairs accepted at the wide point lies below; no pair refused at `point` lies above.
+    A share of MAX_LOST of the pairs accepted at the wide point lies below; no pair refused at the point lies above.
     """
+    undecided = measured.part(~(measured.vetoed | measured.accepted))
+    sums = np.cumsum(fitted.weights[:, None] * undecided.logits, axis=0)
+    means = sums / np.cumsum(fitted.weights)[:, None]
+    wide = threshold(means[-1], undecided.labels, WIDE_FALSE_HITS)
+    point = (math.log(fitted.threshold / (1 - fitted.threshold)) - fitted.offset) / fitted.slope
     accepted, refused = means[-1] >= wide, means[-1] < point
     return (
         [float(np.quantile(mean[accepted], MAX_LOST)) for mean in means[:-1]],
         [float(mean[refused].max()) for mean in means[:-1]],
     )
-
-
-def calibrate(logits: Sequence[float] | Numbers, labels: Sequence[int]) -> tuple[float, float]:
-    """(slope, offset) by Platt scaling (Platt 1999): logistic regression of labels on logits, by Newton's method."""
-    x, y = np.column_stack([logits, np.ones(len(logits))]), np.asarray(labels, float)
-    coefficients = np.array([0.5, 0.0])
-    for _ in range(50):
-        probability = 1 / (1 + np.exp(-x @ coefficients))
-        gradient = x.T @ (y - probability) - 1e-3 * coefficients
-        hessian = (x * (probability * (1 - probability))[:, None]).T @ x + 1e-3 * np.eye(2)
-        coefficients = coefficients + np.linalg.solve(hessian, gradient)
-    return float(coefficients[0]), float(coefficients[1])
 
 
 def write_card(folder: Path, card: Card) -> None:

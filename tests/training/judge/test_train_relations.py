@@ -1,0 +1,145 @@
+"""The network that names relations: its losses, what it reads of long prompts, resuming, and its exported form."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from memo.judge.labelled_pairs import Pair
+from memo.judge.learned import network_inputs, open_learned, run_network
+from memo.onnx_embedder import open_onnx
+from tests.real import ROOT
+from training.judge import judge_packing, train_relations
+from training.judge.relation_network import KEPT
+from training.judge.token_states import TokenStateReader
+from training.judge.train_relations import (
+    build_relation_network,
+    compute_same_logits,
+    kind_of,
+    read_batch,
+    relation_losses,
+    share_losses,
+    train,
+)
+from training.pairs.relation_pair import RelationPair
+
+SHORT = [Pair("a red fox", "a fox that is red", 1), Pair("two dogs", "three dogs on a very high hill", 0)]
+LONG = [Pair("a tall house of stone with blue doors, " * 8, "a tall house of stone with green doors, " * 8, 0)]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return TokenStateReader()
+
+
+@pytest.fixture
+def network(one_thread, reader):
+    torch.manual_seed(1)
+    network = build_relation_network(reader).eval()
+    torch.nn.init.normal_(network.told[-1].weight, std=0.02)  # as after some training
+    return network
+
+
+def relation_pair(possible, share=None, *, a="a red fox", b="a fox that is red", source="real", group="1"):
+    return RelationPair(a, b, possible, "any", source, group, share)
+
+
+@pytest.fixture
+def knobs(tmp_path):
+    texts = ["a red fox", "a blue fox", "two dogs on a hill", "a man bites a dog", "a green car", "the sea at night"]
+    for split in ("train", "dev"):
+        rows = [
+            relation_pair("SMLD"[(x + y) % 4], 2, a=f"{a} {split}", b=f"{b} {split}", group=f"{x}").to_dict()
+            for x, a in enumerate(texts)
+            for y, b in enumerate(texts)
+        ]
+        (tmp_path / "pairs" / split).mkdir(parents=True)
+        (tmp_path / "pairs" / split / "real.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return train_relations.Knobs(
+        pairs=tmp_path / "pairs", out=tmp_path / "run", steps=6, batch=4, checkpoint_every=2, judge_every=3, threads=1
+    )
+
+
+def test_the_loss_is_the_probability_of_all_possible_relations():
+    logits = torch.log(torch.tensor([[0.5, 0.2, 0.2, 0.1]])).repeat(3, 1)
+    losses = relation_losses(logits, [relation_pair("S"), relation_pair("MLD"), relation_pair("LD")])
+    assert torch.allclose(losses, -torch.log(torch.tensor([0.5, 0.5, 0.3])))
+
+
+def test_a_share_is_learned_in_steps_and_only_where_it_is_known():
+    logits = torch.tensor([[9.0, 9.0, -9.0]]).repeat(3, 1)
+    right, wrong, unknown = share_losses(logits, [relation_pair("M", 2), relation_pair("M", 0), relation_pair("M")])
+    assert right < 0.01 and wrong > 5 and unknown == 0
+
+
+def test_padding_does_not_change_the_outputs(reader, network):
+    together = network(*read_batch([*SHORT, *LONG], reader))
+    for row, pair in enumerate([*SHORT, *LONG]):
+        for output, alone in zip(together, network(*read_batch([pair], reader)), strict=True):
+            assert torch.allclose(output[row], alone[0], atol=1e-4)
+
+
+def test_the_direction_of_a_pair_counts(reader, network):
+    states, real, a, b = read_batch(SHORT, reader)
+    assert not torch.allclose(network(states, real, a, b)[1], network(states, real, b, a)[1], atol=1e-3)
+
+
+def test_of_a_long_prompt_the_tokens_that_the_other_one_lacks_are_read(reader, network):
+    states, real, a, b = read_batch(LONG, reader)
+    matched = network.alignment_features((states[a], real[a]), (states[b], real[b]))
+    numbers = torch.arange(states.shape[1], dtype=torch.float32).expand(1, -1)[..., None].expand(-1, -1, 384)
+    kept, kept_real = network.choose(numbers, real[a], matched)
+    words = reader.tokenizer.convert_ids_to_tokens(reader.tokenizer(LONG[0].a)["input_ids"][1:-1])
+    read = [words[int(row)] for row in kept[0, :, 0]]
+    assert kept.shape[1] == KEPT < states.shape[1] and kept_real.all()
+    assert read.count("blue") == words.count("blue") == 8
+
+
+def test_log_odds_follow_from_the_relations(reader, network):
+    logit, relation, _ = network(*read_batch(SHORT, reader))
+    chance = relation.softmax(-1)[:, 0]
+    assert torch.allclose(logit, torch.log(chance / (1 - chance)), atol=1e-5)
+
+
+def test_a_stopped_run_continues_as_if_it_had_not_stopped(one_thread, knobs, monkeypatch):
+    weights = torch.load(train(replace(knobs, out=knobs.out / "whole")) / "judge.pt", weights_only=True)
+
+    class Stopped(Exception):
+        """The run was stopped."""
+
+    def save_and_stop(folder, **parts):
+        save_state(folder, **parts)
+        if parts["step"] == 4:
+            raise Stopped
+
+    save_state = train_relations.save_state
+    monkeypatch.setattr(train_relations, "save_state", save_and_stop)
+    with pytest.raises(Stopped):
+        train(knobs)
+    resumed = torch.load(train(knobs) / "judge.pt", weights_only=True)
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs):
+    run = train(replace(knobs, steps=2))
+    text_folder, out = ROOT / "var" / "text", knobs.out / "packed"
+    chosen_by = (str(knobs.pairs / "dev" / "real.jsonl"),)
+    judge_packing.pack_judge(judge_packing.Knobs(runs=(str(run),), chosen_by=chosen_by, text=text_folder, out=out))
+    judge = open_learned(out, text := open_onnx(text_folder))
+    network = build_relation_network(reader)
+    network.load_state_dict(torch.load(run / "judge.pt", weights_only=True))
+    pairs = [*SHORT, *LONG]
+    texts = [(pair.a, pair.b) for pair in pairs]
+    together = run_network(judge.networks[0], texts, text.states_of)
+    assert together == pytest.approx(compute_same_logits(network, pairs, reader), abs=0.15)
+    alone = [judge.networks[0].run(None, network_inputs([pair], text.states_of)) for pair in texts]
+    assert np.array_equal(together, np.concatenate([logit for logit, _, _ in alone]))
+    assert all(relation.shape == (1, 4) and share.shape == (1, 3) for _, relation, share in alone)
+
+
+def test_pairs_are_measured_by_kind():
+    assert [kind_of(source) for source in ("authored-E", "authored-A", "scpp", "valse", "real")] == [
+        *("natural", "authored", "captions", "captions", "real"),
+    ]
