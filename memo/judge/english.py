@@ -94,13 +94,13 @@ OPPOSITES = exclusive_pairs("""
     daytime/daylight/dawn/sunrise/daybreak/morning/noon/midday/afternoon:night/nighttime/midnight
     dawn/sunrise/daybreak/morning:noon/midday/afternoon:dusk/sunset/nightfall/evening dusk:night/nighttime
     dusk/sunset/evening:midnight indoors/indoor:outdoors/outdoor inside:outside asleep/sleeping:awake clean:dirty
-    happy/smiling:sad/crying/frowning standing:sitting/seated/lying/kneeling hot:cold/icy
+    happy/smiling:sad/crying/frowning standing:sitting/seated/lying hot:cold/icy
     summer:winter sharp:blurry/blurred dark:bright dress/dresses:skirt/skirts gloves:mittens ancient/old:modern
     rainy/rain/raining/stormy:foggy/fog/misty/mist/hazy:cloudy/overcast:snowy/snow/snowing:sunny thick:thin
     wooden:metal/plastic/glass/stone rough:smooth soft:hard wide:narrow transparent/translucent:opaque
     male/man/men/boy/boys:female/woman/women/girl/girls crowded:deserted/empty burning/lit:extinguished
     vertical/vertically:horizontal/horizontally colorful/colourful:colorless/monochrome alive:dead
-    arriving:leaving/departing giving:receiving on:off up:down complete/completed:incomplete visible:invisible
+    arriving:leaving/departing complete/completed:incomplete visible:invisible
     alligator/alligators:crocodile/crocodiles
     stag/stags/buck/bucks:doe rooster/roosters:hen/hens stallion/stallions:mare/mares ram/rams:ewe/ewes
     boar/boars:sow/sows lion/lions:lioness/lionesses peacock/peacocks:peahen/peahens

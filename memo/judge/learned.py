@@ -1,14 +1,15 @@
 """The learned judge: small networks that compare two prompts token by token, on ONNX Runtime, without torch.
 
 Rules come first and may veto. Then MiniLM reads each prompt (`OnnxEmbedder`), and networks that `training.judge`
-trained look in each prompt for what the other one says. The mean of their outputs is calibrated to a probability.
+trained look in each prompt for what the other one says. The mean of their outputs, lowered by what the rules hint at,
+is calibrated to a probability.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from memo.onnx_embedder import OnnxEmbedder
 from memo.picture import SHARED
 
 from .port import Verdict
-from .rules import decide_by_rules
+from .rules import decide_by_rules, find_hints
 from .unknown_words import correct_typos, find_rare_word_conflict
 from .words import plain_text
 
@@ -32,6 +33,7 @@ CARD = "judge.json"
 VETO_FACTOR = 0.01  # by which a veto multiplies a score
 FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, it is usually one of them
 BATCH_SIZE = 64  # pairs in one run of a network
+UNWEIGHED_HINT = -8.0  # what a hint adds to the logit if the card says nothing about it: nearly a veto
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Card:
     `false_hits` is the share of false hits for which `threshold` was chosen. If the mean of the first one, two, …
     networks is below the respective entry of `hopeless` or above that of `certain`, the next network is not run.
     Means are weighted; without `weights`, all networks count alike.
+    `hints` says how much each hint of the rules adds to the logit; the weights are negative.
     """
 
     files: Mapping[str, str]
@@ -52,6 +55,8 @@ class Card:
     certain: Sequence[float] = ()
     weights: Sequence[float] = ()
 
+    hints: Mapping[str, float] = field(default_factory=dict)
+
     def shares(self) -> list[float]:
         """The share of the second, third, … network in the mean of all networks up to it."""
         weights = self.weights or [1.0] * len(self.files)
@@ -60,6 +65,14 @@ class Card:
     def probability(self, logit: float) -> float:
         """The calibrated probability that the picture of one prompt is right for the other."""
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.slope * logit + self.offset))))
+
+
+@dataclass(frozen=True, slots=True)
+class HintedPair:
+    """A corrected pair that the rules did not decide, with the reasons that they hint at, by name of the rule."""
+
+    texts: PromptPair
+    hints: Mapping[str, str]
 
 
 class LearnedJudge:
@@ -72,28 +85,35 @@ class LearnedJudge:
     def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
         """See Judge."""
         corrected = {old: self.correct(old, wanted) for old in remembered}
-        settled = {old: verdict for old in remembered if (verdict := self.decide_by_rules(*corrected[old]))}
+        settled = {old: verdict for old in remembered if (verdict := decide_by_rules(*corrected[old]))}
         if any(verdict.fits for verdict in settled.values()):
             return [settled.get(old) or not_judged(old) for old in remembered]
-        undecided = [old for old in remembered if old not in settled]
+        undecided = {old: self.find_hints(*texts) for old, texts in corrected.items() if old not in settled}
         states = partial(self.text.states_of, scope=scope)
-        confidences = self.judge_until_one_fits([corrected[old] for old in undecided], states)
-        confidence_of = dict(zip(undecided, confidences, strict=True))
-        return [settled.get(old) or self.verdict(old, confidence_of[old]) for old in remembered]
+        confidences = self.judge_until_one_fits(list(undecided.values()), states)
+        for (old, pair), confidence in zip(undecided.items(), confidences, strict=True):
+            settled[old] = self.verdict(old, pair, confidence)
+        return [settled[old] for old in remembered]
 
     def correct(self, old: str, wanted: str) -> PromptPair:
         """Both prompts in plain letters, without emphasis and the typos that the other one reveals."""
         old, wanted = plain_text(old), plain_text(wanted)
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
-    def decide_by_rules(self, old: str, wanted: str) -> Verdict | None:
-        """The verdict of the rules, or a no if only one prompt has a rare word; None if the networks must decide."""
-        if (verdict := decide_by_rules(old, wanted)) is not None:
-            return verdict
-        reason = find_rare_word_conflict(old, wanted, self.text.count_tokens)
-        return Verdict(False, f"the remembered prompt {old!r} {reason}", 0.0) if reason else None
+    def find_hints(self, old: str, wanted: str) -> HintedPair:
+        """The corrected pair, with what speaks against it without being certain."""
+        hints = find_hints(old, wanted)
+        if reason := find_rare_word_conflict(old, wanted, self.text.count_tokens):
+            hints["rare word"] = reason
+        return HintedPair((old, wanted), hints)
 
-    def judge_until_one_fits(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float | None]:
+    def run_network(self, network: Any, pairs: Sequence[HintedPair], states: ReadStates) -> Floats:
+        """The logits of one network, lowered by the hints against each pair: shape (pairs,)."""
+        weights = self.card.hints
+        lowered_by = [sum(weights.get(name, UNWEIGHED_HINT) for name in pair.hints) for pair in pairs]
+        return run_network(network, [pair.texts for pair in pairs], states) + np.asarray(lowered_by, np.float32)
+
+    def judge_until_one_fits(self, pairs: Sequence[HintedPair], states: ReadStates) -> list[float | None]:
         """The probability of each pair, nearest first; None for pairs that were skipped.
 
         The pairs after the first few are judged only if none of the first fits.
@@ -103,14 +123,14 @@ class LearnedJudge:
             return [*confidences, *(None for _ in pairs[FIRST_CANDIDATES:])]
         return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:], states)]
 
-    def judge_most_hopeful(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float | None]:
+    def judge_most_hopeful(self, pairs: Sequence[HintedPair], states: ReadStates) -> list[float | None]:
         """The probability of the pair that the first network prefers, and of all others if that one does not fit.
 
         None stands for pairs that were skipped.
         """
         if not pairs:
             return []
-        first_logits = run_network(self.networks[0], pairs, states)
+        first_logits = self.run_network(self.networks[0], pairs, states)
         best = int(first_logits.argmax())
         confidences: list[float | None] = [None] * len(pairs)
         confidence = self.card.probability(self.mean(first_logits, pairs, [best], states)[best])
@@ -121,7 +141,7 @@ class LearnedJudge:
         confidences[best] = confidence
         return confidences
 
-    def verdict(self, old: str, confidence: float | None) -> Verdict:
+    def verdict(self, old: str, pair: HintedPair, confidence: float | None) -> Verdict:
         """The decision at the operating point, with its reason."""
         if confidence is None:
             return not_judged(old)
@@ -130,17 +150,18 @@ class LearnedJudge:
             reason = f"the remembered prompt {old!r} means the same ({confidence:.1%} sure)"
             return Verdict(True, reason, confidence, threshold)
         doubt = f"{confidence:.1%} sure that it means the same, {threshold:.1%} needed"
-        return Verdict(False, f"the remembered prompt {old!r} may mean something else ({doubt})", confidence)
+        hint = next(iter(pair.hints.values()), "may mean something else")
+        return Verdict(False, f"the remembered prompt {old!r} {hint} ({doubt})", confidence)
 
-    def logits(self, pairs: Sequence[PromptPair], states: ReadStates) -> list[float]:
+    def logits(self, pairs: Sequence[HintedPair], states: ReadStates) -> list[float]:
         """The mean logit of the networks that were run on each pair, before calibration."""
         if not pairs:
             return []
-        first_logits = run_network(self.networks[0], pairs, states)
+        first_logits = self.run_network(self.networks[0], pairs, states)
         return [float(value) for value in self.mean(first_logits, pairs, range(len(pairs)), states)]
 
     def mean(
-        self, first_logits: Floats, pairs: Sequence[PromptPair], rows: Sequence[int], states: ReadStates
+        self, first_logits: Floats, pairs: Sequence[HintedPair], rows: Sequence[int], states: ReadStates
     ) -> Floats:
         """The first network's logits (pairs), replaced by the mean of all networks in the given rows.
 
@@ -152,7 +173,7 @@ class LearnedJudge:
             rows = [row for row in rows if hopeless <= means[row] <= certain]
             if not rows:
                 break
-            logits = run_network(network, [pairs[row] for row in rows], states)
+            logits = self.run_network(network, [pairs[row] for row in rows], states)
             means[rows] += (logits - means[rows]) * share
         return means
 
@@ -164,14 +185,15 @@ class LearnedJudge:
             rows = order[start : start + BATCH_SIZE]
             texts = list(dict.fromkeys(text for row in rows for text in pairs[row]))
             states = dict(zip(texts, self.text.states(texts), strict=True))
-            for row, logit in zip(rows, self.logits([pairs[row] for row in rows], states.__getitem__), strict=True):
+            hinted = [self.find_hints(*pairs[row]) for row in rows]
+            for row, logit in zip(rows, self.logits(hinted, states.__getitem__), strict=True):
                 logits[row] = logit
         return logits
 
     def scores(self, pairs: Sequence[PromptPair]) -> list[float]:
         """The score of each pair, vetoes included; the judge says yes from `card.threshold` on."""
         pairs = [self.correct(old, new) for old, new in pairs]
-        verdicts = [self.decide_by_rules(old, new) for old, new in pairs]
+        verdicts = [decide_by_rules(old, new) for old, new in pairs]
         probabilities = [self.card.probability(logit) for logit in self.batch_logits(pairs)]
         return [
             verdict.confidence or probability * VETO_FACTOR if verdict else probability

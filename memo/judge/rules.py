@@ -1,4 +1,4 @@
-"""Vetoes: rules that find a difference which makes the picture of one prompt wrong for another, and say which.
+"""Rules that find a difference which may make the picture of one prompt wrong for another, and say which.
 
 Each rule compares what two prompts say about one subject: numbers, colours, negation, style, left and right, quoted
 text, names and so on. `old` is the remembered prompt, `new` the new one. A rule returns None where the
@@ -6,6 +6,10 @@ prompts agree, where it cannot tell, or where only one of them mentions the subj
 the difference. A reason completes the sentence "the remembered prompt …". The docstring of a rule states the
 difference that it finds. The rules use lists of English words but no network, and work for captions and for long
 prompts of tags.
+
+A rule is a veto if it is certain: on pairs that it was not written for, it refuses fewer than 1 of 200 that mean the
+same. The others are hints, which a judge weighs: "a deserted street" may mean "a street with nobody in it", although
+only one of them negates something.
 """
 
 from collections import Counter
@@ -56,7 +60,7 @@ from .words import (
     split_words,
 )
 
-Veto = Callable[[str, str], str | None]
+Rule = Callable[[str, str], str | None]
 
 LONG_PROMPT = 25  # words; in longer prompts numbers and sides are too incidental to compare
 NOUN_DISTANCE = 3  # a noun is at most this many words after its number or preposition
@@ -70,6 +74,11 @@ def decide_by_rules(old: str, new: str) -> Verdict | None:
     if reason := find_veto(plain_text(old), plain_text(new)):
         return Verdict(False, f"the remembered prompt {old!r} {reason}", 0.0)
     return None
+
+
+def find_hints(old: str, new: str) -> dict[str, str]:
+    """The reasons of all hints against `old` for `new`, by the name of the rule."""
+    return {name: reason for name, rule in HINTS.items() if (reason := rule(old, new)) is not None}
 
 
 def find_veto(old: str, new: str) -> str | None:
@@ -169,9 +178,16 @@ def plural_of(noun: str) -> str:
 
 
 def find_colour_conflict(old: str, new: str) -> str | None:
-    """One prompt names a colour that the other does not."""
+    """Each prompt names a colour that the other does not: "a red fox" and "a blue fox"."""
     before, after = colours(old), colours(new)
-    return explain_difference(before - after, after - before)
+    missing, added = before - after, after - before
+    return explain_difference(missing, added) if missing and added else None
+
+
+def find_missing_colour(old: str, new: str) -> str | None:
+    """Only one prompt names a colour: "a fox" and "a white fox", but also "a bride" and "a bride in white"."""
+    before, after = colours(old), colours(new)
+    return explain_difference(before - after, after - before) if before < after or after < before else None
 
 
 def colours(prompt: str) -> set[str]:
@@ -204,14 +220,25 @@ def colours_by_noun(prompt: str) -> dict[str, set[str]]:
 
 
 def find_style_conflict(old: str, new: str) -> str | None:
-    """One prompt names a style or medium that the other does not; a photograph may go unnamed."""
-    before, after = styles(old), styles(new)
-    missing, added = without_related(before - after, after), without_related(after - before, before)
-    if missing and added:
-        return f"asks for {join_words(missing)}, not {join_words(added)}"
-    if added - {PHOTOGRAPH}:
+    """Each prompt names a style or medium that the other does not."""
+    missing, added = different_styles(old, new)
+    return f"asks for {join_words(missing)}, not {join_words(added)}" if missing and added else None
+
+
+def find_missing_style(old: str, new: str) -> str | None:
+    """Only one prompt names a style or medium; a photograph may go unnamed."""
+    missing, added = different_styles(old, new)
+    if not missing and added - {PHOTOGRAPH}:
         return f"does not ask for {join_words(added)}"
-    return f"asks for {join_words(missing)}, which the new prompt does not" if missing - {PHOTOGRAPH} else None
+    if not added and missing - {PHOTOGRAPH}:
+        return f"asks for {join_words(missing)}, which the new prompt does not"
+    return None
+
+
+def different_styles(old: str, new: str) -> tuple[set[str], set[str]]:
+    """The styles that only the remembered prompt names, and those that only the new one names."""
+    before, after = styles(old), styles(new)
+    return without_related(before - after, after), without_related(after - before, before)
 
 
 @lru_cache(CACHED_PROMPTS)
@@ -330,23 +357,27 @@ def first_thing(prompt: str) -> str:
     return next((word for word in words if word not in MINOR_WORDS and word not in COLOURS), "")
 
 
-VETOES: Mapping[str, Veto] = {
+VETOES: Mapping[str, Rule] = {
     "number": find_number_conflict,
-    "plural": find_plural_conflict,
     "count": find_count_conflict,
     "colour": find_colour_conflict,
     "coloured thing": find_colour_owner_conflict,
-    "negation": find_negation_conflict,
     "style": find_style_conflict,
     "opposite": find_opposite,
     "opposite prefix": find_opposite_prefix,
     "age": find_age_conflict,
-    "height": find_height_conflict,
     "side": find_side_conflict,
     "text": find_text_conflict,
-    "name": find_name_conflict,
     "symbols": find_symbol_conflict,
     "signs": find_sign_conflict,
-    "extra word": find_extra_word,
     "unread": find_unread_conflict,
+}
+HINTS: Mapping[str, Rule] = {
+    "plural": find_plural_conflict,
+    "missing colour": find_missing_colour,
+    "negation": find_negation_conflict,
+    "missing style": find_missing_style,
+    "height": find_height_conflict,
+    "name": find_name_conflict,
+    "extra word": find_extra_word,
 }

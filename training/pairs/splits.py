@@ -32,6 +32,7 @@ from .relation_pair import RELATIONS, RelationPair, words_only
 
 SALT = "memoaized-judge-1"  # changing it changes all splits
 SPLITS = ("train", "dev", "test")
+SUMMARY = "summary.md"  # written last
 Placed = list[tuple[str, RelationPair]]  # (split, pair)
 
 
@@ -54,7 +55,7 @@ def split(knobs: Knobs) -> str:
     placed, repeats = drop_repeats(placed)
     write_splits(placed, knobs.out)
     text = summarize(placed, {"text of a more protected set": leaks, "repeated or contradictory": repeats})
-    write_durably(knobs.out / "summary.md", text)
+    write_durably(knobs.out / SUMMARY, text)
     return text
 
 

@@ -5,13 +5,14 @@ from unicodedata import category
 
 import pytest
 
-from memo.judge.rules import VETOES, find_veto
+from memo.judge.rules import HINTS, VETOES, find_hints, find_veto
 from memo.judge.wording_rules import MODEL_TOKENS, TYPOGRAPHIC_SIGNS, count_tokens, is_symbol
 from memo.judge.words import plain_letters, same_words
 from memo.onnx_embedder import LONGEST_TEXT
 
 LONG = "a wide harbour with fishing boats and small houses on a hill, " * 29
-VETOED = {
+RULES = {**VETOES, **HINTS}
+DIFFERENT = {
     "number": [
         ("two dogs", "three dogs", "asks for 2, not 3"),
         ("two dogs and three cats", "three dogs and three cats", "asks for 2, not 3"),
@@ -36,11 +37,13 @@ VETOED = {
     "colour": [
         ("a red car", "a blue car", "says 'red', not 'blue'"),
         ("a gray cat", "a white cat", "says 'gray', not 'white'"),
+        ("a cyan dress", "a magenta dress", "says 'cyan', not 'magenta'"),
+        ("a coral dress", "a lavender dress", "says 'coral', not 'lavender'"),
+    ],
+    "missing colour": [
         ("a red car", "a car", "mentions 'red', which the new prompt does not"),
         ("a car", "a red car", "does not mention 'red'"),
         ("a red and black bus", "a red bus", "mentions 'black', which the new prompt does not"),
-        ("a cyan dress", "a magenta dress", "says 'cyan', not 'magenta'"),
-        ("a coral dress", "a lavender dress", "says 'coral', not 'lavender'"),
         ("a mauve dress", "a dress", "mentions 'mauve', which the new prompt does not"),
     ],
     "coloured thing": [
@@ -77,10 +80,12 @@ VETOED = {
             "an oil painting of a fox",
             "asks for a watercolour, not an oil painting",
         ),
+        ("a photo of a fox", "a 3D render of a fox", "asks for a photograph, not a 3D render"),
+    ],
+    "missing style": [
         ("a fox", "a sketch of a fox", "does not ask for a sketch"),
         ("a cartoon fox", "a fox", "asks for a cartoon, which the new prompt does not"),
         ("a black and white photo of a fox", "a fox", "asks for black and white, which the new prompt does not"),
-        ("a photo of a fox", "a 3D render of a fox", "asks for a photograph, not a 3D render"),
     ],
     "opposite": [
         ("an open door", "a closed door", "says 'open', not 'closed'"),
@@ -237,10 +242,14 @@ ALLOWED = {
         ("a gold coin", "a golden coin"),
         ("a violet flower", "a purple flower"),
         ("a reddish sky", "a red sky"),
+        ("a bride in a church", "a bride in a white church"),
+    ],
+    "missing colour": [
         ("a bored cat", "a tired cat"),
         ("a photo in black and white", "a monochrome photo"),
         ("a black & white photo", "a black and white photo"),
         ("a coral reef with fishes", "fishes on a reef"),
+        ("a red fox", "a blue fox"),
     ],
     "coloured thing": [
         ("a black and white cat", "a white and black cat"),
@@ -264,6 +273,12 @@ ALLOWED = {
         ("a watercolor painting of a fox", "a watercolour of a fox"),
         ("a pencil drawing of a fox", "a sketch of a fox"),
         ("a horse-drawn carriage", "a carriage pulled by a horse"),
+        ("a fox", "a sketch of a fox"),
+    ],
+    "missing style": [
+        ("a photo of a fox", "a fox"),
+        ("an oil painting of a fox", "a painting of a fox"),
+        ("a photo of a fox", "an oil painting of a fox"),
     ],
     "opposite": [
         ("a man and a woman", "a woman and a man"),
@@ -272,6 +287,8 @@ ALLOWED = {
         ("an open door in a wall of old bricks", "a door in a wall of old bricks"),
         ("a city at dawn", "a city at sunrise"),
         ("a cloudy, rainy street", "a street in the rain under an overcast sky"),
+        ("a boy giving a girl flowers", "a girl receiving flowers from a boy"),
+        ("a turtle lying belly up", "a turtle lying upside down"),
     ],
     "opposite prefix": [
         ("an unfinished puzzle", "a puzzle, unfinished"),
@@ -357,25 +374,45 @@ def rows(table):
 
 
 def test_every_rule_has_examples_for_and_against():
-    assert list(VETOES) == list(VETOED) == list(ALLOWED)
+    assert set(RULES) == set(DIFFERENT) == set(ALLOWED) and len(RULES) == len(VETOES) + len(HINTS)
 
 
-@pytest.mark.parametrize(("rule", "old", "new", "expected"), rows(VETOED))
-def test_a_rule_vetoes_and_names_the_difference(rule, old, new, expected):
-    reason = VETOES[rule](old, new)
+@pytest.mark.parametrize(("rule", "old", "new", "expected"), rows(DIFFERENT))
+def test_a_rule_finds_and_names_the_difference(rule, old, new, expected):
+    reason = RULES[rule](old, new)
     assert reason is not None and expected in reason
-    assert find_veto(old, new) is not None and not same_words(old, new)
+    assert not same_words(old, new)
+    assert find_veto(old, new) is not None if rule in VETOES else find_hints(old, new)[rule] == reason
 
 
-@pytest.mark.parametrize(("rule", "old", "new", "expected"), rows(VETOED))
-def test_a_veto_also_holds_with_the_prompts_exchanged(rule, old, new, expected):
-    assert VETOES[rule](new, old) is not None
+@pytest.mark.parametrize(("rule", "old", "new", "expected"), rows(DIFFERENT))
+def test_a_difference_is_also_found_with_the_prompts_exchanged(rule, old, new, expected):
+    assert RULES[rule](new, old) is not None
 
 
 @pytest.mark.parametrize(("rule", "old", "new"), rows(ALLOWED))
-def test_a_rule_does_not_veto_a_doubtful_difference(rule, old, new):
-    assert (VETOES[rule](old, new), VETOES[rule](new, old)) == (None, None)
+def test_a_rule_finds_no_doubtful_difference(rule, old, new):
+    assert (RULES[rule](old, new), RULES[rule](new, old)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a deserted street", "a street with nobody in it"),
+        ("a bride", "a bride dressed in white"),
+        ("a Cézanne style painting of fruit", "fruit painted like Cézanne"),
+        ("a computer", "a desktop computer"),
+        ("a street with many windows, one of them lit", "a street of windows, all dark but one"),
+    ],
+)
+def test_a_doubtful_difference_is_no_veto(old, new):
     assert find_veto(old, new) is None
+
+
+def test_hints_come_with_all_their_reasons():
+    hints = find_hints("a tulip in a white vase", "a sketch of tulips in a vase")
+    assert list(hints) == ["plural", "missing colour", "missing style"]
+    assert hints["missing colour"] == "mentions 'white', which the new prompt does not"
 
 
 def test_the_first_rule_with_a_reason_is_reported():

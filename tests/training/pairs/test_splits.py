@@ -1,7 +1,5 @@
 """The judge's pairs are split so that no text, group, photo or caller's prompt is in two splits."""
 
-import gzip
-import json
 from collections import defaultdict
 
 import pytest
@@ -22,60 +20,10 @@ from training.pairs.splits import (
 )
 
 
-def group_row(number):
-    near = [["colour", f"a blue thing {number}"], ["dropped-object", f"a red part {number}"]]
-    texts = {"base": f"a red thing {number}", "same": [f"thing {number}, red", f"red-coloured thing {number}"]}
-    return {"group": f"E{number}", **texts, "more": f"a red thing {number} on a table", "near": near}
-
-
-def relaxed_row(number):
-    surprise = [["object", f"an orange fox {number} with a gun"]]
-    return {
-        "group": f"R{number}",
-        "base": f"a fox {number}",
-        "more": [f"a fox {number}, grass"],
-        "surprise": surprise,
-    }
-
-
-def pair_row(number, source, **more):
-    texts = {"a": f"{source} one {number}", "b": f"{source} two {number}"}
-    return {**texts, "y": number % 2, "kind": "any", "source": source, "group": f"{source}:{number}", **more}
-
-
-def write_rows(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
 @pytest.fixture
-def data(tmp_path):
-    """A small folder of each kind of data."""
-    folder, numbers = tmp_path / "data", range(60)
-    for file in "ABCDG":
-        write_rows(folder / "judge" / "authored" / f"{file}.jsonl", [])
-    write_rows(folder / "judge" / "authored" / "E.jsonl", map(group_row, numbers))
-    write_rows(folder / "judge" / "authored" / "relaxed.jsonl", map(relaxed_row, numbers))
-    real = [{**pair_row(number, "real", share=2), "kind": "SMLD"[number % 4]} for number in numbers]
-    write_rows(folder / "judge" / "real" / "pairs.jsonl", real)
-    for source in ("colorswap", "snli_becel", "stsb_captions", "sick", "winoground_t2i"):
-        write_rows(folder / "judge" / "public" / f"{source}.jsonl", [pair_row(number, source) for number in numbers])
-    for source in ("cxc_sits", "cxc_sts", "vsr"):
-        rows = [{**pair_row(number, source), "group": f"coco:{number}+{number + 1}"} for number in numbers]
-        write_rows(folder / "judge" / "public" / f"{source}.jsonl", rows)
-    write_rows(folder / "reuse" / "dev.jsonl", [pair_row(number, "scpp") for number in range(10)])
-    write_rows(folder / "reuse" / "train.jsonl", [pair_row(number, "scpp") for number in range(5, 60)])
-    (folder / "traces").mkdir()
-    with gzip.open(folder / "traces" / "stream-1.tsv.gz", "wt") as lines:
-        lines.write("n\tcaller\tprompt\tsettings\n")
-        lines.writelines(f"{number}\tcaller-{number // 10}\tReal one {number}!\t\n" for number in numbers)
-    return folder
-
-
-@pytest.fixture
-def rows(data, tmp_path):
+def rows(judge_data, tmp_path):
     """The lines of each split."""
-    split(Knobs(data, tmp_path / "out"))
+    split(Knobs(judge_data, tmp_path / "out"))
     return {
         name: [row for path in (tmp_path / "out" / name).glob("*.jsonl") for row in read_rows(path)]
         for name in SPLITS
@@ -120,28 +68,28 @@ def test_a_groups_rewordings_are_the_same_and_its_near_misses_are_not(rows):
     assert (pairs[base, part]["relation"], pairs[base, blue]["relation"]) == (None, "D")
 
 
-def test_the_result_is_the_same_every_time_and_the_judge_reads_it(data, tmp_path):
+def test_the_result_is_the_same_every_time_and_the_judge_reads_it(judge_data, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    assert split(Knobs(data, one)) == split(Knobs(data, two))
+    assert split(Knobs(judge_data, one)) == split(Knobs(judge_data, two))
     files = [path.relative_to(one) for path in one.rglob("*.*")]
     assert files and all((one / file).read_bytes() == (two / file).read_bytes() for file in files)
     assert {pair.source for pair in read_pairs(one / "dev" / "real.jsonl")} == {"real"}
 
 
-def test_missing_and_malformed_data_are_named(data, tmp_path):
-    (data / "reuse" / "dev.jsonl").write_text('{"a": "a fox"}\n')
-    with pytest.raises(BadSetup, match=rf"{data} is not as expected: KeyError"):
-        split(Knobs(data, tmp_path / "out"))
-    (data / "reuse" / "dev.jsonl").unlink()
+def test_missing_and_malformed_data_are_named(judge_data, tmp_path):
+    (judge_data / "reuse" / "dev.jsonl").write_text('{"a": "a fox"}\n')
+    with pytest.raises(BadSetup, match=rf"{judge_data} is not as expected: KeyError"):
+        split(Knobs(judge_data, tmp_path / "out"))
+    (judge_data / "reuse" / "dev.jsonl").unlink()
     with pytest.raises(BadSetup, match=r"reuse/dev\.jsonl"):
-        split(Knobs(data, tmp_path / "out"))
+        split(Knobs(judge_data, tmp_path / "out"))
 
 
-def test_all_prompts_of_a_caller_are_in_one_split(data):
+def test_all_prompts_of_a_caller_are_in_one_split(judge_data):
     pairs = [
         RelationPair(f"real one {number}", f"other {number}", "D", "D", "real", str(number)) for number in range(60)
     ]
-    placed = place_by_text(pairs, dev=0.3, test=0.3, links=texts_by_caller(pairs, data / "traces"))
+    placed = place_by_text(pairs, dev=0.3, test=0.3, links=texts_by_caller(pairs, judge_data / "traces"))
     by_caller = defaultdict(set)
     for name, pair in placed:
         by_caller[int(pair.group) // 10].add(name)
