@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from disk.durable_files import move_durably
 from memo.judge.evaluation import figures
-from memo.judge.labelled_pairs import Pair
+from memo.judge.labelled_pairs import Pair, read_pairs
 from memo.judge.learned import network_inputs
 from training.checkpoint import load_state, open_run, save_state, update_average
 from training.knobs import from_arguments
@@ -34,7 +34,13 @@ from .train_judge import WEIGHTS
 
 log = logging.getLogger(__name__)
 
-WEIGHT_OF = {"real": 1.5, "scpp": 1.0, "valse": 1.0, "relaxed": 1.0}  # of a pair in the loss, by source
+WEIGHT_OF = {
+    "real": 1.5,
+    "labels": 1.5,
+    "scpp": 1.0,
+    "valse": 1.0,
+    "relaxed": 1.0,
+}  # of a pair in the loss, by source
 AUTHORED_WEIGHT, PUBLIC_WEIGHT = 1.0, 0.5
 SHARE_WEIGHT = 0.3  # of the loss of shares beside the loss of relations
 HEAD_FACTOR = 5  # by which new layers learn faster than those of MiniLM
@@ -49,6 +55,7 @@ class Knobs:
     """Which pairs to train on, and how."""
 
     pairs: Path = Path("var/judge/pairs")  # as training.pairs.splits writes them
+    labels: tuple[str, ...] = ()  # more files of pairs, for example the answer of GET /api/v1/labels
     out: Path = Path("var/judge/relations")
     steps: int = 3000
     batch: int = 32
@@ -68,6 +75,7 @@ def train(knobs: Knobs) -> Path:
     torch.manual_seed(knobs.seed)
     folder = open_run(knobs, may_change=("checkpoint_every", "judge_every", "measured", "threads", "out"))
     pairs, dev = read_split(knobs.pairs / "train"), sample_by_kind(read_split(knobs.pairs / "dev"), knobs.measured)
+    pairs += [labelled_pair(pair) for path in knobs.labels for pair in read_pairs(Path(path))]
     reader = TokenStateReader()
     model = build_relation_network(reader, knobs.dropout)
     averaged = copy.deepcopy(model).requires_grad_(False)
@@ -90,6 +98,11 @@ def train(knobs: Knobs) -> Path:
             move_durably(folder / f"{WEIGHTS}.new", folder / WEIGHTS)
             log_figures(averaged, dev, reader)
     return folder
+
+
+def labelled_pair(pair: Pair) -> RelationPair:
+    """A pair whose label only says whether both prompts ask for the same picture."""
+    return RelationPair(pair.a, pair.b, "S" if pair.y else "MLD", pair.kind, "labels", pair.group)
 
 
 def build_relation_network(reader: TokenStateReader, dropout: float = 0.1) -> RelationNetwork:
