@@ -70,8 +70,8 @@ def pairs(file: Path, spec: str, text_folder: Path, scores: Path | None) -> None
 @judge.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
 @click.pass_context
 def train(ctx: click.Context) -> None:
-    """Train a new judge; the options are those of `python -m training.judge.train_judge`."""
-    from training.judge import train_judge
+    """Make a new judge from labelled pairs; the options are those of `python -m training.judge.make_judge`."""
+    from training.judge import make_judge
     from training.knobs import from_arguments
 
-    train_judge.train(from_arguments(train_judge.Knobs, train_judge.__doc__, ctx.args))
+    make_judge.make_judge(from_arguments(make_judge.Knobs, make_judge.__doc__, ctx.args))

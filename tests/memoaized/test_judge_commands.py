@@ -55,6 +55,6 @@ def test_an_unreadable_file_or_unknown_judge_is_reported_in_one_line(run_judge, 
     assert "line 1" in output and "Traceback" not in output
 
 
-def test_the_subcommand_train_offers_the_training_knobs():
+def test_the_subcommand_train_offers_its_options():
     result = CliRunner().invoke(main, ["judge", "train", "--help"])
-    assert "--pairs" in result.output and "--steps" in result.output
+    assert "--data" in result.output and "--labels" in result.output and "--steps" in result.output

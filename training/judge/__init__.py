@@ -1,2 +1,3 @@
 """Training the judge: pairs made by rule (`lexicon` → `grammar`, `edits`, `renaming` → `pair_pool`), the networks
-(`aligning_network`, `crossing_network`), the run (`train_judge`), then calibration and export (`judge_packing`)."""
+(`aligning_network`, `crossing_network`, `relation_network`), their runs (`train_judge`, `train_relations`), then
+`calibration` and export (`judge_packing`). `make_judge` runs what the shipped judge needs."""

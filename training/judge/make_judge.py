@@ -1,0 +1,68 @@
+"""Make the judge with one command: `memoaized judge train --data FOLDER`.
+
+It splits the labelled pairs, trains the network that names relations, and packs it behind the shipped aligning
+networks. A command that was stopped continues from its last checkpoint.
+"""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from disk.durable_files import write_durably
+from memo.judge.factory import SHIPPED
+from training.knobs import from_arguments
+from training.pairs import splits
+
+from . import judge_packing, train_relations
+
+log = logging.getLogger(__name__)
+
+KEPT = ("judge-1.onnx", "judge-2.onnx", "judge-3.onnx")  # shipped networks that stay
+CHOSEN_BY = ("authored", "real", "captions")  # files of dev that set weights and operating point
+FIGURES = "figures.json"
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """Where the data are, and where everything goes."""
+
+    data: Path  # contains the folders judge, reuse and traces
+    labels: tuple[str, ...] = ()  # more files of pairs, for example the answer of GET /api/v1/labels
+    out: Path = Path("var/judge")  # receives the folders pairs, relations and packed
+    text: Path = Path("var/text")  # the exported text model
+    steps: int = 2000
+    threads: int = 2
+    seed: int = 1
+
+
+def make_judge(knobs: Knobs) -> Path:
+    """Run all steps; returns the folder of the judge, for `MEMO_JUDGE=learned:FOLDER`. Raises BadSetup."""
+    pairs, packed = knobs.out / "pairs", knobs.out / "packed"
+    if not (pairs / splits.SUMMARY).exists():
+        splits.split(splits.Knobs(knobs.data, pairs))
+    run = train_relations.train(
+        train_relations.Knobs(
+            pairs=pairs,
+            labels=knobs.labels,
+            out=knobs.out / "relations",
+            steps=knobs.steps,
+            threads=knobs.threads,
+            seed=knobs.seed,
+        )
+    )
+    packed.mkdir(exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(SHIPPED / name, packed / name)
+    chosen_by = tuple(str(pairs / "dev" / f"{name}.jsonl") for name in CHOSEN_BY)
+    figures = judge_packing.pack_judge(
+        judge_packing.Knobs(runs=(str(run),), kept=KEPT, chosen_by=chosen_by, text=knobs.text, out=packed)
+    )
+    write_durably(packed / FIGURES, json.dumps(figures, indent=1) + "\n")
+    log.info("the judge is in %s, its figures in %s", packed, packed / FIGURES)
+    return packed
+
+
+if __name__ == "__main__":
+    make_judge(from_arguments(Knobs, __doc__))
