@@ -33,6 +33,7 @@ CARD = "judge.json"
 VETO_FACTOR = 0.01  # by which a veto multiplies a score
 FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, it is usually one of them
 BATCH_SIZE = 64  # pairs in one run of a network
+RARE_WORD = "rare word"  # name of the hint that only one prompt has a rare word
 UNWEIGHED_HINT = -8.0  # what a hint adds to the logit if the card says nothing about it: nearly a veto
 
 
@@ -42,8 +43,8 @@ class Card:
 
     `false_hits` is the share of false hits for which `threshold` was chosen. If the mean of the first one, two, …
     networks is below the respective entry of `hopeless` or above that of `certain`, the next network is not run.
-    Means are weighted; without `weights`, all networks count alike.
-    `hints` says how much each hint of the rules adds to the logit; the weights are negative.
+    Means are weighted; without `weights`, all networks count alike. `hints` says how much each hint of the rules adds
+    to the logit; the weights are negative.
     """
 
     files: Mapping[str, str]
@@ -54,13 +55,7 @@ class Card:
     hopeless: Sequence[float] = ()
     certain: Sequence[float] = ()
     weights: Sequence[float] = ()
-
     hints: Mapping[str, float] = field(default_factory=dict)
-
-    def shares(self) -> list[float]:
-        """The share of the second, third, … network in the mean of all networks up to it."""
-        weights = self.weights or [1.0] * len(self.files)
-        return [weight / sum(weights[: row + 1]) for row, weight in enumerate(weights)][1:]
 
     def probability(self, logit: float) -> float:
         """The calibrated probability that the picture of one prompt is right for the other."""
@@ -104,7 +99,7 @@ class LearnedJudge:
         """The corrected pair, with what speaks against it without being certain."""
         hints = find_hints(old, wanted)
         if reason := find_rare_word_conflict(old, wanted, self.text.count_tokens):
-            hints["rare word"] = reason
+            hints[RARE_WORD] = reason
         return HintedPair((old, wanted), hints)
 
     def run_network(self, network: Any, pairs: Sequence[HintedPair], states: ReadStates) -> Floats:
@@ -168,7 +163,7 @@ class LearnedJudge:
         The networks run one after another, and skip a pair as soon as its mean so far is hopeless or certain.
         """
         means, card = first_logits.copy(), self.card
-        following = zip(self.networks[1:], card.shares(), card.hopeless, card.certain, strict=True)
+        following = zip(self.networks[1:], self.shares(), card.hopeless, card.certain, strict=True)
         for network, share, hopeless, certain in following:
             rows = [row for row in rows if hopeless <= means[row] <= certain]
             if not rows:
@@ -176,6 +171,11 @@ class LearnedJudge:
             logits = self.run_network(network, [pairs[row] for row in rows], states)
             means[rows] += (logits - means[rows]) * share
         return means
+
+    def shares(self) -> list[float]:
+        """The share of the second, third, … network in the mean of all networks up to it."""
+        weights = [*self.card.weights, *[1.0] * len(self.networks)][: len(self.networks)]
+        return [weight / sum(weights[: row + 1]) for row, weight in enumerate(weights)][1:]
 
     def batch_logits(self, pairs: Sequence[PromptPair]) -> list[float]:
         """Like `logits`, for any number of pairs: in batches of similar length, reading each text once per batch."""
@@ -214,7 +214,7 @@ def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates) -
     """
     alone = len(network.get_outputs()) > 1
     parts = [[pair] for pair in pairs] if alone else [pairs]
-    return np.concatenate([network.run(["logit"], network_inputs(part, states))[0] for part in parts])
+    return np.concatenate([network.run(None, network_inputs(part, states))[0] for part in parts])
 
 
 def network_inputs(pairs: Sequence[PromptPair], states: ReadStates) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memo.picture import SHARED
 
 from .port import Verdict
-from .rules import decide_by_rules
+from .rules import decide_by_rules, find_hints
 from .words import explain_difference, visible_words
 
 
@@ -22,6 +22,8 @@ class RulesJudge:
         """The verdict on one remembered prompt."""
         before, after = set(visible_words(old)), set(visible_words(wanted))
         difference = (
-            explain_difference(before - after, after - before) or "has the same words in another order or number"
+            next(iter(find_hints(old, wanted).values()), None)
+            or explain_difference(before - after, after - before)
+            or "has the same words in another order or number"
         )
         return decide_by_rules(old, wanted) or Verdict(False, f"the remembered prompt {old!r} {difference}", 0.0)

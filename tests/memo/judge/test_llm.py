@@ -115,7 +115,7 @@ def test_pairs_that_the_rules_decide_never_reach_the_server(server, open_judge, 
 
 def test_only_undecided_prompts_are_sent_and_each_answer_is_matched_to_its_prompt(server, open_judge):
     server.reply_with({**YES, "number": 2})
-    remembered = ["two kittens, not cats", "young cat", "a puppy", "a kitten"]
+    remembered = ["an old cat", "young cat", "a puppy", "a kitten"]
     assert decisions(open_judge("chat", server.url), "a young cat", remembered) == [
         (False, 0),
         (True, 1),
