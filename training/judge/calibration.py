@@ -1,4 +1,4 @@
-"""Weighs the networks of a judge, calibrates their sum, and chooses the operating point.
+"""Weighs the networks of a judge and the hints of the rules, calibrates their sum, and chooses the operating point.
 
 All of it is fitted on pairs that no network was trained on. The kinds of pairs are different worlds (captions,
 everyday rewordings, real requests), so each counts alike, and the point must hold in the worst of them.
@@ -6,19 +6,20 @@ everyday rewordings, real requests), so each counts alike, and the point must ho
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from memo.judge.evaluation import threshold
-from memo.judge.learned import VETO_FACTOR
+from memo.judge.learned import UNWEIGHED_HINT, VETO_FACTOR
 
 Floats = npt.NDArray[np.floating]
 Rows = npt.NDArray[np.bool_]
 RIDGE = 1e-3  # of the logistic regression
 NEWTON_STEPS = 50
 LEAST_WEIGHT = 0.01  # of a network, before they are scaled to a sum of 1
+MIN_HINTED = 50  # pairs with a hint that are enough to weigh it
 LARGEST_LOGIT = 60.0
 
 
@@ -27,6 +28,7 @@ class Measured:
     """What the networks and rules say of labelled pairs; all arrays have one entry (or column) for each pair."""
 
     logits: Floats  # (networks, pairs)
+    hints: Rows  # (names of hints, pairs)
     labels: npt.NDArray[np.int64]
     kinds: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
@@ -37,6 +39,7 @@ class Measured:
         """These pairs alone."""
         return Measured(
             self.logits[:, rows],
+            self.hints[:, rows],
             self.labels[rows],
             self.kinds[rows],
             self.groups[rows],
@@ -47,16 +50,21 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Weights of the networks, which sum to 1, slope and offset of their weighted sum, and the operating point."""
+    """Weights of networks (which sum to 1) and hints, slope and offset of their sum, and the operating point."""
 
     weights: Floats
+    hints: Floats
     slope: float
     offset: float
     threshold: float
 
+    def logits(self, measured: Measured) -> Floats:
+        """The weighted sum of what networks and hints say of each pair."""
+        return np.asarray(self.weights @ measured.logits + self.hints @ measured.hints)
+
     def scores(self, measured: Measured) -> Floats:
         """The score of each pair, vetoes included."""
-        score = sigmoid(self.slope * (self.weights @ measured.logits) + self.offset)
+        score = sigmoid(self.slope * self.logits(measured) + self.offset)
         score = np.where(measured.vetoed, score * VETO_FACTOR, score)
         return np.where(measured.accepted, 1.0, score)
 
@@ -67,13 +75,17 @@ def calibrate(measured: Measured, false_hits: float, precision: float, precise: 
     In the kinds named by `precise`, at least `precision` of what passes is true as well.
     """
     undecided = measured.part(~(measured.vetoed | measured.accepted))
-    x = np.column_stack([*undecided.logits, np.ones(len(undecided.labels))])
-    balanced = balance(undecided.kinds)
-    weights = np.maximum(regress(x, undecided.labels, balanced)[:-1], LEAST_WEIGHT)
-    weights = weights / weights.sum()
-    x = np.column_stack([weights @ undecided.logits, np.ones(len(undecided.labels))])
+    balanced, ones = balance(undecided.kinds), np.ones(len(undecided.labels))
+    frequent = undecided.hints.sum(1) >= MIN_HINTED
+    x = np.column_stack([*undecided.logits, *undecided.hints[frequent], ones])
+    networks, hints, _ = np.split(regress(x, undecided.labels, balanced), [len(measured.logits), -1])
+    networks = np.maximum(networks, LEAST_WEIGHT)
+    hint_weights = np.full(len(frequent), UNWEIGHED_HINT)
+    hint_weights[frequent] = np.minimum(hints / networks.sum(), 0)
+    fitted = Calibration(networks / networks.sum(), hint_weights, 1.0, 0.0, 0.0)
+    x = np.column_stack([fitted.logits(undecided), ones])
     slope, offset = map(float, regress(x, undecided.labels, balanced))
-    fitted = Calibration(weights, slope, offset, 0.0)
+    fitted = replace(fitted, slope=slope, offset=offset)
     scores = fitted.scores(measured)
     points = []
     for kind in np.unique(measured.kinds):
@@ -81,7 +93,7 @@ def calibrate(measured: Measured, false_hits: float, precision: float, precise: 
         points.append(threshold(scores[rows], measured.labels[rows], false_hits))
         if kind in precise:
             points.append(precise_threshold(scores[rows], measured.labels[rows], precision))
-    return Calibration(fitted.weights, fitted.slope, fitted.offset, float(max(points)))
+    return replace(fitted, threshold=float(max(points)))
 
 
 def cross_fit(measured: Measured, *options: object) -> tuple[Floats, Rows]:

@@ -22,7 +22,8 @@ from torch import nn
 from disk.durable_files import write_durably
 from memo.judge.evaluation import figures, threshold
 from memo.judge.labelled_pairs import Pair, read_pairs
-from memo.judge.learned import CARD, Card, LearnedJudge, open_learned
+from memo.judge.learned import CARD, RARE_WORD, Card, LearnedJudge, open_learned
+from memo.judge.rules import HINTS, decide_by_rules
 from memo.minilm import DIMENSION, STATE_LAYERS
 from memo.onnx_embedder import open_onnx
 from training.knobs import from_arguments
@@ -36,6 +37,7 @@ from .train_relations import build_relation_network, kind_of
 log = logging.getLogger(__name__)
 
 WIDE_FALSE_HITS = 0.05  # false hits at the wide operating point; pairs refused there need no further network
+HINT_NAMES = (*HINTS, RARE_WORD)
 PRECISE_KINDS = ("real",)  # kinds of pairs for which `precision` holds
 MAX_LOST = 0.005  # share of the pairs accepted at the wide point that each network may refuse early
 
@@ -97,6 +99,7 @@ def pack_judge(knobs: Knobs) -> dict[str, Any]:
         lower,
         upper,
         [float(weight) for weight in fitted.weights],
+        {name: float(weight) for name, weight in zip(HINT_NAMES, fitted.hints, strict=True)},
     )
     write_card(knobs.out, card)
     scores, fits = cross_fit(measured, *options)
@@ -143,11 +146,13 @@ def sample_kinds(pairs: Sequence[Pair], most: int) -> list[Pair]:
 def measure(judge: LearnedJudge, pairs: Sequence[Pair]) -> Measured:
     """What each network and the rules say of these pairs."""
     texts = [judge.correct(pair.a, pair.b) for pair in pairs]
-    verdicts = [judge.decide_by_rules(old, new) for old, new in texts]
-    alone = replace(judge.card, hopeless=(), certain=(), weights=(1.0,))
+    verdicts = [decide_by_rules(old, new) for old, new in texts]
+    hints = [judge.find_hints(old, new).hints for old, new in texts]
+    alone = replace(judge.card, hopeless=(), certain=(), weights=(1.0,), hints=dict.fromkeys(HINT_NAMES, 0.0))
     logits = [LearnedJudge([network], judge.text, alone).batch_logits(texts) for network in judge.networks]
     return Measured(
         np.array(logits),
+        np.array([[name in found for found in hints] for name in HINT_NAMES]),
         np.array([pair.y for pair in pairs]),
         np.array([kind_of(pair.source) for pair in pairs]),
         np.array([pair.group for pair in pairs]),
@@ -162,8 +167,9 @@ def decision_bounds(measured: Measured, fitted: Calibration) -> tuple[list[float
     A share of MAX_LOST of the pairs accepted at the wide point lies below; no pair refused at the point lies above.
     """
     undecided = measured.part(~(measured.vetoed | measured.accepted))
+    hinted = fitted.hints @ undecided.hints
     sums = np.cumsum(fitted.weights[:, None] * undecided.logits, axis=0)
-    means = sums / np.cumsum(fitted.weights)[:, None]
+    means = sums / np.cumsum(fitted.weights)[:, None] + hinted
     wide = threshold(means[-1], undecided.labels, WIDE_FALSE_HITS)
     point = (math.log(fitted.threshold / (1 - fitted.threshold)) - fitted.offset) / fitted.slope
     accepted, refused = means[-1] >= wide, means[-1] < point

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from memo.judge.learned import UNWEIGHED_HINT
 from training.judge.calibration import Calibration, Measured, balance, calibrate, cross_fit, precise_threshold
 
 PRECISE = ("real",)
@@ -15,12 +16,15 @@ def draw(seed=1, pairs=4000, *, kind="captions", slopes=(0.7, 0.35), offset=-1.0
     labels = random.random(pairs) < 1 / (1 + np.exp(-(np.array(slopes) @ logits + offset)))
     nobody = np.zeros(pairs, bool)
     groups = np.array([f"{kind} {row // 4}" for row in range(pairs)])
-    return Measured(logits, labels.astype(int), np.array([kind] * pairs), groups, nobody, nobody.copy())
+    return Measured(
+        logits, nobody[None].copy(), labels.astype(int), np.array([kind] * pairs), groups, nobody, nobody.copy()
+    )
 
 
 def join(*parts):
     return Measured(
         np.concatenate([part.logits for part in parts], 1),
+        np.concatenate([part.hints for part in parts], 1),
         *(
             np.concatenate([getattr(part, name) for part in parts])
             for name in ("labels", "kinds", "groups", "vetoed", "accepted")
@@ -36,6 +40,19 @@ def test_weights_slope_and_offset_are_recovered():
 
 def test_a_network_that_knows_nothing_has_hardly_any_weight():
     assert calibrate(draw(slopes=(0.7, -0.2)), 0.01, 0.95, ()).weights[1] < 0.02
+
+
+def test_a_hint_lowers_the_sum_as_the_pairs_show():
+    measured = draw(pairs=8000)
+    measured.hints[0] = np.arange(8000) % 4 == 0
+    measured.labels[measured.hints[0] & (np.arange(8000) % 8 == 0)] = 0  # half of the true pairs with a hint
+    assert -3 < calibrate(measured, 0.01, 0.95, ()).hints[0] < -0.3
+
+
+def test_a_hint_that_is_too_rare_to_be_weighed_is_nearly_a_veto():
+    measured = draw()
+    measured.hints[0, :10] = True
+    assert calibrate(measured, 0.01, 0.95, ()).hints[0] == UNWEIGHED_HINT
 
 
 def test_the_point_holds_in_the_worst_kind():
@@ -64,7 +81,7 @@ def test_precision_counts_tied_pairs_together():
 def test_vetoed_pairs_score_low_and_accepted_ones_highest():
     measured = draw(pairs=3)
     measured.vetoed[0] = measured.accepted[1] = True
-    vetoed, accepted, _ = Calibration(np.array([0.5, 0.5]), 1.0, 0.0, 0.5).scores(measured)
+    vetoed, accepted, _ = Calibration(np.array([0.5, 0.5]), np.zeros(1), 1.0, 0.0, 0.5).scores(measured)
     assert vetoed <= 0.01 and accepted == 1
 
 
