@@ -7,11 +7,16 @@ from typing import Any
 
 import click
 
+from jobs.log_lines import log_to_stderr
 from memo.judge.evaluation import figures, score_pairs
 from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import read_pairs
+from training.knobs import read_knobs
 
 from .command_group import FILE, FOLDER, CommandGroup
+from .train_commands import knob_option
+
+MAKE_JUDGE = "training.judge.make_judge"
 
 
 class FileOrCommandGroup(CommandGroup):
@@ -67,11 +72,14 @@ def pairs(file: Path, spec: str, text_folder: Path, scores: Path | None) -> None
     click.echo(json.dumps({"judge": chosen_judge.name, **measured, **speed}))
 
 
-@judge.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.pass_context
-def train(ctx: click.Context) -> None:
-    """Make a new judge from labelled pairs; the options are those of `python -m training.judge.make_judge`."""
+def train(**knobs: Any) -> None:
+    """Make a new judge from labelled pairs; docs/judge.md explains how. Stopped, it continues from a checkpoint."""
     from training.judge import make_judge
-    from training.knobs import from_arguments
 
-    make_judge.make_judge(from_arguments(make_judge.Knobs, make_judge.__doc__, ctx.args))
+    log_to_stderr()
+    make_judge.make_judge(make_judge.Knobs(**knobs))
+
+
+judge.add_command(
+    click.Command("train", None, train, list(map(knob_option, read_knobs(MAKE_JUDGE))), help=train.__doc__)
+)

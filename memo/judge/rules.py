@@ -9,8 +9,7 @@ prompts of tags.
 
 A rule is a veto if it is certain: on pairs that it was not written for, it refuses fewer than 1 of 200 that mean the
 same. The others are hints, which a judge weighs: "a deserted street" may mean "a street with nobody in it", although
-only one of them negates something. A style that only one prompt names is a veto, although it refuses 1 of 25 that
-were called the same: whoever asks for a drawing must not get a photograph.
+only one of them negates something.
 """
 
 from collections import Counter
@@ -364,7 +363,6 @@ VETOES: Mapping[str, Rule] = {
     "colour": find_colour_conflict,
     "coloured thing": find_colour_owner_conflict,
     "style": find_style_conflict,
-    "missing style": find_missing_style,
     "opposite": find_opposite,
     "opposite prefix": find_opposite_prefix,
     "age": find_age_conflict,
@@ -378,6 +376,7 @@ HINTS: Mapping[str, Rule] = {
     "plural": find_plural_conflict,
     "missing colour": find_missing_colour,
     "negation": find_negation_conflict,
+    "missing style": find_missing_style,
     "height": find_height_conflict,
     "name": find_name_conflict,
     "extra word": find_extra_word,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from memo.errors import BadSetup
 from memo.judge.evaluation import threshold
 from memo.judge.learned import UNWEIGHED_HINT, VETO_FACTOR
 
@@ -20,6 +21,7 @@ RIDGE = 1e-3  # of the logistic regression
 NEWTON_STEPS = 50
 LEAST_WEIGHT = 0.01  # of a network, before they are scaled to a sum of 1
 MIN_HINTED = 50  # pairs with a hint that are enough to weigh it
+LEAST_POINT = 1e-6
 LARGEST_LOGIT = 60.0
 
 
@@ -72,7 +74,8 @@ class Calibration:
 def calibrate(measured: Measured, false_hits: float, precision: float, precise: Sequence[str]) -> Calibration:
     """Fit everything. In each kind, at most `false_hits` of the near misses pass.
 
-    In the kinds named by `precise`, at least `precision` of what passes is true as well.
+    In the kinds named by `precise`, at least `precision` of what passes is true as well. Raises BadSetup if no
+    threshold is high enough for that.
     """
     undecided = measured.part(~(measured.vetoed | measured.accepted))
     balanced, ones = balance(undecided.kinds), np.ones(len(undecided.labels))
@@ -93,7 +96,9 @@ def calibrate(measured: Measured, false_hits: float, precision: float, precise: 
         points.append(threshold(scores[rows], measured.labels[rows], false_hits))
         if kind in precise:
             points.append(precise_threshold(scores[rows], measured.labels[rows], precision))
-    return replace(fitted, threshold=float(max(points)))
+            if np.isinf(points[-1]):
+                raise BadSetup(f"at no threshold are {precision:.0%} of the {kind} pairs that pass true")
+    return replace(fitted, threshold=float(np.clip(max(points), LEAST_POINT, 1 - LEAST_POINT)))
 
 
 def cross_fit(measured: Measured, *options: object) -> tuple[Floats, Rows]:

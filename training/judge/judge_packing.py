@@ -174,8 +174,11 @@ def decision_bounds(measured: Measured, fitted: Calibration) -> tuple[list[float
     point = (math.log(fitted.threshold / (1 - fitted.threshold)) - fitted.offset) / fitted.slope
     accepted, refused = means[-1] >= wide, means[-1] < point
     return (
-        [float(np.quantile(mean[accepted], MAX_LOST)) for mean in means[:-1]],
-        [float(mean[refused].max()) for mean in means[:-1]],
+        [
+            float(np.quantile(mean[accepted], MAX_LOST)) if accepted.any() else float(mean.min())
+            for mean in means[:-1]
+        ],
+        [float(mean[refused].max(initial=mean.min())) for mean in means[:-1]],
     )
 
 

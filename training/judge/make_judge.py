@@ -33,6 +33,7 @@ class Knobs:
     out: Path = Path("var/judge")  # receives the folders pairs, relations and packed
     text: Path = Path("var/text")  # the exported text model
     steps: int = 2000
+    precision: float = 0.95  # least share of true pairs among the real pairs that pass
     threads: int = 2
     seed: int = 1
 
@@ -57,7 +58,14 @@ def make_judge(knobs: Knobs) -> Path:
         shutil.copyfile(SHIPPED / name, packed / name)
     chosen_by = tuple(str(pairs / "dev" / f"{name}.jsonl") for name in CHOSEN_BY)
     figures = judge_packing.pack_judge(
-        judge_packing.Knobs(runs=(str(run),), kept=KEPT, chosen_by=chosen_by, text=knobs.text, out=packed)
+        judge_packing.Knobs(
+            runs=(str(run),),
+            kept=KEPT,
+            chosen_by=chosen_by,
+            precision=knobs.precision,
+            text=knobs.text,
+            out=packed,
+        )
     )
     write_durably(packed / FIGURES, json.dumps(figures, indent=1) + "\n")
     log.info("the judge is in %s, its figures in %s", packed, packed / FIGURES)

@@ -400,6 +400,7 @@ def test_a_rule_finds_no_doubtful_difference(rule, old, new):
     [
         ("a deserted street", "a street with nobody in it"),
         ("a bride", "a bride dressed in white"),
+        ("a Cézanne style painting of fruit", "fruit painted like Cézanne"),
         ("a computer", "a desktop computer"),
         ("a street with many windows, one of them lit", "a street of windows, all dark but one"),
     ],
@@ -409,8 +410,8 @@ def test_a_doubtful_difference_is_no_veto(old, new):
 
 
 def test_hints_come_with_all_their_reasons():
-    hints = find_hints("a tulip in a white vase", "tulips in a vase")
-    assert list(hints) == ["plural", "missing colour"]
+    hints = find_hints("a tulip in a white vase", "a sketch of tulips in a vase")
+    assert list(hints) == ["plural", "missing colour", "missing style"]
     assert hints["missing colour"] == "mentions 'white', which the new prompt does not"
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from memo.errors import BadSetup
 from memo.judge.learned import UNWEIGHED_HINT
 from training.judge.calibration import Calibration, Measured, balance, calibrate, cross_fit, precise_threshold
 
@@ -69,6 +70,13 @@ def test_precise_kinds_are_precise_enough():
     loose, strict = (calibrate(measured, 0.2, 0.95, precise) for precise in ((), PRECISE))
     assert strict.threshold > loose.threshold
     assert measured.labels[strict.scores(measured) >= strict.threshold].mean() >= 0.95
+
+
+def test_a_precision_that_no_threshold_reaches_is_refused():
+    measured = draw(kind="real")
+    measured.labels[:] = 0
+    with pytest.raises(BadSetup, match="at no threshold are 95% of the real pairs that pass true"):
+        calibrate(measured, 0.01, 0.95, PRECISE)
 
 
 def test_precision_counts_tied_pairs_together():

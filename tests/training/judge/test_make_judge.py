@@ -17,10 +17,10 @@ TEXT = ROOT / "var" / "text"
 
 @pytest.fixture
 def knobs(one_thread, judge_data, tmp_path):
-    return Knobs(judge_data, out=tmp_path / "judge", text=TEXT, steps=2, threads=1)
+    return Knobs(judge_data, out=tmp_path / "judge", text=TEXT, steps=2, precision=0.0, threads=1)
 
 
-def test_the_data_become_a_judge(knobs):
+def test_the_data_become_a_judge_and_finished_steps_are_not_run_again(knobs, monkeypatch):
     folder = make_judge.make_judge(knobs)
     judge = open_learned(folder, open_onnx(TEXT))
     assert list(judge.card.files) == [*KEPT, f"judge-{len(KEPT) + 1}.onnx"]
@@ -30,15 +30,10 @@ def test_the_data_become_a_judge(knobs):
     figures = json.loads((folder / FIGURES).read_text())
     assert set(figures["sources"]) == {"natural", "real", "captions"}
 
-
-def test_finished_steps_are_not_run_again(knobs, monkeypatch):
-    make_judge.make_judge(knobs)
     monkeypatch.setattr(make_judge.splits, "split", None)
     monkeypatch.setattr(train_relations, "train_step", None)
+    monkeypatch.setattr(make_judge.judge_packing, "pack_judge", lambda knobs: {"runs": knobs.runs})
     make_judge.make_judge(knobs)
-
-
-def test_a_folder_of_another_run_is_refused(knobs):
-    make_judge.make_judge(knobs)
+    assert json.loads((folder / FIGURES).read_text()) == {"runs": [str(knobs.out / "relations")]}
     with pytest.raises(BadSetup, match="steps 2 → 3"):
         make_judge.make_judge(replace(knobs, steps=3))
