@@ -8,7 +8,7 @@ import pytest
 from memo.judge.evaluation import score_pairs
 from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import read_pairs
-from memo.judge.learned import LearnedJudge
+from memo.judge.learned import UNWEIGHED_HINT, LearnedJudge
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"
@@ -75,6 +75,27 @@ def test_the_next_network_runs_only_while_it_can_change_the_decision(judge):
         expected = np.where(continued, means[-1], means[0])
         assert logits(judge.networks, below, above) == pytest.approx(expected, abs=1e-3)
     assert np.abs(means[-1] - means[0]).max() > 0.1
+
+
+def test_networks_count_by_their_weights(judge):
+    texts = [(pair.a, pair.b) for pair in RED_TEAM[:8]]
+    weights = [0.5, 0.2, 0.3]
+    all_run = replace(judge.card, weights=weights, hopeless=[-1e9] * 2, certain=[1e9] * 2)
+    alone = replace(all_run, hopeless=[], certain=[])
+    each = [LearnedJudge([network], judge.text, alone).batch_logits(texts) for network in judge.networks]
+    logits = LearnedJudge(judge.networks, judge.text, all_run).batch_logits(texts)
+    assert logits == pytest.approx(np.average(each, axis=0, weights=weights), abs=1e-3)
+
+
+def test_a_hint_lowers_the_logit_by_its_weight(judge):
+    texts = [("a bride", "a bride dressed in white")]
+    card = replace(judge.card, hopeless=[-1e9] * 2)
+    [unhinted], [hinted], [unweighed] = (
+        LearnedJudge(judge.networks, judge.text, replace(card, hints=hints)).batch_logits(texts)
+        for hints in ({"missing colour": 0.0}, {"missing colour": -1.5}, {})
+    )
+    assert hinted == pytest.approx(unhinted - 1.5, abs=1e-4)
+    assert unweighed == pytest.approx(unhinted + UNWEIGHED_HINT, abs=1e-4)
 
 
 def test_several_remembered_prompts_are_judged_in_one_call(judge):
