@@ -106,13 +106,18 @@ def cross_fit(measured: Measured, *options: object) -> tuple[Floats, Rows]:
 
     Scores are divided by the point of their half, so that they can be compared.
     """
-    halves = np.array([hashlib.sha256(group.encode()).digest()[0] % 2 for group in measured.groups])
+    halves = halves_of(measured)
     scores = np.zeros(len(halves))
     for half in (0, 1):
         fitted = calibrate(measured.part(halves != half), *options)  # type: ignore[arg-type]
         rows = halves == half
         scores[rows] = fitted.scores(measured.part(rows)) / fitted.threshold
     return scores, scores >= 1
+
+
+def halves_of(measured: Measured) -> npt.NDArray[np.int64]:
+    """The half, 0 or 1, to which each pair belongs, by a hash of its group."""
+    return np.array([hashlib.sha256(group.encode()).digest()[0] % 2 for group in measured.groups])
 
 
 def balance(kinds: npt.NDArray[np.str_]) -> Floats:

@@ -18,6 +18,7 @@ from training.judge.train_relations import (
     build_relation_network,
     compute_same_logits,
     kind_of,
+    labelled_pair,
     read_batch,
     relation_losses,
     share_losses,
@@ -138,6 +139,11 @@ def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs)
     alone = [judge.networks[0].run(None, network_inputs([pair], text.states_of)) for pair in texts]
     assert np.array_equal(together, np.concatenate([logit for logit, _, _ in alone]))
     assert all(relation.shape == (1, 4) and share.shape == (1, 3) for _, relation, share in alone)
+
+
+def test_a_label_of_a_user_says_the_same_or_not_the_same():
+    same, different = (labelled_pair(replace(SHORT[0], y=y)) for y in (1, 0))
+    assert (same.possible, different.possible, same.source) == ("S", "MLD", "labels")
 
 
 def test_pairs_are_measured_by_kind():
