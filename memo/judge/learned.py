@@ -34,7 +34,6 @@ VETO_FACTOR = 0.01  # by which a veto multiplies a score
 FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, it is usually one of them
 BATCH_SIZE = 64  # pairs in one run of a network
 RARE_WORD = "rare word"  # name of the hint that only one prompt has a rare word
-UNWEIGHED_HINT = -8.0  # what a hint adds to the logit if the card says nothing about it: nearly a veto
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ class Card:
 
     `false_hits` is the share of false hits for which `threshold` was chosen. If the mean of the first one, two, …
     networks is below the respective entry of `hopeless` or above that of `certain`, the next network is not run.
-    Means are weighted; without `weights`, all networks count alike. `hints` says how much each hint of the rules adds
-    to the logit; the weights are negative.
+    `weights` are the weights of the networks in the mean; if empty, all count the same. `hints` is what each hint of
+    the rules adds to the logit, a negative number. A hint that is not listed is a veto.
     """
 
     files: Mapping[str, str]
@@ -63,11 +62,12 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class HintedPair:
-    """A corrected pair that the rules did not decide, with the reasons that they hint at, by name of the rule."""
+class RuledPair:
+    """A corrected pair and what the rules say about it."""
 
     texts: PromptPair
-    hints: Mapping[str, str]
+    verdict: Verdict | None  # None if the rules leave the decision to the networks
+    hints: Mapping[str, str]  # reasons against the pair that are not certain, by the name of the rule
 
 
 class LearnedJudge:
@@ -79,36 +79,41 @@ class LearnedJudge:
 
     def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
         """See Judge."""
-        corrected = {old: self.correct(old, wanted) for old in remembered}
-        settled = {old: verdict for old in remembered if (verdict := decide_by_rules(*corrected[old]))}
-        if any(verdict.fits for verdict in settled.values()):
-            return [settled.get(old) or not_judged(old) for old in remembered]
-        undecided = {old: self.find_hints(*texts) for old, texts in corrected.items() if old not in settled}
+        ruled = {old: self.apply_rules(old, wanted) for old in remembered}
+        verdicts = {old: pair.verdict for old, pair in ruled.items() if pair.verdict}
+        if any(verdict.fits for verdict in verdicts.values()):
+            return [verdicts.get(old) or not_judged(old) for old in remembered]
+        undecided = {old: pair for old, pair in ruled.items() if not pair.verdict}
         states = partial(self.text.states_of, scope=scope)
         confidences = self.judge_until_one_fits(list(undecided.values()), states)
         for (old, pair), confidence in zip(undecided.items(), confidences, strict=True):
-            settled[old] = self.verdict(old, pair, confidence)
-        return [settled[old] for old in remembered]
+            verdicts[old] = self.verdict(old, pair, confidence)
+        return [verdicts[old] for old in remembered]
+
+    def apply_rules(self, old: str, wanted: str) -> RuledPair:
+        """Correct a pair and apply all rules to it."""
+        old, wanted = self.correct(old, wanted)
+        if verdict := decide_by_rules(old, wanted):
+            return RuledPair((old, wanted), verdict, {})
+        hints = find_hints(old, wanted)
+        if reason := find_rare_word_conflict(old, wanted, self.text.count_tokens):
+            hints[RARE_WORD] = reason
+        vetoes = (reason for name, reason in hints.items() if name not in self.card.hints)
+        if veto := next(vetoes, None):
+            return RuledPair((old, wanted), Verdict(False, f"the remembered prompt {old!r} {veto}", 0.0), {})
+        return RuledPair((old, wanted), None, hints)
 
     def correct(self, old: str, wanted: str) -> PromptPair:
         """Both prompts in plain letters, without emphasis and the typos that the other one reveals."""
         old, wanted = plain_text(old), plain_text(wanted)
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
-    def find_hints(self, old: str, wanted: str) -> HintedPair:
-        """The corrected pair, with what speaks against it without being certain."""
-        hints = find_hints(old, wanted)
-        if reason := find_rare_word_conflict(old, wanted, self.text.count_tokens):
-            hints[RARE_WORD] = reason
-        return HintedPair((old, wanted), hints)
+    def run_network(self, network: Any, pairs: Sequence[RuledPair], states: ReadStates) -> Floats:
+        """Return the logits (pairs,) of one network, lowered by the hints."""
+        hints = [sum(self.card.hints[name] for name in pair.hints) for pair in pairs]
+        return run_network(network, [pair.texts for pair in pairs], states) + np.asarray(hints, np.float32)
 
-    def run_network(self, network: Any, pairs: Sequence[HintedPair], states: ReadStates) -> Floats:
-        """The logits of one network, lowered by the hints against each pair: shape (pairs,)."""
-        weights = self.card.hints
-        lowered_by = [sum(weights.get(name, UNWEIGHED_HINT) for name in pair.hints) for pair in pairs]
-        return run_network(network, [pair.texts for pair in pairs], states) + np.asarray(lowered_by, np.float32)
-
-    def judge_until_one_fits(self, pairs: Sequence[HintedPair], states: ReadStates) -> list[float | None]:
+    def judge_until_one_fits(self, pairs: Sequence[RuledPair], states: ReadStates) -> list[float | None]:
         """The probability of each pair, nearest first; None for pairs that were skipped.
 
         The pairs after the first few are judged only if none of the first fits.
@@ -118,7 +123,7 @@ class LearnedJudge:
             return [*confidences, *(None for _ in pairs[FIRST_CANDIDATES:])]
         return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:], states)]
 
-    def judge_most_hopeful(self, pairs: Sequence[HintedPair], states: ReadStates) -> list[float | None]:
+    def judge_most_hopeful(self, pairs: Sequence[RuledPair], states: ReadStates) -> list[float | None]:
         """The probability of the pair that the first network prefers, and of all others if that one does not fit.
 
         None stands for pairs that were skipped.
@@ -136,7 +141,7 @@ class LearnedJudge:
         confidences[best] = confidence
         return confidences
 
-    def verdict(self, old: str, pair: HintedPair, confidence: float | None) -> Verdict:
+    def verdict(self, old: str, pair: RuledPair, confidence: float | None) -> Verdict:
         """The decision at the operating point, with its reason."""
         if confidence is None:
             return not_judged(old)
@@ -148,7 +153,7 @@ class LearnedJudge:
         hint = next(iter(pair.hints.values()), "may mean something else")
         return Verdict(False, f"the remembered prompt {old!r} {hint} ({doubt})", confidence)
 
-    def logits(self, pairs: Sequence[HintedPair], states: ReadStates) -> list[float]:
+    def logits(self, pairs: Sequence[RuledPair], states: ReadStates) -> list[float]:
         """The mean logit of the networks that were run on each pair, before calibration."""
         if not pairs:
             return []
@@ -156,7 +161,7 @@ class LearnedJudge:
         return [float(value) for value in self.mean(first_logits, pairs, range(len(pairs)), states)]
 
     def mean(
-        self, first_logits: Floats, pairs: Sequence[HintedPair], rows: Sequence[int], states: ReadStates
+        self, first_logits: Floats, pairs: Sequence[RuledPair], rows: Sequence[int], states: ReadStates
     ) -> Floats:
         """The first network's logits (pairs), replaced by the mean of all networks in the given rows.
 
@@ -173,32 +178,35 @@ class LearnedJudge:
         return means
 
     def shares(self) -> list[float]:
-        """The share of the second, third, … network in the mean of all networks up to it."""
+        """Return how much the second, third, … network counts in the mean of all networks up to it."""
         weights = [*self.card.weights, *[1.0] * len(self.networks)][: len(self.networks)]
         return [weight / sum(weights[: row + 1]) for row, weight in enumerate(weights)][1:]
 
-    def batch_logits(self, pairs: Sequence[PromptPair]) -> list[float]:
-        """Like `logits`, for any number of pairs: in batches of similar length, reading each text once per batch."""
+    def batch_logits(self, pairs: Sequence[RuledPair]) -> list[float]:
+        """Do the same as `logits` for any number of pairs, in batches. Each text is read once per batch."""
         logits = [0.0] * len(pairs)
-        order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0]) + len(pairs[row][1]))
-        for start in range(0, len(order), BATCH_SIZE):
-            rows = order[start : start + BATCH_SIZE]
-            texts = list(dict.fromkeys(text for row in rows for text in pairs[row]))
+        for rows in batches_by_length([sum(map(len, pair.texts)) for pair in pairs], BATCH_SIZE):
+            batch = [pairs[row] for row in rows]
+            texts = list(dict.fromkeys(text for pair in batch for text in pair.texts))
             states = dict(zip(texts, self.text.states(texts), strict=True))
-            hinted = [self.find_hints(*pairs[row]) for row in rows]
-            for row, logit in zip(rows, self.logits(hinted, states.__getitem__), strict=True):
+            for row, logit in zip(rows, self.logits(batch, states.__getitem__), strict=True):
                 logits[row] = logit
         return logits
 
     def scores(self, pairs: Sequence[PromptPair]) -> list[float]:
         """The score of each pair, vetoes included; the judge says yes from `card.threshold` on."""
-        pairs = [self.correct(old, new) for old, new in pairs]
-        verdicts = [decide_by_rules(old, new) for old, new in pairs]
-        probabilities = [self.card.probability(logit) for logit in self.batch_logits(pairs)]
+        ruled = [self.apply_rules(old, new) for old, new in pairs]
+        probabilities = [self.card.probability(logit) for logit in self.batch_logits(ruled)]
         return [
-            verdict.confidence or probability * VETO_FACTOR if verdict else probability
-            for verdict, probability in zip(verdicts, probabilities, strict=True)
+            pair.verdict.confidence or probability * VETO_FACTOR if pair.verdict else probability
+            for pair, probability in zip(ruled, probabilities, strict=True)
         ]
+
+
+def batches_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Put the rows of similar length into batches of `size`, shortest first, so that little padding is needed."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def not_judged(old: str) -> Verdict:
@@ -207,10 +215,10 @@ def not_judged(old: str) -> Verdict:
 
 
 def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates) -> Floats:
-    """The logits of one network, shape (pairs,).
+    """Return the logits (pairs,) of one network.
 
-    A network that has more outputs than the logit is quantized so that its results depend on what else is in the same
-    run. It gets one pair at a time, so that a pair always has the same score.
+    A network with several outputs was quantized by `quantize_per_run`: its results depend on which other pairs are in
+    the same run. So it runs on one pair at a time, and a pair always has the same score.
     """
     alone = len(network.get_outputs()) > 1
     parts = [[pair] for pair in pairs] if alone else [pairs]

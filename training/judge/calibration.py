@@ -1,7 +1,7 @@
-"""Weighs the networks of a judge and the hints of the rules, calibrates their sum, and chooses the operating point.
+"""Weigh a judge's networks and the hints of the rules, calibrate the result, and choose the operating point.
 
-All of it is fitted on pairs that no network was trained on. The kinds of pairs are different worlds (captions,
-everyday rewordings, real requests), so each counts alike, and the point must hold in the worst of them.
+This uses pairs that no network was trained on. Captions, everyday rewordings and real requests are different kinds of
+pairs: each kind has the same influence, and the operating point must be good enough for the worst of them.
 """
 
 import hashlib
@@ -13,33 +13,35 @@ import numpy.typing as npt
 
 from memo.errors import BadSetup
 from memo.judge.evaluation import threshold
-from memo.judge.learned import UNWEIGHED_HINT, VETO_FACTOR
+from memo.judge.learned import VETO_FACTOR
 
 Floats = npt.NDArray[np.floating]
-Rows = npt.NDArray[np.bool_]
-RIDGE = 1e-3  # of the logistic regression
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.str_]
+RIDGE = 1e-3  # regularization of the logistic regression
 NEWTON_STEPS = 50
-LEAST_WEIGHT = 0.01  # of a network, before they are scaled to a sum of 1
-MIN_HINTED = 50  # pairs with a hint that are enough to weigh it
-LEAST_POINT = 1e-6
-LARGEST_LOGIT = 60.0
+MIN_WEIGHT = 0.01  # of a network
+MIN_HINTED = 50  # pairs with a hint; fewer are not enough to estimate its weight
+MIN_POINT = 1e-6
+MAX_LOGIT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What the networks and rules say of labelled pairs; all arrays have one entry (or column) for each pair."""
+class JudgedPairs:
+    """Labelled pairs, and what networks and rules say about them. The last axis of each array is the pairs."""
 
     logits: Floats  # (networks, pairs)
-    hints: Rows  # (names of hints, pairs)
-    labels: npt.NDArray[np.int64]
-    kinds: npt.NDArray[np.str_]
-    groups: npt.NDArray[np.str_]
-    vetoed: Rows
-    accepted: Rows  # by the rules
+    hints: Flags  # (hints, pairs)
+    labels: Integers
+    kinds: Names
+    groups: Names
+    vetoed: Flags
+    accepted: Flags  # by the rules
 
-    def part(self, rows: Rows) -> "Measured":
-        """These pairs alone."""
-        return Measured(
+    def select(self, rows: Flags) -> "JudgedPairs":
+        """Return only these pairs."""
+        return JudgedPairs(
             self.logits[:, rows],
             self.hints[:, rows],
             self.labels[rows],
@@ -49,85 +51,112 @@ class Measured:
             self.accepted[rows],
         )
 
+    def undecided(self) -> "JudgedPairs":
+        """Return the pairs that the rules leave to the networks."""
+        return self.select(~(self.vetoed | self.accepted))
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What the operating point must achieve."""
+
+    false_hits: float  # largest share of the near misses of each kind that may be accepted
+    precision: float  # smallest share of true pairs among the accepted pairs of `precise_kinds`
+    precise_kinds: Sequence[str] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Weights of networks (which sum to 1) and hints, slope and offset of their sum, and the operating point."""
+    """How to turn logits and hints into scores, and the score from which on a pair is accepted."""
 
-    weights: Floats
-    hints: Floats
-    slope: float
-    offset: float
-    threshold: float
+    weights: Floats  # of the networks; their sum is 1
+    hints: Floats  # what each hint adds to the logit; NaN for a hint that is a veto
+    slope: float = 1.0
+    offset: float = 0.0
+    point: float = 0.0
 
-    def logits(self, measured: Measured) -> Floats:
-        """The weighted sum of what networks and hints say of each pair."""
-        return np.asarray(self.weights @ measured.logits + self.hints @ measured.hints)
+    def apply_vetoes(self, pairs: JudgedPairs) -> JudgedPairs:
+        """Mark the pairs as vetoed that have a hint which is a veto."""
+        return replace(pairs, vetoed=pairs.vetoed | pairs.hints[np.isnan(self.hints)].any(0))
 
-    def scores(self, measured: Measured) -> Floats:
-        """The score of each pair, vetoes included."""
-        score = sigmoid(self.slope * self.logits(measured) + self.offset)
-        score = np.where(measured.vetoed, score * VETO_FACTOR, score)
-        return np.where(measured.accepted, 1.0, score)
+    def logits(self, pairs: JudgedPairs) -> Floats:
+        """Compute the weighted mean logit of each pair, lowered by its hints."""
+        return np.asarray(self.weights @ pairs.logits + np.nan_to_num(self.hints) @ pairs.hints)
+
+    def scores(self, pairs: JudgedPairs) -> Floats:
+        """Compute the score of each pair, including the effect of vetoes."""
+        scores = sigmoid(self.slope * self.logits(pairs) + self.offset)
+        scores = np.where(self.apply_vetoes(pairs).vetoed, scores * VETO_FACTOR, scores)
+        return np.where(pairs.accepted, 1.0, scores)
 
 
-def calibrate(measured: Measured, false_hits: float, precision: float, precise: Sequence[str]) -> Calibration:
-    """Fit everything. In each kind, at most `false_hits` of the near misses pass.
-
-    In the kinds named by `precise`, at least `precision` of what passes is true as well. Raises BadSetup if no
-    threshold is high enough for that.
-    """
-    undecided = measured.part(~(measured.vetoed | measured.accepted))
-    balanced, ones = balance(undecided.kinds), np.ones(len(undecided.labels))
-    frequent = undecided.hints.sum(1) >= MIN_HINTED
-    x = np.column_stack([*undecided.logits, *undecided.hints[frequent], ones])
-    networks, hints, _ = np.split(regress(x, undecided.labels, balanced), [len(measured.logits), -1])
-    networks = np.maximum(networks, LEAST_WEIGHT)
-    hint_weights = np.full(len(frequent), UNWEIGHED_HINT)
-    hint_weights[frequent] = np.minimum(hints / networks.sum(), 0)
-    fitted = Calibration(networks / networks.sum(), hint_weights, 1.0, 0.0, 0.0)
-    x = np.column_stack([fitted.logits(undecided), ones])
-    slope, offset = map(float, regress(x, undecided.labels, balanced))
+def calibrate(pairs: JudgedPairs, required: Requirements) -> Calibration:
+    """Fit a calibration. Raises BadSetup if no operating point has the required precision."""
+    fitted = fit_weights(pairs.undecided())
+    undecided = fitted.apply_vetoes(pairs).undecided()
+    x = np.column_stack([fitted.logits(undecided), np.ones(len(undecided.labels))])
+    slope, offset = map(float, regress(x, undecided.labels, balance(undecided.kinds)))
     fitted = replace(fitted, slope=slope, offset=offset)
-    scores = fitted.scores(measured)
-    points = []
-    for kind in np.unique(measured.kinds):
-        rows = measured.kinds == kind
-        points.append(threshold(scores[rows], measured.labels[rows], false_hits))
-        if kind in precise:
-            points.append(precise_threshold(scores[rows], measured.labels[rows], precision))
-            if np.isinf(points[-1]):
-                raise BadSetup(f"at no threshold are {precision:.0%} of the {kind} pairs that pass true")
-    return replace(fitted, threshold=float(np.clip(max(points), LEAST_POINT, 1 - LEAST_POINT)))
+    return replace(fitted, point=choose_point(fitted.scores(pairs), pairs, required))
 
 
-def cross_fit(measured: Measured, *options: object) -> tuple[Floats, Rows]:
-    """Scores and decisions of each pair by a calibration on the other half; no group is in both halves.
+def fit_weights(undecided: JudgedPairs) -> Calibration:
+    """Estimate the weights of networks and hints by logistic regression. A rare hint becomes a veto."""
+    frequent = undecided.hints.sum(1) >= MIN_HINTED
+    pairs = undecided.select(~undecided.hints[~frequent].any(0))
+    x = np.column_stack([*pairs.logits, *pairs.hints[frequent], np.ones(len(pairs.labels))])
+    coefficients = regress(x, pairs.labels, balance(pairs.kinds))
+    networks, frequent_hints, _ = np.split(coefficients, [len(pairs.logits), -1])
+    networks = np.maximum(networks, MIN_WEIGHT)
+    hints = np.full(len(frequent), np.nan)
+    hints[frequent] = np.minimum(frequent_hints / networks.sum(), 0)
+    return Calibration(networks / networks.sum(), hints)
 
-    Scores are divided by the point of their half, so that they can be compared.
+
+def choose_point(scores: Floats, pairs: JudgedPairs, required: Requirements) -> float:
+    """Choose the lowest score at which every kind of pairs meets the requirements.
+
+    Raises BadSetup if there is none.
     """
-    halves = halves_of(measured)
+    points = []
+    for kind in np.unique(pairs.kinds):
+        rows = pairs.kinds == kind
+        points.append(threshold(scores[rows], pairs.labels[rows], required.false_hits))
+        if kind in required.precise_kinds:
+            points.append(precise_threshold(scores[rows], pairs.labels[rows], required.precision))
+            if np.isinf(points[-1]):
+                raise BadSetup(f"no operating point has a precision of {required.precision:.0%} on the {kind} pairs")
+    return float(np.clip(max(points), MIN_POINT, 1 - MIN_POINT))
+
+
+def cross_fit(pairs: JudgedPairs, required: Requirements) -> tuple[Floats, Flags]:
+    """Score and judge each half of the pairs with a calibration that was fitted on the other half.
+
+    So the result says what the calibration is worth on new pairs. No group is in both halves. The scores are divided
+    by the operating point of their calibration, because the two points differ.
+    """
+    halves = split_in_halves(pairs.groups)
     scores = np.zeros(len(halves))
     for half in (0, 1):
-        fitted = calibrate(measured.part(halves != half), *options)  # type: ignore[arg-type]
         rows = halves == half
-        scores[rows] = fitted.scores(measured.part(rows)) / fitted.threshold
+        fitted = calibrate(pairs.select(~rows), required)
+        scores[rows] = fitted.scores(pairs.select(rows)) / fitted.point
     return scores, scores >= 1
 
 
-def halves_of(measured: Measured) -> npt.NDArray[np.int64]:
-    """The half, 0 or 1, to which each pair belongs, by a hash of its group."""
-    return np.array([hashlib.sha256(group.encode()).digest()[0] % 2 for group in measured.groups])
+def split_in_halves(groups: Names) -> Integers:
+    """Assign each group to half 0 or half 1, by a hash of its name."""
+    return np.array([hashlib.sha256(group.encode()).digest()[0] % 2 for group in groups])
 
 
-def balance(kinds: npt.NDArray[np.str_]) -> Floats:
-    """Weights of the pairs with which all kinds count alike; their mean is 1."""
+def balance(kinds: Names) -> Floats:
+    """Weigh the pairs so that each kind has the same total weight. The mean weight is 1."""
     names, inverse, counts = np.unique(kinds, return_inverse=True, return_counts=True)
     return np.asarray(len(kinds) / len(names) / counts[inverse])
 
 
-def precise_threshold(scores: Floats, labels: npt.NDArray[np.int64], precision: float) -> float:
-    """The lowest threshold at which at least this share of what passes is true; infinite if there is none."""
+def precise_threshold(scores: Floats, labels: Integers, precision: float) -> float:
+    """Find the lowest threshold at which this share of the accepted pairs is true. Infinite if there is none."""
     order = np.argsort(-scores, kind="stable")
     shares = np.cumsum(labels[order]) / np.arange(1, len(order) + 1)
     last_of_ties = np.append(scores[order][1:] < scores[order][:-1], True)
@@ -135,8 +164,8 @@ def precise_threshold(scores: Floats, labels: npt.NDArray[np.int64], precision: 
     return float(scores[order][enough[-1]]) if len(enough) else np.inf
 
 
-def regress(x: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """The coefficients of a weighted logistic regression of labels on the columns of `x`, by Newton's method."""
+def regress(x: Floats, labels: Integers, weights: Floats) -> Floats:
+    """Fit a weighted logistic regression of the labels on the columns of `x`. Returns the coefficients."""
     coefficients = np.zeros(x.shape[1])
     for _ in range(NEWTON_STEPS):
         probability = sigmoid(x @ coefficients)
@@ -148,5 +177,5 @@ def regress(x: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> Floats
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Probabilities."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT))))
+    """Convert logits to probabilities."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -MAX_LOGIT, MAX_LOGIT))))

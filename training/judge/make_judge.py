@@ -1,7 +1,7 @@
-"""Make the judge with one command: `memoaized judge train --data FOLDER`.
+"""Make a judge with one command: `memoaized judge train --data FOLDER`.
 
-It splits the labelled pairs, trains the network that names relations, and packs it behind the shipped aligning
-networks. A command that was stopped continues from its last checkpoint.
+It splits the labelled pairs, trains a relation network, and packs it together with the shipped networks. If it is
+stopped, the same command continues from the last checkpoint.
 """
 
 import json
@@ -14,32 +14,35 @@ from disk.durable_files import write_durably
 from memo.judge.factory import SHIPPED
 from training.knobs import from_arguments
 from training.pairs import splits
+from training.pairs.sampling import MEASURED_FILES
 
 from . import judge_packing, train_relations
 
 log = logging.getLogger(__name__)
 
-KEPT = ("judge-1.onnx", "judge-2.onnx", "judge-3.onnx")  # shipped networks that stay
-CHOSEN_BY = ("authored", "real", "captions")  # files of dev that set weights and operating point
+KEPT = ("judge-1.onnx", "judge-2.onnx", "judge-3.onnx")  # the shipped networks
 FIGURES = "figures.json"
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """Where the data are, and where everything goes."""
+    """Input and output folders, and how to train."""
 
     data: Path  # contains the folders judge, reuse and traces
     labels: tuple[str, ...] = ()  # more files of pairs, for example the answer of GET /api/v1/labels
     out: Path = Path("var/judge")  # receives the folders pairs, relations and packed
     text: Path = Path("var/text")  # the exported text model
     steps: int = 2000
-    precision: float = 0.95  # least share of true pairs among the real pairs that pass
+    precision: float = 0.95  # smallest share of true pairs among the real pairs that are accepted
     threads: int = 2
     seed: int = 1
 
 
 def make_judge(knobs: Knobs) -> Path:
-    """Run all steps; returns the folder of the judge, for `MEMO_JUDGE=learned:FOLDER`. Raises BadSetup."""
+    """Run all steps that are not done yet, and return the judge's folder, to use as `MEMO_JUDGE=learned:FOLDER`.
+
+    Raises BadSetup.
+    """
     pairs, packed = knobs.out / "pairs", knobs.out / "packed"
     if not (pairs / splits.SUMMARY).exists():
         splits.split(splits.Knobs(knobs.data, pairs))
@@ -56,12 +59,12 @@ def make_judge(knobs: Knobs) -> Path:
     packed.mkdir(exist_ok=True)
     for name in KEPT:
         shutil.copyfile(SHIPPED / name, packed / name)
-    chosen_by = tuple(str(pairs / "dev" / f"{name}.jsonl") for name in CHOSEN_BY)
+    fitted_on = tuple(str(pairs / "dev" / f"{name}.jsonl") for name in MEASURED_FILES)
     figures = judge_packing.pack_judge(
         judge_packing.Knobs(
             runs=(str(run),),
             kept=KEPT,
-            chosen_by=chosen_by,
+            fitted_on=fitted_on,
             precision=knobs.precision,
             text=knobs.text,
             out=packed,

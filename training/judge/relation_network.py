@@ -1,7 +1,7 @@
-"""A network that reads two prompts together with all layers of MiniLM and names their relation.
+"""A network that reads both prompts together with all layers of MiniLM and predicts their relation.
 
-It is the slowest and the most accurate of the comparing networks. Of a long prompt it reads only the tokens that the
-other prompt matches worst: what two long prompts have in common does not tell them apart.
+It is more accurate than the other networks, and slower. To save time, it does not read a long prompt completely, but
+only the tokens that the other prompt matches worst. The parts that two long prompts share do not tell them apart.
 Attribute names are the keys of stored weights: do not rename them.
 """
 
@@ -14,43 +14,47 @@ from memo.minilm import DIMENSION
 from memo.minilm import STATE_LAYERS as LAYERS
 from training.pairs.relation_pair import RELATIONS
 
-from .crossing_network import CrossingNetwork
+from .joint_reader import PAIR_FEATURES, JointReader
 
+OUTPUTS = ("logit", "relation", "share")  # names in the exported network
 EMBEDDINGS = 0  # row of LAYERS whose states are the input: words with their positions
-KEPT = 32  # tokens of each prompt that are read
+MAX_READ = 32  # tokens of each prompt
 HIDDEN = 256
-SHARES = 3  # logits of a share of at least 1, 2 and 3
-UNMATCHED = 2.0  # above every cosine, so that padding comes last
+SHARES = 3  # one logit each for a share of at least 1, 2 and 3
+ABOVE_COSINES = 2.0  # sorts padding after all real tokens
 
 
-class RelationNetwork(CrossingNetwork):
-    """States of two texts to three outputs; `layers` are all layers of MiniLM.
-
-    They are the log-odds of "same" (n), the logits of the relations (n, 4) in the order of RELATIONS, and those of
-    the share (n, 3). The first text is the remembered one.
-    """
+class RelationNetwork(JointReader):
+    """Predicts the relation of a remembered prompt `a` to a new prompt `b`. `layers` are all layers of MiniLM."""
 
     def __init__(self, layers: nn.ModuleList, dropout: float = 0.1) -> None:
-        super().__init__(layers, dropout, joined=EMBEDDINGS)
-        self.decide = nn.Sequential(nn.Linear(5 * DIMENSION, HIDDEN), nn.GELU(), nn.Dropout(dropout))
+        super().__init__(layers, EMBEDDINGS, dropout)
+        self.decide = nn.Sequential(nn.Linear(PAIR_FEATURES, HIDDEN), nn.GELU(), nn.Dropout(dropout))
         self.relation = nn.Linear(HIDDEN, len(RELATIONS))
         self.share = nn.Linear(HIDDEN, SHARES)
 
-    def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """States (texts, tokens, layers, 384), mask (texts, tokens), rows of remembered and new texts (n)."""
-        hidden = self.decide(self.features(states, real, a, b))
+    def forward(self, states: Tensor, real: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return three outputs for each pair; see `JointReader.read_pairs` for the inputs.
+
+        These are the log-odds that the prompts ask for the same picture (n), the logits of RELATIONS (n, 4), and the
+        logits of a share of at least 1, 2 and 3 (n, 3).
+        """
+        hidden = self.decide(self.read_pairs(states, real, a, b))
         relation = self.relation(hidden)
         return relation[:, 0] - relation[:, 1:].logsumexp(-1), relation, self.share(hidden)
 
-    def choose(self, tokens: Tensor, real: Tensor, matched: Tensor) -> tuple[Tensor, Tensor]:
-        """The KEPT tokens that the other text matches worst, (n, kept, 384), and their mask (n, kept)."""
-        worst = matched[..., len(LAYERS) - 1].masked_fill(~real, UNMATCHED)
-        rows = worst.topk(at_most(KEPT, worst), 1, largest=False, sorted=False).indices
+    def select_tokens(self, tokens: Tensor, real: Tensor, matches: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the tokens that the other prompt matches worst: (n, kept, 384), with their mask (n, kept)."""
+        similarity = matches[..., len(LAYERS) - 1].masked_fill(~real, ABOVE_COSINES)
+        rows = similarity.topk(count_read(tokens), 1, largest=False, sorted=False).indices
         return tokens.gather(1, rows[..., None].expand(-1, -1, DIMENSION)), real.gather(1, rows)
 
 
-def at_most(limit: int, tokens: Tensor) -> Any:
-    """The number of tokens (n, tokens), but not more than `limit`; an exported network computes it when it runs."""
+def count_read(tokens: Tensor) -> Any:
+    """Return how many of the tokens (n, tokens, 384) are read: all, but at most MAX_READ.
+
+    During export it returns a tensor, so that the exported network computes the number each time it runs.
+    """
     if not torch.onnx.is_in_onnx_export():
-        return min(limit, tokens.shape[1])
-    return torch.minimum(torch.tensor(limit), torch._shape_as_tensor(tokens)[1])
+        return min(MAX_READ, tokens.shape[1])
+    return torch.minimum(torch.tensor(MAX_READ), torch._shape_as_tensor(tokens)[1])

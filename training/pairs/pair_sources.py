@@ -90,3 +90,12 @@ def public_pairs(rows: list[Row]) -> Iterator[RelationPair]:
     for row in rows:
         if possible := PUBLIC_RELATIONS[row["source"]](row):
             yield RelationPair(row["a"], row["b"], possible, row["kind"], row["source"], row["group"])
+
+
+def kind_of(source: str) -> str:
+    """Return the kind of prompts that a source has. Judges are measured on each kind separately."""
+    if source in CHECKED_CAPTIONS:
+        return "captions"
+    if source.startswith("authored"):
+        return "natural" if source == "authored-E" else "authored"
+    return source

@@ -1,8 +1,8 @@
 """Split the judge's pairs into train, dev and test: `python -m training.pairs.splits --data FOLDER --out FOLDER`.
 
-Judges are trained on `train` and compared on `dev`. The final figures come from `test`, which is used only once.
-Hashes of names decide the split, so the result is always the same. A text never occurs in two splits: pairs that
-would violate this are left out.
+Judges are trained on `train` and compared on `dev`. `test` is used only once, for the final figures. Hashes of names
+decide which split a pair goes to, so the result is always the same. No text is in two splits: pairs that would break
+this rule are left out.
 """
 
 import gzip
@@ -101,9 +101,9 @@ def place_by_text(pairs: list[RelationPair], *, dev: float, test: float, links: 
 
 
 def place_by_photo(pairs: list[RelationPair], *, dev: float, test: float) -> Placed:
-    """Assign photos to splits, and leave out pairs whose two photos are in different splits.
+    """Assign each photo to a split, and keep the pairs whose two photos are in the same split.
 
-    `place_by_text` would put nearly all pairs into one split, because these pairs connect nearly all photos.
+    These pairs connect nearly all photos with each other, so `place_by_text` would put nearly everything into one split.
     """
     placed = []
     for pair in pairs:
@@ -184,7 +184,7 @@ def protection(name: str, pair: RelationPair) -> int:
 
 
 def is_given(name: str, pair: RelationPair) -> bool:
-    """Whether the pair belongs to the existing dev set of captions, which must stay unchanged."""
+    """Check whether the pair is in the older dev set of captions, which must not change."""
     return name == "dev" and pair.source in CHECKED_CAPTIONS
 
 

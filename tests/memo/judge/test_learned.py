@@ -8,7 +8,7 @@ import pytest
 from memo.judge.evaluation import score_pairs
 from memo.judge.factory import open_judge
 from memo.judge.labelled_pairs import read_pairs
-from memo.judge.learned import UNWEIGHED_HINT, LearnedJudge
+from memo.judge.learned import LearnedJudge
 from tests.real import ROOT
 
 TEXT = ROOT / "var" / "text"
@@ -30,9 +30,13 @@ def test_a_pair_is_judged_the_same_alone_and_in_a_batch(judge):
     assert [fits for _, fits in together] == [verdict.fits for verdict in alone]
 
 
+def logits_of(judge, texts):
+    return judge.batch_logits([judge.apply_rules(*pair) for pair in texts])
+
+
 def test_the_order_of_two_prompts_does_not_matter(judge):
     for pair in RED_TEAM[:20]:
-        forward, backward = judge.batch_logits([(pair.a, pair.b), (pair.b, pair.a)])
+        forward, backward = logits_of(judge, [(pair.a, pair.b), (pair.b, pair.a)])
         assert judge.card.probability(forward) == pytest.approx(judge.card.probability(backward), abs=1e-4)
 
 
@@ -58,7 +62,7 @@ def test_the_next_network_runs_only_while_it_can_change_the_decision(judge):
 
     def logits(networks, hopeless, certain):
         card = replace(judge.card, hopeless=hopeless, certain=certain)
-        return np.array(LearnedJudge(networks, judge.text, card).batch_logits(texts))
+        return np.array(logits_of(LearnedJudge(networks, judge.text, card), texts))
 
     each = np.array([logits([network], [], []) for network in judge.networks])
     means = np.cumsum(each, axis=0) / np.arange(1, len(each) + 1)[:, None]
@@ -82,20 +86,25 @@ def test_networks_count_by_their_weights(judge):
     weights = [0.5, 0.2, 0.3]
     all_run = replace(judge.card, weights=weights, hopeless=[-1e9] * 2, certain=[1e9] * 2)
     alone = replace(all_run, hopeless=[], certain=[])
-    each = [LearnedJudge([network], judge.text, alone).batch_logits(texts) for network in judge.networks]
-    logits = LearnedJudge(judge.networks, judge.text, all_run).batch_logits(texts)
+    each = [logits_of(LearnedJudge([network], judge.text, alone), texts) for network in judge.networks]
+    logits = logits_of(LearnedJudge(judge.networks, judge.text, all_run), texts)
     assert logits == pytest.approx(np.average(each, axis=0, weights=weights), abs=1e-3)
 
 
 def test_a_hint_lowers_the_logit_by_its_weight(judge):
     texts = [("a bride", "a bride dressed in white")]
     card = replace(judge.card, hopeless=[-1e9] * 2)
-    [unhinted], [hinted], [unweighed] = (
-        LearnedJudge(judge.networks, judge.text, replace(card, hints=hints)).batch_logits(texts)
-        for hints in ({"missing colour": 0.0}, {"missing colour": -1.5}, {})
+    [unhinted], [hinted] = (
+        logits_of(LearnedJudge(judge.networks, judge.text, replace(card, hints={"missing colour": weight})), texts)
+        for weight in (0.0, -1.5)
     )
     assert hinted == pytest.approx(unhinted - 1.5, abs=1e-4)
-    assert unweighed == pytest.approx(unhinted + UNWEIGHED_HINT, abs=1e-4)
+
+
+def test_a_hint_that_the_card_does_not_weigh_is_a_veto(judge):
+    without_networks = LearnedJudge([], judge.text, judge.card)
+    [verdict] = without_networks("a bride dressed in white", ["a bride"])
+    assert (verdict.fits, verdict.confidence) == (False, 0.0) and "does not mention 'white'" in verdict.reason
 
 
 def test_several_remembered_prompts_are_judged_in_one_call(judge):

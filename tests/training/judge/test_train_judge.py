@@ -210,7 +210,7 @@ def test_a_packed_judge_scores_like_the_trained_network(one_thread, reader, knob
     out = train_judge.train(replace(knobs, network=network))
     measured = judge_packing.pack_judge(
         judge_packing.Knobs(
-            runs=(str(out),), chosen_by=(str(knobs.pairs),), text=ROOT / "var" / "text", out=out / "packed"
+            runs=(str(out),), fitted_on=(str(knobs.pairs),), text=ROOT / "var" / "text", out=out / "packed"
         )
     )
     judge = open_learned(out / "packed", open_onnx(ROOT / "var" / "text"))
@@ -218,14 +218,15 @@ def test_a_packed_judge_scores_like_the_trained_network(one_thread, reader, knob
     model = train_judge.build_network(network, 16, reader)
     model.load_state_dict(torch.load(out / "judge.pt", weights_only=True))
     cache = open_token_states(knobs.cache, [text for pair in texts for text in pair], reader)
-    assert judge.batch_logits(texts) == pytest.approx(train_judge.compute_logits(model, PAIRS, cache), abs=0.3)
+    ruled = [judge.apply_rules(*pair) for pair in texts]
+    assert judge.batch_logits(ruled) == pytest.approx(train_judge.compute_logits(model, PAIRS, cache), abs=0.3)
     assert measured["false_hit"] <= 0.01 and 0 < judge.card.probability(0.0) < 1
 
 
 def test_an_altered_network_is_refused(one_thread, knobs):
     out = train_judge.train(replace(knobs, steps=1, judge_every=1))
     judge_packing.pack_judge(
-        judge_packing.Knobs(runs=(str(out),), chosen_by=(str(knobs.pairs),), text=ROOT / "var" / "text", out=out)
+        judge_packing.Knobs(runs=(str(out),), fitted_on=(str(knobs.pairs),), text=ROOT / "var" / "text", out=out)
     )
     with (out / "judge-1.onnx").open("ab") as file:
         file.write(b"x")

@@ -12,12 +12,11 @@ from memo.judge.learned import network_inputs, open_learned, run_network
 from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 from training.judge import judge_packing, train_relations
-from training.judge.relation_network import KEPT
+from training.judge.relation_network import MAX_READ
 from training.judge.token_states import TokenStateReader
 from training.judge.train_relations import (
     build_relation_network,
     compute_same_logits,
-    kind_of,
     labelled_pair,
     read_batch,
     relation_losses,
@@ -25,6 +24,7 @@ from training.judge.train_relations import (
     train,
 )
 from training.pairs.relation_pair import RelationPair
+from training.pairs.sampling import MEASURED_FILES
 
 SHORT = [Pair("a red fox", "a fox that is red", 1), Pair("two dogs", "three dogs on a very high hill", 0)]
 LONG = [Pair("a tall house of stone with blue doors, " * 8, "a tall house of stone with green doors, " * 8, 0)]
@@ -57,9 +57,16 @@ def knobs(tmp_path):
             for y, b in enumerate(texts)
         ]
         (tmp_path / "pairs" / split).mkdir(parents=True)
-        (tmp_path / "pairs" / split / "real.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        for name in MEASURED_FILES:
+            (tmp_path / "pairs" / split / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return train_relations.Knobs(
-        pairs=tmp_path / "pairs", out=tmp_path / "run", steps=6, batch=4, checkpoint_every=2, judge_every=3, threads=1
+        pairs=tmp_path / "pairs",
+        out=tmp_path / "run",
+        steps=6,
+        batch=4,
+        checkpoint_every=2,
+        measure_every=3,
+        threads=1,
     )
 
 
@@ -89,12 +96,12 @@ def test_the_direction_of_a_pair_counts(reader, network):
 
 def test_of_a_long_prompt_the_tokens_that_the_other_one_lacks_are_read(reader, network):
     states, real, a, b = read_batch(LONG, reader)
-    matched = network.alignment_features((states[a], real[a]), (states[b], real[b]))
+    matched = network.match_tokens((states[a], real[a]), (states[b], real[b]))
     numbers = torch.arange(states.shape[1], dtype=torch.float32).expand(1, -1)[..., None].expand(-1, -1, 384)
-    kept, kept_real = network.choose(numbers, real[a], matched)
+    kept, kept_real = network.select_tokens(numbers, real[a], matched)
     words = reader.tokenizer.convert_ids_to_tokens(reader.tokenizer(LONG[0].a)["input_ids"][1:-1])
     read = [words[int(row)] for row in kept[0, :, 0]]
-    assert kept.shape[1] == KEPT < states.shape[1] and kept_real.all()
+    assert kept.shape[1] == MAX_READ < states.shape[1] and kept_real.all()
     assert read.count("blue") == words.count("blue") == 8
 
 
@@ -126,8 +133,8 @@ def test_a_stopped_run_continues_as_if_it_had_not_stopped(one_thread, knobs, mon
 def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs):
     run = train(replace(knobs, steps=2))
     text_folder, out = ROOT / "var" / "text", knobs.out / "packed"
-    chosen_by = (str(knobs.pairs / "dev" / "real.jsonl"),)
-    knobs = judge_packing.Knobs(runs=(str(run),), chosen_by=chosen_by, precision=0.0, text=text_folder, out=out)
+    fitted_on = (str(knobs.pairs / "dev" / "real.jsonl"),)
+    knobs = judge_packing.Knobs(runs=(str(run),), fitted_on=fitted_on, precision=0.0, text=text_folder, out=out)
     judge_packing.pack_judge(knobs)
     judge = open_learned(out, text := open_onnx(text_folder))
     network = build_relation_network(reader)
@@ -144,9 +151,3 @@ def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs)
 def test_a_label_of_a_user_says_the_same_or_not_the_same():
     same, different = (labelled_pair(replace(SHORT[0], y=y)) for y in (1, 0))
     assert (same.possible, different.possible, same.source) == ("S", "MLD", "labels")
-
-
-def test_pairs_are_measured_by_kind():
-    assert [kind_of(source) for source in ("authored-E", "authored-A", "scpp", "valse", "real")] == [
-        *("natural", "authored", "captions", "captions", "real"),
-    ]

@@ -7,8 +7,10 @@ from random import Random
 import pytest
 
 from memo.errors import BadSetup
-from training.pairs.passes import SOURCE_QUOTAS, draw_pass, read_split
+from memo.judge.labelled_pairs import Pair
+from training.pairs.pair_sources import kind_of
 from training.pairs.relation_pair import RelationPair
+from training.pairs.sampling import SOURCE_QUOTAS, draw_pass, read_training_pairs, sample_kinds
 
 
 def pairs_of(source, possible, count, group="1"):
@@ -49,4 +51,19 @@ def test_a_large_source_gives_its_quota():
 
 def test_a_folder_without_pairs_is_refused(tmp_path):
     with pytest.raises(BadSetup, match="training.pairs.splits"):
-        read_split(tmp_path)
+        read_training_pairs(tmp_path)
+
+
+def test_the_sample_of_each_kind_is_limited_and_always_the_same():
+    pairs = [
+        Pair(f"{source} {row}", "other", 0, source=source) for source in ("scpp", "valse", "real") for row in range(9)
+    ]
+    sample = sample_kinds(pairs, 10)
+    assert Counter(kind_of(pair.source) for pair in sample) == {"captions": 10, "real": 9}
+    assert sample == sample_kinds(pairs[::-1], 10)
+
+
+def test_natural_rewordings_are_a_kind_of_their_own():
+    assert [kind_of(source) for source in ("authored-E", "authored-A", "scpp", "valse", "real")] == [
+        *("natural", "authored", "captions", "captions", "real"),
+    ]
