@@ -7,9 +7,9 @@ the difference. A reason completes the sentence "the remembered prompt …". The
 difference that it finds. The rules use lists of English words but no network, and work for captions and for long
 prompts of tags.
 
-A reliable rule is a veto: of the pairs that mean the same and that it was not written for, it refuses fewer than 1 in
-200. The other rules only give hints, and the judge decides how much they count: "a deserted street" can mean "a street
-with nobody in it", although only one of them has a negation.
+A reliable rule is a veto: of the pairs that mean the same and that it was not written for, it refuses fewer than 1
+in 200. The other rules only give hints, and the judge decides how much they count: "a deserted street" can mean "a
+street with nobody in it", although only one of them has a negation.
 """
 
 from collections import Counter

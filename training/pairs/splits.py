@@ -103,7 +103,7 @@ def place_by_text(pairs: list[RelationPair], *, dev: float, test: float, links: 
 def place_by_photo(pairs: list[RelationPair], *, dev: float, test: float) -> Placed:
     """Assign each photo to a split, and keep the pairs whose two photos are in the same split.
 
-    These pairs connect nearly all photos with each other, so `place_by_text` would put nearly everything into one split.
+    These pairs connect nearly all photos, so `place_by_text` would put nearly everything into one split.
     """
     placed = []
     for pair in pairs:
