@@ -108,15 +108,10 @@ def knob_option(knob: Knob) -> click.Option:
     if knob.kind == "bool":
         flags = [f"{knob.option}/--no-{knob.option[2:]}"]
         return click.Option(flags, default=knob.default, show_default=True, help=knob.help)
-    default = None if knob.default is None else knob.format(knob.default)
-    return click.Option(
-        [knob.option],
-        type=KnobType(knob),
-        default=default,
-        required=default is None,
-        show_default=bool(default),
-        help=knob.help,
-    )
+    if knob.default is None:
+        return click.Option([knob.option], type=KnobType(knob), required=True, help=knob.help)
+    default = knob.format(knob.default)
+    return click.Option([knob.option], type=KnobType(knob), default=default, show_default=bool(default), help=knob.help)
 
 
 def json_value(name: str, value: Any) -> Any:

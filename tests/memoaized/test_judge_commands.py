@@ -58,3 +58,8 @@ def test_an_unreadable_file_or_unknown_judge_is_reported_in_one_line(run_judge, 
 def test_the_subcommand_train_offers_its_options():
     result = CliRunner().invoke(main, ["judge", "train", "--help"])
     assert "--data" in result.output and "--labels" in result.output and "--steps" in result.output
+
+
+def test_train_without_its_data_names_the_missing_option():
+    result = CliRunner().invoke(main, ["judge", "train"])
+    assert result.exit_code == 2 and "Missing option '--data'" in result.output
