@@ -24,6 +24,17 @@ SHARES = 3  # one logit each for a share of at least 1, 2 and 3
 ABOVE_COSINES = 2.0  # sorts padding after all real tokens
 
 
+class SharedDropout(nn.Dropout):
+    """Dropout that sets the same features of all tokens in a text to zero, so that it needs few random numbers."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Apply it to states (n, tokens, features) in training; otherwise change nothing."""
+        if not self.training:
+            return states
+        kept = torch.rand(len(states), 1, states.shape[-1]) >= self.p
+        return states * (kept.to(states.dtype) / (1 - self.p))
+
+
 class RelationNetwork(JointReader):
     """Predicts the relation of a remembered prompt `a` to a new prompt `b`. `layers` are all layers of MiniLM."""
 
