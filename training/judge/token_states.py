@@ -15,6 +15,7 @@ from memo.judge.labelled_pairs import Pair
 from memo.judge.learned import network_inputs
 from memo.minilm import DIMENSION, minilm_folder
 from memo.minilm import STATE_LAYERS as LAYERS
+from training.pairs.relation_pair import RelationPair
 from training.text_export import load_bert
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class TokenStateStore:
         begin, end = self.spans[text]
         return self.states[begin:end]
 
-    def batch(self, pairs: Sequence[Pair]) -> list[Tensor]:
+    def batch(self, pairs: Sequence[Pair] | Sequence[RelationPair]) -> list[Tensor]:
         """Inputs of a network for these pairs: states, mask, and the rows of both sides."""
         return [
             torch.from_numpy(part)

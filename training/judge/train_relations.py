@@ -21,19 +21,20 @@ from torch import Tensor, nn
 from disk.durable_files import move_durably
 from memo.judge.evaluation import figures
 from memo.judge.labelled_pairs import Pair, read_pairs
-from memo.judge.learned import batches_by_length, network_inputs
+from memo.judge.learned import batches_by_length
 from training.checkpoint import load_state, open_run, save_state, update_average
 from training.knobs import from_arguments
 from training.pairs.pair_sources import kind_of
 from training.pairs.relation_pair import RELATIONS, RelationPair
 from training.pairs.sampling import draw_pass, read_measured_pairs, read_training_pairs
 
-from .relation_network import SHARES, RelationNetwork
-from .token_states import TokenStateReader
+from .relation_network import SHARES, RelationNetwork, SharedDropout
+from .token_states import TokenStateReader, TokenStateStore, open_token_states
 from .train_judge import WEIGHTS
 
 log = logging.getLogger(__name__)
 
+TOKEN_STATES = "token_states.f16"  # in the run's folder; about 3 GB
 LABELS = "labels"  # source of the pairs that users labelled
 LOSS_WEIGHTS = {"real": 1.5, LABELS: 1.5, "captions": 1.0, "natural": 1.0, "authored": 1.0, "relaxed": 1.0}  # by kind
 PUBLIC_LOSS_WEIGHT = 0.5  # of all other kinds
@@ -60,6 +61,7 @@ class Knobs:
     measured_per_kind: int = 500  # dev pairs per kind to measure the network with
     measure_every: int = 500  # steps
     checkpoint_every: int = 100  # steps
+    bfloat16: bool = False  # compute with 16-bit numbers; twice as fast on processors with AMX, slow on others
     threads: int = 2
     seed: int = 1
 
@@ -73,16 +75,22 @@ def train(knobs: Knobs) -> Path:
     pairs += [labelled_pair(pair) for path in knobs.labels for pair in read_pairs(Path(path))]
     measured_pairs = read_measured_pairs(knobs.pairs / "dev", knobs.measured_per_kind)
     reader = TokenStateReader()
+    texts = [text for pair in pairs for text in (pair.a, pair.b)]
+    texts += [text for pair in measured_pairs for text in (pair.a, pair.b)]
+    store = open_token_states(folder / TOKEN_STATES, texts, reader)
     model = build_relation_network(reader, knobs.dropout)
     averaged = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(model, knobs.learning_rate), weight_decay=0.01, fused=True)
     done = load_state(folder, model=model, ema=averaged, optimizer=optimizer)
     losses, started = list[float](), time.monotonic()
-    for step, batch in enumerate(islice(draw_batches(pairs, reader, knobs), done, knobs.steps), done + 1):
+    batches = draw_batches(pairs, reader.tokenizer, batch=knobs.batch, seed=knobs.seed)
+    for step, batch in enumerate(islice(batches, done, knobs.steps), done + 1):
         torch.manual_seed(knobs.seed * 1_000_003 + step)  # makes a resumed run equal to an uninterrupted one
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * min(1, step / WARM_UP_STEPS) * (1 - (step - 1) / knobs.steps)
-        losses.append(train_step(model, optimizer, batch, reader))
+        with torch.autocast("cpu", torch.bfloat16, enabled=knobs.bfloat16):
+            relation, share = model.train()(*store.batch(batch))[1:]
+        losses.append(train_step(model, optimizer, batch, relation.float(), share.float()))
         update_average(averaged, model, step=step, max_decay=knobs.longest_average)
         if step % knobs.checkpoint_every == 0 or step == knobs.steps:
             save_state(folder, step=step, model=model, ema=averaged, optimizer=optimizer)
@@ -91,7 +99,7 @@ def train(knobs: Knobs) -> Path:
         if step % knobs.measure_every == 0 or step == knobs.steps:
             torch.save(averaged.state_dict(), folder / f"{WEIGHTS}.new")
             move_durably(folder / f"{WEIGHTS}.new", folder / WEIGHTS)
-            log_figures(averaged, measured_pairs, reader)
+            log_figures(averaged, measured_pairs, store)
     return folder
 
 
@@ -102,7 +110,12 @@ def labelled_pair(pair: Pair) -> RelationPair:
 
 def build_relation_network(reader: TokenStateReader, dropout: float = 0.1) -> RelationNetwork:
     """Build a network whose layers start with the weights of MiniLM."""
-    return RelationNetwork(copy.deepcopy(reader.bert.encoder.layer).requires_grad_(True), dropout)
+    layers = copy.deepcopy(reader.bert.encoder.layer).requires_grad_(True)
+    for layer in layers:
+        layer.attention.self.dropout = nn.Dropout(0.0)
+        layer.attention.output.dropout = SharedDropout(dropout)
+        layer.output.dropout = SharedDropout(dropout)
+    return RelationNetwork(layers, dropout)
 
 
 def parameter_groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
@@ -117,37 +130,41 @@ def parameter_groups(model: nn.Module, rate: float) -> list[dict[str, Any]]:
 
 
 def draw_batches(
-    pairs: Sequence[RelationPair], reader: TokenStateReader, knobs: Knobs
+    pairs: Sequence[RelationPair], tokenizer: Any, *, batch: int, seed: int
 ) -> Iterator[list[RelationPair]]:
     """Yield batches without end. The pairs in a batch have similar lengths. The same seed gives the same batches."""
     for number in count():
-        random = Random(f"{knobs.seed}:{number}")
+        random = Random(f"{seed}:{number}")
         drawn = draw_pass(pairs, random)
-        lengths = count_tokens(drawn, reader)
+        lengths = count_tokens(drawn, tokenizer)
         batches = []
-        pool_size = knobs.batch * BATCHES_PER_POOL
+        pool_size = batch * BATCHES_PER_POOL
         for start in range(0, len(drawn), pool_size):
-            for rows in batches_by_length(lengths[start : start + pool_size], knobs.batch):
+            for rows in batches_by_length(lengths[start : start + pool_size], batch):
                 batches.append([drawn[start + row] for row in rows])
         random.shuffle(batches)
         yield from batches
 
 
-def count_tokens(pairs: Sequence[RelationPair], reader: TokenStateReader) -> list[int]:
+def count_tokens(pairs: Sequence[RelationPair], tokenizer: Any) -> list[int]:
     """Return the number of tokens in the longer prompt of each pair."""
     longer = [max(pair.a, pair.b, key=len) for pair in pairs]
-    return [len(ids) for ids in reader.tokenizer(longer)["input_ids"]]
+    return [len(ids) for ids in tokenizer(longer)["input_ids"]]
 
 
 def train_step(
-    model: RelationNetwork, optimizer: torch.optim.Optimizer, batch: Sequence[RelationPair], reader: TokenStateReader
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[RelationPair],
+    relation: Tensor,
+    share: Tensor,
 ) -> float:
-    """Train on one batch and return its loss."""
-    model.train()
-    _, relation, share = model(*read_batch(batch, reader))
-    weights = torch.tensor([LOSS_WEIGHTS.get(kind_of(pair.source), PUBLIC_LOSS_WEIGHT) for pair in batch])
+    """Adjust the weights by what the model predicted for a batch, and return the loss.
+
+    `relation` (pairs, 4) and `share` (pairs, 3) are logits.
+    """
     losses = relation_losses(relation, batch) + SHARE_LOSS_WEIGHT * share_losses(share, batch)
-    loss: Any = (weights * losses).mean()
+    loss: Any = (loss_weights(batch) * losses).mean()
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -155,12 +172,9 @@ def train_step(
     return float(loss.item())
 
 
-def read_batch(pairs: Sequence[RelationPair] | Sequence[Pair], reader: TokenStateReader) -> list[Tensor]:
-    """Prepare the network's inputs for these pairs."""
-    texts = list(dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b)))
-    states = dict(zip(texts, reader.read(texts), strict=True))
-    inputs = network_inputs([(pair.a, pair.b) for pair in pairs], states.__getitem__)
-    return [torch.from_numpy(part) for part in inputs.values()]
+def loss_weights(pairs: Sequence[RelationPair]) -> Tensor:
+    """Return how much each pair counts in the loss."""
+    return torch.tensor([LOSS_WEIGHTS.get(kind_of(pair.source), PUBLIC_LOSS_WEIGHT) for pair in pairs])
 
 
 def relation_losses(logits: Tensor, pairs: Sequence[RelationPair]) -> Tensor:
@@ -182,24 +196,24 @@ def share_losses(logits: Tensor, pairs: Sequence[RelationPair]) -> Tensor:
     return known * F.binary_cross_entropy_with_logits(logits, reached.float(), reduction="none").mean(-1)
 
 
-def log_figures(model: RelationNetwork, pairs: Sequence[Pair], reader: TokenStateReader) -> None:
+def log_figures(model: RelationNetwork, pairs: Sequence[Pair], store: TokenStateStore) -> None:
     """Log how well the network separates true pairs from near misses, for each kind of pairs."""
     for kind in sorted({kind_of(pair.source) for pair in pairs}):
         of_kind = [pair for pair in pairs if kind_of(pair.source) == kind]
-        logits = compute_same_logits(model, of_kind, reader)
+        logits = compute_same_logits(model, of_kind, store)
         measured = figures(logits, [logit > 0 for logit in logits], of_kind)
         log.info("%s: 1%% %.3f  5%% %.3f  auc %.4f", kind, *(measured[name] for name in LOGGED_FIGURES))
 
 
 @torch.inference_mode()
 def compute_same_logits(
-    model: RelationNetwork, pairs: Sequence[Pair], reader: TokenStateReader, size: int = 64
+    model: RelationNetwork, pairs: Sequence[Pair], store: TokenStateStore, size: int = 64
 ) -> list[float]:
     """Compute for each pair the log-odds that both prompts ask for the same picture."""
     model.eval()
     logits = [0.0] * len(pairs)
     for rows in batches_by_length([max(len(pair.a), len(pair.b)) for pair in pairs], size):
-        batch_logits, _, _ = model(*read_batch([pairs[row] for row in rows], reader))
+        batch_logits, _, _ = model(*store.batch([pairs[row] for row in rows]))
         for row, value in zip(rows, batch_logits.tolist(), strict=True):
             logits[row] = value
     return logits

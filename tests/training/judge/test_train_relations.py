@@ -12,13 +12,12 @@ from memo.judge.learned import network_inputs, open_learned, run_network
 from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 from training.judge import judge_packing, train_relations
-from training.judge.relation_network import MAX_READ
-from training.judge.token_states import TokenStateReader
+from training.judge.relation_network import MAX_READ, SharedDropout
+from training.judge.token_states import TokenStateReader, open_token_states
 from training.judge.train_relations import (
     build_relation_network,
     compute_same_logits,
     labelled_pair,
-    read_batch,
     relation_losses,
     share_losses,
     train,
@@ -33,6 +32,12 @@ LONG = [Pair("a tall house of stone with blue doors, " * 8, "a tall house of sto
 @pytest.fixture(scope="module")
 def reader():
     return TokenStateReader()
+
+
+@pytest.fixture(scope="module")
+def store(reader, tmp_path_factory):
+    texts = [text for pair in [*SHORT, *LONG] for text in (pair.a, pair.b)]
+    return open_token_states(tmp_path_factory.mktemp("states") / "states.f16", texts, reader)
 
 
 @pytest.fixture
@@ -82,20 +87,20 @@ def test_a_share_is_learned_in_steps_and_only_where_it_is_known():
     assert right < 0.01 and wrong > 5 and unknown == 0
 
 
-def test_padding_does_not_change_the_outputs(reader, network):
-    together = network(*read_batch([*SHORT, *LONG], reader))
+def test_padding_does_not_change_the_outputs(store, network):
+    together = network(*store.batch([*SHORT, *LONG]))
     for row, pair in enumerate([*SHORT, *LONG]):
-        for output, alone in zip(together, network(*read_batch([pair], reader)), strict=True):
+        for output, alone in zip(together, network(*store.batch([pair])), strict=True):
             assert torch.allclose(output[row], alone[0], atol=1e-4)
 
 
-def test_the_direction_of_a_pair_counts(reader, network):
-    states, real, a, b = read_batch(SHORT, reader)
+def test_the_direction_of_a_pair_counts(store, network):
+    states, real, a, b = store.batch(SHORT)
     assert not torch.allclose(network(states, real, a, b)[1], network(states, real, b, a)[1], atol=1e-3)
 
 
-def test_of_a_long_prompt_the_tokens_that_the_other_one_lacks_are_read(reader, network):
-    states, real, a, b = read_batch(LONG, reader)
+def test_of_a_long_prompt_the_tokens_that_the_other_one_lacks_are_read(reader, store, network):
+    states, real, a, b = store.batch(LONG)
     matched = network.match_tokens((states[a], real[a]), (states[b], real[b]))
     numbers = torch.arange(states.shape[1], dtype=torch.float32).expand(1, -1)[..., None].expand(-1, -1, 384)
     kept, kept_real = network.select_tokens(numbers, real[a], matched)
@@ -105,8 +110,8 @@ def test_of_a_long_prompt_the_tokens_that_the_other_one_lacks_are_read(reader, n
     assert read.count("blue") == words.count("blue") == 8
 
 
-def test_log_odds_follow_from_the_relations(reader, network):
-    logit, relation, _ = network(*read_batch(SHORT, reader))
+def test_log_odds_follow_from_the_relations(store, network):
+    logit, relation, _ = network(*store.batch(SHORT))
     chance = relation.softmax(-1)[:, 0]
     assert torch.allclose(logit, torch.log(chance / (1 - chance)), atol=1e-5)
 
@@ -130,7 +135,7 @@ def test_a_stopped_run_continues_as_if_it_had_not_stopped(one_thread, knobs, mon
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
-def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs):
+def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, store, knobs):
     run = train(replace(knobs, steps=2))
     text_folder, out = ROOT / "var" / "text", knobs.out / "packed"
     fitted_on = (str(knobs.pairs / "dev" / "real.jsonl"),)
@@ -142,7 +147,7 @@ def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs)
     pairs = [*SHORT, *LONG]
     texts = [(pair.a, pair.b) for pair in pairs]
     together = run_network(judge.networks[0], texts, text.states_of)
-    assert together == pytest.approx(compute_same_logits(network, pairs, reader), abs=0.15)
+    assert together == pytest.approx(compute_same_logits(network, pairs, store), abs=0.15)
     alone = [judge.networks[0].run(None, network_inputs([pair], text.states_of)) for pair in texts]
     assert np.array_equal(together, np.concatenate([logit for logit, _, _ in alone]))
     assert all(relation.shape == (1, 4) and share.shape == (1, 3) for _, relation, share in alone)
@@ -151,3 +156,22 @@ def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, knobs)
 def test_a_label_of_a_user_says_the_same_or_not_the_same():
     same, different = (labelled_pair(replace(SHORT[0], y=y)) for y in (1, 0))
     assert (same.possible, different.possible, same.source) == ("S", "MLD", "labels")
+
+
+def test_labels_of_users_are_trained_on(one_thread, knobs):
+    labels = knobs.out.parent / "labels.jsonl"
+    rows = [{"a": f"picture {n} of a dog", "b": f"a dog, number {n}", "y": 1, "group": f"{n}"} for n in range(40)]
+    labels.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    without = torch.load(train(knobs) / "judge.pt", weights_only=True)
+    labelled = replace(knobs, labels=(str(labels),), out=knobs.out.parent / "labelled")
+    weights = torch.load(train(labelled) / "judge.pt", weights_only=True)
+    assert not all(torch.equal(weights[name], without[name]) for name in weights)
+
+
+def test_dropout_drops_the_same_features_of_all_tokens_in_training_only():
+    torch.manual_seed(1)
+    dropout, states = SharedDropout(0.5), torch.ones(2, 5, 64)
+    dropped = dropout(states)
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped)) and set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(dropped[0], dropped[1])
+    assert torch.equal(dropout.eval()(states), states)
