@@ -9,6 +9,7 @@ from .claims import Claims
 from .connection import Connection, open_connection
 from .heartbeats import Heartbeats
 from .progress import ProgressReports
+from .received import ReceivedPictures
 from .requests import Requests
 from .snapshots import Snapshots
 from .statistics import Statistics
@@ -28,6 +29,7 @@ class JobStore:
         self.heartbeats = Heartbeats(connection)
         self.backlog = Backlog(connection)
         self.requests = Requests(connection)
+        self.received = ReceivedPictures(connection)
 
 
 def open_job_store(url: str) -> JobStore:

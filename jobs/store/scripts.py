@@ -28,6 +28,7 @@ Keys, all under one prefix; <user>, <name> and <scope> are hashes (`records.hash
   init-images                 zset    initial images, by the time they were last used
   request:<name>              string  the reservation, and then the jobs, of a request that may be sent twice
   group:<id>                  string  the jobs that one request asked for, and facts about it
+  received:<user>             zset    wish:<key> and picture:<key> of what a user received lately, by time
   preferences:<user>          hash    what a user prefers (jobs/users.py)
   task:<user>:<name>          hash    jobs under a name that the user chose (jobs/users.py)
   tasks:<user>                zset    a user's tasks under way, by the time they began
@@ -509,6 +510,38 @@ if held ~= ARGV[5] then return held end
 if ARGV[3] == '' then redis.call('DEL', name) else redis.call('SET', name, ARGV[3], 'PX', ARGV[4]) end
 return nil
 """
+
+# ARGV: prefix, user, seconds, limit, members. Adds the members to what the user received, and removes those that are
+# older than so many seconds or beyond the limit.
+RECORD_RECEIVED = (
+    CLOCK
+    + """
+local received, now = ARGV[1]..'received:'..ARGV[2], clock()
+count_as_now(received, now)
+for number = 5, #ARGV do redis.call('ZADD', received, now, ARGV[number]) end
+redis.call('ZREMRANGEBYSCORE', received, '-inf', now - ARGV[3])
+redis.call('ZREMRANGEBYRANK', received, 0, -ARGV[4] - 1)
+redis.call('EXPIRE', received, math.ceil(ARGV[3]))
+"""
+)
+
+# ARGV: prefix, user, seconds, wish. Returns the keys of the pictures that the user received within so many seconds if
+# one of them was for this wish, else nothing.
+FIND_RECEIVED = (
+    CLOCK
+    + """
+local received = ARGV[1]..'received:'..ARGV[2]
+local oldest = clock() - ARGV[3]
+local time = redis.call('ZSCORE', received, 'wish:'..ARGV[4])
+local pictures = {}
+if not time or tonumber(time) < oldest then return pictures end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', received, oldest, '+inf')) do
+  local key = string.match(member, '^picture:(.*)$')
+  if key then table.insert(pictures, key) end
+end
+return pictures
+"""
+)
 
 # ARGV: prefix, hash of a session's id, seconds that it lasts. Returns the record of the session's key, or nil. It is
 # renewed once a day, so that most requests write nothing; while Redis takes no writes, it is not.
