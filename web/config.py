@@ -25,12 +25,13 @@ class WebConfig:
     daily: str = "1000"  # pictures per key in 24 hours; "" for no limit
     queue_cap: str = "1000"  # paintings that may wait at once; further ones are refused
     long_requests: str = "30"  # requests of one user that may stream or wait in one web process; "" for no limit
+    reroll_minutes: str = "30"  # for which a repeated request of a client asks for another picture; 0: never
     limits: str = ""  # URL of the Redis that counts requests; "" for that of JOBS_REDIS
 
     def __post_init__(self) -> None:
         if self.keys not in KEY_MODES:
             raise BadSetup(f"WEB_KEYS={self.keys}: choose one of {', '.join(KEY_MODES)}")
-        numbers = {"PROXIES": self.proxies, "QUEUE_CAP": self.queue_cap}
+        numbers = {"PROXIES": self.proxies, "QUEUE_CAP": self.queue_cap, "REROLL_MINUTES": self.reroll_minutes}
         numbers |= {"DAILY": self.daily or "0", "LONG_REQUESTS": self.long_requests or "0"}
         for name, value in numbers.items():
             if not (value.isascii() and value.isdigit() and len(value) < 10):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
-from flask import url_for
+from flask import request, url_for
 
 from jobs.job import Job, Origin
 from jobs.models import Catalogue
@@ -21,11 +21,13 @@ from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
 from .auth import current_user
 from .extensions import catalogue, job_store, memory, queue
 from .limits.rates import charge, check_queue_cap
+from .rerolls import pictures_to_avoid
 from .uploads import resolve_init_image
 
 PROMPTS = ("prompt", "negative_prompt")
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server fills in the revision
 MEMO = "memo"  # the memory policy
+POLICY_HEADER = "X-Memo-Policy"  # sets it, too
 COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
 HIGHEST_PRIORITY = 10  # the lowest is its negative
 MAX_PICTURES = 8  # of one request
@@ -45,22 +47,31 @@ class PictureRequest:
     scope: str = SHARED  # the memory that is searched and that keeps the new pictures
     webhook: str = ""  # the URL that is notified when a job is final; "" for none
     notes: tuple[str, ...] = ()  # how the picture departs from the request, in words
+    receiver: str = ""  # who gets another picture if they repeat the request; "" if they get the same one again
 
 
-def request_pictures(body: Mapping[str, object], count: int = 0) -> list[Job]:
+def request_pictures(body: Mapping[str, object], count: int = 0, receiver: str = "") -> list[Job]:
     """One job for each picture, all different: answered from memory if possible, else queued. Raises BadRecipe.
 
-    Dialects that allow more pictures than the native API pass their own `count`.
+    Dialects that allow more pictures than the native API pass their own `count`. For `receiver` see `parse_request`.
     """
-    request = parse_request(body)
-    with all_or_nothing(count or request.count) as jobs:
-        add_jobs(request, jobs, count or request.count)
+    picture_request = parse_request(body, receiver)
+    with all_or_nothing(count or picture_request.count) as jobs:
+        add_jobs(picture_request, jobs, count or picture_request.count)
     return jobs
 
 
-def parse_request(body: Mapping[str, object]) -> PictureRequest:
-    """Check a JSON body as a request of the current user; raises BadRecipe."""
-    return read_request(body, catalogue(), current_user().name)
+def parse_request(body: Mapping[str, object], receiver: str = "") -> PictureRequest:
+    """Check a JSON body as a request of the current user; raises BadRecipe.
+
+    The header X-Memo-Policy sets the memory policy of a body that names none. Without either, a repeated request gets
+    `receiver` (see `rerolls.name_receiver`) another picture.
+    """
+    policy = body.get(MEMO)
+    if policy is None:
+        policy = request.headers.get(POLICY_HEADER, "").strip() or None
+    picture_request = read_request({**body, MEMO: policy}, catalogue(), current_user().name)
+    return replace(picture_request, receiver=receiver if policy is None else "")
 
 
 @contextmanager
@@ -89,7 +100,8 @@ def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
         seed = request.recipe.seed
         if seed is not None:
             seed = (seed + number) % (LARGEST_SEED + 1)
-        jobs.append(create_job(draw_prompts(request, seed), picture_keys(jobs)))
+        drawn = draw_prompts(request, seed)
+        jobs.append(create_job(drawn, picture_keys(jobs) | pictures_to_avoid(drawn.recipe, request.receiver)))
     if request.webhook:
         register_webhooks(jobs[start:], request.webhook)
 
