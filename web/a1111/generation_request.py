@@ -146,9 +146,9 @@ class A1111Request:
 
 
 def read_request(
-    body: Mapping[str, Any], models: Mapping[str, Model], *, preferred_model: str, policy: str, img2img: bool
+    body: Mapping[str, Any], models: Mapping[str, Model], *, preferred_model: str, img2img: bool
 ) -> A1111Request:
-    """The checked request. `preferred_model` is the user's choice, `policy` the default memory policy.
+    """The checked request. `preferred_model` is the user's choice.
 
     Raises BadRecipe with the field's name in this dialect.
     """
@@ -168,7 +168,7 @@ def read_request(
         "guidance_scale": read_number(body, "cfg_scale"),
         **read_sampling(body),
         "seed": seed,
-        "memo": read_policy(read_mapping(body, "alwayson_scripts")) or policy or None,
+        "memo": read_policy(read_mapping(body, "alwayson_scripts")) or None,
     }
     if ignores_negative_prompts(native["guidance_scale"], model):
         native["negative_prompt"] = ""  # it has no effect in AUTOMATIC1111 either

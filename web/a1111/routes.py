@@ -19,6 +19,7 @@ from web import problems
 from web.access import cancel_job, read_image, seconds_until_done
 from web.extensions import catalogue
 from web.json_body import read_object
+from web.rerolls import name_receiver, record_received
 from web.uploads import decode_base64, large_body
 
 from . import generation_request
@@ -40,7 +41,6 @@ bp = Blueprint("a1111", __name__, url_prefix="/sdapi/v1")
 
 CHECKPOINT = "sd_model_checkpoint"
 LARGEST_UPLOAD = 24 * 2**20  # bytes of a request with a picture in base64
-POLICY_HEADER = "X-Memo-Policy"  # the memory policy of requests without the script
 DIALECT_NAMES = {  # native: dialect
     "model": CHECKPOINT,
     "guidance_scale": "cfg_scale",
@@ -94,8 +94,7 @@ def img2img() -> ResponseReturnValue:
 
 def read_request(body: Mapping[str, Any], *, img2img: bool) -> A1111Request:
     """The checked request, with the user's choice of a model; raises BadRecipe."""
-    options = {"preferred_model": preferred_model(), "policy": request.headers.get(POLICY_HEADER, "").strip()}
-    return generation_request.read_request(body, models(), **options, img2img=img2img)
+    return generation_request.read_request(body, models(), preferred_model=preferred_model(), img2img=img2img)
 
 
 def create_pictures(a1111_request: A1111Request) -> ResponseReturnValue:
@@ -105,6 +104,7 @@ def create_pictures(a1111_request: A1111Request) -> ResponseReturnValue:
     jobs = wait_for_jobs(a1111_request)
     if failed := next((job for job in jobs if job.state is State.FAILED), None):
         abort(500, failed.error or "the painting failed")
+    record_received(jobs, name_receiver())
     return pictures_response(a1111_request, [job for job in jobs if job.picture])
 
 

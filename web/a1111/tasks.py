@@ -24,6 +24,7 @@ from web.extensions import job_store
 from web.formats import OutputFormat, convert_preview
 from web.limits.long_requests import hold_thread
 from web.picture_requests import MAX_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
+from web.rerolls import name_receiver
 from web.run_once import run_once
 from web.uploads import keep_png
 
@@ -100,7 +101,7 @@ def check_request(a1111_request: A1111Request) -> PictureRequest:
     if a1111_request.init_image is not None:
         native["init_image"] = keep_png(a1111_request.init_image)
     try:
-        return parse_request(native)
+        return parse_request(native, name_receiver())
     except BadRecipe as error:
         if a1111_request.hires and error.field in ("width", "height"):
             raise BadRecipe("hr_scale", f"{native['width']}x{native['height']}", error.remedy) from error

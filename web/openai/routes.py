@@ -29,6 +29,7 @@ from web.limits.long_requests import event_stream, hold_thread
 from web.links import link_to
 from web.picture_requests import request_pictures
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
+from web.rerolls import name_receiver, record_received, record_streamed
 from web.uploads import keep_upload, large_body
 
 from .edit_form import read_form
@@ -117,6 +118,7 @@ def respond(images_request: ImagesRequest, event_prefix: str) -> ResponseReturnV
         [images_request.body, images_request.count, images_request.user], lambda: create_jobs(images_request)
     )
     if images_request.stream:
+        record_streamed(jobs, name_receiver(images_request.user))
         return event_stream(events(images_request, jobs, event_prefix), memo_headers(jobs))
     return wait_for_pictures(images_request, jobs)
 
@@ -126,7 +128,7 @@ def create_jobs(images_request: ImagesRequest) -> list[Job]:
     body = images_request.body
     if images_request.user and not current_user().name:  # a user with a key is known by the name of the key
         body = {**body, "user": images_request.user}
-    return request_pictures(body, images_request.count)
+    return request_pictures(body, images_request.count, name_receiver(images_request.user))
 
 
 def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> ResponseReturnValue:
@@ -136,6 +138,7 @@ def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> Res
     for job in jobs:
         if job.state is not State.DONE:
             return job_error(job)
+    record_received(jobs, name_receiver(images_request.user))
     document = {
         "created": int(time.time()),
         "data": [image_object(job, images_request) for job in jobs],
