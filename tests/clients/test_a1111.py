@@ -135,7 +135,8 @@ def test_a_negative_prompt_without_guidance_is_ignored_as_in_automatic1111(api, 
 
 def test_more_pictures_than_one_native_request_allows_are_all_different(http, painting, painter):
     foxes = {**FOX, "batch_size": 5, "n_iter": 2}
-    first, second = (http.post("txt2img", json=foxes).json()["images"] for _ in range(2))
+    headers = {"X-Memo-Policy": "auto"}
+    first, second = (http.post("txt2img", json=foxes, headers=headers).json()["images"] for _ in range(2))
     assert len(set(first)) == 10 and set(first) == set(second) and len(painter.painted) == 10
 
 
@@ -218,6 +219,7 @@ def test_progress_includes_a_preview(http, queue, in_thread):
 
 def test_interrupt_delivers_finished_pictures_and_cancels_the_rest(api, queue, painting, painter, in_thread):
     api.txt2img(prompt="two cats", width=64, height=64, steps=4)
+    api.session.headers["X-Memo-Policy"] = "auto"
     painter.go_on.clear()
     answer = in_thread(api.txt2img, **{**FOX, "prompt": "two cats"}, n_iter=3)
     wait_for(lambda: api.get_progress()["state"]["job"])

@@ -40,7 +40,7 @@ def png(colour: str = "red") -> bytes:
 
 
 def a1111(catalogue: Catalogue, **body: Any) -> generation_request.A1111Request:
-    options: dict[str, Any] = {"preferred_model": "", "policy": "", "img2img": False}
+    options: dict[str, Any] = {"preferred_model": "", "img2img": False}
     return generation_request.read_request({**FOX, **body}, catalogue.models(), **options)
 
 

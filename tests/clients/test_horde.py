@@ -143,7 +143,7 @@ def test_a_missing_seed_is_random(horde, queue, job_store, seed):
 def test_an_answer_from_memory_says_so(horde, working):
     params = {**PARAMS, "n": 1}
     wait_for_status(horde, submit(horde, params=params))
-    result = horde.get(f"/generate/status/{submit(horde, params=params)}").json()
+    result = horde.get(f"/generate/status/{submit(horde, params=params, memo='auto')}").json()
     assert result["done"] and "from memory" in result["generations"][0]["gen_metadata"][0]["ref"]
 
 

@@ -330,7 +330,7 @@ def test_a_stream_of_several_pictures_completes_each(ai, painting):
 def test_a_stream_from_memory_has_no_partial_images(ai, memory, painting):
     [key] = keys(ai.images.generate(**FOX))
     wait_for(lambda: memory.index.get(key))
-    [event] = ai.images.generate(**FOX, stream=True, partial_images=3)
+    [event] = ai.images.generate(**FOX, stream=True, partial_images=3, extra_body=memo("auto"))
     assert (event.memo["origin"], event.memo["key"]) == ("memory", key)
 
 

@@ -1,0 +1,141 @@
+"""Repeated requests of unmodified clients: a user who received the picture gets another one."""
+
+import threading
+from dataclasses import replace
+
+import httpx
+import openai
+import pytest
+import webuiapi
+
+from jobs import events
+from tests.real import free_port, serving, wait_for
+from web.main import open_server
+
+FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
+A1111_FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 4}
+HORDE_FOX = {"prompt": "a red fox in the snow", "params": {"width": 64, "height": 64, "n": 1}, "r2": False}
+
+
+@pytest.fixture
+def url(app, monkeypatch):
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.05)
+    with serving(app) as url:
+        yield url
+
+
+@pytest.fixture
+def shipped_server(app):
+    """The web server that users have, which notices when a client is gone."""
+    port = free_port()
+    server = open_server(app, "127.0.0.1", port)
+    thread = threading.Thread(target=server.serve, args=(lambda: None, 5.0))
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+    thread.join(10)
+
+
+@pytest.fixture
+def ai(url):
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def memory_knows(memory):
+    """Waits until a picture is in the index."""
+    return lambda key: wait_for(lambda: memory.index.get(key))
+
+
+def ask_openai(ai, memory_knows, **options):
+    """Request the fox once, and return the key of its picture."""
+    [picture] = ai.images.generate(**FOX, **options).memo["pictures"]
+    memory_knows(picture["key"])
+    return picture["key"]
+
+
+def ask_a1111(url, memory_knows, headers=None):
+    api = webuiapi.WebUIApi(baseurl=f"{url}/sdapi/v1")
+    api.session.headers.update(headers or {})
+    seed = api.txt2img(**A1111_FOX).info["seed"]
+    api.session.close()
+    return seed
+
+
+def ask_horde(url, memory_knows, headers=None):
+    with httpx.Client(base_url=f"{url}/api/v2", timeout=30, headers=headers) as horde:
+        name = horde.post("/generate/async", json=HORDE_FOX).json()["id"]
+        wait_for(lambda: horde.get(f"/generate/check/{name}").json()["done"])
+        [generation] = horde.get(f"/generate/status/{name}").json()["generations"]
+    return generation["seed"]
+
+
+def test_three_times_the_same_request_gives_three_pictures(ai, memory_knows, working):
+    assert len({ask_openai(ai, memory_knows) for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("ask", [ask_a1111, ask_horde])
+def test_so_it_does_in_the_other_dialects(url, memory_knows, working, ask):
+    assert len({ask(url, memory_knows) for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("ask", [ask_a1111, ask_horde])
+def test_a_policy_in_the_header_gives_the_same_picture_again(url, memory_knows, working, ask):
+    assert len({ask(url, memory_knows, {"X-Memo-Policy": "auto"}) for _ in range(3)}) == 1
+
+
+def test_so_do_a_policy_in_the_body_and_the_header_with_openai(ai, memory_knows, working):
+    first = ask_openai(ai, memory_knows)
+    assert ask_openai(ai, memory_knows, extra_body={"memo": {"policy": "auto"}}) == first
+    assert ask_openai(ai, memory_knows, extra_headers={"X-Memo-Policy": "auto"}) == first
+
+
+def test_another_client_gets_the_remembered_picture(ai, memory_knows, working):
+    first = ask_openai(ai, memory_knows)
+    assert ask_openai(ai, memory_knows, extra_headers={"User-Agent": "somebody else"}) == first
+    assert ask_openai(ai, memory_knows, user="a third") == first
+
+
+def test_a_picture_that_somebody_else_painted_comes_before_a_new_painting(ai, memory_knows, working):
+    first = ask_openai(ai, memory_knows)
+    second = ask_openai(ai, memory_knows)
+    others = {"extra_headers": {"User-Agent": "somebody else"}}
+    assert [ask_openai(ai, memory_knows, **others) for _ in range(2)] == [second, first]
+
+
+def test_a_given_seed_gives_the_same_picture_again(ai, memory_knows, working):
+    assert ask_openai(ai, memory_knows, extra_body={"seed": 5}) == ask_openai(
+        ai, memory_knows, extra_body={"seed": 5}
+    )
+
+
+def test_a_stream_counts_as_received_at_its_end(ai, memory_knows, working):
+    *_, completed = ai.images.generate(**FOX, stream=True)
+    memory_knows(completed.memo["key"])
+    assert ask_openai(ai, memory_knows) != completed.memo["key"]
+
+
+def test_after_a_while_a_repetition_gets_the_remembered_picture(ai, job_store, memory_knows, working):
+    first = ask_openai(ai, memory_knows)
+    [name] = job_store.connection.redis.keys("*received:*")
+    for member in job_store.connection.redis.zrange(name, 0, -1):
+        job_store.connection.redis.zincrby(name, -30 * 60, member)
+    assert ask_openai(ai, memory_knows) == first
+
+
+def test_the_setting_switches_it_off(app, ai, memory_knows, working):
+    app.extensions["config"] = replace(app.extensions["config"], reroll_minutes="0")
+    assert ask_openai(ai, memory_knows) == ask_openai(ai, memory_knows)
+
+
+def test_an_answer_that_never_arrived_is_sent_again(shipped_server, queue, painter, memory_knows, working):
+    painter.go_on.clear()
+    with openai.OpenAI(base_url=f"{shipped_server}/v1", api_key="any", max_retries=0) as ai:
+        with pytest.raises(openai.APITimeoutError):
+            ai.with_options(timeout=1).images.generate(**FOX)
+        painter.go_on.set()
+        [job] = queue.job_store.jobs.recent(10)
+        memory_knows(job.key)
+        assert ask_openai(ai, memory_knows) == job.key
+        assert ask_openai(ai, memory_knows) != job.key
