@@ -65,6 +65,7 @@ class Job:
     scope: str = SHARED  # the memory that it belongs to; users of other scopes never see it
     random_seed: bool = False  # whether the server drew the seed, because the user gave none
     always_paint: bool = False  # the user wanted a new painting, whatever was remembered or under way
+    receipt: str = ""  # under which its picture counts as received, see jobs/store/received.py; "" if it never does
     waiters: int = 1  # jobs that wait for the same painting, this one included
 
     @property

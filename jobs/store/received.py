@@ -1,39 +1,42 @@
-"""The pictures that each user received lately, so that a repeated request can be given another one."""
+"""The pictures that each user received lately, so that a repeated request can be given another one.
 
-from collections.abc import Collection
+A receipt says under which user and wish a job's picture counts as received.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from jobs.job import Job
 
 from . import scripts
-from .connection import Connection, redis_errors
+from .connection import Connection
 from .records import hash_name
 
-MAX_RECEIVED = 1000  # wishes and pictures that are remembered for each user
+MAX_RECEIVED = 200  # wishes and pictures that are remembered for each user
 
 
 class ReceivedPictures:
-    """The pictures that users received, and for which wishes. Methods raise Unavailable when Redis does not answer.
-
-    A wish is named by the key of a recipe without a seed.
-    """
+    """What users received, and for which wishes. Methods raise Unavailable when Redis does not answer."""
 
     def __init__(self, connection: Connection) -> None:
-        self.redis, self.prefix = connection.redis, connection.prefix
         self.run_record = connection.script(scripts.RECORD_RECEIVED)
         self.run_find = connection.script(scripts.FIND_RECEIVED)
 
-    def record(self, user: str, wishes: Collection[str], pictures: Collection[str], seconds: float) -> None:
-        """Record that a user received these pictures for these wishes, and remember it for some seconds."""
-        self.run_record(hash_name(user), seconds, MAX_RECEIVED, *members_of(wishes, pictures))
+    def record(self, jobs: Iterable[Job], seconds: float) -> None:
+        """Record that the pictures of these jobs were received, and remember it for some seconds."""
+        members: dict[str, list[str]] = defaultdict(list)
+        for job in jobs:
+            if job.picture and job.receipt:
+                user, wish = job.receipt.split()
+                members[user] += [f"wish:{wish}", f"picture:{job.picture.key}"]
+        for user, theirs in members.items():
+            self.run_record(user, seconds, MAX_RECEIVED, *theirs)
 
-    def forget(self, user: str, wishes: Collection[str], pictures: Collection[str]) -> None:
-        """Take back that a user received these pictures for these wishes."""
-        with redis_errors():
-            self.redis.zrem(f"{self.prefix}received:{hash_name(user)}", *members_of(wishes, pictures))
-
-    def find(self, user: str, wish: str, seconds: float) -> set[str]:
+    def find(self, receipt: str, seconds: float) -> set[str]:
         """The pictures that a user received within so many seconds, by key; none unless one was for this wish."""
-        return set(self.run_find(hash_name(user), seconds, wish))
+        return set(self.run_find(*receipt.split(), seconds))
 
 
-def members_of(wishes: Collection[str], pictures: Collection[str]) -> list[str]:
-    """The members of the sorted set that stand for these wishes and pictures."""
-    return [*(f"wish:{wish}" for wish in wishes), *(f"picture:{key}" for key in pictures)]
+def make_receipt(user: str, wish: str) -> str:
+    """The receipt of a user, by any name, and a wish, by the key of a recipe without a seed."""
+    return f"{hash_name(user)} {wish}"

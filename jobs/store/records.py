@@ -85,6 +85,7 @@ def job_from_memory(job: str, fields: Mapping[str, str]) -> Job:
         user=fields.get("user", ""),
         scope=fields.get("scope", SHARED),
         random_seed=True,
+        receipt=fields.get("receipt", ""),
         match=MemoryMatch(**json.loads(fields["match"])),
     )
 
@@ -125,5 +126,6 @@ def job_from_painting(
         scope=painting["scope"],
         random_seed=fields.get("random_seed") != "0",
         always_paint=fields.get("always_paint") == "1",
+        receipt=fields.get("receipt", ""),
         waiters=int(painting.get("waiters", 1)),
     )

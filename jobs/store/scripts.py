@@ -511,28 +511,30 @@ if ARGV[3] == '' then redis.call('DEL', name) else redis.call('SET', name, ARGV[
 return nil
 """
 
-# ARGV: prefix, user, seconds, limit, members. Adds the members to what the user received, and removes those that are
-# older than so many seconds or beyond the limit.
+# ARGV: prefix, user, seconds, limit, members. Adds members to what the user received, unless all are there already,
+# and removes those that are older than so many seconds or beyond the limit.
 RECORD_RECEIVED = (
     CLOCK
     + """
-local received, now = ARGV[1]..'received:'..ARGV[2], clock()
+local received, now, is_new = ARGV[1]..'received:'..ARGV[2], clock(), false
 count_as_now(received, now)
-for number = 5, #ARGV do redis.call('ZADD', received, now, ARGV[number]) end
 redis.call('ZREMRANGEBYSCORE', received, '-inf', now - ARGV[3])
+for number = 5, #ARGV do is_new = is_new or not redis.call('ZSCORE', received, ARGV[number]) end
+if not is_new then return end
+for number = 5, #ARGV do redis.call('ZADD', received, now, ARGV[number]) end
 redis.call('ZREMRANGEBYRANK', received, 0, -ARGV[4] - 1)
 redis.call('EXPIRE', received, math.ceil(ARGV[3]))
 """
 )
 
-# ARGV: prefix, user, seconds, wish. Returns the keys of the pictures that the user received within so many seconds if
+# ARGV: prefix, user, wish, seconds. Returns the keys of the pictures that the user received within so many seconds if
 # one of them was for this wish, else nothing.
 FIND_RECEIVED = (
     CLOCK
     + """
 local received = ARGV[1]..'received:'..ARGV[2]
-local oldest = clock() - ARGV[3]
-local time = redis.call('ZSCORE', received, 'wish:'..ARGV[4])
+local oldest = clock() - ARGV[4]
+local time = redis.call('ZSCORE', received, 'wish:'..ARGV[3])
 local pictures = {}
 if not time or tonumber(time) < oldest then return pictures end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', received, oldest, '+inf')) do

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from jobs.job import Job, MemoryMatch, Origin, State
 from memo import Match, Picture, Recipe, now
@@ -30,6 +30,15 @@ LOOKUP_WATTS = 10.0  # assumed power of the core that searches memory, which not
 JOINED_REASON = "the same picture is already being painted for another request"
 
 
+class JobOptions(TypedDict, total=False):
+    """What every new job may have."""
+
+    user: str
+    priority: int  # orders the jobs of one user: each degree counts like PRIORITY_SECONDS of waiting
+    notes: Sequence[str]
+    receipt: str  # see jobs/store/received.py
+
+
 class Submissions:
     """Records what users do in Redis. Methods raise Unavailable when it does not answer."""
 
@@ -48,21 +57,19 @@ class Submissions:
         reason: str,
         scope: str,
         joinable: bool = True,
-        user: str = "",
-        priority: int = 0,
-        notes: Sequence[str] = (),
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Record a job and its painting, or join a painting of the same wish.
 
-        A recipe without a seed gets a random one. `priority` orders the jobs of one user: each degree counts like
-        PRIORITY_SECONDS of waiting.
+        A recipe without a seed gets a random one.
         """
         job, painting, created = secrets.token_hex(16), secrets.token_hex(16), now()
+        user = options.get("user", "")
         seeded = recipe if recipe.seed is not None else replace(recipe, seed=draw_seed())
         wish = f"{scope}:{recipe.key}" if joinable else ""
-        rank = created - PRIORITY_SECONDS * priority
-        options = {"random_seed": str(int(recipe.seed is None)), "always_paint": str(int(not joinable))}
-        common = {"scope": scope, "user": user, "created": str(created), **options, **dump_notes(notes)}
+        rank = rank_of(created, options)
+        common = common_fields(scope, created, options)
+        common |= {"random_seed": str(int(recipe.seed is None)), "always_paint": str(int(not joinable))}
         job_fields = {**common, "painting": painting, "origin": Origin.PAINTED.value, "reason": reason}
         painting_fields = new_painting_fields(seeded, scope, user, wish=wish, created=created, rank=rank)
         request = {
@@ -85,20 +92,17 @@ class Submissions:
         reason: str,
         *,
         scope: str,
-        user: str = "",
-        priority: int = 0,
-        notes: Sequence[str] = (),
+        **options: Unpack[JobOptions],
     ) -> Job | None:
         """Record a job that waits for a painting of this scope; None when that has ended meanwhile."""
         job, created = secrets.token_hex(16), now()
-        common = {"scope": scope, "user": user, "created": str(created), **dump_notes(notes)}
-        fields = {**common, **joined_fields(painting, f"{JOINED_REASON}: {reason}")}
+        fields = common_fields(scope, created, options) | joined_fields(painting, f"{JOINED_REASON}: {reason}")
         request = {
             "job": job_record(job, fields),
             "painting": painting,
             "scope": scope,
-            "user": hash_name(user),
-            "rank": str(created - PRIORITY_SECONDS * priority),
+            "user": hash_name(options.get("user", "")),
+            "rank": str(rank_of(created, options)),
         }
         if (reply := self.run_join(dump(request))) is None:
             return None
@@ -111,9 +115,8 @@ class Submissions:
         match: Match,
         reason: str,
         *,
-        user: str = "",
         seconds: float = 0.0,
-        notes: Sequence[str] = (),
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Record a job that memory answered after a lookup of `seconds`.
 
@@ -122,8 +125,8 @@ class Submissions:
         job, picture = secrets.token_hex(16), match.picture
         memory_match = asdict(MemoryMatch(prompt=picture.recipe.prompt, score=match.score, how=match.how))
         contents = {"recipe": dump_recipe(recipe), "match": dump(memory_match), "picture": dump_picture(picture)}
-        common = {"scope": picture.scope, "user": user, "created": str(now()), **contents, **dump_notes(notes)}
-        fields = {**common, "painting": "", "origin": Origin.MEMORY.value, "reason": reason}
+        fields = {**common_fields(picture.scope, now(), options), **contents}
+        fields |= {"painting": "", "origin": Origin.MEMORY.value, "reason": reason}
         request = {
             "job": job_record(job, fields),
             "picture": picture.key,
@@ -172,6 +175,22 @@ class Submissions:
         if scope not in (None, owner):
             return None
         return painting if kind == "painting" else of_job or ""
+
+
+def common_fields(scope: str, created: float, options: JobOptions) -> dict[str, str]:
+    """The fields that the hashes of all new jobs have."""
+    return {
+        "scope": scope,
+        "user": options.get("user", ""),
+        "created": str(created),
+        "receipt": options.get("receipt", ""),
+        **dump_notes(options.get("notes", ())),
+    }
+
+
+def rank_of(created: float, options: JobOptions) -> float:
+    """The rank of a job in the queue; the lowest comes first."""
+    return created - PRIORITY_SECONDS * options.get("priority", 0)
 
 
 def matches(picture: Picture, key: str, scope: str | None) -> bool:
