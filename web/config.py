@@ -8,6 +8,7 @@ from limits import parse_many
 from memo import BadSetup
 from memo.config import read_settings
 
+LONGEST_REROLL = 7 * 24 * 60  # minutes
 KEY_MODES = ("auto", "required", "off")
 
 
@@ -25,7 +26,7 @@ class WebConfig:
     daily: str = "1000"  # pictures per key in 24 hours; "" for no limit
     queue_cap: str = "1000"  # paintings that may wait at once; further ones are refused
     long_requests: str = "30"  # requests of one user that may stream or wait in one web process; "" for no limit
-    reroll_minutes: str = "30"  # for which a repeated request of a client asks for another picture; 0: never
+    reroll_minutes: str = "30"  # minutes during which a client's repeated request asks for another picture; 0: never
     limits: str = ""  # URL of the Redis that counts requests; "" for that of JOBS_REDIS
 
     def __post_init__(self) -> None:
@@ -36,6 +37,8 @@ class WebConfig:
         for name, value in numbers.items():
             if not (value.isascii() and value.isdigit() and len(value) < 10):
                 raise BadSetup(f"WEB_{name}={value}: it must be a whole number")
+        if int(self.reroll_minutes) > LONGEST_REROLL:
+            raise BadSetup(f"WEB_REROLL_MINUTES={self.reroll_minutes}: it must be at most {LONGEST_REROLL}, a week")
         try:
             parse_many(self.rate or "1/second")
         except ValueError as error:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
-from flask import request, url_for
+import flask
+from flask import url_for
 
 from jobs.job import Job, Origin
 from jobs.models import Catalogue
 from jobs.prompt import draw_choices, read_prompt
 from jobs.queue import Queue
 from jobs.serialize import job_to_dict, picture_to_dict
+from jobs.store.submissions import JobOptions
 from jobs.webhooks.deliveries import Webhook
 from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, Unavailable
 from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
@@ -21,13 +23,13 @@ from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
 from .auth import current_user
 from .extensions import catalogue, job_store, memory, queue
 from .limits.rates import charge, check_queue_cap
-from .rerolls import pictures_to_avoid
+from .rerolls import pictures_to_avoid, receipt_of
 from .uploads import resolve_init_image
 
 PROMPTS = ("prompt", "negative_prompt")
 FIELDS = tuple(field.name for field in fields(Recipe) if field.name != "revision")  # the server fills in the revision
 MEMO = "memo"  # the memory policy
-POLICY_HEADER = "X-Memo-Policy"  # sets it, too
+POLICY_HEADER = "X-Memo-Policy"  # the header that sets it
 COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
 HIGHEST_PRIORITY = 10  # the lowest is its negative
 MAX_PICTURES = 8  # of one request
@@ -47,31 +49,46 @@ class PictureRequest:
     scope: str = SHARED  # the memory that is searched and that keeps the new pictures
     webhook: str = ""  # the URL that is notified when a job is final; "" for none
     notes: tuple[str, ...] = ()  # how the picture departs from the request, in words
-    receiver: str = ""  # who gets another picture if they repeat the request; "" if they get the same one again
+    receipt: str = ""  # under which the pictures count as received; "" if they do not
+    is_reroll: bool = False  # whether a picture that was received under this receipt is avoided
+
+    @property
+    def job_options(self) -> JobOptions:
+        """The options of its jobs."""
+        return {"user": self.user, "priority": self.priority, "notes": self.notes, "receipt": self.receipt}
 
 
-def request_pictures(body: Mapping[str, object], count: int = 0, receiver: str = "") -> list[Job]:
+def request_pictures(body: Mapping[str, object], count: int = 0, recipient: str = "") -> list[Job]:
     """One job for each picture, all different: answered from memory if possible, else queued. Raises BadRecipe.
 
-    Dialects that allow more pictures than the native API pass their own `count`. For `receiver` see `parse_request`.
+    Dialects that allow more pictures than the native API pass their own `count`. For `recipient` see `parse_request`.
     """
-    picture_request = parse_request(body, receiver)
+    picture_request = parse_request(body, recipient)
     with all_or_nothing(count or picture_request.count) as jobs:
         add_jobs(picture_request, jobs, count or picture_request.count)
     return jobs
 
 
-def parse_request(body: Mapping[str, object], receiver: str = "") -> PictureRequest:
+def parse_request(body: Mapping[str, object], recipient: str = "") -> PictureRequest:
     """Check a JSON body as a request of the current user; raises BadRecipe.
 
-    The header X-Memo-Policy sets the memory policy of a body that names none. Without either, a repeated request gets
-    `receiver` (see `rerolls.name_receiver`) another picture.
+    The header X-Memo-Policy sets the memory policy of a body that names none. Without either, a request that is
+    repeated gets `recipient` (see `rerolls.name_recipient`) another picture.
     """
     policy = body.get(MEMO)
     if policy is None:
-        policy = request.headers.get(POLICY_HEADER, "").strip() or None
+        policy = policy_header()
     picture_request = read_request({**body, MEMO: policy}, catalogue(), current_user().name)
-    return replace(picture_request, receiver=receiver if policy is None else "")
+    receipt = receipt_of(recipient, picture_request.recipe)
+    return replace(picture_request, receipt=receipt, is_reroll=policy is None)
+
+
+def policy_header() -> str | None:
+    """The memory policy in the header; None if there is none. Raises BadRecipe."""
+    policy = flask.request.headers.get(POLICY_HEADER, "").strip()
+    if policy:
+        check_choice(POLICY_HEADER, policy, POLICIES)
+    return policy or None
 
 
 @contextmanager
@@ -95,13 +112,12 @@ def all_or_nothing(count: int) -> Iterator[list[Job]]:
 
 def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
     """Add `count` jobs to those of the request. Their seeds count up, and each gets a different picture."""
-    start = len(jobs)
+    start, received = len(jobs), pictures_to_avoid(request.receipt) if request.is_reroll else set()
     for number in range(start, start + count):
         seed = request.recipe.seed
         if seed is not None:
             seed = (seed + number) % (LARGEST_SEED + 1)
-        drawn = draw_prompts(request, seed)
-        jobs.append(create_job(drawn, picture_keys(jobs) | pictures_to_avoid(drawn.recipe, request.receiver)))
+        jobs.append(create_job(draw_prompts(request, seed), picture_keys(jobs) | received))
     if request.webhook:
         register_webhooks(jobs[start:], request.webhook)
 
@@ -183,7 +199,7 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
         return joined_job
     if recall.match:
         return job_store().submissions.record_remembered(
-            request.recipe, recall.match, recall.reason, user=request.user, seconds=seconds, notes=request.notes
+            request.recipe, recall.match, recall.reason, seconds=seconds, **request.job_options
         )
     check_queue_cap(queue(), request.user)
     job = queue().submit(
@@ -191,9 +207,7 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
         reason=recall.reason,
         scope=request.scope,
         joinable=request.policy in ("auto", "relaxed", "exact") and not seen,
-        user=request.user,
-        priority=request.priority,
-        notes=request.notes,
+        **request.job_options,
     )
     if job.painting and job.origin == Origin.PAINTED:
         memory().painting_started(job.painting, request.recipe, request.scope)
@@ -205,13 +219,14 @@ def recall_or_join(
 ) -> tuple[Recall, Job | None]:
     """Memory's answer, and the new job if it could join a painting under way whose prompt means the same."""
     recall_options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
-    join_options: dict[str, Any] = {"scope": request.scope, "user": request.user, "priority": request.priority}
-    join_options["notes"] = request.notes
     recall = memory.recall(request.recipe, **recall_options)
     for _ in range(MAX_RECALLS):
         if recall.painting is None:
             break
-        if job := queue.job_store.submissions.join(recall.painting, recall.reason, **join_options):
+        job = queue.job_store.submissions.join(
+            recall.painting, recall.reason, scope=request.scope, **request.job_options
+        )
+        if job:
             return recall, job
         memory.painting_ended(recall.painting)  # it ended a moment ago, so its picture may be remembered by now
         recall = memory.recall(request.recipe, **recall_options)
