@@ -12,6 +12,7 @@ from flask import abort, request
 from jobs.job import Job
 
 from .auth import current_user
+from .picture_requests import policy_header
 from .run_once import NameTaken, run_once
 
 HEADER = "Idempotency-Key"
@@ -48,6 +49,6 @@ def read_key() -> str | None:
 
 
 def fingerprint_of(body: object) -> str:
-    """A hash of method, path and body, 32 hex digits; the order of the body's fields does not matter."""
-    text = json.dumps([request.method, request.path, body], sort_keys=True)
+    """A hash of method, path, policy and body, 32 hex digits; the order of the body's fields does not matter."""
+    text = json.dumps([request.method, request.path, policy_header(), body], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -19,7 +19,7 @@ from web import problems
 from web.access import cancel_job, read_image, seconds_until_done
 from web.extensions import catalogue
 from web.json_body import read_object
-from web.rerolls import name_receiver, record_received
+from web.rerolls import record_received
 from web.uploads import decode_base64, large_body
 
 from . import generation_request
@@ -104,8 +104,9 @@ def create_pictures(a1111_request: A1111Request) -> ResponseReturnValue:
     jobs = wait_for_jobs(a1111_request)
     if failed := next((job for job in jobs if job.state is State.FAILED), None):
         abort(500, failed.error or "the painting failed")
-    record_received(jobs, name_receiver())
-    return pictures_response(a1111_request, [job for job in jobs if job.picture])
+    response = pictures_response(a1111_request, [job for job in jobs if job.picture])
+    record_received(jobs)
+    return response
 
 
 def pictures_response(a1111_request: A1111Request, jobs: Sequence[Job]) -> dict[str, object]:

@@ -23,8 +23,15 @@ from web.auth import current_user
 from web.extensions import job_store
 from web.formats import OutputFormat, convert_preview
 from web.limits.long_requests import hold_thread
-from web.picture_requests import MAX_PICTURES, PictureRequest, add_jobs, all_or_nothing, parse_request
-from web.rerolls import name_receiver
+from web.picture_requests import (
+    MAX_PICTURES,
+    PictureRequest,
+    add_jobs,
+    all_or_nothing,
+    parse_request,
+    policy_header,
+)
+from web.rerolls import name_recipient
 from web.run_once import run_once
 from web.uploads import keep_png
 
@@ -59,7 +66,7 @@ def wait_for_jobs(a1111_request: A1111Request) -> list[Job]:
 def fingerprint_of(a1111_request: A1111Request) -> str:
     """32 hex digits of what is painted: clients may use one name for different requests."""
     init_image = hashlib.blake2b(a1111_request.init_image or b"").hexdigest()
-    text = json.dumps([a1111_request.native, a1111_request.count, init_image], sort_keys=True)
+    text = json.dumps([a1111_request.native, a1111_request.count, init_image, policy_header()], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -101,7 +108,7 @@ def check_request(a1111_request: A1111Request) -> PictureRequest:
     if a1111_request.init_image is not None:
         native["init_image"] = keep_png(a1111_request.init_image)
     try:
-        return parse_request(native, name_receiver())
+        return parse_request(native, name_recipient())
     except BadRecipe as error:
         if a1111_request.hires and error.field in ("width", "height"):
             raise BadRecipe("hr_scale", f"{native['width']}x{native['height']}", error.remedy) from error

@@ -31,7 +31,7 @@ from web.json_body import read_object
 from web.limits.gates import conversion_turn
 from web.links import link_to
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
-from web.rerolls import name_receiver, record_received
+from web.rerolls import name_recipient, record_received
 from web.uploads import keep_upload, large_body
 
 from .generation_request import DIALECT_NAMES, HordeRequest, read_request, warning
@@ -69,7 +69,7 @@ def generate() -> ResponseReturnValue:
         horde_request = read_request(read_object("source_image", "source_mask"), catalogue().models())
         webhook = picture_requests.check_webhook(horde_request.webhook)
         init_image = {"init_image": keep_upload(horde_request.source)} if horde_request.source else {}
-    picture_request = picture_requests.parse_request({**horde_request.native, **init_image}, name_receiver())
+    picture_request = picture_requests.parse_request({**horde_request.native, **init_image}, name_recipient())
     if horde_request.dry_run:
         return {"kudos": 0}
     request_id = str(uuid.uuid4())
@@ -198,12 +198,9 @@ def is_possible(jobs: Sequence[Job]) -> bool:
 def progress_and_pictures(jobs: Sequence[Job], as_url: bool) -> dict[str, Any]:
     """The progress, and a generation for each finished picture."""
     done = [job for job in jobs if job.state is State.DONE]
-    record_received(done, name_receiver())
-    return {
-        **progress(jobs),
-        "generations": [job_to_generation(job, image_value(job, as_url)) for job in done],
-        "shared": False,
-    }
+    generations = [job_to_generation(job, image_value(job, as_url)) for job in done]
+    record_received(done)
+    return {**progress(jobs), "generations": generations, "shared": False}
 
 
 def image_value(job: Job, as_url: bool) -> str:

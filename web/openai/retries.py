@@ -14,26 +14,26 @@ from jobs.job import Job
 from memo import now
 from web.auth import current_user
 from web.extensions import job_store
+from web.picture_requests import policy_header
 from web.run_once import run_once
 
 RETRY_COUNT_HEADER = "X-Stainless-Retry-Count"  # 0 at first
 RECENT_SECONDS = 15 * 60  # for which finished jobs still answer a further attempt
 
 
-def run_unless_repeated(body: object, create: Callable[[], list[Job]]) -> list[Job]:
+def run_unless_repeated(body: object, recipient: str, create: Callable[[], list[Job]]) -> list[Job]:
     """The jobs that `create` makes, or those that an earlier attempt at the same request made.
 
-    `body` is the request's JSON. Aborts with 409 while the same request is being processed elsewhere.
-    Raises Unavailable.
+    `body` is the request's JSON; for `recipient` see `rerolls.name_recipient`. Aborts with 409 while the same request
+    is being processed elsewhere. Raises Unavailable.
     """
-    jobs, _ = run_once(name_of(body), create, reuse=find_reusable_jobs)
+    jobs, _ = run_once(name_of(body, recipient), create, reuse=find_reusable_jobs)
     return jobs
 
 
-def name_of(body: object) -> str:
+def name_of(body: object, recipient: str) -> str:
     """A name that all attempts at one request share, and no other request has."""
-    user = current_user()
-    text = json.dumps([user.scope, user.name, request.path, body], sort_keys=True)
+    text = json.dumps([current_user().scope, recipient, request.path, policy_header(), body], sort_keys=True)
     return "retries:" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

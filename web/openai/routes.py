@@ -29,7 +29,7 @@ from web.limits.long_requests import event_stream, hold_thread
 from web.links import link_to
 from web.picture_requests import request_pictures
 from web.problems import ERROR_FORMATS, RETRY_SECONDS
-from web.rerolls import name_receiver, record_received, record_streamed
+from web.rerolls import name_recipient, record_received
 from web.uploads import keep_upload, large_body
 
 from .edit_form import read_form
@@ -114,21 +114,21 @@ def model_object(model: Model) -> dict[str, Any]:
 def respond(images_request: ImagesRequest, event_prefix: str) -> ResponseReturnValue:
     """The pictures of a request: all in one response, or as events whose names start with `event_prefix`."""
     hold_thread()
+    recipient = name_recipient(images_request.user)
     jobs = run_unless_repeated(
-        [images_request.body, images_request.count, images_request.user], lambda: create_jobs(images_request)
+        [images_request.body, images_request.count], recipient, lambda: create_jobs(images_request, recipient)
     )
     if images_request.stream:
-        record_streamed(jobs, name_receiver(images_request.user))
         return event_stream(events(images_request, jobs, event_prefix), memo_headers(jobs))
     return wait_for_pictures(images_request, jobs)
 
 
-def create_jobs(images_request: ImagesRequest) -> list[Job]:
+def create_jobs(images_request: ImagesRequest, recipient: str) -> list[Job]:
     """One job for each picture, all different."""
     body = images_request.body
     if images_request.user and not current_user().name:  # a user with a key is known by the name of the key
         body = {**body, "user": images_request.user}
-    return request_pictures(body, images_request.count, name_receiver(images_request.user))
+    return request_pictures(body, images_request.count, recipient)
 
 
 def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> ResponseReturnValue:
@@ -138,7 +138,6 @@ def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> Res
     for job in jobs:
         if job.state is not State.DONE:
             return job_error(job)
-    record_received(jobs, name_receiver(images_request.user))
     document = {
         "created": int(time.time()),
         "data": [image_object(job, images_request) for job in jobs],
@@ -152,6 +151,7 @@ def wait_for_pictures(images_request: ImagesRequest, jobs: Sequence[Job]) -> Res
             "pictures": [memo_object(job) for job in jobs],
         },
     }
+    record_received(jobs)
     return Response(json.dumps(document), mimetype="application/json", headers=memo_headers(jobs))
 
 
@@ -242,6 +242,7 @@ def events(images_request: ImagesRequest, jobs: Sequence[Job], event_prefix: str
                 yield event("error", error_object(*JOB_ERRORS[job.state], describe_failure(job)))
                 return
             yield event(f"{event_prefix}.completed", completed_image(job, images_request, number))
+            record_received([job])
     except MemoError as error:
         yield event("error", error_object(503, "unavailable", str(error)))
 
