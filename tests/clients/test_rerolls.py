@@ -1,6 +1,7 @@
 """Repeated requests of unmodified clients: a user who received the picture gets another one."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 import webuiapi
 
 from jobs import events
+from memo import Unavailable
 from tests.real import free_port, serving, wait_for
 from web.main import open_server
 
@@ -76,7 +78,7 @@ def test_three_times_the_same_request_gives_three_pictures(ai, memory_knows, wor
 
 
 @pytest.mark.parametrize("ask", [ask_a1111, ask_horde])
-def test_so_it_does_in_the_other_dialects(url, memory_knows, working, ask):
+def test_a_repetition_gives_another_picture_in_the_other_dialects(url, memory_knows, working, ask):
     assert len({ask(url, memory_knows) for _ in range(3)}) == 3
 
 
@@ -85,7 +87,7 @@ def test_a_policy_in_the_header_gives_the_same_picture_again(url, memory_knows, 
     assert len({ask(url, memory_knows, {"X-Memo-Policy": "auto"}) for _ in range(3)}) == 1
 
 
-def test_so_do_a_policy_in_the_body_and_the_header_with_openai(ai, memory_knows, working):
+def test_openai_takes_the_policy_from_the_body_or_the_header(ai, memory_knows, working):
     first = ask_openai(ai, memory_knows)
     assert ask_openai(ai, memory_knows, extra_body={"memo": {"policy": "auto"}}) == first
     assert ask_openai(ai, memory_knows, extra_headers={"X-Memo-Policy": "auto"}) == first
@@ -122,6 +124,51 @@ def test_after_a_while_a_repetition_gets_the_remembered_picture(ai, job_store, m
     for member in job_store.connection.redis.zrange(name, 0, -1):
         job_store.connection.redis.zincrby(name, -30 * 60, member)
     assert ask_openai(ai, memory_knows) == first
+
+
+def test_a_picture_that_was_joined_by_meaning_counts_for_the_words_of_the_request(
+    ai, queue, painter, memory_knows, working
+):
+    painter.go_on.clear()
+    other = {"prompt": "a red fox in snow", "size": "64x64"}
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ai.images.generate, **FOX, extra_headers={"User-Agent": "somebody else"})
+        wait_for(lambda: queue.job_store.jobs.recent(1))
+        second = pool.submit(ai.images.generate, **other)
+        wait_for(lambda: len(queue.job_store.jobs.recent(2)) == 2)
+        painter.go_on.set()
+        keys = {answer.result().memo["pictures"][0]["key"] for answer in (first, second)}
+    assert len(keys) == 1
+    memory_knows(*keys)
+    assert ai.images.generate(**other).memo["pictures"][0]["key"] not in keys
+
+
+def test_two_users_of_one_program_are_told_apart(ai, memory_knows, working):
+    first = ask_openai(ai, memory_knows, user="ann")
+    assert ask_openai(ai, memory_knows, user="bob") == first
+    assert ask_openai(ai, memory_knows, user="ann") != first
+
+
+def test_a_picture_whose_answer_failed_is_sent_again(ai, memory_knows, working, monkeypatch):
+    def fail(key):
+        monkeypatch.undo()
+        raise Unavailable("the store does not answer")
+
+    monkeypatch.setattr("web.openai.routes.read_image", fail)
+    with pytest.raises(openai.InternalServerError):
+        ai.images.generate(**FOX, response_format="b64_json")
+    first = ask_openai(ai, memory_knows)
+    assert ask_openai(ai, memory_knows) != first
+
+
+def test_a_policy_in_the_header_is_part_of_the_request(url, memory_knows, working):
+    task = {**A1111_FOX, "force_task_id": "mine"}
+    with httpx.Client(base_url=f"{url}/sdapi/v1", timeout=30) as http:
+        first, same, other = (
+            http.post("txt2img", json=task, headers=headers).json()["images"]
+            for headers in ({}, {}, {"X-Memo-Policy": "refresh"})
+        )
+    assert first == same != other
 
 
 def test_the_setting_switches_it_off(app, ai, memory_knows, working):
