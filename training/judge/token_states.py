@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from disk.durable_files import move_durably
 from memo.judge.labelled_pairs import Pair
 from memo.judge.learned import network_inputs
 from memo.minilm import DIMENSION, minilm_folder
@@ -87,5 +88,7 @@ def open_token_states(path: Path, texts: Sequence[str], reader: TokenStateReader
                 states.tofile(file)
                 spans[text] = (size, size + len(states))
                 size += len(states)
-    torch.save(spans, index)
+    if new:
+        torch.save(spans, new_index := index.with_suffix(".new"))
+        move_durably(new_index, index)
     return TokenStateStore(np.memmap(path, np.float16, "r", shape=(size, len(LAYERS), DIMENSION)), spans)
