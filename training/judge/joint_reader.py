@@ -44,7 +44,8 @@ class JointReader(nn.Module):
         texts = [(text_states[rows], text_real[rows]) for rows in (a, b)]
         sides = []
         for row, (text, other) in enumerate((texts, texts[::-1])):
-            matches = self.match_tokens(text, other)
+            with torch.autocast("cpu", enabled=False):  # 16 bits are too coarse for similarities
+                matches = self.match_tokens(text, other)
             tokens = text[0][:, :, self.joined] + self.side[row] + self.told(matches)
             sides.append(self.select_tokens(tokens, text[1], matches))
         states = self.drop(torch.cat([tokens for tokens, _ in sides], 1))
