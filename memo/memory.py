@@ -15,12 +15,12 @@ from memo.store import CheckedStore, Store
 
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
+from .image_files.thumbnail import thumbnail_object_name, write_thumbnail
 from .index import Index, IndexedPicture, Labels, PendingPaintings, SearchResult, to_indexed_picture
 from .init_image import init_image_name, init_image_object_name
 from .picture import SHARED, Picture, key_in, read_png, scope_of
 from .points import Neighbour
 from .recipe import Recipe, check_choice
-from .thumbnail import thumbnail_object_name, write_thumbnail
 
 log = logging.getLogger(__name__)
 
