@@ -289,10 +289,12 @@ def in_scope(scope: str, model: str) -> Conditions:
 
 
 def to_payload(picture: Picture) -> dict[str, Any]:
-    """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters."""
-    recipe = picture.recipe
-    keys = {"wish_key": recipe.wish.key, "settings_key": settings_key(recipe, picture.scope)}
-    return {**asdict(recipe), **record(picture), **keys}
+    """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters.
+
+    These keys leave out an initial picture that memory chose, so that the picture answers those who asked for none.
+    """
+    keys = {"wish_key": picture.wish.key, "settings_key": settings_key(picture.wish, picture.scope)}
+    return {**asdict(picture.recipe), **record(picture), **keys}
 
 
 def to_picture(payload: Any) -> Picture:

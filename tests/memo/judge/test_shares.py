@@ -16,7 +16,7 @@ OPSET = 17
 
 
 def network(*outputs: str) -> onnxruntime.InferenceSession:
-    """A network whose logit is the number of tokens of the remembered prompt, minus 8; its share is that, and less."""
+    """A network whose logit is the number of tokens of the remembered prompt, minus 8."""
     nodes = [
         helper.make_node("Gather", ["real", "a"], ["tokens"]),
         helper.make_node("Cast", ["tokens"], ["counted"], to=TensorProto.FLOAT),
