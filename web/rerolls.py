@@ -88,7 +88,7 @@ def forget(received: ReceivedPictures, jobs: Sequence[Job], receiver: str) -> No
 
 def wishes_of(jobs: Sequence[Job]) -> set[str]:
     """The keys of the wishes that these jobs answer."""
-    return {job.recipe.wish.key for job in jobs}
+    return {job.wish.key for job in jobs}
 
 
 def keys_of(jobs: Sequence[Job]) -> set[str]:
