@@ -14,7 +14,7 @@ from memo.judge.feedback import Label
 
 from .embed import Vectors
 from .errors import OtherEmbedder, Unavailable
-from .picture import Picture, from_record, record
+from .picture import NearStart, Picture, as_requested, from_record, record
 from .points import (
     PAGE,
     REINDEX,
@@ -219,11 +219,10 @@ class PendingPaintings(Points):
     A point that outlives its painting does no harm: it is removed when it is next found.
     """
 
-    def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector) -> None:
-        """Insert the point of a painting."""
-        self.upsert(
-            (painting, vector, {**asdict(recipe), "scope": scope, "settings_key": settings_key(recipe, scope)})
-        )
+    def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector, near: NearStart | None = None) -> None:
+        """Insert the point of a painting, to be found by what was asked for."""
+        key = settings_key(as_requested(recipe, near), scope)
+        self.upsert((painting, vector, {**asdict(recipe), "scope": scope, "settings_key": key}))
 
 
 class Labels(Points):

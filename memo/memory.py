@@ -19,7 +19,7 @@ from .image_files.thumbnail import thumbnail_object_name, write_thumbnail
 from .index import Index, IndexedPicture, Labels, PendingPaintings, SearchResult, to_indexed_picture
 from .init_image import init_image_name, init_image_object_name
 from .near import Start, find_start, may_be_started_from
-from .picture import SHARED, Picture, key_in, read_png, scope_of
+from .picture import SHARED, NearStart, Picture, key_in, read_png, scope_of
 from .points import Neighbour
 from .recipe import Recipe, check_choice
 
@@ -227,13 +227,18 @@ class Memory:
             return None
         return Recall(Match(indexed.picture, point.cosine, "same meaning"), verdict.reason)
 
-    def painting_started(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
-        """Let other requests join a painting; if the index is down, they cannot join it by meaning."""
+    def painting_started(
+        self, painting: str, recipe: Recipe, scope: str = SHARED, near: NearStart | None = None
+    ) -> None:
+        """Let other requests join a painting; if the index is down, they cannot join it by meaning.
+
+        With a near start, those may join who did not ask for its initial picture.
+        """
         if self.pending is None:
             return
         try:
             [vector] = self.embedder([recipe.prompt], scope)
-            self.pending.add(painting, recipe, scope, vector)
+            self.pending.add(painting, recipe, scope, vector, near)
         except Unavailable as error:
             log.warning("painting %s cannot be joined by meaning: %s", painting, error)
 
