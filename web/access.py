@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from flask import abort
 
 from jobs.job import Job, Origin
+from jobs.store.statistics import share_saved
 from memo import Forgotten, Picture
 from memo.picture import without_scope
 
@@ -60,10 +61,12 @@ def read_preview(job: Job) -> bytes | None:
 
 
 def savings(job: Job) -> tuple[float, float]:
-    """Seconds and joules that an answer from memory saved, as far as they are known; zeros for other jobs."""
-    return (
-        job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
-    )
+    """Seconds and joules that memory saved, as far as they are known: by its answer, or by a similar picture."""
+    if not job.picture or job.origin not in (Origin.MEMORY, Origin.NEAR):
+        return 0.0, 0.0
+    share = 1.0 if job.origin is Origin.MEMORY else share_saved(job.picture)
+    seconds, joules = job_store().statistics.mean_cost(job.picture)
+    return share * seconds, share * joules
 
 
 def seconds_until_done(jobs: Sequence[Job]) -> float:
