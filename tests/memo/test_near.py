@@ -6,26 +6,13 @@ import pytest
 
 from memo import Unavailable
 from memo.index import to_payload
-from memo.judge.rules_judge import RulesJudge
 from memo.memory import NO_SHARES, object_name
 from memo.near import STRENGTH_BY_SHARE, Start, steps_taken, strength_for, strength_of
 from memo.picture import NearStart
+from tests.real import SharingJudge
 
 BLUE = "a blue fox in the snow"
-ENOUGH = 2.4  # a share
-
-
-class SharingJudge(RulesJudge):
-    """Decides by rules, and tells the same share of all prompts but those in `shares_of`."""
-
-    can_tell_shares = True
-
-    def __init__(self, share=ENOUGH, **shares_of):
-        self.share, self.shares_of, self.questions = share, shares_of, []
-
-    def shares(self, wanted, remembered, scope):
-        self.questions.append((wanted, tuple(remembered)))
-        return [self.shares_of.get(prompt, self.share) for prompt in remembered]
+ENOUGH = 2.4  # a share: the default of SharingJudge
 
 
 @pytest.fixture
