@@ -160,7 +160,7 @@ class Memory:
         """The miss with a picture to start from, or with the reason why there is none."""
         allowed = {prompt: list(filter(may_be_started_from, points)) for prompt, points in prompts.items()}
         candidates = take({prompt: points for prompt, points in allowed.items() if points}, CANDIDATES)
-        if recipe.init_image or not candidates:
+        if not candidates:
             return miss
         if (judge := find_shares_judge(self.judge)) is None:
             return replace(miss, reason=f"{miss.reason}; {NO_SHARES}")
