@@ -106,7 +106,7 @@ class Memory:
         except Unavailable as error:
             log.warning("recall without memory: %s", error)
             return Recall(None, "memory does not answer at the moment")
-        if seen and recall == Recall(None, recall.reason):
+        if seen and not (recall.match or recall.painting or recall.start):
             return Recall(None, "every remembered picture that fits was shown already")
         return recall
 

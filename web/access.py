@@ -87,8 +87,9 @@ def seconds_at_this_pace(job: Job) -> float:
 
 
 def mean_seconds(job: Job, default: float) -> float:
-    """The mean seconds of paintings like this job's; the default if none was counted yet."""
-    return job_store().statistics.mean_cost(Picture(recipe=job.recipe, created=0.0, seconds=default))[0]
+    """The mean seconds of paintings like this job's, for the steps that it takes; the default if none was counted."""
+    picture = Picture(recipe=job.recipe, created=0.0, seconds=default, near=job.near)
+    return (1 - share_saved(picture)) * job_store().statistics.mean_cost(picture)[0]
 
 
 def find_picture(key: str) -> Picture:
