@@ -97,9 +97,13 @@ def test_a_picture_that_was_marked_wrong_for_anything_is_not_started_from(sharin
 
 
 def test_a_picture_whose_bytes_are_gone_is_not_started_from(sharing, remember, recipe, blue):
-    picture, other = remember(recipe, seed=1), remember(recipe, seed=2)
-    sharing.store.delete(object_name(picture.key))
+    lost, other = remember(recipe), remember(replace(recipe, prompt="a white fox in snow"))
+    sharing.judge = SharingJudge(2.0, **{recipe.prompt: 2.9})
+    assert sharing.recall(blue, policy="near").start.picture == lost
+    sharing.store.delete(object_name(lost.key))
     assert sharing.recall(blue, policy="near").start.picture == other
+    sharing.store.delete(object_name(other.key))
+    assert sharing.recall(blue, policy="near").start is None
 
 
 def test_a_picture_of_another_scope_or_with_other_settings_is_not_started_from(sharing, remember, recipe, blue):
