@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from memo import SHARED, Picture, Recipe
-from memo.picture import key_in
+from memo.picture import NearStart, as_requested, key_in
 
 
 class State(StrEnum):
@@ -27,6 +27,7 @@ class Origin(StrEnum):
 
     PAINTED = "painted"
     MEMORY = "memory"
+    NEAR = "near"  # painted from a remembered picture of a similar prompt
     JOINED = "joined"  # painted for another job, too
 
 
@@ -61,12 +62,18 @@ class Job:
     notes: tuple[str, ...] = ()  # how the picture departs from the request, in words
     picture: Picture | None = None
     match: MemoryMatch | None = None
+    near: NearStart | None = None  # if memory chose the picture that the painting starts from
     user: str = ""  # the name of the user; "" if it is unknown
     scope: str = SHARED  # the memory that it belongs to; users of other scopes never see it
     random_seed: bool = False  # whether the server drew the seed, because the user gave none
     always_paint: bool = False  # the user wanted a new painting, whatever was remembered or under way
     receipt: str = ""  # under which its picture counts as received, see jobs/store/received.py; "" if it never does
     waiters: int = 1  # jobs that wait for the same painting, this one included
+
+    @property
+    def wish(self) -> Recipe:
+        """What was asked for: the recipe without its seed, and without an initial picture that memory chose."""
+        return as_requested(self.recipe, self.near).wish
 
     @property
     def key(self) -> str:
@@ -87,6 +94,7 @@ class Claim:
     rank: float = 0.0  # orders the paintings of this user: the lowest goes first
     fault: str = ""  # why an earlier attempt failed, if its worker could report it
     suspect: bool = False  # a worker died while painting it, perhaps because of it: it is painted alone
+    near: NearStart | None = None  # for the picture's record
 
     @property
     def key(self) -> str:

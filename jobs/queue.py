@@ -42,7 +42,7 @@ class Queue:
         A worker that was not notified finds the painting by itself a little later.
         """
         job = self.job_store.submissions.open_job(recipe, **options)
-        if job.origin is Origin.PAINTED:
+        if job.origin is not Origin.JOINED:
             try:
                 notify_worker(self.celery, recipe.model)
             except Unavailable as error:

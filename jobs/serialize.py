@@ -8,12 +8,18 @@ import uuid
 from dataclasses import asdict
 from typing import Any
 
-from memo import Picture, to_text
+from memo import Picture, Recipe, to_text
+from memo.picture import NearStart
 
 from .job import Job, MemoryMatch, Origin, State
 
 HORDE_STATES = {State.DONE: "ok", State.FAILED: "faulted", State.CANCELLED: "cancelled"}
-ORIGINS = {Origin.MEMORY: "from memory", Origin.JOINED: "painted for several requests", Origin.PAINTED: "painted"}
+ORIGINS = {
+    Origin.MEMORY: "from memory",
+    Origin.JOINED: "painted for several requests",
+    Origin.NEAR: "painted from a similar picture",
+    Origin.PAINTED: "painted",
+}
 JOB_FIELDS = (
     *("id", "state", "origin", "reason", "step", "position", "seconds_left", "message", "error"),
     *("created", "started", "finished"),
@@ -22,7 +28,7 @@ PICTURE_FIELDS = ("key", "created", "seconds", "device", "joules", "metered")
 
 
 def job_to_dict(job: Job) -> dict[str, Any]:
-    """The job with its recipe, match and picture; the latter two are None while there are none."""
+    """The job with its recipe, match, near start and picture; each of the latter is None while there is none."""
     return {
         **{name: getattr(job, name) for name in JOB_FIELDS},
         "prompt": job.recipe.prompt,
@@ -30,6 +36,7 @@ def job_to_dict(job: Job) -> dict[str, Any]:
         "steps": job.recipe.steps,
         "notes": list(job.notes),
         "match": match_to_dict(job.match) if job.match else None,
+        "near": near_to_dict(job.recipe, job.near),
         "picture": picture_to_dict(job.picture) if job.picture else None,
     }
 
@@ -39,10 +46,16 @@ def match_to_dict(match: MemoryMatch) -> dict[str, Any]:
     return {"score": round(match.score, 4), "remembered_prompt": match.prompt, "how": match.how}
 
 
+def near_to_dict(recipe: Recipe, near: NearStart | None) -> dict[str, Any] | None:
+    """The picture from which a similar one was painted, their share (0 to 3), and what that saves; None for none."""
+    return {**asdict(near), "strength": recipe.strength} if near else None
+
+
 def picture_to_dict(picture: Picture) -> dict[str, Any]:
     """The picture with its whole recipe."""
     fields = {name: getattr(picture, name) for name in PICTURE_FIELDS}
-    return {**fields, **asdict(picture.recipe), "recipe_text": to_text(picture.recipe)}
+    near = near_to_dict(picture.recipe, picture.near)
+    return {**fields, **asdict(picture.recipe), "near": near, "recipe_text": to_text(picture.recipe)}
 
 
 def job_to_generation(job: Job, img: str) -> dict[str, Any]:

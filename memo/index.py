@@ -14,7 +14,7 @@ from memo.judge.feedback import Label
 
 from .embed import Vectors
 from .errors import OtherEmbedder, Unavailable
-from .picture import Picture, from_record, record
+from .picture import NearStart, Picture, as_requested, from_record, record
 from .points import (
     PAGE,
     REINDEX,
@@ -219,11 +219,10 @@ class PendingPaintings(Points):
     A point that outlives its painting does no harm: it is removed when it is next found.
     """
 
-    def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector) -> None:
-        """Insert the point of a painting."""
-        self.upsert(
-            (painting, vector, {**asdict(recipe), "scope": scope, "settings_key": settings_key(recipe, scope)})
-        )
+    def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector, near: NearStart | None = None) -> None:
+        """Insert the point of a painting, to be found by what was asked for."""
+        key = settings_key(as_requested(recipe, near), scope)
+        self.upsert((painting, vector, {**asdict(recipe), "scope": scope, "settings_key": key}))
 
 
 class Labels(Points):
@@ -289,10 +288,12 @@ def in_scope(scope: str, model: str) -> Conditions:
 
 
 def to_payload(picture: Picture) -> dict[str, Any]:
-    """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters."""
-    recipe = picture.recipe
-    keys = {"wish_key": recipe.wish.key, "settings_key": settings_key(recipe, picture.scope)}
-    return {**asdict(recipe), **record(picture), **keys}
+    """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters.
+
+    These keys leave out an initial picture that memory chose, so that the picture answers those who asked for none.
+    """
+    keys = {"wish_key": picture.wish.key, "settings_key": settings_key(picture.wish, picture.scope)}
+    return {**asdict(picture.recipe), **record(picture), **keys}
 
 
 def to_picture(payload: Any) -> Picture:

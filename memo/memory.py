@@ -8,28 +8,30 @@ from itertools import islice
 from typing import Any
 
 from memo.judge.feedback import Label, doubt_factor
-from memo.judge.port import Judge, Verdict
+from memo.judge.port import Judge, Verdict, find_shares_judge
 from memo.judge.relaxed import strip_harmless_extras
 from memo.judge.words import same_words
 from memo.store import CheckedStore, Store
 
 from .embed import Embedder, Vectors
 from .errors import BadKey, Forgotten, Unavailable
+from .image_files.thumbnail import thumbnail_object_name, write_thumbnail
 from .index import Index, IndexedPicture, Labels, PendingPaintings, SearchResult, to_indexed_picture
 from .init_image import init_image_name, init_image_object_name
-from .picture import SHARED, Picture, key_in, read_png, scope_of
+from .near import Start, find_start, may_be_started_from
+from .picture import SHARED, NearStart, Picture, key_in, read_png, scope_of
 from .points import Neighbour
 from .recipe import Recipe, check_choice
-from .thumbnail import thumbnail_object_name, write_thumbnail
 
 log = logging.getLogger(__name__)
 
-POLICIES = ("auto", "relaxed", "exact", "off", "refresh")
+POLICIES = ("auto", "relaxed", "near", "exact", "off", "refresh")
 CANDIDATES = 5  # the judge decides on this many of the nearest prompts
 MIN_COSINE = 0.5  # prompts below it are not judged: of 1,759 true pairs none was below 0.57
 MIN_SEARCH_COSINE = 0.28  # pictures below it are of no use in a search for a word or two
 NEAREST = 20  # points read to find the candidates: many may share one prompt
 MAX_SURPLUS = 100  # pictures that only the index knows; if there are more, MEMO_STORE probably names the wrong store
+NO_SHARES = "it starts from no picture, because the judge cannot tell how much of a picture two prompts share"
 LINK_SECONDS = 3600  # how long a link into the store works
 
 
@@ -44,11 +46,15 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Memory's answer: a picture, or a painting under way to join, or neither; and the reason as a sentence."""
+    """Memory's answer: a picture, or a painting under way to join, or neither; and the reason as a sentence.
+
+    With neither, under the policy "near", there may be a picture to start from.
+    """
 
     match: Match | None
     reason: str
     painting: str | None = None
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class Memory:
         except Unavailable as error:
             log.warning("recall without memory: %s", error)
             return Recall(None, "memory does not answer at the moment")
-        if seen and not recall.match and not recall.painting:
+        if seen and not (recall.match or recall.painting or recall.start):
             return Recall(None, "every remembered picture that fits was shown already")
         return recall
 
@@ -147,7 +153,25 @@ class Memory:
         if policy == "relaxed":
             richer = self.find_richer(recipe, painted, self.use_picture)
             richer = richer or self.find_richer(recipe, pending, use_painting)
-        return richer or from_pictures or from_paintings or Recall(None, "nothing like it is remembered")
+        recall = richer or from_pictures or from_paintings or Recall(None, "nothing like it is remembered")
+        return self.add_start(recall, recipe, painted) if policy == "near" and not recall.match else recall
+
+    def add_start(self, miss: Recall, recipe: Recipe, prompts: Prompts) -> Recall:
+        """The miss with a picture to start from, or with the reason why there is none."""
+        allowed = {prompt: list(filter(may_be_started_from, points)) for prompt, points in prompts.items()}
+        candidates = take({prompt: points for prompt, points in allowed.items() if points}, CANDIDATES)
+        if not candidates:
+            return miss
+        if (judge := find_shares_judge(self.judge)) is None:
+            return replace(miss, reason=f"{miss.reason}; {NO_SHARES}")
+        try:
+            shares = judge.shares(recipe.prompt, list(candidates), scope_of_points(candidates))
+        except Unavailable as error:
+            log.warning("recall without a start: %s", error)
+            return miss
+        start = find_start(recipe, candidates, shares, self.check_bytes)
+        end = start.describe(recipe.steps) if start else "no remembered picture is similar enough to start from"
+        return replace(miss, reason=f"{miss.reason}; {end}", start=start)
 
     def find_richer(self, recipe: Recipe, prompts: Prompts, use: UsePoint) -> Recall | None:
         """The first point whose prompt covers everything in the new one and adds only harmless detail."""
@@ -203,13 +227,18 @@ class Memory:
             return None
         return Recall(Match(indexed.picture, point.cosine, "same meaning"), verdict.reason)
 
-    def painting_started(self, painting: str, recipe: Recipe, scope: str = SHARED) -> None:
-        """Let other requests join a painting; if the index is down, they cannot join it by meaning."""
+    def painting_started(
+        self, painting: str, recipe: Recipe, scope: str = SHARED, near: NearStart | None = None
+    ) -> None:
+        """Let other requests join a painting; if the index is down, they cannot join it by meaning.
+
+        With a near start, those may join who did not ask for its initial picture.
+        """
         if self.pending is None:
             return
         try:
             [vector] = self.embedder([recipe.prompt], scope)
-            self.pending.add(painting, recipe, scope, vector)
+            self.pending.add(painting, recipe, scope, vector, near)
         except Unavailable as error:
             log.warning("painting %s cannot be joined by meaning: %s", painting, error)
 

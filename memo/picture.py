@@ -6,7 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import takewhile
 from typing import Any
 
@@ -27,9 +27,20 @@ RECORD_TYPES: dict[str, tuple[type, ...]] = {  # the types that each field of a 
     **dict.fromkeys(("scope", "device"), (str,)),
     "metered": (bool,),
     "notes": (list, tuple),
+    "near": (dict,),
 }
+NEAR_TYPES: dict[str, tuple[type, ...]] = {"picture": (str,), "share": (int, float), "steps_saved": (int,)}
 PARAMETERS_CHUNK = "parameters"  # what AUTOMATIC1111's "PNG Info" reads
 A1111_SAMPLERS = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearStart:
+    """Why a picture starts from another one although nobody asked for it: memory knew a similar prompt's picture."""
+
+    picture: str  # the key of the picture that it starts from
+    share: float  # how much of that picture the two prompts share, 0 to 3
+    steps_saved: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +55,22 @@ class Picture:
     joules: float = 0.0  # its share of the energy of its steps; 0 if unknown
     metered: bool = False  # whether the device measured the joules; otherwise they are estimated
     notes: tuple[str, ...] = ()  # what the picture leaves out of the prompt, in words
+    near: NearStart | None = None  # if memory chose the initial picture
+
+    @property
+    def wish(self) -> Recipe:
+        """What was asked for: the recipe without its seed, and without an initial picture that memory chose."""
+        return as_requested(self.recipe, self.near).wish
 
     @property
     def key(self) -> str:
         """The key of the picture, its only name."""
         return key_in(self.scope, self.recipe)
+
+
+def as_requested(recipe: Recipe, near: NearStart | None) -> Recipe:
+    """The recipe without an initial picture that memory chose, and so with the default strength."""
+    return replace(recipe, init_image="") if near else recipe
 
 
 def key_in(scope: str, recipe: Recipe) -> str:
@@ -125,15 +147,22 @@ def read_record(text: str | bytes) -> dict[str, object]:
         raise BadKey(f"the record of this picture is damaged: {error}") from error
     if not isinstance(values, dict):
         raise BadKey("the record of this picture is damaged: it is not a JSON object")
-    for name, kinds in RECORD_TYPES.items():
-        if name in values and not isinstance(values[name], kinds):
-            raise BadKey(f"the record of this picture is damaged: its {name} is {shorten(values[name])}")
+    check_types(values, RECORD_TYPES)
+    if "near" in values:
+        check_types({**dict.fromkeys(NEAR_TYPES), **values["near"]}, NEAR_TYPES)
     return values
 
 
+def check_types(values: Mapping[str, object], types: Mapping[str, tuple[type, ...]]) -> None:
+    """Raise BadKey for a value of another type than those of its name."""
+    for name, kinds in types.items():
+        if name in values and not isinstance(values[name], kinds):
+            raise BadKey(f"the record of this picture is damaged: its {name} is {shorten(values[name])}")
+
+
 def record(picture: Picture) -> dict[str, object]:
-    """The record of a picture, JSON-able: all its fields except the recipe, and without empty notes."""
-    return {name: value for name, value in asdict(picture).items() if name != "recipe" and value != ()}
+    """The record of a picture, JSON-able: all its fields except the recipe, and without those that are empty."""
+    return {name: value for name, value in asdict(picture).items() if name != "recipe" and value not in ((), None)}
 
 
 def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
@@ -145,7 +174,13 @@ def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
     required = {"created": 0.0, "seconds": 0.0}
     recorded: dict[str, Any] = required | {name: value for name, value in values.items() if name in known}
     recorded["notes"] = tuple(map(str, recorded.get("notes", ())))  # a list in JSON
+    recorded["near"] = read_near(recorded.get("near"))
     return Picture(recipe=recipe, **recorded)
+
+
+def read_near(values: Mapping[str, Any] | None) -> NearStart | None:
+    """The near start with these values; unknown ones are ignored. None for none."""
+    return NearStart(**{name: values[name] for name in NEAR_TYPES}) if values else None
 
 
 def parameters(recipe: Recipe) -> str:

@@ -21,12 +21,12 @@ from index_server import CannotStart
 from index_server.app import collections_of, create_app
 from memo import BadKey, BadSetup, Forgotten, MemoConfig, Picture, read_png
 from memo.embed import Embedder, open_embedder
+from memo.image_files.thumbnail import THUMBNAILS
 from memo.index import ForeignCollection, Index, Labels, PendingPaintings, open_index, open_sibling
 from memo.init_image import INIT_IMAGES
 from memo.judge.feedback import Label
 from memo.memory import object_name
 from memo.store import Store, is_whole, open_store
-from memo.thumbnail import THUMBNAILS
 
 from .up import LOOPBACK, DataFolderLock, prepare_text_model
 

@@ -111,7 +111,9 @@ def knob_option(knob: Knob) -> click.Option:
     if knob.default is None:
         return click.Option([knob.option], type=KnobType(knob), required=True, help=knob.help)
     default = knob.format(knob.default)
-    return click.Option([knob.option], type=KnobType(knob), default=default, show_default=bool(default), help=knob.help)
+    return click.Option(
+        [knob.option], type=KnobType(knob), default=default, show_default=bool(default), help=knob.help
+    )
 
 
 def json_value(name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from werkzeug.serving import make_server
 
 from jobs.job import Job
 from jobs.queue import Queue
-from memo import Picture, Recipe, now, write_png
+from memo import SHARED, Picture, Recipe, now, write_png
+from memo.judge.rules_judge import RulesJudge
 from memoaized.child_processes import ChildProcess
 from memoaized.redis_server import RedisPlan, find_redis, plan_redis
 from memoaized.up import free_port
@@ -133,6 +134,20 @@ def two_colours(recipe: Recipe) -> Image.Image:
     picture = Image.new("RGB", (recipe.width, recipe.height), f"#{recipe.key[:6]}")
     picture.paste("white" if recipe.key[0] < "8" else "black", (0, 0, 8, 8))
     return picture
+
+
+class SharingJudge(RulesJudge):
+    """Decides by rules, and tells the same share of all prompts but those in `shares_of`."""
+
+    can_tell_shares = True
+
+    def __init__(self, share: float = 2.4, **shares_of: float) -> None:
+        self.share, self.shares_of = share, shares_of
+        self.questions: list[tuple[str, tuple[str, ...]]] = []
+
+    def shares(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[float]:
+        self.questions.append((wanted, tuple(remembered)))
+        return [self.shares_of.get(prompt, self.share) for prompt in remembered]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:

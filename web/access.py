@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from flask import abort
 
 from jobs.job import Job, Origin
+from jobs.store.statistics import share_saved
 from memo import Forgotten, Picture
 from memo.picture import without_scope
 
@@ -60,10 +61,12 @@ def read_preview(job: Job) -> bytes | None:
 
 
 def savings(job: Job) -> tuple[float, float]:
-    """Seconds and joules that an answer from memory saved, as far as they are known; zeros for other jobs."""
-    return (
-        job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else (0.0, 0.0)
-    )
+    """Seconds and joules that memory saved, as far as they are known: by its answer, or by a similar picture."""
+    if not job.picture or job.origin not in (Origin.MEMORY, Origin.NEAR):
+        return 0.0, 0.0
+    share = 1.0 if job.origin is Origin.MEMORY else share_saved(job.picture)
+    seconds, joules = job_store().statistics.mean_cost(job.picture)
+    return share * seconds, share * joules
 
 
 def seconds_until_done(jobs: Sequence[Job]) -> float:
@@ -84,8 +87,9 @@ def seconds_at_this_pace(job: Job) -> float:
 
 
 def mean_seconds(job: Job, default: float) -> float:
-    """The mean seconds of paintings like this job's; the default if none was counted yet."""
-    return job_store().statistics.mean_cost(Picture(recipe=job.recipe, created=0.0, seconds=default))[0]
+    """The mean seconds of paintings like this job's, for the steps that it takes; the default if none was counted."""
+    picture = Picture(recipe=job.recipe, created=0.0, seconds=default, near=job.near)
+    return (1 - share_saved(picture)) * job_store().statistics.mean_cost(picture)[0]
 
 
 def find_picture(key: str) -> Picture:

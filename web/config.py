@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from limits import parse_many
 
-from memo import BadSetup
+from memo import POLICIES, BadSetup
 from memo.config import read_settings
 
 LONGEST_REROLL = 7 * 24 * 60  # minutes
@@ -27,11 +27,14 @@ class WebConfig:
     queue_cap: str = "1000"  # paintings that may wait at once; further ones are refused
     long_requests: str = "30"  # requests of one user that may stream or wait in one web process; "" for no limit
     reroll_minutes: str = "30"  # minutes during which a client's repeated request asks for another picture; 0: never
+    policy: str = "auto"  # the memory policy of requests that name none
     limits: str = ""  # URL of the Redis that counts requests; "" for that of JOBS_REDIS
 
     def __post_init__(self) -> None:
         if self.keys not in KEY_MODES:
             raise BadSetup(f"WEB_KEYS={self.keys}: choose one of {', '.join(KEY_MODES)}")
+        if self.policy not in POLICIES:
+            raise BadSetup(f"WEB_POLICY={self.policy}: choose one of {', '.join(POLICIES)}")
         numbers = {"PROXIES": self.proxies, "QUEUE_CAP": self.queue_cap, "REROLL_MINUTES": self.reroll_minutes}
         numbers |= {"DAILY": self.daily or "0", "LONG_REQUESTS": self.long_requests or "0"}
         for name, value in numbers.items():

@@ -21,8 +21,9 @@ from memo import POLICIES, SHARED, BadRecipe, Memory, Picture, Recall, Recipe, U
 from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
 
 from .auth import current_user
-from .extensions import catalogue, job_store, memory, queue
+from .extensions import catalogue, job_store, memory, queue, web_config
 from .limits.rates import charge, check_queue_cap
+from .near_starts import policy_for, prepare_start
 from .rerolls import pictures_to_avoid, receipt_of
 from .uploads import resolve_init_image
 
@@ -34,6 +35,7 @@ COUNT, USER, PRIORITY, WEBHOOK = "count", "user", "priority", "webhook"
 HIGHEST_PRIORITY = 10  # the lowest is its negative
 MAX_PICTURES = 8  # of one request
 LONGEST_USER = 128  # characters of a user's name
+JOINING = ("auto", "relaxed", "near", "exact")  # policies under which a request may join a painting under way
 MAX_RECALLS = 3  # times that memory is asked again because the painting to join has just ended
 
 
@@ -72,13 +74,14 @@ def request_pictures(body: Mapping[str, object], count: int = 0, recipient: str 
 def parse_request(body: Mapping[str, object], recipient: str = "") -> PictureRequest:
     """Check a JSON body as a request of the current user; raises BadRecipe.
 
-    The header X-Memo-Policy sets the memory policy of a body that names none. Without either, a request that is
-    repeated gets `recipient` (see `rerolls.name_recipient`) another picture.
+    The header X-Memo-Policy sets the memory policy of a body that names none. Without either, the server's policy
+    applies, and a request that is repeated gets `recipient` (see `rerolls.name_recipient`) another picture.
     """
     policy = body.get(MEMO)
     if policy is None:
         policy = policy_header()
-    picture_request = read_request({**body, MEMO: policy}, catalogue(), current_user().name)
+    named = {MEMO: web_config().policy if policy is None else policy}
+    picture_request = read_request({**body, **named}, catalogue(), current_user().name)
     receipt = receipt_of(recipient, picture_request.recipe)
     return replace(picture_request, receipt=receipt, is_reroll=policy is None)
 
@@ -158,21 +161,21 @@ def request_variation(job: Job, user: str = "") -> Job:
     user = user or job.user or job.id
     first_job = job_store().jobs.find(user)  # without a user, a chain of variations is named after its first job
     jobs = [job, *([first_job] if first_job else []), *job_store().jobs.of_user(user)]
-    request = PictureRequest(job.recipe.wish, user=user, scope=current_user().scope)
+    request = PictureRequest(job.wish, user=user, scope=current_user().scope)
     return request_picture(request, picture_keys(jobs))
 
 
 def retry_job(job: Job, user: str = "") -> Job:
     """The same request once more. A seed that was drawn at random is drawn again."""
-    recipe = job.recipe.wish if job.random_seed else job.recipe
-    policy = "refresh" if job.always_paint else "auto"
+    recipe = job.wish if job.random_seed else job.recipe
+    policy = "refresh" if job.always_paint else "near" if job.near else "auto"
     return request_picture(PictureRequest(recipe, policy, user=user or job.user, scope=current_user().scope))
 
 
 def regenerate(job: Job, user: str = "") -> Job:
     """A job that paints the same prompt and settings now, whatever is remembered."""
     scope = current_user().scope
-    return request_picture(PictureRequest(job.recipe.wish, "refresh", user=user or job.user, scope=scope))
+    return request_picture(PictureRequest(job.wish, "refresh", user=user or job.user, scope=scope))
 
 
 def request_picture(request: PictureRequest, seen: Collection[str] = ()) -> Job:
@@ -202,15 +205,17 @@ def create_job(request: PictureRequest, seen: Collection[str]) -> Job:
             request.recipe, recall.match, recall.reason, seconds=seconds, **request.job_options
         )
     check_queue_cap(queue(), request.user)
+    recipe, near, reason = prepare_start(request.recipe, recall)
     job = queue().submit(
-        request.recipe,
-        reason=recall.reason,
+        recipe,
+        reason=reason,
         scope=request.scope,
-        joinable=request.policy in ("auto", "relaxed", "exact") and not seen,
+        joinable=request.policy in JOINING and not seen,
+        near=near,
         **request.job_options,
     )
-    if job.painting and job.origin == Origin.PAINTED:
-        memory().painting_started(job.painting, request.recipe, request.scope)
+    if job.painting and job.origin != Origin.JOINED:
+        memory().painting_started(job.painting, recipe, request.scope, near)
     return job
 
 
@@ -218,7 +223,8 @@ def recall_or_join(
     memory: Memory, queue: Queue, request: PictureRequest, seen: Collection[str]
 ) -> tuple[Recall, Job | None]:
     """Memory's answer, and the new job if it could join a painting under way whose prompt means the same."""
-    recall_options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
+    policy = policy_for(request.recipe, request.policy)
+    recall_options: dict[str, Any] = {"policy": policy, "scope": request.scope, "seen": seen}
     recall = memory.recall(request.recipe, **recall_options)
     for _ in range(MAX_RECALLS):
         if recall.painting is None:

@@ -70,6 +70,11 @@ def keep_png(png: bytes) -> str:
     return touch(memory().keep_init_image(png, current_user().scope))
 
 
+def keep_copy(png: bytes) -> str:
+    """Keep a copy of a picture that was painted here, and return the value of `init_image` that names it."""
+    return keep_png(READERS.submit(read_init_image, png).result())
+
+
 def decode_base64(field: str, text: object) -> bytes:
     """The bytes of a file in base64, with or without the start of a data URL; raises BadRecipe."""
     if not isinstance(text, str) or not text:

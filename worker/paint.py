@@ -238,6 +238,7 @@ class PaintingRunner:
             joules=round(reporter.joules, 3),
             metered=painter.metered,
             notes=reporter.notes,
+            near=claim.near,
         )
         self.joules += reporter.joules
         return picture, write_png(image, picture)

@@ -8,7 +8,7 @@ from jobs.job import Claim
 
 from . import scripts
 from .connection import KEPT_SECONDS, Connection
-from .records import load_recipe
+from .records import load_near, load_recipe
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Claims:
             return None
         if reply == "later":
             raise Occupied
-        painting, recipe, scope, attempt, user, rank, fault, suspect = reply
-        details = user, float(rank), fault, suspect == "1"
+        painting, recipe, scope, attempt, user, rank, fault, suspect, near = reply
+        details = user, float(rank), fault, suspect == "1", load_near(near)
         return Claim(painting, token, load_recipe(recipe), scope, int(attempt), *details)
 
     def renew(self, claim: Claim) -> bool:

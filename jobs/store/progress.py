@@ -8,7 +8,7 @@ from memo import Picture
 from . import scripts
 from .connection import KEPT_SECONDS, Connection
 from .records import dump, dump_picture
-from .statistics import cost_class, this_minute
+from .statistics import cost_class, share_saved, this_minute, whole_cost
 
 
 class ProgressReports:
@@ -45,6 +45,8 @@ class ProgressReports:
             "minute": this_minute(),
             "counts": {**{f"{what}_spent": value for what, value in cost.items()}, "pictures": 1},
             "costs": {**cost, "count": 1},
+            "whole": dict(zip(cost, whole_cost(picture), strict=True)),
+            "share_saved": share_saved(picture),
         }
         return self.finish(claim, State.DONE, {"picture": dump_picture(picture)}, counted)
 

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from jobs.job import Job, MemoryMatch, Origin, State
 from memo import SHARED, Picture, Recipe
-from memo.picture import from_record, record
+from memo.picture import NearStart, from_record, read_near, record
 from memo.recipe import from_canonical, to_canonical
 
 
@@ -41,6 +42,16 @@ def load_picture(text: str | None) -> Picture | None:
         return None
     values = json.loads(text)
     return from_record(from_canonical(values["recipe"]), values["record"])
+
+
+def dump_near(near: NearStart | None) -> dict[str, str]:
+    """The field of a painting that keeps its near start, if it has one; `load_near` reads it."""
+    return {"near": dump(asdict(near))} if near else {}
+
+
+def load_near(text: str | None) -> NearStart | None:
+    """The near start that `dump_near` wrote; None for no text."""
+    return read_near(json.loads(text)) if text else None
 
 
 def dump_notes(notes: Sequence[str]) -> dict[str, str]:
@@ -122,6 +133,7 @@ def job_from_painting(
         error=painting.get("error"),
         notes=all_notes(fields, picture),
         picture=picture,
+        near=load_near(painting.get("near")),
         user=fields.get("user", ""),
         scope=painting["scope"],
         random_seed=fields.get("random_seed") != "0",

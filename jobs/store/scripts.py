@@ -200,22 +200,28 @@ return {redis.call('ZRANK', prefix..'queued', id), redis.call('HGETALL', p)}
 """
 )
 
+# The mean seconds or joules of the paintings of a class; those of one picture if none was counted.
+MEAN = """
+local function mean(prefix, class, what, of_one)
+  local sums = redis.call('HMGET', prefix..'costs', class..':'..what, class..':count')
+  if not sums[2] then return of_one end
+  return tonumber(sums[1]) / tonumber(sums[2])
+end
+"""
+
 # ARGV: prefix, JSON of {job, picture key, cost_class, seconds and joules of this picture, lookup_seconds,
 # lookup_joules}. Records a job that memory answered. It saved the mean cost of such paintings, or of this one if none
 # was counted, less the cost of the lookup; never less than zero.
 REMEMBER = (
     RECORD
+    + MEAN
     + """
 local prefix, request = ARGV[1], cjson.decode(ARGV[2])
 record(prefix, request.job, request.picture)
-local function mean(what)
-  local sums = redis.call('HMGET', prefix..'costs', request.cost_class..':'..what, request.cost_class..':count')
-  if not sums[2] then return request[what] end
-  return tonumber(sums[1]) / tonumber(sums[2])
-end
+local function cost(what) return mean(prefix, request.cost_class, what, request[what]) end
 count(prefix, request.job.minute, {
-  seconds_saved = math.max(0, mean('seconds') - request.lookup_seconds),
-  joules_saved = math.max(0, mean('joules') - request.lookup_joules),
+  seconds_saved = math.max(0, cost('seconds') - request.lookup_seconds),
+  joules_saved = math.max(0, cost('joules') - request.lookup_joules),
 })
 """
 )
@@ -226,8 +232,8 @@ count(prefix, request.job.minute, {
 # a suspect, a busy worker claims nothing for the seconds of draining, so that its own paintings can end. Then it
 # claims others for as long, and so on: otherwise one painting that hangs would stop the whole worker. A worker that
 # paints a suspect claims nothing else.
-# Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt, '1' for a suspect}, nil when
-# nothing waits, or 'later' when the worker must wait for its paintings to end.
+# Returns {painting, recipe, scope, attempt, user, rank, fault of an earlier attempt, '1' for a suspect, near start},
+# nil when nothing waits, or 'later' when the worker must wait for its paintings to end.
 CLAIM = (
     CLOCK
     + QUEUE
@@ -287,8 +293,8 @@ redis.call('ZADD', prefix..'served', now, user)
 redis.call('ZREMRANGEBYSCORE', prefix..'served', 0, now - ttl)
 redis.call('EXPIRE', prefix..'served', ttl)
 redis.call('PUBLISH', prefix..'painting:'..id, 'running')
-local fields = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault', 'suspect')
-return {id, fields[1], fields[2], attempts, user, fields[3], fields[4] or '', fields[5] or ''}
+local fields = redis.call('HMGET', p, 'recipe', 'scope', 'rank', 'fault', 'suspect', 'near')
+return {id, fields[1], fields[2], attempts, user, fields[3], fields[4] or '', fields[5] or '', fields[6] or ''}
 """
 )
 
@@ -330,12 +336,14 @@ return 1
 )
 
 # ARGV: prefix, JSON of {painting id, token, state, kept_seconds, fields}, and for a finished picture also of
-# {key, cost_class, minute, counts, costs}, which are counted. The picture stays in `unindexed` until it is known to
-# be on the index's disk. Returns 1, or 0 when the claim is lost.
+# {key, cost_class, minute, counts, costs, whole, share_saved}, which are counted. If a picture saved a share of its
+# steps, it saved this share of the mean cost and is left out of the mean; `whole` is its cost with all steps. The
+# picture stays in `unindexed` until it is known to be on the index's disk. Returns 1, or 0 when the claim is lost.
 FINISH = (
     CLOCK
     + FINAL
     + COUNT
+    + MEAN
     + """
 local prefix, ending = ARGV[1], cjson.decode(ARGV[2])
 local id, p = ending.painting, prefix..'painting:'..ending.painting
@@ -346,8 +354,15 @@ if ending.state == 'done' then
   redis.call('PUBLISH', prefix..'painting:finished', '')
   redis.call('XADD', prefix..'unindexed', '*', 'key', ending.key)
   count(prefix, ending.minute, ending.counts)
-  for what, cost in pairs(ending.costs) do
-    redis.call('HINCRBYFLOAT', prefix..'costs', ending.cost_class..':'..what, cost)
+  if ending.share_saved > 0 then
+    local function saved(what)
+      return ending.share_saved * mean(prefix, ending.cost_class, what, ending.whole[what])
+    end
+    count(prefix, ending.minute, {seconds_saved = saved('seconds'), joules_saved = saved('joules')})
+  else
+    for what, cost in pairs(ending.costs) do
+      redis.call('HINCRBYFLOAT', prefix..'costs', ending.cost_class..':'..what, cost)
+    end
   end
 end
 final(p, id, prefix, ending.state, clock(), ending.kept_seconds)

@@ -19,7 +19,7 @@ class Statistics:
         self.redis, self.prefix = connection.redis, connection.prefix
 
     def counts(self) -> Counter[str]:
-        """Totals: jobs by origin, seconds and joules spent on painting, and those that memory's answers saved."""
+        """Totals: jobs by origin, seconds and joules spent on painting, and those that memory saved."""
         with redis_errors():
             totals = self.redis.hgetall(self.prefix + "counts")
         return Counter({name: float(value) for name, value in totals.items()})
@@ -37,13 +37,13 @@ class Statistics:
     def mean_cost(self, picture: Picture) -> tuple[float, float]:
         """The mean seconds and joules of the paintings with this picture's model, size and number of steps.
 
-        If no such painting was counted, those of the picture itself.
+        If no such painting was counted, those of the picture itself, had no step been saved.
         """
         fields = [f"{cost_class(picture.recipe)}:{what}" for what in ("seconds", "joules", "count")]
         with redis_errors():
             seconds, joules, count = self.redis.hmget(self.prefix + "costs", fields)
         if not count:
-            return picture.seconds, picture.joules
+            return whole_cost(picture)
         return float(seconds) / float(count), float(joules) / float(count)
 
     def count_waiting(self, model: str) -> int:
@@ -96,6 +96,17 @@ def count_this_minute(pipe: Any, prefix: str, counts: Mapping[str, float]) -> No
 def this_minute() -> dict[str, int]:
     """The minutes since 1970, and for how long the counts of this one are kept: arguments of the scripts."""
     return {"minute": int(now() // 60), "kept_seconds": HISTORY_MINUTES * 60}
+
+
+def share_saved(picture: Picture) -> float:
+    """The share of its steps that a picture saved by starting from a picture of a similar prompt."""
+    return picture.near.steps_saved / picture.recipe.steps if picture.near else 0.0
+
+
+def whole_cost(picture: Picture) -> tuple[float, float]:
+    """Seconds and joules of a picture's painting, had it taken all steps."""
+    taken = 1 - share_saved(picture)
+    return picture.seconds / taken, picture.joules / taken
 
 
 def cost_class(recipe: Recipe) -> str:

@@ -7,12 +7,13 @@ from typing import Any, TypedDict, Unpack
 
 from jobs.job import Job, MemoryMatch, Origin, State
 from memo import Match, Picture, Recipe, now
-from memo.picture import key_in
+from memo.picture import NearStart, as_requested, key_in
 
 from . import scripts
 from .connection import KEPT_SECONDS, Connection, redis_errors
 from .records import (
     dump,
+    dump_near,
     dump_notes,
     dump_picture,
     dump_recipe,
@@ -22,7 +23,7 @@ from .records import (
     pair_up,
 )
 from .snapshots import FINISHED, Snapshots
-from .statistics import cost_class, this_minute
+from .statistics import cost_class, this_minute, whole_cost
 
 PRIORITY_SECONDS = 60.0  # seconds of waiting that one degree of priority is worth
 LIST_LENGTH = 1000  # jobs on each list of recent ones
@@ -57,21 +58,25 @@ class Submissions:
         reason: str,
         scope: str,
         joinable: bool = True,
+        near: NearStart | None = None,
         **options: Unpack[JobOptions],
     ) -> Job:
         """Record a job and its painting, or join a painting of the same wish.
 
-        A recipe without a seed gets a random one.
+        A recipe without a seed gets a random one. `near` says why memory chose the recipe's initial picture, which is
+        then no part of the wish.
         """
         job, painting, created = secrets.token_hex(16), secrets.token_hex(16), now()
         user = options.get("user", "")
         seeded = recipe if recipe.seed is not None else replace(recipe, seed=draw_seed())
-        wish = f"{scope}:{recipe.key}" if joinable else ""
+        wish = f"{scope}:{as_requested(recipe, near).key}" if joinable else ""
         rank = rank_of(created, options)
         common = common_fields(scope, created, options)
         common |= {"random_seed": str(int(recipe.seed is None)), "always_paint": str(int(not joinable))}
-        job_fields = {**common, "painting": painting, "origin": Origin.PAINTED.value, "reason": reason}
+        origin = Origin.NEAR if near else Origin.PAINTED
+        job_fields = {**common, "painting": painting, "origin": origin.value, "reason": reason}
         painting_fields = new_painting_fields(seeded, scope, user, wish=wish, created=created, rank=rank)
+        painting_fields |= dump_near(near)
         request = {
             "job": job_record(job, job_fields),
             "painting": {"id": painting, "fields": painting_fields},
@@ -123,6 +128,7 @@ class Submissions:
         It saved the mean cost of such paintings, or of this one if none was counted, less the cost of the lookup.
         """
         job, picture = secrets.token_hex(16), match.picture
+        cost = dict(zip(("seconds", "joules"), whole_cost(picture), strict=True))
         memory_match = asdict(MemoryMatch(prompt=picture.recipe.prompt, score=match.score, how=match.how))
         contents = {"recipe": dump_recipe(recipe), "match": dump(memory_match), "picture": dump_picture(picture)}
         fields = {**common_fields(picture.scope, now(), options), **contents}
@@ -131,8 +137,7 @@ class Submissions:
             "job": job_record(job, fields),
             "picture": picture.key,
             "cost_class": cost_class(picture.recipe),
-            "seconds": picture.seconds,
-            "joules": picture.joules,
+            **cost,
             "lookup_seconds": seconds,
             "lookup_joules": seconds * LOOKUP_WATTS,
         }

@@ -33,6 +33,7 @@ CARD = "judge.json"
 VETO_FACTOR = 0.01  # by which a veto multiplies a score
 FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, it is usually one of them
 BATCH_SIZE = 64  # pairs in one run of a network
+SHARE = "share"  # name of the output with the logits of a share of at least 1, 2 and 3
 RARE_WORD = "rare word"  # name of the hint that only one prompt has a rare word
 
 
@@ -75,6 +76,7 @@ class LearnedJudge:
 
     def __init__(self, networks: Sequence[Any], text: OnnxEmbedder, card: Card) -> None:
         self.networks, self.text, self.card = networks, text, card
+        self.share_network = next((network for network in networks if SHARE in output_names(network)), None)
         self.name = "learned-" + hashlib.blake2b("".join(card.files.values()).encode(), digest_size=4).hexdigest()
 
     def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
@@ -102,6 +104,20 @@ class LearnedJudge:
         if veto := next(vetoes, None):
             return RuledPair((old, wanted), Verdict(False, f"the remembered prompt {old!r} {veto}", 0.0), {})
         return RuledPair((old, wanted), None, hints)
+
+    @property
+    def can_tell_shares(self) -> bool:
+        """See SharesJudge."""
+        return self.share_network is not None
+
+    def shares(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[float]:
+        """See SharesJudge. The rules have no say: they know whether prompts differ, not by how much."""
+        pairs = [self.correct(old, wanted) for old in remembered]
+        if not pairs:
+            return []
+        states = partial(self.text.states_of, scope=scope)
+        logits = run_network(self.share_network, pairs, states, SHARE)
+        return [float(share) for share in (1 / (1 + np.exp(-logits.astype(float)))).sum(1)]
 
     def correct(self, old: str, wanted: str) -> PromptPair:
         """Both prompts in plain letters, without emphasis and the typos that the other one reveals."""
@@ -168,16 +184,16 @@ class LearnedJudge:
         The networks run one after another, and skip a pair as soon as its mean so far is hopeless or certain.
         """
         means, card = first_logits.copy(), self.card
-        following = zip(self.networks[1:], self.shares(), card.hopeless, card.certain, strict=True)
-        for network, share, hopeless, certain in following:
+        following = zip(self.networks[1:], self.parts_of_mean(), card.hopeless, card.certain, strict=True)
+        for network, part, hopeless, certain in following:
             rows = [row for row in rows if hopeless <= means[row] <= certain]
             if not rows:
                 break
             logits = self.run_network(network, [pairs[row] for row in rows], states)
-            means[rows] += (logits - means[rows]) * share
+            means[rows] += (logits - means[rows]) * part
         return means
 
-    def shares(self) -> list[float]:
+    def parts_of_mean(self) -> list[float]:
         """Return how much the second, third, … network counts in the mean of all networks up to it."""
         weights = [*self.card.weights, *[1.0] * len(self.networks)][: len(self.networks)]
         return [weight / sum(weights[: row + 1]) for row, weight in enumerate(weights)][1:]
@@ -214,15 +230,21 @@ def not_judged(old: str) -> Verdict:
     return Verdict(False, f"the remembered prompt {old!r} was not judged, since another one fits", 0.0)
 
 
-def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates) -> Floats:
-    """Return the logits (pairs,) of one network.
+def output_names(network: Any) -> list[str]:
+    """The names of a network's outputs."""
+    return [output.name for output in network.get_outputs()]
+
+
+def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates, output: str | None = None) -> Floats:
+    """Return one output of a network for all pairs, by default the first, which holds the logits (pairs,).
 
     A network with several outputs was quantized by `quantize_per_run`: its results depend on which other pairs are in
     the same run. So it runs on one pair at a time, and a pair always has the same score.
     """
     alone = len(network.get_outputs()) > 1
     parts = [[pair] for pair in pairs] if alone else [pairs]
-    return np.concatenate([network.run(None, network_inputs(part, states))[0] for part in parts])
+    names = [output] if output else None
+    return np.concatenate([network.run(names, network_inputs(part, states))[0] for part in parts])
 
 
 def network_inputs(pairs: Sequence[PromptPair], states: ReadStates) -> dict[str, Any]:

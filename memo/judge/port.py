@@ -6,7 +6,7 @@ about.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from memo.picture import SHARED
 
@@ -31,3 +31,20 @@ class Judge(Protocol):
 
         What the judge has read before saves time in the same scope only.
         """
+
+
+@runtime_checkable
+class SharesJudge(Protocol):
+    """A judge that also tells how much of a picture two prompts share, from 0 (nothing) to 3 (everything)."""
+
+    @property
+    def can_tell_shares(self) -> bool:
+        """Whether this judge has what it needs to tell shares."""
+
+    def shares(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[float]:
+        """The expected share of each remembered prompt, in order; raises Unavailable like the verdicts."""
+
+
+def find_shares_judge(judge: object) -> SharesJudge | None:
+    """The judge, if it can tell shares."""
+    return judge if isinstance(judge, SharesJudge) and judge.can_tell_shares else None

@@ -22,6 +22,7 @@ from memo.index import (
     to_indexed_picture,
 )
 from memo.judge.feedback import Label
+from memo.picture import NearStart
 from memo.points import open_client
 from memoaized.reindex import serve_index
 
@@ -58,6 +59,17 @@ def test_an_added_picture_is_found_by_key_and_by_meaning(index, recipe):
     assert (candidate.key, candidate.prompt) == (added.key, recipe.prompt)
     assert to_indexed_picture(candidate.payload) == IndexedPicture(added)
     assert candidate.cosine == pytest.approx(1, abs=0.02)
+
+
+def test_a_near_picture_is_a_candidate_for_those_who_chose_no_initial_picture(index, recipe):
+    near = NearStart(picture="ab" * 16, share=2.41, steps_saved=8)
+    added = replace(picture(recipe, 1, init_image="cd" * 16, strength=0.625), near=near)
+    index.add(added, vector(1))
+    assert index.get(added.key) == index.newest_for_wish(recipe, "shared").picture == added
+    [candidate] = index.find_candidates(vector(1), recipe, "shared", 5)
+    assert to_indexed_picture(candidate.payload) == IndexedPicture(added)
+    assert index.find_candidates(vector(1), added.recipe, "shared", 5) == []
+    assert index.count_by_init_image("cd" * 16, "shared") == 1
 
 
 def test_adding_a_picture_twice_keeps_one_point(index, recipe):

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
+from memo.image_files.thumbnail import thumbnail_object_name
 from memo.index import PendingPaintings, open_index, open_sibling
 from memo.init_image import init_image_object_name
 from memo.judge.port import Verdict
 from memo.memory import object_name
-from memo.thumbnail import thumbnail_object_name
 from tests.real import ROOT, painted
 
 

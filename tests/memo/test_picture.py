@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from memo import BadKey, Picture, read_png, to_text, write_png
-from memo.picture import record, scope_of, without_scope
+from memo.picture import NearStart, from_record, record, scope_of, without_scope
 
 
 def test_a_png_holds_everything_about_its_picture(recipe):
@@ -53,7 +53,11 @@ def test_a_file_of_another_format_is_named():
 
 
 @pytest.mark.parametrize(
-    "record", ["", "null", "[]", "[" * 99999, '{"created": "yesterday"}', '{"scope": 7}', '{"metered": "yes"}']
+    "record",
+    [
+        *("", "null", "[]", "[" * 99999, '{"created": "yesterday"}', '{"scope": 7}', '{"metered": "yes"}'),
+        *('{"near": "fox"}', '{"near": {"picture": "fox"}}', '{"near": {}}'),
+    ],
 )
 def test_a_damaged_record_is_refused(recipe, record):
     info = PngInfo()
@@ -99,3 +103,14 @@ def test_notes_are_kept_in_the_file(recipe):
     picture = Picture(recipe=recipe, created=1.0, seconds=2.0, notes=("it leaves out 'whale'", "½"))
     assert read_png(write_png(Image.new("RGB", (8, 8)), picture)) == picture
     assert "notes" not in record(replace(picture, notes=()))
+
+
+def test_a_near_start_is_kept_in_the_file_and_is_no_part_of_the_wish(recipe):
+    near = NearStart(picture="ab" * 16, share=2.5, steps_saved=8)
+    started = replace(recipe, init_image="cd" * 16, strength=0.7, seed=9)
+    picture = Picture(recipe=started, created=1.0, seconds=2.0, near=near)
+    assert read_png(write_png(Image.new("RGB", (8, 8)), picture)) == picture
+    assert picture.wish == recipe and replace(picture, near=None).wish == started.wish
+    assert "near" not in record(replace(picture, near=None))
+    newer = record(picture) | {"near": {"unknown": 1, "picture": near.picture, "share": 2.5, "steps_saved": 8}}
+    assert from_record(started, newer) == picture

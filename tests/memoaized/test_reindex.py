@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from memo import BadSetup, Unavailable
+from memo.image_files.thumbnail import thumbnail_object_name
 from memo.index import Index, Labels, open_index, open_sibling
 from memo.judge.feedback import Label
 from memo.memory import object_name
 from memo.points import open_client
-from memo.thumbnail import thumbnail_object_name
 from memoaized.cli import main
 from memoaized.reindex import re_embed, serve_index
 from memoaized.up import DataFolderLock, free_port

@@ -148,6 +148,7 @@ BY_ID = {
     "job.cancel": lambda b, job, key: b.post(f"/jobs/{job}/cancel"),
     "job.variation": lambda b, job, key: b.post(f"/jobs/{job}/variation"),
     "job.retry": lambda b, job, key: b.post(f"/jobs/{job}/retry"),
+    "job.from_scratch": lambda b, job, key: b.post(f"/jobs/{job}/from-scratch"),
     "picture.page": lambda b, job, key: b.get(f"/pictures/{key}"),
 }
 # Bob's requests that could find Ada's pictures: lists, searches, and the same words, meaning or seed.

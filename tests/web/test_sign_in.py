@@ -532,6 +532,7 @@ def test_only_admins_may_name_another_user(guarded, client_for):
         {"daily": "many"},
         {"queue_cap": "1.5"},
         {"queue_cap": ""},
+        {"policy": "nearest"},
     ],
 )
 def test_an_invalid_setting_is_refused_and_named(setting):

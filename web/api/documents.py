@@ -53,7 +53,10 @@ class JobBody(TypedDict, total=False):
     mode: Annotated[str, enum(MODES), Field(description="reproducible: the same bits whatever else runs")] | None
     init_image: InitImage | None
     strength: Strength | None
-    memo: Annotated[str, enum(POLICIES), Field(description="the memory policy; by default auto")] | None
+    memo: (
+        Annotated[str, enum(POLICIES), Field(description="the memory policy; by default the server's, usually auto")]
+        | None
+    )
     count: Annotated[int, Field(ge=1, le=MAX_PICTURES)] | None
     user: Annotated[str, Field(max_length=LONGEST_USER, description="who asks; by default the key's name")] | None
     priority: Priority | None
@@ -93,6 +96,15 @@ class RecipeDocument(TypedDict):
     strength: float
 
 
+class NearDocument(TypedDict):
+    """The remembered picture of a similar prompt from which a picture was painted."""
+
+    picture: Annotated[PictureKey, Field(description="its key")]
+    share: Annotated[float, Field(ge=0, le=3, description="how much of it the prompts share; 3 is everything")]
+    strength: Annotated[float, Field(gt=0, le=1, description="how much of it changes")]
+    steps_saved: int
+
+
 class PictureLinks(TypedDict):
     """The addresses of a picture."""
 
@@ -109,6 +121,7 @@ class PictureDocument(RecipeDocument):
     device: str
     joules: float
     metered: Annotated[bool, Field(description="whether the joules were measured; otherwise they are an estimate")]
+    near: NearDocument | None
     recipe_text: Annotated[str, Field(description="the whole recipe; `memoaized key show` reads it")]
     links: PictureLinks
     score: NotRequired[Annotated[float, Field(description="in a search: the cosine similarity")]]
@@ -158,6 +171,7 @@ class JobDocument(TypedDict):
     started: Timestamp | None
     finished: Timestamp | None
     match: MatchDocument | None
+    near: NearDocument | None
     picture: PictureDocument | None
     links: JobLinks
 
@@ -209,6 +223,7 @@ class StatsDocument(TypedDict):
     jobs: float
     painted: int
     memory: int
+    near: int
     joined: int
     hit_rate: Fraction | None
     seconds_saved: float
@@ -226,6 +241,7 @@ class HistoryDocument(TypedDict):
     times: list[int]
     painted: list[float]
     memory: list[float]
+    near: list[float]
     joined: list[float]
     pictures_per_minute: list[float]
     hit_rate: list[float | None]

@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 
 from jobs.job import Job, Origin, State
 from jobs.models import Model
-from jobs.serialize import match_to_dict
+from jobs.serialize import match_to_dict, near_to_dict
 from memo import MemoError, Picture
 from web.access import read_image, read_preview, savings, watch_job
 from web.api.init_images import LARGEST_UPLOAD
@@ -197,13 +197,14 @@ def memo_object(job: Job) -> dict[str, Any]:
     """This server's extension: where a picture came from and why, and what it cost and saved."""
     picture = picture_of(job)
     seconds, joules = savings(job)
-    spent = picture.joules if job.origin is Origin.PAINTED else 0.0
+    spent = picture.joules if job.origin in (Origin.PAINTED, Origin.NEAR) else 0.0
     return {
         "job": job.id,
         "key": picture.key,
         "origin": job.origin,
         "reason": job.reason,
         **(match_to_dict(job.match) if job.match else {"score": None, "remembered_prompt": None, "how": None}),
+        "near": near_to_dict(job.recipe, job.near),
         "prompt": picture.recipe.prompt,
         "seed": picture.recipe.seed,
         "painted_size": size_text(picture, OutputFormat()),

@@ -14,7 +14,7 @@ from memo.recipe import STRENGTH
 from web.access import find_picture
 from web.api.init_images import LARGEST_UPLOAD
 from web.auth import current_user
-from web.extensions import catalogue, job_store, memory
+from web.extensions import catalogue, job_store, memory, web_config
 from web.limits.gates import upload_turn
 from web.picture_requests import request_pictures
 from web.uploads import keep_upload
@@ -87,7 +87,7 @@ def form_page(entered: Mapping[str, object], *, fault: BadRecipe | None = None, 
     """The page with the values that were entered; `fault` marks a field, `trouble` is shown above the form."""
     models = form_models()
     model = next((model for model in models if model["name"] == entered.get("model")), models[0])
-    defaults = {"model": model["name"], "mode": "fast", "memo": "auto", "count": 1, "strength": STRENGTH}
+    defaults = {"model": model["name"], "mode": "fast", "memo": web_config().policy, "count": 1, "strength": STRENGTH}
     values = to_form({**defaults, **model["defaults"], **entered})
     return render_template(
         "create.html",

@@ -5,11 +5,12 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from jobs.job import Job, Origin
-from web.access import cancel_job, find_job, find_jobs
+from jobs.job import Job
+from memo import BadKey, Forgotten, Picture, Unavailable
+from web.access import cancel_job, find_job, find_jobs, find_picture, savings
 from web.auth import current_user
 from web.extensions import job_store
-from web.picture_requests import MAX_PICTURES, job_document, request_variation, retry_job
+from web.picture_requests import MAX_PICTURES, job_document, regenerate, request_variation, retry_job
 
 from .visitors import name_visitor
 
@@ -56,6 +57,12 @@ def retry(job_id: str) -> ResponseReturnValue:
     return redirect_to_job(retry_job(find_job(job_id), current_user().name))
 
 
+@bp.post("/<job_id>/from-scratch")
+def from_scratch(job_id: str) -> ResponseReturnValue:
+    """Paint the same prompt anew, from noise, whatever is remembered."""
+    return redirect_to_job(regenerate(find_job(job_id), current_user().name))
+
+
 def redirect_to_job(job: Job) -> ResponseReturnValue:
     """A redirect to the job's page."""
     return redirect(url_for("job.page", job_id=job.id), 303)
@@ -64,9 +71,21 @@ def redirect_to_job(job: Job) -> ResponseReturnValue:
 def card_values(job: Job) -> dict[str, Any]:
     """The values for the template of a job's card.
 
-    `others` jobs wait for the same painting, `waiting` paintings wait for the same model, and `saved` holds the
-    seconds and joules that an answer from memory saved; None for other jobs.
+    `others` jobs wait for the same painting, `waiting` paintings wait for the same model, `saved` holds the seconds
+    and joules that memory saved, and `source` is the similar picture that memory let the painting start from.
     """
-    waiting = job_store().statistics.count_waiting(job.recipe.model) if job.position is not None else 0
-    saved = job_store().statistics.mean_cost(job.picture) if job.picture and job.origin is Origin.MEMORY else None
-    return {"job": job_document(job), "others": job.waiters - 1, "waiting": waiting, "saved": saved}
+    return {
+        "job": job_document(job),
+        "others": job.waiters - 1,
+        "waiting": job_store().statistics.count_waiting(job.recipe.model) if job.position is not None else 0,
+        "saved": savings(job),
+        "source": find_source(job),
+    }
+
+
+def find_source(job: Job) -> Picture | None:
+    """The picture that memory chose for the painting to start from; None for none, or if it cannot be shown."""
+    try:
+        return find_picture(job.near.picture) if job.near else None
+    except (Forgotten, BadKey, Unavailable):
+        return None

@@ -4,7 +4,7 @@
  * @typedef {object} Job
  * @property {string} id
  * @property {"queued"|"running"|"done"|"failed"|"cancelled"} state
- * @property {"painted"|"memory"|"joined"} origin
+ * @property {"painted"|"memory"|"near"|"joined"} origin
  * @property {number} step
  * @property {number} steps
  * @property {number|null} position how many paintings are ahead of it

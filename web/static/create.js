@@ -184,14 +184,19 @@ function setAdapters(form, names) {
 }
 
 /**
- * Show the initial image's fields; for a model without image to image, hide and clear them.
+ * Show what starts from a picture: the initial image's fields, and the memory policy "near"; for a model without
+ * image to image, hide and clear it.
  * @param {HTMLFormElement} form
  * @param {boolean} imageToImage
  */
 function showInitImage(form, imageToImage) {
   const [file, checkbox] = [control(form, "image"), control(form, "init_image")];
   file?.closest(".init-image")?.toggleAttribute("hidden", !imageToImage);
+  const near = form.querySelector('input[name="memo"][value="near"]');
+  near?.closest(".choice")?.toggleAttribute("hidden", !imageToImage);
   if (imageToImage) return;
+  const auto = form.querySelector('input[name="memo"][value="auto"]');
+  if (near instanceof HTMLInputElement && near.checked && auto instanceof HTMLInputElement) auto.checked = true;
   if (file) file.value = "";
   if (checkbox instanceof HTMLInputElement) checkbox.checked = false;
 }

@@ -4,7 +4,7 @@ import { call, fetchPage } from "./api.js";
 
 const STATE_MS = 3000; // between two refreshes of the state
 const CHARTS_MS = 15000; // between two refreshes of the charts
-const COLOURS = { main: "--accent", other: "--chart-2", third: "--chart-3" };
+const COLOURS = { main: "--accent", other: "--chart-2", third: "--chart-3", fourth: "--chart-4" };
 
 /**
  * @typedef {object} Line
@@ -19,6 +19,7 @@ const CHARTS = {
     stacked: true,
     lines: [
       { label: "from memory", colour: "main", values: (h) => h.memory },
+      { label: "from a similar picture", colour: "fourth", values: (h) => h.near },
       { label: "joined", colour: "third", values: (h) => h.joined },
       { label: "painted", colour: "other", values: (h) => h.painted },
     ],

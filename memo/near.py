@@ -1,0 +1,85 @@
+"""Near starts: which remembered picture a new one may start from, and how much of that picture must change."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from .index import to_picture
+from .picture import NearStart, Picture
+from .points import Neighbour
+from .recipe import Recipe
+
+STRENGTH_BY_SHARE = (  # least share, strength: not measured yet, but guessed
+    (2.75, 0.5),
+    (2.25, 0.6),
+    (1.75, 0.75),
+)
+MIN_STRENGTH = 0.5  # so that at most half of the steps are skipped
+LARGEST_SHARE = 3  # everything
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A remembered picture that a new one can start from."""
+
+    picture: Picture
+    share: float  # how much of it the two prompts share, 0 to LARGEST_SHARE
+    strength: float  # how much of it changes, for the recipe of the new picture
+    steps_saved: int
+
+    @property
+    def near(self) -> NearStart:
+        """What the new picture records about its start."""
+        return NearStart(picture=self.picture.key, share=round(self.share, 2), steps_saved=self.steps_saved)
+
+    def describe(self, steps: int) -> str:
+        """The start as a clause for users."""
+        return (
+            f"it starts from the picture of {self.picture.recipe.prompt!r}, since the prompts share"
+            f" {self.share:.1f} of {LARGEST_SHARE}, and skips {self.steps_saved} of {steps} steps"
+        )
+
+
+def may_be_started_from(point: Neighbour) -> bool:
+    """Whether a picture was painted from noise and nobody marked it wrong for any prompt.
+
+    Without chains of pictures that start from each other, the faults of one are not passed on.
+    """
+    return not point.payload["init_image"] and not point.payload.get("wrong_for")
+
+
+def find_start(
+    recipe: Recipe,
+    prompts: Mapping[str, Iterable[Neighbour]],
+    shares: Iterable[float],
+    is_usable: Callable[[Picture], bool],
+) -> Start | None:
+    """The usable picture that shares most with the recipe, of equal ones the nearest; None if none shares enough.
+
+    `prompts` holds the points of each prompt, and `shares` its share.
+    """
+    ranked = sorted(zip(shares, prompts.values(), strict=True), key=lambda pair: -pair[0])
+    for share, points in ranked:
+        if (strength := strength_of(share)) is None or (steps := steps_taken(recipe.steps, strength)) == recipe.steps:
+            return None
+        for picture in map(to_picture, (point.payload for point in points)):
+            if is_usable(picture):
+                return Start(picture, share, strength_for(steps, recipe.steps), recipe.steps - steps)
+    return None
+
+
+def strength_of(share: float) -> float | None:
+    """The strength for a share; None if it is too low to start."""
+    strengths = (max(MIN_STRENGTH, strength) for least, strength in STRENGTH_BY_SHARE if share >= least)
+    return next(strengths, None)
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of the steps are taken at a strength, rounded up so that never more are skipped than it allows."""
+    return ceil(round(steps * strength, 6))
+
+
+def strength_for(taken: int, steps: int) -> float:
+    """The least strength in six decimals at which a painter, which rounds down, takes so many of the steps."""
+    strength = round(taken / steps, 6)
+    return strength if int(steps * strength) == taken else round(strength + 1e-6, 6)
