@@ -9,8 +9,11 @@ from itertools import combinations
 
 # Numbers
 
+CARDINALS: Mapping[str, int] = dict(
+    zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)
+)
 NUMBER_WORDS: Mapping[str, int] = {
-    **dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)),
+    **CARDINALS,
     "pair": 2,
     "couple": 2,
     "both": 2,

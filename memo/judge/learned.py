@@ -24,7 +24,7 @@ from memo.picture import SHARED
 from .port import Verdict
 from .rules import decide_by_rules, find_hints
 from .unknown_words import correct_typos, find_rare_word_conflict
-from .words import plain_text
+from .words import plain_text, spell_numbers
 
 Floats = npt.NDArray[np.float32]
 PromptPair = tuple[str, str]  # remembered, wanted
@@ -120,8 +120,9 @@ class LearnedJudge:
         return [float(share) for share in (1 / (1 + np.exp(-logits.astype(float)))).sum(1)]
 
     def correct(self, old: str, wanted: str) -> PromptPair:
-        """Both prompts in plain letters, without emphasis and the typos that the other one reveals."""
+        """Both prompts in plain letters, without emphasis, their numbers written alike, without obvious typos."""
         old, wanted = plain_text(old), plain_text(wanted)
+        old, wanted = spell_numbers(old, wanted), spell_numbers(wanted, old)
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
     def run_network(self, network: Any, pairs: Sequence[RuledPair], states: ReadStates) -> Floats:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from .english import (
     CAPITAL_MEANINGS,
     CAPITALISED,
+    CARDINALS,
     COLOURS,
     EMOTICON,
     FRACTION,
@@ -53,6 +54,15 @@ def stressed_words(match: re.Match[str]) -> str:
 def plain_text(prompt: str) -> str:
     """The prompt as the text model should read it: in plain letters and without emphasis."""
     return without_emphasis(plain_letters(prompt))
+
+
+def spell_numbers(prompt: str, other: str) -> str:
+    """The prompt with those numbers in words that the other prompt has in words: "2 dogs" beside "two dogs"."""
+    if quoted_texts(prompt) or quoted_texts(other):
+        return prompt
+    for word in CARDINALS.keys() & set(split_words(other)):
+        prompt = re.sub(rf"(?<![\w.:/-]){CARDINALS[word]}(?![\w.:/-])", word, prompt)
+    return prompt
 
 
 def plain_letters(prompt: str) -> str:

@@ -34,10 +34,10 @@ def logits_of(judge, texts):
     return judge.batch_logits([judge.apply_rules(*pair) for pair in texts])
 
 
-def test_the_order_of_two_prompts_does_not_matter(judge):
-    for pair in RED_TEAM[:20]:
-        forward, backward = logits_of(judge, [(pair.a, pair.b), (pair.b, pair.a)])
-        assert judge.card.probability(forward) == pytest.approx(judge.card.probability(backward), abs=1e-4)
+def test_the_decision_is_nearly_always_the_same_in_the_other_order(judge):
+    forward = score_pairs(judge, [(pair.a, pair.b) for pair in RED_TEAM])
+    backward = score_pairs(judge, [(pair.b, pair.a) for pair in RED_TEAM])
+    assert np.mean([one == other for (_, one), (_, other) in zip(forward, backward, strict=True)]) > 0.95
 
 
 def test_the_rules_decide_without_a_network(judge):
@@ -50,18 +50,18 @@ def test_the_rules_decide_without_a_network(judge):
 
 
 def test_few_adversarial_near_misses_pass(judge):
-    """When these weights were shipped, 2 near misses and 56 true pairs passed: that must not get worse."""
+    """When these weights were shipped, 1 near miss and 37 true pairs passed: that must not get worse."""
     fits = [fits for _, fits in score_pairs(judge, [(pair.a, pair.b) for pair in RED_TEAM])]
     passed = [(pair.a, pair.b) for pair, fit in zip(RED_TEAM, fits, strict=True) if fit and not pair.y]
-    assert len(RED_TEAM) >= 150 and len(passed) <= 2, passed
-    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 56
+    assert len(RED_TEAM) >= 150 and len(passed) <= 1, passed
+    assert sum(fit for pair, fit in zip(RED_TEAM, fits, strict=True) if pair.y) >= 37
 
 
 def test_the_next_network_runs_only_while_it_can_change_the_decision(judge):
     texts = [(pair.a, pair.b) for pair in RED_TEAM[:24]]
 
     def logits(networks, hopeless, certain):
-        card = replace(judge.card, hopeless=hopeless, certain=certain)
+        card = replace(judge.card, hopeless=hopeless, certain=certain, weights=())
         return np.array(logits_of(LearnedJudge(networks, judge.text, card), texts))
 
     each = np.array([logits([network], [], []) for network in judge.networks])
@@ -102,7 +102,7 @@ def test_a_hint_lowers_the_logit_by_its_weight(judge):
 
 
 def test_a_hint_that_the_card_does_not_weigh_is_a_veto(judge):
-    without_networks = LearnedJudge([], judge.text, judge.card)
+    without_networks = LearnedJudge([], judge.text, replace(judge.card, hints={}))
     [verdict] = without_networks("a bride dressed in white", ["a bride"])
     assert (verdict.fits, verdict.confidence) == (False, 0.0) and "does not mention 'white'" in verdict.reason
 

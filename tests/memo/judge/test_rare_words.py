@@ -1,5 +1,7 @@
 """Rare words must be in both prompts."""
 
+from dataclasses import replace
+
 import pytest
 
 from memo.judge.factory import SHIPPED
@@ -45,8 +47,9 @@ def test_known_words_typos_and_shared_words_are_left_to_the_networks(count_token
     assert find_rare_word_conflict(old, new, count_tokens) is None
 
 
-def test_the_learned_judge_refuses_a_rare_word_without_a_network():
+def test_a_rare_word_is_a_veto_if_the_card_does_not_weigh_it():
     judge = open_learned(SHIPPED, open_onnx(TEXT))
+    judge.card = replace(judge.card, hints={})
     [verdict] = judge("bristleback machine", ["clamberjaw machine"])
     assert not verdict.fits and verdict.confidence == 0.0 and "does not mention 'bristleback'" in verdict.reason
     assert judge.scores([("clamberjaw machine", "bristleback machine")])[0] < 0.011

@@ -4,6 +4,7 @@ import pytest
 
 from memo.judge.factory import open_judge
 from memo.judge.unknown_words import correct_typos, is_typo
+from memo.judge.words import spell_numbers
 from memo.onnx_embedder import open_onnx
 from tests.real import ROOT
 
@@ -62,3 +63,16 @@ def test_a_typo_neither_prevents_an_answer_nor_hides_a_difference():
     skyline = "the skyline of New York City"
     assert not judge(f"a drrawing of {skyline}", [skyline])[0].fits
     assert judge.scores([("a yellow oven", "a yelloow oven")])[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "other", "spelled"),
+    [
+        ("2 dogs and 3 cats", "two dogs and 3 cats", "two dogs and 3 cats"),
+        ("2 dogs", "a couple of dogs", "2 dogs"),
+        ("12 eggs, f/2.8, 16:9, 2-3 spoons", "twelve eggs, two spoons", "twelve eggs, f/2.8, 16:9, 2-3 spoons"),
+        ('a sign "2 for 1"', 'a sign "two for 1"', 'a sign "2 for 1"'),
+    ],
+)
+def test_a_number_is_written_as_in_the_other_prompt(prompt, other, spelled):
+    assert spell_numbers(prompt, other) == spelled
