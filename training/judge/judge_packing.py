@@ -49,7 +49,7 @@ class Knobs:
     """Which networks to pack, and which pairs to fit the calibration on."""
 
     runs: tuple[str, ...] = ("var/judge/one",)
-    kept: tuple[str, ...] = ()  # networks that are already in `out`, such as judge-1.onnx; they come first
+    kept: tuple[str, ...] = ()  # networks that are already in `out`, such as aligning-1.onnx; they come last
     fitted_on: tuple[str, ...] = ("data/reuse/dev.jsonl",)  # files of pairs
     limit_per_kind: int = 2000  # pairs
     false_hits: float = 0.01  # largest share of the near misses of each kind that may be accepted
@@ -83,7 +83,7 @@ def pack_judge(knobs: Knobs) -> dict[str, Any]:
 
     The figures are cross-fitted (see `cross_fit`), so they are valid for new pairs of the same kinds.
     """
-    files = {name: digest(knobs.out / name) for name in knobs.kept} | export_networks(knobs)
+    files = export_networks(knobs) | {name: digest(knobs.out / name) for name in knobs.kept}
     write_card(knobs.out, Card(files, 1.0, 0.0, 0.5, knobs.false_hits))
     judge = open_learned(knobs.out, open_onnx(knobs.text))
     pairs = sample_kinds([pair for path in knobs.fitted_on for pair in read_pairs(Path(path))], knobs.limit_per_kind)
@@ -116,7 +116,7 @@ def export_networks(knobs: Knobs) -> dict[str, str]:
     """Export the network of each run, and return the digest of each file."""
     knobs.out.mkdir(parents=True, exist_ok=True)
     files, reader = {}, TokenStateReader()
-    for number, run in enumerate(map(Path, knobs.runs), len(knobs.kept) + 1):
+    for number, run in enumerate(map(Path, knobs.runs), 1):
         config = json.loads((run / CONFIG).read_text())
         is_relation_network = "network" not in config
         model = (

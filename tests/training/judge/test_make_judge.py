@@ -23,7 +23,7 @@ def knobs(one_thread, judge_data, tmp_path):
 def test_the_data_become_a_judge_and_finished_steps_are_not_run_again(knobs, monkeypatch):
     folder = make_judge.make_judge(knobs)
     judge = open_learned(folder, open_onnx(TEXT))
-    assert list(judge.card.files) == [*KEPT, f"judge-{len(KEPT) + 1}.onnx"]
+    assert list(judge.card.files) == ["judge-1.onnx", *KEPT]
     assert sum(judge.card.weights) == pytest.approx(1) and len(judge.card.weights) == len(KEPT) + 1
     [verdict] = judge("a fox that is red", ["a red fox"])
     assert 0 < verdict.confidence <= 1
