@@ -9,11 +9,7 @@ from .picture import NearStart, Picture
 from .points import Neighbour
 from .recipe import Recipe
 
-STRENGTH_BY_SHARE = (  # least share, strength: not measured yet, but guessed
-    (2.75, 0.5),
-    (2.25, 0.6),
-    (1.75, 0.75),
-)
+STRENGTH_BY_SHARE = ((2.75, 0.75),)  # least share, strength: a careful guess, since quality is not measured yet
 MIN_STRENGTH = 0.5  # so that at most half of the steps are skipped
 LARGEST_SHARE = 3  # everything
 

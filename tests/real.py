@@ -136,6 +136,9 @@ def two_colours(recipe: Recipe) -> Image.Image:
     return picture
 
 
+NEAR_STRENGTHS = ((2.75, 0.5), (2.25, 0.6), (1.75, 0.75))  # of tests, instead of memo.near.STRENGTH_BY_SHARE
+
+
 class SharingJudge(RulesJudge):
     """Decides by rules, and tells the same share of all prompts but those in `shares_of`."""
 

@@ -7,16 +7,28 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 
 from jobs.queue import Queue
-from memo import Memory
-from tests.real import SharingJudge, serving
+from memo import Memory, near
+from tests.real import NEAR_STRENGTHS, SharingJudge, serving
 from worker.paint import PaintingRunner
 
 from .driving import QUICK, expect_picture, key_of, open_page, submit
 
 
 @pytest.fixture
+def strengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pictures start from those that share enough for SharingJudge."""
+    monkeypatch.setattr(near, "STRENGTH_BY_SHARE", NEAR_STRENGTHS)
+
+
+@pytest.fixture
 def page(
-    app: Flask, browser: Browser, memory: Memory, queue: Queue, working: PaintingRunner, faults: list[str]
+    app: Flask,
+    browser: Browser,
+    memory: Memory,
+    queue: Queue,
+    working: PaintingRunner,
+    faults: list[str],
+    strengths: None,
 ) -> Iterator[Page]:
     """The start page of a server whose judge finds all prompts similar."""
     memory.judge = SharingJudge()

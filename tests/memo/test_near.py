@@ -4,15 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from memo import Unavailable
+from memo import Unavailable, near
 from memo.index import to_payload
 from memo.memory import NO_SHARES, object_name
-from memo.near import STRENGTH_BY_SHARE, Start, steps_taken, strength_for, strength_of
+from memo.near import Start, steps_taken, strength_for, strength_of
 from memo.picture import NearStart
-from tests.real import SharingJudge
+from tests.real import NEAR_STRENGTHS, SharingJudge
 
 BLUE = "a blue fox in the snow"
 ENOUGH = 2.4  # a share: the default of SharingJudge
+
+
+@pytest.fixture(autouse=True)
+def strengths(monkeypatch):
+    monkeypatch.setattr(near, "STRENGTH_BY_SHARE", NEAR_STRENGTHS)
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def test_a_picture_that_was_shown_already_is_not_started_from(sharing, remember,
 
 def test_a_start_needs_a_high_share(sharing, remember, recipe, blue):
     remember(recipe)
-    sharing.judge = SharingJudge(STRENGTH_BY_SHARE[-1][0] - 0.01)
+    sharing.judge = SharingJudge(NEAR_STRENGTHS[-1][0] - 0.01)
     recall = sharing.recall(blue, policy="near")
     assert recall.start is None and recall.reason.endswith("no remembered picture is similar enough to start from")
 

@@ -39,7 +39,7 @@ def read_back(client, tiny_models):
             "override_settings": {"sd_model_checkpoint": settings["Model"]},
         }
         catalogue = Catalogue(tiny_models)
-        request = read_request(body, catalogue.models(), preferred_model="stickers", policy="", img2img=False)
+        request = read_request(body, catalogue.models(), preferred_model="stickers", img2img=False)
         native = {name: value for name, value in request.native.items() if value is not None}
         return settings, catalogue.recipe(native)
 

@@ -12,9 +12,9 @@ from PIL import Image
 from jobs.job import Job
 from jobs.queue import Queue
 from jobs.store.statistics import Statistics
-from memo import Forgotten, Memory, Picture
+from memo import Forgotten, Memory, Picture, near
 from memo.memory import NO_SHARES
-from tests.real import QuickPainter, SharingJudge, finished, wait_for
+from tests.real import NEAR_STRENGTHS, QuickPainter, SharingJudge, finished, wait_for
 from tests.web.conftest import ClientFor, Serve
 from web import near_starts
 from web.access import savings
@@ -26,7 +26,8 @@ Ask = Callable[..., Job]
 
 
 @pytest.fixture(autouse=True)
-def judge(memory: Memory) -> SharingJudge:
+def judge(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> SharingJudge:
+    monkeypatch.setattr(near, "STRENGTH_BY_SHARE", NEAR_STRENGTHS)
     memory.judge = judge = SharingJudge()
     return judge
 
