@@ -10,9 +10,12 @@ import pytest
 import webuiapi
 
 from jobs import events
-from memo import Unavailable
+from jobs.job import Job, Origin, State
+from jobs.store.received import make_receipt
+from memo import Picture, Unavailable
 from tests.real import free_port, serving, wait_for
 from web.main import open_server
+from web.rerolls import record_received
 
 FOX = {"prompt": "a red fox in the snow", "size": "64x64"}
 A1111_FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64, "steps": 4}
@@ -186,3 +189,24 @@ def test_an_answer_that_never_arrived_is_sent_again(shipped_server, queue, paint
         memory_knows(job.key)
         assert ask_openai(ai, memory_knows) == job.key
         assert ask_openai(ai, memory_knows) != job.key
+
+
+@pytest.mark.parametrize(("is_gone", "count"), [(False, 1), (True, 0)])
+def test_nothing_is_recorded_for_a_client_that_is_gone(app, recipe, job_store, is_gone, count):
+    picture = Picture(recipe=replace(recipe, seed=1), created=0.0, seconds=1.0)
+    job = Job(id="1", painting=None, state=State.DONE, origin=Origin.MEMORY, reason="", recipe=recipe, created=0.0)
+    job = replace(job, picture=picture, receipt=make_receipt("ann", recipe.key))
+    with app.test_request_context(environ_overrides={"waitress.client_disconnected": lambda: is_gone}):
+        record_received([job])
+    assert len(job_store.received.find(job.receipt, 60)) == count
+
+
+def test_a_request_with_another_policy_in_its_header_does_not_join_the_first(ai, queue, painter, working):
+    painter.go_on.clear()
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(ai.images.generate, **FOX)]
+        wait_for(lambda: queue.job_store.jobs.recent(1))
+        answers.append(pool.submit(ai.images.generate, **FOX, extra_headers={"X-Memo-Policy": "refresh"}))
+        wait_for(lambda: len(queue.job_store.jobs.recent(2)) == 2)
+        painter.go_on.set()
+        assert len({answer.result().memo["pictures"][0]["key"] for answer in answers}) == 2
