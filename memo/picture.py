@@ -179,7 +179,7 @@ def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
 
 
 def read_near(values: Mapping[str, Any] | None) -> NearStart | None:
-    """The near start with these values; unknown ones are ignored. None for none."""
+    """The near start that a record describes, without values of newer versions; None if it describes none."""
     return NearStart(**{name: values[name] for name in NEAR_TYPES}) if values else None
 
 

@@ -84,7 +84,7 @@ def card_values(job: Job) -> dict[str, Any]:
 
 
 def find_source(job: Job) -> Picture | None:
-    """The picture that memory chose for the painting to start from; None for none, or if it cannot be shown."""
+    """The picture that memory chose for the painting to start from; None if there is none or it cannot be shown."""
     try:
         return find_picture(job.near.picture) if job.near else None
     except (Forgotten, BadKey, Unavailable):
