@@ -47,7 +47,7 @@ def match_to_dict(match: MemoryMatch) -> dict[str, Any]:
 
 
 def near_to_dict(recipe: Recipe, near: NearStart | None) -> dict[str, Any] | None:
-    """The picture from which a similar one was painted, their share (0 to 3), and what that saves; None if there is none."""
+    """The picture from which a similar one was painted, their share (0 to 3), and what it saves, if there is one."""
     return {**asdict(near), "strength": recipe.strength} if near else None
 
 

@@ -58,7 +58,7 @@ class JointReader(nn.Module):
         return torch.cat([first, second, (first - second).abs(), first * second, largest], -1)
 
     def select_tokens(self, tokens: Tensor, real: Tensor, matches: Tensor) -> tuple[Tensor, Tensor]:
-        """Choose the tokens (n, tokens, 384) for the layers to read, and return them with their mask. All by default."""
+        """Choose tokens (n, tokens, 384) for the layers to read, and return them with their mask. Default: all."""
         return tokens, real
 
     def match_tokens(self, text: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
