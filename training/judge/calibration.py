@@ -165,7 +165,7 @@ def precise_threshold(scores: Floats, labels: Integers, precision: float) -> flo
 
 
 def regress(x: Floats, labels: Integers, weights: Floats) -> Floats:
-    """Fit a weighted logistic regression of the labels on the columns of `x`. Returns the coefficients."""
+    """Fit a logistic regression that predicts the labels from the columns of `x`, and return its coefficients."""
     coefficients = np.zeros(x.shape[1])
     for _ in range(NEWTON_STEPS):
         probability = sigmoid(x @ coefficients)

@@ -36,7 +36,7 @@ class JointReader(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def read_pairs(self, text_states: Tensor, text_real: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Describe each pair by PAIR_FEATURES numbers, with `a` as the first prompt and `b` as the second.
+        """Compute PAIR_FEATURES numbers for each pair. `a` is the first prompt and `b` the second.
 
         `text_states` (texts, tokens, layers, 384) and `text_real` (texts, tokens) hold each text once. `a` and `b`
         (n) are rows of them.

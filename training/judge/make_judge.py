@@ -33,7 +33,7 @@ class Knobs:
     out: Path = Path("var/judge")  # receives the folders pairs, relations and packed
     text: Path = Path("var/text")  # the exported text model
     steps: int = 4800
-    precision: float = 0.95  # smallest share of true pairs among the real pairs that are accepted
+    precision: float = 0.95  # of the real pairs that the judge accepts, at least this share must be true
     bfloat16: bool = False  # compute with 16-bit numbers; twice as fast on processors with AMX, slow on others
     threads: int = 2
     seed: int = 1

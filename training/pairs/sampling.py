@@ -16,8 +16,8 @@ from .relation_pair import RelationPair, mirrored
 
 FIELDS = [field.name for field in fields(RelationPair)]
 MEASURED_FILES = ("authored", "real", "captions")  # files of the dev set that judges are measured with
-# How many pairs of each relation a pass takes from each group. Without quotas, large groups and sources would
-# dominate. A pair with several possible relations counts as the last of them.
+# The number of pairs that a pass takes from each group, by relation. Without such limits, large groups and sources
+# would dominate. A pair with several possible relations counts as the last of them.
 GROUP_QUOTAS = {
     **{f"authored-{file}": {"S": 3, "M": 1, "L": 1, "D": 3} for file in "ABCDG"},
     "authored-E": {"S": 4, "M": 1, "L": 1, "D": 6},
@@ -82,7 +82,7 @@ def draw(bucket: list[RelationPair], quota: int | None, random: Random) -> list[
 
 
 def orient(pair: RelationPair, random: Random) -> list[RelationPair]:
-    """Decide in which direction to use a pair.
+    """Choose the order of the two prompts for training: as they are, exchanged, or both.
 
     The files contain authored pairs in both directions already. Real pairs are used in both directions, because there
     are few of them. All other pairs are used in one direction, chosen at random.
