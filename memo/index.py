@@ -220,7 +220,7 @@ class PendingPaintings(Points):
     """
 
     def add(self, painting: str, recipe: Recipe, scope: str, vector: Vector, near: NearStart | None = None) -> None:
-        """Insert the point of a painting, to be found by what was asked for."""
+        """Insert the point of a painting, so that requests for the same wish find it."""
         key = settings_key(as_requested(recipe, near), scope)
         self.upsert((painting, vector, {**asdict(recipe), "scope": scope, "settings_key": key}))
 
@@ -290,7 +290,7 @@ def in_scope(scope: str, model: str) -> Conditions:
 def to_payload(picture: Picture) -> dict[str, Any]:
     """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters.
 
-    These keys leave out an initial picture that memory chose, so that the picture answers those who asked for none.
+    These keys leave out an initial picture that memory chose, so that the picture also answers requests without one.
     """
     keys = {"wish_key": picture.wish.key, "settings_key": settings_key(picture.wish, picture.scope)}
     return {**asdict(picture.recipe), **record(picture), **keys}

@@ -59,7 +59,7 @@ class Picture:
 
     @property
     def wish(self) -> Recipe:
-        """What was asked for: the recipe without its seed, and without an initial picture that memory chose."""
+        """The user's wish: the recipe without its seed, and without an initial picture that memory chose."""
         return as_requested(self.recipe, self.near).wish
 
     @property

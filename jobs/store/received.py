@@ -1,6 +1,6 @@
 """The pictures that each user received lately, so that a repeated request can be given another one.
 
-A receipt says under which user and wish a job's picture counts as received.
+A job with a receipt counts as received: the receipt names the user and the wish.
 """
 
 from collections import defaultdict
@@ -33,10 +33,10 @@ class ReceivedPictures:
             self.run_record(user, seconds, MAX_RECEIVED, *theirs)
 
     def find(self, receipt: str, seconds: float) -> set[str]:
-        """The pictures that a user received within so many seconds, by key; none unless one was for this wish."""
+        """Return the keys of all pictures that a user received lately; none unless one was for this wish."""
         return set(self.run_find(*receipt.split(), seconds))
 
 
 def make_receipt(user: str, wish: str) -> str:
-    """The receipt of a user, by any name, and a wish, by the key of a recipe without a seed."""
+    """Make a receipt from the name of a user and the key of a wish (a recipe without a seed)."""
     return f"{hash_name(user)} {wish}"

@@ -542,8 +542,8 @@ redis.call('EXPIRE', received, math.ceil(ARGV[3]))
 """
 )
 
-# ARGV: prefix, user, wish, seconds. Returns the keys of the pictures that the user received within so many seconds if
-# one of them was for this wish, else nothing.
+# ARGV: prefix, user, wish, seconds. If the user received a picture for this wish within so many seconds, returns the
+# keys of all pictures that they received in this time; otherwise returns nothing.
 FIND_RECEIVED = (
     CLOCK
     + """

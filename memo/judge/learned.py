@@ -239,8 +239,8 @@ def output_names(network: Any) -> list[str]:
 def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates, output: str | None = None) -> Floats:
     """Return one output of a network for all pairs, by default the first, which holds the logits (pairs,).
 
-    A network with several outputs was quantized by `quantize_per_run`: its results depend on which other pairs are in
-    the same run. So it runs on one pair at a time, and a pair always has the same score.
+    The results of a network that `quantize_per_run` has quantized depend on the other pairs in the same run. Such
+    networks have several outputs. They run on one pair at a time, so that a pair always has the same score.
     """
     alone = len(network.get_outputs()) > 1
     parts = [[pair] for pair in pairs] if alone else [pairs]
