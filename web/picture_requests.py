@@ -52,7 +52,7 @@ class PictureRequest:
     webhook: str = ""  # the URL that is notified when a job is final; "" for none
     notes: tuple[str, ...] = ()  # how the picture departs from the request, in words
     receipt: str = ""  # under which the pictures count as received; "" if they do not
-    is_reroll: bool = False  # whether a picture that was received under this receipt is avoided
+    avoids_received: bool = False  # leave out pictures that were received under this receipt
 
     @property
     def job_options(self) -> JobOptions:
@@ -83,7 +83,7 @@ def parse_request(body: Mapping[str, object], recipient: str = "") -> PictureReq
     named = {MEMO: web_config().policy if policy is None else policy}
     picture_request = read_request({**body, **named}, catalogue(), current_user().name)
     receipt = receipt_of(recipient, picture_request.recipe)
-    return replace(picture_request, receipt=receipt, is_reroll=policy is None)
+    return replace(picture_request, receipt=receipt, avoids_received=policy is None)
 
 
 def policy_header() -> str | None:
@@ -115,7 +115,7 @@ def all_or_nothing(count: int) -> Iterator[list[Job]]:
 
 def add_jobs(request: PictureRequest, jobs: list[Job], count: int) -> None:
     """Add `count` jobs to those of the request. Their seeds count up, and each gets a different picture."""
-    start, received = len(jobs), pictures_to_avoid(request.receipt) if request.is_reroll else set()
+    start, received = len(jobs), pictures_to_avoid(request.receipt) if request.avoids_received else set()
     for number in range(start, start + count):
         seed = request.recipe.seed
         if seed is not None:
