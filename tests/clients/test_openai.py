@@ -377,11 +377,17 @@ def test_a_retry_after_the_painting_has_ended_gets_its_pictures(url, queue, pain
     assert pictures[0] == pictures[1] and pictures[0]["key"] != pictures[2]["key"]
 
 
-def test_different_requests_do_not_share_jobs(ai, painter, painting, monkeypatch):
+@pytest.fixture
+def reservations(monkeypatch):
+    """Grows by one with each request that has got its name or its jobs."""
     reservations, reserve = [], run_once.reserve_or_reuse
     monkeypatch.setattr(
         run_once, "reserve_or_reuse", lambda *arguments: reservations.append(reserve(*arguments)) or reservations[-1]
     )
+    return reservations
+
+
+def test_different_requests_do_not_share_jobs(ai, painter, painting, reservations):
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
         body = {**FOX, "extra_body": memo("off")}
@@ -506,11 +512,11 @@ def test_too_many_requests_are_a_rate_limit_error(guarded, painting):
     assert int(caught.value.response.headers["retry-after"]) > 0 and caught.value.code == "rate_limit_exceeded"
 
 
-def test_the_same_request_of_two_users_does_not_share_jobs(guarded, memory, painter, painting):
+def test_the_same_request_of_two_users_does_not_share_jobs(guarded, memory, painter, painting, reservations):
     painter.go_on.clear()
     with ThreadPoolExecutor() as pool:
         requests = [pool.submit(guarded[name].images.generate, **FOX) for name in ("ada", "ada", "grace")]
-        wait_for(lambda: len(paintings(painting)) == 2)
+        wait_for(lambda: len(reservations) == 3 and len(paintings(painting)) == 2)
         painter.go_on.set()
         first, second, other = (keys(waiting.result()) for waiting in requests)
     assert first == second != other
