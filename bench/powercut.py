@@ -66,6 +66,8 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         parser.exit(2, "bench.powercut mounts a file system, which only root may do: run it with sudo\n")
+    if not options.text_folder.is_dir():
+        parser.exit(2, f"{options.text_folder} does not exist: run memoaized prepare first\n")
     with tempfile.TemporaryDirectory() as folder:
         bench = PowerCuts(Path(folder), options.models.resolve(), random.Random(options.seed))
         results = bench.run(options.text_folder, options.cuts)
@@ -131,12 +133,13 @@ class PowerCuts:
         self.data.mkdir()
         with self.image.open("wb") as file:
             file.truncate(MEBIBYTES * 2**20)
-        run_command("mkfs.ext4", "-q", "-F", str(self.image))
-        run_command("mount", "-o", "loop", str(self.image), str(self.data))
-        shutil.copytree(text_folder, self.data / "text")
-        os.sync()
-        product = self.start()
+        product = None
         try:
+            run_command("mkfs.ext4", "-q", "-F", str(self.image))
+            run_command("mount", "-o", "loop", str(self.image), str(self.data))
+            shutil.copytree(text_folder, self.data / "text")
+            os.sync()
+            product = self.start()
             for cut in range(cuts):
                 self.work(self.chance.uniform(*WORK_SECONDS))
                 moment = self.cut_power(product)
