@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ PromptPair = tuple[str, str]  # remembered, wanted
 ReadStates = Callable[[str], npt.NDArray[np.floating]]  # a text → its states (tokens, layers, 384)
 CARD = "judge.json"
 VETO_FACTOR = 0.01  # by which a veto multiplies a score
+CACHED_PAIRS = 1024  # whose logit and share are cached: memory asks for both, one after the other
 FIRST_CANDIDATES = 2  # nearest prompts that are judged before the others: if any fits, it is usually one of them
 BATCH_SIZE = 64  # pairs in one run of a network
 SHARE = "share"  # name of the output with the logits of a share of at least 1, 2 and 3
@@ -77,6 +78,7 @@ class LearnedJudge:
     def __init__(self, networks: Sequence[Any], text: OnnxEmbedder, card: Card) -> None:
         self.networks, self.text, self.card = networks, text, card
         self.share_network = next((network for network in networks if SHARE in output_names(network)), None)
+        self.logit_and_share = lru_cache(CACHED_PAIRS)(self.compute_logit_and_share)
         self.name = "learned-" + hashlib.blake2b("".join(card.files.values()).encode(), digest_size=4).hexdigest()
 
     def __call__(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[Verdict]:
@@ -86,8 +88,7 @@ class LearnedJudge:
         if any(verdict.fits for verdict in verdicts.values()):
             return [verdicts.get(old) or not_judged(old) for old in remembered]
         undecided = {old: pair for old, pair in ruled.items() if not pair.verdict}
-        states = partial(self.text.states_of, scope=scope)
-        confidences = self.judge_until_one_fits(list(undecided.values()), states)
+        confidences = self.judge_until_one_fits(list(undecided.values()), scope)
         for (old, pair), confidence in zip(undecided.items(), confidences, strict=True):
             verdicts[old] = self.verdict(old, pair, confidence)
         return [verdicts[old] for old in remembered]
@@ -112,12 +113,7 @@ class LearnedJudge:
 
     def shares(self, wanted: str, remembered: Sequence[str], scope: str = SHARED) -> list[float]:
         """See SharesJudge. The rules have no say: they know whether prompts differ, not by how much."""
-        pairs = [self.correct(old, wanted) for old in remembered]
-        if not pairs:
-            return []
-        states = partial(self.text.states_of, scope=scope)
-        logits = run_network(self.share_network, pairs, states, SHARE)
-        return [float(share) for share in (1 / (1 + np.exp(-logits.astype(float)))).sum(1)]
+        return [self.logit_and_share(self.share_network, self.correct(old, wanted), scope)[1] for old in remembered]
 
     def correct(self, old: str, wanted: str) -> PromptPair:
         """Both prompts in plain letters, without emphasis, their numbers written alike, without obvious typos."""
@@ -125,35 +121,50 @@ class LearnedJudge:
         old, wanted = spell_numbers(old, wanted), spell_numbers(wanted, old)
         return correct_typos(old, wanted, self.text.count_tokens), correct_typos(wanted, old, self.text.count_tokens)
 
-    def run_network(self, network: Any, pairs: Sequence[RuledPair], states: ReadStates) -> Floats:
+    def run_network(self, network: Any, pairs: Sequence[RuledPair], scope: str) -> Floats:
         """Return the logits (pairs,) of one network, lowered by the hints."""
+        texts = [pair.texts for pair in pairs]
+        if SHARE in output_names(network):
+            logits = np.array([self.logit_and_share(network, each, scope)[0] for each in texts], np.float32)
+        else:
+            [logits] = network.run(None, network_inputs(texts, partial(self.text.states_of, scope=scope)))
         hints = [sum(self.card.hints[name] for name in pair.hints) for pair in pairs]
-        return run_network(network, [pair.texts for pair in pairs], states) + np.asarray(hints, np.float32)
+        return logits + np.asarray(hints, np.float32)
 
-    def judge_until_one_fits(self, pairs: Sequence[RuledPair], states: ReadStates) -> list[float | None]:
+    def compute_logit_and_share(self, network: Any, texts: PromptPair, scope: str) -> tuple[float, float]:
+        """The logit and the share of one pair, by a network that tells both; `logit_and_share` caches them.
+
+        The results of a network that `quantize_per_run` has quantized, as these are, depend on the other pairs in the
+        same run. So it runs on one pair at a time, and a pair always has the same results.
+        """
+        inputs = network_inputs([texts], partial(self.text.states_of, scope=scope))
+        logits, share_logits = network.run([output_names(network)[0], SHARE], inputs)
+        return float(logits[0]), float((1 / (1 + np.exp(-share_logits[0].astype(float)))).sum())
+
+    def judge_until_one_fits(self, pairs: Sequence[RuledPair], scope: str) -> list[float | None]:
         """The probability of each pair, nearest first; None for pairs that were skipped.
 
         The pairs after the first few are judged only if none of the first fits.
         """
-        confidences = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES], states)
+        confidences = self.judge_most_hopeful(pairs[:FIRST_CANDIDATES], scope)
         if any(confidence is not None and confidence >= self.card.threshold for confidence in confidences):
             return [*confidences, *(None for _ in pairs[FIRST_CANDIDATES:])]
-        return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:], states)]
+        return [*confidences, *self.judge_most_hopeful(pairs[FIRST_CANDIDATES:], scope)]
 
-    def judge_most_hopeful(self, pairs: Sequence[RuledPair], states: ReadStates) -> list[float | None]:
+    def judge_most_hopeful(self, pairs: Sequence[RuledPair], scope: str) -> list[float | None]:
         """The probability of the pair that the first network prefers, and of all others if that one does not fit.
 
         None stands for pairs that were skipped.
         """
         if not pairs:
             return []
-        first_logits = self.run_network(self.networks[0], pairs, states)
+        first_logits = self.run_network(self.networks[0], pairs, scope)
         best = int(first_logits.argmax())
         confidences: list[float | None] = [None] * len(pairs)
-        confidence = self.card.probability(self.mean(first_logits, pairs, [best], states)[best])
+        confidence = self.card.probability(self.mean(first_logits, pairs, [best], scope)[best])
         if confidence < self.card.threshold:
             others = [row for row in range(len(pairs)) if row != best]
-            means = self.mean(first_logits, pairs, others, states)
+            means = self.mean(first_logits, pairs, others, scope)
             confidences = [self.card.probability(logit) for logit in means]
         confidences[best] = confidence
         return confidences
@@ -170,16 +181,14 @@ class LearnedJudge:
         hint = next(iter(pair.hints.values()), "may mean something else")
         return Verdict(False, f"the remembered prompt {old!r} {hint} ({doubt})", confidence)
 
-    def logits(self, pairs: Sequence[RuledPair], states: ReadStates) -> list[float]:
+    def logits(self, pairs: Sequence[RuledPair], scope: str) -> list[float]:
         """The mean logit of the networks that were run on each pair, before calibration."""
         if not pairs:
             return []
-        first_logits = self.run_network(self.networks[0], pairs, states)
-        return [float(value) for value in self.mean(first_logits, pairs, range(len(pairs)), states)]
+        first_logits = self.run_network(self.networks[0], pairs, scope)
+        return [float(value) for value in self.mean(first_logits, pairs, range(len(pairs)), scope)]
 
-    def mean(
-        self, first_logits: Floats, pairs: Sequence[RuledPair], rows: Sequence[int], states: ReadStates
-    ) -> Floats:
+    def mean(self, first_logits: Floats, pairs: Sequence[RuledPair], rows: Sequence[int], scope: str) -> Floats:
         """The first network's logits (pairs), replaced by the mean of all networks in the given rows.
 
         The networks run one after another, and skip a pair as soon as its mean so far is hopeless or certain.
@@ -190,7 +199,7 @@ class LearnedJudge:
             rows = [row for row in rows if hopeless <= means[row] <= certain]
             if not rows:
                 break
-            logits = self.run_network(network, [pairs[row] for row in rows], states)
+            logits = self.run_network(network, [pairs[row] for row in rows], scope)
             means[rows] += (logits - means[rows]) * part
         return means
 
@@ -200,13 +209,10 @@ class LearnedJudge:
         return [weight / sum(weights[: row + 1]) for row, weight in enumerate(weights)][1:]
 
     def batch_logits(self, pairs: Sequence[RuledPair]) -> list[float]:
-        """Do the same as `logits` for any number of pairs, in batches. Each text is read once per batch."""
+        """Do the same as `logits` for any number of pairs, in batches of similar length."""
         logits = [0.0] * len(pairs)
         for rows in batches_by_length([sum(map(len, pair.texts)) for pair in pairs], BATCH_SIZE):
-            batch = [pairs[row] for row in rows]
-            texts = list(dict.fromkeys(text for pair in batch for text in pair.texts))
-            states = dict(zip(texts, self.text.states(texts), strict=True))
-            for row, logit in zip(rows, self.logits(batch, states.__getitem__), strict=True):
+            for row, logit in zip(rows, self.logits([pairs[row] for row in rows], SHARED), strict=True):
                 logits[row] = logit
         return logits
 
@@ -234,18 +240,6 @@ def not_judged(old: str) -> Verdict:
 def output_names(network: Any) -> list[str]:
     """The names of a network's outputs."""
     return [output.name for output in network.get_outputs()]
-
-
-def run_network(network: Any, pairs: Sequence[PromptPair], states: ReadStates, output: str | None = None) -> Floats:
-    """Return one output of a network for all pairs, by default the first, which holds the logits (pairs,).
-
-    The results of a network that `quantize_per_run` has quantized depend on the other pairs in the same run. Such
-    networks have several outputs. They run on one pair at a time, so that a pair always has the same score.
-    """
-    alone = len(network.get_outputs()) > 1
-    parts = [[pair] for pair in pairs] if alone else [pairs]
-    names = [output] if output else None
-    return np.concatenate([network.run(names, network_inputs(part, states))[0] for part in parts])
 
 
 def network_inputs(pairs: Sequence[PromptPair], states: ReadStates) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from memo.judge.labelled_pairs import Pair
-from memo.judge.learned import network_inputs, open_learned, run_network
+from memo.judge.learned import RuledPair, network_inputs, open_learned
 from memo.onnx_embedder import open_onnx
+from memo.picture import SHARED
 from tests.real import ROOT
 from training.judge import judge_packing, train_relations
 from training.judge.relation_network import MAX_READ, SharedDropout
@@ -146,7 +147,7 @@ def test_a_packed_network_scores_like_the_trained_one(one_thread, reader, store,
     network.load_state_dict(torch.load(run / "judge.pt", weights_only=True))
     pairs = [*SHORT, *LONG]
     texts = [(pair.a, pair.b) for pair in pairs]
-    together = run_network(judge.networks[0], texts, text.states_of)
+    together = judge.run_network(judge.networks[0], [RuledPair(each, None, {}) for each in texts], SHARED)
     assert together == pytest.approx(compute_same_logits(network, pairs, store), abs=0.15)
     alone = [judge.networks[0].run(None, network_inputs([pair], text.states_of)) for pair in texts]
     assert np.array_equal(together, np.concatenate([logit for logit, _, _ in alone]))
