@@ -42,7 +42,7 @@ class Credulous:
 
 def test_answers_with_another_meaning_are_counted(replay):
     replay.memory.judge = Credulous()
-    replay.run([("a red fox", "fox"), ("a blue fox", "blue"), ("a vixen that is red", "fox")])
+    replay.run([("a red fox", "fox"), ("a blue fox", "blue"), ("the fox is red", "fox")])
     figures = replay.figures(watts=1)
     assert figures["joined"] == 2 and figures["in_other_words"] == 2 and figures["of_another_meaning"] == 1
     assert [answer.correct for answer in replay.answers] == [False, True]
