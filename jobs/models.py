@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from memo import BadRecipe, BadSetup, Recipe, from_mapping
+from memo.near import DEFAULT_STRENGTHS, LARGEST_SHARE, MIN_STRENGTH, Strengths
 from memo.recipe import SAMPLERS, SCHEDULES, check_choice
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ ADAPTER_WEIGHTS = (-4.0, 4.0)  # smallest and largest
 MAX_ADAPTER_NAME = 170  # characters; a recipe holds 200, including the weight and digest
 PUBLIC_FIELDS = (  # of a model, in the API
     *("name", "revision", "title", "licence", "sizes", "size_range", "samplers", "schedules", "defaults"),
-    *("adapters", "image_to_image", "negative_prompts"),
+    *("adapters", "image_to_image", "near_starts", "negative_prompts"),
 )
 FORMER_FIELDS = {"span": "size_range", "negatives": "negative_prompts", "least_gib": "min_gib"}  # of model.json
 IGNORED_SYMBOLS = "°™©®℠℃℉№^`´¨¯¸˚¦"  # symbols that are allowed in a prompt, although models ignore them
@@ -57,9 +58,15 @@ class Model:
     adaptable: bool = False  # whether it can use LoRA files
     adapters: tuple[str, ...] = ()  # names of its LoRA files
     image_to_image: bool = False  # whether it can start from a picture
+    near_strengths: Strengths = ()  # of starts from similar pictures; without any, it always paints from noise
     remote: bool = False  # whether another service paints
     negative_prompts: bool = True  # whether it supports negative prompts
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
+
+    @property
+    def near_starts(self) -> bool:
+        """Whether it starts from similar pictures under the memory policy `near`."""
+        return bool(self.near_strengths)
 
 
 class Catalogue:
@@ -305,6 +312,7 @@ def read_model(file: Path, files: tuple[tuple[str, int, int], ...]) -> Model:
             size_range=read_size_range(values.get("size_range")),
             adaptable=can_use_adapters(values.get("family"), file.parent),
             image_to_image=starts_from_images(values, file.parent),
+            near_strengths=read_near_strengths(values, file.parent),
             remote=values.get("family") in REMOTE_FAMILIES,
             negative_prompts=read_flag(values, "negative_prompts"),
             script=values.get("script", "LATIN"),
@@ -335,6 +343,24 @@ def starts_from_images(values: Mapping[str, Any], folder: Path) -> bool:
         return family in STEP_LOOP_FAMILIES and not values.get("labels")
     kind = json.loads(index.read_text()).get("_class_name") if index.is_file() else values.get("pipeline")
     return kind in IMAGE_TO_IMAGE_PIPELINES
+
+
+def read_near_strengths(values: Mapping[str, Any], folder: Path) -> Strengths:
+    """The field `near`, else the default. Raises ValueError.
+
+    Models that paint over a sheet of drawings have none by default: their first step decides what is around the
+    drawings, so that a start from another picture would show in the result (docs/judge.md).
+    """
+    if not starts_from_images(values, folder):
+        return ()
+    written = values.get("near", () if (folder / "sprites").is_dir() else DEFAULT_STRENGTHS)
+    strengths = tuple((float(share), float(strength)) for share, strength in written)
+    shares = [share for share, _ in strengths]
+    if not all(0 <= share <= LARGEST_SHARE and MIN_STRENGTH <= strength < 1 for share, strength in strengths):
+        raise ValueError(f"shares are 0 to {LARGEST_SHARE}, strengths {MIN_STRENGTH} to below 1, not {strengths}")
+    if shares != sorted(shares, reverse=True):
+        raise ValueError(f"near must begin with the highest share, not {strengths}")
+    return strengths
 
 
 def read_flag(values: Mapping[str, Any], name: str) -> bool:

@@ -18,7 +18,7 @@ from .errors import BadKey, Forgotten, Unavailable
 from .image_files.thumbnail import thumbnail_object_name, write_thumbnail
 from .index import Index, IndexedPicture, Labels, PendingPaintings, SearchResult, to_indexed_picture
 from .init_image import init_image_name, init_image_object_name
-from .near import Start, find_start, may_be_started_from
+from .near import DEFAULT_STRENGTHS, Start, Strengths, find_start, may_be_started_from
 from .picture import SHARED, NearStart, Picture, key_in, read_png, scope_of
 from .points import Neighbour
 from .recipe import Recipe, check_choice
@@ -89,12 +89,18 @@ class Memory:
         self.pending, self.labels = pending, labels
 
     def recall(
-        self, recipe: Recipe, *, policy: str = "auto", scope: str = SHARED, seen: Collection[str] = ()
+        self,
+        recipe: Recipe,
+        *,
+        policy: str = "auto",
+        scope: str = SHARED,
+        seen: Collection[str] = (),
+        strengths: Strengths = DEFAULT_STRENGTHS,
     ) -> Recall:
         """Look for a picture that is right for a recipe. Raises BadRecipe for an unknown policy.
 
         If the index is down, the recall is a miss that says so, never an error. `seen` holds the keys of pictures and
-        paintings that the user does not want again.
+        paintings that the user does not want again, and `strengths` those of near starts.
         """
         check_choice("memo", policy, POLICIES)
         if policy == "off":
@@ -102,7 +108,7 @@ class Memory:
         if policy == "refresh":
             return Recall(None, "the request asks for a fresh picture")
         try:
-            recall = self.look_up(recipe, policy, scope, seen)
+            recall = self.look_up(recipe, policy, scope, seen, strengths)
         except Unavailable as error:
             log.warning("recall without memory: %s", error)
             return Recall(None, "memory does not answer at the moment")
@@ -110,7 +116,7 @@ class Memory:
             return Recall(None, "every remembered picture that fits was shown already")
         return recall
 
-    def look_up(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str]) -> Recall:
+    def look_up(self, recipe: Recipe, policy: str, scope: str, seen: Collection[str], strengths: Strengths) -> Recall:
         """Look for the same recipe or words, then for the same meaning; the prompt is embedded in the meantime."""
         query = (recipe, scope, seen)
         if recipe.seed is not None:
@@ -120,7 +126,7 @@ class Memory:
             reason = "the policy 'exact' accepts only the same words, which were not painted before"
             return self.find_exact(*query) or Recall(None, reason)
         vector = self.embedder.begin(recipe.prompt, scope)
-        return self.find_exact(*query) or self.find_by_meaning(*query, policy, vector)
+        return self.find_exact(*query) or self.find_by_meaning(*query, vector, policy, strengths)
 
     def find_exact(self, recipe: Recipe, scope: str, seen: Collection[str]) -> Recall | None:
         """The picture of exactly this recipe; for a wish, the newest picture that was painted for the same words."""
@@ -137,7 +143,13 @@ class Memory:
         return Recall(Match(indexed.picture, 1.0, how), reason) if is_trusted(indexed.wrong_for, recipe) else None
 
     def find_by_meaning(
-        self, recipe: Recipe, scope: str, seen: Collection[str], policy: str, vector: Callable[[], Vectors]
+        self,
+        recipe: Recipe,
+        scope: str,
+        seen: Collection[str],
+        vector: Callable[[], Vectors],
+        policy: str,
+        strengths: Strengths,
     ) -> Recall:
         """The fitting picture with the judge's highest confidence, else such a painting under way, else a miss."""
         query = (vector(), recipe, scope, NEAREST, seen)
@@ -154,9 +166,9 @@ class Memory:
             richer = self.find_richer(recipe, painted, self.use_picture)
             richer = richer or self.find_richer(recipe, pending, use_painting)
         recall = richer or from_pictures or from_paintings or Recall(None, "nothing like it is remembered")
-        return self.add_start(recall, recipe, painted) if policy == "near" and not recall.match else recall
+        return self.add_start(recall, recipe, painted, strengths) if policy == "near" and not recall.match else recall
 
-    def add_start(self, miss: Recall, recipe: Recipe, prompts: Prompts) -> Recall:
+    def add_start(self, miss: Recall, recipe: Recipe, prompts: Prompts, strengths: Strengths) -> Recall:
         """The miss with a picture to start from, or with the reason why there is none."""
         allowed = {prompt: list(filter(may_be_started_from, points)) for prompt, points in prompts.items()}
         candidates = take({prompt: points for prompt, points in allowed.items() if points}, CANDIDATES)
@@ -169,7 +181,7 @@ class Memory:
         except Unavailable as error:
             log.warning("recall without a start: %s", error)
             return miss
-        start = find_start(recipe, candidates, shares, self.check_bytes)
+        start = find_start(recipe, candidates, shares, strengths, self.check_bytes)
         end = start.describe(recipe.steps) if start else "no remembered picture is similar enough to start from"
         return replace(miss, reason=f"{miss.reason}; {end}", start=start)
 

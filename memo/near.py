@@ -1,6 +1,6 @@
 """Near starts: which remembered picture a new one may start from, and how much of that picture must change."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -9,8 +9,13 @@ from .picture import NearStart, Picture
 from .points import Neighbour
 from .recipe import Recipe
 
-STRENGTH_BY_SHARE = ((2.75, 0.75),)  # least share, strength: a careful guess, since quality is not measured yet
+Strengths = Sequence[tuple[float, float]]  # the least share for each strength, highest share first
+
+# The steps that MoDM's implementation of NIRVANA skips (https://arxiv.org/abs/2312.04429), but the first of its five
+# grades; it goes by CLIP's cosine. Their quality is not measured with shares: `bench.gpu.near` does that.
+DEFAULT_STRENGTHS: Strengths = ((2.75, 0.5), (2.5, 0.6), (2.25, 0.7), (2.0, 0.8))
 MIN_STRENGTH = 0.5  # so that at most half of the steps are skipped
+MIN_STEPS = 8  # a picture in fewer steps takes shape in the first one, and skipping would save little
 LARGEST_SHARE = 3  # everything
 
 
@@ -48,15 +53,20 @@ def find_start(
     recipe: Recipe,
     prompts: Mapping[str, Iterable[Neighbour]],
     shares: Iterable[float],
+    strengths: Strengths,
     is_usable: Callable[[Picture], bool],
 ) -> Start | None:
     """The usable picture that shares most with the recipe, of equal ones the nearest; None if none shares enough.
 
     `prompts` holds the points of each prompt, and `shares` its share.
     """
+    if recipe.steps < MIN_STEPS:
+        return None
     ranked = sorted(zip(shares, prompts.values(), strict=True), key=lambda pair: -pair[0])
     for share, points in ranked:
-        if (strength := strength_of(share)) is None or (steps := steps_taken(recipe.steps, strength)) == recipe.steps:
+        if (strength := strength_of(share, strengths)) is None:
+            return None
+        if (steps := steps_taken(recipe.steps, strength)) == recipe.steps:
             return None
         for picture in map(to_picture, (point.payload for point in points)):
             if is_usable(picture):
@@ -64,10 +74,9 @@ def find_start(
     return None
 
 
-def strength_of(share: float) -> float | None:
+def strength_of(share: float, strengths: Strengths) -> float | None:
     """The strength for a share; None if it is too low to start."""
-    strengths = (max(MIN_STRENGTH, strength) for least, strength in STRENGTH_BY_SHARE if share >= least)
-    return next(strengths, None)
+    return next((max(MIN_STRENGTH, strength) for least, strength in strengths if share >= least), None)
 
 
 def steps_taken(steps: int, strength: float) -> int:

@@ -136,15 +136,12 @@ def two_colours(recipe: Recipe) -> Image.Image:
     return picture
 
 
-NEAR_STRENGTHS = ((2.75, 0.5), (2.25, 0.6), (1.75, 0.75))  # of tests, instead of memo.near.STRENGTH_BY_SHARE
-
-
 class SharingJudge(RulesJudge):
     """Decides by rules, and tells the same share of all prompts but those in `shares_of`."""
 
     can_tell_shares = True
 
-    def __init__(self, share: float = 2.4, **shares_of: float) -> None:
+    def __init__(self, share: float = 2.5, **shares_of: float) -> None:
         self.share, self.shares_of = share, shares_of
         self.questions: list[tuple[str, tuple[str, ...]]] = []
 

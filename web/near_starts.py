@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 from memo import BadRecipe, Forgotten, Recall, Recipe, Unavailable
+from memo.near import Strengths
 from memo.picture import NearStart
 
 from .access import read_image
@@ -14,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 def policy_for(recipe: Recipe, policy: str) -> str:
-    """The memory policy of a request: "auto" instead of "near" for a model that cannot start from a picture."""
-    return "auto" if policy == "near" and not can_start(recipe.model) else policy
+    """The memory policy of a request: "auto" instead of "near" for a model that always paints from noise."""
+    return "auto" if policy == "near" and not strengths_of(recipe.model) else policy
 
 
-def can_start(model: str) -> bool:
-    """Whether the model of this name can start from a picture."""
-    return catalogue().model(model).image_to_image
+def strengths_of(model: str) -> Strengths:
+    """The strengths of near starts of the model of this name."""
+    return catalogue().model(model).near_strengths
 
 
 def prepare_start(recipe: Recipe, recall: Recall) -> tuple[Recipe, NearStart | None, str]:

@@ -15,31 +15,42 @@ from PIL import Image
 
 from jobs.models import Catalogue
 from worker.painters.factory import open_painter
-from worker.painters.port import PainterOptions
+from worker.painters.port import PainterOptions, Progress
 
 from .renders import SIDE
 
 THREADS = 2
+ANY_NAME = "0" * 32  # of an initial picture that is passed to the painter directly
 PROMPT = "a red fox in the snow"
 
 
 class ModelPainter:
     """Paints with one model of a folder; `settings` replace the model's defaults."""
 
-    def __init__(self, models: Path, name: str, settings: Mapping[str, object], threads: int = THREADS) -> None:
+    def __init__(
+        self, models: Path, name: str, settings: Mapping[str, object], threads: int = THREADS, slots: int = 1
+    ) -> None:
         self.catalogue, self.settings = Catalogue(models), {**settings, "model": name}
         self.model = self.catalogue.model(name)
-        self.painter = open_painter(self.model, PainterOptions(threads, device="cpu"))
+        self.painter = open_painter(self.model, PainterOptions(threads, slots, device="cpu"))
 
-    def paint(self, prompt: str, seed: int, side: int) -> Image.Image:
-        """Paint one picture of side × side px."""
+    def paint(self, prompt: str, seed: int, side: int, start: tuple[Image.Image, float] | None = None) -> Image.Image:
+        """Paint one picture of side × side px, from noise or from an initial picture and a strength."""
         settings = {**self.settings, "prompt": prompt, "seed": seed, "width": side, "height": side}
-        return self.painter(self.catalogue.recipe(settings), lambda step: None)
+        if start is None:
+            return self.painter(self.catalogue.recipe(settings), ignore_step)
+        init_image, strength = start
+        recipe = self.catalogue.recipe({**settings, "init_image": ANY_NAME, "strength": strength})
+        return self.painter(recipe, ignore_step, init_image)
 
     @property
     def side(self) -> int:
         """Side in px of the pictures to be judged; the classifier would see no more detail in larger ones."""
         return SIDE if SIDE in self.model.sizes else min(self.model.sizes)
+
+
+def ignore_step(progress: Progress) -> None:
+    """Do nothing after a step."""
 
 
 def measure_seconds(painter: ModelPainter, pictures: int, side: int = 256) -> float:

@@ -10,6 +10,8 @@ import pytest
 
 from jobs.models import Catalogue
 from memo import BadRecipe, BadSetup
+from memo.near import DEFAULT_STRENGTHS
+from tests.real import ROOT
 from tests.tiny_model import write_tiny_model
 
 
@@ -82,6 +84,31 @@ def test_the_pipeline_class_says_whether_a_model_supports_image_to_image(folder,
     file = folder / "hub" / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "family": "pipeline", "pipeline": pipeline}))
     assert Catalogue(folder).model("hub").image_to_image == image_to_image
+
+
+@pytest.mark.parametrize("strengths", [[[2.0, 0.8], [2.5, 0.6]], [[2.0, 0.4]], [[3.5, 0.8]], [[2.0]], ["2"], 2])
+def test_near_strengths_that_make_no_sense_are_refused(folder, strengths):
+    with pytest.raises(BadSetup, match="model.json does not describe a model"):
+        model_with_near_strengths(folder, strengths)
+
+
+def test_a_model_names_its_own_near_strengths(folder):
+    assert model_with_near_strengths(folder, [[2.5, 0.6], [2, 0.75]]).near_strengths == ((2.5, 0.6), (2.0, 0.75))
+    assert not model_with_near_strengths(folder, []).near_starts
+
+
+def model_with_near_strengths(folder, strengths):
+    write_tiny_model(folder, name="near")
+    file = folder / "near" / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "near": strengths}))
+    return Catalogue(folder).model("near")
+
+
+def test_a_model_that_paints_over_drawings_starts_from_noise(folder):
+    """That is the shipped one. Others start from similar pictures if they can start from pictures at all."""
+    assert Catalogue(folder).model("stickers").near_strengths == DEFAULT_STRENGTHS
+    shipped = Catalogue(ROOT / "models").model("stickers")
+    assert shipped.image_to_image and not shipped.near_starts
 
 
 def test_karras_needs_a_sampler_with_sigmas(catalogue):

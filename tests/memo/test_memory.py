@@ -170,7 +170,9 @@ def test_a_prompt_with_many_pictures_does_not_crowd_out_others(memory, remember,
     judge = FixedJudge(
         {crowd[0].recipe.prompt: Verdict(False, "no", 0.1), far.recipe.prompt: Verdict(True, "yes", 0.9)}
     )
-    recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(replace(recipe, prompt="a red fox, snow"))
+    recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(
+        replace(recipe, prompt="a red fox, snow")
+    )
     assert recall.match and recall.match.picture == far and len(judge.questions[0][1]) == 2
 
 

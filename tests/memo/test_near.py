@@ -4,20 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from memo import Unavailable, near
+from memo import Unavailable
 from memo.index import to_payload
 from memo.memory import NO_SHARES, object_name
-from memo.near import Start, steps_taken, strength_for, strength_of
+from memo.near import DEFAULT_STRENGTHS, MIN_STEPS, Start, steps_taken, strength_for, strength_of
 from memo.picture import NearStart
-from tests.real import NEAR_STRENGTHS, SharingJudge
+from tests.real import SharingJudge
 
 BLUE = "a blue fox in the snow"
-ENOUGH = 2.4  # a share: the default of SharingJudge
-
-
-@pytest.fixture(autouse=True)
-def strengths(monkeypatch):
-    monkeypatch.setattr(near, "STRENGTH_BY_SHARE", NEAR_STRENGTHS)
+ENOUGH = 2.5  # a share: the default of SharingJudge
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def test_a_miss_starts_from_the_picture_of_a_similar_prompt(sharing, remember, r
     recall = sharing.recall(blue, policy="near")
     assert recall.match is None and recall.start == Start(picture, ENOUGH, 0.6, 8)
     assert "says 'red', not 'blue'" in recall.reason and "'a red fox in the snow'" in recall.reason
-    assert recall.reason.endswith("the prompts share 2.4 of 3, and skips 8 of 20 steps")
+    assert recall.reason.endswith("the prompts share 2.5 of 3, and skips 8 of 20 steps")
     assert recall.start.near == NearStart(picture=picture.key, share=ENOUGH, steps_saved=8)
 
 
@@ -67,7 +62,7 @@ def test_a_picture_that_was_shown_already_is_not_started_from(sharing, remember,
 
 def test_a_start_needs_a_high_share(sharing, remember, recipe, blue):
     remember(recipe)
-    sharing.judge = SharingJudge(NEAR_STRENGTHS[-1][0] - 0.01)
+    sharing.judge = SharingJudge(DEFAULT_STRENGTHS[-1][0] - 0.01)
     recall = sharing.recall(blue, policy="near")
     assert recall.start is None and recall.reason.endswith("no remembered picture is similar enough to start from")
 
@@ -167,12 +162,20 @@ def test_a_near_picture_is_found_by_the_same_words_and_by_meaning(sharing, remem
 
 def test_at_most_half_of_the_steps_are_skipped():
     for steps in range(1, 151):
-        for share in (1.8, 2.4, 2.8, 3.0):
-            taken = steps_taken(steps, strength_of(share))
+        for share in (2.1, 2.5, 2.8, 3.0):
+            taken = steps_taken(steps, strength_of(share, DEFAULT_STRENGTHS))
             assert steps / 2 <= taken <= steps and int(steps * strength_for(taken, steps)) == taken
-    assert strength_of(1.7) is None
+    assert strength_of(1.9, DEFAULT_STRENGTHS) is None
 
 
-def test_a_picture_of_one_step_starts_from_nothing(sharing, remember, recipe, blue):
-    remember(replace(recipe, steps=1))
-    assert sharing.recall(replace(blue, steps=1), policy="near").start is None
+@pytest.mark.parametrize(("steps", "starts"), [(1, False), (MIN_STEPS - 1, False), (MIN_STEPS, True)])
+def test_a_picture_of_few_steps_starts_from_nothing(sharing, remember, recipe, blue, steps, starts):
+    remember(replace(recipe, steps=steps))
+    assert bool(sharing.recall(replace(blue, steps=steps), policy="near").start) == starts
+
+
+def test_the_strengths_are_those_of_the_model(sharing, remember, recipe, blue):
+    remember(recipe)
+    assert sharing.recall(blue, policy="near", strengths=()).start is None
+    start = sharing.recall(blue, policy="near", strengths=((2.0, 0.9),)).start
+    assert start and start.steps_saved == 2

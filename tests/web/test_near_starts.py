@@ -12,9 +12,9 @@ from PIL import Image
 from jobs.job import Job
 from jobs.queue import Queue
 from jobs.store.statistics import Statistics
-from memo import Forgotten, Memory, Picture, near
+from memo import Forgotten, Memory, Picture
 from memo.memory import NO_SHARES
-from tests.real import NEAR_STRENGTHS, QuickPainter, SharingJudge, finished, wait_for
+from tests.real import QuickPainter, SharingJudge, finished, wait_for
 from tests.web.conftest import ClientFor, Serve
 from web import near_starts
 from web.access import savings
@@ -26,8 +26,7 @@ Ask = Callable[..., Job]
 
 
 @pytest.fixture(autouse=True)
-def judge(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> SharingJudge:
-    monkeypatch.setattr(near, "STRENGTH_BY_SHARE", NEAR_STRENGTHS)
+def judge(memory: Memory) -> SharingJudge:
     memory.judge = judge = SharingJudge()
     return judge
 
@@ -61,7 +60,7 @@ def test_a_similar_picture_is_started_from(
     client: FlaskClient, ask: Ask, source: Picture, memory: Memory, painter: QuickPainter
 ) -> None:
     job = ask(**BLUE)
-    assert job.origin == "near" and "the prompts share 2.4 of 3, and skips 3 of 8 steps" in job.reason
+    assert job.origin == "near" and "the prompts share 2.5 of 3, and skips 3 of 8 steps" in job.reason
     start = painter.init_images[-1]
     original = Image.open(io.BytesIO(memory.image(source.key)))
     assert start and start.tobytes() == original.convert("RGB").tobytes()
@@ -72,7 +71,7 @@ def test_a_similar_picture_is_started_from(
 
 def test_the_documents_name_the_source_and_what_was_saved(client: FlaskClient, ask: Ask, source: Picture) -> None:
     job = ask(**BLUE)
-    near = {"picture": source.key, "share": 2.4, "strength": 0.625, "steps_saved": 3}
+    near = {"picture": source.key, "share": 2.5, "strength": 0.625, "steps_saved": 3}
     document = client.get(f"/api/v1/jobs/{job.id}").json
     assert document["origin"] == "near" and document["near"] == document["picture"]["near"] == near
     assert client.get(f"/api/v1/pictures/{picture_of(job).key}").json["near"] == near
@@ -126,11 +125,13 @@ def test_a_share_that_is_too_low_and_a_judge_that_tells_none_lead_to_noise(
     assert job.origin == "painted" and job.reason.endswith(NO_SHARES)
 
 
-def test_a_model_that_cannot_start_from_pictures_paints_from_noise(
+def test_a_model_without_near_starts_paints_from_noise(
     ask: Ask, source: Picture, judge: SharingJudge, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue = app.extensions["catalogue"]
-    models = {name: replace(model, image_to_image=False) for name, model in catalogue.models().items()}
+    models = {
+        name: replace(model, image_to_image=False, near_strengths=()) for name, model in catalogue.models().items()
+    }
     monkeypatch.setattr(catalogue, "read", lambda: (models, {}))
     assert ask(**BLUE).origin == "painted" and judge.questions == []
     page = app.test_client().get("/").text
@@ -255,7 +256,7 @@ def test_the_job_page_shows_where_a_near_picture_starts(
     job = ask(**BLUE)
     page = client.get(f"/jobs/{job.id}").text
     assert 'data-badge="near"' in page and "3 of 8 steps saved" in page
-    assert "the prompts share 2.4 of 3, and skips 3 of 8 steps" in page
+    assert "the prompts share 2.5 of 3, and skips 3 of 8 steps" in page
     assert f'<a href="/pictures/{source.key}"><img src="/api/v1/pictures/{source.key}/thumbnail"' in page
     assert f'action="/jobs/{job.id}/from-scratch"' in page and "Paint it from scratch instead" in page
     memory.forget(source.key)

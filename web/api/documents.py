@@ -198,6 +198,7 @@ class ModelDocument(TypedDict):
     defaults: dict[str, Any]
     adapters: list[str]
     image_to_image: Annotated[bool, Field(description="whether it can start from an image")]
+    near_starts: Annotated[bool, Field(description="whether the memory policy `near` makes a difference")]
     negative_prompts: Annotated[bool, Field(description="whether it supports negative prompts")]
 
 

@@ -142,6 +142,7 @@ function applyDefaults(form, oldModel, newModel) {
   setOptions(control(form, "schedule"), newModel.schedules);
   setAdapters(form, newModel.adapters ?? []);
   showInitImage(form, newModel.image_to_image);
+  showNearStarts(form, newModel.near_starts);
   for (const name of untouched) {
     const field = control(form, name);
     if (field) field.value = defaultOf(newModel, name);
@@ -184,21 +185,29 @@ function setAdapters(form, names) {
 }
 
 /**
- * Show what starts from a picture: the initial image's fields, and the memory policy "near"; for a model without
- * image to image, hide and clear it.
+ * Show the fields of the initial image; for a model without image to image, hide and clear them.
  * @param {HTMLFormElement} form
  * @param {boolean} imageToImage
  */
 function showInitImage(form, imageToImage) {
   const [file, checkbox] = [control(form, "image"), control(form, "init_image")];
   file?.closest(".init-image")?.toggleAttribute("hidden", !imageToImage);
-  const near = form.querySelector('input[name="memo"][value="near"]');
-  near?.closest(".choice")?.toggleAttribute("hidden", !imageToImage);
   if (imageToImage) return;
-  const auto = form.querySelector('input[name="memo"][value="auto"]');
-  if (near instanceof HTMLInputElement && near.checked && auto instanceof HTMLInputElement) auto.checked = true;
   if (file) file.value = "";
   if (checkbox instanceof HTMLInputElement) checkbox.checked = false;
+}
+
+/**
+ * Show the memory policy "near"; for a model that always paints from noise, hide it and choose "auto" instead.
+ * @param {HTMLFormElement} form
+ * @param {boolean} nearStarts
+ */
+function showNearStarts(form, nearStarts) {
+  const near = form.querySelector('input[name="memo"][value="near"]');
+  near?.closest(".choice")?.toggleAttribute("hidden", !nearStarts);
+  const auto = form.querySelector('input[name="memo"][value="auto"]');
+  if (nearStarts || !(near instanceof HTMLInputElement) || !near.checked) return;
+  if (auto instanceof HTMLInputElement) auto.checked = true;
 }
 
 /**
