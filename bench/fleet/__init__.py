@@ -137,9 +137,10 @@ class Fleet:
         """The queue of the workers."""
         return open_queue(JobsConfig(redis=self.redis_url))
 
-    def open_memory(self) -> Memory:
-        """The memory of the workers."""
-        return open_memory(MemoConfig.from_env({**self.environment, "MEMO_JUDGE": "rules"}))
+    def open_memory(self, judge: str = "rules", embedding_cache: Path | None = None) -> Memory:
+        """The memory of the workers, with another judge if one is named."""
+        settings = {"MEMO_JUDGE": judge, "MEMO_EMBEDDING_CACHE": str(embedding_cache or "")}
+        return open_memory(MemoConfig.from_env({**self.environment, **settings}))
 
 
 @contextmanager
