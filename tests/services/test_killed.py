@@ -9,12 +9,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import ImageChops
 
+from jobs.models import Catalogue
 from jobs.store.connection import open_connection
 from memo import read_png
+from memo.image_files import read_pixels
 from memoaized.redis_server import read_redis_url
 from memoaized.up import responds_ok
 from tests.real import alive, running_stack, wait_for
+from worker.painters.factory import open_painter
+from worker.painters.port import PainterOptions
 
 SLOW = {"model": "slow", "width": 256, "height": 256}
 
@@ -41,6 +46,11 @@ def finish(stack, job: dict, seconds: float = 90) -> dict:
         return snapshot if snapshot["state"] in ("done", "failed", "cancelled") else None
 
     return wait_for(final, seconds)
+
+
+def download(stack, picture: dict) -> bytes:
+    with urllib.request.urlopen(stack.url + picture["links"]["image"], timeout=20) as answer:
+        return answer.read()
 
 
 def child_pids(stack) -> dict[str, int]:
@@ -92,6 +102,25 @@ def test_a_job_whose_worker_is_killed_is_done_once_by_another(two_workers):
     listed = call(two_workers, "GET", "/api/v1/pictures?limit=100")["pictures"]
     assert [picture["prompt"] for picture in listed].count("killed in the middle") == 1
     wait_for(lambda: any(f"{victim} ended with status -9; restarting it" in line for line in two_workers.lines))
+
+
+def test_a_near_start_whose_worker_is_killed_gives_the_picture_of_its_recipe(two_workers, tiny_models):
+    """Its recipe names the picture that it starts from, so the other worker starts from there, too."""
+    source = finish(two_workers, submit(two_workers, "a red fox in the snow", steps=50, **SLOW))
+    wait_for(lambda: call(two_workers, "GET", "/api/v1/pictures?near=fox&model=slow")["pictures"])
+    job = submit(two_workers, "a red fox in the snow at night", steps=50, memo="near", **SLOW)
+    saved = job["near"]["steps_saved"]
+    assert job["near"]["picture"] == source["picture"]["key"] and saved >= 10
+    wait_for(lambda: find_job(two_workers, job)["step"] > saved + 2)
+    [(victim, _)] = attempts(two_workers, job)
+    os.kill(child_pids(two_workers)[victim], signal.SIGKILL)
+    done = finish(two_workers, job)
+    assert [number for _, number in attempts(two_workers, job)] == ["1", "2"]
+    png, source_png = (download(two_workers, document["picture"]) for document in (done, source))
+    painter = open_painter(Catalogue(tiny_models).model("slow"), PainterOptions())
+    expected = painter(read_png(png).recipe, lambda progress: None, read_pixels(source_png))
+    difference = ImageChops.difference(read_pixels(png), expected)
+    assert max(high for _, high in difference.getextrema()) <= 1
 
 
 def test_after_everything_is_killed_a_restart_finishes_all_jobs(tmp_path, tiny_models):

@@ -111,6 +111,28 @@ def test_from_an_init_image_the_picture_is_that_of_diffusers_image_to_image_pipe
     assert steps == list(range(8 - int(8 * strength) + 1, 9))
 
 
+def test_paintings_from_init_images_and_from_noise_step_together(one_thread, catalogue, painter, name):
+    """Those from an init image join at their own first step, and give the same pictures as alone."""
+    near = [
+        with_init_image(catalogue, name, seed=seed, strength=strength, steps=10, sampler=sampler)
+        for seed, strength, sampler in ((1, 0.5, "dpm++2m"), (2, 0.8, "ddim"), (3, 0.6, "euler"))
+    ]
+    from_noise = [replace(recipe, init_image="") for recipe in near]
+
+    def paint(recipe):
+        steps = []
+        init_image = photo() if recipe.init_image else None
+        return painter(recipe, lambda progress: steps.append(progress.step), init_image), steps
+
+    alone = [paint(recipe) for recipe in (*near, *from_noise)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(paint, (*near, *from_noise)))
+    assert [steps[0] for _, steps in together] == [6, 3, 5, 1, 1, 1]
+    for (picture, steps), (expected, expected_steps) in zip(together, alone, strict=True):
+        assert np.abs(np.asarray(picture, np.int16) - np.asarray(expected, np.int16)).max() <= 1
+        assert steps == expected_steps
+
+
 def test_with_less_strength_the_picture_stays_closer_to_the_init_image(catalogue, painter, name):
     distances = []
     for strength in (0.1, 0.9):
