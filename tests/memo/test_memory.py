@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Unavailable, open_memory
+from memo import BadKey, BadRecipe, Forgotten, MemoConfig, Memory, Recall, Unavailable, open_memory
 from memo.image_files.thumbnail import thumbnail_object_name
 from memo.index import PendingPaintings, open_index, open_sibling
 from memo.init_image import init_image_object_name
@@ -174,6 +174,14 @@ def test_a_prompt_with_many_pictures_does_not_crowd_out_others(memory, remember,
         replace(recipe, prompt="a red fox, snow")
     )
     assert recall.match and recall.match.picture == far and len(judge.questions[0][1]) == 2
+
+
+def test_prompts_that_are_not_near_enough_are_not_judged(memory, remember, recipe):
+    remember(recipe)
+    judge = FixedJudge({recipe.prompt: Verdict(True, "yes", 0.9)})
+    unlike = replace(recipe, prompt="a red bus in the snow")
+    recall = Memory(memory.embedder, memory.index, memory.store, judge).recall(unlike)
+    assert recall == Recall(None, "nothing like it is remembered") and judge.questions == []
 
 
 def test_pictures_that_the_user_has_seen_are_not_returned_again(memory, remember, recipe):

@@ -75,3 +75,26 @@ def test_only_a_judge_with_such_a_network_tells_shares(text):
     assert find_shares_judge(able) is able
     assert find_shares_judge(judge_of(text, network("logit"))) is None
     assert find_shares_judge(RulesJudge()) is None
+
+
+class Counting:
+    """A network that counts its runs."""
+
+    def __init__(self, network):
+        self.network, self.runs = network, 0
+        self.get_outputs = network.get_outputs
+
+    def run(self, *arguments):
+        self.runs += 1
+        return self.network.run(*arguments)
+
+
+def test_the_verdict_and_the_share_of_a_pair_come_from_one_run(text):
+    counting = Counting(network("logit", "share"))
+    judge = judge_of(text, counting)
+    [verdict] = judge("an owl in a tree", ["an owl that sits in a very old and tall tree"])
+    assert verdict.confidence and counting.runs == 1
+    judge.shares("an owl in a tree", ["an owl that sits in a very old and tall tree"])
+    assert counting.runs == 1
+    judge.shares("an owl in a tree", ["an owl that sits in a very old and tall tree"], "another scope")
+    assert counting.runs == 2  # what one scope has asked must not make another one's answer faster
