@@ -64,4 +64,5 @@ def test_the_table_names_the_lowest_strength_that_loses_little() -> None:
     }
     assert NEAR["choose_strengths"](groups, 0.3) == [[2.75, 0.5], [2.5, 0.6]]
     assert NEAR["choose_strengths"](groups, 0.1) == [[2.75, 0.6], [2.5, 0.6]]
+    assert NEAR["choose_strengths"]({2.75: [row(s5=-1.0)], 2.5: [row()]}, 0.3) == [[2.75, 0.6], [2.5, 0.6]]
     assert NEAR["choose_strengths"]({2.75: [], 0.0: [row()]}, 0.3) == []
