@@ -46,18 +46,26 @@ ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round v
 MAX_UNREADY = 2000  # connections whose request has not arrived; beyond that the oldest are closed
 HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
 BODY_SECONDS = 300.0  # for the whole request to arrive, from its first byte
+PRESSED_BODY_SECONDS = 60.0  # the same, while there is no room for more bodies
 IDLE_SECONDS = 60.0  # between two requests of a connection
-LARGEST_REQUEST = 64 * 2**20  # bytes; more than any limit of the application, whose errors say what to do
+SEND_SECONDS = 30.0  # in which a client must take some of its response
+LARGEST_REQUEST = 32 * 2**20  # bytes; more than any limit of the application, whose errors say what to do
+BODY_ROOM = 128 * 2**20  # bytes of all bodies that are arriving; beyond that only the oldest of them is read on
+SMALL_BODY = 2**16  # bytes that are read of any body, whatever the others take
 GRACE_SECONDS = 30.0
 SWITCH_SECONDS = 0.0005  # a thread runs this long while others wait for the interpreter; sixty of them make 30 ms
 
 
 class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no types
-    """A client's connection, with a time limit for each request to arrive."""
+    """A client's connection, with time limits for each request to arrive and for its response to be taken."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.request_started = self.creation_time
+
+    def readable(self) -> bool:
+        """Whether to read from the connection when bytes come; not while there is no room for more of its body."""
+        return bool(super().readable()) and self.server.has_room_for(self)
 
     def handle_read_event(self) -> None:
         """Read from the connection. If this round has read enough bodies already, a body waits for a later round."""
@@ -79,15 +87,25 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
         """Whether no complete request has arrived, and nothing is being sent."""
         return not self.requests and not self.total_outbufs_len
 
+    @property
+    def body_bytes(self) -> int:
+        """How much has arrived of the body that is arriving."""
+        request = self.request
+        return int(request.body_bytes_received) if request else 0
+
     def deadline(self) -> float:
-        """When an unready connection is closed, in seconds since 1970."""
+        """When a connection that waits for its client is closed, in seconds since 1970."""
+        if self.total_outbufs_len:
+            return float(self.last_activity) + SEND_SECONDS
         if self.request is None:
             return float(self.last_activity) + IDLE_SECONDS
-        return float(self.request_started) + (BODY_SECONDS if self.request.headers_finished else HEADER_SECONDS)
+        if not self.request.headers_finished:
+            return float(self.request_started) + HEADER_SECONDS
+        return float(self.request_started) + (BODY_SECONDS if self.server.room > 0 else PRESSED_BODY_SECONDS)
 
 
 class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
-    """Waitress with deadlines for requests, and a stop that lets running requests end."""
+    """Waitress with deadlines for clients, room for their bodies, and a stop that lets running requests end."""
 
     channel_class = ClientConnection
 
@@ -95,6 +113,9 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         super().__init__(app, **settings)
         self.stopping = threading.Event()
         self.bodies_read = 0  # in the current round of the main loop
+        self.room = BODY_ROOM  # at the start of this round
+        self.oldest_body: ClientConnection | None = None  # of those that take more than a small body
+        self.stalled: list[ClientConnection] = []  # to be closed after this round
 
     def handle_accept(self) -> None:
         """Accept all connections that wait, up to a limit."""
@@ -111,17 +132,34 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
             self._map[connection._fileno] = self._map.pop(connection._fileno)
         return is_allowed
 
+    def has_room_for(self, connection: ClientConnection) -> bool:
+        """Whether more of this connection's body may arrive in this round."""
+        return self.room > 0 or connection.body_bytes <= SMALL_BODY or connection is self.oldest_body
+
+    def measure_room(self) -> None:
+        """Measure the room for bodies, and find the one that has been arriving for the longest time."""
+        connections = list(self.active_channels.values())
+        self.room = BODY_ROOM - sum(connection.body_bytes for connection in connections)
+        large = (connection for connection in connections if connection.body_bytes > SMALL_BODY)
+        self.oldest_body = min(large, key=lambda connection: connection.request_started, default=None)
+
     def unready(self) -> Iterator[ClientConnection]:
         """The connections that wait for a request."""
         return (channel for channel in list(self.active_channels.values()) if channel.is_unready)
 
     def maintenance(self, now: float) -> None:
-        """Close connections whose request is late, and the oldest if too many are unready."""
-        waiting = sorted(self.unready(), key=lambda connection: connection.deadline())
+        """Close connections whose client sends no request or takes no response, and the oldest if there are too many.
+
+        One that has something to send is closed after the round: Waitress would wait until it can be sent.
+        """
+        sending = (connection for connection in list(self.active_channels.values()) if connection.total_outbufs_len)
+        waiting = sorted((*self.unready(), *sending), key=lambda connection: connection.deadline())
         excess = len(waiting) - MAX_UNREADY
         for rank, connection in enumerate(waiting):
             if rank < excess or connection.deadline() < now:
                 connection.will_close = True
+                if connection.total_outbufs_len:
+                    self.stalled.append(connection)
 
     def stop(self) -> None:
         """Make `serve` end; may be called from a signal handler, and more than once."""
@@ -132,7 +170,10 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
     def run_round(self, timeout: float) -> None:
         """Run the main loop once: wait up to `timeout` seconds, then serve every connection that is ready."""
         self.bodies_read = 0
+        self.measure_room()
         loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        while self.stalled:
+            self.stalled.pop().handle_close()
 
     def serve(self, end_streams: Callable[[], None], grace: float) -> None:
         """Answer requests until `stop`, then let those that are running end for up to `grace` seconds."""

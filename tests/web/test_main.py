@@ -14,6 +14,8 @@ from flask import Flask, Response, request
 from tests.real import free_port, wait_for
 from web import main
 
+LARGE = 30 * 2**20  # bytes; more than sockets and Waitress take without waiting for the client
+GET_LARGE = b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n"
 HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: here\r\nX-Half"
 NO_BODY = b"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n"
 
@@ -67,6 +69,7 @@ def small_app(streams_end: threading.Event) -> Flask:
 
     app.add_url_rule("/left", view_func=wait_for_the_client_to_leave, endpoint="left")
     app.add_url_rule("/left-at", view_func=lambda: "noticed" if noticed.wait(4) else "missed", endpoint="left-at")
+    app.add_url_rule("/large", view_func=lambda: b"x" * LARGE, endpoint="large")
     app.add_url_rule("/slow", view_func=lambda: (time.sleep(0.5), "done")[1], endpoint="slow")
     return app
 
@@ -133,6 +136,87 @@ def test_the_oldest_of_too_many_unready_connections_are_closed(server, monkeypat
         assert server.get() == "here"
         connections[-1].sendall(b": yes\r\nConnection: close\r\n\r\n")
         read_until(connections[-1], b"here")
+
+
+def test_a_client_that_does_not_take_its_response_is_closed(server, monkeypatch):
+    monkeypatch.setattr(main, "SEND_SECONDS", 0.5)
+    with closing(server.send(2 * GET_LARGE)) as connection:
+        wait_for(lambda: any(channel.total_outbufs_len for channel in server.server.active_channels.values()))
+        assert server.get() == "here"
+        wait_for(lambda: not server.server.active_channels and not server.server.task_dispatcher.active_count)
+        connection.settimeout(5)
+        taken = 0
+        while piece := read_or_end(connection):
+            taken += len(piece)
+        assert taken < LARGE
+
+
+def read_or_end(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(2**20)
+    except ConnectionResetError:
+        return b""
+
+
+def test_a_client_that_takes_its_response_slowly_gets_all_of_it(server, monkeypatch):
+    monkeypatch.setattr(main, "SEND_SECONDS", 1.5)
+    with closing(server.send(GET_LARGE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) as connection:
+        taken, number = 0, 0
+        while piece := connection.recv(2**20):
+            taken, number = taken + len(piece), number + 1
+            time.sleep(0.4 if number < 8 else 0)
+        assert taken > LARGE
+
+
+def test_too_many_clients_that_take_nothing_do_not_keep_others_out(server, monkeypatch):
+    monkeypatch.setattr(main, "MAX_UNREADY", 4)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(closing(server.send(GET_LARGE)))
+        wait_for(lambda: len(server.server.active_channels) <= 4)
+        assert server.get() == "here"
+
+
+def upload(size: int, sent: int) -> bytes:
+    """The start of a request whose body has this size, of which so much is sent."""
+    return b"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % size + b"x" * sent
+
+
+def test_bodies_that_arrive_take_no_more_than_their_room(server, monkeypatch):
+    """The oldest goes on, small ones too; the others go on when it has been read."""
+    monkeypatch.setattr(main, "BODY_ROOM", 2**20)
+    taken, measure_room = [0], server.server.measure_room
+
+    def measure() -> None:
+        measure_room()
+        taken.append(2**20 - server.server.room)
+
+    monkeypatch.setattr(server.server, "measure_room", measure)
+    size, sent = 2 * 2**20, 2**20 - 2**16
+    with ExitStack() as stack:
+        uploads = []
+        for _ in range(4):
+            uploads.append(stack.enter_context(closing(server.send(upload(size, 0)))))
+            time.sleep(0.05)
+        senders = [threading.Thread(target=connection.sendall, args=(b"x" * sent,)) for connection in uploads]
+        for sender in senders:
+            sender.start()
+        wait_for(lambda: server.server.room <= 0)
+        assert server.get() == "here"
+        read_until(stack.enter_context(closing(server.send(upload(10, 10)))), b"\r\n\r\n10")
+        for connection, sender in zip(uploads, senders, strict=True):
+            rest = threading.Thread(target=lambda c=connection, s=sender: (s.join(), c.sendall(b"x" * (size - sent))))
+            rest.start()
+            read_until(connection, b"\r\n\r\n%d" % size)
+            rest.join(5)
+    assert max(taken) <= 2**20 + size + 4 * 2**17 + 4 * main.SMALL_BODY  # and not 4 * size
+
+
+def test_bodies_have_less_time_while_there_is_no_room(server, monkeypatch):
+    monkeypatch.setattr(main, "BODY_ROOM", 2**17)
+    monkeypatch.setattr(main, "PRESSED_BODY_SECONDS", 0.5)
+    with closing(server.send(upload(2**20, 2**18))) as connection:
+        assert read_or_end(connection) == b""
 
 
 def test_a_stop_ends_streams_and_finishes_running_requests(server):
