@@ -10,10 +10,10 @@ from jobs.store.statistics import share_saved
 from memo import Forgotten, Picture
 from memo.picture import without_scope
 
-from .auth import current_user
+from .auth import current_user, is_still_permitted
 from .extensions import job_store, memory, queue
 from .limits.concurrency import wait_without_permit
-from .limits.long_requests import client_is_gone
+from .limits.long_requests import RECHECK_SECONDS, client_is_gone
 
 MAX_OWN_JOBS = 1000  # the newest jobs of a user that are searched for their pictures
 LONGEST_SEARCH = 200  # characters of a search for pictures
@@ -40,9 +40,16 @@ def recent_jobs(limit: int) -> list[Job]:
 
 
 def watch_job(job: Job, seconds: float) -> Iterator[Job]:
-    """Yield the job at every change, until it is final, its client is gone, or this many seconds have passed."""
-    deadline = time.monotonic() + seconds
+    """Yield the job at every change, until it is final, or until this many seconds have passed.
+
+    It also ends when the client is gone, or its key or session is no longer valid. Raises Unavailable.
+    """
+    deadline, checked = time.monotonic() + seconds, time.monotonic()
     for snapshot in wait_without_permit(queue().watch(job.id, heartbeat=1.0)):
+        if time.monotonic() - checked >= RECHECK_SECONDS:
+            if not is_still_permitted():
+                return
+            checked = time.monotonic()
         if snapshot:
             yield snapshot
         if time.monotonic() > deadline or client_is_gone():

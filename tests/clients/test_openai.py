@@ -321,6 +321,12 @@ def test_a_stream_has_partial_images_and_then_the_finished_one(ai, previewing, p
     assert last.memo["origin"] == "painted"
 
 
+def test_partial_images_are_not_enlarged(ai, previewing, painting):
+    *partial, last = ai.images.generate(prompt="fox", stream=True, partial_images=1, size="512x512")
+    assert open_image(last).size == (512, 512)
+    assert partial and all(max(open_image(event).size) < 512 for event in partial)
+
+
 def test_a_stream_of_several_pictures_completes_each(ai, painting):
     events = list(ai.images.generate(**FOX, n=3, stream=True))
     assert [event.type for event in events] == ["image_generation.completed"] * 3
@@ -529,6 +535,25 @@ def test_the_same_request_of_two_users_does_not_share_jobs(guarded, memory, pain
 def test_a_link_needs_no_key_and_does_not_reveal_the_scope(guarded, painting):
     file = httpx.get(guarded["ada"].images.generate(**FOX).data[0].url)
     assert file.status_code == 200 and b"ada" not in file.content
+
+
+def test_a_removed_key_ends_a_request_that_waits(guarded, queue, painter, painting):
+    painter.go_on.clear()
+    keys = ApiKeys(queue.job_store.connection)
+    threading.Timer(0.5, keys.remove, ["ada"]).start()
+    started = time.monotonic()
+    with pytest.raises(openai.APIStatusError) as caught:
+        guarded["ada"].with_options(max_retries=0).images.generate(**FOX)
+    assert caught.value.code in ("still_waiting", "still_painting")
+    assert time.monotonic() - started < 10
+
+
+def test_as_many_streams_as_allowed_convert_their_pictures(memory, queue, tiny_models, sdk, painting):
+    """A stream that converts its pictures counts once."""
+    app = web.create_app(memory, queue, Catalogue(tiny_models), WebConfig(long_requests="1"), TESTING=True)
+    with serving(app) as url:
+        stream = sdk.with_options(base_url=f"{url}/v1").images.generate(**FOX, stream=True, partial_images=2)
+        assert [event.type for event in stream][-1] == "image_generation.completed"
 
 
 def test_a_stream_works_with_a_key(guarded, painting):

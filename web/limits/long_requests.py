@@ -69,11 +69,15 @@ def register(app: Flask, config: WebConfig) -> None:
 
 
 def hold_thread() -> None:
-    """Count this request as a long one, once, until it ends; raises TooManyRequests or Unavailable."""
-    if "long_request" not in g:
+    """Count this request as a long one, once, until it ends; raises TooManyRequests or Unavailable.
+
+    An event stream goes on after the end of its request, which removes `g.long_request`, and is still counted then.
+    """
+    if not g.get("is_long_request"):
         requests: LongRequests = current_app.extensions["long_requests"]
         user, is_gone = name_caller(), disconnection_check()
         requests.acquire(user, is_gone)
+        g.is_long_request = True
         g.long_request = ExitStack()
         g.long_request.callback(requests.release, user, is_gone)
 

@@ -9,10 +9,12 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
 
 from jobs.job import Job, Origin, State
 from jobs.models import Model
@@ -246,6 +248,9 @@ def events(images_request: ImagesRequest, jobs: Sequence[Job], event_prefix: str
             record_received([job])
     except MemoError as error:
         yield event("error", error_object(503, "unavailable", str(error)))
+    except HTTPException as error:
+        status = error.code or 500
+        yield event("error", error_object(status, CODES.get(status), error.description or error.name))
 
 
 def snapshots(job: Job, partial_images: int) -> Iterator[tuple[Job, int | None]]:
@@ -270,11 +275,13 @@ def event(name: str, data: Mapping[str, Any]) -> str:
 
 
 def partial_image(job: Job, images_request: ImagesRequest, preview: bytes, index: int | None) -> dict[str, Any]:
-    """A rough image of the unfinished picture, in its final size."""
+    """A rough image of the unfinished picture, in its final size, but not enlarged."""
     recipe = job.recipe
-    width, height = images_request.output.size or (recipe.width, recipe.height)
+    painted = recipe.width, recipe.height
+    width, height = min(images_request.output.size or painted, painted, key=prod)
     output = replace(images_request.output, size=(width, height))
-    data = base64.b64encode(convert_preview(preview, output)).decode()
+    with conversion_turn():
+        data = base64.b64encode(convert_preview(preview, output)).decode()
     memo = {"job": job.id, "step": job.step, "steps": recipe.steps, "seconds_left": job.seconds_left}
     return {**image_event(output, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": memo}
 
