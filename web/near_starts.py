@@ -3,6 +3,8 @@
 import logging
 from dataclasses import replace
 
+from werkzeug.exceptions import TooManyRequests
+
 from memo import BadRecipe, Forgotten, Recall, Recipe, Unavailable
 from memo.near import Strengths
 from memo.picture import NearStart
@@ -34,7 +36,7 @@ def prepare_start(recipe: Recipe, recall: Recall) -> tuple[Recipe, NearStart | N
         return recipe, None, recall.reason
     try:
         init_image = keep_copy(read_image(start.picture.key))
-    except (Forgotten, BadRecipe, Unavailable) as error:
+    except (Forgotten, BadRecipe, Unavailable, TooManyRequests) as error:
         log.warning("cannot start from picture %s: %s", start.picture.key, error)
         return recipe, None, "the similar picture to start from cannot be read"
     return replace(recipe, init_image=init_image, strength=start.strength), start.near, recall.reason

@@ -71,8 +71,12 @@ def keep_png(png: bytes) -> str:
 
 
 def keep_copy(png: bytes) -> str:
-    """Keep a copy of a picture that was painted here, and return the value of `init_image` that names it."""
-    return keep_png(READERS.submit(read_init_image, png).result())
+    """Keep a copy of a picture that was painted here, and return the value of `init_image` that names it.
+
+    Raises BadRecipe, TooManyRequests or Unavailable.
+    """
+    with upload_turn(kept=False):
+        return keep_png(READERS.submit(read_init_image, png).result())
 
 
 def decode_base64(field: str, text: object) -> bytes:

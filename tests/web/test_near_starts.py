@@ -18,6 +18,7 @@ from tests.real import QuickPainter, SharingJudge, finished, wait_for
 from tests.web.conftest import ClientFor, Serve
 from web import near_starts
 from web.access import savings
+from web.limits import gates
 from worker.paint import PaintingRunner
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}  # the toy model takes 8 steps
@@ -136,6 +137,17 @@ def test_a_model_without_near_starts_paints_from_noise(
     assert ask(**BLUE).origin == "painted" and judge.questions == []
     page = app.test_client().get("/").text
     assert '<label class="choice" hidden>\n              <input type="radio" name="memo" value="near">' in page
+
+
+def test_a_start_waits_for_the_gate_of_uploads_and_is_left_out_if_that_stays_closed(
+    ask: Ask, source: Picture, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gates, "WAIT_SECONDS", 0.2)
+    gate = app.extensions["uploads"]
+    with gate.turn("ann"), gate.turn("bob"):
+        job = ask(**BLUE)
+    assert job.origin == "painted" and job.reason == "the similar picture to start from cannot be read"
+    assert ask(**{**BLUE, "prompt": "a green fox in the snow"}).origin == "near"
 
 
 def test_a_source_that_was_deleted_meanwhile_leads_to_noise(
