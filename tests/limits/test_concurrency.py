@@ -89,6 +89,22 @@ def test_beyond_a_number_that_waits_requests_are_refused(
     assert {answer.result() for answer in taken} == {200}
 
 
+def test_many_users_together_leave_threads_for_the_others(
+    work: Work, client_for: ClientFor, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who have a few requests already are refused; others are let in."""
+    monkeypatch.setattr(concurrency, "MAX_TOGETHER", 3 * PERMITS)
+    app = work.app
+    ada, bob, eve = (client_for(app, name) for name in ("ada", "bob", "eve"))
+    taken = get_often(pool, ada, 2 * PERMITS) + get_often(pool, bob, PERMITS)
+    users = app.extensions["concurrency"].by_user
+    wait_for(lambda: sum(permits.requests for permits in list(users.values())) == 3 * PERMITS)
+    assert (ada.get(MODELS).status_code, bob.get(MODELS).status_code) == (429, 429)
+    assert eve.get("/api/v1/jobs").status_code == 200
+    work.may_end.set()
+    assert {answer.result() for answer in taken} == {200}
+
+
 def test_requests_that_wait_for_pictures_have_no_permit(
     serve: Serve, client_for: ClientFor, pool: ThreadPoolExecutor, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 RETRY_SECONDS = 1
 PERMITS = 3
 MAX_HOLD_SECONDS = 0.5  # a request that takes longer is probably waiting for a service, so it loses its permit
-MAX_WAITING = 250  # per user; each waiting request occupies one of the 300 threads for short requests
+MAX_WAITING = 80  # per user; each waiting request occupies one of the 300 threads for short requests
+MAX_TOGETHER = 240  # requests of all users; beyond that only users with fewer than PERMITS are let in
 
 
 class UserPermits:
@@ -82,13 +83,14 @@ class ConcurrencyLimit:
                     del self.by_user[user]
 
     def check(self, user: str) -> None:
-        """Raise TooManyRequests if this user already has the maximum number of requests running and waiting."""
+        """Raise TooManyRequests if this user has too many requests running and waiting, alone or with all others."""
         with self.lock:
             permits = self.by_user.get(user)
-            if permits and permits.requests >= PERMITS + MAX_WAITING:
+            requests = permits.requests if permits else 0
+            together = sum(permits.requests for permits in self.by_user.values())
+            if requests >= PERMITS + MAX_WAITING or (together >= MAX_TOGETHER and requests >= PERMITS):
                 raise TooManyRequests(
-                    f"{permits.requests} of your requests are being answered: wait for them first",
-                    retry_after=RETRY_SECONDS,
+                    f"{requests} of your requests are being answered: wait for them first", retry_after=RETRY_SECONDS
                 )
 
 
