@@ -115,7 +115,8 @@ def mend_tail(folder: Path, server: str, print_line: PrintLine) -> None:
 
 def last_append_only_file(folder: Path) -> Path | None:
     """Return the file to which Redis appended last; None if there is none. Redis before 7 has only one."""
-    manifests = sorted(folder.glob("appendonlydir/*.manifest"))
+    found = sorted(folder.glob("appendonlydir/*.manifest"))
+    manifests = [path for path in found if not path.name.startswith("temp-")]  # which Redis renames when it is whole
     if not manifests:
         single = folder / "appendonly.aof"
         return single if single.is_file() else None

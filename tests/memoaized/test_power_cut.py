@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from memo import BadSetup
 from memoaized import up
 from memoaized.cli import main
-from memoaized.redis_data import mend_tail
+from memoaized.redis_data import last_append_only_file, mend_tail
 from memoaized.redis_server import RedisBinary, find_redis, plan_redis
 from memoaized.up import DataFolderLock, Supervisor, UpOptions, read_or_create_secret, read_processes
 from tests.real import redis_server
@@ -288,3 +288,13 @@ def test_a_child_that_the_disk_stops_is_named_with_the_reason(data):
     supervisor = Supervisor(UpOptions(data, 8000, 1, data), data, {})
     supervisor.log("redis", "1:M # Can't open the append-only file: No space left on device")
     assert supervisor.errors["redis"] == f"the disk of {data} is full: free some space there"
+
+
+def test_a_manifest_that_redis_was_still_writing_is_not_read(tmp_path):
+    folder = tmp_path / "appendonlydir"
+    folder.mkdir()
+    file = folder / "appendonly.aof.2.incr.aof"
+    file.write_text("")
+    (folder / "appendonly.aof.manifest").write_text(f"file {file.name} seq 2 type i\n")
+    (folder / "temp-appendonly.aof.manifest").write_text("")
+    assert last_append_only_file(tmp_path) == file
