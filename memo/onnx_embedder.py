@@ -19,7 +19,7 @@ from .picture import SHARED
 
 Floats = npt.NDArray[np.float32]
 
-CACHED_TEXTS = 512  # in memory, about 90 KB each
+CACHED_TEXTS = 64  # in memory, up to 1.6 MB each; what the disk cache has is read again in a moment
 CACHED_WORDS = 8192  # words whose numbers of tokens are cached
 THREADS = 8  # that embed texts in the background
 LONGEST_TEXT = 256  # tokens; sentence_bert_config.json of all-MiniLM-L6-v2
