@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memo import now
-
 from .connection import KEPT_SECONDS, Connection, redis_errors
 
 BATCH = 16  # initial images handed out at once
@@ -78,9 +76,14 @@ class Backlog:
 
     def seconds_old(self, entries: Sequence[Unindexed]) -> list[float]:
         """The age of each entry, by the clock of Redis."""
+        now = self.clock()
+        return [now - int(entry.entry.partition("-")[0]) / 1e3 for entry in entries]
+
+    def clock(self) -> float:
+        """The time by the clock of Redis, in seconds since 1970; the clocks of machines may differ."""
         with redis_errors():
             seconds, microseconds = self.redis.time()
-        return [seconds + microseconds / 1e6 - int(entry.entry.partition("-")[0]) / 1e3 for entry in entries]
+        return float(seconds + microseconds / 1e6)
 
     def take_turn(self, worker: str) -> bool:
         """Whether this worker may index the backlog for the next TURN_SECONDS: one does it at a time."""
@@ -98,12 +101,13 @@ class Backlog:
     def touch_init_image(self, init_image: str, scope: str) -> None:
         """Note that this initial image was uploaded or used just now."""
         with redis_errors():
-            self.redis.zadd(self.prefix + "init-images", {json.dumps([init_image, scope]): now()})
+            self.redis.zadd(self.prefix + "init-images", {json.dumps([init_image, scope]): self.clock()})
 
     def old_init_images(self) -> list[tuple[str, str]]:
         """Initial images, as (name, scope), that nobody has used for longer than KEPT_SECONDS."""
         with redis_errors():
-            old = self.redis.zrangebyscore(self.prefix + "init-images", "-inf", now() - KEPT_SECONDS, 0, BATCH)
+            oldest = self.clock() - KEPT_SECONDS
+            old = self.redis.zrangebyscore(self.prefix + "init-images", "-inf", oldest, 0, BATCH)
         return [(init_image, scope) for init_image, scope in map(json.loads, old)]
 
     def drop_init_image(self, init_image: str, scope: str) -> None:

@@ -184,6 +184,16 @@ def test_a_worker_that_died_before_the_clock_was_set_back_is_taken_off_the_list(
     assert set(job_store.heartbeats.workers()) == {"alive"}
 
 
+@pytest.mark.parametrize("weeks", [2, -2])
+def test_initial_images_age_by_the_clock_of_redis(job_store, machine_clock, weeks):
+    machine_clock(weeks * 7 * 24 * 3600)
+    job_store.backlog.touch_init_image("fresh", "mine")
+    machine_clock(0)
+    assert job_store.backlog.old_init_images() == []
+    machine_clock(abs(weeks) * 7 * 24 * 3600)
+    assert job_store.backlog.old_init_images() == []
+
+
 @pytest.mark.parametrize("seconds", [3600, -3600])
 def test_webhooks_are_due_by_the_clock_of_redis(claimed, job_store, machine_clock, seconds):
     job, claim = claimed

@@ -85,7 +85,7 @@ def test_an_init_image_that_nothing_has_used_for_long_is_removed(
     run_both_rounds(lease_keeper)
     assert all(memory.has_init_image(name, "mine") for name in names)
     later = time.time() + KEPT_SECONDS + 1
-    monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
+    monkeypatch.setattr(job_store.backlog, "clock", lambda: later)
     job_store.backlog.touch_init_image(names[2], "mine")  # uploaded again
     run_both_rounds(lease_keeper)
     assert [memory.has_init_image(name, "mine") for name in names] == [False, True, True]
@@ -114,7 +114,7 @@ def test_a_cancelled_job_does_not_keep_its_init_image(lease_keeper, job_store, m
     assert memory.paintings_under_way() == [waiting.painting]
     job_store.submissions.cancel(waiting.id)
     later = time.time() + KEPT_SECONDS + 1
-    monkeypatch.setattr("jobs.store.backlog.now", lambda: later)
+    monkeypatch.setattr(job_store.backlog, "clock", lambda: later)
     lease_keeper.swept_at -= SWEEP_SECONDS
     lease_keeper.maintain()
     assert memory.paintings_under_way() == [] and not memory.has_init_image(init_image, "mine")
