@@ -7,6 +7,7 @@ sends half a request, or sends it slowly, occupies a socket and no thread.
 import argparse
 import gc
 import logging
+import math
 import os
 import resource
 import signal
@@ -48,10 +49,13 @@ HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first 
 BODY_SECONDS = 300.0  # for the whole request to arrive, from its first byte
 PRESSED_BODY_SECONDS = 60.0  # the same, while there is no room for more bodies
 IDLE_SECONDS = 60.0  # between two requests of a connection
-SEND_SECONDS = 30.0  # in which a client must take some of its response
+SEND_SECONDS = 60.0  # in which a client must take some of its response
+OUTPUT_ROOM = 256 * 2**20  # bytes of all responses that wait for their clients; beyond that the oldest are dropped
 LARGEST_REQUEST = 32 * 2**20  # bytes; more than any limit of the application, whose errors say what to do
-BODY_ROOM = 128 * 2**20  # bytes of all bodies that are arriving; beyond that only the oldest of them is read on
+BODY_ROOM = 128 * 2**20  # bytes of all bodies; beyond that only the oldest of those that are arriving is read on
 SMALL_BODY = 2**16  # bytes that are read of any body, whatever the others take
+PRESSED_PACE = 5.0, 2**19  # seconds in which the oldest body must bring so many bytes while there is no more room
+LONGEST_CHUNK_LINE = 2**13  # bytes of a line between the chunks of a body, and of the headers after them
 GRACE_SECONDS = 30.0
 SWITCH_SECONDS = 0.0005  # a thread runs this long while others wait for the interpreter; sixty of them make 30 ms
 
@@ -73,14 +77,26 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
             super().handle_read_event()
 
     def recv(self, size: int) -> bytes:
-        """Read up to `size` bytes, but only a few until the headers are complete."""
-        return bytes(super().recv(FIRST_READ if self.request is None else size))
+        """Read up to `size` bytes, but few until the headers are complete, and few of chunks, which may be tiny."""
+        few = self.request is None or self.request.chunked
+        return bytes(super().recv(FIRST_READ if few else size))
 
     def received(self, data: bytes) -> bool:
         """Parse the bytes; a request starts with its first byte."""
         if self.request is None:
             self.request_started = time.time()
-        return bool(super().received(data))
+        is_read = bool(super().received(data))
+        if self.request is not None and self.request.chunked and self.request.body_rcv is not None:
+            chunks = self.request.body_rcv
+            if len(chunks.control_line) + len(chunks.trailer) > LONGEST_CHUNK_LINE:
+                self.will_close = True
+        return is_read
+
+    def write_soon(self, data: object) -> int:
+        """Send the bytes when the client takes them; its time to take them begins now."""
+        if not self.total_outbufs_len:
+            self.last_activity = time.time()
+        return int(super().write_soon(data))
 
     @property
     def is_unready(self) -> bool:
@@ -88,20 +104,31 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
         return not self.requests and not self.total_outbufs_len
 
     @property
-    def body_bytes(self) -> int:
+    def arriving_bytes(self) -> int:
         """How much has arrived of the body that is arriving."""
         request = self.request
         return int(request.body_bytes_received) if request else 0
 
+    @property
+    def body_bytes(self) -> int:
+        """The size of all bodies here, of which some belong to requests that wait for their answer."""
+        return self.arriving_bytes + sum(int(request.body_bytes_received) for request in list(self.requests))
+
+    @property
+    def waits_since(self) -> float:
+        """Since when a connection has waited for its client, in seconds since 1970."""
+        return float(self.last_activity if self.total_outbufs_len or self.request is None else self.request_started)
+
     def deadline(self) -> float:
         """When a connection that waits for its client is closed, in seconds since 1970."""
         if self.total_outbufs_len:
-            return float(self.last_activity) + SEND_SECONDS
+            return self.waits_since + SEND_SECONDS
         if self.request is None:
-            return float(self.last_activity) + IDLE_SECONDS
+            return self.waits_since + IDLE_SECONDS
         if not self.request.headers_finished:
-            return float(self.request_started) + HEADER_SECONDS
-        return float(self.request_started) + (BODY_SECONDS if self.server.room > 0 else PRESSED_BODY_SECONDS)
+            return self.waits_since + HEADER_SECONDS
+        pressed = max(self.waits_since, float(self.server.pressed_since)) + PRESSED_BODY_SECONDS
+        return min(self.waits_since + BODY_SECONDS, pressed)
 
 
 class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
@@ -113,8 +140,10 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         super().__init__(app, **settings)
         self.stopping = threading.Event()
         self.bodies_read = 0  # in the current round of the main loop
-        self.room = BODY_ROOM  # at the start of this round
-        self.oldest_body: ClientConnection | None = None  # of those that take more than a small body
+        self.room = BODY_ROOM  # for bodies, at the start of this round
+        self.pressed_since = math.inf  # since when there has been no room
+        self.oldest_body: ClientConnection | None = None  # of those of which more than a small body has arrived
+        self.oldest_mark = 0.0, 0  # when its pace was measured last, and how much of it had arrived then
         self.stalled: list[ClientConnection] = []  # to be closed after this round
 
     def handle_accept(self) -> None:
@@ -134,14 +163,32 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
 
     def has_room_for(self, connection: ClientConnection) -> bool:
         """Whether more of this connection's body may arrive in this round."""
-        return self.room > 0 or connection.body_bytes <= SMALL_BODY or connection is self.oldest_body
+        return self.room > 0 or connection.arriving_bytes <= SMALL_BODY or connection is self.oldest_body
 
     def measure_room(self) -> None:
-        """Measure the room for bodies, and find the one that has been arriving for the longest time."""
+        """Measure the room for bodies and for responses; without room, drop what has waited for the longest time."""
         connections = list(self.active_channels.values())
         self.room = BODY_ROOM - sum(connection.body_bytes for connection in connections)
-        large = (connection for connection in connections if connection.body_bytes > SMALL_BODY)
-        self.oldest_body = min(large, key=lambda connection: connection.request_started, default=None)
+        now = time.time()
+        self.pressed_since = math.inf if self.room > 0 else min(now, self.pressed_since)
+        large = (connection for connection in connections if connection.arriving_bytes > SMALL_BODY)
+        self.let_one_go_on(min(large, key=lambda connection: connection.request_started, default=None), now)
+        excess = sum(connection.total_outbufs_len for connection in connections) - OUTPUT_ROOM
+        for connection in sorted(connections, key=lambda each: each.waits_since) if excess > 0 else ():
+            if excess > 0 and connection.total_outbufs_len:
+                excess -= connection.total_outbufs_len
+                self.stalled.append(connection)
+
+    def let_one_go_on(self, oldest: ClientConnection | None, now: float) -> None:
+        """Read on the oldest of the large bodies, whatever room there is; close it if it is too slow without room."""
+        since, bytes_then = self.oldest_mark
+        seconds, pace = PRESSED_PACE
+        if oldest is None or oldest is not self.oldest_body or self.room > 0:
+            self.oldest_mark = now, oldest.arriving_bytes if oldest else 0
+        elif now - since > seconds:
+            oldest.will_close = oldest.arriving_bytes - bytes_then < pace
+            self.oldest_mark = now, oldest.arriving_bytes
+        self.oldest_body = oldest
 
     def unready(self) -> Iterator[ClientConnection]:
         """The connections that wait for a request."""
@@ -153,7 +200,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         One that has something to send is closed after the round: Waitress would wait until it can be sent.
         """
         sending = (connection for connection in list(self.active_channels.values()) if connection.total_outbufs_len)
-        waiting = sorted((*self.unready(), *sending), key=lambda connection: connection.deadline())
+        waiting = sorted((*self.unready(), *sending), key=lambda connection: connection.waits_since)
         excess = len(waiting) - MAX_UNREADY
         for rank, connection in enumerate(waiting):
             if rank < excess or connection.deadline() < now:

@@ -26,6 +26,7 @@ URL_SAFE = bytes.maketrans(b"-_", b"+/")  # RFC 4648, section 5; Android writes 
 WHITE_SPACE = b" \t\r\n"
 PART = 2**16  # base64 characters decoded per call, which takes about a quarter of a millisecond
 DATA_URL = re.compile(r"data:[\w/.+;=-]{0,200}?;base64,", re.I)
+COPY_SECONDS = 5.0  # how long a picture that was painted here may wait to be read
 NICENESS = 10  # of the threads that read uploads; one takes up to a second
 
 
@@ -75,8 +76,9 @@ def keep_copy(png: bytes) -> str:
 
     Raises BadRecipe, TooManyRequests or Unavailable.
     """
-    with upload_turn(kept=False):
-        return keep_png(READERS.submit(read_init_image, png).result())
+    with upload_turn(kept=False, seconds=COPY_SECONDS):
+        read = READERS.submit(read_init_image, png).result()
+    return keep_png(read)
 
 
 def decode_base64(field: str, text: object) -> bytes:

@@ -15,6 +15,7 @@ from tests.real import free_port, wait_for
 from web import main
 
 LARGE = 30 * 2**20  # bytes; more than sockets and Waitress take without waiting for the client
+LAST = b"\r\nConnection: close\r\n\r\n"
 GET_LARGE = b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n"
 HALF_A_HEADER = b"GET / HTTP/1.1\r\nHost: here\r\nX-Half"
 NO_BODY = b"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n"
@@ -69,6 +70,7 @@ def small_app(streams_end: threading.Event) -> Flask:
 
     app.add_url_rule("/left", view_func=wait_for_the_client_to_leave, endpoint="left")
     app.add_url_rule("/left-at", view_func=lambda: "noticed" if noticed.wait(4) else "missed", endpoint="left-at")
+    app.add_url_rule("/hold", view_func=lambda: str(streams_end.wait(20)), endpoint="hold", methods=["POST"])
     app.add_url_rule("/large", view_func=lambda: b"x" * LARGE, endpoint="large")
     app.add_url_rule("/slow", view_func=lambda: (time.sleep(0.5), "done")[1], endpoint="slow")
     return app
@@ -159,7 +161,7 @@ def take_all(connection: socket.socket) -> int:
 
 def test_a_client_that_takes_its_response_slowly_gets_all_of_it(server, monkeypatch):
     monkeypatch.setattr(main, "SEND_SECONDS", 1.5)
-    with closing(server.send(GET_LARGE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) as connection:
+    with closing(server.send(GET_LARGE.replace(b"\r\n\r\n", LAST))) as connection:
         taken, number = 0, 0
         while piece := connection.recv(2**20):
             taken, number = taken + len(piece), number + 1
@@ -213,6 +215,83 @@ def test_bodies_that_arrive_take_no_more_than_their_room(server, monkeypatch):
             read_until(connection, b"\r\n\r\n%d" % size)
             rest.join(5)
     assert max(taken) <= 2**20 + size + 4 * 2**17 + 4 * main.SMALL_BODY  # and not 4 * size
+
+
+def test_responses_that_nobody_takes_have_a_common_bound(server, monkeypatch):
+    monkeypatch.setattr(main, "OUTPUT_ROOM", 20 * 2**20)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(server.send(2 * GET_LARGE))) for _ in range(4)]
+        time.sleep(1.5)
+        held = sum(channel.total_outbufs_len for channel in server.server.active_channels.values())
+        assert held <= main.OUTPUT_ROOM + LARGE and server.get() == "here"
+        assert sum(take_all(connection) < LARGE for connection in connections) >= 2
+
+
+def test_the_excess_is_taken_from_those_who_wait_longest(server, monkeypatch):
+    """Not from a client that is taking its response: half a body has a later deadline."""
+    monkeypatch.setattr(main, "MAX_UNREADY", 3)
+    with ExitStack() as stack:
+        halves = [stack.enter_context(closing(server.send(NO_BODY))) for _ in range(4)]
+        time.sleep(0.5)
+        taking = stack.enter_context(closing(server.send(GET_LARGE.replace(b"\r\n\r\n", LAST))))
+        taken = 0
+        while piece := taking.recv(2**20):
+            taken += len(piece)
+            time.sleep(0.1)
+        assert taken > LARGE
+        halves[0].settimeout(5)
+        assert halves[0].recv(10) == b""
+
+
+def test_an_answer_that_begins_late_has_its_whole_time_to_be_taken(server, monkeypatch):
+    monkeypatch.setattr(main, "SEND_SECONDS", 0.2)
+    with closing(server.send(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")):
+        wait_for(lambda: server.server.active_channels)
+        [channel] = server.server.active_channels.values()
+        channel.last_activity -= 100
+        channel.write_soon(b"x" * LARGE)
+        assert channel.deadline() > time.time()
+
+
+def test_bodies_that_wait_for_their_answer_take_room_too(server):
+    with ExitStack() as stack:
+        for _ in range(3):
+            body = b"x" * 2**20
+            head = b"POST /hold HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(body)
+            stack.enter_context(closing(server.send(head + body)))
+        wait_for(lambda: main.BODY_ROOM - server.server.room >= 3 * 2**20)
+
+
+@pytest.mark.parametrize("chunks", [b"1;" + b"x" * 20_000, b"0\r\n" + b"X-Long: " + b"x" * 20_000])
+def test_a_line_between_chunks_is_not_endless(server, chunks):
+    head = b"POST /size HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with closing(server.send(head + chunks)) as connection:
+        connection.settimeout(10)
+        with suppress(ConnectionResetError):
+            assert connection.recv(10) == b""
+
+
+def test_tiny_chunks_delay_nobody(server):
+    head = b"POST /size HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with closing(server.send(head)) as connection:
+        wait_for(lambda: server.server.active_channels)
+        [channel] = server.server.active_channels.values()
+        wait_for(lambda: channel.request is not None and channel.request.chunked)
+        connection.sendall(b"1\r\nx\r\n" * 3000)
+        received, sizes = channel.received, []
+        channel.received = lambda data: sizes.append(len(data)) or received(data)
+        connection.sendall(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+        read_until(connection, b"\r\n\r\n23000")
+        assert max(sizes) <= main.FIRST_READ
+
+
+def test_the_oldest_body_must_go_on_while_there_is_no_room(server, monkeypatch):
+    monkeypatch.setattr(main, "BODY_ROOM", 2**17)
+    monkeypatch.setattr(main, "PRESSED_PACE", (0.5, 2**19))
+    with closing(server.send(upload(2**20, 2**18))) as connection:
+        connection.settimeout(10)
+        with suppress(ConnectionResetError):
+            assert connection.recv(10) == b""
 
 
 def test_bodies_have_less_time_while_there_is_no_room(server, monkeypatch):

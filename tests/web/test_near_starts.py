@@ -16,9 +16,8 @@ from memo import Forgotten, Memory, Picture
 from memo.memory import NO_SHARES
 from tests.real import QuickPainter, SharingJudge, finished, wait_for
 from tests.web.conftest import ClientFor, Serve
-from web import near_starts
+from web import near_starts, uploads
 from web.access import savings
-from web.limits import gates
 from worker.paint import PaintingRunner
 
 FOX = {"prompt": "a red fox in the snow", "width": 64, "height": 64}  # the toy model takes 8 steps
@@ -142,7 +141,7 @@ def test_a_model_without_near_starts_paints_from_noise(
 def test_a_start_waits_for_the_gate_of_uploads_and_is_left_out_if_that_stays_closed(
     ask: Ask, source: Picture, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gates, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "COPY_SECONDS", 0.2)
     gate = app.extensions["uploads"]
     with gate.turn("ann"), gate.turn("bob"):
         job = ask(**BLUE)

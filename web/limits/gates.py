@@ -52,15 +52,15 @@ def register(app: Flask) -> None:
 
 
 @contextmanager
-def upload_turn(*, kept: bool = True) -> Iterator[None]:
+def upload_turn(*, kept: bool = True, seconds: float = 0.0) -> Iterator[None]:
     """Wait for a turn to read an upload, and charge the user for it if it will be `kept`.
 
-    A turn inside a turn is the same one. Raises TooManyRequests or Unavailable.
+    A turn inside a turn is the same one. Raises TooManyRequests, or Unavailable after WAIT_SECONDS or `seconds`.
     """
     if g.get("has_turn"):
         yield
         return
-    with turn_at("uploads", WAIT_SECONDS):
+    with turn_at("uploads", seconds or WAIT_SECONDS):
         if kept:
             charge_upload()
         g.has_turn = True
@@ -71,9 +71,9 @@ def upload_turn(*, kept: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def conversion_turn() -> Iterator[None]:
+def conversion_turn(seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
     """Wait for a turn to convert a picture to another format; raises TooManyRequests or Unavailable."""
-    with turn_at("conversions", PATIENCE_SECONDS):
+    with turn_at("conversions", seconds):
         yield
 
 

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 from jobs.job import Job, Origin, State
 from jobs.models import Model
 from jobs.serialize import match_to_dict, near_to_dict
-from memo import MemoError, Picture
+from memo import MemoError, Picture, Unavailable
 from web.access import read_image, read_preview, savings, watch_job
 from web.api.init_images import LARGEST_UPLOAD
 from web.auth import current_user
@@ -42,6 +42,7 @@ bp = Blueprint("openai", __name__, url_prefix="/v1")
 
 PREFIX = "/v1/"
 WAIT_SECONDS = 570.0  # the openai package gives up after 600
+PARTIAL_SECONDS = 5.0  # for which a partial image may wait to be converted; then it is left out
 KEEPALIVE_SECONDS = 15.0  # of silence after which a stream sends a comment
 NO_USAGE = {
     "input_tokens": 0,
@@ -236,11 +237,8 @@ def events(images_request: ImagesRequest, jobs: Sequence[Job], event_prefix: str
             for snapshot, index in snapshots(job, images_request.partial_images):
                 job = snapshot
                 preview = read_preview(job) if index is not None else None
-                yield (
-                    event(f"{event_prefix}.partial_image", partial_image(job, images_request, preview, index))
-                    if preview
-                    else ": still here\n\n"
-                )
+                partial = partial_image(job, images_request, preview, index) if preview else None
+                yield event(f"{event_prefix}.partial_image", partial) if partial else ": still here\n\n"
             if job.state is not State.DONE:
                 yield event("error", error_object(*JOB_ERRORS[job.state], describe_failure(job)))
                 return
@@ -274,14 +272,19 @@ def event(name: str, data: Mapping[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps({'type': name, **data})}\n\n"
 
 
-def partial_image(job: Job, images_request: ImagesRequest, preview: bytes, index: int | None) -> dict[str, Any]:
-    """A rough image of the unfinished picture, in its final size, but not enlarged."""
+def partial_image(
+    job: Job, images_request: ImagesRequest, preview: bytes, index: int | None
+) -> dict[str, Any] | None:
+    """A rough image of the unfinished picture, in its final size, but not enlarged; None if others are in the way."""
     recipe = job.recipe
     painted = recipe.width, recipe.height
     width, height = min(images_request.output.size or painted, painted, key=prod)
     output = replace(images_request.output, size=(width, height))
-    with conversion_turn():
-        data = base64.b64encode(convert_preview(preview, output)).decode()
+    try:
+        with conversion_turn(PARTIAL_SECONDS):
+            data = base64.b64encode(convert_preview(preview, output)).decode()
+    except Unavailable:
+        return None
     memo = {"job": job.id, "step": job.step, "steps": recipe.steps, "seconds_left": job.seconds_left}
     return {**image_event(output, data), "size": f"{width}x{height}", "partial_image_index": index, "memo": memo}
 
