@@ -248,6 +248,7 @@ def test_an_answer_that_begins_late_has_its_whole_time_to_be_taken(server, monke
     with closing(server.send(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")):
         wait_for(lambda: server.server.active_channels)
         [channel] = server.server.active_channels.values()
+        monkeypatch.setattr(channel, "_flush_some", lambda *_, **__: False)  # nothing has been sent yet
         channel.last_activity -= 100
         channel.write_soon(b"x" * LARGE)
         assert channel.deadline() > time.time()
