@@ -246,7 +246,7 @@ def test_the_excess_is_taken_from_those_who_wait_longest(server, monkeypatch):
 def test_an_answer_that_begins_late_has_its_whole_time_to_be_taken(server, monkeypatch):
     monkeypatch.setattr(main, "SEND_SECONDS", 0.2)
     with closing(server.send(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")):
-        wait_for(lambda: server.server.active_channels)
+        wait_for(lambda: any(channel.requests for channel in server.server.active_channels.values()))
         [channel] = server.server.active_channels.values()
         monkeypatch.setattr(channel, "_flush_some", lambda *_, **__: False)  # nothing has been sent yet
         channel.last_activity -= 100
