@@ -11,9 +11,9 @@ from .recipe import Recipe
 
 Strengths = Sequence[tuple[float, float]]  # the least share for each strength, highest share first
 
-# The steps that MoDM's implementation of NIRVANA skips (https://arxiv.org/abs/2312.04429), but the first of its five
-# grades; it goes by CLIP's cosine. Their quality is not measured with shares: bench/gpu/near.py does that.
-DEFAULT_STRENGTHS: Strengths = ((2.75, 0.5), (2.5, 0.6), (2.25, 0.7), (2.0, 0.8))
+# The steps that MoDM's implementation of NIRVANA (https://arxiv.org/abs/2312.04429) skips; it goes by CLIP's cosine.
+# Their quality is not measured with shares: bench/gpu/near.py does that.
+DEFAULT_STRENGTHS: Strengths = ((2.75, 0.5), (2.5, 0.6), (2.25, 0.7), (2.0, 0.8), (1.75, 0.9))
 MIN_STRENGTH = 0.5  # so that at most half of the steps are skipped
 MIN_STEPS = 8  # a picture in fewer steps takes shape in the first one, and skipping would save little
 LARGEST_SHARE = 3  # everything

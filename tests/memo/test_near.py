@@ -162,10 +162,10 @@ def test_a_near_picture_is_found_by_the_same_words_and_by_meaning(sharing, remem
 
 def test_at_most_half_of_the_steps_are_skipped():
     for steps in range(1, 151):
-        for share in (2.1, 2.5, 2.8, 3.0):
+        for share in (1.8, 2.1, 2.5, 2.8, 3.0):
             taken = steps_taken(steps, strength_of(share, DEFAULT_STRENGTHS))
             assert steps / 2 <= taken <= steps and int(steps * strength_for(taken, steps)) == taken
-    assert strength_of(1.9, DEFAULT_STRENGTHS) is None
+    assert strength_of(1.7, DEFAULT_STRENGTHS) is None
 
 
 @pytest.mark.parametrize(("steps", "starts"), [(1, False), (MIN_STEPS - 1, False), (MIN_STEPS, True)])
