@@ -21,6 +21,7 @@ from .concurrency import give_back_permit
 
 MAX_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+COUNTED = "memoaized.long_request"  # in the environment of a request that is counted
 RETRY_SECONDS = 10
 RECHECK_SECONDS = 1.0  # a stream looks its user's key up again before a message, at most this often
 
@@ -73,11 +74,11 @@ def hold_thread() -> None:
 
     An event stream goes on after the end of its request, which removes `g.long_request`, and is still counted then.
     """
-    if not g.get("is_long_request"):
+    if not request.environ.get(COUNTED):
         requests: LongRequests = current_app.extensions["long_requests"]
         user, is_gone = name_caller(), disconnection_check()
         requests.acquire(user, is_gone)
-        g.is_long_request = True
+        request.environ[COUNTED] = True
         g.long_request = ExitStack()
         g.long_request.callback(requests.release, user, is_gone)
 
