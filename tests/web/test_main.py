@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 
 from tests.real import free_port, wait_for
 from web import main
+from web.limits import connections as limits
 
 LARGE = 30 * 2**20  # bytes; more than sockets and Waitress take without waiting for the client
 LAST = b"\r\nConnection: close\r\n\r\n"
@@ -26,7 +27,7 @@ class Running:
     """A server over a small application, in a thread."""
 
     port: int
-    server: main.WebServer
+    server: limits.WebServer
     thread: threading.Thread
 
     def get(self, path: str = "/") -> str:
@@ -106,13 +107,13 @@ def test_more_half_sent_requests_than_threads_delay_nobody(server, half):
 
 @pytest.mark.parametrize(("half", "limit"), [(HALF_A_HEADER, "HEADER_SECONDS"), (NO_BODY, "BODY_SECONDS")])
 def test_a_request_that_never_arrives_is_given_up(server, monkeypatch, half, limit):
-    monkeypatch.setattr(main, limit, 0.5)
+    monkeypatch.setattr(limits, limit, 0.5)
     with closing(server.send(half)) as connection:
         assert connection.recv(100) == b""
 
 
 def test_a_header_sent_letter_by_letter_does_not_extend_its_time(server, monkeypatch):
-    monkeypatch.setattr(main, "HEADER_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 1.0)
     with closing(server.send(HALF_A_HEADER)) as connection, pytest.raises(OSError):
         for _ in range(100):
             connection.sendall(b"x")
@@ -127,13 +128,19 @@ def test_a_slow_upload_within_its_time_is_answered(server):
         read_until(connection, b"\r\n\r\n100")
 
 
+def open_in_turn(stack: ExitStack, server: Running, data: bytes) -> list[socket.socket]:
+    """Open eight connections, one after another, and send the bytes on each."""
+    connections = []
+    for _ in range(8):
+        connections.append(stack.enter_context(closing(server.send(data))))
+        time.sleep(0.05)
+    return connections
+
+
 def test_the_oldest_of_too_many_unready_connections_are_closed(server, monkeypatch):
-    monkeypatch.setattr(main, "MAX_UNREADY", 5)
+    monkeypatch.setattr(limits, "MAX_UNREADY", 5)
     with ExitStack() as stack:
-        connections = []
-        for _ in range(8):
-            connections.append(stack.enter_context(closing(server.send(HALF_A_HEADER))))
-            time.sleep(0.01)
+        connections = open_in_turn(stack, server, HALF_A_HEADER)
         assert [connection.recv(10) for connection in connections[:3]] == [b""] * 3
         assert server.get() == "here"
         connections[-1].sendall(b": yes\r\nConnection: close\r\n\r\n")
@@ -141,7 +148,7 @@ def test_the_oldest_of_too_many_unready_connections_are_closed(server, monkeypat
 
 
 def test_a_client_that_does_not_take_its_response_is_closed(server, monkeypatch):
-    monkeypatch.setattr(main, "SEND_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "SEND_SECONDS", 0.5)
     with closing(server.send(2 * GET_LARGE)) as connection:
         wait_for(lambda: any(channel.total_outbufs_len for channel in server.server.active_channels.values()))
         assert server.get() == "here"
@@ -160,7 +167,7 @@ def take_all(connection: socket.socket) -> int:
 
 
 def test_a_client_that_takes_its_response_slowly_gets_all_of_it(server, monkeypatch):
-    monkeypatch.setattr(main, "SEND_SECONDS", 1.5)
+    monkeypatch.setattr(limits, "SEND_SECONDS", 1.5)
     with closing(server.send(GET_LARGE.replace(b"\r\n\r\n", LAST))) as connection:
         taken, number = 0, 0
         while piece := connection.recv(2**20):
@@ -170,12 +177,9 @@ def test_a_client_that_takes_its_response_slowly_gets_all_of_it(server, monkeypa
 
 
 def test_too_many_clients_that_take_nothing_do_not_keep_others_out(server, monkeypatch):
-    monkeypatch.setattr(main, "MAX_UNREADY", 4)
+    monkeypatch.setattr(limits, "MAX_UNREADY", 4)
     with ExitStack() as stack:
-        connections = []
-        for _ in range(8):
-            connections.append(stack.enter_context(closing(server.send(GET_LARGE))))
-            time.sleep(0.05)
+        connections = open_in_turn(stack, server, GET_LARGE)
         time.sleep(2)  # the server looks every second
         assert server.get() == "here"
         assert take_all(connections[0]) < LARGE  # the oldest was closed
@@ -189,7 +193,7 @@ def upload(size: int, sent: int) -> bytes:
 
 def test_bodies_that_arrive_take_no_more_than_their_room(server, monkeypatch):
     """The oldest goes on, small ones too; the others go on when it has been read."""
-    monkeypatch.setattr(main, "BODY_ROOM", 2**20)
+    monkeypatch.setattr(limits, "BODY_ROOM", 2**20)
     taken, measure_room = [0], server.server.measure_room
 
     def measure() -> None:
@@ -214,22 +218,22 @@ def test_bodies_that_arrive_take_no_more_than_their_room(server, monkeypatch):
             rest.start()
             read_until(connection, b"\r\n\r\n%d" % size)
             rest.join(5)
-    assert max(taken) <= 2**20 + size + 4 * 2**17 + 4 * main.SMALL_BODY  # and not 4 * size
+    assert max(taken) <= 2**20 + size + 4 * 2**17 + 4 * limits.SMALL_BODY  # and not 4 * size
 
 
 def test_responses_that_nobody_takes_have_a_common_bound(server, monkeypatch):
-    monkeypatch.setattr(main, "OUTPUT_ROOM", 20 * 2**20)
+    monkeypatch.setattr(limits, "OUTPUT_ROOM", 20 * 2**20)
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(server.send(2 * GET_LARGE))) for _ in range(4)]
         time.sleep(1.5)
         held = sum(channel.total_outbufs_len for channel in server.server.active_channels.values())
-        assert held <= main.OUTPUT_ROOM + LARGE and server.get() == "here"
+        assert held <= limits.OUTPUT_ROOM + LARGE and server.get() == "here"
         assert sum(take_all(connection) < LARGE for connection in connections) >= 2
 
 
 def test_the_excess_is_taken_from_those_who_wait_longest(server, monkeypatch):
     """Not from a client that is taking its response: half a body has a later deadline."""
-    monkeypatch.setattr(main, "MAX_UNREADY", 3)
+    monkeypatch.setattr(limits, "MAX_UNREADY", 3)
     with ExitStack() as stack:
         halves = [stack.enter_context(closing(server.send(NO_BODY))) for _ in range(4)]
         time.sleep(0.5)
@@ -244,7 +248,7 @@ def test_the_excess_is_taken_from_those_who_wait_longest(server, monkeypatch):
 
 
 def test_an_answer_that_begins_late_has_its_whole_time_to_be_taken(server, monkeypatch):
-    monkeypatch.setattr(main, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "SEND_SECONDS", 0.2)
     with closing(server.send(b"GET /slow HTTP/1.1\r\nHost: here\r\n\r\n")):
         wait_for(lambda: any(channel.requests for channel in server.server.active_channels.values()))
         [channel] = server.server.active_channels.values()
@@ -260,7 +264,7 @@ def test_bodies_that_wait_for_their_answer_take_room_too(server):
             body = b"x" * 2**20
             head = b"POST /hold HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(body)
             stack.enter_context(closing(server.send(head + body)))
-        wait_for(lambda: main.BODY_ROOM - server.server.room >= 3 * 2**20)
+        wait_for(lambda: limits.BODY_ROOM - server.server.room >= 3 * 2**20)
 
 
 @pytest.mark.parametrize("chunks", [b"1;" + b"x" * 20_000, b"0\r\n" + b"X-Long: " + b"x" * 20_000])
@@ -283,12 +287,12 @@ def test_tiny_chunks_delay_nobody(server):
         channel.received = lambda data: sizes.append(len(data)) or received(data)
         connection.sendall(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
         read_until(connection, b"\r\n\r\n23000")
-        assert max(sizes) <= main.FIRST_READ
+        assert max(sizes) <= limits.FIRST_READ
 
 
 def test_the_oldest_body_must_go_on_while_there_is_no_room(server, monkeypatch):
-    monkeypatch.setattr(main, "BODY_ROOM", 2**17)
-    monkeypatch.setattr(main, "PRESSED_PACE", (0.5, 2**19))
+    monkeypatch.setattr(limits, "BODY_ROOM", 2**17)
+    monkeypatch.setattr(limits, "PRESSED_PACE", (0.5, 2**19))
     with closing(server.send(upload(2**20, 2**18))) as connection:
         connection.settimeout(10)
         with suppress(ConnectionResetError):
@@ -296,8 +300,8 @@ def test_the_oldest_body_must_go_on_while_there_is_no_room(server, monkeypatch):
 
 
 def test_bodies_have_less_time_while_there_is_no_room(server, monkeypatch):
-    monkeypatch.setattr(main, "BODY_ROOM", 2**17)
-    monkeypatch.setattr(main, "PRESSED_BODY_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "BODY_ROOM", 2**17)
+    monkeypatch.setattr(limits, "PRESSED_BODY_SECONDS", 0.5)
     with closing(server.send(upload(2**20, 2**18))) as connection:
         connection.settimeout(10)
         with suppress(ConnectionResetError):
@@ -339,7 +343,7 @@ def test_a_round_reads_a_few_bodies_each_in_turn_and_every_short_request(monkeyp
     running, body = Running(port, server, threading.Thread()), 50_000
     header = f"POST /size HTTP/1.1\r\nHost: here\r\nContent-Length: {body}\r\n\r\n".encode()
     with ExitStack() as stack:
-        stack.callback(main.close_all, server._map)
+        stack.callback(limits.close_all, server._map)
         stack.callback(server.task_dispatcher.shutdown)
         uploads = [stack.enter_context(closing(running.send(header + b"x" * body))) for _ in range(10)]
         wait_for(lambda: server.run_round(0.1) or len(server.active_channels) == len(uploads))
@@ -347,10 +351,10 @@ def test_a_round_reads_a_few_bodies_each_in_turn_and_every_short_request(monkeyp
         channels = list(server.active_channels.values())
         short = stack.enter_context(closing(running.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")))
         first = received(channels)
-        assert max(first) < main.FIRST_READ
+        assert max(first) < limits.FIRST_READ
         for number in range(1, 6):
             server.run_round(0.1)
-            assert sum(received(channels)) - sum(first) == 10_000 * main.MAX_BODIES_PER_ROUND * number
+            assert sum(received(channels)) - sum(first) == 10_000 * limits.MAX_BODIES_PER_ROUND * number
         assert all(later - before == 20_000 for later, before in zip(received(channels), first, strict=True))
         read_until(short, b"here")
         wait_for(lambda: server.run_round(0.1) or not any(channel.request for channel in channels))
@@ -358,6 +362,6 @@ def test_a_round_reads_a_few_bodies_each_in_turn_and_every_short_request(monkeyp
             read_until(upload, f"\r\n\r\n{body}".encode())
 
 
-def received(channels: list[main.ClientConnection]) -> list[int]:
+def received(channels: list[limits.ClientConnection]) -> list[int]:
     """How many bytes of its body each of these has received."""
     return [channel.request.body_bytes_received for channel in channels]

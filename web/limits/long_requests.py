@@ -21,7 +21,7 @@ from .concurrency import give_back_permit
 
 MAX_LONG = 300  # long requests of all users at once
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-COUNTED = "memoaized.long_request"  # in the environment of a request that is counted
+COUNTED = "memoaized long request"  # in the environment of a request that is counted
 RETRY_SECONDS = 10
 RECHECK_SECONDS = 1.0  # a stream looks its user's key up again before a message, at most this often
 
@@ -72,7 +72,7 @@ def register(app: Flask, config: WebConfig) -> None:
 def hold_thread() -> None:
     """Count this request as a long one, once, until it ends; raises TooManyRequests or Unavailable.
 
-    An event stream goes on after the end of its request, which removes `g.long_request`, and is still counted then.
+    Flask ends the request of an event stream before the stream, so the mark is not kept in `g.long_request`.
     """
     if not request.environ.get(COUNTED):
         requests: LongRequests = current_app.extensions["long_requests"]
