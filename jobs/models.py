@@ -58,7 +58,7 @@ class Model:
     adaptable: bool = False  # whether it can use LoRA files
     adapters: tuple[str, ...] = ()  # names of its LoRA files
     image_to_image: bool = False  # whether it can start from a picture
-    near_strengths: Strengths = ()  # of starts from similar pictures; without any, it always paints from noise
+    near_strengths: Strengths = ()  # for starts from similar pictures; if empty, it always paints from noise
     remote: bool = False  # whether another service paints
     negative_prompts: bool = True  # whether it supports negative prompts
     script: str = "LATIN"  # the only script its text encoder reads; "" = any
@@ -346,10 +346,10 @@ def starts_from_images(values: Mapping[str, Any], folder: Path) -> bool:
 
 
 def read_near_strengths(values: Mapping[str, Any], folder: Path) -> Strengths:
-    """The field `near`, else the default. Raises ValueError.
+    """Read the field `near`, or return the default. Raises ValueError.
 
-    Models that paint over a sheet of drawings have none by default: their first step decides what is around the
-    drawings, so that a start from another picture would show in the result (docs/judge.md).
+    By default, models that paint over drawings do not start from other pictures: traces of these would remain
+    (docs/judge.md).
     """
     if not starts_from_images(values, folder):
         return ()

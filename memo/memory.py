@@ -100,7 +100,7 @@ class Memory:
         """Look for a picture that is right for a recipe. Raises BadRecipe for an unknown policy.
 
         If the index is down, the recall is a miss that says so, never an error. `seen` holds the keys of pictures and
-        paintings that the user does not want again, and `strengths` those of near starts.
+        paintings that the user does not want again. `strengths` says how near starts are made; without any, none is.
         """
         check_choice("memo", policy, POLICIES)
         if policy == "off":
@@ -166,7 +166,8 @@ class Memory:
             richer = self.find_richer(recipe, painted, self.use_picture)
             richer = richer or self.find_richer(recipe, pending, use_painting)
         recall = richer or from_pictures or from_paintings or Recall(None, "nothing like it is remembered")
-        return self.add_start(recall, recipe, painted, strengths) if policy == "near" and not recall.match else recall
+        may_start = policy == "near" and strengths and not recall.match
+        return self.add_start(recall, recipe, painted, strengths) if may_start else recall
 
     def add_start(self, miss: Recall, recipe: Recipe, prompts: Prompts, strengths: Strengths) -> Recall:
         """The miss with a picture to start from, or with the reason why there is none."""

@@ -16,13 +16,8 @@ from .uploads import keep_copy
 log = logging.getLogger(__name__)
 
 
-def policy_for(recipe: Recipe, policy: str) -> str:
-    """The memory policy of a request: "auto" instead of "near" for a model that always paints from noise."""
-    return "auto" if policy == "near" and not strengths_of(recipe.model) else policy
-
-
 def strengths_of(model: str) -> Strengths:
-    """The strengths of near starts of the model of this name."""
+    """The strengths at which this model starts from similar pictures; empty if it always paints from noise."""
     return catalogue().model(model).near_strengths
 
 

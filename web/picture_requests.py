@@ -23,7 +23,7 @@ from memo.recipe import LARGEST_SEED, check_choice, read_whole, round_strength
 from .auth import current_user
 from .extensions import catalogue, job_store, memory, queue, web_config
 from .limits.rates import charge, check_queue_cap
-from .near_starts import policy_for, prepare_start, strengths_of
+from .near_starts import prepare_start, strengths_of
 from .rerolls import pictures_to_avoid, receipt_of
 from .uploads import resolve_init_image
 
@@ -223,9 +223,8 @@ def recall_or_join(
     memory: Memory, queue: Queue, request: PictureRequest, seen: Collection[str]
 ) -> tuple[Recall, Job | None]:
     """Memory's answer, and the new job if it could join a painting under way whose prompt means the same."""
-    policy = policy_for(request.recipe, request.policy)
-    recall_options: dict[str, Any] = {"policy": policy, "scope": request.scope, "seen": seen}
-    if policy == "near":
+    recall_options: dict[str, Any] = {"policy": request.policy, "scope": request.scope, "seen": seen}
+    if request.policy == "near":
         recall_options["strengths"] = strengths_of(request.recipe.model)
     recall = memory.recall(request.recipe, **recall_options)
     for _ in range(MAX_RECALLS):
