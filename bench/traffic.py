@@ -1,13 +1,13 @@
-"""How many steps of painting a memory saves on real traffic: recorded requests, replayed in simulated time.
+"""Replays recorded requests in simulated time, and counts the painting steps that memory saves.
 
-A trace is a tab-separated file of requests in the order of their arrival, with the columns `caller` and `prompt`,
-packed with gzip. Each request goes through the web's own decision (re-rolls, memory, judge, near starts, joining)
-into a real Redis, index and store. Only the painters are simulated, and the pictures are empty. A caller who repeats
-a prompt after receiving its picture asks for another one, however long ago that was.
+A trace is a gzip file of tab-separated lines with the columns `caller` and `prompt`, in the order in which the
+requests arrived. The web server's own code decides on each request (re-rolls, memory, judge, near starts, joining),
+with a real Redis, index and store. Only the painting is simulated, and the pictures are empty. If a caller repeats a
+prompt after receiving its picture, however long ago, that counts as a request for another one.
 
-Every trace is replayed with `auto` and with `near` as the server's policy. A picture is given twice if memory answers
-a caller with one that the same caller has received for the same words. `--read N` writes a sample of N answers in
-other words to a file, so that a person can find the wrong ones.
+Every trace is replayed twice, with `auto` and with `near` as the server's policy. The bench also counts how often a
+caller who repeats a prompt gets a picture that they already have. `--read N` writes N random answers whose words
+differ from the request to a file, so that a person can look for wrong ones.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from .fleet import Fleet, start_fleet
 from .recall import PIXEL
 
 POLICIES = ("auto", "near")
-COLD = 30_000  # requests of a cold start; the figures of those after it are given apart
+COLD = 30_000  # requests while memory still fills; the report also has figures for the requests after them
 SIDE = 512  # px of every picture
 MODEL_NAME = "simulated"
 MODEL = {  # a usual kind of model; its weights are never needed
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A prompt, the prompt in other words whose picture answered it, and how it was answered."""
+    """A prompt, the differently worded one whose picture answered it, and how it was answered."""
 
     prompt: str
     remembered: str
@@ -76,7 +76,7 @@ class Answer:
 
 @dataclass
 class Tally:
-    """What was counted over some requests. Requests and saved steps are counted by how the request was answered."""
+    """Counts for some requests. `requests` and `saved` (steps) are counted by how a request was answered."""
 
     requests: Counter[str] = field(default_factory=Counter)
     saved: Counter[str] = field(default_factory=Counter)
@@ -85,7 +85,7 @@ class Tally:
     decision_seconds: float = 0.0  # real time of all decisions
 
     def figures(self) -> dict[str, Any]:
-        """The figures, with the saved steps as parts of all requested ones."""
+        """The counts for the report. Saved steps are given as fractions of all requested steps."""
         total, steps = self.requests.total(), max(1, self.steps)
         return {
             "requests": total,
@@ -108,7 +108,7 @@ class Tally:
 
 @dataclass
 class Traffic:
-    """Replays requests, one every `pause` seconds, with painters that take `seconds` for all steps of a picture."""
+    """Sends a request every `pause` simulated seconds; a painter needs `seconds` for a picture painted from noise."""
 
     app: Flask
     memory: Memory
@@ -151,7 +151,7 @@ class Traffic:
             self.waiting[job.painting].append(job)
 
     def count(self, job: Job, prompt: str) -> None:
-        """Count how a request was answered, and the steps that this saved."""
+        """Count how a request was answered, and how many steps that saved."""
         steps, how = job.recipe.steps, str(job.origin)
         saved, remembered = 0, ""
         if job.match:
@@ -190,7 +190,7 @@ class Traffic:
                 self.deliver(replace(job, picture=picture))
 
     def deliver(self, job: Job) -> None:
-        """Give a picture to its caller."""
+        """Record that the caller has received the picture."""
         assert job.picture
         received = self.received[job.receipt]
         self.tally.given_twice += job.origin is Origin.MEMORY and job.picture.key in received
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--judge", default="learned")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=POLICIES)
     parser.add_argument("--most", type=int, help="replay at most so many requests of a trace")
-    parser.add_argument("--read", type=int, default=0, help="how many answers in other words to write to --sheet")
+    parser.add_argument("--read", type=int, default=0, help="how many differently worded answers to write to --sheet")
     parser.add_argument("--sheet", type=Path, default=Path("var/bench/answers.jsonl"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -230,7 +230,7 @@ def main() -> None:
 
 
 def replay(trace: Path, policy: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[Answer]]:
-    """Replay a trace with this policy of the server; returns the figures, and the answers in other words."""
+    """Replay a trace on a server with this policy; returns the figures, and the answers whose words differ."""
     requests, cold = list(read_trace(trace))[: options.most], Tally()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -259,7 +259,7 @@ def read_trace(path: Path) -> Iterator[Request]:
 
 @contextmanager
 def open_traffic(fleet: Fleet, policy: str, judge: str) -> Iterator[Traffic]:
-    """The web application with this policy over the fleet's Redis and index, without limits for its users."""
+    """Create the web application with this policy and without user limits, on the fleet's Redis and index."""
     models = fleet.folder / "models" / MODEL_NAME
     models.mkdir(parents=True)
     (models / "model.json").write_text(json.dumps(MODEL))
@@ -275,7 +275,7 @@ def open_traffic(fleet: Fleet, policy: str, judge: str) -> Iterator[Traffic]:
 
 
 def summarize(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The steps saved under each policy as a mean over the traces, and the worst of the other figures."""
+    """Combine the traces: the mean of the saved steps, the sum of pictures given twice, and the lowest speed."""
     saved = defaultdict(list)
     for result in results:
         saved[f"steps_saved_{result['policy']}"].append(result["steps_saved"])

@@ -138,7 +138,7 @@ class Fleet:
         return open_queue(JobsConfig(redis=self.redis_url))
 
     def open_memory(self, judge: str = "rules", embedding_cache: Path | None = None) -> Memory:
-        """The memory of the workers, with another judge if one is named."""
+        """Open the memory that the workers use; `judge` replaces its judge."""
         settings = {"MEMO_JUDGE": judge, "MEMO_EMBEDDING_CACHE": str(embedding_cache or "")}
         return open_memory(MemoConfig.from_env({**self.environment, **settings}))
 

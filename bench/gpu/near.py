@@ -1,12 +1,15 @@
-"""Measure on your GPU what near starts of a model cost in quality and save in time, and print a table for it.
+"""Measure on your GPU how much time near starts save with a model, and how much quality they cost.
 
     python bench/gpu/near.py --model NAME --clip FOLDER    # FOLDER contains a CLIP model, as transformers saves it
 
-Paints pairs of scenes that differ in one to four points: the remembered one, and the new one from noise and from the
-remembered picture at several strengths, with the same seed. CLIP's score says how well a picture shows the new prompt
-(100 × cosine, https://arxiv.org/abs/2104.08718). For each group of pairs that the judge finds to share about as much,
-the last line names the lowest strength that loses at most `--most-lost`: the value of `near` in the model's
-`model.json`. Without `--clip` it measures the time only; `--grid` draws the pictures, to be looked at.
+The scenes of a pair differ in one to four points. The bench paints the first scene. It then paints the second one
+several times with one seed: from noise, and from the first picture at several strengths. CLIP's score (100 × cosine,
+https://arxiv.org/abs/2104.08718) says how well each picture shows its prompt. Without `--clip`, only the times are
+measured.
+
+Pairs are grouped by how much the judge says they share. For each group, the bench chooses the lowest strength at
+which the mean score falls by at most `--most-lost`. The result can be copied into the field `near` of the model's
+`model.json`. `--grid` saves the first pictures, so that you can look at them.
 """
 
 import argparse
@@ -25,8 +28,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from bench.pictures.model_painter import ANY_NAME, ignore_step
 from bench.pictures.near_pairs import list_pairs
-from bench.pictures.near_starts import draw_grid
+from bench.pictures.near_starts import GRID_PAIRS, draw_grid
 from bench.pictures.renders import THINGS
 from jobs.models import Catalogue
 from memo.judge.factory import open_judge
@@ -40,14 +44,12 @@ ROOT = Path(__file__).parents[2]
 STRENGTHS = (0.9, 0.8, 0.7, 0.6, 0.5)
 NOISE = 1.0  # the strength of a painting from noise
 LEAST_SHARES = tuple(share for share, _ in DEFAULT_STRENGTHS)
-ANY_NAME = "0" * 32  # of an initial picture that is passed to the painter directly
-GRID_PAIRS = 16
 ClipScore = Callable[[Image.Image, str], float]
 Row = Mapping[float, tuple[float | None, float]]  # by strength: the score, None without CLIP, and the seconds
 
 
 def main() -> None:
-    """Print a line for each group of shares; the last line is a JSON object with all figures."""
+    """Print the figures of each group of pairs on one line, and then all figures as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--models", type=Path, default=ROOT / "models")
@@ -73,7 +75,7 @@ def main() -> None:
 def measure(
     options: argparse.Namespace, score: ClipScore | None
 ) -> tuple[dict[float, list[Row]], list[list[Image.Image]]]:
-    """Paint all pairs; returns a row for each, by the least share of its group, and the first pictures."""
+    """Paint all pairs; returns their rows, grouped by the least share of the group, and the first pictures."""
     catalogue = Catalogue(options.models)
     painter = open_painter(catalogue.model(options.model), PainterOptions(device=options.device))
     judge = find_shares_judge(open_judge("learned", options.text_folder))
@@ -85,7 +87,7 @@ def measure(
     for number, pair in enumerate(islice(list_pairs(sprites, Random(options.seed)), options.pairs)):
         settings = {"model": options.model} | ({"steps": options.steps} if options.steps else {})
         old = catalogue.recipe({**settings, "prompt": pair.remembered.text, "seed": 2 * number})
-        remembered = painter(old, lambda progress: None)
+        remembered = painter(old, ignore_step)
         row: dict[float, tuple[float | None, float]] = {}
         painted = [remembered]
         for strength in (NOISE, *STRENGTHS):
@@ -95,7 +97,7 @@ def measure(
                 fields |= {"init_image": ANY_NAME, "strength": strength_for(taken, old.steps)}
             started = time.perf_counter()
             recipe = catalogue.recipe(fields)
-            picture = painter(recipe, lambda progress: None, remembered if recipe.init_image else None)
+            picture = painter(recipe, ignore_step, remembered if recipe.init_image else None)
             seconds = time.perf_counter() - started
             row[strength] = (score(picture, pair.wanted.text) if score else None, seconds)
             painted.append(picture)
@@ -126,7 +128,7 @@ def load_clip(folder: Path, device: str) -> ClipScore:
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, Any]:
-    """Mean seconds at each strength; with scores also their mean, its change from that of noise, and the error."""
+    """Return the mean seconds for each strength. With CLIP, also return the mean score and its change from noise."""
     figures: dict[str, Any] = {"pairs": len(rows)}
     for strength in (NOISE, *STRENGTHS):
         of_strength = {"seconds": statistics.fmean(row[strength][1] for row in rows)}
@@ -138,16 +140,16 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def change_from_noise(rows: Sequence[Row], strength: float) -> tuple[float, float]:
-    """The mean change of the score from that of painting from noise, and its standard error."""
+    """Return by how much the score differs from that of pictures painted from noise: the mean and its error."""
     pairs = [(row[strength][0], row[NOISE][0]) for row in rows]
     changes = [near - noise for near, noise in pairs if near is not None and noise is not None]
     return statistics.fmean(changes), statistics.pstdev(changes) / sqrt(len(changes))
 
 
 def choose_strengths(groups: Mapping[float, Sequence[Row]], most_lost: float) -> list[list[float]]:
-    """For each group but the one without a least share, the lowest strength that loses little enough.
+    """Choose the lowest strength that costs little enough, for each group except the one without a least share.
 
-    A group that shares less never has a lower strength than those that share more.
+    Pairs that share less never get a lower strength than pairs that share more.
     """
     table: list[list[float]] = []
     lowest = 0.0

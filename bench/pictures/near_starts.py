@@ -1,9 +1,9 @@
-"""What near starts cost in quality: pictures painted from a remembered one, beside the same painted from noise.
+"""Measures how much quality near starts cost: do the pictures still show what their prompts say?
 
-Each pair is a remembered scene and a new one that differs in one to four points. The new one is painted from noise
-and from the remembered picture, with the same seed and more and more steps skipped; a classifier judges whether the
-pictures show what the new prompt says. `--skips table` skips as many steps as the product does (memo/near.py), none
-if the judge finds that the prompts share too little. Rows are kept in a file, so that a stopped bench can go on.
+Each pair consists of a remembered scene and a new one, which differ in one to four points. The new scene is painted
+from noise, and from the remembered picture with more and more steps skipped, always with the same seed. A classifier
+checks each picture for the points of its prompt. `--skips table` skips what the product would skip (memo/near.py).
+Finished pairs are saved in a file, so that the bench can be stopped and continued.
 """
 
 import argparse
@@ -47,7 +47,7 @@ GRID_PAIRS = 16
 
 @dataclass(frozen=True)
 class Row:
-    """A pair's prompts and share, and for each number of skipped steps what the picture shows correctly."""
+    """The result of a pair. `skipped` and `correct` have an entry for each picture of the new scene."""
 
     remembered: str
     wanted: str
@@ -98,7 +98,7 @@ class NearBench:
         self.steps = self.painter.catalogue.recipe({**self.painter.settings, "prompt": "steps"}).steps
 
     def read_or_measure(self, pairs: Sequence[NearPair], file: Path, grid: Path | None) -> Iterator[Row]:
-        """The rows of the pairs: from the file as far as it goes, the others are painted and appended to it."""
+        """Yield the results of all pairs. Those in the file are read; the others are painted and added to it."""
         known = [Row(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
         known = known[: len(pairs)]
         for row, pair in zip(known, pairs, strict=False):
@@ -179,13 +179,13 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def summarize_group(rows: Sequence[Row]) -> dict[str, Any]:
-    """The accuracies in percent, and the mean part of the steps that was skipped, by the name of the skip."""
+    """Return the accuracies for each way to paint the new scenes."""
     names = list(rows[0].correct)
     return {"pairs": len(rows), **{name: {**accuracies(rows, name)} for name in names}}
 
 
 def accuracies(rows: Sequence[Row], name: str) -> dict[str, float]:
-    """Each accuracy in percent, its difference from painting from noise, and the mean number of skipped steps."""
+    """Return the mean number of skipped steps, and each accuracy in percent with its change from noise."""
     figures: dict[str, float] = {"skipped": round(sum(row.skipped[name] for row in rows) / len(rows), 2)}
     for accuracy in ACCURACIES:
         pairs = [
