@@ -290,7 +290,7 @@ def in_scope(scope: str, model: str) -> Conditions:
 def to_payload(picture: Picture) -> dict[str, Any]:
     """Return what a point holds about its picture: recipe, record, and the keys of wish and settings for filters.
 
-    These keys leave out an initial picture that memory chose, so that the picture also answers requests without one.
+    If memory chose the initial picture, it is not part of these keys: the request did not name one, either.
     """
     keys = {"wish_key": picture.wish.key, "settings_key": settings_key(picture.wish, picture.scope)}
     return {**asdict(picture.recipe), **record(picture), **keys}

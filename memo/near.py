@@ -11,11 +11,11 @@ from .recipe import Recipe
 
 Strengths = Sequence[tuple[float, float]]  # the least share for each strength, highest share first
 
-# The steps that MoDM's implementation of NIRVANA (https://arxiv.org/abs/2312.04429) skips; it goes by CLIP's cosine.
-# Their quality is not measured with shares: bench/gpu/near.py does that.
+# MoDM's implementation of NIRVANA (https://arxiv.org/abs/2312.04429) skips as many steps, but goes by CLIP's cosine.
+# How good the pictures are when shares decide has not been measured; bench/gpu/near.py can measure it.
 DEFAULT_STRENGTHS: Strengths = ((2.75, 0.5), (2.5, 0.6), (2.25, 0.7), (2.0, 0.8), (1.75, 0.9))
 MIN_STRENGTH = 0.5  # so that at most half of the steps are skipped
-MIN_STEPS = 8  # a picture in fewer steps takes shape in the first one, and skipping would save little
+MIN_STEPS = 8  # with fewer steps, the first one shapes the whole picture, and there is little to save
 LARGEST_SHARE = 3  # everything
 
 

@@ -40,9 +40,10 @@ def recent_jobs(limit: int) -> list[Job]:
 
 
 def watch_job(job: Job, seconds: float) -> Iterator[Job]:
-    """Yield the job at every change, until it is final, or until this many seconds have passed.
+    """Yield the job whenever it changes, for at most this many seconds.
 
-    It also ends when the client is gone, or its key or session is no longer valid. Raises Unavailable.
+    Stops when the job is final, the client has gone, or the user's key or session has become invalid. Raises
+    Unavailable.
     """
     deadline, checked = time.monotonic() + seconds, time.monotonic()
     for snapshot in wait_without_permit(queue().watch(job.id, heartbeat=1.0)):

@@ -22,7 +22,7 @@ FOX, BLUE = "a red fox in the snow", "a blue fox in the snow"
 
 @pytest.fixture
 def traffic(memory: Memory, queue: Queue, tmp_path: Path) -> Callable[..., Traffic]:
-    """Return a function that makes a replay whose web server has this policy."""
+    """Return a function that creates a replay; its argument is the server's memory policy."""
     folder = tmp_path / "models" / MODEL_NAME
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps(MODEL))

@@ -385,7 +385,7 @@ def test_a_retry_after_the_painting_has_ended_gets_its_pictures(url, queue, pain
 
 @pytest.fixture
 def reservations(monkeypatch):
-    """Grows by one with each request that has got its name or its jobs."""
+    """A list that gets an entry for each request, as soon as the request may create jobs or has found them."""
     reservations, reserve = [], run_once.reserve_or_reuse
     monkeypatch.setattr(
         run_once, "reserve_or_reuse", lambda *arguments: reservations.append(reserve(*arguments)) or reservations[-1]

@@ -21,7 +21,7 @@ RETRY_SECONDS = 1
 PERMITS = 3
 MAX_HOLD_SECONDS = 0.5  # a request that takes longer is probably waiting for a service, so it loses its permit
 MAX_WAITING = 80  # per user; each waiting request occupies one of the 300 threads for short requests
-MAX_TOGETHER = 240  # requests of all users; beyond that only users with fewer than PERMITS are let in
+MAX_TOGETHER = 240  # of all users; when reached, a request is accepted only if its user has fewer than PERMITS
 
 
 class UserPermits:
@@ -83,7 +83,7 @@ class ConcurrencyLimit:
                     del self.by_user[user]
 
     def check(self, user: str) -> None:
-        """Raise TooManyRequests if this user has too many requests running and waiting, alone or with all others."""
+        """Raise TooManyRequests if this user has too many requests, or all users together and this one several."""
         with self.lock:
             permits = self.by_user.get(user)
             requests = permits.requests if permits else 0

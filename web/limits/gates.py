@@ -52,15 +52,15 @@ def register(app: Flask) -> None:
 
 
 @contextmanager
-def upload_turn(*, kept: bool = True, seconds: float = 0.0) -> Iterator[None]:
+def upload_turn(*, kept: bool = True, seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Wait for a turn to read an upload, and charge the user for it if it will be `kept`.
 
-    A turn inside a turn is the same one. Raises TooManyRequests, or Unavailable after WAIT_SECONDS or `seconds`.
+    A turn inside a turn is the same one. Raises TooManyRequests, or Unavailable after `seconds`.
     """
     if g.get("has_turn"):
         yield
         return
-    with turn_at("uploads", seconds or WAIT_SECONDS):
+    with turn_at("uploads", seconds):
         if kept:
             charge_upload()
         g.has_turn = True

@@ -275,7 +275,7 @@ def event(name: str, data: Mapping[str, Any]) -> str:
 def partial_image(
     job: Job, images_request: ImagesRequest, preview: bytes, index: int | None
 ) -> dict[str, Any] | None:
-    """A rough image of the unfinished picture, in its final size, but not enlarged; None if others are in the way."""
+    """A rough image of the unfinished picture, at most in the painted size; None if it would have to wait long."""
     recipe = job.recipe
     painted = recipe.width, recipe.height
     width, height = min(images_request.output.size or painted, painted, key=prod)
