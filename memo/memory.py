@@ -31,6 +31,7 @@ MIN_COSINE = 0.7  # prompts below it are not judged: of 268 true pairs that the 
 MIN_SEARCH_COSINE = 0.28  # pictures below it are of no use in a search for a word or two
 NEAREST = 20  # points read to find the candidates: many may share one prompt
 MAX_SURPLUS = 100  # pictures that only the index knows; if there are more, MEMO_STORE probably names the wrong store
+NO_STRENGTHS = "it starts from no picture, because this model always paints from noise"
 NO_SHARES = "it starts from no picture, because the judge cannot tell how much of a picture two prompts share"
 LINK_SECONDS = 3600  # how long a link into the store works
 
@@ -166,11 +167,12 @@ class Memory:
             richer = self.find_richer(recipe, painted, self.use_picture)
             richer = richer or self.find_richer(recipe, pending, use_painting)
         recall = richer or from_pictures or from_paintings or Recall(None, "nothing like it is remembered")
-        may_start = policy == "near" and strengths and not recall.match
-        return self.add_start(recall, recipe, painted, strengths) if may_start else recall
+        return self.add_start(recall, recipe, painted, strengths) if policy == "near" and not recall.match else recall
 
     def add_start(self, miss: Recall, recipe: Recipe, prompts: Prompts, strengths: Strengths) -> Recall:
         """The miss with a picture to start from, or with the reason why there is none."""
+        if not strengths:
+            return replace(miss, reason=f"{miss.reason}; {NO_STRENGTHS}")
         allowed = {prompt: list(filter(may_be_started_from, points)) for prompt, points in prompts.items()}
         candidates = take({prompt: points for prompt, points in allowed.items() if points}, CANDIDATES)
         if not candidates:

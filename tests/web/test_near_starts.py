@@ -13,7 +13,7 @@ from jobs.job import Job
 from jobs.queue import Queue
 from jobs.store.statistics import Statistics
 from memo import Forgotten, Memory, Picture
-from memo.memory import NO_SHARES
+from memo.memory import NO_SHARES, NO_STRENGTHS
 from tests.real import QuickPainter, SharingJudge, finished, wait_for
 from tests.web.conftest import ClientFor, Serve
 from web import near_starts, uploads
@@ -133,7 +133,8 @@ def test_a_model_without_near_starts_paints_from_noise(
         name: replace(model, image_to_image=False, near_strengths=()) for name, model in catalogue.models().items()
     }
     monkeypatch.setattr(catalogue, "read", lambda: (models, {}))
-    assert ask(**BLUE).origin == "painted" and judge.questions == []
+    job = ask(**BLUE)
+    assert job.origin == "painted" and job.reason.endswith(NO_STRENGTHS) and judge.questions == []
     page = app.test_client().get("/").text
     assert '<label class="choice" hidden>\n              <input type="radio" name="memo" value="near">' in page
 
