@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from .index import to_picture
-from .picture import NearStart, Picture
+from .picture import NearStart, Picture, read_near
 from .points import Neighbour
 from .recipe import Recipe
 
@@ -17,6 +17,7 @@ DEFAULT_STRENGTHS: Strengths = ((2.75, 0.5), (2.5, 0.6), (2.25, 0.7), (2.0, 0.8)
 MIN_STRENGTH = 0.5  # so that at most half of the steps are skipped
 MIN_STEPS = 8  # with fewer steps, the first one shapes the whole picture, and there is little to save
 LARGEST_SHARE = 3  # everything
+MAX_GENERATION = 2  # in longer chains, faults would add up
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,12 @@ class Start:
     @property
     def near(self) -> NearStart:
         """What the new picture records about its start."""
-        return NearStart(picture=self.picture.key, share=round(self.share, 2), steps_saved=self.steps_saved)
+        return NearStart(
+            picture=self.picture.key,
+            share=round(self.share, 2),
+            steps_saved=self.steps_saved,
+            generation=1 + generation_of(self.picture.near),
+        )
 
     def describe(self, steps: int) -> str:
         """The start as a clause for users."""
@@ -42,11 +48,15 @@ class Start:
 
 
 def may_be_started_from(point: Neighbour) -> bool:
-    """Whether a picture was painted from noise and nobody marked it wrong for any prompt.
+    """Whether nobody chose a picture's initial image, nobody marked it wrong, and its generation allows another."""
+    near = read_near(point.payload.get("near"))
+    is_chosen = bool(point.payload["init_image"]) and near is None
+    return not is_chosen and not point.payload.get("wrong_for") and generation_of(near) < MAX_GENERATION
 
-    Without chains of pictures that start from each other, the faults of one are not passed on.
-    """
-    return not point.payload["init_image"] and not point.payload.get("wrong_for")
+
+def generation_of(near: NearStart | None) -> int:
+    """How many near starts lie between a picture and noise."""
+    return near.generation if near else 0
 
 
 def find_start(

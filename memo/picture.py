@@ -29,7 +29,12 @@ RECORD_TYPES: dict[str, tuple[type, ...]] = {  # the types that each field of a 
     "notes": (list, tuple),
     "near": (dict,),
 }
-NEAR_TYPES: dict[str, tuple[type, ...]] = {"picture": (str,), "share": (int, float), "steps_saved": (int,)}
+NEAR_TYPES: dict[str, tuple[type, ...]] = {
+    "picture": (str,),
+    "share": (int, float),
+    "steps_saved": (int,),
+    "generation": (int,),  # missing in older files
+}
 PARAMETERS_CHUNK = "parameters"  # what AUTOMATIC1111's "PNG Info" reads
 A1111_SAMPLERS = {"dpm++2m": "DPM++ 2M", "ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "lcm": "LCM"}
 
@@ -41,6 +46,7 @@ class NearStart:
     picture: str  # the key of the picture that it starts from
     share: float  # how much of that picture the two prompts share, 0 to 3
     steps_saved: int
+    generation: int = 1  # 2 if that picture has a near start, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +155,7 @@ def read_record(text: str | bytes) -> dict[str, object]:
         raise BadKey("the record of this picture is damaged: it is not a JSON object")
     check_types(values, RECORD_TYPES)
     if "near" in values:
-        check_types({**dict.fromkeys(NEAR_TYPES), **values["near"]}, NEAR_TYPES)
+        check_types({**dict.fromkeys(NEAR_TYPES), "generation": 1, **values["near"]}, NEAR_TYPES)
     return values
 
 
@@ -180,7 +186,7 @@ def from_record(recipe: Recipe, values: Mapping[str, object]) -> Picture:
 
 def read_near(values: Mapping[str, Any] | None) -> NearStart | None:
     """The near start that a record describes, without values of newer versions; None if it describes none."""
-    return NearStart(**{name: values[name] for name in NEAR_TYPES}) if values else None
+    return NearStart(**{name: values[name] for name in NEAR_TYPES if name in values}) if values else None
 
 
 def parameters(recipe: Recipe) -> str:

@@ -89,7 +89,7 @@ def test_a_cancelled_near_start_saves_nothing(job_store, open_near):
 
 def test_the_document_names_source_share_strength_and_steps_saved(job_store, open_near, recipe):
     done = complete(job_store, open_near(), seconds=6.0)
-    near = {"picture": "ab" * 16, "share": 2.4, "steps_saved": 8, "strength": 0.6}
+    near = {"picture": "ab" * 16, "share": 2.4, "steps_saved": 8, "strength": 0.6, "generation": 1}
     document = job_to_dict(done)
     assert document["near"] == document["picture"]["near"] == near
     assert explain_origin(done) == "painted from a similar picture: why"

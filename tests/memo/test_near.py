@@ -75,17 +75,28 @@ def test_of_several_pictures_the_one_that_shares_most_is_started_from(sharing, r
     assert (start.picture, start.strength, start.steps_saved) == (far, 0.5, 10)
 
 
-def test_a_picture_that_itself_started_from_another_one_is_not_started_from(sharing, remember, recipe, blue):
+@pytest.mark.parametrize(
+    ("near", "generation"),
+    [
+        (NearStart(picture="cd" * 16, share=ENOUGH, steps_saved=8), 2),
+        (NearStart(picture="cd" * 16, share=ENOUGH, steps_saved=8, generation=2), None),
+        (None, None),
+    ],
+    ids=["started from one painted from noise", "started from one that has a near start", "the user chose its start"],
+)
+def test_a_picture_with_an_initial_image_is_only_started_from_if_its_chain_is_short(
+    sharing, remember, recipe, blue, near, generation
+):
     source = remember(recipe)
-    near = NearStart(picture=source.key, share=ENOUGH, steps_saved=8)
     started = replace(recipe, prompt="a green fox in the snow", init_image="ab" * 16, seed=3)
     second = replace(source, recipe=started, near=near)
     sharing.keep(second, sharing.image(source.key))
     sharing.index_picture(second)
     sharing.judge = SharingJudge(2.0, **{started.prompt: 2.9})
-    assert sharing.recall(blue, policy="near").start.picture == source
+    start = sharing.recall(blue, policy="near").start
+    assert (start.picture, start.near.generation) == ((second, generation) if generation else (source, 1))
     sharing.forget(source.key)
-    assert sharing.recall(blue, policy="near").start is None
+    assert bool(sharing.recall(blue, policy="near").start) == bool(generation)
 
 
 @pytest.mark.parametrize("wanted", [BLUE, "a lion"])

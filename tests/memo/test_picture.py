@@ -2,7 +2,7 @@
 
 import io
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from PIL import Image
@@ -106,11 +106,13 @@ def test_notes_are_kept_in_the_file(recipe):
 
 
 def test_a_near_start_is_kept_in_the_file_and_is_no_part_of_the_wish(recipe):
-    near = NearStart(picture="ab" * 16, share=2.5, steps_saved=8)
+    near = NearStart(picture="ab" * 16, share=2.5, steps_saved=8, generation=2)
     started = replace(recipe, init_image="cd" * 16, strength=0.7, seed=9)
     picture = Picture(recipe=started, created=1.0, seconds=2.0, near=near)
     assert read_png(write_png(Image.new("RGB", (8, 8)), picture)) == picture
     assert picture.wish == recipe and replace(picture, near=None).wish == started.wish
     assert "near" not in record(replace(picture, near=None))
-    newer = record(picture) | {"near": {"unknown": 1, "picture": near.picture, "share": 2.5, "steps_saved": 8}}
+    newer = record(picture) | {"near": {"unknown": 1, **asdict(near)}}
     assert from_record(started, newer) == picture
+    older = {name: value for name, value in asdict(near).items() if name != "generation"}
+    assert from_record(started, record(picture) | {"near": older}).near == replace(near, generation=1)

@@ -71,7 +71,7 @@ def test_a_similar_picture_is_started_from(
 
 def test_the_documents_name_the_source_and_what_was_saved(client: FlaskClient, ask: Ask, source: Picture) -> None:
     job = ask(**BLUE)
-    near = {"picture": source.key, "share": 2.5, "strength": 0.625, "steps_saved": 3}
+    near = {"picture": source.key, "share": 2.5, "strength": 0.625, "steps_saved": 3, "generation": 1}
     document = client.get(f"/api/v1/jobs/{job.id}").json
     assert document["origin"] == "near" and document["near"] == document["picture"]["near"] == near
     assert client.get(f"/api/v1/pictures/{picture_of(job).key}").json["near"] == near
@@ -95,11 +95,18 @@ def test_the_recipe_of_a_near_picture_finds_it_and_paints_it_again(ask: Ask, sou
     assert picture_of(job).key == near.key and picture_of(job).recipe == near.recipe
 
 
-def test_a_near_picture_is_not_started_from(ask: Ask, source: Picture, judge: SharingJudge) -> None:
-    near = picture_of(ask(**BLUE))
-    judge.shares_of[near.recipe.prompt] = 2.9
-    third = ask(**{**BLUE, "prompt": "a green fox in the snow"})
-    assert third.near and third.near.picture == source.key
+def test_a_chain_of_near_starts_ends_with_the_second(ask: Ask, source: Picture, judge: SharingJudge) -> None:
+    first = picture_of(ask(**BLUE))
+    judge.shares_of[first.recipe.prompt] = 2.8
+    second = picture_of(ask(**{**BLUE, "prompt": "a green fox in the snow"}))
+    judge.shares_of[second.recipe.prompt] = 2.9
+    third = ask(**{**BLUE, "prompt": "a white fox in the snow"})
+    starts = [job.near for job in (first, second, third)]
+    assert [(near.picture, near.generation) for near in starts if near] == [
+        (source.key, 1),
+        (first.key, 2),
+        (first.key, 2),
+    ]
 
 
 def test_a_picture_reported_wrong_is_not_started_from(client: FlaskClient, ask: Ask, source: Picture) -> None:
