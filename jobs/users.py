@@ -61,8 +61,7 @@ class UserRecords:
 
     def record_jobs(self, user: str, task: str, jobs: Sequence[str], *, whole: bool) -> None:
         """Record the jobs that the task has so far; `whole` if these are all."""
-        with redis_errors():
-            self.redis.hset(self.task_key(user, task), mapping={"jobs": json.dumps(list(jobs)), "whole": int(whole)})
+        self.set_fields(user, task, {"jobs": json.dumps(list(jobs)), "whole": int(whole)})
 
     def task(self, user: str, task: str) -> Task | None:
         """The task of this name; None when the user has none."""
@@ -91,8 +90,16 @@ class UserRecords:
 
     def stop_task(self, user: str, task: str) -> None:
         """Tell the request that creates the task's jobs to create no more."""
+        self.set_fields(user, task, {"stopped": 1})
+
+    def set_fields(self, user: str, task: str, fields: Mapping[str, str | int]) -> None:
+        """Set fields of a task. If it expired a moment ago, this makes a new hash, which expires as well."""
+        name = self.task_key(user, task)
         with redis_errors():
-            self.redis.hset(self.task_key(user, task), "stopped", 1)
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.hset(name, mapping=dict(fields))
+            pipe.expire(name, KEPT_SECONDS)
+            pipe.execute()
 
     def forget_task(self, user: str, task: str) -> None:
         """Remove the task as if it had never begun."""
