@@ -36,6 +36,19 @@ RESEND_SECONDS = 60  # shortest time between two messages of an orphaned trainin
 MAX_ATTEMPTS = 3  # attempts in a row that write no row of losses
 RECORD_SECONDS = 30 * 24 * 3600  # how long a record is kept after its last change
 
+# ARGV: prefix (unused), key of a lease, token, milliseconds. Returns 1, or 0 if another token holds the lease.
+RENEW = """
+local holder = redis.call('GET', ARGV[2])
+if holder and holder ~= ARGV[3] then return 0 end
+redis.call('SET', ARGV[2], ARGV[3], 'PX', ARGV[4])
+return 1
+"""
+
+# ARGV: prefix (unused), key of a lease, token.
+RELEASE = """
+if redis.call('GET', ARGV[2]) == ARGV[3] then redis.call('DEL', ARGV[2]) end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
@@ -138,6 +151,7 @@ class TrainingStore:
 
     def __init__(self, connection: Connection) -> None:
         self.redis, self.prefix = connection.redis, connection.prefix
+        self.renew_lease, self.release_lease = connection.script(RENEW), connection.script(RELEASE)
 
     def key(self, training: str, suffix: str = "") -> str:
         """The Redis key of a record, of its lease (":lease"), or of the mark that it was sent again (":sent")."""
@@ -192,18 +206,11 @@ class TrainingStore:
 
     def renew(self, training: str, token: str) -> bool:
         """Extend the lease, or take it again if it has expired; False if another worker holds it."""
-        key = self.key(training, ":lease")
-        with redis_errors():
-            if self.redis.get(key) not in (token, None):
-                return False
-            self.redis.set(key, token, px=int(LEASE_SECONDS * 1000))
-        return True
+        return bool(self.renew_lease(self.key(training, ":lease"), token, int(LEASE_SECONDS * 1000)))
 
     def release(self, training: str, token: str) -> None:
         """Release the lease, if this token holds it."""
-        with redis_errors():
-            if self.redis.get(self.key(training, ":lease")) == token:
-                self.redis.delete(self.key(training, ":lease"))
+        self.release_lease(self.key(training, ":lease"), token)
 
     def find_orphans(self) -> list[str]:
         """Trainings whose worker died: running, but without a lease. Each is returned at most once a minute."""

@@ -134,6 +134,18 @@ def test_the_lease_is_renewed_during_the_run_and_released_after_it(trainings, va
     assert trainings.claim(training) is not None
 
 
+def test_a_lease_that_ran_out_is_taken_again_unless_another_worker_has_it(trainings, vae_request):
+    training = submit(trainings, vae_request, lambda _: None)
+    _, token = trainings.claim(training)
+    trainings.redis.delete(trainings.key(training, ":lease"))
+    assert trainings.renew(training, token) and trainings.claim(training) is None
+    trainings.redis.delete(trainings.key(training, ":lease"))
+    _, other = trainings.claim(training)
+    assert not trainings.renew(training, token)
+    trainings.release(training, token)
+    assert trainings.claim(training) is None and trainings.renew(training, other)
+
+
 def test_an_outage_of_redis_does_not_stop_a_training(trainings, vae_request, monkeypatch, caplog):
     def down(*_, **__):
         raise Unavailable("redis is down")
