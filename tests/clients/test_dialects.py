@@ -243,8 +243,9 @@ def test_switches_and_numbers_of_a1111_may_be_text(catalogue: Catalogue) -> None
     request = a1111(
         catalogue,
         **{"steps": "4", "cfg_scale": "", "width": "64.0", "batch_size": "2", "n_iter": None, "enable_hr": "false"},
-        **{"restore_faces": "false", "tiling": 0, "script_name": "none", "send_images": "false", "styles": [""]},
-        controlnet_units=[{"enabled": False}],
+        **{"restore_faces": "false", "tiling": 0, "script_name": "none", "send_images": "false"},
+        styles=["", "None"],
+        controlnet_units=[{"enabled": False}, {"enabled": None}],
         override_settings={"CLIP_stop_at_last_layers": "1.0", "sd_vae": "automatic"},
     )
     native = request.native
@@ -258,7 +259,8 @@ def test_switches_and_numbers_of_a1111_may_be_text(catalogue: Catalogue) -> None
         ({"restore_faces": "true"}, "restore_faces"),
         ({"controlnet_units": [{"enabled": 1}]}, "controlnet_units"),
         ({"enable_hr": "perhaps"}, "enable_hr"),
-        ({"styles": ["anime"]}, "styles"),
+        ({"styles": ["None", "anime"]}, "styles"),
+        ({"controlnet_units": [{"enabled": None}, {"enabled": 1}]}, "controlnet_units"),
     ],
 )
 def test_what_is_on_is_still_refused(catalogue: Catalogue, body: Any, field: str) -> None:

@@ -62,5 +62,5 @@ def is_off(values: Any) -> bool:
 
 def is_unit_off(unit: Mapping[str, Any]) -> bool:
     """Whether a unit is switched off, or has no model."""
-    switched_off = any(to_switch(unit.get(name)) is False for name in SWITCHES)
+    switched_off = any(to_switch(unit[name]) in (False, None) for name in SWITCHES if name in unit)
     return switched_off or any(str(unit[name]).strip().casefold() in ("", "none") for name in MODELS if name in unit)

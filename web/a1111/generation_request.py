@@ -89,7 +89,7 @@ DEFAULTS: dict[str, Any] = {
 
 Refusals = dict[str, tuple[tuple[object, ...], str]]  # field: harmless values, and what other values would need
 REFUSED: Refusals = {
-    "styles": (([], ""), "saved styles"),
+    "styles": (([], "", "None"), "saved styles"),
     "subseed_strength": ((0,), "variation seeds"),
     "seed_resize_from_h": ((-1, 0), "seed resizing"),
     "seed_resize_from_w": ((-1, 0), "seed resizing"),
@@ -197,10 +197,11 @@ def refuse(body: Mapping[str, Any], refusals: Refusals, prefix: str = "") -> Non
 
 
 def is_harmless(value: object, harmless_values: Sequence[object]) -> bool:
-    """Whether a value is one of these, however it is written, or a list of units that are all off."""
-    if isinstance(value, list):
-        return value in harmless_values or is_off(value)
+    """Whether a value is one of these, however it is written, or a list of them, or of units that are all off."""
     words = [word.casefold() for word in harmless_values if isinstance(word, str)]
+    if isinstance(value, list):
+        only_words = all(isinstance(item, str) and item.strip().casefold() in words for item in value)
+        return only_words or value in harmless_values or is_off(value)
     spellings = [value, to_number(value), to_switch(value)]
     is_known = any(spelling in harmless_values for spelling in spellings)
     return is_known or (isinstance(value, str) and value.strip().casefold() in words)
