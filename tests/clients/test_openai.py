@@ -537,7 +537,8 @@ def test_a_link_needs_no_key_and_does_not_reveal_the_scope(guarded, painting):
     assert file.status_code == 200 and b"ada" not in file.content
 
 
-def test_a_removed_key_ends_a_request_that_waits(guarded, queue, painter, painting):
+def test_a_removed_key_ends_a_request_that_waits(guarded, queue, painter, painting, monkeypatch):
+    monkeypatch.setattr("web.openai.routes.WAIT_SECONDS", 20.0)
     painter.go_on.clear()
     keys = ApiKeys(queue.job_store.connection)
     threading.Timer(0.5, keys.remove, ["ada"]).start()

@@ -306,6 +306,20 @@ def test_an_open_stream_ends_with_its_key_and_with_its_session(signed_in, keys, 
     stream.close()
 
 
+@pytest.mark.parametrize("path", ["/gallery/events", "/api/v1/jobs/JOB/events"])
+def test_an_open_stream_ends_with_the_key_that_was_sent(guarded, client_for, keys, job_store, monkeypatch, path):
+    monkeypatch.setattr("web.limits.long_requests.RECHECK_SECONDS", 0.0)
+    monkeypatch.setattr("web.pages.gallery.HEARTBEAT_SECONDS", 0.2)
+    ada = client_for(guarded, "ada")
+    job = ada.post("/api/v1/jobs", json=FOX).json["id"]
+    stream = ada.get(path.replace("JOB", job))
+    next(stream.response)
+    keys.remove("ada")
+    job_store.submissions.cancel(job)  # news, which must not arrive
+    assert list(itertools.islice(stream.response, 3)) == []
+    stream.close()
+
+
 def test_a_stream_goes_on_while_its_key_is_valid(guarded, client_for, monkeypatch):
     monkeypatch.setattr("web.limits.long_requests.RECHECK_SECONDS", 0.0)
     monkeypatch.setattr("web.pages.gallery.HEARTBEAT_SECONDS", 0.1)
@@ -379,14 +393,16 @@ def test_an_origin_is_compared_with_the_host_and_port_that_the_request_addresses
     assert answer.status_code == status
 
 
-def test_a_page_of_another_site_holds_no_stream_open(app):
+@pytest.mark.parametrize("path", ["/gallery/events", "/api/v1/jobs/JOB/events"])
+def test_a_page_of_another_site_holds_no_stream_open(app, path):
+    path = path.replace("JOB", app.test_client().post("/api/v1/jobs", json=FOX).json["id"])
     for headers in (
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "http://x.example"},
     ):
-        assert app.test_client().get("/gallery/events", headers=headers).status_code == 403
-    with app.test_client().get("/gallery/events", headers={"Sec-Fetch-Site": "same-origin"}) as answer:
+        assert app.test_client().get(path, headers=headers).status_code == 403
+    with app.test_client().get(path, headers={"Sec-Fetch-Site": "same-origin"}) as answer:
         assert answer.status_code == 200
 
 
