@@ -213,6 +213,13 @@ def test_torch_is_imported_lazily_where_it_is_optional(file):
     assert not {"torch", "transformers"} & imported(ROOT / file, top_only=True)
 
 
+def test_no_process_with_threads_changes_the_filters_of_warnings():
+    """The filters belong to the whole process, so a change by one thread can outlive its `with` block."""
+    rooms = ("disk", "memo", "jobs", "worker", "web", "index_server", "memoaized")
+    files = [file for file in FILES if file.relative_to(ROOT).parts[0] in rooms]
+    assert not [file for file in files if re.search(r"catch_warnings|simplefilter|filterwarnings", file.read_text())]
+
+
 def test_only_the_queue_and_the_command_import_redis_and_celery():
     users = {name(file) for file in FILES if {"redis", "celery", "kombu"} & imported(file)}
     assert not {file for file in users if not file.startswith(REDIS_USERS)}

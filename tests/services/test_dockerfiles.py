@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real import missing
+from tests.real import ROOT, missing
 from tests.services import compose
 
 EVERY_DOCKERFILE = pytest.mark.parametrize("dockerfile", compose.DOCKERFILES, ids=lambda path: path.stem)
@@ -164,3 +164,19 @@ def copied_paths(instructions: list[tuple[str, str]]) -> list[str]:
         if word == "COPY" and "--from=" not in rest:
             paths += [source for source in rest.split()[:-1] if not source.startswith("--")]
     return paths
+
+
+def test_what_builds_the_project_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", requirement) for requirement in project["build-system"]["requires"])
+
+
+def test_a_second_index_serves_only_torch() -> None:
+    """pip takes the newest version of a package from any index that it knows, whoever put it there."""
+    places = [*compose.DOCKERFILES, ROOT / "Makefile", *ROOT.glob(".ci/*")]
+    for place in places:
+        text = place.read_text()
+        assert "extra-index" not in text.lower().replace("_", "-")
+        for line in text.splitlines():
+            if "index-url" in line:
+                assert re.search(r"--no-deps --index-url \S+ torch\b", line), f"{place}: {line}"

@@ -47,6 +47,17 @@ def test_a_damaged_initial_picture_fails_its_job_at_once_and_says_what_to_do(run
     assert "upload the initial picture again" in job_store.jobs.find(job.id).error
 
 
+def test_the_log_of_the_worker_holds_no_prompt(runner, job_store, painter, recipe, caplog):
+    """Whoever reads the log of a shared machine must not read what its users asked for."""
+    caplog.set_level("DEBUG", "worker")
+    for number, fault in enumerate([None, RuntimeError("out of ochre"), TooLarge(recipe, "cpu", RuntimeError("x"))]):
+        painter.fault = fault
+        private = replace(recipe, steps=4, prompt=f"a secret party of {number} foxes")
+        job_store.submissions.open_job(private, reason="", scope="ada", joinable=True)
+        assert runner.paint(recipe.model) == ("left" if fault else "done")
+    assert "painting" in caplog.text and "attempt" in caplog.text and "secret" not in caplog.text
+
+
 def test_a_task_run_twice_gives_one_picture(runner, painter, memory, job):
     assert [runner.paint(job.recipe.model), runner.paint(job.recipe.model)] == ["done", "nothing"]
     assert len(painter.painted) == 1 and memory.index.count() == 1 and len(list(memory.store.names())) == 1
