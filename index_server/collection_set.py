@@ -24,6 +24,10 @@ from .request_bodies import FLUSH_SECONDS, Json, read_collection_config
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 5.0  # a process that was told to end needs a moment to flush
+LOST = (
+    "%s. It was moved to %s, and is created anew when it is needed. memoAIzed indexes its pictures again; reports on"
+    " wrong answers, if it held any, are lost"
+)
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -63,7 +67,7 @@ def open_all(folder: Path) -> dict[str, Collection]:
         try:
             opened[path.name] = open_collection(path)
         except Damaged as error:
-            log.error("%s. It was moved to %s, and is created anew when it is needed", error, set_aside(path))
+            log.error(LOST, error, set_aside(path))
     return opened
 
 

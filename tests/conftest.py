@@ -60,6 +60,30 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 @pytest.fixture
+def disk_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The calls that matter for durability, in their order, with the names of what they were made on."""
+    steps: list[tuple[str, str]] = []
+    calls: dict[str, Callable[..., None]] = {"rename": os.replace, "link": os.link, "cut": os.truncate}
+    fsync = os.fsync
+
+    def note_fsync(descriptor: int) -> None:
+        steps.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def note(step: str) -> Callable[..., None]:
+        def call(*paths: object) -> None:
+            steps.append((step, Path(str(paths[0 if step == "cut" else 1])).name))
+            calls[step](*paths)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    for step, call in calls.items():
+        monkeypatch.setattr(os, call.__name__, note(step))
+    return steps
+
+
+@pytest.fixture
 def memory(embedder: Embedder, store: FolderStore) -> Memory:
     index = open_index("memory:", "pictures-test", embedder.dimension)
     index.client = OneAtATime(index.client)  # type: ignore[assignment]  # the client is made for one thread, and tests have several

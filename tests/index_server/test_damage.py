@@ -60,12 +60,21 @@ def test_a_collection_that_cannot_be_read_is_set_aside_and_can_be_created_anew(f
     (folder / "one" / "shard" / "edge_config.json").write_bytes(bytes(10))
     assert counts(folder) == {"two": 1}
     assert "the collection in" in caplog.text and "cannot be read" in caplog.text and ".damaged-one" in caplog.text
+    assert "indexes its pictures again; reports on wrong answers, if it held any, are lost" in caplog.text
     app = create_app(folder, KEY["api-key"])
     client = app.test_client()
     answer = client.put("/collections/one", json={"vectors": {"size": 4, "distance": "Cosine"}}, headers=KEY)
     assert answer.status_code == 200
     app.extensions["collections"].close()
     assert counts(folder) == {"one": 0, "two": 1}
+
+
+def test_all_files_of_a_new_collection_are_synced_before_it_gets_its_name(tmp_path, disk_steps):
+    collections = open_collections(tmp_path)
+    collections.create("three", CONFIG)
+    collections.close()
+    before = disk_steps[: disk_steps.index(("rename", "three"))]
+    assert {("sync", "collection.json"), ("sync", "edge_config.json"), ("sync", "shard")} <= set(before)
 
 
 def test_a_folder_in_the_way_of_a_new_collection_is_named_in_the_error(folder):

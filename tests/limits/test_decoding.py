@@ -137,6 +137,26 @@ def test_an_upload_is_charged_before_it_is_decoded(
     assert not decoded
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/sdapi/v1/img2img", "init_images"),
+        ("/sdapi/v1/png-info", "image"),
+        ("/api/v2/generate/async", "source_image"),
+    ],
+)
+def test_a_large_text_is_decoded_when_it_is_the_uploads_turn(
+    serve: Serve, client_for: ClientFor, path: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, inside = serve(), list[int]()
+    monkeypatch.setattr(
+        "web.uploads.decode_letters", lambda _: inside.append(len(app.extensions["uploads"].inside)) or b""
+    )
+    text = base64.b64encode(bytes(100_000)).decode()
+    client_for(app, "ada").post(path, json={"prompt": "a", field: [text] if field == "init_images" else text})
+    assert inside == [1]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of single threads")
 def test_an_upload_is_read_at_a_lower_priority_than_requests_are_answered(
     serve: Serve, client_for: ClientFor, monkeypatch: pytest.MonkeyPatch

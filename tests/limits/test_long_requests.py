@@ -17,6 +17,7 @@ from memo import Unavailable
 from tests.real import wait_for
 from web import main
 from web.a1111 import tasks
+from web.config import WebConfig
 from web.limits.long_requests import MAX_LONG, LongRequests
 from web.openai import routes
 
@@ -30,6 +31,10 @@ def edit() -> dict[str, Any]:
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
     return {"data": {**IMAGES, "image": (io.BytesIO(file.getvalue()), "a.png")}}
+
+
+def test_by_default_one_user_can_take_a_quarter_of_the_threads_for_long_requests_at_most() -> None:
+    assert 0 < int(WebConfig().long_requests) <= MAX_LONG / 4
 
 
 WAITING: dict[str, Callable[[], Request]] = {

@@ -3,11 +3,13 @@
 import multiprocessing
 import threading
 import time
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
 
-from memo.embedding_cache import EmbeddingCache, TextEmbedding, text_key
+from disk.last_use import LastUse
+from memo.embedding_cache import EmbeddingCache, TextEmbedding, end_use, text_key
 from memo.onnx_embedder import load_onnx, open_onnx
 from tests.real import ROOT
 
@@ -251,6 +253,20 @@ def test_a_cache_whose_last_user_was_killed_begins_anew(tmp_path):
     process.kill()
     process.join()
     assert read_all(tmp_path / "cache") == (0, 0)
+
+
+def test_what_a_use_wrote_is_on_the_disk_before_it_counts_as_ended_well():
+    calls = Mock()
+    end_use(calls.environment, calls.use)
+    assert calls.mock_calls == [call.environment.sync(True), call.environment.close(), call.use.end()]
+
+
+def test_both_notes_of_a_use_are_on_the_disk_when_it_begins_and_ends(tmp_path, disk_steps):
+    use = LastUse(tmp_path / "use")
+    with use.begin() as first:
+        assert first and disk_steps == [("sync", "use")]
+    use.end()
+    assert disk_steps == [("sync", "use")] * 2
 
 
 def use_until_killed(folder, ready):

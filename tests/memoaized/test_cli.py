@@ -62,6 +62,15 @@ def test_the_doctor_names_what_is_missing_and_the_fix(run, tmp_path, monkeypatch
     assert any("pip install" in line for line in missing) and any("model.json" in line for line in missing)
 
 
+def test_the_doctor_says_which_data_of_another_redis_are_copied_and_which_stop_the_start(run, tmp_path):
+    for version, found in (("6.2", "it will start on a copy of the data of redis-6.2"), ("99.0", "may not read")):
+        (folder := tmp_path / f"redis-{version}").mkdir()
+        (folder / "appendonly.aof").touch()
+        result = run("doctor", "--data", tmp_path, "--models", tmp_path)
+        [line] = [line for line in result.output.splitlines() if found in line]
+        assert line.startswith("MISSING") == (version == "99.0")
+
+
 def test_the_text_model_is_exported_once(run, tmp_path):
     assert run("prepare", "--text-folder", tmp_path).exit_code == 0
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

@@ -58,11 +58,8 @@ def test_processes_of_an_earlier_run_are_read_back(data):
     assert read_processes(record) == {"web": (7, 1.5)}
 
 
-def test_no_small_file_of_a_start_is_written_in_place(data, monkeypatch):
+def test_no_small_file_of_a_start_is_written_in_place(data, disk_steps):
     """A file that is opened for writing under its own name may be empty after a power cut."""
-    written = []
-    write = up.write_durably
-    monkeypatch.setattr(up, "write_durably", lambda path, *a, **b: (written.append(path.name), write(path, *a, **b)))
     supervisor = Supervisor(UpOptions(data, 8000, 1, data), data, {})
     child = supervisor.children[0]
     child.command = ["sleep", "30"]
@@ -70,7 +67,8 @@ def test_no_small_file_of_a_start_is_written_in_place(data, monkeypatch):
     child.terminate()
     child.wait()
     child.process.stdout.close()
-    assert sorted(written) == ["index", "processes.json", "redis", "webhook-secret"]
+    written = sorted(name for step, name in disk_steps if step == "rename")
+    assert written == ["index", "processes.json", "redis", "redis.conf", "webhook-secret"]
 
 
 # Redis: a damaged end of its append-only file
@@ -145,6 +143,23 @@ def test_a_damaged_end_is_cut_and_redis_starts(damaged, damage, with_checker, mo
     }.get(damage, 49)
     mend_tail(server.plan.folder, server.plan.command[0], print)
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_cut_off_is_on_the_disk_as_a_copy_before(damaged, disk_steps):
+    server, file = damaged
+    file.write_bytes(zeros_at_the_end(file.read_bytes()))
+    mend_tail(server.plan.folder, server.plan.command[0], print)
+    [copy] = file.parent.glob("*.damaged-*")
+    assert disk_steps == [("sync", copy.name), ("cut", file.name), ("sync", file.name), ("sync", file.parent.name)]
+
+
+def test_the_single_file_of_an_older_redis_is_mended_too(damaged, tmp_path):
+    server, file = damaged
+    (older := tmp_path / "older").mkdir()
+    single = older / "appendonly.aof"
+    single.write_bytes(zeros_at_the_end(file.read_bytes()))
+    mend_tail(older, server.plan.command[0], print)
+    assert single.read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize("with_checker", [True, False])

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from memo import BadSetup
-from memoaized.private_folder import close_folder
+from memoaized.private_folder import close_folder, close_new_files
 from memoaized.up import UpOptions, run_in
 from tests.real import ROOT, wait_for
 
@@ -52,6 +52,20 @@ def test_everything_that_runs_writes_files_that_only_its_user_can_read(live_stac
     open_paths = [path for path in paths if copied not in (path, *path.parents) and path.lstat().st_mode & 0o077]
     assert [path for path in open_paths if not path.is_socket() and not path.is_symlink()] == []
     assert {".aof", ".png", ".mdb"} <= {path.suffix for path in paths}
+
+
+def test_commands_write_files_that_only_their_user_can_read(tmp_path):
+    """Except for models: they are no secret, and containers read them as another user."""
+    modes = {}
+    for command in ("key", "model"):
+        umask = os.umask(0o022)
+        try:
+            close_new_files(command)
+            (tmp_path / command).touch()
+        finally:
+            os.umask(umask)
+        modes[command] = mode(tmp_path / command)
+    assert modes == {"key": 0o600, "model": 0o644}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

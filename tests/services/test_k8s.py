@@ -115,6 +115,11 @@ def test_web_and_worker_run_the_commands_of_the_compose_file():
         )
 
 
+@pytest.mark.parametrize("name", SERVED)
+def test_a_pod_gets_no_token_for_the_clusters_api(name):
+    assert find_manifest("Deployment", name)["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
 def test_the_images_of_all_manifests_can_be_taken_from_a_registry():
     named = {image["name"] for image in yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["images"]}
     deployments = [find_manifest("Deployment", name) for name in ("web", "worker")]
