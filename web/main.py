@@ -23,6 +23,7 @@ from .config import WebConfig
 from .limits.connections import WebServer
 from .limits.long_requests import MAX_LONG
 from .limits.rates import storage_uri
+from .limits.request_parser import LARGEST_HEADERS
 
 log = logging.getLogger("web")  # __name__ is "__main__" here
 
@@ -57,6 +58,7 @@ def open_server(app: Flask, host: str, port: int) -> WebServer:
         recv_bytes=READ_AT_ONCE,
         cleanup_interval=1,
         channel_request_lookahead=1,  # notices that a client has gone while its request is being answered
+        max_request_header_size=LARGEST_HEADERS,
         max_request_body_size=LARGEST_REQUEST,
         clear_untrusted_proxy_headers=False,  # `create_app` decides by WEB_PROXIES which ones to trust
         log_socket_errors=False,  # clients that go away are nothing unusual

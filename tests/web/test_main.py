@@ -35,6 +35,10 @@ class Running:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
 
+    def channels(self) -> list[limits.ClientConnection]:
+        """The server's side of all connections."""
+        return list(self.server.active_channels.values())
+
     def send(self, data: bytes) -> socket.socket:
         """Open a connection, send the bytes and keep it open."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=5)
@@ -145,6 +149,80 @@ def test_the_oldest_of_too_many_unready_connections_are_closed(server, monkeypat
         assert server.get() == "here"
         connections[-1].sendall(b": yes\r\nConnection: close\r\n\r\n")
         read_until(connections[-1], b"here")
+
+
+def test_a_large_upload_is_not_closed_for_many_clients_that_send_nothing(server, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_UNREADY", 5)
+    sent, size = 2 * limits.SMALL_BODY, 2 * limits.SMALL_BODY + 100
+    with ExitStack() as stack:
+        uploading = stack.enter_context(closing(server.send(upload(size, sent))))
+        wait_for(lambda: any(channel.arriving_bytes == sent for channel in server.channels()))
+        idle = open_in_turn(stack, server, b"\r\n\r\n")
+        for _ in range(30):
+            uploading.sendall(b"x")
+            for connection in idle:
+                with suppress(OSError):
+                    connection.sendall(b"\r\n\r\n")
+            time.sleep(0.1)
+        assert len(server.channels()) <= 5
+        uploading.sendall(b"x" * (size - sent - 30))
+        read_until(uploading, f"\r\n\r\n{size}".encode())
+
+
+def test_blank_lines_do_not_make_an_idle_connection_a_new_one(server, monkeypatch):
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 1.0)
+    with closing(server.send(b"")) as connection, pytest.raises(OSError):
+        for _ in range(100):
+            connection.sendall(b"\r\n\r\n")
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET a://" + b"1" * 30_000 + b" x HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX:" + b" " * 30_000 + b"\0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX:" + b" x" * 15_000 + b"\0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nAccept: a" + b" " * 30_000 + b"b\r\n\r\n",
+        b"G" * 30_000 + b" / HTTP/1.1\r\n\r\n",
+        b"GET /" + b" " * 30_000 + b"HTTP/1.1\r\n\r\n",
+    ],
+    ids=[
+        "digits in the address",
+        "blanks",
+        "words and blanks",
+        "blanks in Accept",
+        "method",
+        "blanks in the first line",
+    ],
+)
+def test_headers_that_take_long_to_parse_are_refused_at_once(server, request_bytes):
+    with closing(server.send(request_bytes)) as connection:
+        read_until(connection, b"HTTP/1.0 400 Bad Request")
+        assert server.get() == "here"
+
+
+def test_headers_have_a_size_that_any_prompt_fits_into(server):
+    with closing(server.send(b"GET /?prompt=" + b"%F0%9F%A6%8A" * 2000 + b" HTTP/1.1\r\nHost: here" + LAST)) as fits:
+        read_until(fits, b"here")
+    with closing(server.send(b"GET /?prompt=" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: here" + LAST)) as too_long:
+        read_until(too_long, b"431 Request Header Fields Too Large")
+
+
+def test_a_few_requests_sent_at_once_are_answered_and_many_are_not_even_parsed(server, monkeypatch):
+    parsers = []
+    new = limits.RequestParser
+    monkeypatch.setattr(limits, "RequestParser", lambda adjustments: parsers.append(1) or new(adjustments))
+    get = b"GET / HTTP/1.1\r\n\r\n"
+    with closing(server.send(get * 3 + get.replace(b"\r\n\r\n", LAST))) as few:
+        data = b""
+        while piece := few.recv(1000):
+            data += piece
+        assert data.count(b"here") == 4
+    parsers.clear()
+    with closing(server.send(get * 100)) as many:
+        take_all(many)
+    assert len(parsers) <= limits.MAX_PIPELINED and server.get() == "here"
 
 
 def test_a_client_that_does_not_take_its_response_is_closed(server, monkeypatch):
@@ -258,6 +336,26 @@ def test_an_answer_that_begins_late_has_its_whole_time_to_be_taken(server, monke
         assert channel.deadline() > time.time()
 
 
+def test_a_body_behind_a_running_request_is_not_read_yet(server):
+    behind = limits.SMALL_BODY + main.READ_AT_ONCE
+    with closing(server.send(b"GET /stream HTTP/1.1\r\nHost: here\r\n\r\n" + upload(2**20, 2**20))) as connection:
+        read_until(connection, b"first")
+        time.sleep(0.5)
+        assert [channel.arriving_bytes <= behind for channel in server.channels()] == [True]
+        server.server.room = 0
+        time.sleep(0.5)
+        assert [channel.arriving_bytes <= behind for channel in server.channels()] == [True]
+
+
+def test_even_the_oldest_body_is_not_read_without_end(server, monkeypatch):
+    monkeypatch.setattr(limits, "BODY_ROOM", 2**17)
+    monkeypatch.setattr(limits, "MORE_ROOM", 2**17)
+    with closing(server.send(upload(2**20, 2**19))):
+        time.sleep(1)
+        [channel] = server.channels()
+        assert 2**18 <= channel.arriving_bytes <= 2**18 + main.READ_AT_ONCE
+
+
 def test_bodies_that_wait_for_their_answer_take_room_too(server):
     with ExitStack() as stack:
         for _ in range(3):
@@ -287,7 +385,20 @@ def test_tiny_chunks_delay_nobody(server):
         channel.received = lambda data: sizes.append(len(data)) or received(data)
         connection.sendall(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
         read_until(connection, b"\r\n\r\n23000")
-        assert max(sizes) <= limits.FIRST_READ
+        assert max(sizes) <= limits.CHUNK_READ
+
+
+def test_chunks_that_come_with_the_end_of_the_headers_are_few(server):
+    with closing(server.send(b"P")) as connection:
+        wait_for(server.channels)
+        [channel] = server.channels()
+        wait_for(lambda: channel.request)
+        received, sizes = channel.received, []
+        channel.received = lambda data: sizes.append(len(data)) or received(data)
+        head = b"OST /size HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+        read_until(connection, b"\r\n\r\n20000")
+        assert sizes[0] <= limits.HEADER_READ and max(sizes) <= limits.CHUNK_READ
 
 
 def test_the_oldest_body_must_go_on_while_there_is_no_room(server, monkeypatch):
@@ -351,7 +462,7 @@ def test_a_round_reads_a_few_bodies_each_in_turn_and_every_short_request(monkeyp
         channels = list(server.active_channels.values())
         short = stack.enter_context(closing(running.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")))
         first = received(channels)
-        assert max(first) < limits.FIRST_READ
+        assert max(first) < limits.HEADER_READ
         for number in range(1, 6):
             server.run_round(0.1)
             assert sum(received(channels)) - sum(first) == 10_000 * limits.MAX_BODIES_PER_ROUND * number

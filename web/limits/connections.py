@@ -11,14 +11,19 @@ from collections.abc import Callable, Iterator
 
 from flask import Flask
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 from waitress.wasyncore import close_all, loop
 from waitress.wasyncore import dispatcher as AsyncDispatcher
 
-FIRST_READ = 2**13  # bytes per read until the headers are complete
+from .request_parser import Discarding, RequestParser
+
+HEADER_READ = 2**11  # bytes per read until the headers are complete
+CHUNK_READ = 2**13  # bytes per read of a chunked body
+MAX_PIPELINED = 8  # requests of a connection that wait; a client that sends more at once is closed
 MAX_BODIES_PER_ROUND = 4  # request bodies read in one round of the main loop; headers are always read
 ACCEPTED_AT_ONCE = 100  # Waitress accepts one connection a round, and a round visits all connections that there are
-MAX_UNREADY = 2000  # connections that wait for their client; if there are more, those that wait longest are closed
+MAX_UNREADY = 2000  # connections that wait for their client; if there are more, some are closed
 HEADER_SECONDS = 20.0  # for all headers of a request to arrive, from its first byte
 BODY_SECONDS = 300.0  # for the whole request to arrive, from its first byte
 PRESSED_BODY_SECONDS = 60.0  # the same, while BODY_ROOM is used up
@@ -26,6 +31,7 @@ IDLE_SECONDS = 60.0  # between two requests of a connection
 SEND_SECONDS = 60.0  # a client must accept some bytes of its response within this time
 OUTPUT_ROOM = 256 * 2**20  # bytes of responses that clients have not accepted yet; beyond it, connections are closed
 BODY_ROOM = 128 * 2**20  # bytes of request bodies; when it is used up, only the oldest arriving body is read
+MORE_ROOM = 32 * 2**20  # for the oldest one: enough for any request
 SMALL_BODY = 2**16  # bytes of each body that are always read
 PRESSED_PACE = 5.0, 2**19  # when BODY_ROOM is used up, the oldest body must send this many bytes in this many seconds
 LONGEST_CHUNK_LINE = 2**13  # bytes of a chunk's header, or of the headers that follow the last chunk
@@ -34,9 +40,18 @@ LONGEST_CHUNK_LINE = 2**13  # bytes of a chunk's header, or of the headers that 
 class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no types
     """A client's connection. Requests must arrive, and responses must be accepted, within time limits."""
 
+    last_activity: float  # when the client last sent something of a request or accepted bytes, in seconds since 1970
+
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.request_started = self.creation_time
+
+    def parser_class(self, adjustments: object) -> HTTPRequestParser:
+        """A parser for the next request. If too many wait already, the connection is closed."""
+        if len(self.requests) < MAX_PIPELINED:
+            return RequestParser(adjustments)
+        self.will_close = True
+        return Discarding(adjustments)
 
     def readable(self) -> bool:
         """Whether bytes that arrive are read now; false while there is no room for them."""
@@ -47,10 +62,23 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
         if self.request is None or self.server.may_read_body(self):
             super().handle_read_event()
 
+    def handle_read(self) -> None:
+        """Read and parse some bytes. Blank lines between requests do not make an idle connection a new one."""
+        before: float = self.last_activity
+        super().handle_read()
+        if self.request is None and self.is_unready:
+            self.last_activity = before
+
     def recv(self, size: int) -> bytes:
-        """Read up to `size` bytes, but fewer of headers and of chunked bodies, which take long to parse."""
-        few = self.request is None or self.request.chunked
-        return bytes(super().recv(FIRST_READ if few else size))
+        """Read up to `size` bytes, but fewer of headers and of chunked bodies, which take long to parse.
+
+        Nothing behind a body is read with it, since that could be headers.
+        """
+        if self.request is None or not self.request.headers_finished:
+            return bytes(super().recv(HEADER_READ))
+        if self.request.chunked:
+            return bytes(super().recv(CHUNK_READ))
+        return bytes(super().recv(min(size, max(1, self.request.body_rcv.remain))))
 
     def received(self, data: bytes) -> bool:
         """Parse the bytes; a request starts with its first byte."""
@@ -89,6 +117,11 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
     def waits_since(self) -> float:
         """The time at which the connection began to wait for its client, in seconds since 1970."""
         return float(self.last_activity if self.total_outbufs_len or self.request is None else self.request_started)
+
+    @property
+    def idle_since(self) -> float:
+        """As `waits_since`, but while a large body arrives, the time at which its last byte came."""
+        return float(self.last_activity if self.arriving_bytes > SMALL_BODY else self.waits_since)
 
     def deadline(self) -> float:
         """The time at which the connection is closed if the client does nothing, in seconds since 1970."""
@@ -134,7 +167,11 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
 
     def has_room_for(self, connection: ClientConnection) -> bool:
         """Whether more of this connection's body may be read in this round."""
-        return self.room > 0 or connection.arriving_bytes <= SMALL_BODY or connection is self.oldest_body
+        if connection.arriving_bytes <= SMALL_BODY:
+            return True
+        if connection.requests:  # an earlier request is being answered, perhaps for long
+            return False
+        return self.room > 0 or (connection is self.oldest_body and self.room > -MORE_ROOM)
 
     def measure_room(self) -> None:
         """Measure how much space bodies and responses take; if responses take too much, close the oldest ones."""
@@ -142,7 +179,8 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         self.room = BODY_ROOM - sum(connection.body_bytes for connection in connections)
         now = time.time()
         self.pressed_since = math.inf if self.room > 0 else min(now, self.pressed_since)
-        large = (connection for connection in connections if connection.arriving_bytes > SMALL_BODY)
+        waited_for = (connection for connection in connections if not connection.requests)
+        large = (connection for connection in waited_for if connection.arriving_bytes > SMALL_BODY)
         self.let_one_go_on(min(large, key=lambda connection: connection.request_started, default=None), now)
         excess = sum(connection.total_outbufs_len for connection in connections) - OUTPUT_ROOM
         for connection in sorted(connections, key=lambda each: each.waits_since) if excess > 0 else ():
@@ -157,7 +195,8 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         if oldest is None or oldest is not self.oldest_body or self.room > 0:
             self.oldest_mark = now, oldest.arriving_bytes if oldest else 0
         elif now - since > seconds:
-            oldest.will_close = oldest.arriving_bytes - bytes_then < pace
+            if oldest.arriving_bytes - bytes_then < pace:
+                oldest.will_close = True
             self.oldest_mark = now, oldest.arriving_bytes
         self.oldest_body = oldest
 
@@ -166,13 +205,13 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         return (channel for channel in list(self.active_channels.values()) if channel.is_unready)
 
     def maintenance(self, now: float) -> None:
-        """Close connections whose client is late; if too many wait for their client, also those that wait longest.
+        """Close connections whose client is late; if too many wait for their client, also the longest idle.
 
         A connection with an unsent response is closed after this round, because Waitress itself would first wait
         until the client accepts it.
         """
         sending = (connection for connection in list(self.active_channels.values()) if connection.total_outbufs_len)
-        waiting = sorted((*self.unready(), *sending), key=lambda connection: connection.waits_since)
+        waiting = sorted((*self.unready(), *sending), key=lambda connection: connection.idle_since)
         excess = len(waiting) - MAX_UNREADY
         for rank, connection in enumerate(waiting):
             if rank < excess or connection.deadline() < now:
