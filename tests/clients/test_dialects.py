@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
+from werkzeug.sansio.multipart import MultipartDecoder
 
 from jobs.job import Job, State
 from jobs.models import Catalogue
@@ -17,6 +18,7 @@ from memo import BadRecipe, Recipe
 from web.a1111 import alwayson_scripts, generation_request
 from web.access import seconds_until_done
 from web.horde.routes import progress
+from web.openai import edit_form
 from web.openai.generation_request import FIELDS, read_images_request
 from web.picture_requests import LARGEST_SEED
 from web.uploads import decode_base64
@@ -169,6 +171,24 @@ def test_an_edit_takes_its_picture_however_it_is_sent(
 def test_an_edit_without_one_usable_picture_is_refused(client: FlaskClient, parts: Any, param: str) -> None:
     answer = client.post("/v1/images/edits", **form(*parts))
     assert (answer.status_code, answer.json["error"]["param"]) == (400, param)
+
+
+def test_a_large_form_is_decoded_in_pieces(
+    client: FlaskClient, queue: Queue, working: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The regular expressions of the decoder take seconds for some forms of 15 MB, and stop all threads meanwhile."""
+    sizes: list[int] = []
+
+    class Noting(MultipartDecoder):
+        def receive_data(self, data: bytes | None) -> None:
+            sizes.append(len(data or b""))
+            super().receive_data(data)
+
+    monkeypatch.setattr(edit_form, "MultipartDecoder", Noting)
+    monkeypatch.setattr(edit_form, "PIECE", 50)
+    answer = client.post("/v1/images/edits", **form(("image", "fox.png", png())))
+    assert answer.status_code == 200, answer.text
+    assert len(sizes) > 5 and max(sizes) <= 50
 
 
 def test_a_broken_form_is_a_bad_request(client: FlaskClient) -> None:

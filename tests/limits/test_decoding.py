@@ -21,7 +21,7 @@ from PIL import Image
 
 from memo import BadRecipe, Picture, Recipe, Unavailable
 from memo.init_image import LARGEST_KEPT, read_init_image
-from tests.real import ROOT
+from tests.real import ROOT, wait_for
 from web.limits.gates import Gate
 from web.uploads import NICENESS, PART, decode_base64
 
@@ -218,6 +218,39 @@ def test_two_uploads_are_read_at_once_and_only_one_of_a_user() -> None:
     with ThreadPoolExecutor(9) as pool:
         most = list(pool.map(read, ["ada", "bob", "carol"] * 3))
     assert max(most) == 2
+
+
+def test_a_user_waits_for_one_turn_of_every_other_user_at_most() -> None:
+    gate, entered, started = Gate(places=1), list[str](), threading.Event()
+
+    def enter(user: str) -> None:
+        with gate.turn(user):
+            entered.append(user)
+            assert started.wait(10)
+
+    with ThreadPoolExecutor(20) as pool:
+        for number, user in enumerate(["ada"] * 7 + ["bob"] * 7 + ["carol"], start=1):
+            pool.submit(enter, user)
+            wait_for(lambda number=number: len(entered) + gate.waiting.total() == number)
+        started.set()
+    assert len(entered) == 15 and entered[:5] == ["ada", "ada", "bob", "carol", "ada"]
+    assert not gate.waiting and not gate.order and not gate.inside
+
+
+def test_a_form_without_a_picture_is_small(serve: Serve, client_for: ClientFor) -> None:
+    """Flask would read millions of its fields, without a turn and without counting it."""
+    ada, options = client_for(serve(), "ada"), {"content_type": "application/x-www-form-urlencoded"}
+    assert ada.post("/", data=b"a&" * 50_000, **options).status_code == 413
+    assert ada.post("/api/v1/init-images", data=b"a&" * 50_000, **options).status_code == 422  # no picture
+
+
+def test_a_picture_is_taken_with_the_content_type_that_curl_sends_by_default(
+    serve: Serve, client_for: ClientFor
+) -> None:
+    file = encoded(Image.effect_noise((300, 300), 100), "PNG")
+    kind = "application/x-www-form-urlencoded"
+    answer = client_for(serve(), "ada").post("/api/v1/init-images", data=file, content_type=kind)
+    assert answer.status_code == 201
 
 
 def test_an_upload_that_gets_no_turn_is_refused_for_now() -> None:

@@ -18,8 +18,12 @@ LARGEST_BODIES = {  # of the endpoints that accept a picture
 
 
 def allow_uploads() -> None:
-    """Raise the limit on the body's size for requests that may carry a picture."""
-    if request.endpoint in LARGEST_BODIES:
+    """Raise the limit on the body's size for requests that may carry a picture.
+
+    A body of another type stays small: Flask would parse millions of fields of it.
+    """
+    may_carry_one = request.mimetype == "multipart/form-data" or request.mimetype.startswith("image/")
+    if request.endpoint in LARGEST_BODIES and may_carry_one:
         request.max_content_length = LARGEST_BODIES[request.endpoint]
 
 
@@ -32,7 +36,9 @@ def allow_uploads() -> None:
 def upload() -> ResponseReturnValue:
     """Upload an initial image (PNG, JPEG or WebP) for later jobs, as the body or as the form field `image`."""
     with large_body(LARGEST_UPLOAD):
-        data = request.files["image"].read() if "image" in request.files else request.get_data(cache=False)
+        is_form = request.mimetype == "multipart/form-data"
+        sent = request.files.get("image") if is_form else None
+        data = sent.read() if sent else request.get_data(cache=False)
         if not data:
             abort(400, "no picture was sent: send one as the body, or as the field `image` of a multipart form")
         return {"init_image": keep_upload(data)}, 201

@@ -3,7 +3,9 @@
 An upload is charged before it is read.
 """
 
+import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,18 +24,32 @@ PATIENCE_SECONDS = 300.0  # how long a picture may wait to be converted; paintin
 
 
 class Gate:
-    """Admits a few users at a time, with one request each. So one user's many requests cannot block the others."""
+    """Admits a few users at a time, with one request each, and in turns.
+
+    So the many requests of one user, or of a few, cannot block the others: a user waits for one turn of every other
+    user at most.
+    """
 
     def __init__(self, places: int = PLACES) -> None:
         self.places, self.inside, self.changed = places, set[str](), threading.Condition()
+        self.waiting, self.order, self.numbers = Counter[str](), dict[str, int](), itertools.count()
 
     @contextmanager
     def turn(self, user: str, seconds: float = WAIT_SECONDS) -> Iterator[None]:
         """Wait for a place and hold it during the block; raises Unavailable after this many seconds."""
         with self.changed:
-            if not self.changed.wait_for(lambda: self.is_open_for(user), seconds):
-                raise Unavailable("too many pictures are being read or converted at the moment: try again later")
-            self.inside.add(user)
+            self.waiting[user] += 1
+            self.order.setdefault(user, next(self.numbers))
+            try:
+                if not self.changed.wait_for(lambda: self.is_open_for(user), seconds):
+                    raise Unavailable("too many pictures are being read or converted at the moment: try again later")
+                self.inside.add(user)
+                self.order[user] = next(self.numbers)  # the user's other requests come after everybody who waits now
+            finally:
+                self.waiting[user] -= 1
+                if not self.waiting[user]:
+                    del self.waiting[user], self.order[user]
+                self.changed.notify_all()
         try:
             yield
         finally:
@@ -42,8 +58,9 @@ class Gate:
                 self.changed.notify_all()
 
     def is_open_for(self, user: str) -> bool:
-        """Whether a user may come in now."""
-        return user not in self.inside and len(self.inside) < self.places
+        """Whether a user may come in now: there is a place, and of those who could take it, they come first."""
+        able = [other for other in self.waiting if other not in self.inside]
+        return user in able and len(self.inside) < self.places and user == min(able, key=lambda one: self.order[one])
 
 
 def register(app: Flask) -> None:

@@ -1,5 +1,7 @@
 """Reads the form of an edit: its fields, and its picture in any way in which clients send one."""
 
+from collections.abc import Iterator
+
 from flask import abort, request
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
@@ -9,6 +11,7 @@ from web.uploads import decode_base64
 IMAGE_NAMES = ("image", "image[]", "image[0]")
 UNSUPPORTED = ("mask", "markup")  # pictures that would limit the edit to a part of the image
 BASE64_STARTS = (b"data:", b"iVBORw", b"/9j/", b"UklGR")  # of a data URL, and of a PNG, JPEG or WebP in base64
+PIECE = 64 * 1024  # bytes of the body that are decoded at once
 LONGEST_TEXT = 64 * 1024  # bytes of a field that is not a picture
 
 
@@ -34,16 +37,22 @@ def read_parts() -> list[tuple[str, bytes]]:
     decoder = MultipartDecoder(request.mimetype_params.get("boundary", "").encode(), max_parts=request.max_form_parts)
     parts: list[tuple[str, bytearray]] = []
     try:
-        decoder.receive_data(request.get_data(cache=False))
-        decoder.receive_data(None)
-        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
-            if isinstance(event, Field | File):
-                parts.append((event.name, bytearray()))
-            elif isinstance(event, Data):
-                parts[-1][1].extend(event.data)
+        for piece in (*read_pieces(), None):
+            decoder.receive_data(piece)
+            while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+                if isinstance(event, Field | File):
+                    parts.append((event.name, bytearray()))
+                elif isinstance(event, Data):
+                    parts[-1][1].extend(event.data)
     except (ValueError, LookupError) as error:
         abort(400, f"the form cannot be read: {error}")
     return [(name, bytes(data)) for name, data in parts]
+
+
+def read_pieces() -> Iterator[bytes]:
+    """The body in pieces: the decoder searches all that it has with regular expressions, which stop other threads."""
+    while piece := request.stream.read(PIECE):
+        yield piece
 
 
 def read_fields(parts: list[tuple[str, bytes]]) -> dict[str, object]:
