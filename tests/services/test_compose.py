@@ -11,9 +11,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
-from tests.real import missing
+from tests.real import ROOT, missing
 from tests.services import compose
+from web import main
+from web.limits import connections
+from web.limits.gates import PLACES
 
 SERVICES = compose.services()
 EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
@@ -117,6 +121,18 @@ def test_a_service_is_soon_found_healthy(name: str) -> None:
 
 def test_a_start_leaves_no_anonymous_volume() -> None:
     assert {"/data", "/tmp"} <= set(SERVICES["bucket"]["tmpfs"])
+
+
+def test_bodies_and_responses_on_their_way_fit_into_the_temporary_folder_of_web() -> None:
+    [folder] = SERVICES["web"]["tmpfs"]
+    most = connections.BODY_ROOM + connections.MORE_ROOM + main.LARGEST_REQUEST + connections.OUTPUT_ROOM
+    forms = PLACES * main.LARGEST_REQUEST  # which Flask writes once more while it reads them
+    assert most + forms < compose.bytes_of(folder.removeprefix("/tmp:size="))
+    pod = yaml.safe_load_all((ROOT / "deploy" / "k8s" / "web.yaml").read_text())
+    [deployment] = [manifest for manifest in pod if manifest["kind"] == "Deployment"]
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    [size] = [volume["emptyDir"]["sizeLimit"] for volume in volumes if volume["name"] == "tmp"]
+    assert compose.bytes_of(size) == compose.bytes_of(folder.removeprefix("/tmp:size="))
 
 
 @EVERY_SERVICE
