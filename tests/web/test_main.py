@@ -220,7 +220,10 @@ def test_a_few_requests_sent_at_once_are_answered_and_many_are_not_even_parsed(s
             data += piece
         assert data.count(b"here") == 4
     parsers.clear()
-    with closing(server.send(get * 100)) as many:
+    slow = get.replace(b"/", b"/slow", 1)
+    with closing(server.send(slow * 100)) as many:
+        wait_for(lambda: [channel.will_close for channel in server.channels()] in ([], [True]))
+        assert all(len(channel.requests) <= 1 for channel in server.channels())
         take_all(many)
     assert len(parsers) <= limits.MAX_PIPELINED and server.get() == "here"
 

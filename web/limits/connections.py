@@ -47,9 +47,10 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
         self.request_started = self.creation_time
 
     def parser_class(self, adjustments: object) -> HTTPRequestParser:
-        """A parser for the next request. If too many wait already, the connection is closed."""
+        """A parser for the next request. If too many wait already, they are dropped, and the connection is closed."""
         if len(self.requests) < MAX_PIPELINED:
             return RequestParser(adjustments)
+        del self.requests[1:]  # all but the one that may be running
         self.will_close = True
         return Discarding(adjustments)
 
