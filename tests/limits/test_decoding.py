@@ -19,6 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
+from jobs.api_keys import ApiKeys
 from memo import BadRecipe, Picture, Recipe, Unavailable
 from memo.init_image import LARGEST_KEPT, read_init_image
 from tests.real import ROOT, wait_for
@@ -218,6 +219,21 @@ def test_two_uploads_are_read_at_once_and_only_one_of_a_user() -> None:
     with ThreadPoolExecutor(9) as pool:
         most = list(pool.map(read, ["ada", "bob", "carol"] * 3))
     assert max(most) == 2
+
+
+def test_an_upload_whose_key_is_removed_while_it_waits_is_not_read(
+    serve: Serve, client_for: ClientFor, keys: ApiKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.limits.gates.RECHECK_SECONDS", 0.0)
+    decoded: list[bytes] = []
+    monkeypatch.setattr("web.uploads.read_init_image", lambda data: decoded.append(data) or data)
+    ada, gate = client_for(app := serve(), "ada"), app.extensions["uploads"]
+    with ThreadPoolExecutor(1) as pool:
+        with gate.turn("bob"), gate.turn("carol"):
+            answer = pool.submit(ada.post, "/api/v1/init-images", data=encoded(Image.new("RGB", (64, 64)), "PNG"))
+            wait_for(lambda: gate.waiting)
+            keys.remove("ada")
+        assert answer.result().status_code == 401 and not decoded
 
 
 def test_a_user_waits_for_one_turn_of_every_other_user_at_most() -> None:

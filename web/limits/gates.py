@@ -5,17 +5,18 @@ An upload is charged before it is read.
 
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask, current_app, g
+from flask import Flask, abort, current_app, g
 
 from memo import Unavailable
-from web.auth import name_caller
+from web.auth import is_still_permitted, name_caller
 
 from .concurrency import without_permit
-from .long_requests import hold_thread
+from .long_requests import RECHECK_SECONDS, hold_thread
 from .rates import charge_upload
 
 PLACES = 2  # uploads that a process reads at once, and pictures that it converts
@@ -96,8 +97,14 @@ def conversion_turn(seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
 
 @contextmanager
 def turn_at(name: str, seconds: float) -> Iterator[None]:
-    """Wait at the gate of this name, then hold a place during the block. Raises TooManyRequests or Unavailable."""
+    """Wait at the gate of this name, then hold a place during the block. Raises TooManyRequests or Unavailable.
+
+    Aborts with 401 if the user's key was removed meanwhile.
+    """
     hold_thread()
     gate: Gate = current_app.extensions[name]
+    began = time.monotonic()
     with without_permit(), gate.turn(name_caller(), seconds):  # no permit: the gate already limits the load
+        if time.monotonic() - began >= RECHECK_SECONDS and not is_still_permitted():
+            abort(401, "the key was removed, or its session ended, while the request waited")
         yield
