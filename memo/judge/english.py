@@ -125,7 +125,7 @@ OPPOSITE_PREFIXES = (  # of the same stem: "finished" and "unfinished", "upstrea
 
 # Signs: the words around them are the same
 
-EMOTICON = re.compile(r"(?<!\w)(?:[:;]-?[()DOP]+|[()]+-?[:;])(?!\w)")
+EMOTICON = re.compile(r"(?<!\w)(?:[:;]-?[()DOP]+|(?<![()])[()]++-?[:;])(?!\w)")
 OPERATOR = re.compile(r"(?<!\w)(?:\d+|[a-z])(?: ?([<>]=?|!=|=) ?| ([+*/-]) )(?=(?:\d+|[a-z])(?!\w))")  # 5 > 3, a = b
 FRACTION = re.compile(r"(?<![\w/.])\d+(?:/|' ?)\d+(?![\w/])")  # 3/4 and 5'6"
 NEGATIVE = re.compile(r"(?:(?<!\S)[-−]|\bminus )(\d+)")

@@ -191,6 +191,22 @@ def test_a_large_form_is_decoded_in_pieces(
     assert len(sizes) > 5 and max(sizes) <= 50
 
 
+def test_forms_that_take_long_to_decode_are_refused(client: FlaskClient) -> None:
+    """Before, each of these stopped all threads for seconds."""
+    boundary, dashes = "-" * 16_000 + "X", b"-" * 60_000
+    for path in ("/v1/images/edits", "/api/v1/init-images", "/sign-in", "/"):
+        answer = client.post(path, data=dashes, content_type=f"multipart/form-data; boundary={boundary}")
+        assert answer.status_code == 400 and "boundary" in answer.text
+    header = b"--b\r\nContent-Disposition: form-data; name=image" + b";aa=bb" * 100_000 + b"\r\n\r\nx\r\n--b--"
+    answer = client.post("/v1/images/edits", data=header, content_type="multipart/form-data; boundary=b")
+    assert answer.status_code == 413
+
+
+def test_a_size_that_takes_long_to_read_is_refused(client: FlaskClient) -> None:
+    answer = client.post("/v1/images/generations", json={"prompt": "a fox", "size": "1" + " " * 60_000 + "!"})
+    assert answer.status_code == 400 and answer.json["error"]["param"] == "size"
+
+
 def test_a_broken_form_is_a_bad_request(client: FlaskClient) -> None:
     for data in (b"", b"--b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--", b"no form at all"):
         answer = client.post("/v1/images/edits", data=data, content_type="multipart/form-data; boundary=b")

@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 from tests.real import free_port, wait_for
 from web import main
 from web.limits import connections as limits
+from web.limits import request_parser
 
 LARGE = 30 * 2**20  # bytes; more than sockets and Waitress take without waiting for the client
 LAST = b"\r\nConnection: close\r\n\r\n"
@@ -76,6 +77,9 @@ def small_app(streams_end: threading.Event) -> Flask:
     app.add_url_rule("/left", view_func=wait_for_the_client_to_leave, endpoint="left")
     app.add_url_rule("/left-at", view_func=lambda: "noticed" if noticed.wait(4) else "missed", endpoint="left-at")
     app.add_url_rule("/hold", view_func=lambda: str(streams_end.wait(20)), endpoint="hold", methods=["POST"])
+    app.add_url_rule(
+        "/accepted", view_func=lambda: f"accepted: {request.accept_mimetypes or 'nothing'}", endpoint="a"
+    )
     app.add_url_rule("/large", view_func=lambda: b"x" * LARGE, endpoint="large")
     app.add_url_rule("/slow", view_func=lambda: (time.sleep(0.5), "done")[1], endpoint="slow")
     return app
@@ -186,20 +190,56 @@ def test_blank_lines_do_not_make_an_idle_connection_a_new_one(server, monkeypatc
         b"GET / HTTP/1.1\r\nAccept: a" + b" " * 30_000 + b"b\r\n\r\n",
         b"G" * 30_000 + b" / HTTP/1.1\r\n\r\n",
         b"GET /" + b" " * 30_000 + b"HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nCookie: a=" + (b"\r\n" + b" " * 31) * 900 + b'"x\r\n\r\n',
+        b"GET / HTTP/1.1\r\nCookie: a=" + b"x" * 9000 + b"\r\n\r\n",
+        b"GET /\r\nX: HTTP/1.1\r\n\r\n",
+        b"GET http://[x HTTP/1.1\r\n\r\n",
     ],
     ids=[
-        "digits in the address",
-        "blanks",
-        "words and blanks",
-        "blanks in Accept",
-        "method",
-        "blanks in the first line",
+        *(
+            "digits in the address",
+            "blanks",
+            "words and blanks",
+            "blanks in Accept",
+            "method",
+            "blanks in the first line",
+        ),
+        *("blanks in many lines", "a long cookie", "a first line of two", "half an address"),
     ],
 )
 def test_headers_that_take_long_to_parse_are_refused_at_once(server, request_bytes):
     with closing(server.send(request_bytes)) as connection:
-        read_until(connection, b"HTTP/1.0 400 Bad Request")
+        read_until(connection, b" 400 Bad Request")
         assert server.get() == "here"
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        b"a/b" + b"".join(b';x*%d="%s"' % (number, b" " * 31) for number in range(700)),
+        b"a/b;x*=utf-8''" + b"%20" * 2_500,
+    ],
+)
+def test_what_a_client_accepts_is_not_read_if_it_is_too_long(server, accept):
+    """Werkzeug decodes its parameters, and needs a second for the blanks in them."""
+    status = "400" if len(accept) > request_parser.LARGEST_HEADER else "200"
+    with closing(server.send(b"GET /accepted HTTP/1.1\r\nAccept: " + accept + LAST)) as connection:
+        read_until(connection, b" 400 " if status == "400" else b"accepted: nothing")
+
+
+@pytest.mark.parametrize("method", [b"GET /", b"POST /size"])
+def test_an_expected_body_that_is_empty_is_not_waited_for(server, method):
+    head = method + b" HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 0" + LAST
+    with closing(server.send(head)) as connection:
+        read_until(connection, b"HTTP/1.1 200 OK")
+
+
+def test_a_client_that_waits_before_it_sends_a_body_is_told_to_send_it(server):
+    head = b"POST /size HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 10" + LAST
+    with closing(server.send(head)) as connection:
+        read_until(connection, b"100 Continue\r\n\r\n")
+        connection.sendall(b"x" * 10)
+        read_until(connection, b"\r\n\r\n10")
 
 
 def test_headers_have_a_size_that_any_prompt_fits_into(server):

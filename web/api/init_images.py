@@ -10,6 +10,7 @@ from .openapi import DocumentedResponse, documented
 
 bp = Blueprint("init_images", __name__)
 
+LONGEST_BOUNDARY = 70  # characters; RFC 2046, section 5.1.1
 LARGEST_UPLOAD = 16 * 2**20  # bytes
 LARGEST_BODIES = {  # of the endpoints that accept a picture
     "init_images.upload": LARGEST_UPLOAD,
@@ -20,8 +21,11 @@ LARGEST_BODIES = {  # of the endpoints that accept a picture
 def allow_uploads() -> None:
     """Raise the limit on the body's size for requests that may carry a picture.
 
-    A body of another type stays small: Flask would parse millions of fields of it.
+    A body of another type stays small: Flask would parse millions of fields of it. Aborts with 400 for a boundary
+    that takes long to search.
     """
+    if len(request.mimetype_params.get("boundary", "")) > LONGEST_BOUNDARY:
+        abort(400, f"the boundary of the form has more than {LONGEST_BOUNDARY} characters")
     may_carry_one = request.mimetype == "multipart/form-data" or request.mimetype.startswith("image/")
     if request.endpoint in LARGEST_BODIES and may_carry_one:
         request.max_content_length = LARGEST_BODIES[request.endpoint]

@@ -30,11 +30,15 @@ def read_form() -> tuple[dict[str, object], bytes]:
 
 
 def read_parts() -> list[tuple[str, bytes]]:
-    """The name and the bytes of each part; aborts with 400 for a form that cannot be read.
+    """The name and the bytes of each part; aborts with 400 for a form that cannot be read, 413 for large headers.
 
     Flask would decode a picture as text if it came without a file name.
     """
-    decoder = MultipartDecoder(request.mimetype_params.get("boundary", "").encode(), max_parts=request.max_form_parts)
+    decoder = MultipartDecoder(
+        request.mimetype_params.get("boundary", "").encode(),
+        max_parts=request.max_form_parts,
+        max_form_memory_size=4 * PIECE,  # of what is not decoded yet: the headers of a part
+    )
     parts: list[tuple[str, bytearray]] = []
     try:
         for piece in (*read_pieces(), None):

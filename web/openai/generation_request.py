@@ -13,7 +13,7 @@ from jobs.models import Catalogue, Model
 from memo import BadRecipe
 from memo.recipe import SIDE, check_choice, read_whole
 from web.formats import BEST_QUALITY, MIME_TYPES, OutputFormat
-from web.json_body import parse_json, to_number, to_switch
+from web.json_body import LONGEST_SCALAR, parse_json, to_number, to_switch
 from web.picture_requests import LONGEST_USER, fold_seed
 
 OPENAI_MODELS = ("dall-e", "gpt-image", "chatgpt-image")  # prefixes of names that stand for the default model
@@ -211,7 +211,7 @@ def choose_size(size: object, model: Model, catalogue: Catalogue) -> tuple[int, 
 
 def read_size(size: object) -> tuple[int, int]:
     """Width and height in text such as 1024x1024 or 1024 × 1024; raises BadRecipe."""
-    match = SIZE.fullmatch(size) if isinstance(size, str) else None
+    match = SIZE.fullmatch(size) if isinstance(size, str) and len(size) <= LONGEST_SCALAR else None
     if not match or not all(int(side) in SIDE for side in match.groups()):
         least, most = SIDE.start, SIDE.stop - 1
         raise BadRecipe("size", size, f"write WIDTHxHEIGHT, each from {least} to {most} pixels, or auto")
