@@ -1,9 +1,9 @@
 """What a greedy user costs the others, with the embedded parts: `memoaized up` with a key of a low quota.
 
 The greedy user sends the slowest request of every dialect 60 times at once. Meanwhile the health check is timed, and
-so are another user's answers from memory. That is repeated in rounds, because the 99th percentile of few times is
-just the slowest of them. Then the greedy user sends the largest uploads, 20 at once, while the memory of the web
-process is watched.
+so are another user's answers from memory. That is repeated in rounds, because the 99th percentile of a few
+measurements is just the slowest one. Then the greedy user sends the largest uploads, 20 at once, while the memory of
+the web process is watched.
 """
 
 import argparse

@@ -55,7 +55,7 @@ def may_be_started_from(point: Neighbour) -> bool:
 
 
 def generation_of(near: NearStart | None) -> int:
-    """How many near starts lie between a picture and noise."""
+    """How many near starts led to a picture: 0 if it was painted from noise."""
     return near.generation if near else 0
 
 

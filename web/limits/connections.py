@@ -33,7 +33,7 @@ OUTPUT_ROOM = 256 * 2**20  # bytes of responses that clients have not accepted y
 BODY_ROOM = 128 * 2**20  # bytes of request bodies; when it is used up, only the oldest arriving body is read
 MORE_ROOM = 32 * 2**20  # for the oldest one: enough for any request
 SMALL_BODY = 2**16  # bytes of each body that are always read
-PRESSED_PACE = 5.0, 2**19  # when BODY_ROOM is used up, the oldest body must send this many bytes in this many seconds
+PRESSED_PACE = 5.0, 2**19  # seconds, and bytes of the oldest body that must arrive in them while there is no room
 LONGEST_CHUNK_LINE = 2**13  # bytes of a chunk's header, or of the headers that follow the last chunk
 
 
@@ -82,7 +82,7 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
         return bytes(super().recv(min(size, max(1, self.request.body_rcv.remain))))
 
     def received(self, data: bytes) -> bool:
-        """Parse the bytes; a request starts with its first byte."""
+        """Parse the bytes, and note when a new request began."""
         if self.request is None:
             self.request_started = time.time()
         is_read = bool(super().received(data))
@@ -105,13 +105,13 @@ class ClientConnection(HTTPChannel):  # type: ignore[misc]  # Waitress has no ty
 
     @property
     def arriving_bytes(self) -> int:
-        """The bytes received so far of the body that is still arriving."""
+        """How many bytes of the current request's body have arrived."""
         request = self.request
         return int(request.body_bytes_received) if request else 0
 
     @property
     def body_bytes(self) -> int:
-        """The bytes of all bodies of this connection, including requests that have arrived but are not answered."""
+        """How many bytes its request bodies take, including those of complete requests that wait for an answer."""
         return self.arriving_bytes + sum(int(request.body_bytes_received) for request in list(self.requests))
 
     @property
@@ -202,7 +202,7 @@ class WebServer(TcpWSGIServer):  # type: ignore[misc]  # Waitress has no types
         self.oldest_body = oldest
 
     def unready(self) -> Iterator[ClientConnection]:
-        """The connections that wait for a request."""
+        """Connections that have received no complete request and are sending nothing."""
         return (channel for channel in list(self.active_channels.values()) if channel.is_unready)
 
     def maintenance(self, now: float) -> None:

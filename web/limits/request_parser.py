@@ -33,14 +33,14 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc]  # Waitress has no
             raise ParsingError("Start line is invalid") from error
         finally:
             if self.body_rcv is None:
-                self.expect_continue = False  # Waitress would wait for a body that never comes
+                self.expect_continue = False  # or Waitress would wait for a body although there is none
         if max(map(len, self.headers.values()), default=0) > LARGEST_HEADER:
             raise ParsingError(f"A header of more than {LARGEST_HEADER} bytes")
         if len(self.headers.get("ACCEPT", "")) > LONGEST_ACCEPT:
             del self.headers["ACCEPT"]
 
 
-class Discarding(HTTPRequestParser):  # type: ignore[misc]
+class Discarding(HTTPRequestParser):  # type: ignore[misc]  # Waitress has no types
     """Takes all bytes as an empty request, of a client whose connection is being closed."""
 
     def received(self, data: bytes) -> int:
